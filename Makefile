@@ -1,0 +1,57 @@
+# `make demo` and `make test` are the two that matter; each sets up its own .venv from nothing and is quick
+# once that is done. `make help` lists the rest. PYTHON chooses the interpreter, PYTEST_ARGS goes to pytest.
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -n auto --maxprocesses 8
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt
+SOURCES := pyproject.toml CMakeLists.txt README.md \
+	$(shell find src cpp cmake -type f ! -name '*.pyc' ! -name '*.so')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint bench wheel clean
+
+help:
+	@echo 'make demo    filter a photograph and an MRI volume; compare with SciPy and OpenCV'
+	@echo 'make test    ruff, mypy --strict and pytest: what CI runs'
+	@echo 'make lint    ruff and mypy --strict only'
+	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs torch; minutes)'
+	@echo 'make wheel   build dist/separable-*.whl'
+	@echo 'make clean   remove .venv, build and dist'
+
+demo: $(VENV)/installed-demo
+	$(BIN)/separable demo
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks
+
+wheel: $(VENV)/build-tools
+	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
+
+clean:
+	rm -rf $(VENV) build dist
+
+# The package is installed, not linked: tests see what a user gets. Recompiling is incremental (build/).
+$(VENV)/installed-%: $(VENV)/build-tools $(SOURCES)
+	@echo 'building and installing separable[$*] into $(VENV) (the first time: about two minutes)'
+	@$(PIP) '.[$*]'
+	@touch $@
+
+$(VENV)/build-tools: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "separable needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@rm -rf $(VENV)
+	@echo 'making $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) scikit-build-core nanobind cmake ninja
+	@touch $@

@@ -1,0 +1,142 @@
+"""Command line: ``python -m benchmarks [names...] [--quick]``."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import filters, imports, machine, memory, store
+from benchmarks.cases import works
+from benchmarks.render import render
+from benchmarks.results import Record
+from benchmarks.timing import MIN_ROUNDS, Effort
+from benchmarks.works import Work
+
+HERE = Path(__file__).parent
+RESULTS, PAGE, NOTES = "results.json", "RESULTS.md", "NOTES.md"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all benchmarks of one run share."""
+
+    run: str
+    quick: bool
+    effort: Effort
+    peers: tuple[str, ...]
+
+
+Benchmark = Callable[[Settings], Record]
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """Return every benchmark by name, in the order of the report."""
+
+    def of(work: Work) -> Benchmark:
+        return lambda s: filters.measure(work, s.run, s.quick, s.effort, s.peers, _progress)
+
+    return {
+        **{work.name: of(work) for work in works()},
+        "memory": lambda s: memory.measure(s.run, s.quick, _progress),
+        "import": lambda s: imports.measure(s.run, s.quick, s.effort, s.peers, _progress),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is named, print and store it; 1 if a result was wrong, 2 for a wrong argument."""
+    options = _parse(arguments)
+    everything = benchmarks()
+    folder = options.output or HERE
+    if options.list:
+        print("\n".join(everything))
+        return 0
+    if options.render:
+        _write(folder, store.load(folder / RESULTS))
+        return 0
+    for pattern in options.names:
+        if not fnmatch.filter(everything, pattern):
+            print(f"benchmarks: nothing is named {pattern!r}; --list shows the names.", file=sys.stderr)
+            return 2
+    patterns = options.names or ["*"]
+    names = [name for name in everything if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+    # what measures less than the report needs does not go into it
+    keep = options.output or not (options.quick or options.peers)
+    return _run({name: everything[name] for name in names}, options, folder if keep else None)
+
+
+def _run(chosen: dict[str, Benchmark], options: argparse.Namespace, folder: Path | None) -> int:
+    effort = Effort(options.rounds, options.seconds, min(MIN_ROUNDS, options.rounds))
+    settings = Settings(time.strftime("%Y%m%dT%H%M%S"), options.quick, effort, tuple(options.peers))
+    facts, measured, failures = machine.facts(), store.EMPTY, 0
+    results = store.EMPTY if folder is None else store.load(folder / RESULTS)
+    for name, benchmark in chosen.items():
+        try:
+            record = _timed(name, benchmark, settings)
+        except filters.WrongResultError as error:
+            print(f"benchmarks: {error}", file=sys.stderr)
+            failures += 1
+            continue
+        measured = measured.merged(settings.run, facts, record)
+        if folder is not None:  # after each one: a run that is cut short keeps what it has
+            results = results.merged(settings.run, facts, record).ordered(list(benchmarks()))
+            _write(folder, results)
+    print(render(measured, ""))
+    return 1 if failures else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure against SciPy, OpenCV, SimpleITK and torch; store and render the results.",
+    )
+    parser.add_argument(
+        "names", nargs="*", help="benchmarks to run, patterns allowed ('2d-*'); all by default"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--render", action="store_true", help=f"only render {PAGE} from {RESULTS}")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
+    parser.add_argument("--rounds", type=int, help="interleaved rounds (15; quick: 1)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="time per contender and work (1.5)")
+    parser.add_argument(
+        "--peers", action="append", default=[], help="only peers whose name begins so; may be repeated"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=f"folder of {RESULTS} and {PAGE}; by default benchmarks/, and nothing is stored "
+        "with --quick or --peers, which measure less than the report needs",
+    )
+    options = parser.parse_args(arguments)
+    if options.rounds is None:
+        options.rounds = 1 if options.quick else Effort().rounds
+    if options.rounds < 1:
+        parser.error(f"`--rounds={options.rounds}` measures nothing; give 1 or more.")
+    return options
+
+
+def _timed(name: str, benchmark: Benchmark, settings: Settings) -> Record:
+    start = time.perf_counter()
+    record = benchmark(settings)
+    _progress("")
+    print(f"{name}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
+    return record
+
+
+def _write(folder: Path, results: store.Store) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    store.save(folder / RESULTS, results)
+    store.replace_text(folder / PAGE, render(results, (HERE / NOTES).read_text(encoding="utf-8")))
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():  # one line, overwritten, where somebody is watching
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

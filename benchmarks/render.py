@@ -1,0 +1,186 @@
+"""``RESULTS.md`` from the stored records: nothing is measured and nothing decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from benchmarks.results import (
+    COPY,
+    ONE_THREAD,
+    SECONDS,
+    FilterRecord,
+    Measurement,
+    QuantityRecord,
+    Record,
+    Verdict,
+    not_met,
+)
+from benchmarks.store import Store
+
+INTRODUCTION = """# Results
+
+Written by `python -m benchmarks` (or `make bench`) from `results.json`; remarks belong in `NOTES.md`.
+The name before a row measures that work alone: `python -m benchmarks 2d-9`.
+
+Every work is done by all contenders in the same process, in interleaved rounds (A B C A B C ...), with the
+same number of threads and with outputs preallocated where a library has an argument for it.
+
+- Times are medians; ± is the interquartile range.
+- "x copy" is our time over `np.copyto` of the same array into a preallocated one with as many threads,
+  "x stream" over the core's own non-temporal copy on one core.
+- "of FMA peak" counts every tap as one multiply-add, although symmetric taps are folded.
+- The columns of peers are their time over ours: above 1 we are faster. SciPy has no threads, so its
+  one-thread time stands beside any number of ours.
+- "difference" is the largest absolute difference to SciPy's result (inputs in [0, 1), kernels of sum 1).
+"""
+
+
+def render(store: Store, notes: str) -> str:
+    """Return the whole page; `notes` is included as it is."""
+    records = list(store.records.values())
+    many = len(store.runs) > 1
+    parts = [INTRODUCTION, *(_run(key, facts, many) for key, facts in store.runs.items())]
+    for group in dict.fromkeys(record.group for record in records):
+        members = [record for record in records if record.group == group]
+        parts.append("\n".join([f"## {group}\n", *_group(members, many), ""]))
+    parts.append(_misses(records))
+    parts.extend(_disturbed(records))
+    parts.append(notes.strip() + "\n")
+    parts.append("## Every contender\n")
+    parts.extend(_contenders(record) for record in records if isinstance(record, FilterRecord))
+    return "\n".join(parts)
+
+
+def _run(key: str, facts: dict[str, Any], many: bool) -> str:
+    peaks = ", ".join(f"{name} {value:.0f} GFLOP/s" for name, value in facts["fma_gflop_s"].items())
+    rows = [
+        ("Date", facts["date"]),
+        ("Processor", facts["cpu"]),
+        ("Cores usable", facts["cores"]),
+        ("Caches", ", ".join(f"{name} {size}" for name, size in facts["caches"].items())),
+        ("FMA peak of one core, float32", peaks),
+        ("Streaming copy on one core", f"{facts['stream_gb_s']:.1f} GB/s read + written"),
+        ("Load before", facts["load"]),
+        ("System", facts["system"]),
+        ("Core", f"{facts['target']}, built by {facts['compiler']}"),
+        ("Versions", ", ".join(f"{name} {value}" for name, value in facts["versions"].items())),
+    ]
+    title = f"## Machine{f' (run {key})' if many else ''}\n"
+    return "\n".join([title, *_table(("", ""), rows), ""])
+
+
+def _group(records: Sequence[Record], many: bool) -> Iterator[str]:
+    filters = [record for record in records if isinstance(record, FilterRecord)]
+    if filters:
+        yield from _filter_table(filters, many)
+    for record in records:
+        if isinstance(record, QuantityRecord):
+            yield f"{_title(record, many)}\n"
+            yield from _quantity_table(record)
+
+
+def _title(record: Record, many: bool) -> str:
+    mark = f" (run {record.run})" if many else ""
+    return f"`{record.name}` {record.title}{mark}"
+
+
+def _filter_table(records: Sequence[FilterRecord], many: bool) -> Iterator[str]:
+    peers = list(dict.fromkeys(peer for record in records for peer in record.peers()))
+    head = ("work", "path", "threads", "time", "±", "x copy", "x stream", "of FMA peak", *peers)
+    rows: list[tuple[object, ...]] = []
+    for record in records:
+        title = _title(record, many)
+        for row in record.ours():
+            rows.append((title, *_filter_cells(record, row, peers)))
+            title = ""  # only beside the first of its rows
+    return _table((*head, "difference", "targets"), rows)
+
+
+def _filter_cells(record: FilterRecord, row: Measurement, peers: Sequence[str]) -> tuple[object, ...]:
+    share = record.peak_share(row)
+    return (
+        row.variant,
+        row.threads,
+        duration(row.median),
+        f"{row.spread:.0%}",
+        _number(record.value(row, COPY)),
+        _number(record.stream_ratio(row) if row.threads == 1 else None),
+        "" if share is None else f"{share:.0%}",
+        *(_number(record.value(row, peer)) for peer in peers),
+        "" if row.difference is None else f"{row.difference:.1e}",
+        "; ".join(_verdict(verdict) for verdict in record.verdicts(row)) or "none set",
+    )
+
+
+def _verdict(verdict: Verdict) -> str:
+    target = verdict.target
+    sign = "≤" if target.at_most else "≥"
+    bound = duration(target.bound) if target.metric == SECONDS else f"{target.bound:.3g}"
+    metric = {SECONDS: "time", ONE_THREAD: "speed-up by threads"}.get(target.metric, target.metric)
+    return f"{metric} {sign} {bound}: {'met' if verdict.met else '**not met**'}"
+
+
+def _quantity_table(record: QuantityRecord) -> Iterator[str]:
+    rows = []
+    for q in record.quantities:
+        bound = "none set" if q.bound is None else f"≤ {q.bound:.1f}: {'met' if q.met else '**not met**'}"
+        spread = f"{q.low:.1f} to {q.high:.1f}" if q.low < q.high else ""
+        rows.append((q.label, f"{q.value:.1f} {q.unit}", spread, bound, q.note))
+    return _table(("what", "value", "middle half", "target", "note"), rows)
+
+
+def _misses(records: Iterable[Record]) -> str:
+    misses = [f"- {sentence}" for record in records for sentence in not_met(record)]
+    return "\n".join(["## Not met\n", *(misses or ["Every target above is met."]), ""])
+
+
+def _disturbed(records: Iterable[Record]) -> Iterator[str]:
+    names = [f"`{r.name}`" for r in records if isinstance(r, FilterRecord) and r.disturbed()]
+    if names:
+        yield "## Disturbed\n"
+        yield f"Other work used the machine during {', '.join(names)}: measure these again.\n"
+
+
+def _contenders(record: FilterRecord) -> str:
+    rows = [
+        (
+            f"{m.who} {m.variant}".strip(),
+            m.threads,
+            duration(m.median),
+            f"{m.spread:.0%}",
+            m.rounds,
+            f"{m.cores:.2f}",
+            "" if m.difference is None else f"{m.difference:.1e}",
+            m.note,
+        )
+        for m in record.measurements
+    ]
+    peaks = ", ".join(f"{label} {peak:.0f} GFLOP/s" for label, peak in record.fma_gflop_s.items())
+    measured = f"Beside it: streaming copy {record.stream_gb_s:.1f} GB/s, FMA peak {peaks}."
+    head = ("contender", "threads", "time", "±", "rounds", "cores busy", "difference", "note")
+    summary = f"<details><summary>{record.name}: {record.title}</summary>\n"
+    return "\n".join([summary, measured, "", *_table(head, rows), "\n</details>\n"])
+
+
+def _table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    head = list(head)
+    yield _line(head)
+    yield _line(["---"] * len(head))
+    for row in rows:
+        yield _line(row)
+
+
+def _line(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that reads best: µs, ms or s."""
+    if seconds < 1e-4:
+        return f"{seconds * 1e6:.1f} µs"
+    return f"{seconds * 1e3:.3g} ms" if seconds < 0.9995 else f"{seconds:.2f} s"

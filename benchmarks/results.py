@@ -1,0 +1,197 @@
+"""What was measured and what was asked for: plain values, and the verdicts that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SEPARABLE = "separable"
+COPY = "copy"
+SCIPY = "SciPy"
+ONE_THREAD = "one thread"  # metric: how much faster than the same row on one thread
+SECONDS = "seconds"  # metric: the time itself
+IDLE_CORE = 0.93  # share of a core that an undisturbed thread gets at least
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One contender on one work; times in seconds per call."""
+
+    who: str
+    variant: str  # which of our own paths; "" for peers
+    threads: int
+    median: float
+    low: float
+    high: float
+    rounds: int
+    cores: float
+    difference: float | None  # largest absolute difference to SciPy's result; None: no result to compare
+    note: str = ""
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over the median."""
+        return (self.high - self.low) / self.median if self.median else 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A promise about one of our rows: at most `bound` (copy, seconds), or at least (all others)."""
+
+    metric: str  # COPY, SECONDS, ONE_THREAD or the name of a peer
+    bound: float
+    variant: str
+    threads: int = 1
+
+    @property
+    def at_most(self) -> bool:
+        """Whether `bound` is an upper one."""
+        return self.metric in (COPY, SECONDS)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target beside what was measured; `value` is None where a contender is missing."""
+
+    target: Target
+    value: float | None
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is reached; what was not measured is not."""
+        if self.value is None:
+            return False
+        return self.value <= self.target.bound if self.target.at_most else self.value >= self.target.bound
+
+
+@dataclass(frozen=True)
+class FilterRecord:
+    """All contenders on one filter, measured in the same rounds."""
+
+    name: str
+    group: str
+    title: str
+    dtype: str
+    samples: int  # of the output
+    macs: float  # per sample, symmetric taps not folded
+    run: str
+    quick: bool
+    stream_gb_s: float  # non-temporal copy on one core, bytes read plus written
+    fma_gflop_s: dict[str, float]  # float32 peak of one core, by variant
+    measurements: list[Measurement]
+    targets: list[Target]
+
+    def ours(self) -> list[Measurement]:
+        """Our rows, in the order they were measured."""
+        return [m for m in self.measurements if m.who == SEPARABLE]
+
+    def peers(self) -> list[str]:
+        """Names of the other contenders, each once."""
+        return list(dict.fromkeys(m.who for m in self.measurements if m.who not in (SEPARABLE, COPY)))
+
+    def find(self, who: str, threads: int, variant: str = "") -> Measurement | None:
+        """Return the contender's measurement; one with threads none of its own counts for any number."""
+        rows = [m for m in self.measurements if m.who == who and m.variant == variant]
+        exact = [m for m in rows if m.threads == threads]
+        if exact:
+            return exact[0]
+        return rows[0] if who == SCIPY and rows else None
+
+    def disturbed(self) -> list[Measurement]:
+        """Return contenders on one thread that did not get a whole core: others were using the machine."""
+        if self.quick:
+            return []  # too short to tell
+        return [m for m in self.measurements if m.threads == 1 and m.cores < IDLE_CORE]
+
+    def value(self, row: Measurement, metric: str) -> float | None:
+        """Return `metric` of one of our rows: a ratio of medians, or seconds."""
+        if metric == SECONDS:
+            return row.median
+        if metric == ONE_THREAD:
+            other = self.find(SEPARABLE, 1, row.variant)
+        else:
+            other = self.find(metric, row.threads)
+        if other is None:
+            return None
+        return row.median / other.median if metric == COPY else other.median / row.median
+
+    def stream_ratio(self, row: Measurement) -> float:
+        """Our time over the core's own one-core streaming copy of the same bytes."""
+        itemsize = {"float32": 4, "float64": 8}[self.dtype]
+        return row.median * self.stream_gb_s * 1e9 / (2 * itemsize * self.samples)
+
+    def peak_share(self, row: Measurement) -> float | None:
+        """Nominal FLOP rate over the FMA peak of the threads used; folding can lift it above 1."""
+        peak = self.fma_gflop_s.get(row.variant)
+        if not peak:
+            return None
+        lanes = {"float32": 1.0, "float64": 0.5}[self.dtype]
+        return 2 * self.macs * self.samples / row.median / (peak * 1e9 * lanes * row.threads)
+
+    def verdicts(self, row: Measurement) -> list[Verdict]:
+        """Judge one of our rows."""
+        mine = [t for t in self.targets if (t.variant, t.threads) == (row.variant, row.threads)]
+        return [Verdict(t, self.value(row, t.metric)) for t in mine]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A single figure, with the bound it was promised to keep (None: none was promised)."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    bound: float | None = None
+    note: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the bound, if any, is kept."""
+        return self.bound is None or self.value <= self.bound
+
+
+@dataclass(frozen=True)
+class QuantityRecord:
+    """A list of figures that are not times of a filter."""
+
+    name: str
+    group: str
+    title: str
+    run: str
+    quick: bool
+    quantities: list[Quantity]
+
+
+Record = FilterRecord | QuantityRecord
+
+
+def not_met(record: Record) -> Iterator[str]:
+    """Yield one sentence for every target that `record` misses."""
+    if isinstance(record, QuantityRecord):
+        for q in record.quantities:
+            if not q.met:
+                yield f"{record.title}: {q.label} is {q.value:.1f} {q.unit}, asked for at most {q.bound:.1f}."
+        return
+    for row in record.ours():
+        for verdict in record.verdicts(row):
+            if not verdict.met:
+                yield f"{record.title}, {row.variant}, {threads(row.threads)}: {describe(verdict)}."
+
+
+def describe(verdict: Verdict) -> str:
+    """Say a verdict in words: what was measured, what was asked for."""
+    target, value = verdict.target, verdict.value
+    sign = "at most" if target.at_most else "at least"
+    if value is None:
+        return f"{target.metric} was not measured (asked for {sign} {target.bound:g})"
+    if target.metric == SECONDS:
+        return f"{value * 1e6:.1f} µs, asked for at most {target.bound * 1e6:g} µs"
+    against = "copy time" if target.metric == COPY else f"as fast as {target.metric}"
+    return f"{value:.2f} x {against}, asked for {sign} {target.bound:g}"
+
+
+def threads(count: int) -> str:
+    """Return "1 thread", "2 threads", ..."""
+    return f"{count} thread" if count == 1 else f"{count} threads"

@@ -1,0 +1,220 @@
+// The one binding file: Python objects in, plain C++ out. It checks what memory safety needs; Python explains the rest.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <new>
+#include <stdexcept>
+#include <variant>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "direct_job.h"
+#include "machine.h"
+#include "separable_job.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace sep;
+
+namespace {
+
+using Shape = std::vector<ptrdiff_t>;
+using Weights = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
+
+// A view of an array's memory through the buffer protocol: cheaper than DLPack, and it keeps byte strides.
+class View {
+ public:
+  View(nb::handle array, bool writable, const Shape& shape, char code, size_t item, const char* name) {
+    if (PyObject_GetBuffer(array.ptr(), &b_, PyBUF_FORMAT | PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0)) != 0)
+      throw nb::python_error();
+    if (const char* why = wrong(shape, code, item)) {
+      PyBuffer_Release(&b_);
+      throw nb::type_error((std::string(name) + ": " + why).c_str());
+    }
+  }
+  View(const View&) = delete;
+  ~View() { PyBuffer_Release(&b_); }
+
+  char* data() const { return static_cast<char*>(b_.buf); }
+  const ptrdiff_t* strides() const { return b_.strides; }
+
+ private:
+  const char* wrong(const Shape& shape, char code, size_t item) const {
+    if (!b_.format || b_.format[0] != code || b_.format[1] || size_t(b_.itemsize) != item)
+      return "another dtype than the job was made for";
+    if (size_t(b_.ndim) != shape.size()) return "another number of axes than the job was made for";
+    uintptr_t bits = reinterpret_cast<uintptr_t>(b_.buf);
+    for (int i = 0; i < b_.ndim; i++) {
+      if (b_.shape[i] != shape[i]) return "another shape than the job was made for";
+      if (b_.shape[i] > 1) bits |= uintptr_t(b_.strides[i]);
+    }
+    return bits % item ? "memory that is not aligned to its items" : nullptr;
+  }
+  Py_buffer b_;
+};
+
+bool is_double(const std::string& dtype) {
+  if (dtype != "float32" && dtype != "float64") throw nb::value_error("dtype must be 'float32' or 'float64'");
+  return dtype == "float64";
+}
+
+void check_size(const Shape& shape, size_t item) {
+  size_t bytes = item;
+  for (ptrdiff_t n : shape)
+    if (n < 0 || (n > 0 && __builtin_mul_overflow(bytes, size_t(n), &bytes)) || bytes > size_t(PTRDIFF_MAX))
+      throw std::overflow_error("an array of this shape does not fit the address space");
+}
+
+template <template <class> class Kind>
+class Prepared {
+ public:
+  using Job = std::variant<Kind<float>, Kind<double>>;
+
+  void run(nb::handle src, nb::handle dst, int threads) const {
+    const bool wide = job_->index() == 1;
+    View s(src, false, shape_, wide ? 'd' : 'f', wide ? 8 : 4, "src");
+    View d(dst, true, shape_, wide ? 'd' : 'f', wide ? 8 : 4, "dst");
+    nb::gil_scoped_release free;
+    std::visit([&](const auto& j) { j.run(s.data(), s.strides(), d.data(), d.strides(), std::max(threads, 1)); }, *job_);
+  }
+  size_t scratch_bytes(int threads) const {
+    return std::visit([&](const auto& j) { return j.scratch_bytes(std::max(threads, 1)); }, *job_);
+  }
+
+ protected:
+  Shape shape_;
+  std::unique_ptr<Job> job_;
+};
+
+class Separable : public Prepared<SeparableJob> {
+ public:
+  Separable(const Shape& shape, const std::string& dtype, nb::list terms) {
+    const bool wide = is_double(dtype);
+    check_size(shape, wide ? 8 : 4);
+    std::vector<std::vector<TermPass>> list;
+    for (nb::handle term : terms) {
+      list.emplace_back();
+      for (nb::handle pass : nb::cast<nb::list>(term)) {
+        nb::tuple p = nb::cast<nb::tuple>(pass);
+        if (p.size() != 5) throw nb::value_error("a pass is (axis, taps, shift, mode, cval)");
+        auto taps = nb::cast<Weights>(p[1]);
+        if (taps.ndim() != 1) throw nb::value_error("taps are one-dimensional");
+        list.back().push_back({nb::cast<int>(p[0]), {taps.data(), taps.data() + taps.size()},
+                               nb::cast<ptrdiff_t>(p[2]), mode_of(nb::cast<int>(p[3])), nb::cast<double>(p[4])});
+      }
+    }
+    shape_ = shape;
+    job_ = wide ? std::make_unique<Job>(std::in_place_index<1>, shape, list)
+                : std::make_unique<Job>(std::in_place_index<0>, shape, list);
+  }
+  static Mode mode_of(int code) {
+    if (code < 0 || code > 4) throw nb::value_error("mode codes are 0 (reflect) to 4 (wrap)");
+    return Mode(code);
+  }
+  // The passes in the order they run: {"axis", "taps", "folds": one of "none", "symmetric", "antisymmetric" a term}.
+  nb::list describe() const {
+    static const char* names[] = {"none", "symmetric", "antisymmetric"};
+    nb::list out;
+    std::visit(
+        [&](const auto& job) {
+          for (const auto& p : job.passes()) {
+            nb::list folds;
+            for (const auto& t : p.taps) folds.append(names[int(t.fold)]);
+            nb::dict pass;
+            pass["axis"] = p.axis;
+            pass["taps"] = p.reach.taps;
+            pass["folds"] = folds;
+            out.append(pass);
+          }
+        },
+        *job_);
+    return out;
+  }
+};
+
+class Direct : public Prepared<DirectJob> {
+ public:
+  Direct(const Shape& shape, const std::string& dtype, Weights weights, const Shape& shifts,
+         const std::vector<int>& modes, double cval) {
+    const bool wide = is_double(dtype);
+    check_size(shape, wide ? 8 : 4);
+    Shape extents;
+    for (size_t i = 0; i < weights.ndim(); i++) extents.push_back(ptrdiff_t(weights.shape(i)));
+    std::vector<Mode> m;
+    for (int code : modes) m.push_back(Separable::mode_of(code));
+    shape_ = shape;
+    job_ = wide ? std::make_unique<Job>(std::in_place_index<1>, shape, extents, weights.data(), shifts, m, cval)
+                : std::make_unique<Job>(std::in_place_index<0>, shape, extents, weights.data(), shifts, m, cval);
+  }
+};
+
+// Uninitialised, aligned to a cache line; large ones to (and, where the system can, on) huge pages.
+nb::object empty(const Shape& shape, const std::string& dtype) {
+  const bool wide = is_double(dtype);
+  check_size(shape, wide ? 8 : 4);
+  size_t bytes = wide ? 8 : 4;
+  for (ptrdiff_t n : shape) bytes *= size_t(n);
+  constexpr size_t kHuge = size_t(2) << 20;
+  static constexpr std::align_val_t line{64}, page{kHuge};
+  const bool big = bytes >= 2 * kHuge;
+  void* p = ::operator new(std::max<size_t>(bytes, 64), big ? page : line);
+#if defined(__linux__)
+  if (big) madvise(p, bytes / kHuge * kHuge, MADV_HUGEPAGE);
+#endif
+  nb::capsule owner = big ? nb::capsule(p, [](void* q) noexcept { ::operator delete(q, page); })
+                          : nb::capsule(p, [](void* q) noexcept { ::operator delete(q, line); });
+  std::vector<size_t> dims(shape.begin(), shape.end());
+  if (wide) return nb::cast(nb::ndarray<nb::numpy, double>(p, dims.size(), dims.data(), owner));
+  return nb::cast(nb::ndarray<nb::numpy, float>(p, dims.size(), dims.data(), owner));
+}
+
+nb::dict core_info() {
+  nb::dict info, cache;
+  info["target"] = target().name;
+  info["targets"] = targets();
+  info["vector_bits"] = 8 * target().vector_bytes;
+  info["compiler"] = SEP_COMPILER;
+  cache["l1d"] = caches().l1d;
+  cache["l2"] = caches().l2;
+  cache["l3"] = caches().l3;
+  info["caches"] = cache;
+  info["cores"] = usable_cores();
+  return info;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  m.doc() = "Line kernels and drivers of separable. Private: use the verbs of `separable`.";
+  nb::class_<Separable>(m, "Job")
+      .def(nb::init<const Shape&, const std::string&, nb::list>(), "shape"_a, "dtype"_a, "terms"_a)
+      .def("run", &Separable::run, "src"_a, "dst"_a, "threads"_a)
+      .def("scratch_bytes", &Separable::scratch_bytes, "threads"_a)
+      .def("describe", &Separable::describe);
+  nb::class_<Direct>(m, "DirectJob")
+      .def(nb::init<const Shape&, const std::string&, Weights, const Shape&, const std::vector<int>&, double>(),
+           "shape"_a, "dtype"_a, "weights"_a, "shifts"_a, "modes"_a, "cval"_a)
+      .def("run", &Direct::run, "src"_a, "dst"_a, "threads"_a)
+      .def("scratch_bytes", &Direct::scratch_bytes, "threads"_a);
+  m.def("empty", &empty, "shape"_a, "dtype"_a);
+  m.def("core_info", &core_info);
+  m.def(
+      "force",
+      [](nb::object name) {
+        if (!force(name.is_none() ? "" : nb::cast<std::string>(name)))
+          throw nb::value_error("force: this machine cannot run that target; see core_info()['targets']");
+      },
+      "target"_a.none());
+  m.def(
+      "measure",
+      [](const std::string& what) {
+        if (what != "fma" && what != "stream") throw nb::value_error("measure: 'fma' or 'stream'");
+        nb::gil_scoped_release free;
+        return what == "fma" ? measure_fma() : measure_stream();
+      },
+      "what"_a);
+}

@@ -1,0 +1,36 @@
+// Dense n-D correlation, for kernels that do not factor: the last two axes by a register-blocked kernel, the others
+// by sums over planes.
+#pragma once
+#include <cstddef>
+#include <vector>
+
+#include "lines.h"
+#include "rows.h"
+
+namespace sep {
+
+template <class T>
+class DirectJob {
+ public:
+  // weights: dense, C order, one extent per axis of `shape` (1 where the filter does not reach). An axis' virtual
+  // input i of out[o] is o + i - shift. Throws std::invalid_argument.
+  DirectJob(std::vector<ptrdiff_t> shape, const std::vector<ptrdiff_t>& extents, const double* weights,
+            const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval);
+
+  void run(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides, int threads) const;
+  size_t scratch_bytes(int threads) const;
+
+ private:
+  struct Worker;
+  struct Run;
+  void tile(const Run& run, Worker& w, ptrdiff_t task) const;
+
+  std::vector<ptrdiff_t> shape_;   // at least two axes; a missing one has length 1
+  std::vector<Reach> reach_;
+  std::vector<T> weights_;
+  T cval_;
+  ptrdiff_t tile_y_, tile_x_;
+  bool pad_;  // shape_ has a leading axis that the caller's arrays lack
+};
+
+}  // namespace sep

@@ -1,0 +1,503 @@
+// The line kernels. Compiled once per instruction set with SEP_TARGET naming it; no STL, nothing inline is shared.
+#include "lines.h"
+
+#include "vec.h"
+
+namespace {
+
+using sep::AlongArgs;
+using sep::DirectArgs;
+using sep::DownArgs;
+using sep::Fold;
+using sep::kGroup;
+using sep::Lines;
+using sep::Taps;
+
+#if defined(__AVX512F__)
+constexpr int kBytes = 64;
+constexpr bool kManyRegisters = true;
+#elif defined(__AVX2__)
+constexpr int kBytes = 32;
+constexpr bool kManyRegisters = false;
+#else
+constexpr int kBytes = 16;
+#if defined(__aarch64__)
+constexpr bool kManyRegisters = true;
+#else
+constexpr bool kManyRegisters = false;
+#endif
+#endif
+
+template <class T>
+constexpr int kLanes = kBytes / sizeof(T);
+
+constexpr int wrap(int i, int n) { return (i % n + n) % n; }
+
+// ---- down: weighted sums of rows -------------------------------------------------------------------------------
+// A block is R output rows of one vector. Rows slide through a window held in registers (slots are taken modulo R and
+// the tap loop is unrolled by R, so that every index is a constant): each step loads one row, not R.
+// Rows is any i -> pointer to input row i.
+
+template <class T, int N, int R, class Rows>
+SEP_INLINE void down_plain(vec<T, N> (&acc)[R], const Rows& rows, const Taps<T>& taps) {
+  vec<T, N> window[R];
+  SEP_UNROLL
+  for (int r = 0; r < R - 1; r++) window[r] = load<T, N>(rows(r));
+  for (ptrdiff_t k = 0; k < taps.n; k += R) {
+    SEP_UNROLL
+    for (int s = 0; s < R; s++) {
+      if (k + s >= taps.n) break;
+      const vec<T, N> w = splat<T, N>(taps.w[k + s]);
+      window[wrap(R - 1 + s, R)] = load<T, N>(rows(R - 1 + k + s));
+      SEP_UNROLL
+      for (int r = 0; r < R; r++) acc[r] += w * window[wrap(r + s, R)];
+    }
+  }
+}
+
+// Taps that are equal (Sign 1) or opposite (-1) about the centre: one addition and one FMA serve two taps. Two windows
+// move apart from the centre row; an even number of taps has none.
+template <class T, int N, int R, int Sign, bool Even, class Rows>
+SEP_INLINE void down_folded(vec<T, N> (&acc)[R], const Rows& rows, const Taps<T>& taps) {
+  typedef vec<T, N> V;
+  const ptrdiff_t half = taps.n / 2;
+  V lo[R], hi[R];
+  SEP_UNROLL
+  for (int r = 0; r < R; r++) {
+    lo[r] = load<T, N>(rows(half + r));
+    hi[r] = Even ? load<T, N>(rows(half - 1 + r)) : lo[r];
+  }
+  if constexpr (Sign > 0 && !Even) {
+    const V w = splat<T, N>(taps.w[0]);
+    SEP_UNROLL
+    for (int r = 0; r < R; r++) acc[r] += w * lo[r];
+  }
+  for (ptrdiff_t j = 1; j <= half; j += R) {
+    SEP_UNROLL
+    for (int s = 0; s < R; s++) {
+      if (j + s > half) break;
+      const V w = splat<T, N>(taps.w[j + s]);
+      lo[wrap(-1 - s, R)] = load<T, N>(rows(half - j - s));
+      hi[wrap(R + s, R)] = load<T, N>(rows(half + j + s + (Even ? R - 2 : R - 1)));
+      SEP_UNROLL
+      for (int r = 0; r < R; r++) {
+        const V a = lo[wrap(r - 1 - s, R)], b = hi[wrap(r + 1 + s, R)];
+        acc[r] += w * (Sign > 0 ? b + a : b - a);
+      }
+    }
+  }
+}
+
+// What a block adds up: one term of a known form, or several of any.
+enum class Sum { plain, symmetric_odd, symmetric_even, antisymmetric_odd, antisymmetric_even, terms };
+
+template <class T>
+SEP_INLINE Sum sum_of(const Taps<T>& taps) {
+  if (taps.fold == Fold::none) return Sum::plain;
+  if (taps.fold == Fold::symmetric) return taps.n % 2 ? Sum::symmetric_odd : Sum::symmetric_even;
+  return taps.n % 2 ? Sum::antisymmetric_odd : Sum::antisymmetric_even;
+}
+
+template <class T, int N, int R, Sum S, class Rows>
+SEP_INLINE void down_term(vec<T, N> (&acc)[R], const Rows& rows, const Taps<T>& taps) {
+  if constexpr (S == Sum::plain) down_plain<T, N, R>(acc, rows, taps);
+  if constexpr (S == Sum::symmetric_odd) down_folded<T, N, R, 1, false>(acc, rows, taps);
+  if constexpr (S == Sum::symmetric_even) down_folded<T, N, R, 1, true>(acc, rows, taps);
+  if constexpr (S == Sum::antisymmetric_odd) down_folded<T, N, R, -1, false>(acc, rows, taps);
+  if constexpr (S == Sum::antisymmetric_even) down_folded<T, N, R, -1, true>(acc, rows, taps);
+}
+
+// Calls f with the Sum as a type: the one place where a tap list's form is looked at.
+template <Sum S>
+struct Form {
+  static constexpr Sum value = S;
+};
+template <class T, class F>
+SEP_INLINE void with_form(const Taps<T>& taps, F f) {
+  switch (sum_of(taps)) {
+    case Sum::symmetric_odd:
+      return f(Form<Sum::symmetric_odd>{});
+    case Sum::symmetric_even:
+      return f(Form<Sum::symmetric_even>{});
+    case Sum::antisymmetric_odd:
+      return f(Form<Sum::antisymmetric_odd>{});
+    case Sum::antisymmetric_even:
+      return f(Form<Sum::antisymmetric_even>{});
+    default:
+      return f(Form<Sum::plain>{});
+  }
+}
+
+template <class T, int N, int R, Sum S>
+SEP_INLINE void down_block(const DownArgs<T>& a, ptrdiff_t row, ptrdiff_t x) {
+  vec<T, N> acc[R];
+  SEP_UNROLL
+  for (int r = 0; r < R; r++) acc[r] = vec<T, N>{};
+  const T* const* table = a.rows + row;
+  const ptrdiff_t at = a.offset + x;
+  auto rows = [&](ptrdiff_t i) { return table[i] + at; };
+  if constexpr (S != Sum::terms) {
+    down_term<T, N, R, S>(acc, rows, a.taps[0]);
+  } else {
+    for (ptrdiff_t t = 0; t < a.terms; t++, table += a.term_step)
+      with_form(a.taps[t], [&](auto form) __attribute__((always_inline)) {
+        down_term<T, N, R, decltype(form)::value>(acc, rows, a.taps[t]);
+      });
+  }
+  T* const* dst = a.dst + row;
+  if (a.stream) {
+    SEP_UNROLL
+    for (int r = 0; r < R; r++) stream<T, N>(dst[r] + x, acc[r]);
+  } else {
+    SEP_UNROLL
+    for (int r = 0; r < R; r++) store<T, N>(dst[r] + x, acc[r]);
+  }
+}
+
+// Calls block(row, rows as a type) over `count` rows; the last block overlaps the one before it.
+template <int R, class Block>
+SEP_INLINE void in_blocks(ptrdiff_t count, Block block) {
+  ptrdiff_t row = 0;
+  for (; row + R <= count; row += R) block.template run<R>(row);
+  if (row == count) return;
+  if (count >= R) {
+    block.template run<R>(count - R);
+    return;
+  }
+  for (; row < count; row++) block.template run<1>(row);
+}
+
+template <class T>
+constexpr int kRows = kManyRegisters ? kGroup : kGroup / 2;
+
+template <class T, int N, Sum S>
+struct DownBlock {
+  const DownArgs<T>& a;
+  ptrdiff_t from, to;
+  template <int R>
+  SEP_INLINE void run(ptrdiff_t row) const {
+    for (ptrdiff_t x = from; x < to; x += N) down_block<T, N, R, S>(a, row, x);
+  }
+};
+
+template <class T, int N, Sum S>
+void down_lanes(const DownArgs<T>& a) {
+  if constexpr (N > 1) {
+    if (a.width < N) {
+      down_lanes<T, N / 2, S>(a);
+      return;
+    }
+  }
+  constexpr ptrdiff_t kLine = 64 / sizeof(T), kAhead = 12 * kLine, kStrip = 16 * N;
+  const T* const* fresh = a.rows + a.count + a.taps[0].n - 1 - a.fresh;
+  ptrdiff_t x = 0;
+  while (x + N <= a.width) {  // a strip of columns at a time: rows are written in runs of several vectors
+    const ptrdiff_t full = (a.width - x) / N * N, strip = full < kStrip ? full : kStrip;
+    for (ptrdiff_t i = 0; i < a.fresh; i++)
+      for (ptrdiff_t p = 0; p < strip; p += kLine) prefetch(fresh[i] + a.offset + x + p + kAhead);
+    in_blocks<kRows<T>>(a.count, DownBlock<T, N, S>{a, x, x + strip});
+    x += strip;
+  }
+  if (x < a.width) {
+    DownArgs<T> last = a;  // overlaps the column before it, so its rows are not aligned
+    last.stream = false;
+    in_blocks<kRows<T>>(a.count, DownBlock<T, N, S>{last, a.width - N, a.width});
+  }
+}
+
+template <class T>
+void down(const DownArgs<T>& a) {
+  constexpr int N = kLanes<T>;
+  if (a.terms > 1)
+    down_lanes<T, N, Sum::terms>(a);
+  else
+    with_form(a.taps[0], [&](auto form) { down_lanes<T, N, decltype(form)::value>(a); });
+  if (a.stream) stream_fence();
+}
+
+// ---- along: the contiguous axis ------------------------------------------------------------------------------------
+// Shifted loads straddle cache lines (two cycles each), so longer kernels go through a transposed block: kGroup rows
+// become the lanes, the axis becomes `down`'s. Wide vectors hold several stretches of columns side by side.
+
+template <class T>
+constexpr int kWide = kLanes<T> > kGroup ? kLanes<T> : kGroup;  // elements of one transposed row
+template <class T>
+constexpr int kStretches = kWide<T> / kGroup;
+template <class T>
+constexpr int kTranspose = (kBytes < 32 ? kBytes : 32) / int(sizeof(T));  // lanes of the vectors that transpose
+
+// Element g of a transposed row is row g % kGroup of the stretch of columns g / kGroup.
+// buffer[x * kWide + g] = rows[g % kGroup][start[g / kGroup] + x], 0 <= x < n; the last block overlaps.
+template <class T>
+SEP_INLINE void to_columns(const T* const* rows, const ptrdiff_t* start, ptrdiff_t n, T* buffer, ptrdiff_t next) {
+  constexpr int N = kTranspose<T>, P = kPart<T>, W = kWide<T>;
+  const T* from[W];
+  SEP_UNROLL
+  for (int g = 0; g < W; g++) from[g] = rows[g % kGroup] + start[g / kGroup];
+  for (ptrdiff_t x = 0; x < n; x += P) {
+    const ptrdiff_t at = x + P <= n ? x : n - P;
+    if (next && x % (64 / sizeof(T)) == 0)
+      SEP_UNROLL
+      for (int g = 0; g < W; g++) prefetch(from[g] + at + next);
+    SEP_UNROLL
+    for (int g = 0; g < W; g += N) {
+      vec<T, N> r[P];
+      SEP_UNROLL
+      for (int i = 0; i < P; i++) r[i] = gather_parts<T, N>([&](int p) { return from[g + p * P + i] + at; });
+      transpose_parts<T, N>(r);
+      SEP_UNROLL
+      for (int i = 0; i < P; i++) store<T, N>(buffer + (at + i) * W + g, r[i]);
+    }
+  }
+}
+
+// rows[g % kGroup][start[g / kGroup] + x] = buffer[x * kWide + g], 0 <= x < n.
+template <class T>
+SEP_INLINE void from_columns(const T* buffer, T* const* rows, const ptrdiff_t* start, ptrdiff_t n) {
+  constexpr int N = kTranspose<T>, P = kPart<T>, W = kWide<T>;
+  for (ptrdiff_t x = 0; x < n; x += N) {
+    const ptrdiff_t at = x + N <= n ? x : n - N;
+    SEP_UNROLL
+    for (int g = 0; g < W; g += P) {
+      vec<T, N> r[P];
+      SEP_UNROLL
+      for (int i = 0; i < P; i++)
+        r[i] = gather_parts<T, N>([&](int p) { return buffer + (at + p * P + i) * W + g; });
+      transpose_parts<T, N>(r);
+      SEP_UNROLL
+      for (int i = 0; i < P; i++) store<T, N>(rows[g % kGroup + i] + start[g / kGroup] + at, r[i]);
+    }
+  }
+}
+
+// `down` over transposed columns: rows kWide apart, one vector (or the few that make kWide) each.
+template <class T, Sum S>
+struct ColumnsBlock {
+  const T* in;
+  T* out;
+  const Taps<T>& taps;
+  template <int R>
+  SEP_INLINE void run(ptrdiff_t row) const {
+    constexpr int N = kLanes<T>, W = kWide<T>;
+    SEP_UNROLL
+    for (int g = 0; g < W; g += N) {
+      vec<T, N> acc[R];
+      SEP_UNROLL
+      for (int r = 0; r < R; r++) acc[r] = vec<T, N>{};
+      const T* base = in + row * W + g;
+      down_term<T, N, R, S>(acc, [base](ptrdiff_t i) { return base + i * W; }, taps);
+      SEP_UNROLL
+      for (int r = 0; r < R; r++) store<T, N>(out + (row + r) * W + g, acc[r]);
+    }
+  }
+};
+
+template <class T>
+void along_transposed(const AlongArgs<T>& a) {
+  constexpr int S = kStretches<T>, W = kWide<T>;
+  const ptrdiff_t extra = a.taps[0].n - 1;
+  const ptrdiff_t blocks = (a.width + sep::kAlongColumns - 1) / sep::kAlongColumns;
+  const ptrdiff_t length = (a.width + blocks * S - 1) / (blocks * S);  // columns of one stretch
+  T* in = a.scratch;
+  T* out = in + (length + extra + 4) * W;
+  for (ptrdiff_t x = 0; x < a.width; x += length * S) {
+    ptrdiff_t at[S];
+    SEP_UNROLL
+    for (int s = 0; s < S; s++) {  // stretches beyond the end overlap the ones before
+      at[s] = x + s * length;
+      if (at[s] > a.width - length) at[s] = a.width - length;
+    }
+    to_columns<T>(a.rows, at, length + extra, in, a.next);
+    for (ptrdiff_t t = 0; t < a.terms; t++) {
+      with_form(a.taps[t], [&](auto form) {
+        in_blocks<kRows<T>>(length, ColumnsBlock<T, decltype(form)::value>{in, out, a.taps[t]});
+      });
+      from_columns<T>(out, a.dst + t * kGroup, at, length);
+    }
+  }
+}
+
+template <class T, int N, int C>
+SEP_INLINE void along_block(const T* x, const Taps<T>& taps, ptrdiff_t step, T* y) {
+  typedef vec<T, N> V;
+  V acc[C];
+  SEP_UNROLL
+  for (int c = 0; c < C; c++) acc[c] = V{};
+  if (taps.fold == Fold::none) {
+    for (ptrdiff_t k = 0; k < taps.n; k++) {
+      V w = splat<T, N>(taps.w[k]);
+      SEP_UNROLL
+      for (int c = 0; c < C; c++) acc[c] += w * load<T, N>(x + k * step + c * N);
+    }
+  } else {
+    const ptrdiff_t half = taps.n / 2;
+    if (taps.center) {
+      V w = splat<T, N>(taps.w[0]);
+      SEP_UNROLL
+      for (int c = 0; c < C; c++) acc[c] += w * load<T, N>(x + half * step + c * N);
+    }
+    const T *lo = x + (half - 1) * step, *hi = x + (taps.n - half) * step;
+    const bool plus = taps.fold == Fold::symmetric;
+    for (ptrdiff_t j = 1; j <= half; j++, lo -= step, hi += step) {
+      V w = splat<T, N>(taps.w[j]);
+      SEP_UNROLL
+      for (int c = 0; c < C; c++) {
+        V p = load<T, N>(lo + c * N), q = load<T, N>(hi + c * N);
+        acc[c] += w * (plus ? q + p : q - p);
+      }
+    }
+  }
+  SEP_UNROLL
+  for (int c = 0; c < C; c++) store<T, N>(y + c * N, acc[c]);
+}
+
+template <class T, int N>
+void along_row(const T* x, const Taps<T>& taps, ptrdiff_t step, T* y, ptrdiff_t width, ptrdiff_t next) {
+  if constexpr (N > 1) {
+    if (width < N) {
+      along_row<T, N / 2>(x, taps, step, y, width, next);
+      return;
+    }
+  }
+  ptrdiff_t i = 0;
+  if constexpr (N == kLanes<T>)
+    for (; i + 4 * N <= width; i += 4 * N) {
+      if (next)
+        for (ptrdiff_t p = 0; p < 4 * kBytes; p += 64) prefetch(x + i + next + p / ptrdiff_t(sizeof(T)));
+      along_block<T, N, 4>(x + i, taps, step, y + i);
+    }
+  for (; i + N <= width; i += N) along_block<T, N, 1>(x + i, taps, step, y + i);
+  if (i < width) along_block<T, N, 1>(x + width - N, taps, step, y + width - N);
+}
+
+// Below this many taps shifted loads are cheaper than two transposes (measured on Zen 4).
+constexpr ptrdiff_t kTransposeTaps = 13;
+
+template <class T>
+void along(const AlongArgs<T>& a) {
+  if (a.step == 1 && a.taps[0].n >= kTransposeTaps && a.width >= kStretches<T> * kLanes<T>) {
+    along_transposed<T>(a);
+    return;
+  }
+  for (ptrdiff_t t = 0; t < a.terms; t++)
+    for (ptrdiff_t r = 0; r < a.count; r++)
+      along_row<T, kLanes<T>>(a.rows[r], a.taps[t], a.step, a.dst[t * kGroup + r], a.width, t ? 0 : a.next);
+}
+
+// ---- direct: dense two-dimensional correlation ---------------------------------------------------------------------
+// R output rows share each loaded vector; source row q meets output rows r with 0 <= q - r < ky.
+
+template <class T, int N, int R, int C, int First, int Last>
+SEP_INLINE void direct_row(vec<T, N> (&acc)[R][C], const T* x, const T* w, ptrdiff_t kx, ptrdiff_t step) {
+  for (ptrdiff_t k = 0; k < kx; k++, x += step) {
+    vec<T, N> v[C];
+    SEP_UNROLL
+    for (int c = 0; c < C; c++) v[c] = load<T, N>(x + c * N);
+    SEP_UNROLL
+    for (int r = First; r <= Last; r++) {
+      vec<T, N> s = splat<T, N>(w[k - r * kx]);
+      SEP_UNROLL
+      for (int c = 0; c < C; c++) acc[r][c] += s * v[c];
+    }
+  }
+}
+
+template <class T, int N, int R, int C, int Q>
+SEP_INLINE void direct_edges(vec<T, N> (&acc)[R][C], const DirectArgs<T>& a, ptrdiff_t row, ptrdiff_t x, bool top) {
+  if constexpr (Q < R - 1) {
+    if (top)
+      direct_row<T, N, R, C, 0, Q>(acc, a.rows[row + Q] + x, a.w + Q * a.kx, a.kx, a.step);
+    else
+      direct_row<T, N, R, C, Q + 1, R - 1>(acc, a.rows[row + a.ky + Q] + x, a.w + (a.ky + Q) * a.kx, a.kx, a.step);
+    direct_edges<T, N, R, C, Q + 1>(acc, a, row, x, top);
+  }
+}
+
+template <class T, int N, int R, int C>  // ky >= R
+SEP_INLINE void direct_block(const DirectArgs<T>& a, ptrdiff_t row, ptrdiff_t x) {
+  vec<T, N> acc[R][C];
+  SEP_UNROLL
+  for (int r = 0; r < R; r++)
+    SEP_UNROLL
+    for (int c = 0; c < C; c++) acc[r][c] = a.add ? load<T, N>(a.dst[row + r] + x + c * N) : vec<T, N>{};
+  direct_edges<T, N, R, C, 0>(acc, a, row, x, true);
+  for (ptrdiff_t q = R - 1; q < a.ky; q++)
+    direct_row<T, N, R, C, 0, R - 1>(acc, a.rows[row + q] + x, a.w + q * a.kx, a.kx, a.step);
+  direct_edges<T, N, R, C, 0>(acc, a, row, x, false);
+  SEP_UNROLL
+  for (int r = 0; r < R; r++)
+    SEP_UNROLL
+    for (int c = 0; c < C; c++) store<T, N>(a.dst[row + r] + x + c * N, acc[r][c]);
+}
+
+template <class T, int N, int R, int C>
+void direct_rows(const DirectArgs<T>& a, ptrdiff_t row, ptrdiff_t end) {
+  for (; row + R <= end; row += R) {
+    ptrdiff_t x = 0;
+    for (; x + C * N <= a.width; x += C * N) direct_block<T, N, R, C>(a, row, x);
+    for (; x + N <= a.width; x += N) direct_block<T, N, R, 1>(a, row, x);
+    if constexpr (N > 1)  // sums into dst must not meet a sample twice: finish scalar, not overlapping
+      for (; x < a.width; x++) direct_block<T, 1, R, 1>(a, row, x);
+  }
+  if constexpr (R > 1)
+    if (row < end) direct_rows<T, N, 1, C>(a, row, end);
+}
+
+template <class T>
+void direct(const DirectArgs<T>& a) {
+  constexpr int R = 4, C = kManyRegisters ? 4 : 2, N = kLanes<T>;
+  if (a.ky >= R)
+    direct_rows<T, N, R, C>(a, 0, a.count);
+  else if (a.ky >= 2)
+    direct_rows<T, N, 2, C>(a, 0, a.count);
+  else
+    direct_rows<T, N, 1, C>(a, 0, a.count);
+}
+
+// ---- copy and probe --------------------------------------------------------------------------------------------------
+
+template <class T>
+void copy_stream(T* dst, const T* src, ptrdiff_t n) {
+  constexpr int N = kLanes<T>;
+  ptrdiff_t i = 0;
+  for (; i < n && reinterpret_cast<uintptr_t>(dst + i) % kBytes; i++) dst[i] = src[i];
+  for (; i + N <= n; i += N) stream<T, N>(dst + i, load<T, N>(src + i));
+  for (; i < n; i++) dst[i] = src[i];
+  stream_fence();
+}
+
+double fma_flops(int64_t rounds) {
+  constexpr int N = kLanes<float>, A = kManyRegisters ? 16 : 12;
+  typedef vec<float, N> V;
+  V acc[A];
+  SEP_UNROLL
+  for (int i = 0; i < A; i++) acc[i] = splat<float, N>(1.0f + i);
+  V m = splat<float, N>(1.0f);
+  __asm__ volatile("" : "+m"(m));
+  for (int64_t r = 0; r < rounds; r++) {
+    SEP_UNROLL
+    for (int i = 0; i < A; i++) acc[i] = acc[i] * m + m;
+  }
+  V sum = V{};
+  SEP_UNROLL
+  for (int i = 0; i < A; i++) sum += acc[i];
+  __asm__ volatile("" : : "m"(sum));
+  return 2.0 * A * N * double(rounds);
+}
+
+template <class T>
+constexpr Lines<T> table() {
+  return {down<T>, along<T>, direct<T>, copy_stream<T>};
+}
+
+#define SEP_STR_(x) #x
+#define SEP_STR(x) SEP_STR_(x)
+#define SEP_CAT_(a, b) a##b
+#define SEP_CAT(a, b) SEP_CAT_(a, b)
+
+}  // namespace
+
+namespace sep {
+extern const Target SEP_CAT(target_, SEP_TARGET);
+const Target SEP_CAT(target_, SEP_TARGET) = {SEP_STR(SEP_TARGET), kBytes, table<float>(), table<double>(), fma_flops};
+}  // namespace sep

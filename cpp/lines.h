@@ -1,0 +1,82 @@
+// The table of line kernels: one per instruction set, chosen at import. Plain data and function pointers only.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace sep {
+
+enum class Fold : int { none, symmetric, antisymmetric };
+
+// One axis' taps as the kernels want them. Folded: w[0] the centre, w[j] the tap j places after it.
+template <class T>
+struct Taps {
+  const T* w;
+  ptrdiff_t n;   // number of taps
+  Fold fold;
+  bool center;   // folded only: an odd, symmetric kernel has a centre tap
+};
+
+constexpr int kGroup = 8;  // rows that `along` filters together; also the rows of one `down` block
+
+// dst[r][x] = sum over terms t, taps k of taps[t][k] * rows[t * term_step + r + k][offset + x], r < count, x < width
+template <class T>
+struct DownArgs {
+  const T* const* rows;
+  ptrdiff_t term_step;
+  const Taps<T>* taps;
+  ptrdiff_t terms;
+  T* const* dst;
+  ptrdiff_t count, width, offset;
+  bool stream;      // non-temporal stores: every dst row is aligned to the vector
+  ptrdiff_t fresh;  // that many rows at the end of the first term's come from memory: fetch them ahead
+};
+
+// dst[t * kGroup + r][x] = sum over taps k of taps[t][k] * rows[r][x + k * step],  r < count <= kGroup.
+// rows and dst have kGroup entries a term all the same: those from `count` on repeat the one before.
+template <class T>
+struct AlongArgs {
+  const T* const* rows;
+  const Taps<T>* taps;
+  ptrdiff_t terms;
+  T* const* dst;
+  ptrdiff_t count, width, step;
+  ptrdiff_t next;  // the rows needed next lie that many elements after these: fetch them meanwhile; 0: unknown
+  T* scratch;  // along_scratch(taps) elements
+};
+
+// dst[r][x] (+)= sum over i < ky, k < kx of w[i * kx + k] * rows[r + i][x + k * step]
+template <class T>
+struct DirectArgs {
+  const T* const* rows;
+  const T* w;
+  ptrdiff_t ky, kx, step;
+  T* const* dst;
+  ptrdiff_t count, width;
+  bool add;
+};
+
+template <class T>
+struct Lines {
+  void (*down)(const DownArgs<T>&);
+  void (*along)(const AlongArgs<T>&);
+  void (*direct)(const DirectArgs<T>&);
+  void (*copy_stream)(T* dst, const T* src, ptrdiff_t n);  // any alignment of T
+};
+
+// `along` works through blocks of this many columns so that its buffers stay in the L1 cache.
+constexpr ptrdiff_t kAlongColumns = 256;
+constexpr ptrdiff_t along_scratch(ptrdiff_t taps) { return 16 * (2 * kAlongColumns + taps + 64); }
+
+struct Target {
+  const char* name;
+  int vector_bytes;
+  Lines<float> f32;
+  Lines<double> f64;
+  double (*fma_flops)(int64_t rounds);  // runs that many rounds of independent float32 FMAs, returns FLOPs done
+};
+
+#define SEP_TARGETS_X86(X) X(v2) X(v3) X(v4)
+#define SEP_TARGETS_ARM(X) X(neon)
+#define SEP_TARGETS_ANY(X) X(base)
+
+}  // namespace sep

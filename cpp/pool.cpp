@@ -1,0 +1,148 @@
+#include "pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+namespace sep {
+namespace {
+
+void relax() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+constexpr int kSpins = 2000;  // about 20-50 us before a worker parks
+
+struct Job {
+  const std::function<void(ptrdiff_t, int)>* run;
+  ptrdiff_t tasks;
+  std::atomic<ptrdiff_t> next{0};
+  std::atomic<int> seats;  // workers still welcome
+  std::atomic<int> inside{0};
+  std::mutex error_lock;
+  std::exception_ptr error;
+
+  void work(int worker) {
+    try {
+      for (ptrdiff_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) (*run)(t, worker);
+    } catch (...) {
+      next = tasks;
+      std::lock_guard<std::mutex> hold(error_lock);
+      if (!error) error = std::current_exception();
+    }
+  }
+};
+
+class Pool {
+ public:
+  void run(Job& job, int helpers) {
+    {
+      std::lock_guard<std::mutex> hold(lock_);
+      while (int(workers_.size()) < helpers) workers_.emplace_back([this] { serve(); });
+      job_ = &job;
+      epoch_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    job.work(0);
+    {
+      std::lock_guard<std::mutex> hold(lock_);
+      job_ = nullptr;  // nobody enters from here on
+    }
+    while (job.inside.load(std::memory_order_acquire) > 0) relax();
+  }
+
+  ~Pool() {
+    {
+      std::lock_guard<std::mutex> hold(lock_);
+      stop_ = true;
+      epoch_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (auto& w : workers_) w.join();
+  }
+
+  std::mutex busy;  // held by the caller whose job runs
+
+ private:
+  void serve() {
+    uint64_t seen = 0;
+    for (;;) {
+      for (int i = 0; i < kSpins && epoch_.load(std::memory_order_acquire) == seen; i++) relax();
+      Job* job;
+      int seat;
+      {
+        std::unique_lock<std::mutex> hold(lock_);
+        wake_.wait(hold, [&] { return epoch_.load(std::memory_order_relaxed) != seen; });
+        seen = epoch_.load(std::memory_order_relaxed);
+        if (stop_) return;
+        job = job_;
+        if (!job) continue;
+        seat = job->seats.fetch_sub(1);
+        if (seat <= 0) continue;
+        job->inside.fetch_add(1);
+      }
+      job->work(seat);
+      job->inside.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  std::mutex lock_;
+  std::condition_variable wake_;
+  std::vector<std::thread> workers_;
+  std::atomic<uint64_t> epoch_{0};
+  Job* job_ = nullptr;
+  bool stop_ = false;
+};
+
+// Never destroyed: threads may still run while the interpreter exits. A forked child has no workers, so it gets a
+// fresh pool; the old one is leaked on purpose (its locks may be held by threads that do not exist there).
+Pool*& slot() {
+  static Pool* pool = new Pool;
+  return pool;
+}
+
+Pool& pool() {
+#if defined(__unix__) || defined(__APPLE__)
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { slot() = new Pool; });
+  (void)registered;
+#endif
+  return *slot();
+}
+
+}  // namespace
+
+void parallel(ptrdiff_t tasks, int threads, const std::function<void(ptrdiff_t, int)>& run) {
+  const int helpers = int(std::min<ptrdiff_t>(threads, tasks)) - 1;
+  if (helpers > 0) {
+    Pool& p = pool();
+    if (p.busy.try_lock()) {
+      std::unique_lock<std::mutex> mine(p.busy, std::adopt_lock);
+      Job job;
+      job.run = &run;
+      job.tasks = tasks;
+      job.seats = helpers;
+      p.run(job, helpers);
+      if (job.error) std::rethrow_exception(job.error);
+      return;
+    }
+  }
+  for (ptrdiff_t t = 0; t < tasks; t++) run(t, 0);
+}
+
+}  // namespace sep

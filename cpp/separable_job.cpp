@@ -1,0 +1,147 @@
+#include "separable_job.h"
+
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "sweep.h"
+
+namespace sep {
+namespace {
+
+// Rounds one term's taps to T and packs them: folded where they are equal or opposite about the centre.
+template <class T>
+Taps<T> pack(const std::vector<double>& taps, std::vector<T>& w) {
+  const ptrdiff_t n = ptrdiff_t(taps.size()), half = n / 2;
+  std::vector<T> t(taps.begin(), taps.end());
+  bool same = n > 1, opposite = n > 1;
+  for (ptrdiff_t j = 0; j < half; j++) {
+    same = same && t[j] == t[n - 1 - j];
+    opposite = opposite && t[j] == -t[n - 1 - j];
+  }
+  if (n % 2) opposite = opposite && t[half] == T(0);
+  if (!same && !opposite) {
+    w = std::move(t);
+    return {w.data(), n, Fold::none, false};
+  }
+  w.assign(half + 1, T(0));
+  if (n % 2) w[0] = t[half];
+  for (ptrdiff_t j = 1; j <= half; j++) w[j] = t[n - 1 - half + j];
+  return {w.data(), n, same ? Fold::symmetric : Fold::antisymmetric, same && n % 2 == 1};
+}
+
+void check(bool ok, const char* what) {
+  if (!ok) throw std::invalid_argument(what);
+}
+
+// dst += src over n-D arrays; src is C-contiguous.
+template <class T>
+void add(const std::vector<ptrdiff_t>& shape, size_t axis, const T*& src, char* dst, const ptrdiff_t* strides) {
+  if (axis == shape.size()) {
+    *reinterpret_cast<T*>(dst) += *src++;
+    return;
+  }
+  for (ptrdiff_t i = 0; i < shape[axis]; i++) add(shape, axis + 1, src, dst + i * strides[axis], strides);
+}
+
+}  // namespace
+
+template <class T>
+SeparableJob<T>::SeparableJob(std::vector<ptrdiff_t> shape, const std::vector<std::vector<TermPass>>& terms)
+    : shape_(std::move(shape)), terms_(ptrdiff_t(terms.size())) {
+  check(!terms.empty() && !terms[0].empty(), "a job needs at least one term with at least one pass");
+  const size_t passes = terms[0].size();
+  ptrdiff_t last_axis = ptrdiff_t(shape_.size());
+  for (size_t p = 0; p < passes; p++) {
+    const TermPass& first = terms[0][p];
+    const ptrdiff_t n = ptrdiff_t(first.taps.size());
+    check(first.axis >= 0 && first.axis < last_axis, "passes run from the last axis to the first, each axis once");
+    check(n >= 1 && n < std::numeric_limits<int32_t>::max(), "a pass needs at least one tap");
+    check(first.shift >= 0 && first.shift < n, "the shift lies within the taps");
+    last_axis = first.axis;
+    Pass<T> pass{first.axis, {n, first.shift, first.mode}, {}, {}, {}};
+    pass.weights.resize(terms.size());
+    for (size_t t = 0; t < terms.size(); t++) {
+      check(terms[t].size() == passes, "every term has the same passes");
+      const TermPass& q = terms[t][p];
+      check(q.axis == first.axis && ptrdiff_t(q.taps.size()) == n && q.shift == first.shift && q.mode == first.mode,
+            "every term's passes agree in axis, length, shift and mode");
+      pass.taps.push_back(pack(q.taps, pass.weights[t]));
+      pass.cval.push_back(T(q.cval));
+    }
+    passes_.push_back(std::move(pass));
+  }
+  if (terms_ > 1 && (passes > 3 || passes == 1))
+    for (const auto& term : terms) parts_.emplace_back(shape_, std::vector<std::vector<TermPass>>{term});
+}
+
+template <class T>
+void SeparableJob<T>::run(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides,
+                          int threads) const {
+  for (ptrdiff_t n : shape_)
+    if (n == 0) return;
+  if (parts_.empty())
+    run_sum(src, src_strides, dst, dst_strides, threads);
+  else {
+    parts_[0].run_sum(src, src_strides, dst, dst_strides, threads);
+    const auto strides = packed_strides();
+    Scratch part(size_t(strides[0]) * size_t(shape_[0]));
+    T* sum = part.take<T>(0);
+    for (size_t t = 1; t < parts_.size(); t++) {
+      parts_[t].run_sum(src, src_strides, reinterpret_cast<char*>(sum), strides.data(), threads);
+      const T* from = sum;
+      add<T>(shape_, 0, from, dst, dst_strides);
+    }
+  }
+}
+
+// The first three passes in one sweep over memory, each further one in place.
+template <class T>
+template <class Visit>
+void SeparableJob<T>::sweeps(const ptrdiff_t* src_strides, const ptrdiff_t* dst_strides, int threads,
+                             Visit visit) const {
+  for (size_t p = 0; p < passes_.size();) {
+    const size_t end = p == 0 ? std::min<size_t>(3, passes_.size()) : p + 1;
+    std::vector<Axis<T>> axes;
+    for (size_t i = 0; i < shape_.size(); i++) {
+      Axis<T> a{shape_[i], p ? dst_strides[i] : src_strides[i], dst_strides[i], nullptr};
+      for (size_t q = p; q < end; q++)
+        if (passes_[q].axis == int(i)) a.pass = &passes_[q];
+      axes.push_back(a);
+    }
+    visit(Sweep<T>(std::move(axes), terms_, p > 0, threads), p > 0);
+    p = end;
+  }
+}
+
+template <class T>
+void SeparableJob<T>::run_sum(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides,
+                              int threads) const {
+  sweeps(src_strides, dst_strides, threads,
+         [&](const Sweep<T>& sweep, bool in_place) { sweep.run(in_place ? dst : src, dst); });
+}
+
+template <class T>
+std::vector<ptrdiff_t> SeparableJob<T>::packed_strides() const {
+  std::vector<ptrdiff_t> strides(shape_.size());
+  ptrdiff_t step = sizeof(T);
+  for (size_t i = shape_.size(); i-- > 0; step *= shape_[i]) strides[i] = step;
+  return strides;
+}
+
+template <class T>
+size_t SeparableJob<T>::scratch_bytes(int threads) const {
+  size_t samples = 1, most = 0;
+  for (ptrdiff_t n : shape_) samples *= size_t(n);
+  if (samples == 0) return 0;
+  if (!parts_.empty()) return samples * sizeof(T) + parts_[0].scratch_bytes(threads);
+  const auto strides = packed_strides();
+  sweeps(strides.data(), strides.data(), threads,
+         [&](const Sweep<T>& sweep, bool) { most = std::max(most, sweep.scratch_bytes()); });
+  return most;
+}
+
+template class SeparableJob<float>;
+template class SeparableJob<double>;
+
+}  // namespace sep

@@ -1,0 +1,5 @@
+"""``python -m separable`` is the ``separable`` command."""
+
+from .cli import main
+
+main()

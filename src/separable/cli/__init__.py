@@ -1,0 +1,27 @@
+"""The ``separable`` command: where it starts, and what it exits with.
+
+Exit codes: 0 done, 1 it failed while running, 2 wrong usage or a bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from separable._extras import MissingExtraError, extra
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command with `arguments` (default: those of the process) and exit."""
+    # A terminated process leaves nothing half-written behind: SystemExit runs the clean-up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with extra("cli"):
+            from .app import app
+    except MissingExtraError as missing:
+        print(f"error: {missing}", file=sys.stderr)
+        sys.exit(1)
+    app(arguments, prog_name="separable")
+    sys.exit(0)

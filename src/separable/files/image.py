@@ -1,0 +1,95 @@
+"""The value that moves between files and filters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .guard import FileError
+
+Array: TypeAlias = npt.NDArray[Any]
+
+# What an axis letter means. A stack of pages that does not say what it is (I, Q) is a volume.
+SPACE = "XYZIQ"
+_NAMES = {"X": "x", "Y": "y", "Z": "z", "T": "time", "S": "colour", "C": "channel"}
+
+
+@dataclass(frozen=True)
+class Image:
+    """Samples and what their file said about them.
+
+    Attributes
+    ----------
+    data : ndarray
+    axes : str
+        One letter per axis: X, Y, Z space; T time; S colour samples; C channels; Q unnamed (space).
+    spacing : tuple of (float or None)
+        Distance of neighbouring samples in millimetres, per axis; None where the file does not say.
+    colour : str
+        What the samples of axis S are, in Pillow's words: L, LA, RGB, RGBA, CMYK, or empty if unsaid.
+    carried : object
+        What the format that read the file needs to write it again; opaque to everyone else.
+    """
+
+    data: Array
+    axes: str
+    spacing: tuple[float | None, ...]
+    colour: str = ""
+    carried: object = None
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes that are space, in the order of the array."""
+        return tuple(axis for axis, letter in enumerate(self.axes) if letter in SPACE)
+
+    def axis_text(self, axis: int) -> str:
+        """Return an axis as people read it: ``0 (y)``."""
+        letter = self.axes[axis]
+        return f"{axis} ({_NAMES[letter]})" if letter in _NAMES else f"{axis}"
+
+    @property
+    def alpha(self) -> bool:
+        """Whether the last sample of axis S is opacity that the colours are not multiplied by."""
+        return self.colour in ("LA", "RGBA")
+
+
+def unnamed(data: Array) -> Image:
+    """Return an image whose every axis is space, without a voxel size."""
+    return Image(data, "Q" * data.ndim, (None,) * data.ndim)
+
+
+def arranged(image: Image, order: str, holds: str) -> Image:
+    """Return `image` with its axes in the order of the letters of `order`.
+
+    Parameters
+    ----------
+    image : Image
+    order : str
+        The letters the target knows, in its order.
+    holds : str
+        What the target holds, for the error: "a PNG holds one 2-D picture".
+
+    Raises
+    ------
+    FileError
+        If the image has an axis that the target does not know.
+    """
+    strange = [_NAMES.get(letter, letter) for letter in image.axes if letter not in order]
+    if strange or len(set(image.axes)) != len(image.axes):
+        kind = f" with a {strange[0]} axis" if strange else ""
+        raise FileError(f"{holds}, not {size_text(image.data.shape)} samples{kind}; write .npy instead.")
+    places = sorted(range(image.data.ndim), key=lambda axis: order.index(image.axes[axis]))
+    return replace(
+        image,
+        data=np.transpose(image.data, places),
+        axes="".join(image.axes[axis] for axis in places),
+        spacing=tuple(image.spacing[axis] for axis in places),
+    )
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """Return a shape as people write it: ``512 x 512 x 3``."""
+    return " x ".join(map(str, shape))

@@ -1,0 +1,44 @@
+"""NumPy's .npy: an array, without a word about its axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .guard import FileError, check_promise, reading
+from .image import Image, unnamed
+from .target import replacing
+
+SUFFIXES = (".npy",)
+
+
+def read(path: Path) -> Image:
+    """Return the array of numbers in a .npy file; objects are never unpickled."""
+    with reading(path, "NumPy .npy"), path.open("rb") as file:
+        shape, dtype = _header(file)
+        if dtype.hasobject or dtype.kind not in "biufc":
+            raise FileError(f"`{path}` holds {dtype}, not numbers (bool, integer, float or complex).")
+        check_promise(path, shape, dtype, ratio=1)
+        file.seek(0)
+        return unnamed(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
+    """Accept every array: .npy holds any shape and any dtype of numbers."""
+
+
+def write(path: Path, image: Image) -> None:
+    """Write the array; .npy holds nothing else."""
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.lib.format.write_array(file, image.data, allow_pickle=False)
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    return shape, dtype

@@ -1,0 +1,127 @@
+"""The documentation is run: every Python example in README, docs and docstrings, commands, links."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import separable
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """Return (first line, text) of each fenced block in the language."""
+    text = page.read_text(encoding="utf-8")
+    fence = rf"^```{language}\n(.*?)^```$"
+    found = re.finditer(fence, text, flags=re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, block.start(1)) + 1, block.group(1)) for block in found]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def test_python_examples(page: Path) -> None:
+    shared: dict[str, object] = {}
+    runner = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False)
+    report: list[str] = []
+    for line, text in blocks(page, "python"):
+        example = doctest.DocTestParser().get_doctest(text, shared, name(page), name(page), line - 1)
+        assert example.examples, f"{name(page)}:{line} is Python that shows no result"
+        runner.run(example, out=report.append, clear_globs=False)
+        shared = example.globs
+    assert runner.tries > 0
+    assert not report, "".join(report)
+
+
+def modules() -> list[str]:
+    names = [module.name for module in pkgutil.iter_modules(separable.__path__)]
+    return [f"separable.{name}" for name in sorted(names) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_docstring_examples(module: str) -> None:
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False)
+    for example in doctest.DocTestFinder().find(importlib.import_module(module)):
+        runner.run(example, out=report.append)
+    assert not report, "".join(report)
+
+
+def command_lines() -> list[str]:
+    lines = [line for page in PAGES for _, text in blocks(page, "sh") for line in text.splitlines()]
+    return sorted({line.partition("#")[0].strip() for line in lines if line.startswith("separable ")})
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """A folder with the files that the documentation names."""
+    nibabel = pytest.importorskip("nibabel")
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.arange(240, dtype=np.uint8).reshape(12, 20)).save(tmp_path / "photo.png")
+    volume = nibabel.Nifti1Image(np.ones((6, 7, 8), np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
+    nibabel.save(volume, tmp_path / "brain.nii.gz")
+    np.save(tmp_path / "kernel.npy", np.multiply.outer([1.0, 2.0, 1.0], [1.0, 0.0, -1.0]))
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_command_lines(line: str, inputs: Path) -> None:
+    if line == "separable demo":
+        pytest.skip("it has tests of its own")
+    words = [sys.executable, "-m", *shlex.split(line)]
+    done = subprocess.run(words, cwd=inputs, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    real = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    prose = {
+        target
+        for page in PAGES
+        for target in re.findall(r"`make ([a-z]+)\b", page.read_text(encoding="utf-8"))
+    }
+    typed = {
+        line.split()[1]
+        for page in PAGES
+        for _, text in blocks(page, "sh")
+        for line in text.splitlines()
+        if line[:5] == "make "
+    }
+    assert {"demo", "test"} <= typed
+    assert (prose | typed) - real == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_between_pages(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = next(line for line in makefile.splitlines() if line.startswith(".PHONY:")).split()[1:]
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^make (\w+)", shown, flags=re.MULTILINE)) == set(phony) - {"help"}
