@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <bit>
 #include <new>
 #include <stdexcept>
 #include <variant>
@@ -44,7 +45,9 @@ class View {
 
  private:
   const char* wrong(const Shape& shape, char code, size_t item) const {
-    if (!b_.format || b_.format[0] != code || b_.format[1] || size_t(b_.itemsize) != item)
+    const char* format = b_.format ? b_.format : "";
+    if (*format == '@' || *format == '=' || *format == (std::endian::native == std::endian::little ? '<' : '>')) format++;
+    if (format[0] != code || format[1] || size_t(b_.itemsize) != item)
       return "another dtype than the job was made for";
     if (size_t(b_.ndim) != shape.size()) return "another number of axes than the job was made for";
     uintptr_t bits = reinterpret_cast<uintptr_t>(b_.buf);
@@ -189,6 +192,7 @@ nb::dict core_info() {
 }  // namespace
 
 NB_MODULE(_core, m) {
+  nb::set_leak_warnings(false);  // cached plans hold jobs until the interpreter is gone
   m.doc() = "Line kernels and drivers of separable. Private: use the verbs of `separable`.";
   nb::class_<Separable>(m, "Job")
       .def(nb::init<const Shape&, const std::string&, nb::list>(), "shape"_a, "dtype"_a, "terms"_a)

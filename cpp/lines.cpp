@@ -145,7 +145,7 @@ SEP_INLINE void down_block(const DownArgs<T>& a, ptrdiff_t row, ptrdiff_t x) {
       });
   }
   T* const* dst = a.dst + row;
-  if (a.stream) {
+  if (kBytes >= 32 && a.stream) {  // 16-byte pieces of many rows overflow the write-combining buffers
     SEP_UNROLL
     for (int r = 0; r < R; r++) stream<T, N>(dst[r] + x, acc[r]);
   } else {
@@ -188,7 +188,7 @@ void down_lanes(const DownArgs<T>& a) {
       return;
     }
   }
-  constexpr ptrdiff_t kLine = 64 / sizeof(T), kAhead = 12 * kLine, kStrip = 16 * N;
+  constexpr ptrdiff_t kLine = 64 / sizeof(T), kAhead = 12 * kLine, kStrip = 4 * kLine;
   const T* const* fresh = a.rows + a.count + a.taps[0].n - 1 - a.fresh;
   ptrdiff_t x = 0;
   while (x + N <= a.width) {  // a strip of columns at a time: rows are written in runs of several vectors
@@ -212,7 +212,6 @@ void down(const DownArgs<T>& a) {
     down_lanes<T, N, Sum::terms>(a);
   else
     with_form(a.taps[0], [&](auto form) { down_lanes<T, N, decltype(form)::value>(a); });
-  if (a.stream) stream_fence();
 }
 
 // ---- along: the contiguous axis ------------------------------------------------------------------------------------
@@ -226,46 +225,80 @@ constexpr int kStretches = kWide<T> / kGroup;
 template <class T>
 constexpr int kTranspose = (kBytes < 32 ? kBytes : 32) / int(sizeof(T));  // lanes of the vectors that transpose
 
-// Element g of a transposed row is row g % kGroup of the stretch of columns g / kGroup.
-// buffer[x * kWide + g] = rows[g % kGroup][start[g / kGroup] + x], 0 <= x < n; the last block overlaps.
+// kGroup rows: evenly spaced ones need few registers for their addresses, others a table.
 template <class T>
-SEP_INLINE void to_columns(const T* const* rows, const ptrdiff_t* start, ptrdiff_t n, T* buffer, ptrdiff_t next) {
-  constexpr int N = kTranspose<T>, P = kPart<T>, W = kWide<T>;
-  const T* from[W];
-  SEP_UNROLL
-  for (int g = 0; g < W; g++) from[g] = rows[g % kGroup] + start[g / kGroup];
-  for (ptrdiff_t x = 0; x < n; x += P) {
-    const ptrdiff_t at = x + P <= n ? x : n - P;
-    if (next && x % (64 / sizeof(T)) == 0)
-      SEP_UNROLL
-      for (int g = 0; g < W; g++) prefetch(from[g] + at + next);
-    SEP_UNROLL
-    for (int g = 0; g < W; g += N) {
-      vec<T, N> r[P];
-      SEP_UNROLL
-      for (int i = 0; i < P; i++) r[i] = gather_parts<T, N>([&](int p) { return from[g + p * P + i] + at; });
-      transpose_parts<T, N>(r);
-      SEP_UNROLL
-      for (int i = 0; i < P; i++) store<T, N>(buffer + (at + i) * W + g, r[i]);
-    }
+struct EvenRows {
+  T* base;
+  ptrdiff_t step;
+  SEP_INLINE T* at(int row, ptrdiff_t x) const {
+    T* four = base + x + (row & 4) * step;
+    const int r = row & 3;
+    return r == 0 ? four : r == 1 ? four + step : r == 2 ? four + 2 * step : four + 3 * step;
   }
+};
+template <class T>
+struct AnyRows {
+  T* const* rows;
+  SEP_INLINE T* at(int row, ptrdiff_t x) const { return rows[row] + x; }
+};
+
+// Calls f with the rows in the form that suits them.
+template <class T, class F>
+SEP_INLINE void with_rows(T* const* rows, F f) {
+  const ptrdiff_t step = rows[1] - rows[0];
+  bool even = true;
+  for (int g = 2; g < kGroup; g++) even = even && rows[g] - rows[g - 1] == step;
+  if (even)
+    f(EvenRows<T>{rows[0], step});
+  else
+    f(AnyRows<T>{rows});
 }
 
-// rows[g % kGroup][start[g / kGroup] + x] = buffer[x * kWide + g], 0 <= x < n.
-template <class T>
-SEP_INLINE void from_columns(const T* buffer, T* const* rows, const ptrdiff_t* start, ptrdiff_t n) {
+// A stretch of columns of kGroup rows, transposed: buffer[x * kWide + r] = rows[r][from + x], 0 <= x < length. Elements
+// outside the rows are copies of their stand-ins' columns.
+template <class T, class Rows>
+SEP_INLINE void to_columns(const AlongArgs<T>& a, const Rows& rows, ptrdiff_t from, ptrdiff_t length, T* buffer) {
   constexpr int N = kTranspose<T>, P = kPart<T>, W = kWide<T>;
-  for (ptrdiff_t x = 0; x < n; x += N) {
-    const ptrdiff_t at = x + N <= n ? x : n - N;
+  const ptrdiff_t lo = from < 0 ? 0 : from, hi = from + length > a.n ? a.n : from + length;  // really in the rows
+  T* to = buffer - from * W;
+  for (ptrdiff_t x = lo; x < hi; x += P) {
+    const ptrdiff_t at = x + P <= hi ? x : hi - P;
+    if (a.next && (x - lo) % (64 / sizeof(T)) == 0)
+      SEP_UNROLL
+      for (int g = 0; g < kGroup; g++) prefetch(rows.at(g, at + a.next));
     SEP_UNROLL
-    for (int g = 0; g < W; g += P) {
+    for (int g = 0; g < kGroup; g += N) {
+      vec<T, N> r[P];
+      SEP_UNROLL
+      for (int i = 0; i < P; i++) r[i] = gather_parts<T, N>([&](int p) { return rows.at(g + p * P + i, at); });
+      transpose_parts<T, N>(r);
+      SEP_UNROLL
+      for (int i = 0; i < P; i++) store<T, N>(to + (at + i) * W + g, r[i]);
+    }
+  }
+  auto stand_in = [&](ptrdiff_t x, ptrdiff_t s) {
+    T* column = to + x * W;
+    for (int g = 0; g < kGroup; g++) column[g] = s < 0 ? a.cval : s >= lo && s < hi ? to[s * W + g] : *rows.at(g, s);
+  };
+  for (ptrdiff_t x = from; x < lo; x++) stand_in(x, a.before[-1 - x]);
+  for (ptrdiff_t x = hi; x < from + length; x++) stand_in(x, a.after[x - a.n]);
+}
+
+// rows[r][x] = buffer[x * kWide + r], 0 <= x < length.
+template <class T, class Rows>
+SEP_INLINE void from_columns(const T* buffer, const Rows& rows, ptrdiff_t start, ptrdiff_t length) {
+  constexpr int N = kTranspose<T>, P = kPart<T>, W = kWide<T>;
+  for (ptrdiff_t x = 0; x < length; x += N) {
+    const ptrdiff_t at = x + N <= length ? x : length - N;
+    SEP_UNROLL
+    for (int g = 0; g < kGroup; g += P) {
       vec<T, N> r[P];
       SEP_UNROLL
       for (int i = 0; i < P; i++)
         r[i] = gather_parts<T, N>([&](int p) { return buffer + (at + p * P + i) * W + g; });
       transpose_parts<T, N>(r);
       SEP_UNROLL
-      for (int i = 0; i < P; i++) store<T, N>(rows[g % kGroup + i] + start[g / kGroup] + at, r[i]);
+      for (int i = 0; i < P; i++) store<T, N>(rows.at(g + i, start + at), r[i]);
     }
   }
 }
@@ -306,13 +339,15 @@ void along_transposed(const AlongArgs<T>& a) {
     for (int s = 0; s < S; s++) {  // stretches beyond the end overlap the ones before
       at[s] = x + s * length;
       if (at[s] > a.width - length) at[s] = a.width - length;
+      with_rows(a.rows, [&](auto rows) { to_columns<T>(a, rows, a.from + at[s], length + extra, in + s * kGroup); });
     }
-    to_columns<T>(a.rows, at, length + extra, in, a.next);
     for (ptrdiff_t t = 0; t < a.terms; t++) {
       with_form(a.taps[t], [&](auto form) {
         in_blocks<kRows<T>>(length, ColumnsBlock<T, decltype(form)::value>{in, out, a.taps[t]});
       });
-      from_columns<T>(out, a.dst + t * kGroup, at, length);
+      SEP_UNROLL
+      for (int s = 0; s < S; s++)
+        with_rows(a.dst + t * kGroup, [&](auto rows) { from_columns<T>(out + s * kGroup, rows, at[s], length); });
     }
   }
 }
@@ -351,6 +386,131 @@ SEP_INLINE void along_block(const T* x, const Taps<T>& taps, ptrdiff_t step, T* 
   for (int c = 0; c < C; c++) store<T, N>(y + c * N, acc[c]);
 }
 
+#if defined(__AVX512F__)
+// ---- along by permutes: few taps, folded, 512-bit vectors
+// Shifted vectors are two-input permutes of neighbouring ones (one cycle); away from borders every fourth is a load that
+// straddles cache lines (two cycles), so that both units are busy. Up to N + 1 taps.
+
+// A row whose elements outside [0, n) are stand-ins within its first or last 2N elements.
+template <class T>
+struct Bordered {
+  static constexpr int N = kLanes<T>;
+  typedef typename MaskInt<sizeof(T)>::type Int;
+  typedef vec<Int, N> Index;
+
+  ptrdiff_t from, n;
+  T cval;
+  Int left[2 * N];   // where element from + t is, counted from element 0; negative: cval
+  Int right[4 * N];  // where element n - N + t is, counted from element n - 2N
+
+  // False if a stand-in lies too far from its border.
+  SEP_INLINE bool prepare(const AlongArgs<T>& a) {
+    from = a.from, n = a.n, cval = a.cval;
+    bool near = true;
+    auto place = [&](ptrdiff_t element, ptrdiff_t origin) {
+      near = near && (element < 0 || (element >= origin && element < origin + 2 * N));
+      return Int(element < 0 ? -1 : element - origin);
+    };
+    for (ptrdiff_t t = 0; t < 2 * N; t++) left[t] = from + t < 0 ? place(a.before[-1 - from - t], 0) : Int(from + t);
+    const ptrdiff_t last = from + a.width + a.taps[0].n - 1 - n;  // elements needed beyond the end
+    for (ptrdiff_t t = 0; t < 4 * N; t++) right[t] = t >= N && t - N < last ? place(a.after[t - N], n - 2 * N) : Int(t < N ? t + N : 0);
+    return near;
+  }
+  SEP_INLINE bool inside(ptrdiff_t x, ptrdiff_t length) const { return from + x >= 0 && from + x + length <= n; }
+  SEP_INLINE vec<T, N> load_at(const T* row, ptrdiff_t x) const {
+    const ptrdiff_t e = from + x;
+    if (e >= 0 && e + N <= n) return load<T, N>(row + e);
+    const T* base = e < 0 ? row : row + n - 2 * N;
+    const Index at = load<Int, N>(e < 0 ? left + x : right + (e - n + N));
+    const vec<T, N> v = __builtin_shuffle(load<T, N>(base), load<T, N>(base + N), at);
+    return at < 0 ? splat<T, N>(cval) : v;
+  }
+};
+
+template <class T, int C, int Sign, bool Inside>
+SEP_INLINE void permuted_block(const Bordered<T>& row, const T* p, const Taps<T>& taps, ptrdiff_t x, T* y) {
+  constexpr int N = kLanes<T>;
+  typedef vec<T, N> V;
+  typename Bordered<T>::Index lo, hi;
+  const ptrdiff_t half = taps.n / 2;
+  SEP_UNROLL
+  for (int i = 0; i < N; i++) lo[i] = i;
+  hi = lo + int(taps.n - half);
+  const T* straddling = p + row.from + x;
+  V b[C + 1], acc[C];
+  SEP_UNROLL
+  for (int c = 0; c <= C; c++) b[c] = Inside ? load<T, N>(straddling + c * N) : row.load_at(p, x + c * N);
+  SEP_UNROLL
+  for (int c = 0; c < C; c++) acc[c] = V{};
+  if (taps.center) {
+    const V w = splat<T, N>(taps.w[0]);
+    SEP_UNROLL
+    for (int c = 0; c < C; c++)
+      acc[c] += w * (Inside ? load<T, N>(straddling + half + c * N) : __builtin_shuffle(b[c], b[c + 1], lo + int(half)));
+  }
+  lo += int(half - 1);
+  ptrdiff_t j = 1;
+  for (; j <= half; j += 2, lo -= 2, hi += 2) {
+    const V w = splat<T, N>(taps.w[j]);
+    SEP_UNROLL
+    for (int c = 0; c < C; c++) {
+      const V l = __builtin_shuffle(b[c], b[c + 1], lo), h = __builtin_shuffle(b[c], b[c + 1], hi);
+      acc[c] += w * (Sign > 0 ? h + l : h - l);
+    }
+    if (j == half) break;
+    const V u = splat<T, N>(taps.w[j + 1]);
+    SEP_UNROLL
+    for (int c = 0; c < C; c++) {
+      const V l = __builtin_shuffle(b[c], b[c + 1], lo - 1);
+      const V h = Inside ? load<T, N>(straddling + taps.n - half + j + c * N) : __builtin_shuffle(b[c], b[c + 1], hi + 1);
+      acc[c] += u * (Sign > 0 ? h + l : h - l);
+    }
+  }
+  SEP_UNROLL
+  for (int c = 0; c < C; c++) store<T, N>(y + x + c * N, acc[c]);
+}
+
+template <class T, int C, int Sign>
+SEP_INLINE void permuted_row(const Bordered<T>& row, const T* p, const Taps<T>& taps, T* y, ptrdiff_t width, ptrdiff_t next) {
+  constexpr int N = kLanes<T>;
+  for (ptrdiff_t x = 0; x < width; x += C * N) {
+    const ptrdiff_t at = x + C * N <= width ? x : width - C * N;
+    if (next)
+      SEP_UNROLL
+      for (int c = 0; c < C; c++) prefetch(p + row.from + at + next + c * N);
+    if (row.inside(at, (C + 1) * N))
+      permuted_block<T, C, Sign, true>(row, p, taps, at, y);
+    else
+      permuted_block<T, C, Sign, false>(row, p, taps, at, y);
+  }
+}
+
+// False if the job is not of the kind that permutes serve.
+template <class T>
+bool along_permuted(const AlongArgs<T>& a) {
+  constexpr int N = kLanes<T>, C = 4;
+  if (a.step != 1 || a.taps[0].n > N + 1 || a.width < C * N || a.n < 2 * N) return false;
+  for (ptrdiff_t t = 0; t < a.terms; t++)
+    if (a.taps[t].fold == Fold::none) return false;
+  Bordered<T> row;
+  if (!row.prepare(a)) return false;
+  for (ptrdiff_t r = 0; r < a.count; r++)
+    for (ptrdiff_t t = 0; t < a.terms; t++) {
+      T* y = a.dst[t * kGroup + r];
+      if (a.taps[t].fold == Fold::symmetric)
+        permuted_row<T, C, 1>(row, a.rows[r], a.taps[t], y, a.width, t ? 0 : a.next);
+      else
+        permuted_row<T, C, -1>(row, a.rows[r], a.taps[t], y, a.width, t ? 0 : a.next);
+    }
+  return true;
+}
+#else
+template <class T>
+bool along_permuted(const AlongArgs<T>&) {
+  return false;
+}
+#endif
+
 template <class T, int N>
 void along_row(const T* x, const Taps<T>& taps, ptrdiff_t step, T* y, ptrdiff_t width, ptrdiff_t next) {
   if constexpr (N > 1) {
@@ -370,18 +530,15 @@ void along_row(const T* x, const Taps<T>& taps, ptrdiff_t step, T* y, ptrdiff_t 
   if (i < width) along_block<T, N, 1>(x + width - N, taps, step, y + width - N);
 }
 
-// Below this many taps shifted loads are cheaper than two transposes (measured on Zen 4).
-constexpr ptrdiff_t kTransposeTaps = 13;
-
 template <class T>
 void along(const AlongArgs<T>& a) {
-  if (a.step == 1 && a.taps[0].n >= kTransposeTaps && a.width >= kStretches<T> * kLanes<T>) {
-    along_transposed<T>(a);
+  if (sep::can_reach_outside(a.taps[0].n, a.width, a.step, a.n)) {
+    if (!along_permuted<T>(a)) along_transposed<T>(a);
     return;
   }
   for (ptrdiff_t t = 0; t < a.terms; t++)
     for (ptrdiff_t r = 0; r < a.count; r++)
-      along_row<T, kLanes<T>>(a.rows[r], a.taps[t], a.step, a.dst[t * kGroup + r], a.width, t ? 0 : a.next);
+      along_row<T, kLanes<T>>(a.rows[r] + a.from, a.taps[t], a.step, a.dst[t * kGroup + r], a.width, t ? 0 : a.next);
 }
 
 // ---- direct: dense two-dimensional correlation ---------------------------------------------------------------------
@@ -463,8 +620,9 @@ void copy_stream(T* dst, const T* src, ptrdiff_t n) {
   for (; i < n && reinterpret_cast<uintptr_t>(dst + i) % kBytes; i++) dst[i] = src[i];
   for (; i + N <= n; i += N) stream<T, N>(dst + i, load<T, N>(src + i));
   for (; i < n; i++) dst[i] = src[i];
-  stream_fence();
 }
+
+void fence() { stream_fence(); }
 
 double fma_flops(int64_t rounds) {
   constexpr int N = kLanes<float>, A = kManyRegisters ? 16 : 12;
@@ -487,7 +645,7 @@ double fma_flops(int64_t rounds) {
 
 template <class T>
 constexpr Lines<T> table() {
-  return {down<T>, along<T>, direct<T>, copy_stream<T>};
+  return {down<T>, along<T>, direct<T>, copy_stream<T>, fence};
 }
 
 #define SEP_STR_(x) #x

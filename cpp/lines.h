@@ -31,8 +31,10 @@ struct DownArgs {
   ptrdiff_t fresh;  // that many rows at the end of the first term's come from memory: fetch them ahead
 };
 
-// dst[t * kGroup + r][x] = sum over taps k of taps[t][k] * rows[r][x + k * step],  r < count <= kGroup.
+// dst[t * kGroup + r][x] = sum over taps k of taps[t][k] * row[r][from + x + k * step],  r < count <= kGroup.
 // rows and dst have kGroup entries a term all the same: those from `count` on repeat the one before.
+// Rows hold `n` elements; where from + x + k leaves them (only where can_reach_outside), another
+// element stands in.
 template <class T>
 struct AlongArgs {
   const T* const* rows;
@@ -40,8 +42,11 @@ struct AlongArgs {
   ptrdiff_t terms;
   T* const* dst;
   ptrdiff_t count, width, step;
+  ptrdiff_t from, n;
+  const ptrdiff_t *before, *after;  // stand-ins for elements -1, -2, ... and n, n + 1, ...; negative: cval
+  T cval;
   ptrdiff_t next;  // the rows needed next lie that many elements after these: fetch them meanwhile; 0: unknown
-  T* scratch;  // along_scratch(taps) elements
+  T* scratch;      // along_scratch(taps) elements
 };
 
 // dst[r][x] (+)= sum over i < ky, k < kx of w[i * kx + k] * rows[r + i][x + k * step]
@@ -61,7 +66,17 @@ struct Lines {
   void (*along)(const AlongArgs<T>&);
   void (*direct)(const DirectArgs<T>&);
   void (*copy_stream)(T* dst, const T* src, ptrdiff_t n);  // any alignment of T
+  void (*fence)();  // a thread that streamed calls it before others may read
 };
+
+// Shifted loads straddle cache lines, so from a few taps on the contiguous axis is filtered by permutes or in transposed
+// blocks (measured on Zen 4); both take borders in their stride.
+constexpr ptrdiff_t kReachTaps = 5, kReachWidth = 32;
+
+// Whether `along` may be given whole rows and stand-ins for what lies outside.
+constexpr bool can_reach_outside(ptrdiff_t taps, ptrdiff_t width, ptrdiff_t step, ptrdiff_t n) {
+  return step == 1 && taps >= kReachTaps && width >= kReachWidth && n >= kReachWidth;
+}
 
 // `along` works through blocks of this many columns so that its buffers stay in the L1 cache.
 constexpr ptrdiff_t kAlongColumns = 256;

@@ -12,7 +12,7 @@ namespace {
 constexpr ptrdiff_t kBlock = 2 * kGroup;      // rows or slices written together: each ring line is read once for them
 constexpr ptrdiff_t kInnerRow = 64;           // an unfiltered inner extent up to this many elements stays in the row
 constexpr ptrdiff_t kChunk = 1024;            // elements of a row staged at a time
-constexpr ptrdiff_t kBorder = 32;             // pixels at a border are copied in multiples of this
+constexpr ptrdiff_t kBorder = 16;             // pixels at a border are copied in multiples of this
 constexpr ptrdiff_t kSmallWork = 1 << 18;     // multiply-adds below which a second thread costs more than it saves
 
 ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
@@ -39,6 +39,7 @@ struct Sweep<T>::Worker {
         rows(memory.take<const T*>(s.terms_ * s.table_rows())),
         dst(memory.take<T*>(std::max(s.terms_ * kGroup, kBlock))),
         along_dst(memory.take<T*>(s.terms_ * kGroup)),
+        in(memory.take<const T*>(kGroup)),
         slot(memory.take<T*>(s.terms_)) {}
 
   Scratch memory;
@@ -46,6 +47,7 @@ struct Sweep<T>::Worker {
   const T** rows;
   T** dst;
   T** along_dst;
+  const T** in;
   T** slot;
 };
 
@@ -117,6 +119,11 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
     axes.erase(outer);
   }
   batch_ = std::move(axes);
+  if (x_) {
+    const Reach& r = row_.reach;
+    for (ptrdiff_t i = 1; i <= r.shift; i++) before_.push_back(source_index(-i, row_.n, r.mode));
+    for (ptrdiff_t i = 0; i < r.extra() - r.shift; i++) after_.push_back(source_index(row_.n + i, row_.n, r.mode));
+  }
   ring_ = y_.pass && !in_place_ && (x_ || !row_.contiguous());
 }
 
@@ -124,7 +131,11 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
 template <class T>
 void Sweep<T>::choose_tiles(int threads) {
   const ptrdiff_t item = sizeof(T), step = row_.step;
-  const ptrdiff_t budget = ptrdiff_t(caches().l2) / 2 / (item * terms_);
+  // Rings stay in half of the L2 cache; a ring of slices rather in a core's share of the L3, since thin tiles would
+  // filter their halo again and again (256^3, 25 taps: 52 ms in L2, 28 ms in 4 MiB of L3).
+  const Caches& c = caches();
+  const size_t share = std::min<size_t>(c.l3 / (2 * size_t(usable_cores())), size_t(4) << 20);
+  const ptrdiff_t budget = ptrdiff_t(std::max(c.l2 / 2, z_.pass ? share : 0)) / (item * terms_);
   const ptrdiff_t quantum = std::max<ptrdiff_t>(1, ptrdiff_t(kAlign) / item / step);  // pixels of a cache line
   const ptrdiff_t ey = reach_of(y_.pass).extra(), ez = reach_of(z_.pass).extra();
   y_slots_ = y_.pass && ring_ ? ey + kBlock + kGroup : 0;
@@ -183,7 +194,7 @@ size_t Sweep<T>::worker_bytes() const {
   return b(stage_elements()) + b(along_scratch(row_.reach.taps)) + b(terms_ * y_slots_ * pitch_) +
          b(terms_ * z_slots_ * tile_y_ * pitch_) + b(kBlock * pitch_) + b(terms_ * pitch_) +
          b(in_place_ ? y_.n * pitch_ : 0) + Scratch::bytes<T*>(terms_ * table_rows()) +
-         Scratch::bytes<T*>(std::max(terms_ * kGroup, kBlock)) + Scratch::bytes<T*>(terms_ * kGroup) + Scratch::bytes<T*>(terms_);
+         Scratch::bytes<T*>(std::max(terms_ * kGroup, kBlock)) + Scratch::bytes<T*>(terms_ * kGroup) + Scratch::bytes<T*>(kGroup) + Scratch::bytes<T*>(terms_);
 }
 
 template <class T>
@@ -228,6 +239,7 @@ void Sweep<T>::tile(Worker& w, const char* src, char* dst, const Tile& t) const 
     volume(w, src, dst, t);
   else
     plane(w, src, t, nullptr, dst);
+  if (stream_) lines<T>().fence();
 }
 
 // Slices filtered in y and x go into a ring; blocks of output slices come out of it.
@@ -290,21 +302,31 @@ void Sweep<T>::plane(Worker& w, const char* src, const Tile& t, T* const* slot, 
 // Nothing to filter over y: rows go straight through `along`.
 template <class T>
 void Sweep<T>::plane_rows(Worker& w, const char* src, const Tile& t, T* const* slot, char* dst) const {
-  const bool packed = row_dst_ == ptrdiff_t(row_.step * sizeof(T));
+  const bool packed = row_dst_ == ptrdiff_t(row_.step * sizeof(T)), through = !slot && (!packed || stream_);
+  const ptrdiff_t width = (t.x1 - t.x0) * row_.step;
   for (ptrdiff_t y = t.y0; y < t.y1; y += kGroup) {
     const ptrdiff_t count = std::min<ptrdiff_t>(kGroup, t.y1 - y);
     const char* rows[kGroup];
     for (ptrdiff_t r = 0; r < count; r++) {
       rows[r] = src + (y + r) * y_.src;
       for (ptrdiff_t k = 0; k < terms_; k++)
-        w.dst[k * kGroup + r] = slot     ? slot[k] + (y - t.y0 + r) * pitch_
-                                : packed ? reinterpret_cast<T*>(dst + (y + r) * y_.dst + t.x0 * row_dst_)
-                                         : w.out + r * pitch_;
+        w.dst[k * kGroup + r] = slot      ? slot[k] + (y - t.y0 + r) * pitch_
+                                : through ? w.out + r * pitch_
+                                          : reinterpret_cast<T*>(dst + (y + r) * y_.dst + t.x0 * row_dst_);
     }
     along(w, rows, count, t, w.dst);
-    for (ptrdiff_t r = 0; !slot && !packed && r < count; r++)
-      scatter(w.out + r * pitch_, dst + (y + r) * y_.dst + t.x0 * row_dst_, t.x1 - t.x0, row_.step, row_dst_);
+    for (ptrdiff_t r = 0; through && r < count; r++)
+      put_row(w.out + r * pitch_, dst + (y + r) * y_.dst + t.x0 * row_dst_, width, packed);
   }
+}
+
+// A finished row into dst: past the cache if it is packed, else pixel by pixel.
+template <class T>
+void Sweep<T>::put_row(const T* row, char* dst, ptrdiff_t width, bool packed) const {
+  if (packed)
+    lines<T>().copy_stream(reinterpret_cast<T*>(dst), row, width);
+  else
+    scatter(row, dst, width / row_.step, row_.step, row_dst_);
 }
 
 // Virtual rows [first, first + count) of a plane, filtered along x, into the ring of rows that starts at `origin`.
@@ -343,39 +365,50 @@ ptrdiff_t Sweep<T>::piece(ptrdiff_t x, ptrdiff_t end, ptrdiff_t chunk) const {
 // `count` <= kGroup rows through the x taps of every term: dst[term * kGroup + row].
 template <class T>
 void Sweep<T>::along(Worker& w, const char* const* rows, ptrdiff_t count, const Tile& t, T* const* dst) const {
-  const ptrdiff_t step = row_.step, chunk = std::max<ptrdiff_t>(kChunk / step, 16);
-  const T* in[kGroup];
-  const ptrdiff_t room = (chunk + row_.reach.extra()) * step + 16;
-  T** out = w.along_dst;
+  const ptrdiff_t step = row_.step, width = t.x1 - t.x0;
+  const ptrdiff_t group = kGroup * y_.src;  // the group that follows lies that far on: fetched ahead
+  AlongArgs<T> a{w.in, x_ ? x_->taps.data() : nullptr, terms_, w.along_dst, count, 0, step, 0, 0, before_.data(),
+                 after_.data(), row_.cval, group % ptrdiff_t(sizeof(T)) ? 0 : group / ptrdiff_t(sizeof(T)), w.along};
+  if (x_ && row_.contiguous() && can_reach_outside(row_.reach.taps, width / (count == 1 ? kGroup : 1), step, row_.n)) {
+    for (ptrdiff_t r = 0; r < kGroup; r++) w.in[r] = reinterpret_cast<const T*>(rows[std::min(r, count - 1)]);
+    a.n = row_.n;
+    a.from = t.x0 - row_.reach.shift;
+    along_group(a, dst, 0, width);
+    return;
+  }
+  const ptrdiff_t chunk = std::max<ptrdiff_t>(kChunk / step, 16), room = (chunk + row_.reach.extra()) * step + 16;
   for (ptrdiff_t x = t.x0, n; x < t.x1; x += n) {
     n = piece(x, t.x1, chunk);
     const ptrdiff_t from = x - row_.reach.shift;
-    for (ptrdiff_t r = 0; r < kGroup; r++) {
-      if (r < count) in[r] = row_.get(rows[r], from, from + n + row_.reach.extra(), w.stage + r * room);
-      if (r >= count) in[r] = in[r - 1];
-      for (ptrdiff_t k = 0; k < terms_; k++)
-        out[k * kGroup + r] = dst[k * kGroup + std::min(r, count - 1)] + (x - t.x0) * step;
-    }
-    if (!x_) {
-      for (ptrdiff_t r = 0; r < count; r++)
-        for (ptrdiff_t k = 0; k < terms_; k++) std::copy_n(in[r], n * step, out[k * kGroup + r]);
+    for (ptrdiff_t r = 0; r < kGroup; r++)
+      w.in[r] = r < count ? row_.get(rows[r], from, from + n + row_.reach.extra(), w.stage + r * room) : w.in[r - 1];
+    a.n = (n + row_.reach.extra()) * step;
+    if (x_) {
+      along_group(a, dst, x - t.x0, n);
       continue;
     }
-    // The group that follows lies kGroup rows on: worth fetching ahead when this one came straight from memory.
-    const ptrdiff_t group = kGroup * y_.src;
-    const ptrdiff_t next = in[0] != w.stage && group % ptrdiff_t(sizeof(T)) == 0 ? group / ptrdiff_t(sizeof(T)) : 0;
-    ptrdiff_t length = n, used = count;
-    if (count == 1 && n >= kGroup * kGroup) {  // a lone row: its parts, the last overlapping, fill the group
-      length = ceil_div(n, kGroup);
-      used = kGroup;
-      for (ptrdiff_t r = 1; r < kGroup; r++) {
-        const ptrdiff_t at = std::min(r * length, n - length) * step;
-        in[r] += at;
-        for (ptrdiff_t k = 0; k < terms_; k++) out[k * kGroup + r] += at;
-      }
-    }
-    lines<T>().along({in, x_->taps.data(), terms_, out, used, length * step, step, next, w.along});
+    for (ptrdiff_t r = 0; r < count; r++)
+      for (ptrdiff_t k = 0; k < terms_; k++) std::copy_n(w.in[r], n * step, dst[k * kGroup + r] + (x - t.x0) * step);
   }
+}
+
+// Pixels [x, x + n) of the group's results. A lone row fills the group with its own parts, the last overlapping.
+template <class T>
+void Sweep<T>::along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_t n) const {
+  const bool split = a.count == 1 && n >= kGroup * kReachWidth && a.from >= 0 && a.from + n + row_.reach.extra() <= a.n;
+  const ptrdiff_t length = split ? ceil_div(n, kGroup) : n;
+  T** out = const_cast<T**>(a.dst);
+  const T** in = const_cast<const T**>(a.rows);
+  for (ptrdiff_t r = 0; r < kGroup; r++) {
+    const ptrdiff_t part = split ? std::min(r * length, n - length) : 0;
+    in[r] += part * row_.step;
+    for (ptrdiff_t k = 0; k < terms_; k++)
+      out[k * kGroup + r] = dst[k * kGroup + std::min(r, a.count - 1)] + (x + part) * row_.step;
+  }
+  AlongArgs<T> part = a;
+  part.count = split ? kGroup : a.count;
+  part.width = length * row_.step;
+  lines<T>().along(part);
 }
 
 // The row that `down` over y reads for virtual row v where no ring is needed.
@@ -399,12 +432,7 @@ void Sweep<T>::down_to(Worker& w, DownArgs<T> a, char* dst, ptrdiff_t dst_step, 
     w.dst[r] = through ? w.out + r * pitch_ : reinterpret_cast<T*>(dst + r * dst_step);
   a.stream = stream_ && !through;
   lines<T>().down(a);
-  for (ptrdiff_t r = 0; through && r < a.count; r++) {
-    if (packed)
-      lines<T>().copy_stream(reinterpret_cast<T*>(dst + r * dst_step), w.out + r * pitch_, a.width);
-    else
-      scatter(w.out + r * pitch_, dst + r * dst_step, t.x1 - t.x0, row_.step, row_dst_);
-  }
+  for (ptrdiff_t r = 0; through && r < a.count; r++) put_row(w.out + r * pitch_, dst + r * dst_step, a.width, packed);
 }
 
 template class Sweep<float>;

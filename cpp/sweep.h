@@ -39,7 +39,9 @@ class Sweep {
   void make_rows(Worker& w, const char* src, const Tile& t, ptrdiff_t first, ptrdiff_t count, ptrdiff_t origin) const;
   ptrdiff_t piece(ptrdiff_t x, ptrdiff_t end, ptrdiff_t chunk) const;
   void along(Worker& w, const char* const* rows, ptrdiff_t count, const Tile& t, T* const* dst) const;
+  void along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_t n) const;
   const T* source_row(Worker& w, const char* src, const Tile& t, ptrdiff_t v, ptrdiff_t term) const;
+  void put_row(const T* row, char* dst, ptrdiff_t width, bool packed) const;
   void down_to(Worker& w, DownArgs<T> args, char* dst, ptrdiff_t dst_step, const Tile& t) const;
 
   ptrdiff_t terms_;
@@ -48,6 +50,7 @@ class Sweep {
   Axis<T> z_{1, 0, 0, nullptr}, y_{1, 0, 0, nullptr};
   RowShape<T> row_{};
   const Pass<T>* x_ = nullptr;
+  std::vector<ptrdiff_t> before_, after_;  // stand-ins for the pixels outside a row
   ptrdiff_t row_dst_ = 0;  // bytes between pixels of dst
   bool ring_ = false;      // the rows that `down` over y reads are made first
   bool stream_ = false;    // dst is larger than the cache

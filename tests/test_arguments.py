@@ -105,7 +105,7 @@ ERRORS = [
     (X, K, {"method": "fft"}, ValueError,
      "`method='fft'` is unknown; expected one of 'auto', 'separable', 'direct'."),
     (X, K, {"threads": 0}, ValueError,
-     "`threads=0` is too few; expected at least 1, or None for all cores."),
+     "`threads=0` is too few; expected at least 1; leave it out for all cores."),
     (X, K, {"threads": 1.5}, TypeError, "`threads=1.5` is not a whole number."),
 ]
 # fmt: on

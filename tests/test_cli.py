@@ -151,7 +151,25 @@ def test_factor_options(run: Run) -> None:
     assert loose["rank"] == 2
     strict = run("factor", "disk.npy", "--rank", 2, "--tol", 1e-3)
     assert (strict.code, strict.out) == (1, "")
-    assert "not rank 2: relative l1 error 0.18 > tol 0.001" in strict.err
+    assert "not rank 2: relative l1 error 0.18 > tol 0.001. Pass --rank 6 or raise --tol." in strict.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nan.npy", "`nan.npy`: `weights[0, 1]` is nan"),
+        ("ones.npy --rank 0", "`--rank` is 0; expected at least 1."),
+        ("ones.npy --tol -1", "`--tol` is -1.0;"),
+        ("a-rank=3-of-tol=2.npy", "`a-rank=3-of-tol=2.npy`: `weights[0, 1]` is nan"),
+    ],
+)
+def test_factor_says_which_option_or_file_is_wrong(run: Run, arguments: str, message: str) -> None:
+    np.save("ones.npy", np.ones((3, 3)))
+    for name in ("nan.npy", "a-rank=3-of-tol=2.npy"):
+        np.save(name, [[1.0, np.nan]])
+    done = run("factor", *arguments.split())
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {message}")
 
 
 def test_factor_beyond_the_dense_cost_says_so(run: Run) -> None:
@@ -267,7 +285,7 @@ def test_unsharp_adds_what_the_gaussian_takes_away(run: Run) -> None:
 @pytest.mark.parametrize("option", ["--gaussian", "--log"])
 def test_derivatives_in_millimetres_are_per_millimetre(run: Run, option: str) -> None:
     steps = (0.5, 2.0, 1.0)  # a quadratic in millimetres, on voxels of three lengths
-    grid = np.meshgrid(*(np.arange(40) * step for step in steps), indexing="ij")
+    grid = np.meshgrid(*((np.arange(41) - 20) * step for step in steps), indexing="ij")
     ramp = 3.0 * grid[0] if option == "--gaussian" else grid[0] ** 2 + 2 * grid[1] ** 2 + 3 * grid[2] ** 2
     nib.save(nib.Nifti1Image(ramp, np.diag([*steps, 1.0])), "x.nii")
     order = ["--order", "1,0,0"] if option == "--gaussian" else []
@@ -354,21 +372,27 @@ def prepared() -> list[str]:
         ("x.npy y.npy --gaussian 1e9", "sigma"),
         ("x.npy y.npy --gaussian 2 --unit mm", "`x.npy` states none for axis 0"),
         ("x.npy y.npy --box 2.5", "not a whole number"),
-        ("x.npy y.npy --box 0", "size"),
+        ("x.npy y.npy --box 0", "`--box` is 0; expected an integer from 1"),
         ("x.npy y.npy --sobel 2", "not one of the filtered axes (0, 1)"),
         ("rgb.png y.png --sobel 2", "not one of the filtered axes (0, 1)"),
-        ("x.npy y.npy --kernel nan.npy", "NaN"),
+        ("x.npy y.npy --kernel nan.npy", "`nan.npy`: kernel weights hold NaN"),
+        ("x.npy y.npy --kernel nan.npy --rank 2", "`nan.npy`: `weights["),
+        ("x.npy y.npy --kernel cube.npy --axes 0,1,1", "names an axis twice"),
+        ("x.npy y.npy --gaussian 2 --order -1", "`--order` is -1;"),
         ("x.npy y.npy --kernel object.npy", "not numbers"),
         ("x.npy y.npy --kernel cube.npy", "has 3 axes, 3 x 3 x 3, and 2 are filtered"),
         ("x.npy y.npy --kernel no.npy", "`no.npy` does not exist"),
         ("x.npy y.npy --box 3 --mode reflekt", "Did you mean 'reflect'?"),
-        ("x.npy y.npy --box 3 --mode wrap,wrap,wrap", "3 entries for 2 filtered axes"),
-        ("x.npy y.npy --box 3 --origin 2", "lies outside axis 0's 3 taps (allowed -1..1)"),
+        (
+            "x.npy y.npy --box 3 --mode wrap,wrap,wrap",
+            "`--mode wrap,wrap,wrap` has 3 entries for 2 filtered axes",
+        ),
+        ("x.npy y.npy --box 3 --origin 0,2", "`--origin 2` lies outside axis 1's 3 taps (allowed -1..1)"),
         ("x.npy y.npy --box 3 --axes 2", "has 2 axes, 0 to 1"),
-        ("x.npy y.npy --box 3 --axes 0,0", "axes"),
+        ("x.npy y.npy --box 3 --axes 0,0", "`--axes 0,0` names an axis twice"),
         ("x.npy y.npy --box 3 --dtype uint7", "`--dtype uint7` is no dtype"),
         ("x.npy y.npy --box 3 --dtype object", "dtype object"),
-        ("x.npy y.npy --box 3 --threads 0", "threads"),
+        ("x.npy y.npy --box 3 --threads 0", "`--threads 0` is too few"),
         ("x.npy y.npy --box 3 --threads two", "--threads"),
         ("x.npy y.npy --box 3 --colour red", "--colour"),
         ("x.npy y.png --box 3", "pass --dtype uint8"),

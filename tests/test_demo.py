@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ for module in ("typer", "cv2", "scipy", "skimage", "matplotlib"):
     pytest.importorskip(module)
 nib = pytest.importorskip("nibabel")
 PIL = pytest.importorskip("PIL.Image")
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def test_the_number_of_threads_of_opencv_is_given_back(here: Path) -> None:
     assert cv2.getNumThreads() == before
 
 
-@pytest.mark.parametrize("module", ["cv2", "scipy", "matplotlib"])
+@pytest.mark.parametrize("module", ["cv2", "scipy", "matplotlib", "skimage", "nibabel"])
 def test_a_missing_peer_is_told_before_any_work(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str
 ) -> None:
@@ -123,3 +126,17 @@ def test_an_impossible_directory_is_named(here: Path, capsys: pytest.CaptureFixt
     assert "`--out taken/demo` cannot be made" in capsys.readouterr().err
     assert call("--out", "taken") == 2
     assert [path.name for path in here.iterdir()] == ["taken"]
+
+
+def test_there_are_examples() -> None:
+    assert EXAMPLES
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_run_and_write_what_they_say(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    runpy.run_path(str(path), run_name="__main__")
+    written = capsys.readouterr().out.rsplit("wrote ", 1)[1].strip()
+    assert [each.name for each in here.iterdir()] == [written]

@@ -124,7 +124,6 @@ def test_sobel_gives_integer_taps():
     st.lists(hnp.arrays(np.int64, st.integers(1, 5), elements=st.integers(-40, 40)), min_size=2, max_size=5),
     st.integers(-1074, 900),
 )
-@settings(deadline=None)
 def test_integer_kernels_are_exact_at_every_scale(taps, exponent):
     integers = SeparableKernel([taps]).dense()
     weights = np.ldexp(integers, exponent)  # a power of two that underflows makes subnormals: exact too
@@ -151,7 +150,6 @@ def test_taps_that_only_look_like_integers_stay_in_the_range_of_float32():
 
 
 @given(st.data(), st.integers(2, 5), st.integers(0, 2**32))
-@settings(deadline=None)
 def test_outer_products_are_recognised(data, ndim, seed):
     shape = data.draw(st.tuples(*[st.integers(1, 5)] * ndim))
     weights = random_kernel(shape, 1, seed)
@@ -376,7 +374,7 @@ def kernels(draw):
 
 
 @given(kernels(), st.integers(1, 4))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_error_is_never_below_the_truth(weights, rank):
     k = factor(weights, rank=rank)
     l1 = exact_l1(weights, k)
@@ -387,7 +385,6 @@ def test_error_is_never_below_the_truth(weights, rank):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 3))
-@settings(deadline=None)
 def test_no_output_is_further_off_than_l1_times_the_largest_input(seed, rank):
     rng = np.random.default_rng(seed)
     weights = rng.standard_normal((5, 7))
@@ -400,7 +397,7 @@ def test_no_output_is_further_off_than_l1_times_the_largest_input(seed, rank):
 
 
 @given(kernels(), st.sampled_from([0.5, 1e-1, 1e-3, 1e-9]))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_tolerance_is_kept(weights, tol):
     k = factor(weights, tol=tol)
     assert k.error.relative_l1 <= tol

@@ -49,7 +49,7 @@ def rewritten(source: Path, out: Path) -> files.Image:
 # -- .npy --------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     hnp.arrays(
         st.sampled_from(NUMBERS).map(np.dtype),
@@ -444,7 +444,7 @@ def test_files_cut_short_are_named(tmp_path: Path, share: float) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # what a decoder warns of in a damaged file is not ours
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_flipped_bytes_are_read_or_named(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -622,7 +622,7 @@ def image_of(data: Array, axes: str, colour: str = "") -> files.Image:
     return files.Image(data, axes, (None,) * data.ndim, colour)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_filtering_by_frames_is_filtering_the_array(data: st.DataObject) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5))

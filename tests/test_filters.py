@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import scipy.ndimage
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reference import convolve_dense, correlate_dense, tolerance
 
@@ -419,10 +419,6 @@ def test_integer_output_rounds_half_to_even_and_saturates():
 
 
 # ---------------------------------------------------------------- behaviour
-
-# A machine under load is no reason for a property to fail.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 SHAPES = st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple)
 

@@ -59,7 +59,6 @@ def test_single_tap_scales():
 
 
 @given(term_lists())
-@settings(deadline=None)
 def test_dense_is_the_sum_of_outer_products(terms):
     k = SeparableKernel(terms)
     dense = k.dense()
@@ -72,7 +71,6 @@ def test_dense_is_the_sum_of_outer_products(terms):
 
 
 @given(term_lists())
-@settings(deadline=None)
 def test_adjoint_flips_every_axis(terms):
     k = SeparableKernel(terms, error=KernelError(1.0, 0.5, 0.25))
     np.testing.assert_array_equal(k.adjoint().dense(), np.flip(k.dense()))
@@ -81,7 +79,6 @@ def test_adjoint_flips_every_axis(terms):
 
 
 @given(term_lists())
-@settings(deadline=None)
 def test_norm_l1(terms):
     k = SeparableKernel(terms)
     expected = np.abs(k.dense()).sum()
@@ -225,7 +222,7 @@ def near_kernels(draw):
 
 
 @given(near_kernels())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_certificate_is_never_below_the_truth(case):
     weights, terms = case
     terms = SeparableKernel(terms).terms

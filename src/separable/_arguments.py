@@ -40,6 +40,10 @@ METHODS: Final = ("auto", "separable", "direct")
 # overlapping. 10**4 steps take well under a millisecond.
 _OVERLAP_WORK: Final = 10_000
 
+# Threads beyond the processors only take turns, and a system refuses thousands; where the processors are
+# few, some more do no harm.
+_MOST_THREADS: Final = max(64, os.cpu_count() or 1)
+
 
 def input_array(x: npt.ArrayLike) -> Array:
     """Return `x` as a plain ndarray, without copying where it is one already."""
@@ -316,14 +320,14 @@ def tolerance(tol: float | None) -> float | None:
 def thread_count(threads: int | None) -> int:
     """Return how many threads to use at most; None asks SEPARABLE_NUM_THREADS, then the machine."""
     if threads is None:
-        return default_threads()
+        return min(default_threads(), _MOST_THREADS)
     try:
         count = operator.index(threads)
     except TypeError:
         raise TypeError(f"`threads={threads!r}` is not a whole number.") from None
     if count < 1:
-        raise ValueError(f"`threads={count}` is too few; expected at least 1, or None for all cores.")
-    return count
+        raise ValueError(f"`threads={count}` is too few; expected at least 1; leave it out for all cores.")
+    return min(count, _MOST_THREADS)
 
 
 @functools.lru_cache(maxsize=1)

@@ -27,6 +27,8 @@ Runs: TypeAlias = Mapping[str, Callable[[Array], object]]  # library -> filter i
 
 OWN, REFERENCE = "separable", "SciPy"
 
+PHOTO = ("skimage", "data/astronaut.png")
+MRI = ("nibabel", "tests/data/anatomical.nii")
 PHOTO_SIGMA = 3.0  # pixels: 25 taps per axis
 DEFOCUS_RADIUS = 8.0  # pixels: 17 x 17 weights
 MRI_SIGMA = 2.0  # millimetres: 1 voxel, 9 taps per axis
@@ -92,8 +94,7 @@ def run(show: Show) -> Demo:
     import scipy
 
     show("filtering", 0, 0)
-    photo = files.read(_bundled("skimage", "data/astronaut.png"))
-    volume = files.read(_bundled("nibabel", "tests/data/anatomical.nii"))
+    photo, volume = files.read(_bundled(*PHOTO)), files.read(_bundled(*MRI))
     studies = (study("edge kernel", edge_weights()), study("defocus disk", families.disk(DEFOCUS_RADIUS)))
     photos = _photos(photo, studies)
     volumes = _volumes(volume)
@@ -108,10 +109,12 @@ def run(show: Show) -> Demo:
 
 
 def check_available() -> None:
-    """Raise MissingExtraError if a package that is compared with is not installed."""
+    """Raise MissingExtraError if a package that is compared with, or brings the data, is not installed."""
     with extra("demo"):
         import cv2  # noqa: F401
         import scipy  # noqa: F401
+    for package, path in (PHOTO, MRI):
+        _bundled(package, path)
 
 
 def _bundled(package: str, path: str) -> Path:

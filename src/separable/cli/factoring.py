@@ -12,10 +12,14 @@ from separable import SeparableKernel, files
 from separable.report import tables
 from separable.report.values import Study, study
 
+from .terminal import naming
+
 
 def run(path: Path, tol: float | None, rank: int | None, as_json: bool) -> None:
     """Factor the kernel in a file and print what came of it."""
-    done = study(str(path), files.read(path).data, tol, rank)
+    weights = files.read(path).data
+    with naming(path):
+        done = study(str(path), weights, tol, rank)
     if as_json:
         print(json.dumps(facts(done)))
     else:

@@ -84,7 +84,8 @@ class Outcome:
         gain = kernel.norm_l1 if isinstance(kernel, SeparableKernel) else float(np.abs(kernel).sum())
         # A derivative is below zero as often as above; 1 % keeps rounding out of the question.
         if stored.kind == "u" and files.weight_sum(kernel) < 0.01 * gain:
-            return [f"the result goes below 0, where {stored.name} saturates; --dtype float32 keeps it."]
+            kept = "--dtype float32 into .tif, .npy or .nii keeps it"
+            return [f"the result goes below 0, where {stored.name} saturates; {kept}."]
         return []
 
 

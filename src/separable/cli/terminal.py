@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec
+from pathlib import Path
+from typing import Final, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from separable import files
 from separable._errors import NotSeparableError
 from separable._extras import MissingExtraError
 
 P = ParamSpec("P")
+
+# Arguments of the library that carry an option's value -> the option.
+_OPTIONS: Final = {
+    name: f"--{name}"
+    for name in ("axes", "cval", "dtype", "mode", "order", "origin", "rank", "threads", "tol", "truncate")
+} | {"size": "--box"}
+_NAME: Final = f"({'|'.join(_OPTIONS)})"
 
 
 def exits(verb: Callable[P, None]) -> Callable[P, None]:
@@ -26,18 +36,53 @@ def exits(verb: Callable[P, None]) -> Callable[P, None]:
             verb(*args, **kwargs)
         except KeyboardInterrupt:
             raise _failure("interrupted.", 130) from None
-        except (MissingExtraError, NotSeparableError) as error:
+        except NotSeparableError as error:
+            raise _failure(as_typed(str(error)), 1) from error
+        except MissingExtraError as error:
             raise _failure(str(error), 1) from error
         except MemoryError as error:
             raise _failure(f"not enough memory. {error}".rstrip(), 1) from error
-        except (ValueError, TypeError) as error:
+        except files.FileError as error:
             raise _failure(str(error), 2) from error
+        except (ValueError, TypeError) as error:
+            raise _failure(as_typed(str(error)), 2) from error
         except BrokenPipeError:  # the reader of our output went away: typer leaves quietly
             raise
         except OSError as error:
             raise _failure(str(error), 1) from error
 
     return run
+
+
+def as_typed(message: str) -> str:
+    """Return an error of the library with options for its arguments: ``--rank 6`` for ``rank=6``."""
+
+    def option(found: re.Match[str]) -> str:
+        return f"`{_OPTIONS[found[1]]}`"
+
+    def option_and_value(found: re.Match[str]) -> str:
+        return f"`{_OPTIONS[found[1]]} {re.sub(r'[^-+.,:/%A-Za-z0-9_]', '', found[2]).rstrip(',')}`"
+
+    message = re.sub(rf"`{_NAME}(?:\[\d+\])?=([^`]*)`", option_and_value, message)
+    message = re.sub(rf"`{_NAME}(?:\[\d+\])?`", option, message)
+    message = re.sub(r"\b(rank|tol)=(?=\d)", r"--\1 ", message)
+    return re.sub(r"\b([Rr]aise) tol\b", r"\1 --tol", message)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file where the block says that something is wrong with weights, which are from it.
+
+    Raises
+    ------
+    FileError
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if not re.match("`weights|kernel (weights|of shape)", str(error)):  # what is at fault comes first
+            raise
+        raise files.FileError(f"`{path}`: {as_typed(str(error))}") from error
 
 
 def _failure(message: str, code: int) -> typer.Exit:

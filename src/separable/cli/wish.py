@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from separable import families, files
+from separable._arguments import kernel_weights
 from separable.factor import factor
 from separable.kernel import SeparableKernel
+
+from .terminal import naming
 
 Weights: TypeAlias = SeparableKernel | npt.NDArray[Any]
 Term: TypeAlias = tuple[npt.NDArray[np.float64], ...]
@@ -217,9 +220,10 @@ def _from_file(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> G
             f"({', '.join(map(str, axes))}); choose them with --axes."
         )
     text = f"{path.name}, {_by(weights.shape)} taps"
-    if wish.rank is None:
-        return Granted(weights, text)
-    kernel = factor(weights, tol=wish.tol, rank=wish.rank)
+    with naming(path):
+        if wish.rank is None:
+            return Granted(kernel_weights(weights), text)
+        kernel = factor(weights, tol=wish.tol, rank=wish.rank)
     return Granted(kernel, f"{text}, {kernel.rank} term{'s' * (kernel.rank > 1)}")
 
 

@@ -1,0 +1,44 @@
+"""The compiled core: taps, tiles and strides. It checks memory safety; what a caller meant, Python checks."""
+
+from typing import Any, TypeAlias, TypedDict, final
+
+import numpy as np
+import numpy.typing as npt
+
+_Array: TypeAlias = npt.NDArray[Any]  # float32 or float64
+_Pass: TypeAlias = tuple[int, npt.NDArray[np.float64], int, int, float]  # axis, taps, shift, mode, cval
+
+class _PassFacts(TypedDict):
+    axis: int
+    taps: int
+    folds: list[str]  # of each term: "none", "symmetric" or "antisymmetric"
+
+@final
+class Job:
+    """A sum of separable terms; the passes of each in the order they run, from the last axis to the first."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, terms: list[list[_Pass]]) -> None: ...
+    def run(self, src: _Array, dst: _Array, threads: int) -> None: ...
+    def scratch_bytes(self, threads: int) -> int: ...
+    def describe(self) -> list[_PassFacts]: ...
+
+@final
+class DirectJob:
+    """A dense correlation; weights, shifts and modes have an entry for every axis of the array."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: str,
+        weights: npt.NDArray[np.float64],
+        shifts: tuple[int, ...],
+        modes: tuple[int, ...],
+        cval: float,
+    ) -> None: ...
+    def run(self, src: _Array, dst: _Array, threads: int) -> None: ...
+    def scratch_bytes(self, threads: int) -> int: ...
+
+def empty(shape: tuple[int, ...], dtype: str) -> _Array: ...
+def core_info() -> dict[str, Any]: ...
+def force(target: str | None) -> None: ...
+def measure(what: str) -> float: ...
