@@ -188,13 +188,13 @@ void down_lanes(const DownArgs<T>& a) {
       return;
     }
   }
-  constexpr ptrdiff_t kLine = 64 / sizeof(T), kAhead = 12 * kLine, kStrip = 4 * kLine;
+  constexpr ptrdiff_t kLine = 64 / sizeof(T), kStrip = 4 * kLine;
   const T* const* fresh = a.rows + a.count + a.taps[0].n - 1 - a.fresh;
   ptrdiff_t x = 0;
   while (x + N <= a.width) {  // a strip of columns at a time: rows are written in runs of several vectors
     const ptrdiff_t full = (a.width - x) / N * N, strip = full < kStrip ? full : kStrip;
     for (ptrdiff_t i = 0; i < a.fresh; i++)
-      for (ptrdiff_t p = 0; p < strip; p += kLine) prefetch(fresh[i] + a.offset + x + p + kAhead);
+      for (ptrdiff_t p = 0; p < strip; p += kLine) prefetch(fresh[i] + a.offset + x + p + a.ahead);
     in_blocks<kRows<T>>(a.count, DownBlock<T, N, S>{a, x, x + strip});
     x += strip;
   }
@@ -489,7 +489,7 @@ SEP_INLINE void permuted_row(const Bordered<T>& row, const T* p, const Taps<T>& 
 template <class T>
 bool along_permuted(const AlongArgs<T>& a) {
   constexpr int N = kLanes<T>, C = 4;
-  if (a.step != 1 || a.taps[0].n > N + 1 || a.width < C * N || a.n < 2 * N) return false;
+  if (a.taps[0].n > N + 1 || a.width < 16 * N) return false;  // short rows are mostly border
   for (ptrdiff_t t = 0; t < a.terms; t++)
     if (a.taps[t].fold == Fold::none) return false;
   Bordered<T> row;

@@ -28,7 +28,8 @@ struct DownArgs {
   T* const* dst;
   ptrdiff_t count, width, offset;
   bool stream;      // non-temporal stores: every dst row is aligned to the vector
-  ptrdiff_t fresh;  // that many rows at the end of the first term's come from memory: fetch them ahead
+  ptrdiff_t fresh;  // that many rows at the end of the first term's come from memory: fetch
+  ptrdiff_t ahead;  // what lies so many elements after them
 };
 
 // dst[t * kGroup + r][x] = sum over taps k of taps[t][k] * row[r][from + x + k * step],  r < count <= kGroup.
@@ -46,7 +47,7 @@ struct AlongArgs {
   const ptrdiff_t *before, *after;  // stand-ins for elements -1, -2, ... and n, n + 1, ...; negative: cval
   T cval;
   ptrdiff_t next;  // the rows needed next lie that many elements after these: fetch them meanwhile; 0: unknown
-  T* scratch;      // along_scratch(taps) elements
+  T* scratch;      // along_scratch(taps, width) elements
 };
 
 // dst[r][x] (+)= sum over i < ky, k < kx of w[i * kx + k] * rows[r + i][x + k * step]
@@ -80,7 +81,9 @@ constexpr bool can_reach_outside(ptrdiff_t taps, ptrdiff_t width, ptrdiff_t step
 
 // `along` works through blocks of this many columns so that its buffers stay in the L1 cache.
 constexpr ptrdiff_t kAlongColumns = 256;
-constexpr ptrdiff_t along_scratch(ptrdiff_t taps) { return 16 * (2 * kAlongColumns + taps + 64); }
+constexpr ptrdiff_t along_scratch(ptrdiff_t taps, ptrdiff_t width) {
+  return 16 * (2 * (width < kAlongColumns ? width : kAlongColumns) + taps + 64);
+}
 
 struct Target {
   const char* name;

@@ -13,6 +13,7 @@ constexpr ptrdiff_t kBlock = 2 * kGroup;      // rows or slices written together
 constexpr ptrdiff_t kInnerRow = 64;           // an unfiltered inner extent up to this many elements stays in the row
 constexpr ptrdiff_t kChunk = 1024;            // elements of a row staged at a time
 constexpr ptrdiff_t kBorder = 16;             // pixels at a border are copied in multiples of this
+constexpr ptrdiff_t kFetchAhead = 768;         // bytes along a row that software prefetch runs ahead
 constexpr ptrdiff_t kSmallWork = 1 << 18;     // multiply-adds below which a second thread costs more than it saves
 
 ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
@@ -30,7 +31,7 @@ struct Sweep<T>::Worker {
   explicit Worker(const Sweep& s)
       : memory(s.worker_bytes()),
         stage(memory.take<T>(s.stage_elements())),
-        along(memory.take<T>(along_scratch(s.row_.reach.taps))),
+        along(memory.take<T>(s.along_elements())),
         y_ring(memory.take<T>(s.terms_ * s.y_slots_ * s.pitch_)),
         z_ring(memory.take<T>(s.terms_ * s.z_slots_ * s.tile_y_ * s.pitch_)),
         out(memory.take<T>(kBlock * s.pitch_)),
@@ -185,13 +186,24 @@ ptrdiff_t Sweep<T>::table_rows() const {
 
 template <class T>
 ptrdiff_t Sweep<T>::stage_elements() const {
-  return kGroup * (std::max<ptrdiff_t>(kChunk, 16 * row_.step) + (row_.reach.extra() + 1) * row_.step + 16);
+  if (row_.contiguous() && !x_) return 0;
+  return kGroup * ((chunk() + row_.reach.extra()) * row_.step + 16);
+}
+
+template <class T>
+ptrdiff_t Sweep<T>::along_elements() const {
+  return x_ ? along_scratch(row_.reach.taps, tile_x_) : 0;
+}
+
+template <class T>
+ptrdiff_t Sweep<T>::chunk() const {  // pixels staged at a time
+  return std::min(std::max<ptrdiff_t>(kChunk / row_.step, 16), tile_x_);
 }
 
 template <class T>
 size_t Sweep<T>::worker_bytes() const {
   auto b = [](ptrdiff_t n) { return Scratch::bytes<T>(n); };
-  return b(stage_elements()) + b(along_scratch(row_.reach.taps)) + b(terms_ * y_slots_ * pitch_) +
+  return b(stage_elements()) + b(along_elements()) + b(terms_ * y_slots_ * pitch_) +
          b(terms_ * z_slots_ * tile_y_ * pitch_) + b(kBlock * pitch_) + b(terms_ * pitch_) +
          b(in_place_ ? y_.n * pitch_ : 0) + Scratch::bytes<T*>(terms_ * table_rows()) +
          Scratch::bytes<T*>(std::max(terms_ * kGroup, kBlock)) + Scratch::bytes<T*>(terms_ * kGroup) + Scratch::bytes<T*>(kGroup) + Scratch::bytes<T*>(terms_);
@@ -262,7 +274,7 @@ void Sweep<T>::volume(Worker& w, const char* src, char* dst, const Tile& t) cons
     const ptrdiff_t step = table_rows();
     for (ptrdiff_t k = 0; k < terms_; k++)
       for (ptrdiff_t v = from; v < to; v++) w.rows[k * step + v - from] = slot(k, v);
-    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.step, 0, false, 0};
+    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.step, 0, false, 0, 0};
     for (ptrdiff_t y = t.y0; y < t.y1; y++, a.offset += pitch_)
       down_to(w, a, dst + z * z_.dst + y * y_.dst, z_.dst, t);
   }
@@ -286,7 +298,8 @@ void Sweep<T>::plane(Worker& w, const char* src, const Tile& t, T* const* slot, 
         w.rows[k * step + v - from] = ring_ ? w.y_ring + (k * y_slots_ + (v - origin) % y_slots_) * pitch_
                                             : source_row(w, src, t, v, k);
     const ptrdiff_t fresh = ring_ || in_place_ ? 0 : count;
-    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.step, 0, false, fresh};
+    const ptrdiff_t ahead = t.x1 - t.x0 < kChunk ? kBlock * y_.src / ptrdiff_t(sizeof(T)) : kFetchAhead / ptrdiff_t(sizeof(T));
+    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.step, 0, false, fresh, ahead};
     if (!slot) {
       down_to(w, a, dst + y * y_.dst, y_.dst, t);
       continue;
@@ -376,9 +389,9 @@ void Sweep<T>::along(Worker& w, const char* const* rows, ptrdiff_t count, const 
     along_group(a, dst, 0, width);
     return;
   }
-  const ptrdiff_t chunk = std::max<ptrdiff_t>(kChunk / step, 16), room = (chunk + row_.reach.extra()) * step + 16;
+  const ptrdiff_t most = chunk(), room = (most + row_.reach.extra()) * step + 16;
   for (ptrdiff_t x = t.x0, n; x < t.x1; x += n) {
-    n = piece(x, t.x1, chunk);
+    n = piece(x, t.x1, most);
     const ptrdiff_t from = x - row_.reach.shift;
     for (ptrdiff_t r = 0; r < kGroup; r++)
       w.in[r] = r < count ? row_.get(rows[r], from, from + n + row_.reach.extra(), w.stage + r * room) : w.in[r - 1];

@@ -30,6 +30,8 @@ class Sweep {
   void choose_tiles(int threads);
   size_t worker_bytes() const;
   ptrdiff_t stage_elements() const;
+  ptrdiff_t along_elements() const;
+  ptrdiff_t chunk() const;
   ptrdiff_t table_rows() const;
 
   void tile(Worker& w, const char* src, char* dst, const Tile& t) const;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import pickle
 
 import numpy as np
@@ -167,6 +168,11 @@ def test_threads_are_capped_by_the_work():
     assert big.threads == 3
     assert sp.plan(BINOMIAL, (4096, 4096), threads=1).threads == 1
     assert big.scratch_bytes >= sp.plan(BINOMIAL, (4096, 4096), threads=1).scratch_bytes
+
+
+def test_threads_are_capped_by_the_machine():
+    many = sp.plan(BINOMIAL, (1 << 15, 1 << 15), threads=10**6)
+    assert many.threads == max(64, os.cpu_count() or 1)
 
 
 def test_planning_takes_no_memory_for_the_array():
