@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <bit>
 #include <new>
 #include <stdexcept>
@@ -50,6 +51,7 @@ class View {
     if (format[0] != code || format[1] || size_t(b_.itemsize) != item)
       return "another dtype than the job was made for";
     if (size_t(b_.ndim) != shape.size()) return "another number of axes than the job was made for";
+    if (!b_.strides) return "memory without strides";  // what ctypes gives, whatever is asked of it
     uintptr_t bits = reinterpret_cast<uintptr_t>(b_.buf);
     for (int i = 0; i < b_.ndim; i++) {
       if (b_.shape[i] != shape[i]) return "another shape than the job was made for";
@@ -72,6 +74,9 @@ void check_size(const Shape& shape, size_t item) {
       throw std::overflow_error("an array of this shape does not fit the address space");
 }
 
+// The system refuses tens of thousands of threads, and nobody has the processors for them.
+int sane(int threads) { return std::clamp(threads, 1, 1024); }
+
 template <template <class> class Kind>
 class Prepared {
  public:
@@ -82,10 +87,10 @@ class Prepared {
     View s(src, false, shape_, wide ? 'd' : 'f', wide ? 8 : 4, "src");
     View d(dst, true, shape_, wide ? 'd' : 'f', wide ? 8 : 4, "dst");
     nb::gil_scoped_release free;
-    std::visit([&](const auto& j) { j.run(s.data(), s.strides(), d.data(), d.strides(), std::max(threads, 1)); }, *job_);
+    std::visit([&](const auto& j) { j.run(s.data(), s.strides(), d.data(), d.strides(), sane(threads)); }, *job_);
   }
   size_t scratch_bytes(int threads) const {
-    return std::visit([&](const auto& j) { return j.scratch_bytes(std::max(threads, 1)); }, *job_);
+    return std::visit([&](const auto& j) { return j.scratch_bytes(sane(threads)); }, *job_);
   }
 
  protected:

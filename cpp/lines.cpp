@@ -422,7 +422,7 @@ struct Bordered {
     if (e >= 0 && e + N <= n) return load<T, N>(row + e);
     const T* base = e < 0 ? row : row + n - 2 * N;
     const Index at = load<Int, N>(e < 0 ? left + x : right + (e - n + N));
-    const vec<T, N> v = __builtin_shuffle(load<T, N>(base), load<T, N>(base + N), at);
+    const vec<T, N> v = permute<T, N>(load<T, N>(base), load<T, N>(base + N), at);
     return at < 0 ? splat<T, N>(cval) : v;
   }
 };
@@ -446,7 +446,7 @@ SEP_INLINE void permuted_block(const Bordered<T>& row, const T* p, const Taps<T>
     const V w = splat<T, N>(taps.w[0]);
     SEP_UNROLL
     for (int c = 0; c < C; c++)
-      acc[c] += w * (Inside ? load<T, N>(straddling + half + c * N) : __builtin_shuffle(b[c], b[c + 1], lo + int(half)));
+      acc[c] += w * (Inside ? load<T, N>(straddling + half + c * N) : permute<T, N>(b[c], b[c + 1], lo + int(half)));
   }
   lo += int(half - 1);
   ptrdiff_t j = 1;
@@ -454,15 +454,15 @@ SEP_INLINE void permuted_block(const Bordered<T>& row, const T* p, const Taps<T>
     const V w = splat<T, N>(taps.w[j]);
     SEP_UNROLL
     for (int c = 0; c < C; c++) {
-      const V l = __builtin_shuffle(b[c], b[c + 1], lo), h = __builtin_shuffle(b[c], b[c + 1], hi);
+      const V l = permute<T, N>(b[c], b[c + 1], lo), h = permute<T, N>(b[c], b[c + 1], hi);
       acc[c] += w * (Sign > 0 ? h + l : h - l);
     }
     if (j == half) break;
     const V u = splat<T, N>(taps.w[j + 1]);
     SEP_UNROLL
     for (int c = 0; c < C; c++) {
-      const V l = __builtin_shuffle(b[c], b[c + 1], lo - 1);
-      const V h = Inside ? load<T, N>(straddling + taps.n - half + j + c * N) : __builtin_shuffle(b[c], b[c + 1], hi + 1);
+      const V l = permute<T, N>(b[c], b[c + 1], lo - 1);
+      const V h = Inside ? load<T, N>(straddling + taps.n - half + j + c * N) : permute<T, N>(b[c], b[c + 1], hi + 1);
       acc[c] += u * (Sign > 0 ? h + l : h - l);
     }
   }

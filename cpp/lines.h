@@ -75,13 +75,13 @@ struct Lines {
 constexpr ptrdiff_t kReachTaps = 5, kReachWidth = 32;
 
 // Whether `along` may be given whole rows and stand-ins for what lies outside.
-constexpr bool can_reach_outside(ptrdiff_t taps, ptrdiff_t width, ptrdiff_t step, ptrdiff_t n) {
+static constexpr bool can_reach_outside(ptrdiff_t taps, ptrdiff_t width, ptrdiff_t step, ptrdiff_t n) {
   return step == 1 && taps >= kReachTaps && width >= kReachWidth && n >= kReachWidth;
 }
 
 // `along` works through blocks of this many columns so that its buffers stay in the L1 cache.
 constexpr ptrdiff_t kAlongColumns = 256;
-constexpr ptrdiff_t along_scratch(ptrdiff_t taps, ptrdiff_t width) {
+static constexpr ptrdiff_t along_scratch(ptrdiff_t taps, ptrdiff_t width) {
   return 16 * (2 * (width < kAlongColumns ? width : kAlongColumns) + taps + 64);
 }
 

@@ -1,5 +1,7 @@
 #include "separable_job.h"
 
+#include <bit>
+#include <cstdint>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -66,6 +68,8 @@ SeparableJob<T>::SeparableJob(std::vector<ptrdiff_t> shape, const std::vector<st
       const TermPass& q = terms[t][p];
       check(q.axis == first.axis && ptrdiff_t(q.taps.size()) == n && q.shift == first.shift && q.mode == first.mode,
             "every term's passes agree in axis, length, shift and mode");
+      check(p > 0 || std::bit_cast<uint64_t>(q.cval) == std::bit_cast<uint64_t>(first.cval),
+            "every term's first pass sees the same array: one cval");
       pass.taps.push_back(pack(q.taps, pass.weights[t]));
       pass.cval.push_back(T(q.cval));
     }

@@ -100,6 +100,21 @@ SEP_INLINE vec<T, N> shuffle(vec<T, N> a, vec<T, N> b, Pick pick) {
 #endif
 }
 
+#if defined(__AVX512F__)
+// Two-input permute by a run-time index: lane i of the result is lane at[i] of the 2N lanes a|b.
+template <class T, int N, class Index>
+SEP_INLINE vec<T, N> permute(vec<T, N> a, vec<T, N> b, Index at) {
+#if defined(__clang__)
+  if constexpr (sizeof(T) == 4)
+    return (vec<T, N>)_mm512_permutex2var_ps((__m512)a, (__m512i)at, (__m512)b);
+  else
+    return (vec<T, N>)_mm512_permutex2var_pd((__m512d)a, (__m512i)at, (__m512d)b);
+#else
+  return __builtin_shuffle(a, b, at);
+#endif
+}
+#endif
+
 // Vectors are also seen as 128-bit parts of kPart lanes: shuffles that stay inside the parts are the cheap ones.
 template <class T>
 constexpr int kPart = 16 / int(sizeof(T));

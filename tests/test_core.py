@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import concurrent.futures
+import ctypes
 import functools
 import itertools
 import math
@@ -468,6 +469,7 @@ def job(shape: Any = (4, 5), dtype: Any = "float32", terms: Any = ([GOOD],)) -> 
         ({"terms": [[GOOD], [(0, ONE, 2, 0, 0.0)]]}, ValueError),
         ({"terms": [[GOOD], [(0, ONE, 1, 1, 0.0)]]}, ValueError),
         ({"terms": [[GOOD], [GOOD, GOOD]]}, ValueError),
+        ({"terms": [[GOOD], [(0, ONE, 1, 0, 1.0)]]}, ValueError),
     ],
 )
 def test_a_job_that_cannot_be_is_refused(arguments, error):
@@ -553,6 +555,7 @@ def read_only(shape: tuple[int, ...], dtype: str) -> np.ndarray:
         np.zeros((4, 0), np.float32),
         misaligned((4, 5), "float32"),
         odd_strides((4, 5), "float32"),
+        ((ctypes.c_float * 5) * 4)(),  # its buffer has no strides
         [[0.0] * 5] * 4,
         None,
         b"",
@@ -580,6 +583,22 @@ def test_threads_out_of_range(make):
     for threads in (2**31, -(2**31) - 1, 1.5, None):
         with pytest.raises(TypeError):
             make().run(x, found, threads)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux shows them")
+def test_no_more_threads_than_a_machine_could_have():
+    code = """
+import os
+import numpy as np
+from separable import _core
+x = np.ones((5000, 20, 30), np.float32)
+_core.Job(x.shape, "float32", [[(1, np.ones(3), 1, 0, 0.0)]]).run(x, np.empty_like(x), 2**31 - 1)
+print(len(os.listdir("/proc/self/task")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert int(done.stdout) < 1100
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
