@@ -1,7 +1,8 @@
 #include "direct_job.h"
 
-#include <functional>
-#include <numeric>
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
 #include <stdexcept>
 
 #include "machine.h"
@@ -10,47 +11,365 @@
 namespace sep {
 namespace {
 
-constexpr ptrdiff_t kTileRows = 32, kTileColumns = 512;  // output and input tile stay in the L2 cache
-constexpr ptrdiff_t kSmallWork = 1 << 18;                // multiply-adds below which one thread does it
+constexpr ptrdiff_t kVector = 16;          // elements of the widest vector
+constexpr ptrdiff_t kNarrow = 48;          // elements: the halo of a shorter row costs more than gathering a longer one
+constexpr ptrdiff_t kInnerRow = 64;        // an unfiltered inner extent up to this many elements stays in the row
+constexpr ptrdiff_t kWidest = 1 << 14;     // elements of a tile's row
+constexpr ptrdiff_t kGap = 3;              // that many zeros in a column cost more than starting another run
+constexpr ptrdiff_t kFold = 4;             // shorter runs gain nothing by folding
+constexpr ptrdiff_t kGather = 8;           // pixels of strided rows copied at a time: neighbouring rows share lines
+constexpr ptrdiff_t kSmallWork = 1 << 18;  // multiply-adds below which one thread does it
 
 ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
+ptrdiff_t round_up(ptrdiff_t a, ptrdiff_t b) { return ceil_div(a, b) * b; }
+
+struct DenseAxis {
+  ptrdiff_t n = 1, src = 0, dst = 0;  // strides in bytes
+  ptrdiff_t weight = 0;               // elements from one weight to the next
+  Reach reach;
+  bool filtered() const { return reach.taps > 1; }
+};
+
+// A DirectJob for arrays of known strides. Who is the row (x; `step` elements a pixel, `inner` apart), who are the rows
+// that runs go down (y), who the slices that a tile walks through with a ring of those it needs (z); leads are the
+// rest. All input is staged as contiguous rows: halos, strides and modes end there, and neighbouring rows of an array
+// whose width is a power of two no longer push each other out of the cache.
+template <class T>
+class Dense {
+ public:
+  Dense(std::vector<DenseAxis> axes, const T* weights, T cval, int threads);
+  void run(const char* src, char* dst) const;
+  size_t scratch_bytes() const { return Worker::bytes(*this) * size_t(threads_); }
+
+ private:
+  struct Worker;
+  struct Tile {
+    ptrdiff_t x0, nx, y0, ny, z0, nz;
+  };
+  void order(std::vector<DenseAxis>& axes);
+  void assign_roles(std::vector<DenseAxis> axes);
+  void cut(const T* weights);
+  void cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k);
+  void add_run(const T* weights, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t plane, ptrdiff_t offset);
+  void choose_tiles(int threads);
+  const char* base(const char* src, ptrdiff_t lead, ptrdiff_t group) const;
+  void tile(Worker& w, const char* src, char* dst, ptrdiff_t lead, const Tile& t) const;
+  void stage(Worker& w, const char* plane, const Tile& t, T* to) const;
+  void pixels(const char* row, ptrdiff_t n, T* out) const;
+  void halo(const char* row, ptrdiff_t from, ptrdiff_t to, T* out) const;
+  void slice(Worker& w, char* dst, const Tile& t) const;
+  void put(const T* from, char* row, ptrdiff_t n) const;
+  bool packed(ptrdiff_t DenseAxis::*stride) const {
+    return x_.*stride == step_ * ptrdiff_t(sizeof(T)) && inner_.*stride == ptrdiff_t(sizeof(T));
+  }
+
+  DenseAxis x_, y_, z_, inner_;
+  std::vector<DenseAxis> leads_;
+  ptrdiff_t step_ = 1, groups_ = 1;  // groups: planes for each tap of z, one per combination of the leads' taps
+  std::vector<T> taps_;
+  std::vector<DirectRun<T>> runs_;
+  ptrdiff_t tile_x_, tile_y_, tile_z_, pitch_, tasks_;
+  T cval_;
+  int threads_;
+  bool stream_;
+};
+
+template <class T>
+struct Dense<T>::Worker {
+  struct Source {  // of a staged row: a row of the array, or (null) padding or a copy of the staged row `twin`
+    const char* from;
+    ptrdiff_t twin;
+  };
+  static ptrdiff_t height(const Dense& d) { return d.tile_y_ + d.y_.reach.extra(); }
+  static size_t bytes(const Dense& d) {
+    const ptrdiff_t planes = d.groups_ * d.z_.reach.taps;
+    return Scratch::bytes<T>(planes * height(d) * d.pitch_) + Scratch::bytes<T>(kGroup * d.pitch_) +
+           Scratch::bytes<T*>(planes) + Scratch::bytes<Source>(height(d));
+  }
+  explicit Worker(const Dense& d)
+      : memory(bytes(d)),
+        in(memory.take<T>(d.groups_ * d.z_.reach.taps * height(d) * d.pitch_)),
+        out(memory.take<T>(kGroup * d.pitch_)),
+        planes(memory.take<const T*>(d.groups_ * d.z_.reach.taps)),
+        rows(memory.take<Source>(height(d))) {}
+
+  Scratch memory;
+  T *in, *out;
+  const T** planes;
+  Source* rows;
+};
+
+// ---- geometry ------------------------------------------------------------------------------------------------------
+
+template <class T>
+Dense<T>::Dense(std::vector<DenseAxis> axes, const T* weights, T cval, int threads) : cval_(cval) {
+  order(axes);
+  assign_roles(std::move(axes));
+  choose_tiles(threads);
+  cut(weights);
+}
+
+// As dst lies in memory, outermost first. Neighbours that no weight reaches across and that lie like one become one.
+template <class T>
+void Dense<T>::order(std::vector<DenseAxis>& axes) {
+  std::stable_sort(axes.begin(), axes.end(), [](const DenseAxis& a, const DenseAxis& b) {
+    return (a.n == 1 ? PTRDIFF_MAX : std::abs(a.dst)) > (b.n == 1 ? PTRDIFF_MAX : std::abs(b.dst));
+  });
+  std::vector<DenseAxis> out;
+  for (const DenseAxis& a : axes) {
+    if (a.n == 1 && !a.filtered()) continue;
+    if (!out.empty() && !a.filtered() && !out.back().filtered() && out.back().src == a.src * a.n &&
+        out.back().dst == a.dst * a.n)
+      out.back() = {out.back().n * a.n, a.src, a.dst, 0, Reach{}};
+    else
+      out.push_back(a);
+  }
+  axes.swap(out);
+}
+
+template <class T>
+void Dense<T>::assign_roles(std::vector<DenseAxis> axes) {
+  auto take = [&](auto at) {
+    DenseAxis a = *at;
+    axes.erase(at);
+    return a;
+  };
+  inner_ = {1, sizeof(T), sizeof(T), 0, Reach{}};
+  const auto filtered = std::count_if(axes.begin(), axes.end(), [](auto& a) { return a.filtered(); });
+  if (axes.size() > 1 && !axes.back().filtered() && axes.back().n <= (filtered > 1 ? kInnerRow : kVector))
+    inner_ = take(axes.end() - 1);
+  step_ = inner_.n;
+  // Axes too short to be a row become the outermost.
+  auto wide = std::find_if(axes.rbegin(), axes.rend(), [&](auto& a) { return a.n * step_ >= kNarrow; });
+  if (wide != axes.rend()) std::rotate(axes.begin(), wide.base(), axes.end());
+  if (!axes.empty()) x_ = take(axes.end() - 1);
+  // From the inside out: y and z are filtered if anything is left that is, and y fills the kernel's block of rows.
+  auto pick = [&](ptrdiff_t least) {
+    return std::find_if(axes.rbegin(), axes.rend(), [&](auto& a) { return a.filtered() && a.n >= least; });
+  };
+  auto y = pick(kGroup);
+  if (y == axes.rend()) y = pick(1);
+  if (y != axes.rend())
+    y_ = take(y.base() - 1);
+  else if (!axes.empty())
+    y_ = take(axes.end() - 1);
+  if (auto z = pick(1); z != axes.rend()) z_ = take(z.base() - 1);
+  leads_ = std::move(axes);
+  for (const auto& a : leads_) groups_ *= a.reach.taps;
+}
+
+// A tile as wide and then as high as keeps its ring of slices in half of the L2 cache.
+template <class T>
+void Dense<T>::choose_tiles(int threads) {
+  const ptrdiff_t item = sizeof(T), ex = x_.reach.extra(), ey = y_.reach.extra(), ez = z_.reach.extra();
+  const ptrdiff_t line = ptrdiff_t(kAlign) / item, quantum = std::max<ptrdiff_t>(1, line / step_);
+  const ptrdiff_t budget = ptrdiff_t(caches().l2) / 2 / item / (groups_ * z_.reach.taps);
+  const ptrdiff_t height = std::min(y_.n, std::max<ptrdiff_t>(4 * kGroup, 2 * ey)) + ey;
+  const ptrdiff_t fits = std::min(budget / height, kWidest) / step_ - ex;
+  const ptrdiff_t widest = std::max({fits, ceil_div(8 * line, step_), 2 * ex});
+  tile_x_ = std::min(x_.n, round_up(ceil_div(x_.n, ceil_div(x_.n, widest)), quantum));
+  const ptrdiff_t highest = std::max<ptrdiff_t>(budget / ((tile_x_ + ex) * step_) - ey, 2 * kGroup);
+  tile_y_ = std::min(y_.n, round_up(ceil_div(y_.n, ceil_div(y_.n, highest)), kGroup));
+  tile_z_ = z_.n;
+
+  ptrdiff_t samples = step_ * x_.n * y_.n * z_.n, weights = x_.reach.taps * y_.reach.taps * z_.reach.taps * groups_;
+  ptrdiff_t across = ceil_div(x_.n, tile_x_);
+  for (const auto& a : leads_) {
+    samples *= a.n;
+    across *= a.n;
+  }
+  threads_ = double(samples) * double(weights) < kSmallWork ? 1 : threads;
+  const ptrdiff_t wanted = threads_ > 1 ? 4 * threads_ : 1;
+  if (ptrdiff_t have = across * ceil_div(y_.n, tile_y_); have < wanted)
+    tile_z_ = std::min(z_.n, std::max<ptrdiff_t>(ceil_div(z_.n, ceil_div(wanted, have)), 2 * ez + 1));
+  if (ptrdiff_t have = across * ceil_div(z_.n, tile_z_); have * ceil_div(y_.n, tile_y_) < wanted)
+    tile_y_ = std::min(tile_y_, round_up(std::max(ceil_div(y_.n, ceil_div(wanted, have)), ey), kGroup));
+  tasks_ = across * ceil_div(y_.n, tile_y_) * ceil_div(z_.n, tile_z_);
+  threads_ = int(std::min<ptrdiff_t>(threads_, tasks_));
+
+  pitch_ = round_up(std::max((tile_x_ + ex) * step_, kVector + ex * step_), line);
+  if (pitch_ / line % 2 == 0) pitch_ += line;  // an odd number of lines: rows spread over the cache's sets
+  stream_ = samples * item > ptrdiff_t(caches().l3 ? caches().l3 : 4 * caches().l2) / 2;
+}
+
+// ---- the kernel ----------------------------------------------------------------------------------------------------
+
+// Planes in the order of the leads' taps, then z's; in each, columns from left to right.
+template <class T>
+void Dense<T>::cut(const T* weights) {
+  taps_.reserve(size_t(groups_ * z_.reach.taps * y_.reach.taps * x_.reach.taps));  // taps stay where they are put
+  for (ptrdiff_t g = 0; g < groups_; g++) {
+    const T* group = weights;
+    ptrdiff_t rest = g;
+    for (size_t i = leads_.size(); i-- > 0; rest /= leads_[i].reach.taps)
+      group += rest % leads_[i].reach.taps * leads_[i].weight;
+    for (ptrdiff_t z = 0; z < z_.reach.taps; z++)
+      for (ptrdiff_t k = 0; k < x_.reach.taps; k++)
+        cut_column(group + z * z_.weight + k * x_.weight, g * z_.reach.taps + z, k);
+  }
+}
+
+// The runs of a column's weights that zeros part.
+template <class T>
+void Dense<T>::cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k) {
+  const ptrdiff_t n = y_.reach.taps;
+  for (ptrdiff_t first = 0, end; first < n; first = end) {
+    end = first + 1;
+    if (weights[first * y_.weight] == T(0)) continue;
+    for (ptrdiff_t i = end; i < n && i - end < kGap; i++)
+      if (weights[i * y_.weight] != T(0)) end = i + 1;
+    add_run(weights + first * y_.weight, end - first, y_.weight, plane, first * pitch_ + k * step_);
+  }
+}
+
+// Taps stay as they are: which of a folded run's the kernel needs is its affair.
+template <class T>
+void Dense<T>::add_run(const T* weights, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t plane, ptrdiff_t offset) {
+  bool same = n >= kFold, opposite = n >= kFold;
+  for (ptrdiff_t i = 0; i < n; i++) {
+    same = same && weights[i * stride] == weights[(n - 1 - i) * stride];
+    opposite = opposite && weights[i * stride] == -weights[(n - 1 - i) * stride];
+  }
+  const Fold fold = same ? Fold::symmetric : opposite ? Fold::antisymmetric : Fold::none;
+  runs_.push_back({{taps_.data() + taps_.size(), n, fold, false}, plane, offset});
+  for (ptrdiff_t i = 0; i < n; i++) taps_.push_back(weights[i * stride]);
+}
+
+// ---- work ----------------------------------------------------------------------------------------------------------
+
+template <class T>
+void Dense<T>::run(const char* src, char* dst) const {
+  const ptrdiff_t across = ceil_div(x_.n, tile_x_), up = ceil_div(y_.n, tile_y_), deep = ceil_div(z_.n, tile_z_);
+  std::vector<std::unique_ptr<Worker>> workers(threads_);
+  for (auto& w : workers) w = std::make_unique<Worker>(*this);
+  parallel(tasks_, threads_, [&](ptrdiff_t task, int worker) {
+    const ptrdiff_t x = task % across * tile_x_, y = task / across % up * tile_y_;
+    const ptrdiff_t z = task / across / up % deep * tile_z_;
+    tile(*workers[worker], src, dst, task / across / up / deep,
+         {x, std::min(tile_x_, x_.n - x), y, std::min(tile_y_, y_.n - y), z, std::min(tile_z_, z_.n - z)});
+  });
+}
+
+// Where the planes of one group start in src for one position of the leads; null where a lead's tap falls outside.
+template <class T>
+const char* Dense<T>::base(const char* src, ptrdiff_t lead, ptrdiff_t group) const {
+  for (size_t i = leads_.size(); i-- > 0; lead /= leads_[i].n, group /= leads_[i].reach.taps) {
+    const Reach& r = leads_[i].reach;
+    const ptrdiff_t s = source_index(lead % leads_[i].n + group % r.taps - r.shift, leads_[i].n, r.mode);
+    if (s == kOutside) return nullptr;
+    src += s * leads_[i].src;
+  }
+  return src;
+}
+
+// Every slice is staged once, in the rings of all groups.
+template <class T>
+void Dense<T>::tile(Worker& w, const char* src, char* dst, ptrdiff_t lead, const Tile& t) const {
+  dst += t.y0 * y_.dst + t.x0 * x_.dst;
+  ptrdiff_t rest = lead;
+  for (size_t i = leads_.size(); i-- > 0; rest /= leads_[i].n) dst += rest % leads_[i].n * leads_[i].dst;
+  const Reach& r = z_.reach;
+  const ptrdiff_t size = Worker::height(*this) * pitch_, origin = t.z0 - r.shift;
+  auto slot = [&](ptrdiff_t g, ptrdiff_t v) { return w.in + (g * r.taps + (v - origin) % r.taps) * size; };
+  ptrdiff_t made = origin;
+  for (ptrdiff_t z = t.z0; z < t.z0 + t.nz; z++) {
+    for (; made < z - r.shift + r.taps; made++) {
+      const ptrdiff_t s = source_index(made, z_.n, r.mode);
+      for (ptrdiff_t g = 0; g < groups_; g++) {
+        const char* from = s == kOutside ? nullptr : base(src, lead, g);
+        stage(w, from ? from + s * z_.src : nullptr, t, slot(g, made));
+      }
+    }
+    for (ptrdiff_t g = 0; g < groups_; g++)
+      for (ptrdiff_t k = 0; k < r.taps; k++) w.planes[g * r.taps + k] = slot(g, z - r.shift + k);
+    slice(w, dst + z * z_.dst, t);
+  }
+  if (stream_) lines<T>().fence();
+}
+
+// A tile of a plane (null: one outside the array) with its halo, as contiguous rows.
+template <class T>
+void Dense<T>::stage(Worker& w, const char* plane, const Tile& t, T* to) const {
+  const ptrdiff_t origin = t.y0 - y_.reach.shift, rows = t.ny + y_.reach.extra();
+  const ptrdiff_t from = t.x0 - x_.reach.shift, end = from + t.nx + x_.reach.extra();
+  const ptrdiff_t lo = std::clamp<ptrdiff_t>(0, from, end), hi = std::clamp<ptrdiff_t>(x_.n, lo, end);
+  auto at = [&](ptrdiff_t r, ptrdiff_t x) { return to + r * pitch_ + (x - from) * step_; };
+  for (ptrdiff_t r = 0; r < rows; r++) {
+    const ptrdiff_t s = source_index(origin + r, y_.n, y_.reach.mode), twin = s - origin;
+    w.rows[r] = {nullptr, s != kOutside && twin >= 0 && twin < rows ? twin : r};
+    if (!plane || s == kOutside)
+      std::fill_n(at(r, from), pitch_, cval_);
+    else if (w.rows[r].twin == r)
+      w.rows[r].from = plane + s * y_.src;
+  }
+  const ptrdiff_t piece = packed(&DenseAxis::src) ? x_.n : kGather;
+  for (ptrdiff_t x = lo; x < hi; x += piece)
+    for (ptrdiff_t r = 0; r < rows; r++) {
+      const char* row = w.rows[r].from;
+      if (!row) continue;
+      pixels(row + x * x_.src, std::min(piece, hi - x), at(r, x));
+      if (x == lo) halo(row, from, lo, at(r, from));
+      if (x + piece < hi) continue;
+      halo(row, hi, end, at(r, hi));
+      if (t.nx * step_ < kVector) std::fill(at(r, end), at(r, from) + pitch_, T(0));
+    }
+  for (ptrdiff_t r = 0; plane && r < rows; r++)
+    if (w.rows[r].twin != r) std::memcpy(at(r, from), at(w.rows[r].twin, from), size_t(pitch_) * sizeof(T));
+}
+
+template <class T>
+void Dense<T>::pixels(const char* row, ptrdiff_t n, T* out) const {
+  if (packed(&DenseAxis::src))
+    std::memcpy(out, row, size_t(n * step_) * sizeof(T));
+  else
+    for (ptrdiff_t c = 0; c < step_; c++, row += inner_.src)
+      for (ptrdiff_t x = 0; x < n; x++) out[x * step_ + c] = *reinterpret_cast<const T*>(row + x * x_.src);
+}
+
+// Pixels [from, to) outside the row.
+template <class T>
+void Dense<T>::halo(const char* row, ptrdiff_t from, ptrdiff_t to, T* out) const {
+  for (ptrdiff_t x = from; x < to; x++, out += step_) {
+    const ptrdiff_t s = source_index(x, x_.n, x_.reach.mode);
+    for (ptrdiff_t c = 0; c < step_; c++)
+      out[c] = s == kOutside ? cval_ : *reinterpret_cast<const T*>(row + s * x_.src + c * inner_.src);
+  }
+}
+
+// One slice of results: straight into dst where its rows are contiguous.
+template <class T>
+void Dense<T>::slice(Worker& w, char* dst, const Tile& t) const {
+  const ptrdiff_t item = sizeof(T), width = t.nx * step_, last = std::max<ptrdiff_t>(t.ny - kGroup, 0);
+  const uintptr_t mask = uintptr_t(target().vector_bytes) - 1;
+  const bool aligned = ((reinterpret_cast<uintptr_t>(dst) | uintptr_t(y_.dst)) & mask) == 0;
+  const bool through = !packed(&DenseAxis::dst) || width < kVector || (stream_ && !aligned);
+  for (ptrdiff_t y = 0; y < t.ny; y += kGroup) {
+    const ptrdiff_t at = std::min(y, last), count = std::min<ptrdiff_t>(kGroup, t.ny);  // the last group overlaps
+    char* to = dst + at * y_.dst;
+    lines<T>().direct({w.planes, pitch_, at, runs_.data(), ptrdiff_t(runs_.size()),
+                       through ? w.out : reinterpret_cast<T*>(to), through ? pitch_ : y_.dst / item, count,
+                       std::max(width, kVector), stream_ && !through});
+    for (ptrdiff_t r = 0; through && r < count; r++) put(w.out + r * pitch_, to + r * y_.dst, t.nx);
+  }
+}
+
+template <class T>
+void Dense<T>::put(const T* from, char* row, ptrdiff_t n) const {
+  if (packed(&DenseAxis::dst) && stream_)
+    lines<T>().copy_stream(reinterpret_cast<T*>(row), from, n * step_);
+  else if (packed(&DenseAxis::dst))
+    std::memcpy(row, from, size_t(n * step_) * sizeof(T));
+  else
+    for (ptrdiff_t x = 0; x < n; x++, row += x_.dst)
+      for (ptrdiff_t c = 0; c < step_; c++) *reinterpret_cast<T*>(row + c * inner_.dst) = *from++;
+}
 
 }  // namespace
 
 template <class T>
-struct DirectJob<T>::Worker {
-  static size_t bytes(const DirectJob& j) {
-    const ptrdiff_t rows = j.tile_y_ + j.reach_.end()[-2].extra();
-    return Scratch::bytes<T>(rows * pitch(j)) + Scratch::bytes<T>(j.tile_y_ * j.tile_x_) +
-           Scratch::bytes<T*>(rows) + Scratch::bytes<T*>(j.tile_y_);
-  }
-  static ptrdiff_t pitch(const DirectJob& j) { return j.tile_x_ + j.reach_.back().extra() + 16; }
-
-  explicit Worker(const DirectJob& j)
-      : memory(bytes(j)),
-        in(memory.take<T>((j.tile_y_ + j.reach_.end()[-2].extra()) * pitch(j))),
-        out(memory.take<T>(j.tile_y_ * j.tile_x_)),
-        rows(memory.take<const T*>(j.tile_y_ + j.reach_.end()[-2].extra())),
-        dst(memory.take<T*>(j.tile_y_)) {}
-
-  Scratch memory;
-  T *in, *out;
-  const T** rows;
-  T** dst;
-};
-
-template <class T>
-struct DirectJob<T>::Run {
-  const char* src;
-  char* dst;
-  std::vector<ptrdiff_t> src_strides, dst_strides;
-  ptrdiff_t across, up;
-};
-
-template <class T>
 DirectJob<T>::DirectJob(std::vector<ptrdiff_t> shape, const std::vector<ptrdiff_t>& extents, const double* weights,
                         const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval)
-    : shape_(std::move(shape)), cval_(T(cval)), pad_(shape_.size() < 2) {
+    : shape_(std::move(shape)), cval_(T(cval)) {
   const size_t d = shape_.size();
   if (d < 1 || extents.size() != d || shifts.size() != d || modes.size() != d)
     throw std::invalid_argument("shape, weights, shifts and modes must have the same number of axes");
@@ -62,84 +381,35 @@ DirectJob<T>::DirectJob(std::vector<ptrdiff_t> shape, const std::vector<ptrdiff_
     total *= extents[i];
   }
   weights_.assign(weights, weights + total);
-  if (pad_) {
-    shape_.insert(shape_.begin(), 1);
-    reach_.insert(reach_.begin(), Reach{});
-  }
-  tile_y_ = std::min(kTileRows, std::max<ptrdiff_t>(shape_.end()[-2], 1));
-  tile_x_ = std::min(kTileColumns, std::max<ptrdiff_t>(shape_.back(), 1));
 }
 
 template <class T>
-size_t DirectJob<T>::scratch_bytes(int threads) const {
-  return Worker::bytes(*this) * size_t(threads);
+template <class Visit>
+void DirectJob<T>::with_dense(const ptrdiff_t* src_strides, const ptrdiff_t* dst_strides, int threads,
+                              Visit visit) const {
+  std::vector<DenseAxis> axes(shape_.size());
+  ptrdiff_t weight = 1;
+  for (size_t i = axes.size(); i-- > 0; weight *= reach_[i].taps) {
+    if (shape_[i] == 0) return;
+    axes[i] = {shape_[i], src_strides[i], dst_strides[i], weight, reach_[i]};
+  }
+  visit(Dense<T>(std::move(axes), weights_.data(), cval_, threads));
 }
 
 template <class T>
 void DirectJob<T>::run(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides,
                        int threads) const {
-  const size_t d = shape_.size() - pad_;
-  Run run{src, dst, {src_strides, src_strides + d}, {dst_strides, dst_strides + d}, 0, 0};
-  if (pad_) {
-    run.src_strides.insert(run.src_strides.begin(), 0);
-    run.dst_strides.insert(run.dst_strides.begin(), 0);
-  }
-  ptrdiff_t samples = 1;
-  for (ptrdiff_t n : shape_) samples *= n;
-  if (samples == 0) return;
-  run.across = ceil_div(shape_.back(), tile_x_);
-  run.up = ceil_div(shape_.end()[-2], tile_y_);
-  ptrdiff_t tasks = run.across * run.up;
-  for (size_t i = 0; i + 2 < shape_.size(); i++) tasks *= shape_[i];
-  if (double(samples) * double(weights_.size()) < kSmallWork) threads = 1;
-  threads = int(std::min<ptrdiff_t>(threads, tasks));
-  std::vector<std::unique_ptr<Worker>> workers(threads);
-  for (auto& w : workers) w = std::make_unique<Worker>(*this);
-  parallel(tasks, threads, [&](ptrdiff_t task, int worker) { tile(run, *workers[worker], task); });
+  with_dense(src_strides, dst_strides, threads, [&](const Dense<T>& d) { d.run(src, dst); });
 }
 
-// One tile of one plane: the sum over the leading axes' taps of two-dimensional correlations.
 template <class T>
-void DirectJob<T>::tile(const Run& run, Worker& w, ptrdiff_t task) const {
-  const size_t lead = shape_.size() - 2;
-  const Reach &ry = reach_[lead], &rx = reach_[lead + 1];
-  const ptrdiff_t x0 = task % run.across * tile_x_, nx = std::min(tile_x_, shape_[lead + 1] - x0);
-  const ptrdiff_t y0 = task / run.across % run.up * tile_y_, ny = std::min(tile_y_, shape_[lead] - y0);
-  std::vector<ptrdiff_t> at(lead), tap(lead, 0);
-  ptrdiff_t rest = task / run.across / run.up;
-  char* dst = run.dst + y0 * run.dst_strides[lead] + x0 * run.dst_strides[lead + 1];
-  for (size_t i = lead; i-- > 0; rest /= shape_[i]) {
-    at[i] = rest % shape_[i];
-    dst += at[i] * run.dst_strides[i];
-  }
-  const RowShape<T> row{shape_[lead + 1], 1, run.src_strides[lead + 1], rx, cval_};
-  const ptrdiff_t pitch = Worker::pitch(*this), plane = ry.taps * rx.taps;
-  for (ptrdiff_t r = 0; r < ny; r++) w.dst[r] = w.out + r * tile_x_;
-  for (const T* weights = weights_.data();; weights += plane) {
-    const char* base = run.src;
-    bool outside = false;
-    for (size_t i = 0; i < lead; i++) {
-      const ptrdiff_t s = source_index(at[i] + tap[i] - reach_[i].shift, shape_[i], reach_[i].mode);
-      outside = outside || s == kOutside;
-      base += s * run.src_strides[i];
-    }
-    for (ptrdiff_t r = 0; r < ny + ry.extra(); r++) {
-      T* buffer = w.in + r * pitch;
-      const ptrdiff_t s = source_index(y0 + r - ry.shift, shape_[lead], ry.mode);
-      if (outside || s == kOutside) {
-        std::fill_n(buffer, nx + rx.extra(), cval_);
-        w.rows[r] = buffer;
-      } else {
-        w.rows[r] = row.get(base + s * run.src_strides[lead], x0 - rx.shift, x0 - rx.shift + nx + rx.extra(), buffer);
-      }
-    }
-    lines<T>().direct({w.rows, weights, ry.taps, rx.taps, 1, w.dst, ny, nx, weights != weights_.data()});
-    size_t i = lead;  // the next tap of the leading axes
-    while (i > 0 && ++tap[i - 1] == reach_[i - 1].taps) tap[--i] = 0;
-    if (i == 0) break;
-  }
-  for (ptrdiff_t r = 0; r < ny; r++)
-    scatter(w.dst[r], dst + r * run.dst_strides[lead], nx, 1, run.dst_strides[lead + 1]);
+size_t DirectJob<T>::scratch_bytes(int threads) const {
+  std::vector<ptrdiff_t> strides(shape_.size());
+  ptrdiff_t stride = sizeof(T);
+  for (size_t i = strides.size(); i-- > 0; stride *= shape_[i]) strides[i] = stride;
+  size_t bytes = 0;
+  with_dense(strides.data(), strides.data(), threads, [&](const Dense<T>& d) { bytes = d.scratch_bytes(); });
+  return bytes;
 }
 
 template class DirectJob<float>;

@@ -1,5 +1,4 @@
-// Dense n-D correlation, for kernels that do not factor: the last two axes by a register-blocked kernel, the others
-// by sums over planes.
+// Dense n-D correlation, for kernels that do not factor: every weight multiplies, zeros mostly do not.
 #pragma once
 #include <cstddef>
 #include <vector>
@@ -18,19 +17,16 @@ class DirectJob {
             const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval);
 
   void run(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides, int threads) const;
-  size_t scratch_bytes(int threads) const;
+  size_t scratch_bytes(int threads) const;  // of C-contiguous arrays
 
  private:
-  struct Worker;
-  struct Run;
-  void tile(const Run& run, Worker& w, ptrdiff_t task) const;
+  template <class Visit>
+  void with_dense(const ptrdiff_t* src_strides, const ptrdiff_t* dst_strides, int threads, Visit visit) const;
 
-  std::vector<ptrdiff_t> shape_;   // at least two axes; a missing one has length 1
+  std::vector<ptrdiff_t> shape_;
   std::vector<Reach> reach_;
   std::vector<T> weights_;
   T cval_;
-  ptrdiff_t tile_y_, tile_x_;
-  bool pad_;  // shape_ has a leading axis that the caller's arrays lack
 };
 
 }  // namespace sep

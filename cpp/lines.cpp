@@ -541,74 +541,84 @@ void along(const AlongArgs<T>& a) {
       along_row<T, kLanes<T>>(a.rows[r] + a.from, a.taps[t], a.step, a.dst[t * kGroup + r], a.width, t ? 0 : a.next);
 }
 
-// ---- direct: dense two-dimensional correlation ---------------------------------------------------------------------
-// R output rows share each loaded vector; source row q meets output rows r with 0 <= q - r < ky.
+// ---- direct: dense correlation -------------------------------------------------------------------------------------
+// A kernel comes as runs down its columns. Each is a `down` over rows that its column's place shifts; a block of R rows
+// of C vectors (acc[r * C + c]) takes them all without leaving the registers.
 
-template <class T, int N, int R, int C, int First, int Last>
-SEP_INLINE void direct_row(vec<T, N> (&acc)[R][C], const T* x, const T* w, ptrdiff_t kx, ptrdiff_t step) {
-  for (ptrdiff_t k = 0; k < kx; k++, x += step) {
-    vec<T, N> v[C];
+// As down_plain, but the oldest row of the window is done with before the newest is loaded: C registers fewer.
+template <class T, int N, int R, int C>
+SEP_INLINE void direct_plain(vec<T, N> (&acc)[R * C], const T* x, ptrdiff_t pitch, const Taps<T>& taps) {
+  vec<T, N> window[R][C];
+  SEP_UNROLL
+  for (int r = 0; r < R - 1; r++, x += pitch)
     SEP_UNROLL
-    for (int c = 0; c < C; c++) v[c] = load<T, N>(x + c * N);
+    for (int c = 0; c < C; c++) window[r][c] = load<T, N>(x + c * N);
+  for (ptrdiff_t k = 0; k < taps.n; k += R) {
     SEP_UNROLL
-    for (int r = First; r <= Last; r++) {
-      vec<T, N> s = splat<T, N>(w[k - r * kx]);
+    for (int s = 0; s < R; s++, x += pitch) {
+      if (k + s >= taps.n) break;
+      const vec<T, N> w = splat<T, N>(taps.w[k + s]);
       SEP_UNROLL
-      for (int c = 0; c < C; c++) acc[r][c] += s * v[c];
+      for (int c = 0; c < C; c++) {
+        if constexpr (R > 1) acc[c] += w * window[s][c];
+        window[wrap(s - 1, R)][c] = load<T, N>(x + c * N);
+        SEP_UNROLL
+        for (int r = R > 1; r < R; r++) acc[r * C + c] += w * window[wrap(r + s, R)][c];
+      }
     }
   }
 }
 
-template <class T, int N, int R, int C, int Q>
-SEP_INLINE void direct_edges(vec<T, N> (&acc)[R][C], const DirectArgs<T>& a, ptrdiff_t row, ptrdiff_t x, bool top) {
-  if constexpr (Q < R - 1) {
-    if (top)
-      direct_row<T, N, R, C, 0, Q>(acc, a.rows[row + Q] + x, a.w + Q * a.kx, a.kx, a.step);
-    else
-      direct_row<T, N, R, C, Q + 1, R - 1>(acc, a.rows[row + a.ky + Q] + x, a.w + (a.ky + Q) * a.kx, a.kx, a.step);
-    direct_edges<T, N, R, C, Q + 1>(acc, a, row, x, top);
+// Runs that fold do so where there are registers for the two windows that takes.
+template <class T, int N, int R, int C>
+SEP_INLINE void direct_run(vec<T, N> (&acc)[R * C], const T* x, ptrdiff_t pitch, const Taps<T>& taps) {
+  if constexpr (kManyRegisters && R > 1 && C == 1) {
+    if (taps.fold != Fold::none) {
+      const Taps<T> folded = {taps.w + (taps.n - 1) / 2, taps.n, taps.fold, false};
+      with_form(folded, [&](auto form) __attribute__((always_inline)) {
+        down_term<T, N, R, decltype(form)::value>(acc, [=](ptrdiff_t i) { return x + i * pitch; }, folded);
+      });
+      return;
+    }
   }
-}
-
-template <class T, int N, int R, int C>  // ky >= R
-SEP_INLINE void direct_block(const DirectArgs<T>& a, ptrdiff_t row, ptrdiff_t x) {
-  vec<T, N> acc[R][C];
-  SEP_UNROLL
-  for (int r = 0; r < R; r++)
-    SEP_UNROLL
-    for (int c = 0; c < C; c++) acc[r][c] = a.add ? load<T, N>(a.dst[row + r] + x + c * N) : vec<T, N>{};
-  direct_edges<T, N, R, C, 0>(acc, a, row, x, true);
-  for (ptrdiff_t q = R - 1; q < a.ky; q++)
-    direct_row<T, N, R, C, 0, R - 1>(acc, a.rows[row + q] + x, a.w + q * a.kx, a.kx, a.step);
-  direct_edges<T, N, R, C, 0>(acc, a, row, x, false);
-  SEP_UNROLL
-  for (int r = 0; r < R; r++)
-    SEP_UNROLL
-    for (int c = 0; c < C; c++) store<T, N>(a.dst[row + r] + x + c * N, acc[r][c]);
+  direct_plain<T, N, R, C>(acc, x, pitch, taps);
 }
 
 template <class T, int N, int R, int C>
-void direct_rows(const DirectArgs<T>& a, ptrdiff_t row, ptrdiff_t end) {
-  for (; row + R <= end; row += R) {
-    ptrdiff_t x = 0;
-    for (; x + C * N <= a.width; x += C * N) direct_block<T, N, R, C>(a, row, x);
-    for (; x + N <= a.width; x += N) direct_block<T, N, R, 1>(a, row, x);
-    if constexpr (N > 1)  // sums into dst must not meet a sample twice: finish scalar, not overlapping
-      for (; x < a.width; x++) direct_block<T, 1, R, 1>(a, row, x);
+SEP_INLINE void direct_block(const DirectArgs<T>& a, ptrdiff_t row, ptrdiff_t x, bool streamed) {
+  vec<T, N> acc[R * C];
+  SEP_UNROLL
+  for (int i = 0; i < R * C; i++) acc[i] = vec<T, N>{};
+  const ptrdiff_t at = (a.row + row) * a.pitch + x;
+  for (ptrdiff_t i = 0; i < a.count_runs; i++)
+    direct_run<T, N, R, C>(acc, a.planes[a.runs[i].plane] + a.runs[i].offset + at, a.pitch, a.runs[i].taps);
+  T* dst = a.dst + row * a.dst_pitch + x;
+  if (streamed) {
+    SEP_UNROLL
+    for (int i = 0; i < R * C; i++) stream<T, N>(dst + i / C * a.dst_pitch + i % C * N, acc[i]);
+  } else {
+    SEP_UNROLL
+    for (int i = 0; i < R * C; i++) store<T, N>(dst + i / C * a.dst_pitch + i % C * N, acc[i]);
   }
-  if constexpr (R > 1)
-    if (row < end) direct_rows<T, N, 1, C>(a, row, end);
 }
 
 template <class T>
+struct DirectBlock {
+  const DirectArgs<T>& a;
+  template <int R>
+  SEP_INLINE void run(ptrdiff_t row) const {
+    constexpr int N = kLanes<T>, C = R == 1 ? 8 : kManyRegisters ? 1 : 2;
+    ptrdiff_t x = 0;
+    for (; x + C * N <= a.width; x += C * N) direct_block<T, N, R, C>(a, row, x, a.stream);
+    if constexpr (C > 1)
+      for (; x + N <= a.width; x += N) direct_block<T, N, R, 1>(a, row, x, a.stream);
+    if (x < a.width) direct_block<T, N, R, 1>(a, row, a.width - N, false);  // overlaps what came before: not aligned
+  }
+};
+
+template <class T>
 void direct(const DirectArgs<T>& a) {
-  constexpr int R = 4, C = kManyRegisters ? 4 : 2, N = kLanes<T>;
-  if (a.ky >= R)
-    direct_rows<T, N, R, C>(a, 0, a.count);
-  else if (a.ky >= 2)
-    direct_rows<T, N, 2, C>(a, 0, a.count);
-  else
-    direct_rows<T, N, 1, C>(a, 0, a.count);
+  in_blocks<kRows<T>>(a.count, DirectBlock<T>{a});
 }
 
 // ---- copy and probe --------------------------------------------------------------------------------------------------

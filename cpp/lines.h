@@ -50,15 +50,25 @@ struct AlongArgs {
   T* scratch;      // along_scratch(taps, width) elements
 };
 
-// dst[r][x] (+)= sum over i < ky, k < kx of w[i * kx + k] * rows[r + i][x + k * step]
+// Neighbouring weights of one column of a dense kernel: taps.w[k], whatever the fold, meets element x of row r of the
+// results in planes[plane][offset + (r + k) * pitch + x].
+template <class T>
+struct DirectRun {
+  Taps<T> taps;
+  ptrdiff_t plane, offset;
+};
+
+// dst[r * dst_pitch + x] = sum over runs, taps k of taps.w[k] * planes[plane][offset + (row + r + k) * pitch + x],
+// r < count, x < width; a width of at least one vector
 template <class T>
 struct DirectArgs {
-  const T* const* rows;
-  const T* w;
-  ptrdiff_t ky, kx, step;
-  T* const* dst;
-  ptrdiff_t count, width;
-  bool add;
+  const T* const* planes;
+  ptrdiff_t pitch, row;
+  const DirectRun<T>* runs;
+  ptrdiff_t count_runs;
+  T* dst;
+  ptrdiff_t dst_pitch, count, width;
+  bool stream;  // non-temporal stores: every dst row is aligned to the vector
 };
 
 template <class T>
@@ -72,7 +82,7 @@ struct Lines {
 
 // Shifted loads straddle cache lines, so from a few taps on the contiguous axis is filtered by permutes or in transposed
 // blocks (measured on Zen 4); both take borders in their stride.
-constexpr ptrdiff_t kReachTaps = 5, kReachWidth = 32;
+constexpr ptrdiff_t kReachTaps = 5, kReachWidth = 16;
 
 // Whether `along` may be given whole rows and stand-ins for what lies outside.
 static constexpr bool can_reach_outside(ptrdiff_t taps, ptrdiff_t width, ptrdiff_t step, ptrdiff_t n) {

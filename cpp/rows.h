@@ -71,6 +71,13 @@ struct RowShape {
 
  private:
   T* halo(const char* row, ptrdiff_t from, ptrdiff_t to, T* out) const {
+    if (step == 1) {
+      for (ptrdiff_t i = from; i < to; i++) {
+        const ptrdiff_t s = source_index(i, n, reach.mode);
+        *out++ = s == kOutside ? cval : *reinterpret_cast<const T*>(row + s * stride);
+      }
+      return out;
+    }
     for (ptrdiff_t i = from; i < to; i++, out += step) {
       const ptrdiff_t s = source_index(i, n, reach.mode);
       if (s == kOutside)

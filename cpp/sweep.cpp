@@ -19,6 +19,13 @@ constexpr ptrdiff_t kSmallWork = 1 << 18;     // multiply-adds below which a sec
 ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
 ptrdiff_t round_up(ptrdiff_t a, ptrdiff_t b) { return ceil_div(a, b) * b; }
 
+// Which line of a ring that holds the window [from, to) serves virtual line v of n: itself, the one it mirrors, or none.
+constexpr ptrdiff_t kNobody = -1;
+ptrdiff_t holder(ptrdiff_t v, ptrdiff_t n, Mode mode, ptrdiff_t from, ptrdiff_t to) {
+  const ptrdiff_t s = source_index(v, n, mode);
+  return s != kOutside && s >= from && s < to ? s : kNobody;
+}
+
 template <class T>
 Reach reach_of(const Pass<T>* p) {
   return p ? p->reach : Reach{};
@@ -258,22 +265,26 @@ void Sweep<T>::tile(Worker& w, const char* src, char* dst, const Tile& t) const 
 template <class T>
 void Sweep<T>::volume(Worker& w, const char* src, char* dst, const Tile& t) const {
   const Pass<T>& p = *z_.pass;
-  const ptrdiff_t slice = tile_y_ * pitch_, first = -p.reach.shift;
+  const ptrdiff_t slice = tile_y_ * pitch_, first = -p.reach.shift, step = table_rows();
   auto slot = [&](ptrdiff_t k, ptrdiff_t v) { return w.z_ring + (k * z_slots_ + (v - first) % z_slots_) * slice; };
-  ptrdiff_t made = first;
+  auto make = [&](ptrdiff_t v) {
+    const ptrdiff_t s = source_index(v, z_.n, p.reach.mode);
+    for (ptrdiff_t k = 0; k < terms_; k++) {
+      w.slot[k] = slot(k, v);
+      if (s == kOutside) std::fill_n(w.slot[k], (t.y1 - t.y0) * pitch_, p.cval[k]);
+    }
+    if (s != kOutside) plane(w, src + s * z_.src, t, w.slot, nullptr);
+  };
+  ptrdiff_t made = 0;
   for (ptrdiff_t z = 0; z < z_.n; z += kBlock) {
     const ptrdiff_t count = std::min(kBlock, z_.n - z), from = z + first, to = from + count + p.reach.extra();
-    for (; made < to; made++) {
-      const ptrdiff_t s = source_index(made, z_.n, p.reach.mode);
-      for (ptrdiff_t k = 0; k < terms_; k++) {
-        w.slot[k] = slot(k, made);
-        if (s == kOutside) std::fill_n(w.slot[k], (t.y1 - t.y0) * pitch_, p.cval[k]);
-      }
-      if (s != kOutside) plane(w, src + s * z_.src, t, w.slot, nullptr);
+    for (; made < std::min(to, z_.n); made++) make(made);
+    for (ptrdiff_t v = from; v < to; v++)
+      if (holder(v, z_.n, p.reach.mode, from, to) == kNobody) make(v);
+    for (ptrdiff_t v = from; v < to; v++) {  // after all are made: `plane` uses the same table
+      const ptrdiff_t h = holder(v, z_.n, p.reach.mode, from, to);
+      for (ptrdiff_t k = 0; k < terms_; k++) w.rows[k * step + v - from] = slot(k, h == kNobody ? v : h);
     }
-    const ptrdiff_t step = table_rows();
-    for (ptrdiff_t k = 0; k < terms_; k++)
-      for (ptrdiff_t v = from; v < to; v++) w.rows[k * step + v - from] = slot(k, v);
     DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.step, 0, false, 0, 0};
     for (ptrdiff_t y = t.y0; y < t.y1; y++, a.offset += pitch_)
       down_to(w, a, dst + z * z_.dst + y * y_.dst, z_.dst, t);
@@ -288,17 +299,24 @@ void Sweep<T>::plane(Worker& w, const char* src, const Tile& t, T* const* slot, 
     return;
   }
   const Pass<T>& p = *y_.pass;
-  const ptrdiff_t origin = t.y0 - p.reach.shift, end = t.y1 - p.reach.shift + p.reach.extra(), step = table_rows();
-  ptrdiff_t made = origin;
+  const ptrdiff_t origin = t.y0 - p.reach.shift, end = std::min(y_.n, t.y1 + p.reach.extra() - p.reach.shift);
+  const ptrdiff_t step = table_rows(), item = sizeof(T);
+  ptrdiff_t made = std::max<ptrdiff_t>(origin, 0);
   for (ptrdiff_t y = t.y0; y < t.y1; y += kBlock) {
     const ptrdiff_t count = std::min(kBlock, t.y1 - y), from = y - p.reach.shift, to = from + count + p.reach.extra();
-    for (; ring_ && made < to; made += kGroup) make_rows(w, src, t, made, std::min<ptrdiff_t>(kGroup, end - made), origin);
-    for (ptrdiff_t k = 0; k < terms_; k++)
-      for (ptrdiff_t v = from; v < to; v++)
-        w.rows[k * step + v - from] = ring_ ? w.y_ring + (k * y_slots_ + (v - origin) % y_slots_) * pitch_
-                                            : source_row(w, src, t, v, k);
+    for (ptrdiff_t n; ring_ && made < std::min(to, end); made += n) {
+      n = std::min<ptrdiff_t>(kGroup, end - made);
+      make_rows(w, src, t, made, n, origin);
+    }
+    if (ring_) make_border_rows(w, src, t, from, to, origin);
+    for (ptrdiff_t v = from; v < to; v++) {
+      const ptrdiff_t h = holder(v, y_.n, p.reach.mode, from, to), at = (h == kNobody ? v : h) - origin;
+      for (ptrdiff_t k = 0; k < terms_; k++)
+        w.rows[k * step + v - from] =
+            ring_ ? w.y_ring + (k * y_slots_ + at % y_slots_) * pitch_ : source_row(w, src, t, v, k);
+    }
     const ptrdiff_t fresh = ring_ || in_place_ ? 0 : count;
-    const ptrdiff_t ahead = t.x1 - t.x0 < kChunk ? kBlock * y_.src / ptrdiff_t(sizeof(T)) : kFetchAhead / ptrdiff_t(sizeof(T));
+    const ptrdiff_t ahead = t.x1 - t.x0 < kChunk ? kBlock * y_.src / item : kFetchAhead / item;
     DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.step, 0, false, fresh, ahead};
     if (!slot) {
       down_to(w, a, dst + y * y_.dst, y_.dst, t);
@@ -340,6 +358,21 @@ void Sweep<T>::put_row(const T* row, char* dst, ptrdiff_t width, bool packed) co
     lines<T>().copy_stream(reinterpret_cast<T*>(dst), row, width);
   else
     scatter(row, dst, width / row_.step, row_.step, row_dst_);
+}
+
+// Those virtual rows of [from, to) outside the plane that no row in the ring stands for, in groups.
+template <class T>
+void Sweep<T>::make_border_rows(Worker& w, const char* src, const Tile& t, ptrdiff_t from, ptrdiff_t to,
+                                ptrdiff_t origin) const {
+  ptrdiff_t count = 0;
+  for (ptrdiff_t v = from; v <= to; v++) {
+    const bool wanted = v < to && holder(v, y_.n, y_.pass->reach.mode, from, to) == kNobody;
+    if (count && (!wanted || count == kGroup)) {
+      make_rows(w, src, t, v - count, count, origin);
+      count = 0;
+    }
+    count += wanted;
+  }
 }
 
 // Virtual rows [first, first + count) of a plane, filtered along x, into the ring of rows that starts at `origin`.
@@ -408,7 +441,7 @@ void Sweep<T>::along(Worker& w, const char* const* rows, ptrdiff_t count, const 
 // Pixels [x, x + n) of the group's results. A lone row fills the group with its own parts, the last overlapping.
 template <class T>
 void Sweep<T>::along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_t n) const {
-  const bool split = a.count == 1 && n >= kGroup * kReachWidth && a.from >= 0 && a.from + n + row_.reach.extra() <= a.n;
+  const bool split = a.count == 1 && n >= kGroup * 32 && a.from >= 0 && a.from + n + row_.reach.extra() <= a.n;
   const ptrdiff_t length = split ? ceil_div(n, kGroup) : n;
   T** out = const_cast<T**>(a.dst);
   const T** in = const_cast<const T**>(a.rows);

@@ -39,6 +39,7 @@ class Sweep {
   void plane(Worker& w, const char* src, const Tile& t, T* const* slot, char* dst) const;
   void plane_rows(Worker& w, const char* src, const Tile& t, T* const* slot, char* dst) const;
   void make_rows(Worker& w, const char* src, const Tile& t, ptrdiff_t first, ptrdiff_t count, ptrdiff_t origin) const;
+  void make_border_rows(Worker& w, const char* src, const Tile& t, ptrdiff_t from, ptrdiff_t to, ptrdiff_t origin) const;
   ptrdiff_t piece(ptrdiff_t x, ptrdiff_t end, ptrdiff_t chunk) const;
   void along(Worker& w, const char* const* rows, ptrdiff_t count, const Tile& t, T* const* dst) const;
   void along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_t n) const;
