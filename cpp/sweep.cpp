@@ -40,7 +40,7 @@ struct Sweep<T>::Worker {
         stage(memory.take<T>(s.stage_elements())),
         along(memory.take<T>(s.along_elements())),
         y_ring(memory.take<T>(s.terms_ * s.y_slots_ * s.pitch_)),
-        z_ring(memory.take<T>(s.terms_ * s.z_slots_ * s.tile_y_ * s.pitch_)),
+        z_ring(memory.take<T>(s.terms_ * s.z_slots_ * s.slice_)),
         out(memory.take<T>(kBlock * s.pitch_)),
         constant(memory.take<T>(s.terms_ * s.pitch_)),
         strip(memory.take<T>(s.in_place_ ? s.y_.n * s.pitch_ : 0)),
@@ -135,55 +135,76 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
   ring_ = y_.pass && !in_place_ && (x_ || !row_.contiguous());
 }
 
-// Tiles as large as keep their rings in half of the L2 cache.
+// Tiles as large as keep their rings in the cache, and enough of them for all threads.
 template <class T>
 void Sweep<T>::choose_tiles(int threads) {
-  const ptrdiff_t item = sizeof(T), step = row_.step;
-  // Rings stay in half of the L2 cache; a ring of slices rather in a core's share of the L3, since thin tiles would
-  // filter their halo again and again (256^3, 25 taps: 52 ms in L2, 28 ms in 4 MiB of L3).
-  const Caches& c = caches();
-  const size_t share = std::min<size_t>(c.l3 / (2 * size_t(usable_cores())), size_t(4) << 20);
-  const ptrdiff_t budget = ptrdiff_t(std::max(c.l2 / 2, z_.pass ? share : 0)) / (item * terms_);
-  const ptrdiff_t quantum = std::max<ptrdiff_t>(1, ptrdiff_t(kAlign) / item / step);  // pixels of a cache line
-  const ptrdiff_t ey = reach_of(y_.pass).extra(), ez = reach_of(z_.pass).extra();
-  y_slots_ = y_.pass && ring_ ? ey + kBlock + kGroup : 0;
-  z_slots_ = z_.pass ? ez + kBlock : 0;
+  const ptrdiff_t item = sizeof(T), step = row_.step, ey = reach_of(y_.pass).extra(), ez = reach_of(z_.pass).extra();
   ptrdiff_t batch = 1;
   for (const auto& b : batch_) batch *= b.n;
-
-  ptrdiff_t tasks_wanted = threads > 1 ? 4 * threads : 1;
-  if (z_.pass) {
-    const ptrdiff_t area = std::max<ptrdiff_t>(budget / z_slots_ / step, 1);
-    tile_x_ = row_.n;
-    if (area / tile_x_ < std::max<ptrdiff_t>(ey, 16)) {  // too thin a tile would make its halo rows again and again
-      ptrdiff_t side = 64;
-      while (4 * side * side <= area) side *= 2;
-      tile_x_ = std::min(row_.n, round_up(2 * side, quantum));
-    }
-    tile_y_ = std::clamp<ptrdiff_t>(round_up(area / tile_x_, kGroup), std::min<ptrdiff_t>(y_.n, kBlock), y_.n);
-  } else {
-    const ptrdiff_t rows = y_.pass ? ey + kBlock + kGroup : kBlock;
-    ptrdiff_t most = std::max<ptrdiff_t>(budget / rows / step, 4 * ptrdiff_t(kAlign) / item);
-    if (in_place_) most = std::max<ptrdiff_t>(std::min(most, (1 << 20) / item / std::max<ptrdiff_t>(y_.n, 1)), 16);
-    if (!y_.pass) most = std::max<ptrdiff_t>(most, 1 << 14);
-    tile_x_ = std::min(row_.n, round_up(ceil_div(row_.n, ceil_div(row_.n, most)), quantum));
-    tile_y_ = y_.n;
-  }
-  const ptrdiff_t across = ceil_div(row_.n, std::max<ptrdiff_t>(tile_x_, 1)) * batch;
-  if (threads > 1 && !in_place_ && across * ceil_div(y_.n, tile_y_) < tasks_wanted) {
-    const ptrdiff_t parts = ceil_div(tasks_wanted, across);
-    const ptrdiff_t least = z_.pass ? kGroup : std::max<ptrdiff_t>(4 * ey, 2 * kBlock);
-    tile_y_ = std::min(tile_y_, std::max(round_up(ceil_div(y_.n, parts), kGroup), std::min(y_.n, least)));
-  }
-  if (threads > 1 && !y_.pass && !z_.pass && y_.n == 1 && across < tasks_wanted)  // one long line
-    tile_x_ = std::min(row_.n, std::max<ptrdiff_t>(round_up(ceil_div(row_.n, tasks_wanted), quantum), 4096));
+  y_slots_ = y_.pass && ring_ ? ey + kBlock + kGroup : 0;
+  z_slots_ = z_.pass ? ez + kBlock : 0;
+  if (z_.pass)
+    choose_volume_tile(threads, batch);
+  else
+    choose_plane_tile(threads, batch);
 
   pitch_ = round_up(tile_x_ * step, kAlign / item);
-  if (pitch_ * item % 128 == 0) pitch_ += kAlign / item;  // rows one line apart in the cache's sets
+  if (pitch_ * item % 128 == 0) pitch_ += kAlign / item;  // an odd number of lines: rows spread over the cache's sets
+  slice_ = tile_y_ * pitch_;
+  if (slice_ * item % 128 == 0) slice_ += kAlign / item;
   const ptrdiff_t samples = batch * z_.n * y_.n * row_.n * step;
   const ptrdiff_t taps = terms_ * (row_.reach.taps + ey + ez + 2);
   threads_ = samples * taps < kSmallWork ? 1 : threads;
   stream_ = samples * item > ptrdiff_t(caches().l3 ? caches().l3 : 4 * caches().l2) / 2 && !in_place_;
+}
+
+// Whole lines of the cache, in pixels.
+template <class T>
+ptrdiff_t Sweep<T>::quantum() const {
+  return std::max<ptrdiff_t>(1, ptrdiff_t(kAlign / sizeof(T)) / row_.step);
+}
+
+// A tile of a volume filters its halo rows as well, and turns its halo columns: of the shapes whose ring of slices fits,
+// the one with the least of both; short runs of memory cost as well (all weighed by trial). The ring lies in a core's share of the L3 cache where that is larger than half the
+// L2 (256^3, 25 taps: 52 ms in L2, 28 ms in 4 MiB of L3).
+template <class T>
+void Sweep<T>::choose_volume_tile(int threads, ptrdiff_t batch) {
+  const Caches& c = caches();
+  const size_t share = std::min<size_t>(c.l3 / (2 * size_t(usable_cores())), size_t(4) << 20);
+  const ptrdiff_t area = ptrdiff_t(std::max(c.l2 / 2, share) / (sizeof(T) * terms_ * z_slots_ * row_.step));
+  const double ey = double(reach_of(y_.pass).extra()), ex = double(row_.reach.extra());
+  double least = 0;
+  for (ptrdiff_t width = row_.n;; width = round_up(width / 2, quantum())) {
+    const ptrdiff_t across = ceil_div(row_.n, width) * batch, most = std::min(y_.n, std::max(area / width, kBlock));
+    ptrdiff_t up = ceil_div(y_.n, most);
+    while (across * up % threads && across * up < 4 * threads && up * kGroup < y_.n) up++;
+    const ptrdiff_t rows = round_up(ceil_div(y_.n, up), kGroup);
+    const double cost = (1 + ey / double(rows)) * (1 + (0.2 * ex + 64) / double(width));
+    if (width == row_.n || cost < least) {
+      least = cost;
+      tile_x_ = width;
+      tile_y_ = std::min(rows, y_.n);
+    }
+    if (width * row_.step < 128 || width <= 2 * quantum()) break;
+  }
+}
+
+// A plane's ring of rows stays in half of the L2 cache.
+template <class T>
+void Sweep<T>::choose_plane_tile(int threads, ptrdiff_t batch) {
+  const ptrdiff_t item = sizeof(T), step = row_.step, ey = reach_of(y_.pass).extra();
+  const ptrdiff_t rows = y_.pass ? ey + kBlock + kGroup : kBlock;
+  ptrdiff_t most = std::max<ptrdiff_t>(ptrdiff_t(caches().l2) / 2 / (item * terms_) / rows / step, 4 * ptrdiff_t(kAlign) / item);
+  if (in_place_) most = std::max<ptrdiff_t>(std::min(most, (1 << 20) / item / std::max<ptrdiff_t>(y_.n, 1)), 16);
+  if (!y_.pass) most = std::max<ptrdiff_t>(most, 1 << 14);
+  tile_x_ = std::min(row_.n, round_up(ceil_div(row_.n, ceil_div(row_.n, most)), quantum()));
+  tile_y_ = y_.n;
+  const ptrdiff_t across = ceil_div(row_.n, tile_x_) * batch, wanted = threads > 1 ? 4 * threads : 1;
+  if (in_place_ || across >= wanted) return;
+  const ptrdiff_t least = std::max<ptrdiff_t>(4 * ey, 2 * kBlock);
+  tile_y_ = std::min(y_.n, std::max(round_up(ceil_div(y_.n, ceil_div(wanted, across)), kGroup), least));
+  if (!y_.pass && y_.n == 1)  // one long line
+    tile_x_ = std::min(row_.n, std::max<ptrdiff_t>(round_up(ceil_div(row_.n, wanted), quantum()), 4096));
 }
 
 template <class T>
@@ -211,7 +232,7 @@ template <class T>
 size_t Sweep<T>::worker_bytes() const {
   auto b = [](ptrdiff_t n) { return Scratch::bytes<T>(n); };
   return b(stage_elements()) + b(along_elements()) + b(terms_ * y_slots_ * pitch_) +
-         b(terms_ * z_slots_ * tile_y_ * pitch_) + b(kBlock * pitch_) + b(terms_ * pitch_) +
+         b(terms_ * z_slots_ * slice_) + b(kBlock * pitch_) + b(terms_ * pitch_) +
          b(in_place_ ? y_.n * pitch_ : 0) + Scratch::bytes<T*>(terms_ * table_rows()) +
          Scratch::bytes<T*>(std::max(terms_ * kGroup, kBlock)) + Scratch::bytes<T*>(terms_ * kGroup) + Scratch::bytes<T*>(kGroup) + Scratch::bytes<T*>(terms_);
 }
@@ -265,8 +286,8 @@ void Sweep<T>::tile(Worker& w, const char* src, char* dst, const Tile& t) const 
 template <class T>
 void Sweep<T>::volume(Worker& w, const char* src, char* dst, const Tile& t) const {
   const Pass<T>& p = *z_.pass;
-  const ptrdiff_t slice = tile_y_ * pitch_, first = -p.reach.shift, step = table_rows();
-  auto slot = [&](ptrdiff_t k, ptrdiff_t v) { return w.z_ring + (k * z_slots_ + (v - first) % z_slots_) * slice; };
+  const ptrdiff_t first = -p.reach.shift, step = table_rows();
+  auto slot = [&](ptrdiff_t k, ptrdiff_t v) { return w.z_ring + (k * z_slots_ + (v - first) % z_slots_) * slice_; };
   auto make = [&](ptrdiff_t v) {
     const ptrdiff_t s = source_index(v, z_.n, p.reach.mode);
     for (ptrdiff_t k = 0; k < terms_; k++) {

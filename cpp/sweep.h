@@ -28,6 +28,9 @@ class Sweep {
   void merge(std::vector<Axis<T>>& axes) const;
   void assign_roles(std::vector<Axis<T>> axes);
   void choose_tiles(int threads);
+  void choose_volume_tile(int threads, ptrdiff_t batch);
+  void choose_plane_tile(int threads, ptrdiff_t batch);
+  ptrdiff_t quantum() const;
   size_t worker_bytes() const;
   ptrdiff_t stage_elements() const;
   ptrdiff_t along_elements() const;
@@ -58,7 +61,7 @@ class Sweep {
   bool ring_ = false;      // the rows that `down` over y reads are made first
   bool stream_ = false;    // dst is larger than the cache
   int threads_ = 1;
-  ptrdiff_t tile_y_ = 1, tile_x_ = 1, pitch_ = 0, y_slots_ = 0, z_slots_ = 0;
+  ptrdiff_t tile_y_ = 1, tile_x_ = 1, pitch_ = 0, slice_ = 0, y_slots_ = 0, z_slots_ = 0;
 };
 
 }  // namespace sep
