@@ -569,19 +569,26 @@ SEP_INLINE void direct_plain(vec<T, N> (&acc)[R * C], const T* x, ptrdiff_t pitc
   }
 }
 
-// Runs that fold do so where there are registers for the two windows that takes.
+// Runs that fold do so where there are registers for the two windows that takes. Every block shape adds up in the same
+// order: results do not depend on how the rows were divided.
 template <class T, int N, int R, int C>
 SEP_INLINE void direct_run(vec<T, N> (&acc)[R * C], const T* x, ptrdiff_t pitch, const Taps<T>& taps) {
-  if constexpr (kManyRegisters && R > 1 && C == 1) {
-    if (taps.fold != Fold::none) {
-      const Taps<T> folded = {taps.w + (taps.n - 1) / 2, taps.n, taps.fold, false};
-      with_form(folded, [&](auto form) __attribute__((always_inline)) {
-        down_term<T, N, R, decltype(form)::value>(acc, [=](ptrdiff_t i) { return x + i * pitch; }, folded);
-      });
-      return;
-    }
+  if (!kManyRegisters || taps.fold == Fold::none) {
+    direct_plain<T, N, R, C>(acc, x, pitch, taps);
+    return;
   }
-  direct_plain<T, N, R, C>(acc, x, pitch, taps);
+  const Taps<T> folded = {taps.w + (taps.n - 1) / 2, taps.n, taps.fold, false};
+  with_form(folded, [&](auto form) __attribute__((always_inline)) {
+    SEP_UNROLL
+    for (int c = 0; c < C; c++) {
+      vec<T, N> sum[R];
+      SEP_UNROLL
+      for (int r = 0; r < R; r++) sum[r] = acc[r * C + c];
+      down_term<T, N, R, decltype(form)::value>(sum, [=](ptrdiff_t i) { return x + i * pitch + c * N; }, folded);
+      SEP_UNROLL
+      for (int r = 0; r < R; r++) acc[r * C + c] = sum[r];
+    }
+  });
 }
 
 template <class T, int N, int R, int C>

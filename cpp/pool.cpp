@@ -12,6 +12,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -26,6 +29,25 @@ void relax() {
   __asm__ volatile("yield");
 #endif
 }
+
+// Keeps a worker off the core that its caller is busy on. Left to itself the scheduler may wake both on one core and leave
+// them there for whole calls (seen: 15.7 ms on "two" threads, 8.1 ms on two cores).
+class KeptOff {
+ public:
+  void keep_off([[maybe_unused]] std::thread& worker) {
+#if defined(__linux__)
+    const int cpu = sched_getcpu();
+    if (cpu < 0 || cpu == cpu_) return;
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2) return;
+    CPU_CLR(cpu, &set);
+    if (pthread_setaffinity_np(worker.native_handle(), sizeof set, &set) == 0) cpu_ = cpu;
+#endif
+  }
+
+ private:
+  int cpu_ = -1;
+};
 
 constexpr int kSpins = 2000;  // about 20-50 us before a worker parks
 
@@ -54,7 +76,8 @@ class Pool {
   void run(Job& job, int helpers) {
     {
       std::lock_guard<std::mutex> hold(lock_);
-      while (int(workers_.size()) < helpers) workers_.emplace_back([this] { serve(); });
+      while (int(workers_.size()) < helpers) workers_.push_back({std::thread([this] { serve(); }), {}});
+      for (int i = 0; i < helpers; i++) workers_[i].place.keep_off(workers_[i].thread);
       job_ = &job;
       epoch_.fetch_add(1, std::memory_order_release);
     }
@@ -74,7 +97,7 @@ class Pool {
       epoch_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
-    for (auto& w : workers_) w.join();
+    for (auto& w : workers_) w.thread.join();
   }
 
   std::mutex busy;  // held by the caller whose job runs
@@ -104,7 +127,11 @@ class Pool {
 
   std::mutex lock_;
   std::condition_variable wake_;
-  std::vector<std::thread> workers_;
+  struct Worker {
+    std::thread thread;
+    KeptOff place;
+  };
+  std::vector<Worker> workers_;
   std::atomic<uint64_t> epoch_{0};
   Job* job_ = nullptr;
   bool stop_ = false;

@@ -28,12 +28,12 @@ Array: TypeAlias = npt.NDArray[Any]
 Pass: TypeAlias = tuple[int, Array, int, int, float]
 
 # What running a kernel costs per sample, in the time that one weight of a dense sweep takes: 0.0185 ns
-# for float32 on one AVX-512 core. Fitted to 256x256 float32 arrays, 3 to 25 taps along each axis, 1 to
-# 4 terms, within 25 %; 3-D arrays cost up to 1.6 times as much either way. Only ratios matter.
-DENSE_COST = 35.0  # a dense sweep, beside its weights
-SEPARABLE_COST = 14.0  # a sum of terms, beside its passes
-PASS_COST = 4.0  # one pass along one axis, beside its multiplications
-TAP_COST = 1.4  # one multiplication of a pass
+# for float32 on one AVX-512 core (Zen 4). Fitted to 1024x1024 float32 arrays, 3 to 25 taps along each
+# axis, 1 to 4 terms, dense kernels of 3x3 to 25x25, within 15 %. Only ratios matter.
+DENSE_COST = 10.0  # a dense sweep, beside its weights
+SEPARABLE_COST = 7.0  # a sum of terms, beside its passes
+PASS_COST = 3.0  # one pass along one axis, beside its multiplications
+TAP_COST = 1.1  # one multiplication of a pass
 
 # The same unit: work that is worth waking one more thread for (about 20 us).
 THREAD_GRAIN = 1 << 20
@@ -399,15 +399,15 @@ def _folds(taps: Array) -> bool:
 def _jobs(choice: Choice, setting: Setting, flip: bool) -> tuple[Job | DirectJob, ...]:
     """Prepare the compiled jobs: one, or for complex arrays sometimes one for each part.
 
-    Real and imaginary parts are a further axis of two, which passes take in their stride: a 1024x1024
-    Gaussian takes 3.1 ms so, and 11.8 ms on parts taken one by one. Parts padded with different
-    constants need two jobs, and the dense sweep, which wants a long last axis, is 28 times faster with them.
+    Real and imaginary parts are a further axis of two, which the core takes in its stride: a 1024x1024
+    Gaussian takes 3.1 ms so, and 11.8 ms on parts taken one by one. Only parts padded with different
+    constants need two jobs.
     """
     name = "float32" if setting.dtype.char in "fF" else "float64"
     cval = setting.cval
     if setting.dtype.kind != "c":
         return (_job(choice, setting, flip, setting.shape, name, cval.real),)
-    if choice.method == "separable" and (cval == 0 or "constant" not in setting.modes):
+    if cval == 0 or "constant" not in setting.modes:
         return (_job(choice, setting, flip, (*setting.shape, 2), name, 0.0),)
     return tuple(_job(choice, setting, flip, setting.shape, name, part) for part in (cval.real, cval.imag))
 
