@@ -389,7 +389,7 @@ SEP_INLINE void along_block(const T* x, const Taps<T>& taps, ptrdiff_t step, T* 
 #if defined(__AVX512F__)
 // ---- along by permutes: few taps, folded, 512-bit vectors
 // Shifted vectors are two-input permutes of neighbouring ones (one cycle); away from borders every fourth is a load that
-// straddles cache lines (two cycles), so that both units are busy. Up to N + 1 taps.
+// straddles cache lines (two cycles), so that both units are busy.
 
 // A row whose elements outside [0, n) are stand-ins within its first or last 2N elements.
 template <class T>
@@ -489,7 +489,8 @@ SEP_INLINE void permuted_row(const Bordered<T>& row, const T* p, const Taps<T>& 
 template <class T>
 bool along_permuted(const AlongArgs<T>& a) {
   constexpr int N = kLanes<T>, C = 4;
-  if (a.taps[0].n > N + 1 || a.width < 16 * N) return false;  // short rows are mostly border
+  // Longer kernels are as fast transposed, and several terms faster; short rows are mostly border.
+  if (a.taps[0].n > N / 2 + 1 || a.width < 16 * N) return false;
   for (ptrdiff_t t = 0; t < a.terms; t++)
     if (a.taps[t].fold == Fold::none) return false;
   Bordered<T> row;
