@@ -2,7 +2,10 @@
 
 #include <bit>
 #include <cstdint>
+#include <algorithm>
+#include <cstdlib>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -99,18 +102,37 @@ void SeparableJob<T>::run(const char* src, const ptrdiff_t* src_strides, char* d
   }
 }
 
-// The first three passes in one sweep over memory, each further one in place.
+// The axes as dst lies in memory, outermost first, so that the row is the axis it lies along. What `constant` pads with
+// depends on the passes before, so there the order stays.
+template <class T>
+std::vector<int> SeparableJob<T>::memory_order(const ptrdiff_t* dst_strides) const {
+  std::vector<int> order(shape_.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (const Pass<T>& p : passes_)
+    for (T cval : p.cval)
+      if (p.reach.mode == Mode::constant && cval != T(0)) return order;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return std::abs(dst_strides[a]) > std::abs(dst_strides[b]); });
+  return order;
+}
+
+// The three innermost passes in one sweep over memory, each further one in place.
 template <class T>
 template <class Visit>
 void SeparableJob<T>::sweeps(const ptrdiff_t* src_strides, const ptrdiff_t* dst_strides, int threads,
                              Visit visit) const {
-  for (size_t p = 0; p < passes_.size();) {
-    const size_t end = p == 0 ? std::min<size_t>(3, passes_.size()) : p + 1;
+  const std::vector<int> order = memory_order(dst_strides);
+  std::vector<const Pass<T>*> passes;
+  for (size_t i = order.size(); i-- > 0;)
+    for (const Pass<T>& p : passes_)
+      if (p.axis == order[i]) passes.push_back(&p);
+  for (size_t p = 0; p < passes.size();) {
+    const size_t end = p == 0 ? std::min<size_t>(3, passes.size()) : p + 1;
     std::vector<Axis<T>> axes;
-    for (size_t i = 0; i < shape_.size(); i++) {
+    for (int i : order) {
       Axis<T> a{shape_[i], p ? dst_strides[i] : src_strides[i], dst_strides[i], nullptr};
       for (size_t q = p; q < end; q++)
-        if (passes_[q].axis == int(i)) a.pass = &passes_[q];
+        if (passes[q]->axis == i) a.pass = passes[q];
       axes.push_back(a);
     }
     visit(Sweep<T>(std::move(axes), terms_, p > 0, threads), p > 0);

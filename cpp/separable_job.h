@@ -46,6 +46,7 @@ class SeparableJob {
   template <class Visit>
   void sweeps(const ptrdiff_t* src_strides, const ptrdiff_t* dst_strides, int threads, Visit visit) const;
   std::vector<ptrdiff_t> packed_strides() const;
+  std::vector<int> memory_order(const ptrdiff_t* dst_strides) const;
 
   std::vector<ptrdiff_t> shape_;
   std::vector<Pass<T>> passes_;

@@ -640,7 +640,10 @@ def test_filtering_by_frames_is_filtering_the_array(data: st.DataObject) -> None
     stored = files.result_dtype(array.dtype)
     expected = sp.correlate(array, kernel, axes=axes, mode=mode, cval=3.0, output=stored)
     assert result.data.dtype == stored
-    assert np.array_equal(result.data, expected)
+    # Passes start from the axis that lies along memory, so another layout may round another way.
+    difference = np.abs(np.subtract(result.data, expected, dtype="c16")).max()
+    limit = 1 if stored.kind in "iu" else 1e-5 if stored.itemsize == 4 or stored == "c8" else 1e-12
+    assert difference <= limit * max(1, float(np.abs(expected).max()) if stored.kind not in "iu" else 1)
     assert plan.taps == kernel.shape
     assert steps == [(n + 1, len(steps)) for n in range(len(steps))]
 

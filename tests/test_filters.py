@@ -642,3 +642,19 @@ def test_gaussian_and_uniform_refuse_what_does_not_fit():
         sp.uniform(x, 0)
     with pytest.raises(ValueError, match="axis 2 does not exist in 2 dimensions"):
         sp.gaussian(x, 1, axes=2)
+
+
+@pytest.mark.parametrize("method", ["separable", "direct"])
+@pytest.mark.parametrize("cval", [0.0, 1.5])
+def test_fortran_order_in_is_fortran_order_out(method: str, cval: float) -> None:
+    """The memory order of the input is kept, whichever axis the passes start from."""
+    x = np.asfortranarray(np.random.default_rng(5).normal(size=(21, 34, 18)))
+    kernel = sp.families.gaussian((1.0, 1.5, 0.5), order=(0, 1, 0), ndim=3)
+    weights = kernel.dense()
+    for mode in ("reflect", "constant"):
+        got = sp.correlate(
+            x, kernel if method == "separable" else weights, mode=mode, cval=cval, method=method
+        )
+        want = correlate_dense(x, weights, mode, cval)
+        assert got.flags.f_contiguous
+        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance("float64", weights, x, cval))
