@@ -7,21 +7,17 @@
 
 #include "machine.h"
 #include "pool.h"
+#include "tiles.h"
 
 namespace sep {
 namespace {
 
 constexpr ptrdiff_t kVector = 16;          // elements of the widest vector
 constexpr ptrdiff_t kNarrow = 48;          // elements: the halo of a shorter row costs more than gathering a longer one
-constexpr ptrdiff_t kInnerRow = 64;        // an unfiltered inner extent up to this many elements stays in the row
 constexpr ptrdiff_t kWidest = 1 << 14;     // elements of a tile's row
 constexpr ptrdiff_t kGap = 3;              // that many zeros in a column cost more than starting another run
 constexpr ptrdiff_t kFold = 4;             // shorter runs gain nothing by folding
 constexpr ptrdiff_t kGather = 8;           // pixels of strided rows copied at a time: neighbouring rows share lines
-constexpr ptrdiff_t kSmallWork = 1 << 18;  // multiply-adds below which one thread does it
-
-ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
-ptrdiff_t round_up(ptrdiff_t a, ptrdiff_t b) { return ceil_div(a, b) * b; }
 
 struct DenseAxis {
   ptrdiff_t n = 1, src = 0, dst = 0;  // strides in bytes

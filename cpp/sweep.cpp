@@ -1,23 +1,18 @@
 #include "sweep.h"
 
-#include <array>
 #include <memory>
 
 #include "machine.h"
 #include "pool.h"
+#include "tiles.h"
 
 namespace sep {
 namespace {
 
 constexpr ptrdiff_t kBlock = 2 * kGroup;      // rows or slices written together: each ring line is read once for them
-constexpr ptrdiff_t kInnerRow = 64;           // an unfiltered inner extent up to this many elements stays in the row
 constexpr ptrdiff_t kChunk = 1024;            // elements of a row staged at a time
 constexpr ptrdiff_t kBorder = 16;             // pixels at a border are copied in multiples of this
-constexpr ptrdiff_t kFetchAhead = 768;         // bytes along a row that software prefetch runs ahead
-constexpr ptrdiff_t kSmallWork = 1 << 18;     // multiply-adds below which a second thread costs more than it saves
-
-ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) { return (a + b - 1) / b; }
-ptrdiff_t round_up(ptrdiff_t a, ptrdiff_t b) { return ceil_div(a, b) * b; }
+constexpr ptrdiff_t kFetchAhead = 768;        // bytes along a row that software prefetch runs ahead
 
 // Which line of a ring that holds the window [from, to) serves virtual line v of n: itself, the one it mirrors, or none.
 constexpr ptrdiff_t kNobody = -1;
