@@ -1,12 +1,14 @@
 // The one binding file: Python objects in, plain C++ out. It checks what memory safety needs; Python explains the rest.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <bit>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <variant>
 
@@ -15,6 +17,7 @@
 #endif
 
 #include "direct_job.h"
+#include "fused_job.h"
 #include "machine.h"
 #include "separable_job.h"
 
@@ -160,6 +163,143 @@ class Direct : public Prepared<DirectJob> {
   }
 };
 
+// A buffer of any shape: (N, *spatial, C), channels next to each other.
+template <class T>
+class Pixels {
+ public:
+  Pixels(nb::handle array, bool writable, const char* name) {
+    if (PyObject_GetBuffer(array.ptr(), &b_, PyBUF_FORMAT | PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0)) != 0)
+      throw nb::python_error();
+    if (const char* why = wrong()) {
+      PyBuffer_Release(&b_);
+      throw nb::type_error((std::string(name) + ": " + why).c_str());
+    }
+  }
+  Pixels(const Pixels&) = delete;
+  ~Pixels() { PyBuffer_Release(&b_); }
+
+  ptrdiff_t channels() const { return b_.shape[b_.ndim - 1]; }
+  Tensor<T> tensor() const {
+    Tensor<T> t{static_cast<T*>(b_.buf), b_.shape[0], {1, 1, 1}, b_.strides[0] / kItem, {0, 0, 0}};
+    for (int i = 1, axis = 4 - b_.ndim + 1; i < b_.ndim - 1; i++, axis++) {
+      t.extents[axis] = b_.shape[i];
+      t.pitch[axis] = b_.strides[i] / kItem;
+    }
+    return t;
+  }
+  bool same_layout(const Pixels<const std::remove_const_t<T>>& o) const {
+    if (o.b_.ndim != b_.ndim) return false;
+    for (int i = 0; i < b_.ndim; i++)
+      if (o.b_.shape[i] != b_.shape[i] || (b_.shape[i] > 1 && o.b_.strides[i] != b_.strides[i])) return false;
+    return true;
+  }
+
+ private:
+  template <class U>
+  friend class Pixels;
+  static constexpr ptrdiff_t kItem = sizeof(T);
+
+  const char* wrong() const {
+    const char* format = b_.format ? b_.format : "";
+    if (*format == '@' || *format == '=' || *format == (std::endian::native == std::endian::little ? '<' : '>')) format++;
+    if (format[0] != (kItem == 8 ? 'd' : 'f') || format[1] || b_.itemsize != kItem)
+      return "another dtype than the operator was made for";
+    if (b_.ndim < 3 || b_.ndim > 5) return "expected (N, *spatial, C) with one to three spatial axes";
+    if (!b_.strides) return "memory without strides";
+    uintptr_t bits = reinterpret_cast<uintptr_t>(b_.buf);
+    for (int i = 0; i < b_.ndim; i++)
+      if (b_.shape[i] > 1) bits |= uintptr_t(b_.strides[i]);
+    if (bits % kItem) return "memory that is not aligned to its items";
+    if (channels() > 1 && b_.strides[b_.ndim - 1] != kItem) return "channels that do not lie next to each other";
+    return nullptr;
+  }
+  Py_buffer b_;
+};
+
+// depthwise (C_mid, taps) and pointwise (rows, columns), C-contiguous
+template <class T>
+class Fused {
+ public:
+  using Weights = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+  using MaybeBias = std::optional<Weights>;
+
+  Fused(bool pointwise_first, ptrdiff_t multiplier, const Shape& kernel, const Shape& stride, const Shape& dilation,
+        int mode, int depthwise_act, int act, Weights depthwise, Weights pointwise, MaybeBias depthwise_bias,
+        MaybeBias bias) {
+    FusedSpec s{};
+    s.pointwise_first = pointwise_first;
+    s.multiplier = multiplier;
+    s.kernel = three(kernel), s.stride = three(stride), s.dilation = three(dilation);
+    s.mode = Separable::mode_of(mode);
+    if (pointwise_first && s.mode != Mode::constant) throw nb::value_error("pointwise first: zero padding only");
+    s.depthwise_act = act_of(depthwise_act), s.pointwise_act = act_of(act);
+    if (depthwise.ndim() != 2 || pointwise.ndim() != 2) throw nb::value_error("weights are two-dimensional");
+    const ptrdiff_t mid = ptrdiff_t(depthwise.shape(0));
+    if (multiplier < 1 || mid < 1 || mid % multiplier) throw nb::value_error("multiplier does not divide the channels");
+    const ptrdiff_t rows = ptrdiff_t(pointwise.shape(0)), columns = ptrdiff_t(pointwise.shape(1));
+    s.c_in = pointwise_first ? columns : mid / multiplier;
+    s.c_out = pointwise_first ? mid / multiplier : rows;
+    if (rows < 1 || columns < 1 || (pointwise_first ? rows : columns) != mid || s.taps() != ptrdiff_t(depthwise.shape(1)))
+      throw nb::value_error("weights do not fit each other");
+    if (depthwise_bias && ptrdiff_t(depthwise_bias->size()) != (pointwise_first ? s.c_out : mid))
+      throw nb::value_error("depthwise_bias has another length");
+    if (bias && ptrdiff_t(bias->size()) != rows) throw nb::value_error("bias has another length");
+    job_ = std::make_unique<FusedJob<T>>(s, depthwise.data(), pointwise.data(),
+                                         depthwise_bias ? depthwise_bias->data() : nullptr,
+                                         bias ? bias->data() : nullptr);
+  }
+
+  void run(nb::handle src, nb::handle dst, nb::handle residual, const Shape& before, int threads) const {
+    Pixels<const T> s(src, false, "src");
+    Pixels<T> d(dst, true, "dst");
+    std::optional<Pixels<const T>> r;
+    if (!residual.is_none()) {
+      r.emplace(residual, false, "residual");
+      if (!d.same_layout(*r)) throw nb::value_error("residual is laid out otherwise than dst");
+    }
+    check(s, d);
+    Shape3 pad{0, 0, 0};
+    if (before.size() > 3) throw nb::value_error("before has too many axes");
+    std::copy(before.begin(), before.end(), pad.end() - ptrdiff_t(before.size()));
+    nb::gil_scoped_release free;
+    job_->run(s.tensor(), d.tensor(), r ? r->tensor().data : nullptr, pad, sane(threads));
+  }
+
+ private:
+  static Shape3 three(const Shape& shape) {
+    if (shape.empty() || shape.size() > 3) throw nb::value_error("one to three spatial axes");
+    Shape3 out{1, 1, 1};
+    for (size_t i = 0; i < shape.size(); i++) {
+      if (shape[i] < 1 || shape[i] > (1 << 30)) throw nb::value_error("kernel, stride and dilation are 1 or more");
+      out[3 - shape.size() + i] = shape[i];
+    }
+    return out;
+  }
+  static Act act_of(int code) {
+    if (code < 0 || code > int(Act::gelu_tanh)) throw nb::value_error("no such activation");
+    return Act(code);
+  }
+  void check(const Pixels<const T>& s, const Pixels<T>& d) const {
+    const FusedSpec& spec = job_->spec();
+    if (s.channels() != spec.c_in || d.channels() != spec.c_out) throw nb::value_error("another number of channels");
+    const Tensor<const T> a = s.tensor();
+    if (a.batch != d.tensor().batch) throw nb::value_error("src and dst differ in their batch");
+    for (ptrdiff_t n : a.extents)
+      if (n == 0 && spec.mode != Mode::constant) throw nb::value_error("nothing to pad from");
+  }
+  std::unique_ptr<FusedJob<T>> job_;
+};
+
+template <class T>
+void bind_fused(nb::module_& m, const char* name) {
+  nb::class_<Fused<T>>(m, name)
+      .def(nb::init<bool, ptrdiff_t, const Shape&, const Shape&, const Shape&, int, int, int, typename Fused<T>::Weights,
+                    typename Fused<T>::Weights, typename Fused<T>::MaybeBias, typename Fused<T>::MaybeBias>(),
+           "pointwise_first"_a, "multiplier"_a, "kernel"_a, "stride"_a, "dilation"_a, "mode"_a, "depthwise_act"_a,
+           "act"_a, "depthwise"_a, "pointwise"_a, "depthwise_bias"_a.none(), "bias"_a.none())
+      .def("run", &Fused<T>::run, "src"_a, "dst"_a, "residual"_a.none(), "before"_a, "threads"_a);
+}
+
 // Uninitialised, aligned to a cache line; large ones to (and, where the system can, on) huge pages.
 nb::object empty(const Shape& shape, const std::string& dtype) {
   const bool wide = is_double(dtype);
@@ -209,6 +349,8 @@ NB_MODULE(_core, m) {
            "shape"_a, "dtype"_a, "weights"_a, "shifts"_a, "modes"_a, "cval"_a)
       .def("run", &Direct::run, "src"_a, "dst"_a, "threads"_a)
       .def("scratch_bytes", &Direct::scratch_bytes, "threads"_a);
+  bind_fused<float>(m, "FusedJob32");
+  bind_fused<double>(m, "FusedJob64");
   m.def("empty", &empty, "shape"_a, "dtype"_a);
   m.def("core_info", &core_info);
   m.def(

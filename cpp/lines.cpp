@@ -13,24 +13,6 @@ using sep::kGroup;
 using sep::Lines;
 using sep::Taps;
 
-#if defined(__AVX512F__)
-constexpr int kBytes = 64;
-constexpr bool kManyRegisters = true;
-#elif defined(__AVX2__)
-constexpr int kBytes = 32;
-constexpr bool kManyRegisters = false;
-#else
-constexpr int kBytes = 16;
-#if defined(__aarch64__)
-constexpr bool kManyRegisters = true;
-#else
-constexpr bool kManyRegisters = false;
-#endif
-#endif
-
-template <class T>
-constexpr int kLanes = kBytes / sizeof(T);
-
 constexpr int wrap(int i, int n) { return (i % n + n) % n; }
 
 // ---- down: weighted sums of rows -------------------------------------------------------------------------------
@@ -674,6 +656,8 @@ constexpr Lines<T> table() {
 }  // namespace
 
 namespace sep {
+extern const LayerTable SEP_CAT(layers_, SEP_TARGET);
 extern const Target SEP_CAT(target_, SEP_TARGET);
-const Target SEP_CAT(target_, SEP_TARGET) = {SEP_STR(SEP_TARGET), kBytes, table<float>(), table<double>(), fma_flops};
+const Target SEP_CAT(target_, SEP_TARGET) = {
+    SEP_STR(SEP_TARGET), kBytes, table<float>(), table<double>(), &SEP_CAT(layers_, SEP_TARGET), fma_flops};
 }  // namespace sep

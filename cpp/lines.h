@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "layers.h"
+
 namespace sep {
 
 enum class Fold : int { none, symmetric, antisymmetric };
@@ -100,6 +102,7 @@ struct Target {
   int vector_bytes;
   Lines<float> f32;
   Lines<double> f64;
+  const LayerTable* layers;
   double (*fma_flops)(int64_t rounds);  // runs that many rounds of independent float32 FMAs, returns FLOPs done
 };
 

@@ -142,6 +142,15 @@ const Lines<double>& lines<double>() {
   return target().f64;
 }
 
+template <>
+const Layers<float>& layers<float>() {
+  return target().layers->f32;
+}
+template <>
+const Layers<double>& layers<double>() {
+  return target().layers->f64;
+}
+
 double measure_fma() {
   double flops = 0;
   double s = best_seconds([&] { flops = target().fma_flops(1 << 20); }, 15);

@@ -20,6 +20,8 @@ bool force(const std::string& name);    // "" returns to the best; false if not 
 
 template <class T>
 const Lines<T>& lines();
+template <class T>
+const Layers<T>& layers();
 
 double measure_fma();     // GFLOP/s of one core, float32
 double measure_stream();  // GB/s read + written by a non-temporal copy of 128 MiB on one core

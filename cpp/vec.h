@@ -1,4 +1,4 @@
-// Fixed-width vectors on GCC/Clang vector extensions. Included only by lines.cpp, which is compiled once per
+// Fixed-width vectors on GCC/Clang vector extensions. Included only by the kernel units, which are compiled once per
 // instruction set: everything sits in an unnamed namespace so that no wide code leaks into a shared symbol.
 #pragma once
 #include <cstddef>
@@ -12,6 +12,24 @@
 #define SEP_UNROLL _Pragma("GCC unroll 16")
 
 namespace {
+
+#if defined(__AVX512F__)
+constexpr int kBytes = 64;
+constexpr bool kManyRegisters = true;
+#elif defined(__AVX2__)
+constexpr int kBytes = 32;
+constexpr bool kManyRegisters = false;
+#else
+constexpr int kBytes = 16;
+#if defined(__aarch64__)
+constexpr bool kManyRegisters = true;
+#else
+constexpr bool kManyRegisters = false;
+#endif
+#endif
+
+template <class T>
+constexpr int kLanes = kBytes / sizeof(T);
 
 template <class T, int N>
 struct Vec {
@@ -36,7 +54,44 @@ SEP_INLINE void store(T* p, vec<T, N> v) {
 }
 template <class T, int N>
 SEP_INLINE vec<T, N> splat(T w) {
-  return vec<T, N>{} + w;
+  return w - vec<T, N>{};  // w + 0 would be an addition, because of -0
+}
+
+// The larger and the smaller of two numbers; b where one of them is NaN. x86 has an instruction for just that, which
+// compilers do not find for 512 bits.
+#if defined(__AVX512F__)
+#define SEP_CHOOSE(ps, pd)                                                         \
+  if constexpr (sizeof(a) == 64) {                                                 \
+    if constexpr (sizeof(T) == 4)                                                  \
+      return reinterpret_cast<vec<T, N>>(ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));   \
+    else                                                                           \
+      return reinterpret_cast<vec<T, N>>(pd(reinterpret_cast<__m512d>(a), reinterpret_cast<__m512d>(b))); \
+  }
+#else
+#define SEP_CHOOSE(ps, pd)
+#endif
+template <class T, int N>
+SEP_INLINE vec<T, N> larger(vec<T, N> a, vec<T, N> b) {
+  SEP_CHOOSE(_mm512_max_ps, _mm512_max_pd)
+  return a > b ? a : b;
+}
+template <class T, int N>
+SEP_INLINE vec<T, N> smaller(vec<T, N> a, vec<T, N> b) {
+  SEP_CHOOSE(_mm512_min_ps, _mm512_min_pd)
+  return a < b ? a : b;
+}
+#undef SEP_CHOOSE
+
+// Keeps the compiler from loading a value again wherever it is used.
+template <class V>
+SEP_INLINE void keep(V& v) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#elif defined(__x86_64__)
+  __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(v));
+#endif
 }
 
 // Non-temporal store; p is aligned to the vector. Falls back to a plain store where the target has none.

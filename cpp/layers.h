@@ -1,0 +1,95 @@
+// The table of layer kernels: depthwise and pointwise convolution of one tile, and their gradients. One table per
+// instruction set, as in lines.h. Plain data and function pointers only.
+//
+// Between the two convolutions a tile lives in blocks: [channel block][pixel][lanes], lanes = one vector. Channels are cut
+// into slices of `lanes`; where they do not divide, the last slice overlaps the one before, so that no load leaves a pixel.
+#pragma once
+#include <cstddef>
+
+namespace sep {
+
+enum class Act : int { none, relu, relu6, silu, hard_swish, gelu, gelu_tanh };
+
+// Part of a tap: where its sample lies, in elements, and which weights it meets. A tap is a row's part plus a column's.
+struct Tap {
+  ptrdiff_t at, weight;
+};
+
+// Result pixels in a line, along a row or down a column, that see the same taps: all pairs of `rows` and `columns`.
+struct Run {
+  ptrdiff_t dst, src, count;     // the first pixel, in elements
+  ptrdiff_t dst_step, src_step;  // from pixel to pixel
+  const Tap *rows, *columns;
+  ptrdiff_t n_rows, n_columns;
+  bool neighbours;  // each column's sample is the next pixel's sample of the column before it
+};
+
+// dst[run.dst + i * run.dst_step + lane] = act(bias[lane] + sum over taps of weights[tap.weight * weight_step + lane] *
+// src[run.src + i * run.src_step + tap.at + lane]) + residual[...], i < run.count, lane < lanes
+template <class T>
+struct DepthwiseArgs {
+  const T* src;
+  const T* weights;
+  ptrdiff_t weight_step;
+  const T* bias;
+  T* dst;
+  const T* residual;  // laid out as dst; null: none
+  const Run* runs;
+  ptrdiff_t n;
+  int lanes;  // a power of two, at most one vector
+  Act act;
+};
+
+// Channels that lie next to each other in the blocks of a tile, `at` elements from pixel 0.
+struct Channels {
+  ptrdiff_t at, count;
+};
+
+// The width of a panel of pointwise weights, in vectors.
+enum class Width : int { two, one_and_half, one, half };
+
+// Weights packed for neighbouring result channels: [input channel][width].
+template <class T>
+struct Panel {
+  const T* weights;
+  const T* bias;    // width
+  ptrdiff_t at[2];  // where its (one or two) vectors go, in elements from the pixel
+  Width width;
+  int valid;  // lanes that are stored: fewer than the vector has only where all result channels are fewer
+};
+
+// Memory that is needed soon: `rows` rows of `bytes`, fetched a few lines at a time while the arithmetic runs.
+struct Fetch {
+  const char* at;
+  ptrdiff_t rows, bytes, pitch;
+};
+
+// dst[offsets[p] + panel.at + lane] = act(bias + sum over channels c of a[p * lanes + c] * weights[c][lane]) + residual[...]
+template <class T>
+struct PointwiseArgs {
+  const T* a;
+  const Channels* channels;
+  ptrdiff_t n;
+  const Panel<T>* panels;
+  ptrdiff_t n_panels, pixels;
+  T* dst;
+  const T* residual;  // laid out as dst; null: none
+  const ptrdiff_t* offsets;
+  Act act;
+  bool stream;  // non-temporal stores: every vector's place is aligned
+  Fetch fetch;
+};
+
+template <class T>
+struct Layers {
+  int lanes;
+  void (*depthwise)(const DepthwiseArgs<T>&);
+  void (*pointwise)(const PointwiseArgs<T>&);
+};
+
+struct LayerTable {
+  Layers<float> f32;
+  Layers<double> f64;
+};
+
+}  // namespace sep

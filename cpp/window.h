@@ -1,0 +1,160 @@
+// Where the samples of a depthwise convolution lie: result pixels to runs of taps, with every kind of padding.
+#pragma once
+#include <array>
+#include <cstddef>
+#include <vector>
+
+#include "layers.h"
+#include "rows.h"
+
+namespace sep {
+
+using Shape3 = std::array<ptrdiff_t, 3>;  // depth, height, width; 1 where an axis is missing
+
+struct Range {
+  ptrdiff_t from, to;
+  ptrdiff_t count() const { return to - from; }
+};
+
+// The part of a result that is computed together.
+struct Tile {
+  ptrdiff_t batch;
+  std::array<Range, 3> at;
+  ptrdiff_t pixels() const { return at[0].count() * at[1].count() * at[2].count(); }
+};
+
+struct Window {
+  Shape3 kernel, stride, dilation, before;  // before: padding at the low end
+  Shape3 extents;                           // of the source
+  Mode mode;
+  // Sample i of an axis lies ((i - origin) mod slots) * pitch elements from the source's first.
+  Shape3 pitch, origin, slots;
+  // Kernels that are summed, the elements between their sources, and the weight vectors between theirs.
+  ptrdiff_t planes = 1, plane = 0, plane_weights = 0;
+
+  // The source index that tap k of result o reads: virtual, it may lie outside.
+  ptrdiff_t reads(int axis, ptrdiff_t o, ptrdiff_t k) const {
+    return o * stride[axis] - before[axis] + k * dilation[axis];
+  }
+  ptrdiff_t offset(int axis, ptrdiff_t i) const { return (i - origin[axis]) % slots[axis] * pitch[axis]; }
+
+  // The source samples inside the array that results [o.from, o.to) read.
+  Range needs(int axis, Range o) const {
+    const ptrdiff_t from = reads(axis, o.from, 0), to = reads(axis, o.to - 1, kernel[axis] - 1) + 1;
+    return {std::clamp<ptrdiff_t>(from, 0, extents[axis]), std::clamp<ptrdiff_t>(to, 0, extents[axis])};
+  }
+};
+
+// The runs of one tile. The width axis must not wrap around its slots inside a row.
+class Runs {
+ public:
+  // Result pixel (z, y, x) of the tile goes to (z - z0) * dst_pitch[0] + ... elements. Runs go down the tile in strips, so
+  // narrow that samples which several rows read are still in the cache of `samples` vectors.
+  void build(const Window& w, const Tile& tile, const Shape3& dst_pitch, ptrdiff_t samples) {
+    runs_.clear();
+    rows_.clear();
+    lines_.clear();
+    columns_.clear();
+    const Range z = tile.at[0], y = tile.at[1];
+    rows_.reserve(size_t(z.count() * y.count() * w.planes * w.kernel[0] * w.kernel[1]));
+    for (ptrdiff_t i = z.from; i < z.to; i++)
+      for (ptrdiff_t j = y.from; j < y.to; j++)
+        line(w, i, j, (i - z.from) * dst_pitch[0] + (j - y.from) * dst_pitch[1]);
+    const ptrdiff_t read = std::max<ptrdiff_t>(w.needs(0, z).count() * w.needs(1, y).count() * w.planes, 1);
+    const ptrdiff_t strip = (samples / read - (w.kernel[2] - 1) * w.dilation[2]) / w.stride[2];
+    columns(w, tile.at[2], lines_.size() > 1 ? std::max(strip, kNarrowest) / kNarrowest * kNarrowest : tile.pixels());
+    for (const Part& p : parts_) part(w, p, dst_pitch[2]);
+  }
+  std::vector<Run>& plain() { return runs_; }  // to be filled by hand
+  const Run* data() const { return runs_.data(); }
+  ptrdiff_t size() const { return ptrdiff_t(runs_.size()); }
+
+ private:
+  struct Part {  // neighbouring columns with the same taps
+    ptrdiff_t first, count, src, taps, n;
+    bool inside;
+  };
+  struct Line {  // a row of results, and its taps
+    ptrdiff_t dst, first, n;
+  };
+
+  void part(const Window& w, const Part& p, ptrdiff_t dst_step) {
+    const ptrdiff_t src_step = w.stride[2] * w.pitch[2];
+    for (size_t i = 0; i < lines_.size();) {
+      const Line& l = lines_[i];
+      Run run{l.dst + p.first * dst_step, p.src, p.count,  dst_step, src_step, rows_.data() + l.first,
+              columns_.data() + p.taps,   l.n,   p.n,     p.inside && w.dilation[2] == w.stride[2]};
+      size_t next = i + 1;
+      if (p.count == 1 && next < lines_.size() && follows(i, i)) {  // single pixels: down the column instead
+        while (next < lines_.size() && follows(next - 1, i)) next++;
+        run.count = ptrdiff_t(next - i);
+        run.neighbours = false;
+        run.dst_step = lines_[i + 1].dst - l.dst;
+        run.src_step = rows_[lines_[i + 1].first].at - rows_[l.first].at;
+      }
+      runs_.push_back(run);
+      i = next;
+    }
+  }
+
+  // Whether the line after line i continues it as the one after line `first` does: same taps, same steps.
+  bool follows(size_t i, size_t first) const {
+    const Line &a = lines_[i], &b = lines_[i + 1], &c = lines_[first + 1];
+    if (b.n != a.n || a.n == 0 || b.dst - a.dst != c.dst - lines_[first].dst) return false;
+    const ptrdiff_t step = rows_[c.first].at - rows_[lines_[first].first].at;
+    for (ptrdiff_t k = 0; k < a.n; k++)
+      if (rows_[b.first + k].at - rows_[a.first + k].at != step || rows_[b.first + k].weight != rows_[a.first + k].weight)
+        return false;
+    return true;
+  }
+  static constexpr ptrdiff_t kNarrowest = 8;  // pixels that the kernel takes together
+
+  void columns(const Window& w, Range x, ptrdiff_t strip) {
+    parts_.clear();
+    // Interior: every tap inside the array.
+    auto inside = [&](ptrdiff_t o) { return w.reads(2, o, 0) >= 0 && w.reads(2, o, w.kernel[2] - 1) < w.extents[2]; };
+    ptrdiff_t from = x.from;
+    while (from < x.to && !inside(from)) from++;
+    ptrdiff_t to = x.to;
+    while (to > from && !inside(to - 1)) to--;
+    for (ptrdiff_t o = x.from; o < from; o++) border(w, o, o - x.from);
+    for (ptrdiff_t o = from; o < to; o += strip)
+      parts_.push_back({o - x.from, std::min(strip, to - o), w.offset(2, w.reads(2, o, 0)), ptrdiff_t(columns_.size()),
+                        w.kernel[2], true});
+    if (to > from)
+      for (ptrdiff_t k = 0; k < w.kernel[2]; k++) columns_.push_back({k * w.dilation[2] * w.pitch[2], k});
+    for (ptrdiff_t o = to; o < x.to; o++) border(w, o, o - x.from);
+  }
+
+  void border(const Window& w, ptrdiff_t o, ptrdiff_t place) {
+    const ptrdiff_t first = ptrdiff_t(columns_.size());
+    for (ptrdiff_t k = 0; k < w.kernel[2]; k++) {
+      const ptrdiff_t i = source_index(w.reads(2, o, k), w.extents[2], w.mode);
+      if (i != kOutside) columns_.push_back({w.offset(2, i), k});
+    }
+    parts_.push_back({place, 1, 0, first, ptrdiff_t(columns_.size()) - first, false});
+  }
+
+  void line(const Window& w, ptrdiff_t oz, ptrdiff_t oy, ptrdiff_t dst) {
+    const ptrdiff_t first = ptrdiff_t(rows_.size());
+    for (ptrdiff_t t = 0; t < w.planes; t++)
+      for (ptrdiff_t kz = 0; kz < w.kernel[0]; kz++) {
+        const ptrdiff_t z = source_index(w.reads(0, oz, kz), w.extents[0], w.mode);
+        if (z == kOutside) continue;
+        for (ptrdiff_t ky = 0; ky < w.kernel[1]; ky++) {
+          const ptrdiff_t y = source_index(w.reads(1, oy, ky), w.extents[1], w.mode);
+          if (y == kOutside) continue;
+          rows_.push_back({t * w.plane + w.offset(0, z) + w.offset(1, y),
+                           t * w.plane_weights + (kz * w.kernel[1] + ky) * w.kernel[2]});
+        }
+      }
+    lines_.push_back({dst, first, ptrdiff_t(rows_.size()) - first});
+  }
+
+  std::vector<Run> runs_;
+  std::vector<Tap> rows_, columns_;
+  std::vector<Part> parts_;
+  std::vector<Line> lines_;
+};
+
+}  // namespace sep
