@@ -117,4 +117,30 @@ SEP_INLINE vec<T, N> activated(vec<T, N> x, Act act) {
   }
 }
 
+// d act(x) / dx, as torch has it where there are two. For a clamp, act(x) may stand in for x.
+template <class T, int N>
+SEP_INLINE vec<T, N> slope(vec<T, N> x, Act act) {
+  const vec<T, N> zero = vec<T, N>{}, one = splat<T, N>(T(1));
+  switch (act) {
+    case Act::relu:
+      return x > zero ? one : zero;
+    case Act::relu6:
+      return x > zero ? (x < T(6) * one ? one : zero) : zero;
+    case Act::silu: {
+      const vec<T, N> s = sigmoid<T, N>(x);
+      return s * (T(1) + x * (T(1) - s));
+    }
+    case Act::hard_swish:
+      return x > T(-3) * one ? (x < T(3) * one ? x * T(1.0 / 3) + T(0.5) : one) : zero;
+    case Act::gelu:
+      return T(0.5) * (T(1) + erf_of<N>(x * T(kSqrtHalf))) + x * exp_of<N>(x * x * T(-0.5)) * T(kInvSqrtTwoPi);
+    case Act::gelu_tanh: {
+      const vec<T, N> s = tanh_gate<T, N>(x);
+      return s + x * s * (T(1) - s) * T(kTanhScale) * (T(1) + T(3 * kTanhCubic) * x * x);
+    }
+    default:
+      return one;
+  }
+}
+
 }  // namespace

@@ -154,7 +154,7 @@ void FusedJob<T>::first_depthwise(const Grid& g, const Tile& tile, const Tile* n
       kernels_->depthwise({src + slices_.start(i), depthwise_.weights(group, i),
                            lanes, depthwise_.bias(group, i),
                            w.mid + (group * slices_.blocks + slices_.block(i)) * w.block + slices_.lane(i),
-                           nullptr, w.runs.data(), w.runs.size(), slices_.width, spec_.depthwise_act});
+                           nullptr, w.runs.data(), w.runs.size(), slices_.width, spec_.depthwise_act, false});
   ptrdiff_t* offset = w.offsets;
   for (ptrdiff_t z = 0; z < tile.at[0].count(); z++)
     for (ptrdiff_t y = 0; y < tile.at[1].count(); y++)
@@ -175,22 +175,20 @@ void FusedJob<T>::fill(const Grid& g, const Tile& tile, Range rows, Worker& w) c
   const ptrdiff_t lanes = kernels_->lanes, wide = need[2].count(), lines = need[0].count() * need[1].count();
   if (wide <= 0 || lines <= 0) return;
   const T* src = g.src.data + tile.batch * g.src.batch_pitch + need[2].from * g.src.pitch[2];
-  static constexpr Tap here{0, 0};
-  std::vector<Run>& runs = w.runs.plain();
-  for (ptrdiff_t line = 0; line < lines;) {
-    runs.clear();
-    ptrdiff_t pixels = 0;
-    for (; line < lines && pixels + wide <= w.pixels; line++, pixels += wide) {
-      const ptrdiff_t z = need[0].from + line / need[1].count(), y = need[1].from + line % need[1].count();
-      runs.push_back({pixels * lanes, z * g.src.pitch[0] + y * g.src.pitch[1], wide, lanes, g.src.pitch[2], &here,
-                      &here, 1, 1, false});
+  const ptrdiff_t at_once = std::max<ptrdiff_t>(w.pixels / wide, 1);
+  for (ptrdiff_t line = 0; line < lines; line += at_once) {
+    const ptrdiff_t pixels = std::min(at_once, lines - line) * wide;
+    w.runs.clear();
+    for (ptrdiff_t p = 0; p < pixels; p += wide) {
+      const ptrdiff_t l = line + p / wide, z = need[0].from + l / need[1].count(), y = need[1].from + l % need[1].count();
+      w.runs.copy(p * lanes, z * g.src.pitch[0] + y * g.src.pitch[1], wide, lanes, g.src.pitch[2]);
       const ptrdiff_t at = g.window.offset(0, z) + g.window.offset(1, y);
-      for (ptrdiff_t x = 0; x < wide; x++) w.offsets[pixels + x] = at + g.window.offset(2, need[2].from + x);
+      for (ptrdiff_t x = 0; x < wide; x++) w.offsets[p + x] = at + g.window.offset(2, need[2].from + x);
     }
     for (ptrdiff_t i = 0; i < in_.count; i++)
       kernels_->depthwise({src + in_.start(i), copy_.weights(0, i), lanes, copy_.bias(0, i),
-                           w.mid + in_.block(i) * w.block + in_.lane(i), nullptr, runs.data(),
-                           ptrdiff_t(runs.size()), in_.width, Act::none});
+                           w.mid + in_.block(i) * w.block + in_.lane(i), nullptr, w.runs.data(),
+                           w.runs.size(), in_.width, Act::none, false});
     kernels_->pointwise({w.mid, w.channels.data(), ptrdiff_t(w.channels.size()), w.panels.data(),
                          ptrdiff_t(w.panels.size()), pixels, w.results, nullptr, w.offsets, spec_.pointwise_act, false,
                          Fetch{}});
@@ -213,7 +211,7 @@ void FusedJob<T>::first_pointwise(const Grid& grid, const Tile& tile, bool fresh
                          depthwise_.weights(0, i), kernels_->lanes,
                          depthwise_.bias(0, i), g.dst.data + place + slices_.start(i),
                          g.residual ? g.residual + place + slices_.start(i) : nullptr, w.runs.data(), w.runs.size(),
-                         slices_.width, spec_.depthwise_act});
+                         slices_.width, spec_.depthwise_act, false});
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 #include "layers.h"
 
 #include "activations.h"
+#include "layer_gradients.h"
 #include "vec.h"
 
 namespace {
@@ -38,10 +39,12 @@ SEP_INLINE void depthwise_taps(vec<T, N> (&acc)[P], const T* src, ptrdiff_t step
 template <class T, int N, int P>
 SEP_INLINE void depthwise_pixels(const DepthwiseArgs<T>& g, const Run& run, ptrdiff_t first, bool neighbours) {
   const ptrdiff_t step = run.src_step;
+  const ptrdiff_t next = neighbours ? (run.columns[1].weight - run.columns[0].weight) * g.weight_step : 0;
   const T* src = g.src + run.src + first * step;
   vec<T, N> acc[P];
   SEP_UNROLL
-  for (int i = 0; i < P; i++) acc[i] = load<T, N>(g.bias);
+  for (int i = 0; i < P; i++)
+    acc[i] = load<T, N>(g.accumulate ? g.dst + run.dst + (first + i) * run.dst_step : g.bias);
   for (const Tap *row = run.rows, *last = row + run.n_rows; row != last; row++) {
     const T* at = src + row->at;
     const T* weights = g.weights + row->weight * g.weight_step;
@@ -49,9 +52,9 @@ SEP_INLINE void depthwise_pixels(const DepthwiseArgs<T>& g, const Run& run, ptrd
     ptrdiff_t left = run.n_columns;
     if (neighbours)
       for (; left >= 3; left -= 3, tap += 3)
-        depthwise_taps<T, N, P, 3>(acc, at + tap->at, step, weights + tap->weight * g.weight_step, g.weight_step);
+        depthwise_taps<T, N, P, 3>(acc, at + tap->at, step, weights + tap->weight * g.weight_step, next);
     for (; left > 0; left--, tap++)
-      depthwise_taps<T, N, P, 1>(acc, at + tap->at, step, weights + tap->weight * g.weight_step, g.weight_step);
+      depthwise_taps<T, N, P, 1>(acc, at + tap->at, step, weights + tap->weight * g.weight_step, next);
   }
   T* dst = g.dst + run.dst + first * run.dst_step;
   SEP_UNROLL
@@ -259,7 +262,7 @@ void pointwise(const PointwiseArgs<T>& g) {
 
 template <class T>
 constexpr Layers<T> layers() {
-  return {kLanes<T>, depthwise<T>, pointwise<T>};
+  return {kLanes<T>, depthwise<T>, pointwise<T>, tap_sums<T>, outer<T>, lane_sums<T>, derive<T>, apply<T>};
 }
 
 #define SEP_CAT_(a, b) a##b

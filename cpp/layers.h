@@ -38,6 +38,31 @@ struct DepthwiseArgs {
   ptrdiff_t n;
   int lanes;  // a power of two, at most one vector
   Act act;
+  bool accumulate;  // start from what is in dst, not from the bias
+};
+
+// sums[tap.weight * weight_step + lane] += sum over pixels of a[run.dst + i * run.dst_step + lane] *
+// b[run.src + i * run.src_step + tap.at + lane]
+template <class T>
+struct TapSumsArgs {
+  const T* a;
+  const T* b;
+  T* sums;
+  ptrdiff_t weight_step;
+  const Run* runs;
+  ptrdiff_t n;
+  int lanes;
+};
+
+// sums[(i * lanes + r) * pitch + j * lanes + c] += sum over pixels p of a[i * block + p * lanes + r] *
+// b[j * block + p * lanes + c], for blocks i < a_blocks, j < b_blocks
+template <class T>
+struct OuterArgs {
+  const T* a;
+  const T* b;
+  ptrdiff_t block, a_blocks, b_blocks, pixels;
+  T* sums;
+  ptrdiff_t pitch;
 };
 
 // Channels that lie next to each other in the blocks of a tile, `at` elements from pixel 0.
@@ -85,6 +110,13 @@ struct Layers {
   int lanes;
   void (*depthwise)(const DepthwiseArgs<T>&);
   void (*pointwise)(const PointwiseArgs<T>&);
+  void (*tap_sums)(const TapSumsArgs<T>&);
+  void (*outer)(const OuterArgs<T>&);
+  // sums[lane] += the vectors at p, p + lanes, ... n of them
+  void (*lane_sums)(const T* p, ptrdiff_t n, T* sums);
+  // g[i] *= act'(z[i]); for a clamp z may be act(z). n is a multiple of lanes.
+  void (*derive)(T* g, const T* z, ptrdiff_t n, Act act);
+  void (*apply)(T* z, ptrdiff_t n, Act act);  // z[i] = act(z[i])
 };
 
 struct LayerTable {

@@ -2,10 +2,12 @@
 #pragma once
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "layers.h"
 #include "rows.h"
+#include "tiles.h"
 
 namespace sep {
 
@@ -23,6 +25,8 @@ struct Tile {
   ptrdiff_t pixels() const { return at[0].count() * at[1].count() * at[2].count(); }
 };
 
+constexpr ptrdiff_t kNowhere = PTRDIFF_MIN;
+
 struct Window {
   Shape3 kernel, stride, dilation, before;  // before: padding at the low end
   Shape3 extents;                           // of the source
@@ -36,6 +40,11 @@ struct Window {
   ptrdiff_t reads(int axis, ptrdiff_t o, ptrdiff_t k) const {
     return o * stride[axis] - before[axis] + k * dilation[axis];
   }
+  // The result to which tap k carries source sample i; kNowhere where there is none, whatever the results' range.
+  ptrdiff_t result(int axis, ptrdiff_t i, ptrdiff_t k) const {
+    const ptrdiff_t at = i + before[axis] - k * dilation[axis];
+    return at % stride[axis] == 0 ? at / stride[axis] : kNowhere;
+  }
   ptrdiff_t offset(int axis, ptrdiff_t i) const { return (i - origin[axis]) % slots[axis] * pitch[axis]; }
 
   // The source samples inside the array that results [o.from, o.to) read.
@@ -45,16 +54,14 @@ struct Window {
   }
 };
 
-// The runs of one tile. The width axis must not wrap around its slots inside a row.
+// The runs of one tile.
 class Runs {
  public:
   // Result pixel (z, y, x) of the tile goes to (z - z0) * dst_pitch[0] + ... elements. Runs go down the tile in strips, so
-  // narrow that samples which several rows read are still in the cache of `samples` vectors.
+  // narrow that samples which several rows read are still in the cache of `samples` vectors. The width axis must not wrap
+  // around its slots inside a row.
   void build(const Window& w, const Tile& tile, const Shape3& dst_pitch, ptrdiff_t samples) {
-    runs_.clear();
-    rows_.clear();
-    lines_.clear();
-    columns_.clear();
+    clear();
     const Range z = tile.at[0], y = tile.at[1];
     rows_.reserve(size_t(z.count() * y.count() * w.planes * w.kernel[0] * w.kernel[1]));
     for (ptrdiff_t i = z.from; i < z.to; i++)
@@ -62,77 +69,117 @@ class Runs {
         line(w, i, j, (i - z.from) * dst_pitch[0] + (j - y.from) * dst_pitch[1]);
     const ptrdiff_t read = std::max<ptrdiff_t>(w.needs(0, z).count() * w.needs(1, y).count() * w.planes, 1);
     const ptrdiff_t strip = (samples / read - (w.kernel[2] - 1) * w.dilation[2]) / w.stride[2];
-    columns(w, tile.at[2], lines_.size() > 1 ? std::max(strip, kNarrowest) / kNarrowest * kNarrowest : tile.pixels());
-    for (const Part& p : parts_) part(w, p, dst_pitch[2]);
+    columns(w, tile.at[2], dst_pitch[2],
+            lines_.size() > 1 ? std::max(strip, kNarrowest) / kNarrowest * kNarrowest : tile.pixels());
+    emit();
   }
-  std::vector<Run>& plain() { return runs_; }  // to be filled by hand
+
+  // The other direction: which results each sample of `region` went to, as far as they lie in `results`. Samples go to
+  // dst; results are read from (z - results[0].from) * src_pitch[0] + ...
+  void build_adjoint(const Window& w, const Tile& region, const std::array<Range, 3>& results, const Shape3& src_pitch,
+                     const Shape3& dst_pitch) {
+    clear();
+    const Range z = region.at[0], y = region.at[1];
+    rows_.reserve(size_t(z.count() * y.count() * w.kernel[0] * w.kernel[1]));
+    for (ptrdiff_t i = z.from; i < z.to; i++)
+      for (ptrdiff_t j = y.from; j < y.to; j++) {
+        const ptrdiff_t first = ptrdiff_t(rows_.size());
+        for (ptrdiff_t kz = 0; kz < w.kernel[0]; kz++) {
+          const ptrdiff_t oz = w.result(0, i, kz);
+          if (oz < results[0].from || oz >= results[0].to) continue;
+          for (ptrdiff_t ky = 0; ky < w.kernel[1]; ky++) {
+            const ptrdiff_t oy = w.result(1, j, ky);
+            if (oy < results[1].from || oy >= results[1].to) continue;
+            rows_.push_back({(oz - results[0].from) * src_pitch[0] + (oy - results[1].from) * src_pitch[1],
+                             (kz * w.kernel[1] + ky) * w.kernel[2]});
+          }
+        }
+        lines_.push_back({(i - z.from) * dst_pitch[0] + (j - y.from) * dst_pitch[1], first,
+                          ptrdiff_t(rows_.size()) - first});
+      }
+    for (ptrdiff_t phase = 0; phase < std::min(w.stride[2], region.at[2].count()); phase++)
+      adjoint_columns(w, region.at[2], phase, results[2], src_pitch[2], dst_pitch[2]);
+    emit();
+  }
+
+  void clear() {
+    runs_.clear();
+    rows_.clear();
+    columns_.clear();
+    lines_.clear();
+    parts_.clear();
+  }
+  // One more row, every pixel by itself.
+  void copy(ptrdiff_t dst, ptrdiff_t src, ptrdiff_t count, ptrdiff_t dst_step, ptrdiff_t src_step) {
+    runs_.push_back({dst, src, count, dst_step, src_step, &kHere, &kHere, 1, 1, false});
+  }
+
   const Run* data() const { return runs_.data(); }
   ptrdiff_t size() const { return ptrdiff_t(runs_.size()); }
 
  private:
-  struct Part {  // neighbouring columns with the same taps
-    ptrdiff_t first, count, src, taps, n;
-    bool inside;
+  struct Part {  // columns with the same taps, and the elements from one to the next
+    ptrdiff_t dst, count, src, dst_step, src_step, taps, n;
+    bool neighbours;
   };
   struct Line {  // a row of results, and its taps
     ptrdiff_t dst, first, n;
   };
-
-  void part(const Window& w, const Part& p, ptrdiff_t dst_step) {
-    const ptrdiff_t src_step = w.stride[2] * w.pitch[2];
-    for (size_t i = 0; i < lines_.size();) {
-      const Line& l = lines_[i];
-      Run run{l.dst + p.first * dst_step, p.src, p.count,  dst_step, src_step, rows_.data() + l.first,
-              columns_.data() + p.taps,   l.n,   p.n,     p.inside && w.dilation[2] == w.stride[2]};
-      size_t next = i + 1;
-      if (p.count == 1 && next < lines_.size() && follows(i, i)) {  // single pixels: down the column instead
-        while (next < lines_.size() && follows(next - 1, i)) next++;
-        run.count = ptrdiff_t(next - i);
-        run.neighbours = false;
-        run.dst_step = lines_[i + 1].dst - l.dst;
-        run.src_step = rows_[lines_[i + 1].first].at - rows_[l.first].at;
-      }
-      runs_.push_back(run);
-      i = next;
-    }
-  }
-
-  // Whether the line after line i continues it as the one after line `first` does: same taps, same steps.
-  bool follows(size_t i, size_t first) const {
-    const Line &a = lines_[i], &b = lines_[i + 1], &c = lines_[first + 1];
-    if (b.n != a.n || a.n == 0 || b.dst - a.dst != c.dst - lines_[first].dst) return false;
-    const ptrdiff_t step = rows_[c.first].at - rows_[lines_[first].first].at;
-    for (ptrdiff_t k = 0; k < a.n; k++)
-      if (rows_[b.first + k].at - rows_[a.first + k].at != step || rows_[b.first + k].weight != rows_[a.first + k].weight)
-        return false;
-    return true;
-  }
   static constexpr ptrdiff_t kNarrowest = 8;  // pixels that the kernel takes together
+  static constexpr Tap kHere{0, 0};
 
-  void columns(const Window& w, Range x, ptrdiff_t strip) {
-    parts_.clear();
+  void columns(const Window& w, Range x, ptrdiff_t dst_step, ptrdiff_t strip) {
     // Interior: every tap inside the array.
     auto inside = [&](ptrdiff_t o) { return w.reads(2, o, 0) >= 0 && w.reads(2, o, w.kernel[2] - 1) < w.extents[2]; };
     ptrdiff_t from = x.from;
     while (from < x.to && !inside(from)) from++;
     ptrdiff_t to = x.to;
     while (to > from && !inside(to - 1)) to--;
-    for (ptrdiff_t o = x.from; o < from; o++) border(w, o, o - x.from);
+    for (ptrdiff_t o = x.from; o < from; o++) border(w, o, (o - x.from) * dst_step);
+    const bool neighbours = w.dilation[2] == w.stride[2] && w.kernel[2] > 1;
     for (ptrdiff_t o = from; o < to; o += strip)
-      parts_.push_back({o - x.from, std::min(strip, to - o), w.offset(2, w.reads(2, o, 0)), ptrdiff_t(columns_.size()),
-                        w.kernel[2], true});
+      parts_.push_back({(o - x.from) * dst_step, std::min(strip, to - o), w.offset(2, w.reads(2, o, 0)), dst_step,
+                        w.stride[2] * w.pitch[2], ptrdiff_t(columns_.size()), w.kernel[2], neighbours});
     if (to > from)
       for (ptrdiff_t k = 0; k < w.kernel[2]; k++) columns_.push_back({k * w.dilation[2] * w.pitch[2], k});
-    for (ptrdiff_t o = to; o < x.to; o++) border(w, o, o - x.from);
+    for (ptrdiff_t o = to; o < x.to; o++) border(w, o, (o - x.from) * dst_step);
   }
 
-  void border(const Window& w, ptrdiff_t o, ptrdiff_t place) {
+  void border(const Window& w, ptrdiff_t o, ptrdiff_t dst) {
     const ptrdiff_t first = ptrdiff_t(columns_.size());
     for (ptrdiff_t k = 0; k < w.kernel[2]; k++) {
       const ptrdiff_t i = source_index(w.reads(2, o, k), w.extents[2], w.mode);
       if (i != kOutside) columns_.push_back({w.offset(2, i), k});
     }
-    parts_.push_back({place, 1, 0, first, ptrdiff_t(columns_.size()) - first, false});
+    parts_.push_back({dst, 1, 0, 0, 0, first, ptrdiff_t(columns_.size()) - first, false});
+  }
+
+  // Samples phase, phase + stride, ... of a row: the same taps reach all of them, results lie next to each other.
+  void adjoint_columns(const Window& w, Range x, ptrdiff_t phase, Range results, ptrdiff_t src_step, ptrdiff_t dst_step) {
+    const ptrdiff_t stride = w.stride[2], n = ceil_div(x.count() - phase, stride);
+    auto all = [&](ptrdiff_t i) {  // results of every tap that this phase has
+      for (ptrdiff_t k = 0; k < w.kernel[2]; k++) {
+        const ptrdiff_t o = w.result(2, x.from + phase + i * stride, k);
+        if (o != kNowhere && (o < results.from || o >= results.to)) return false;
+      }
+      return true;
+    };
+    ptrdiff_t from = 0, to = n;
+    while (from < n && !all(from)) from++;
+    while (to > from && !all(to - 1)) to--;
+    auto taps = [&](ptrdiff_t i, ptrdiff_t count) {
+      const ptrdiff_t first = ptrdiff_t(columns_.size());
+      for (ptrdiff_t k = w.kernel[2] - 1; k >= 0; k--) {  // backwards, so that results come in the order of memory
+        const ptrdiff_t o = w.result(2, x.from + phase + i * stride, k);
+        if (o >= results.from && o < results.to) columns_.push_back({(o - results.from) * src_step, k});
+      }
+      const ptrdiff_t found = ptrdiff_t(columns_.size()) - first;
+      const bool neighbours = count > 1 && found > 1 && columns_[first + 1].at - columns_[first].at == src_step;
+      parts_.push_back({(phase + i * stride) * dst_step, count, 0, stride * dst_step, src_step, first, found, neighbours});
+    };
+    for (ptrdiff_t i = 0; i < from; i++) taps(i, 1);
+    if (to > from) taps(from, to - from);
+    for (ptrdiff_t i = to; i < n; i++) taps(i, 1);
   }
 
   void line(const Window& w, ptrdiff_t oz, ptrdiff_t oy, ptrdiff_t dst) {
@@ -149,6 +196,37 @@ class Runs {
         }
       }
     lines_.push_back({dst, first, ptrdiff_t(rows_.size()) - first});
+  }
+
+  // All parts of all lines, a part at a time. Single pixels go down the column together where they can.
+  void emit() {
+    for (const Part& p : parts_)
+      for (size_t i = 0; i < lines_.size();) {
+        const Line& l = lines_[i];
+        Run run{l.dst + p.dst,          p.src, p.count, p.dst_step,  p.src_step, rows_.data() + l.first,
+                columns_.data() + p.taps, l.n,   p.n,     p.neighbours};
+        size_t next = i + 1;
+        if (p.count == 1 && next < lines_.size() && follows(i, i)) {
+          while (next < lines_.size() && follows(next - 1, i)) next++;
+          run.count = ptrdiff_t(next - i);
+          run.dst_step = lines_[i + 1].dst - l.dst;
+          run.src_step = rows_[lines_[i + 1].first].at - rows_[l.first].at;
+          run.neighbours = false;
+        }
+        runs_.push_back(run);
+        i = next;
+      }
+  }
+
+  // Whether the line after line i continues it as the one after line `first` does: same taps, same steps.
+  bool follows(size_t i, size_t first) const {
+    const Line &a = lines_[i], &b = lines_[i + 1], &c = lines_[first + 1];
+    if (b.n != a.n || a.n == 0 || c.n == 0 || b.dst - a.dst != c.dst - lines_[first].dst) return false;
+    const ptrdiff_t step = rows_[c.first].at - rows_[lines_[first].first].at;
+    for (ptrdiff_t k = 0; k < a.n; k++)
+      if (rows_[b.first + k].at - rows_[a.first + k].at != step || rows_[b.first + k].weight != rows_[a.first + k].weight)
+        return false;
+    return true;
   }
 
   std::vector<Run> runs_;
