@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <new>
 #include <optional>
@@ -17,6 +18,7 @@
 #endif
 
 #include "direct_job.h"
+#include "fused_gradients.h"
 #include "fused_job.h"
 #include "machine.h"
 #include "separable_job.h"
@@ -179,6 +181,7 @@ class Pixels {
   ~Pixels() { PyBuffer_Release(&b_); }
 
   ptrdiff_t channels() const { return b_.shape[b_.ndim - 1]; }
+  int axes() const { return b_.ndim - 2; }
   Tensor<T> tensor() const {
     Tensor<T> t{static_cast<T*>(b_.buf), b_.shape[0], {1, 1, 1}, b_.strides[0] / kItem, {0, 0, 0}};
     for (int i = 1, axis = 4 - b_.ndim + 1; i < b_.ndim - 1; i++, axis++) {
@@ -222,6 +225,7 @@ class Fused {
  public:
   using Weights = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
   using MaybeBias = std::optional<Weights>;
+  using Result = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
 
   Fused(bool pointwise_first, ptrdiff_t multiplier, const Shape& kernel, const Shape& stride, const Shape& dilation,
         int mode, int depthwise_act, int act, Weights depthwise, Weights pointwise, MaybeBias depthwise_bias,
@@ -237,6 +241,7 @@ class Fused {
     const ptrdiff_t mid = ptrdiff_t(depthwise.shape(0));
     if (multiplier < 1 || mid < 1 || mid % multiplier) throw nb::value_error("multiplier does not divide the channels");
     const ptrdiff_t rows = ptrdiff_t(pointwise.shape(0)), columns = ptrdiff_t(pointwise.shape(1));
+    weights_ = {depthwise, pointwise, depthwise_bias, bias};
     s.c_in = pointwise_first ? columns : mid / multiplier;
     s.c_out = pointwise_first ? mid / multiplier : rows;
     if (rows < 1 || columns < 1 || (pointwise_first ? rows : columns) != mid || s.taps() != ptrdiff_t(depthwise.shape(1)))
@@ -244,9 +249,8 @@ class Fused {
     if (depthwise_bias && ptrdiff_t(depthwise_bias->size()) != (pointwise_first ? s.c_out : mid))
       throw nb::value_error("depthwise_bias has another length");
     if (bias && ptrdiff_t(bias->size()) != rows) throw nb::value_error("bias has another length");
-    job_ = std::make_unique<FusedJob<T>>(s, depthwise.data(), pointwise.data(),
-                                         depthwise_bias ? depthwise_bias->data() : nullptr,
-                                         bias ? bias->data() : nullptr);
+    const FusedWeights<T> w = weights();
+    job_ = std::make_unique<FusedJob<T>>(s, w.depthwise, w.pointwise, w.depthwise_bias, w.bias);
   }
 
   void run(nb::handle src, nb::handle dst, nb::handle residual, const Shape& before, int threads) const {
@@ -258,14 +262,56 @@ class Fused {
       if (!d.same_layout(*r)) throw nb::value_error("residual is laid out otherwise than dst");
     }
     check(s, d);
-    Shape3 pad{0, 0, 0};
-    if (before.size() > 3) throw nb::value_error("before has too many axes");
-    std::copy(before.begin(), before.end(), pad.end() - ptrdiff_t(before.size()));
+    const Shape3 pad = padding(before);
     nb::gil_scoped_release free;
     job_->run(s.tensor(), d.tensor(), r ? r->tensor().data : nullptr, pad, sane(threads));
   }
 
+  // x_grad: None, or zeros. The others, None together, are shaped like the weights they belong to.
+  void gradients(nb::handle src, nb::handle grad, nb::handle x_grad, std::optional<Result> depthwise,
+                 std::optional<Result> pointwise, std::optional<Result> depthwise_bias, std::optional<Result> bias,
+                 const Shape& before, int threads) const {
+    Pixels<const T> s(src, false, "src"), g(grad, false, "grad");
+    std::optional<Pixels<T>> d;
+    if (!x_grad.is_none()) {
+      d.emplace(x_grad, true, "x_grad");
+      const Tensor<T> a = d->tensor();
+      if (d->channels() != s.channels() || a.batch != s.tensor().batch || a.extents != s.tensor().extents)
+        throw nb::value_error("x_grad has another shape than src");
+    }
+    check(s, g);
+    const FusedSpec& spec = job_->spec();
+    if (spec.mode != Mode::constant) throw nb::value_error("gradients: zero padding only");
+    if ((spec.pointwise_first ? spec.depthwise_act : spec.pointwise_act) != Act::none)
+      throw nb::value_error("gradients: an operator whose last convolution has an activation");
+    const auto& [dw, pw, db, b] = weights_;
+    const size_t mid = dw->size() / size_t(spec.taps());
+    if (depthwise && (depthwise->size() != dw->size() || !pointwise || pointwise->size() != pw->size() || !depthwise_bias ||
+                      !bias || depthwise_bias->size() != mid || bias->size() != pw->shape(0)))
+      throw nb::value_error("gradients: a result has another size than its weights");
+    FusedResults<T> out{d ? d->tensor().data : nullptr, nullptr, nullptr, nullptr, nullptr};
+    if (depthwise) {
+      out.depthwise = depthwise->data(), out.pointwise = pointwise->data();
+      out.depthwise_bias = depthwise_bias->data(), out.bias = bias->data();
+    }
+    const Shape3 pad = padding(before);
+    nb::gil_scoped_release free;
+    fused_gradients<T>(spec, weights(), s.tensor(), g.tensor(), d ? d->tensor() : Tensor<T>{}, out, pad, sane(threads));
+  }
+
  private:
+  static Shape3 padding(const Shape& before) {
+    Shape3 pad{0, 0, 0};
+    if (before.size() > 3) throw nb::value_error("before has too many axes");
+    std::copy(before.begin(), before.end(), pad.end() - ptrdiff_t(before.size()));
+    for (ptrdiff_t n : pad)
+      if (n < 0 || n > (ptrdiff_t(1) << 40)) throw nb::value_error("before lies out of range");
+    return pad;
+  }
+  FusedWeights<T> weights() const {
+    const auto& [d, p, db, b] = weights_;
+    return {d->data(), p->data(), db ? db->data() : nullptr, b ? b->data() : nullptr};
+  }
   static Shape3 three(const Shape& shape) {
     if (shape.empty() || shape.size() > 3) throw nb::value_error("one to three spatial axes");
     Shape3 out{1, 1, 1};
@@ -279,15 +325,19 @@ class Fused {
     if (code < 0 || code > int(Act::gelu_tanh)) throw nb::value_error("no such activation");
     return Act(code);
   }
-  void check(const Pixels<const T>& s, const Pixels<T>& d) const {
+  template <class Out>
+  void check(const Pixels<const T>& s, const Out& d) const {
     const FusedSpec& spec = job_->spec();
     if (s.channels() != spec.c_in || d.channels() != spec.c_out) throw nb::value_error("another number of channels");
     const Tensor<const T> a = s.tensor();
+    const size_t axes = size_t(s.axes());
+    if (d.axes() != s.axes() || axes > 3) throw nb::value_error("src and dst differ in their axes");
     if (a.batch != d.tensor().batch) throw nb::value_error("src and dst differ in their batch");
     for (ptrdiff_t n : a.extents)
       if (n == 0 && spec.mode != Mode::constant) throw nb::value_error("nothing to pad from");
   }
   std::unique_ptr<FusedJob<T>> job_;
+  std::array<MaybeBias, 4> weights_;  // as given; the first two are there
 };
 
 template <class T>
@@ -297,7 +347,9 @@ void bind_fused(nb::module_& m, const char* name) {
                     typename Fused<T>::Weights, typename Fused<T>::MaybeBias, typename Fused<T>::MaybeBias>(),
            "pointwise_first"_a, "multiplier"_a, "kernel"_a, "stride"_a, "dilation"_a, "mode"_a, "depthwise_act"_a,
            "act"_a, "depthwise"_a, "pointwise"_a, "depthwise_bias"_a.none(), "bias"_a.none())
-      .def("run", &Fused<T>::run, "src"_a, "dst"_a, "residual"_a.none(), "before"_a, "threads"_a);
+      .def("run", &Fused<T>::run, "src"_a, "dst"_a, "residual"_a.none(), "before"_a, "threads"_a)
+      .def("gradients", &Fused<T>::gradients, "src"_a, "grad"_a, "x_grad"_a.none(), "depthwise"_a.none(),
+           "pointwise"_a.none(), "depthwise_bias"_a.none(), "bias"_a.none(), "before"_a, "threads"_a);
 }
 
 // Uninitialised, aligned to a cache line; large ones to (and, where the system can, on) huge pages.

@@ -44,9 +44,9 @@ template <class T>
 class PackedDepthwise {
  public:
   PackedDepthwise() = default;
-  // weight(group, channel, tap); bias(channel) is added once, whatever the number of groups
+  // weight(group, channel, tap), bias(group, channel). once: a channel that two slices share has weights in the first only.
   template <class Weight, class Bias>
-  PackedDepthwise(const Slices& s, ptrdiff_t groups, ptrdiff_t taps, Weight weight, Bias bias)
+  PackedDepthwise(const Slices& s, ptrdiff_t groups, ptrdiff_t taps, Weight weight, Bias bias, bool once = false)
       : lanes_(s.lanes),
         count_(s.count),
         taps_(taps),
@@ -56,8 +56,8 @@ class PackedDepthwise {
     for (ptrdiff_t g = 0; g < groups; g++)
       for (ptrdiff_t i = 0; i < s.count; i++)
         for (int lane = 0; lane < s.lanes; lane++) {
-          const bool real = lane < s.width;
           const ptrdiff_t c = s.start(i) + lane;
+          const bool real = lane < s.width && !(once && c < i * s.width);
           for (ptrdiff_t k = 0; k < taps; k++)
             weights_[((g * s.count + i) * taps + k) * s.lanes + lane] = real ? weight(g, c, k) : T(0);
           bias_[(g * s.count + i) * s.lanes + lane] = real ? bias(g, c) : T(0);

@@ -22,23 +22,24 @@ __all__ = ["FusedConv", "Gradients", "depthwise_separable"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Order: TypeAlias = Literal["dw-pw", "pw-dw"]
+Job: TypeAlias = FusedJob32 | FusedJob64
 Activation: TypeAlias = Literal["relu", "relu6", "silu", "hard_swish", "gelu", "gelu_tanh"] | None
 
 ACTIVATIONS: Final = (None, "relu", "relu6", "silu", "hard_swish", "gelu", "gelu_tanh")  # codes in the core
 ORDERS: Final = ("dw-pw", "pw-dw")
 # torch's name of a padding mode -> code in the core
 PADDING_MODES: Final = {"zeros": 1, "reflect": 3, "replicate": 2, "circular": 4}
-_PAD: Final = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # NumPy's names
+_PAD: Final[dict[str, Literal["reflect", "edge", "wrap"]]] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # NumPy's names
 
 
 class Gradients(NamedTuple):
     """Gradients of a sum of ``grad * y`` with respect to what :class:`FusedConv` was given."""
 
-    x: Array
-    depthwise: Array
-    pointwise: Array
-    depthwise_bias: Array
-    bias: Array
+    x: Array | None
+    depthwise: Array | None
+    pointwise: Array | None
+    depthwise_bias: Array | None
+    bias: Array | None
 
 
 class FusedConv:
@@ -134,17 +135,17 @@ class FusedConv:
             _bias(depthwise_bias, self.c_out if self.order == "pw-dw" else rows, "depthwise_bias", self.dtype),
             _bias(bias, len(p), "bias", self.dtype),
         )
-        # For each depth multiplier that was met: one, but for inputs of different channels.
-        self._jobs: dict[int, FusedJob32 | FusedJob64] = {}
-        self._job(self.depth_multiplier or 1)
+        # For each depth multiplier that was met (one, but for inputs of different channels) and mode of padding.
+        self._jobs: dict[tuple[int, str], Job] = {}
+        self._job(self.depth_multiplier or 1, self._core_mode)
 
-    def _job(self, multiplier: int) -> FusedJob32 | FusedJob64:
-        found = self._jobs.get(multiplier)
+    def _job(self, multiplier: int, mode: str) -> Job:
+        found = self._jobs.get((multiplier, mode))
         if found is None:
-            found = self._jobs[multiplier] = self._make(multiplier)
+            found = self._jobs[multiplier, mode] = self._make(multiplier, mode)
         return found
 
-    def _make(self, multiplier: int) -> FusedJob32 | FusedJob64:
+    def _make(self, multiplier: int, mode: str) -> Job:
         make = FusedJob32 if self.dtype == np.float32 else FusedJob64
         return make(
             self.order == "pw-dw",
@@ -152,7 +153,7 @@ class FusedConv:
             self.kernel,
             self.stride,
             self.dilation,
-            PADDING_MODES["zeros" if self._pads_first else self.padding_mode],
+            PADDING_MODES[mode],
             ACTIVATIONS.index(self.depthwise_activation),
             ACTIVATIONS.index(self.activation),
             *self._weights,
@@ -189,7 +190,7 @@ class FusedConv:
         TypeError, ValueError
             If an array does not fit the operator.
         """
-        source, before, shape = self._source(x)
+        source, padding, shape = self._source(x, self._core_mode)
         target = self._target(out, shape)
         extra = None if residual is None else self._residual(residual, target)
         for name, array in (("x", source), ("residual", extra)):
@@ -197,9 +198,75 @@ class FusedConv:
                 raise ValueError(
                     f"`out` shares memory with `{name}`; pass another array, or leave `out` out."
                 )
-        job = self._job(self._multiplier(source.shape))
+        job = self._job(self._multiplier(source.shape), self._core_mode)
+        before = [low for low, _ in padding]
         job.run(source, target, extra, before, arguments.thread_count(threads))
         return target
+
+    def gradients(
+        self,
+        x: npt.ArrayLike,
+        grad: npt.ArrayLike,
+        *,
+        needs_x: bool = True,
+        needs_weights: bool = True,
+        threads: int | None = None,
+    ) -> Gradients:
+        """Return the gradients of ``sum(grad * op(x))``.
+
+        What lies between the convolutions is computed again, in tiles that stay in the cache: nothing of
+        the forward pass has to be kept but `x`.
+
+        Parameters
+        ----------
+        x : array_like
+            ``(N, *spatial, C_in)``, what the operator was called with.
+        grad : array_like
+            The shape of the operator's result.
+        needs_x, needs_weights : bool, optional
+            False leaves out what nobody asks for: those entries are None.
+        threads : int, optional
+            At most that many. Sums over pixels run in one order, whatever their number.
+
+        Returns
+        -------
+        Gradients
+            ``x`` shaped like `x`, ``depthwise`` ``(kernels, *k)`` and ``pointwise`` ``(rows, columns)`` like the
+            weights, both biases (whether the operator has them or not).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array does not fit, or the last convolution has an activation (apply it outside).
+        """
+        last = self.activation if self.order == "dw-pw" else self.depthwise_activation
+        if last is not None:
+            raise ValueError(
+                f"the last convolution's activation is {last!r}; make the operator without it, apply it to "
+                "the result, and pass the gradient before it."
+            )
+        source, padding, shape = self._source(x, "zeros")
+        upstream = np.asarray(grad)
+        if upstream.shape != shape:
+            raise ValueError(f"`grad` has shape {upstream.shape}, but the result has shape {shape}.")
+        if upstream.dtype != self.dtype or not _readable(upstream):
+            upstream = np.ascontiguousarray(upstream, dtype=self.dtype)
+        weights = [w if w is None else np.zeros_like(w) for w in self._weights[:2]]
+        d, p = weights
+        d_bias, bias = np.zeros(len(d), self.dtype), np.zeros(len(p), self.dtype)
+        x_grad = np.zeros(source.shape, self.dtype) if needs_x else None
+        results = (d, p, d_bias, bias) if needs_weights else (None,) * 4
+        job = self._job(self._multiplier(source.shape), "zeros")
+        before = [low for low, _ in padding]
+        job.gradients(source, upstream, x_grad, *results, before, arguments.thread_count(threads))
+        if x_grad is not None and self.padding_mode != "zeros":
+            x_grad = _folded(x_grad, self._geometry(np.shape(x))[0], self.padding_mode)
+        if not needs_weights:
+            return Gradients(x_grad, None, None, None, None)
+        if self.order == "pw-dw":  # the depthwise bias comes last, and so meets grad itself
+            flat = upstream.reshape(-1, self.c_out)
+            d_bias = np.ones(len(flat), self.dtype) @ flat
+        return Gradients(x_grad, d, p, d_bias, bias)
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return the result's shape for an input of `shape` ``(N, *spatial, C_in)``."""
@@ -259,9 +326,9 @@ class FusedConv:
         return functools.partial(FusedConv, **options), (d.reshape(*lead, *self.kernel), p)
 
     @property
-    def _pads_first(self) -> bool:
+    def _core_mode(self) -> str:
         # A pointwise convolution commutes with copying samples, so such padding may as well come before it.
-        return self.order == "pw-dw" and self.padding_mode != "zeros"
+        return "zeros" if self.order == "pw-dw" else self.padding_mode
 
     def _geometry(self, shape: tuple[int, ...]) -> tuple[Padding, tuple[int, ...]]:
         ndim = len(self.kernel)
@@ -291,20 +358,23 @@ class FusedConv:
             expected = f"{rows}, or a divisor of it for a depth multiplier"
         raise ValueError(f"`x` has {c} channels on its last axis; expected {expected} (channels last).")
 
-    def _source(self, x: npt.ArrayLike) -> tuple[Array, tuple[int, ...], tuple[int, ...]]:
+    def _source(self, x: npt.ArrayLike, mode: str) -> tuple[Array, Padding, tuple[int, ...]]:
+        """Return `x` as the core takes it, the padding it still needs, and the result's shape.
+
+        Where the core is to pad with zeros only (`mode`), other padding is done here.
+        """
         if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
             x = np.from_dlpack(x)
         source = arguments.input_array(x)
         if source.dtype.kind not in "biuf":
             raise TypeError(f"`x` has dtype {source.dtype}; expected real numbers.")
         padding, shape = self._geometry(source.shape)
-        if self._pads_first:
-            mode = _PAD[self.padding_mode]
-            source = np.pad(source, ((0, 0), *padding, (0, 0)), mode=mode)  # type: ignore[call-overload]
+        if mode != self.padding_mode:
+            source = np.pad(source, ((0, 0), *padding, (0, 0)), _PAD[self.padding_mode])
             padding = ((0, 0),) * len(padding)
         if source.dtype != self.dtype or not _readable(source):
             source = np.ascontiguousarray(source, dtype=self.dtype)
-        return source, tuple(before for before, _ in padding), shape
+        return source, padding, shape
 
     def _target(self, out: Array | None, shape: tuple[int, ...]) -> Array:
         if out is None:
@@ -455,6 +525,25 @@ def _check_reach(mode: str, padding: Padding, sizes: Sequence[int]) -> None:
             raise ValueError(
                 f"axis {axis} has {n} samples; padding_mode={mode!r} can pad at most {max(most, 0)}, got {sides}."
             )
+
+
+def _folded(grad: Array, padding: Padding, mode: str) -> Array:
+    """Add the gradients of padding samples to those of the samples they copy."""
+    for axis, (low, high) in enumerate(padding, 1):
+        g = np.moveaxis(grad, axis, 0)
+        n = len(g) - low - high
+        inner, before, after = g[low : low + n], g[:low], g[low + n :]
+        if mode == "reflect":
+            inner[1 : low + 1] += before[::-1]
+            inner[n - 1 - high : n - 1] += after[::-1]
+        elif mode == "replicate":
+            inner[0] += before.sum(0)
+            inner[-1] += after.sum(0)
+        else:
+            inner[n - low :] += before
+            inner[:high] += after
+        grad = np.moveaxis(inner, 0, axis)
+    return np.ascontiguousarray(grad)
 
 
 def _readable(array: Array) -> bool:
