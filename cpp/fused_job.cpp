@@ -13,7 +13,7 @@ namespace {
 constexpr ptrdiff_t kTilePixels = 256;   // more gain nothing (measured)
 constexpr double kTileShare = 0.35;      // of the L2 cache, for what lies between the convolutions
 constexpr double kSampleShare = 0.5;     // of the L1 cache, for the samples of a few columns
-constexpr double kStreamShare = 0.5;     // results larger than that part of the last cache go past it
+constexpr double kStreamShare = 0.2;     // results larger than that part of the last cache go past it
 constexpr ptrdiff_t kRunsAThread = 6;    // stretches of tiles: few repeat little, many spread evenly
 
 }  // namespace
@@ -57,12 +57,13 @@ struct FusedJob<T>::Grid {
 
   // What the next tile reads and this one did not.
   Fetch fresh(const Tile& tile, const Tile& next) const {
-    if (next.batch != tile.batch) return {};
     std::array<Range, 3> need;
     for (int axis = 0; axis < 3; axis++) need[axis] = window.needs(axis, next.at[axis]);
     const int march = cut.march;
-    need[march].from = std::max(need[march].from, window.needs(march, tile.at[march]).to);
-    ptrdiff_t at = tile.batch * src.batch_pitch, line = 1;
+    bool same = next.batch == tile.batch;  // strip: only the march axis moves on
+    for (int axis = 0; axis < 3; axis++) same = same && (axis == march || next.at[axis].from == tile.at[axis].from);
+    if (same) need[march].from = std::max(need[march].from, window.needs(march, tile.at[march]).to);
+    ptrdiff_t at = next.batch * src.batch_pitch, line = 1;
     for (int axis = 0; axis < 3; axis++) {
       if (need[axis].count() <= 0) return {};
       at += need[axis].from * src.pitch[axis];
@@ -105,7 +106,8 @@ struct FusedJob<T>::Worker {
   Scratch memory{0};
   ptrdiff_t pixels, block;  // what `mid` holds of each channel block, in pixels and elements
   T *mid, *results;         // the pointwise convolution's source; if it comes first, the ring of its results
-  ptrdiff_t* offsets;
+  ptrdiff_t* offsets;       // of a tile's pixels in the destination
+  Shape3 placed{0, 0, 0};   // the size of the tile they hold for
   std::vector<Channels> channels;
   std::vector<Panel<T>> panels;
   Runs runs;
@@ -155,11 +157,15 @@ void FusedJob<T>::first_depthwise(const Grid& g, const Tile& tile, const Tile* n
                            lanes, depthwise_.bias(group, i),
                            w.mid + (group * slices_.blocks + slices_.block(i)) * w.block + slices_.lane(i),
                            nullptr, w.runs.data(), w.runs.size(), slices_.width, spec_.depthwise_act, false});
-  ptrdiff_t* offset = w.offsets;
-  for (ptrdiff_t z = 0; z < tile.at[0].count(); z++)
-    for (ptrdiff_t y = 0; y < tile.at[1].count(); y++)
-      for (ptrdiff_t x = 0; x < wide; x++)
-        *offset++ = z * g.dst.pitch[0] + y * g.dst.pitch[1] + x * g.dst.pitch[2];
+  const Shape3 size{tile.at[0].count(), tile.at[1].count(), wide};
+  if (size != w.placed) {
+    w.placed = size;
+    ptrdiff_t* offset = w.offsets;
+    for (ptrdiff_t z = 0; z < size[0]; z++)
+      for (ptrdiff_t y = 0; y < size[1]; y++)
+        for (ptrdiff_t x = 0; x < size[2]; x++)
+          *offset++ = z * g.dst.pitch[0] + y * g.dst.pitch[1] + x * g.dst.pitch[2];
+  }
   const ptrdiff_t place = g.place(tile);
   kernels_->pointwise({w.mid, w.channels.data(), ptrdiff_t(w.channels.size()), pointwise_.panels().data() + panels.from,
                        panels.count(), tile.pixels(), g.dst.data + place, g.residual ? g.residual + place : nullptr,

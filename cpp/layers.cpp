@@ -184,16 +184,22 @@ __attribute__((noinline)) void micro(const Micro<T>& m) {
   for (const Channels *c = g.channels, *end = c + g.n; c != end; c++) {
     m.feed.step();
     const T* a = g.a + m.first * W + c->at;
-    for (const T* stop = a + c->count; a != stop; a++, w += N0 + N1) {
-      const V0 w0 = load<T, N0>(w);
+    auto channel = [&](const T* p, const T* weights) __attribute__((always_inline)) {
+      const V0 w0 = load<T, N0>(weights);
       V1 w1;
-      if constexpr (N1 > 0) w1 = load<T, N1>(w + N0);
+      if constexpr (N1 > 0) w1 = load<T, N1>(weights + N0);
       SEP_UNROLL
       for (int i = 0; i < M; i++) {
-        acc0[i] += splat<T, N0>(a[i * W]) * w0;
-        if constexpr (N1 > 0) acc1[i] += splat<T, N1>(a[i * W]) * w1;
+        acc0[i] += splat<T, N0>(p[i * W]) * w0;
+        if constexpr (N1 > 0) acc1[i] += splat<T, N1>(p[i * W]) * w1;
       }
+    };
+    const T* stop = a + c->count;
+    for (; stop - a >= 4; a += 4, w += 4 * (N0 + N1)) {
+      SEP_UNROLL
+      for (int k = 0; k < 4; k++) channel(a + k, w + k * (N0 + N1));
     }
+    for (; a != stop; a++, w += N0 + N1) channel(a, w);
   }
   if (is_clamp(g.act)) {
     SEP_UNROLL

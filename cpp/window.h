@@ -136,10 +136,14 @@ class Runs {
     ptrdiff_t to = x.to;
     while (to > from && !inside(to - 1)) to--;
     for (ptrdiff_t o = x.from; o < from; o++) border(w, o, (o - x.from) * dst_step);
-    const bool neighbours = w.dilation[2] == w.stride[2] && w.kernel[2] > 1;
-    for (ptrdiff_t o = from; o < to; o += strip)
-      parts_.push_back({(o - x.from) * dst_step, std::min(strip, to - o), w.offset(2, w.reads(2, o, 0)), dst_step,
-                        w.stride[2] * w.pitch[2], ptrdiff_t(columns_.size()), w.kernel[2], neighbours});
+    // With dilation, pixels are taken `apart`, so that one's samples are the next one's too.
+    const bool neighbours = w.dilation[2] % w.stride[2] == 0 && w.kernel[2] > 1;
+    const ptrdiff_t apart = neighbours ? w.dilation[2] / w.stride[2] : 1;
+    for (ptrdiff_t o = from; o < to; o += strip * apart)
+      for (ptrdiff_t p = o; p < std::min(o + apart, to); p++)
+        parts_.push_back({(p - x.from) * dst_step, ceil_div(std::min(o + strip * apart, to) - p, apart),
+                          w.offset(2, w.reads(2, p, 0)), apart * dst_step, apart * w.stride[2] * w.pitch[2],
+                          ptrdiff_t(columns_.size()), w.kernel[2], neighbours});
     if (to > from)
       for (ptrdiff_t k = 0; k < w.kernel[2]; k++) columns_.push_back({k * w.dilation[2] * w.pitch[2], k});
     for (ptrdiff_t o = to; o < x.to; o++) border(w, o, (o - x.from) * dst_step);
