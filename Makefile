@@ -18,7 +18,7 @@ help:
 	@echo 'make demo    filter a photograph and an MRI volume; compare with SciPy and OpenCV'
 	@echo 'make test    ruff, mypy --strict and pytest: what CI runs'
 	@echo 'make lint    ruff and mypy --strict only'
-	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs torch; minutes)'
+	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'
 	@echo 'make wheel   build dist/separable-*.whl'
 	@echo 'make clean   remove .venv, build and dist'
 
@@ -44,7 +44,7 @@ clean:
 
 # The package is installed, not linked: tests see what a user gets. Recompiling is incremental (build/).
 $(VENV)/installed-%: $(VENV)/build-tools $(SOURCES)
-	@echo 'building and installing separable[$*] into $(VENV) (the first time: about two minutes)'
+	@echo 'building and installing separable[$*] into $(VENV) (the first time: about three minutes)'
 	@$(PIP) '.[$*]'
 	@touch $@
 

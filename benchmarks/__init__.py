@@ -1,4 +1,4 @@
-"""Benchmarks against SciPy, OpenCV, SimpleITK and torch: ``python -m benchmarks``.
+"""Benchmarks against SciPy, OpenCV, SimpleITK, torch, ONNX Runtime and OpenVINO: ``python -m benchmarks``.
 
 One command measures every figure the project promises, writes it to ``results.json`` and renders
 ``RESULTS.md`` from that file. See ``python -m benchmarks --help``.

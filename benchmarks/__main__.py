@@ -10,8 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import filters, imports, machine, memory, store
+from benchmarks import (
+    conv_blocks,
+    conv_memory,
+    conv_training,
+    filters,
+    imports,
+    machine,
+    memory,
+    store,
+)
 from benchmarks.cases import works
+from benchmarks.conv_cases import conv_works, training_works
+from benchmarks.conv_works import ConvWork
 from benchmarks.render import render
 from benchmarks.results import Record
 from benchmarks.timing import MIN_ROUNDS, Effort
@@ -40,9 +51,18 @@ def benchmarks() -> dict[str, Benchmark]:
     def of(work: Work) -> Benchmark:
         return lambda s: filters.measure(work, s.run, s.quick, s.effort, s.peers, _progress)
 
+    def block(work: ConvWork) -> Benchmark:
+        return lambda s: conv_blocks.measure(work, s.run, s.quick, s.effort, s.peers, _progress)
+
+    def training(work: ConvWork) -> Benchmark:
+        return lambda s: conv_training.measure(work, s.run, s.quick, s.effort, s.peers, _progress)
+
     return {
         **{work.name: of(work) for work in works()},
+        **{work.name: block(work) for work in conv_works()},
+        **{work.name: training(work) for work in training_works()},
         "memory": lambda s: memory.measure(s.run, s.quick, _progress),
+        "conv-memory": lambda s: conv_memory.measure(s.run, s.quick, s.peers, _progress),
         "import": lambda s: imports.measure(s.run, s.quick, s.effort, s.peers, _progress),
     }
 
@@ -92,7 +112,8 @@ def _run(chosen: dict[str, Benchmark], options: argparse.Namespace, folder: Path
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure against SciPy, OpenCV, SimpleITK and torch; store and render the results.",
+        description="Measure against SciPy, OpenCV, SimpleITK, torch, ONNX Runtime and OpenVINO; store and "
+        "render the results.",
     )
     parser.add_argument(
         "names", nargs="*", help="benchmarks to run, patterns allowed ('2d-*'); all by default"

@@ -1,14 +1,34 @@
-"""The peers as libraries: loading what is installed, versions, thread counts."""
+"""The peers as libraries: loading what is installed, versions, thread counts, threads that do not rest."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import importlib
+import os
 import platform
+import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
+
+# Idle threads of a peer may poll for work: ONNX Runtime's for 40 ms, libgomp's (torch) for 9 ms, TBB's
+# (OpenVINO) for 1 ms, measured after calls on two threads.
+SETTLE_STEP = 10e-3  # seconds; the kernel brings a running thread's clock up to date only at each tick
+SETTLE_SHARE = 0.2  # of a core: less than a polling thread, more than what the waiting itself takes
+SETTLE_LIMIT = 0.5
+
+MODULES = {
+    "separable": "separable",
+    "NumPy": "numpy",
+    "SciPy": "scipy",
+    "OpenCV": "cv2",
+    "torch": "torch",
+    "ONNX": "onnx",
+    "ONNX Runtime": "onnxruntime",
+    "OpenVINO": "openvino",
+}
 
 
 @functools.cache
@@ -24,14 +44,29 @@ def load(name: str) -> Any:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, this package and each peer."""
-    names = {"separable": "separable", "NumPy": "numpy", "SciPy": "scipy", "OpenCV": "cv2", "torch": "torch"}
     found = {"Python": platform.python_version()}
-    for title, name in names.items():
+    for title, name in MODULES.items():
         module = load(name)
         found[title] = "not installed" if module is None else str(module.__version__)
     itk = load("SimpleITK")
     found["SimpleITK"] = "not installed" if itk is None else itk.Version_VersionString()
+    found["C++ compiler for torch.compile"] = cpp_compiler() or "none"
     return found
+
+
+def cpp_compiler() -> str | None:
+    """Return the compiler that torch.compile would use for loops of its own; None where there is none."""
+    return next((name for name in (os.environ.get("CXX", ""), "g++", "clang++") if shutil.which(name)), None)
+
+
+def settle() -> None:
+    """Wait until no thread of this process is busy: one peer's idle threads must not slow another peer."""
+    end = time.perf_counter() + SETTLE_LIMIT
+    while time.perf_counter() < end:
+        processor, start = time.process_time(), time.perf_counter()
+        time.sleep(SETTLE_STEP)
+        if time.process_time() - processor < SETTLE_SHARE * (time.perf_counter() - start):
+            return
 
 
 def chosen(title: str, only: tuple[str, ...]) -> bool:

@@ -7,12 +7,16 @@ from typing import Any
 
 from benchmarks.results import (
     COPY,
+    FMA_PEAK,
     ONE_THREAD,
+    REALISED,
     SECONDS,
+    ConvRecord,
     FilterRecord,
     Measurement,
     QuantityRecord,
     Record,
+    TimedRecord,
     Verdict,
     not_met,
 )
@@ -27,12 +31,25 @@ Every work is done by all contenders in the same process, in interleaved rounds 
 same number of threads and with outputs preallocated where a library has an argument for it.
 
 - Times are medians; ± is the interquartile range.
+- The columns of peers are their time over ours: above 1 we are faster. A peer with several arrangements has
+  the time of its fastest; all of them are listed under "Every contender".
+
+Filters:
+
 - "x copy" is our time over `np.copyto` of the same array into a preallocated one with as many threads,
   "x stream" over the core's own non-temporal copy on one core.
 - "of FMA peak" counts every tap as one multiply-add, although symmetric taps are folded.
-- The columns of peers are their time over ours: above 1 we are faster. SciPy has no threads, so its
-  one-thread time stands beside any number of ours.
+- SciPy has no threads, so its one-thread time stands beside any number of ours.
 - "difference" is the largest absolute difference to SciPy's result (inputs in [0, 1), kernels of sum 1).
+
+Depthwise separable blocks (DW k x k + bias + ReLU, PW + bias + ReLU; float32; ours on channels last):
+
+- GFLOP/s and "of FMA peak" count two for every multiply-add, borders as if they were inside.
+- "dense" is the fastest dense convolution (+ bias + ReLU) of any peer over our time: the speed-up that
+  arrives. "of FLOP ratio" is that over the arithmetic saved.
+- "ONNX Runtime NCHWc" is its graph from its own blocked layout to its own blocked layout, as within a
+  network. No program can pass such arrays, so no target counts it.
+- "difference" is the largest absolute difference to float64 arithmetic, relative (l2) for a training step.
 """
 
 
@@ -48,7 +65,7 @@ def render(store: Store, notes: str) -> str:
     parts.extend(_disturbed(records))
     parts.append(notes.strip() + "\n")
     parts.append("## Every contender\n")
-    parts.extend(_contenders(record) for record in records if isinstance(record, FilterRecord))
+    parts.extend(_contenders(record) for record in records if isinstance(record, TimedRecord))
     return "\n".join(parts)
 
 
@@ -74,6 +91,9 @@ def _group(records: Sequence[Record], many: bool) -> Iterator[str]:
     filters = [record for record in records if isinstance(record, FilterRecord)]
     if filters:
         yield from _filter_table(filters, many)
+    blocks = [record for record in records if isinstance(record, ConvRecord)]
+    if blocks:
+        yield from _conv_table(blocks, many)
     for record in records:
         if isinstance(record, QuantityRecord):
             yield f"{_title(record, many)}\n"
@@ -98,7 +118,6 @@ def _filter_table(records: Sequence[FilterRecord], many: bool) -> Iterator[str]:
 
 
 def _filter_cells(record: FilterRecord, row: Measurement, peers: Sequence[str]) -> tuple[object, ...]:
-    share = record.peak_share(row)
     return (
         row.variant,
         row.threads,
@@ -106,8 +125,41 @@ def _filter_cells(record: FilterRecord, row: Measurement, peers: Sequence[str]) 
         f"{row.spread:.0%}",
         _number(record.value(row, COPY)),
         _number(record.stream_ratio(row) if row.threads == 1 else None),
-        "" if share is None else f"{share:.0%}",
+        _percent(record.peak_share(row)),
         *(_number(record.value(row, peer)) for peer in peers),
+        *_judged(record, row),
+    )
+
+
+def _conv_table(records: Sequence[ConvRecord], many: bool) -> Iterator[str]:
+    peers = list(dict.fromkeys(peer for record in records for peer in record.peers()))
+    dense = any(record.dense for record in records)
+    head = ["work", "path", "threads", "time", "±", "GFLOP/s", "of FMA peak", *peers]
+    head += ["dense", "of FLOP ratio"] * dense
+    rows: list[tuple[object, ...]] = []
+    for record in records:
+        title = _title(record, many)
+        for row in record.ours():
+            realised = (_number(record.realised(row)), _percent(record.value(row, REALISED)))
+            rows.append((title, *_conv_cells(record, row, peers), *(realised * dense), *_judged(record, row)))
+            title = ""  # only beside the first of its rows
+    return _table((*head, "difference", "targets"), rows)
+
+
+def _conv_cells(record: ConvRecord, row: Measurement, peers: Sequence[str]) -> tuple[object, ...]:
+    return (
+        row.variant,
+        row.threads,
+        duration(row.median),
+        f"{row.spread:.0%}",
+        _number(record.gflop_s(row)),
+        _percent(record.value(row, FMA_PEAK)),
+        *(_number(record.value(row, peer)) for peer in peers),
+    )
+
+
+def _judged(record: TimedRecord, row: Measurement) -> tuple[str, str]:
+    return (
         "" if row.difference is None else f"{row.difference:.1e}",
         "; ".join(_verdict(verdict) for verdict in record.verdicts(row)) or "none set",
     )
@@ -117,6 +169,8 @@ def _verdict(verdict: Verdict) -> str:
     target = verdict.target
     sign = "≤" if target.at_most else "≥"
     bound = duration(target.bound) if target.metric == SECONDS else f"{target.bound:.3g}"
+    if target.metric in (FMA_PEAK, REALISED):
+        bound = f"{target.bound:.0%}"
     metric = {SECONDS: "time", ONE_THREAD: "speed-up by threads"}.get(target.metric, target.metric)
     return f"{metric} {sign} {bound}: {'met' if verdict.met else '**not met**'}"
 
@@ -136,31 +190,36 @@ def _misses(records: Iterable[Record]) -> str:
 
 
 def _disturbed(records: Iterable[Record]) -> Iterator[str]:
-    names = [f"`{r.name}`" for r in records if isinstance(r, FilterRecord) and r.disturbed()]
+    names = [f"`{r.name}`" for r in records if isinstance(r, TimedRecord) and r.disturbed()]
     if names:
         yield "## Disturbed\n"
         yield f"Other work used the machine during {', '.join(names)}: measure these again.\n"
 
 
-def _contenders(record: FilterRecord) -> str:
-    rows = [
-        (
-            f"{m.who} {m.variant}".strip(),
-            m.threads,
-            duration(m.median),
-            f"{m.spread:.0%}",
-            m.rounds,
-            f"{m.cores:.2f}",
-            "" if m.difference is None else f"{m.difference:.1e}",
-            m.note,
-        )
-        for m in record.measurements
-    ]
+def _contenders(record: TimedRecord) -> str:
+    rows = [_contender(m, m.label) for m in record.measurements]
     peaks = ", ".join(f"{label} {peak:.0f} GFLOP/s" for label, peak in record.fma_gflop_s.items())
-    measured = f"Beside it: streaming copy {record.stream_gb_s:.1f} GB/s, FMA peak {peaks}."
+    measured = f"FMA peak {peaks}."
+    if isinstance(record, FilterRecord):
+        measured = f"streaming copy {record.stream_gb_s:.1f} GB/s, {measured}"
+    if isinstance(record, ConvRecord):
+        rows += [_contender(m, f"dense: {m.label}") for m in record.dense]
     head = ("contender", "threads", "time", "±", "rounds", "cores busy", "difference", "note")
     summary = f"<details><summary>{record.name}: {record.title}</summary>\n"
-    return "\n".join([summary, measured, "", *_table(head, rows), "\n</details>\n"])
+    return "\n".join([summary, f"Beside it: {measured}", "", *_table(head, rows), "\n</details>\n"])
+
+
+def _contender(m: Measurement, label: str) -> tuple[object, ...]:
+    return (
+        label,
+        m.threads,
+        duration(m.median),
+        f"{m.spread:.0%}",
+        m.rounds,
+        f"{m.cores:.2f}",
+        "" if m.difference is None else f"{m.difference:.1e}",
+        m.note,
+    )
 
 
 def _table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> Iterator[str]:
@@ -177,6 +236,10 @@ def _line(cells: Iterable[object]) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
 
 
 def duration(seconds: float) -> str:

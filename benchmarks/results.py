@@ -10,6 +10,11 @@ COPY = "copy"
 SCIPY = "SciPy"
 ONE_THREAD = "one thread"  # metric: how much faster than the same row on one thread
 SECONDS = "seconds"  # metric: the time itself
+BEST_PEER = "best peer"  # metric: the fastest arrangement of the fastest peer
+FMA_PEAK = "FMA peak"  # metric: arithmetic rate over the peak of the threads used
+REALISED = "FLOP ratio"  # metric: speed-up over the best dense convolution, over the arithmetic saved
+TORCH_CHANNELS_LAST = "torch eager channels_last"
+ORT_INSIDE = "ONNX Runtime NCHWc"  # shown, but not a peer of a whole call: no program can pass its arrays
 IDLE_CORE = 0.93  # share of a core that an undisturbed thread gets at least
 
 
@@ -18,15 +23,20 @@ class Measurement:
     """One contender on one work; times in seconds per call."""
 
     who: str
-    variant: str  # which of our own paths; "" for peers
+    variant: str  # which of our own paths, or which layout of a peer; "" where it has one way only
     threads: int
     median: float
     low: float
     high: float
     rounds: int
     cores: float
-    difference: float | None  # largest absolute difference to SciPy's result; None: no result to compare
+    difference: float | None  # to the reference; None: no result to compare
     note: str = ""
+
+    @property
+    def label(self) -> str:
+        """The contender in words."""
+        return f"{self.who} {self.variant}".strip()
 
     @property
     def spread(self) -> float:
@@ -38,7 +48,7 @@ class Measurement:
 class Target:
     """A promise about one of our rows: at most `bound` (copy, seconds), or at least (all others)."""
 
-    metric: str  # COPY, SECONDS, ONE_THREAD or the name of a peer
+    metric: str  # one of the constants above, or the name of a peer
     bound: float
     variant: str
     threads: int = 1
@@ -65,18 +75,14 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class FilterRecord:
-    """All contenders on one filter, measured in the same rounds."""
+class TimedRecord:
+    """All contenders on one work, measured in the same rounds."""
 
     name: str
     group: str
     title: str
-    dtype: str
-    samples: int  # of the output
-    macs: float  # per sample, symmetric taps not folded
     run: str
     quick: bool
-    stream_gb_s: float  # non-temporal copy on one core, bytes read plus written
     fma_gflop_s: dict[str, float]  # float32 peak of one core, by variant
     measurements: list[Measurement]
     targets: list[Target]
@@ -89,6 +95,31 @@ class FilterRecord:
         """Names of the other contenders, each once."""
         return list(dict.fromkeys(m.who for m in self.measurements if m.who not in (SEPARABLE, COPY)))
 
+    def disturbed(self) -> list[Measurement]:
+        """Return contenders on one thread that did not get a whole core: others were using the machine."""
+        if self.quick:
+            return []  # too short to tell
+        return [m for m in self.measurements if m.threads == 1 and m.cores < IDLE_CORE]
+
+    def value(self, row: Measurement, metric: str) -> float | None:
+        """Return `metric` of one of our rows; None where what it needs was not measured."""
+        raise NotImplementedError
+
+    def verdicts(self, row: Measurement) -> list[Verdict]:
+        """Judge one of our rows."""
+        mine = [t for t in self.targets if (t.variant, t.threads) == (row.variant, row.threads)]
+        return [Verdict(t, self.value(row, t.metric)) for t in mine]
+
+
+@dataclass(frozen=True)
+class FilterRecord(TimedRecord):
+    """A filter: every sample costs the same."""
+
+    dtype: str
+    samples: int  # of the output
+    macs: float  # per sample, symmetric taps not folded
+    stream_gb_s: float  # non-temporal copy on one core, bytes read plus written
+
     def find(self, who: str, threads: int, variant: str = "") -> Measurement | None:
         """Return the contender's measurement; one with threads none of its own counts for any number."""
         rows = [m for m in self.measurements if m.who == who and m.variant == variant]
@@ -96,12 +127,6 @@ class FilterRecord:
         if exact:
             return exact[0]
         return rows[0] if who == SCIPY and rows else None
-
-    def disturbed(self) -> list[Measurement]:
-        """Return contenders on one thread that did not get a whole core: others were using the machine."""
-        if self.quick:
-            return []  # too short to tell
-        return [m for m in self.measurements if m.threads == 1 and m.cores < IDLE_CORE]
 
     def value(self, row: Measurement, metric: str) -> float | None:
         """Return `metric` of one of our rows: a ratio of medians, or seconds."""
@@ -128,10 +153,55 @@ class FilterRecord:
         lanes = {"float32": 1.0, "float64": 0.5}[self.dtype]
         return 2 * self.macs * self.samples / row.median / (peak * 1e9 * lanes * row.threads)
 
-    def verdicts(self, row: Measurement) -> list[Verdict]:
-        """Judge one of our rows."""
-        mine = [t for t in self.targets if (t.variant, t.threads) == (row.variant, row.threads)]
-        return [Verdict(t, self.value(row, t.metric)) for t in mine]
+
+@dataclass(frozen=True)
+class ConvRecord(TimedRecord):
+    """A depthwise separable block in float32, beside the peers' dense convolution of the same shape."""
+
+    flops: float  # of the block; of a training step where that was measured
+    dense_flops: float
+    dense: list[Measurement]  # peers on the dense convolution; empty for a training step
+
+    def best(self, threads: int, peer: str = BEST_PEER) -> Measurement | None:
+        """Return the fastest measurement of `peer`, a name or label, or of any peer."""
+        rows = [m for m in self.measurements if m.threads == threads and m.who != SEPARABLE]
+        if peer == BEST_PEER:
+            rows = [m for m in rows if m.who != ORT_INSIDE]
+        else:
+            rows = [m for m in rows if peer in (m.who, m.label)]
+        return min(rows, key=_median, default=None)
+
+    def best_dense(self, threads: int) -> Measurement | None:
+        """Return the fastest dense convolution of any peer."""
+        return min((m for m in self.dense if m.threads == threads), key=_median, default=None)
+
+    def flop_ratio(self) -> float:
+        """How much less arithmetic the block takes than the dense convolution."""
+        return self.dense_flops / self.flops
+
+    def realised(self, row: Measurement) -> float | None:
+        """Time of the best dense convolution over our time."""
+        dense = self.best_dense(row.threads)
+        return None if dense is None else dense.median / row.median
+
+    def gflop_s(self, row: Measurement) -> float:
+        """Arithmetic rate of any contender on the block."""
+        return self.flops / row.median / 1e9
+
+    def value(self, row: Measurement, metric: str) -> float | None:
+        """Return `metric` of one of our rows."""
+        if metric == FMA_PEAK:
+            peak = self.fma_gflop_s.get(row.variant)
+            return self.gflop_s(row) / (peak * row.threads) if peak else None
+        if metric == REALISED:
+            realised = self.realised(row)
+            return None if realised is None else realised / self.flop_ratio()
+        other = self.best(row.threads, metric)
+        return None if other is None else other.median / row.median
+
+
+def _median(measurement: Measurement) -> float:
+    return measurement.median
 
 
 @dataclass(frozen=True)
@@ -164,7 +234,7 @@ class QuantityRecord:
     quantities: list[Quantity]
 
 
-Record = FilterRecord | QuantityRecord
+Record = FilterRecord | ConvRecord | QuantityRecord
 
 
 def not_met(record: Record) -> Iterator[str]:
@@ -188,6 +258,8 @@ def describe(verdict: Verdict) -> str:
         return f"{target.metric} was not measured (asked for {sign} {target.bound:g})"
     if target.metric == SECONDS:
         return f"{value * 1e6:.1f} µs, asked for at most {target.bound * 1e6:g} µs"
+    if target.metric in (FMA_PEAK, REALISED):
+        return f"{value:.0%} of the {target.metric}, asked for {sign} {target.bound:.0%}"
     against = "copy time" if target.metric == COPY else f"as fast as {target.metric}"
     return f"{value:.2f} x {against}, asked for {sign} {target.bound:g}"
 

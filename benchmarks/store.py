@@ -9,7 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import FilterRecord, Measurement, Quantity, QuantityRecord, Record, Target
+from benchmarks.results import (
+    ConvRecord,
+    FilterRecord,
+    Measurement,
+    Quantity,
+    QuantityRecord,
+    Record,
+    Target,
+)
 
 SCHEMA = 1
 
@@ -77,4 +85,7 @@ def _record(item: dict[str, Any]) -> Record:
         return QuantityRecord(**fields)
     fields["measurements"] = [Measurement(**m) for m in item["measurements"]]
     fields["targets"] = [Target(**t) for t in item["targets"]]
+    if item["kind"] == ConvRecord.__name__:
+        fields["dense"] = [Measurement(**m) for m in item["dense"]]
+        return ConvRecord(**fields)
     return FilterRecord(**fields)

@@ -13,7 +13,7 @@ namespace {
 constexpr ptrdiff_t kTilePixels = 256;                // as in the forward pass
 constexpr double kTileShare = 0.5;                    // of the L2 cache, for all that a tile holds
 constexpr ptrdiff_t kTasks = 16;                      // each with sums of its own: a number that threads do not change
-constexpr ptrdiff_t kTaskPixels = 128;                // fewer are not worth sums of their own
+constexpr ptrdiff_t kTaskPixels = 384;                // fewer are not worth sums of their own
 constexpr size_t kSumBytes = size_t(64) << 20;        // for the sums of all tasks
 
 ptrdiff_t linear(const Shape3& pitch, const Tile& t) {
@@ -115,7 +115,7 @@ class Backward {
   void pack(const FusedWeights<T>& w) {
     const ptrdiff_t m = spec_.multiplier, c = spec_.c_depth(), taps = spec_.taps(), mid = spec_.c_mid();
     const bool first = spec_.pointwise_first;
-    auto outer = [=](ptrdiff_t j) { return j % c * m + j / c; };
+    const std::vector<ptrdiff_t> order = group_order(c, m);
     auto zero = [](auto...) { return T(0); };
     auto one = [](auto...) { return T(1); };
     auto kernel = [&](ptrdiff_t g, ptrdiff_t i, ptrdiff_t k) { return w.depthwise[(i * m + g) * taps + k]; };
@@ -123,11 +123,11 @@ class Backward {
     if (first) {
       back_ = PackedDepthwise<T>(depth_, m, taps, kernel, zero);
       from_x_ = PackedPointwise<T>::blocked(
-          depth_, spec_.c_in, m, [&](ptrdiff_t j, ptrdiff_t o) { return w.pointwise[outer(o) * spec_.c_in + j]; },
-          [&](ptrdiff_t o) { return w.bias ? w.bias[outer(o)] : T(0); });
+          depth_, spec_.c_in, m, [&](ptrdiff_t j, ptrdiff_t o) { return w.pointwise[order[o] * spec_.c_in + j]; },
+          [&](ptrdiff_t o) { return w.bias ? w.bias[order[o]] : T(0); });
       to_x_ = PackedPointwise<T>::flat(
           kernels_.lanes, mid, spec_.c_in,
-          [&](ptrdiff_t j, ptrdiff_t o) { return w.pointwise[outer(j) * spec_.c_in + o]; }, zero);
+          [&](ptrdiff_t j, ptrdiff_t o) { return w.pointwise[order[j] * spec_.c_in + o]; }, zero);
     } else {
       forth_ = PackedDepthwise<T>(depth_, m, taps, kernel, [&](ptrdiff_t g, ptrdiff_t i) {
         return w.depthwise_bias ? w.depthwise_bias[i * m + g] : T(0);
@@ -135,7 +135,7 @@ class Backward {
       // Gradients are added up: a channel that two slices share counts in the first.
       back_ = PackedDepthwise<T>(depth_, m, taps, kernel, zero, true);
       to_mid_ = PackedPointwise<T>::blocked(
-          depth_, spec_.c_out, m, [&](ptrdiff_t j, ptrdiff_t o) { return w.pointwise[j * mid + outer(o)]; }, zero);
+          depth_, spec_.c_out, m, [&](ptrdiff_t j, ptrdiff_t o) { return w.pointwise[j * mid + order[o]]; }, zero);
     }
   }
 
@@ -178,18 +178,37 @@ class Backward {
     Shape3 n;
     for (int axis = 0; axis < 3; axis++) n[axis] = piece.at[axis].count();
     const Cut cut(1, n, pixels_, 1);
-    for (ptrdiff_t i = 0; i < cut.tiles(); i++) {
+    auto place = [&](ptrdiff_t i) {
       Tile tile = cut.tile(i);
       tile.batch = piece.batch;
       for (int axis = 0; axis < 3; axis++) {
         tile.at[axis].from += piece.at[axis].from;
         tile.at[axis].to += piece.at[axis].from;
       }
+      return tile;
+    };
+    Tile next = place(0);
+    for (ptrdiff_t i = 0; i < cut.tiles(); i++) {
+      const Tile tile = next;
+      if (i + 1 < cut.tiles()) next = place(i + 1);
       if (spec_.pointwise_first)
         pointwise_first(tile, w, sums);
       else
-        depthwise_first(tile, w, sums);
+        depthwise_first(tile, next, w, sums);
     }
+  }
+
+  // What lies in `box` of one sample.
+  template <class U>
+  static Fetch stretch(const Tensor<U>& t, const T* data, ptrdiff_t batch, const std::array<Range, 3>& box) {
+    if (!data || box[0].count() <= 0 || box[1].count() <= 0 || box[2].count() <= 0) return {};
+    const T* at = data + batch * t.batch_pitch + box[0].from * t.pitch[0] + box[1].from * t.pitch[1] +
+                  box[2].from * t.pitch[2];
+    const int rows = box[0].count() > 1 ? 0 : 1;  // several slices: each is one stretch, or nearly
+    ptrdiff_t line = box[2].count() * t.pitch[2];
+    if (rows == 0) line += (box[1].count() - 1) * t.pitch[1];
+    return {reinterpret_cast<const char*>(at), box[rows].count(), line * ptrdiff_t(sizeof(T)),
+            t.pitch[rows] * ptrdiff_t(sizeof(T))};
   }
 
   // Pixel by pixel, row by row, as a tile's blocks have them.
@@ -236,7 +255,7 @@ class Backward {
     }
   }
 
-  void depthwise_first(const Tile& tile, Worker& w, Sums& sums) const {
+  void depthwise_first(const Tile& tile, const Tile& next, Worker& w, Sums& sums) const {
     const ptrdiff_t lanes = kernels_.lanes;
     const T* x = x_.data + tile.batch * x_.batch_pitch;
     load(grad_.data + tile.batch * grad_.batch_pitch + linear(grad_.pitch, tile), grad_.pitch, tile, w);
@@ -247,10 +266,18 @@ class Backward {
     });
     activate(tile, w);
     const std::vector<Channels> channels = channels_of(out_, 1, block_);
+    std::array<Range, 3> soon;  // samples of the next tile that this one does not read
+    for (int axis = 0; axis < 3; axis++) {
+      soon[axis] = window_.needs(axis, next.at[axis]);
+      if (next.at[axis].from > tile.at[axis].from)
+        soon[axis].from = std::max(soon[axis].from, window_.needs(axis, tile.at[axis]).to);
+    }
     kernels_.pointwise({w.other, channels.data(), ptrdiff_t(channels.size()), w.panels.data(), ptrdiff_t(w.panels.size()),
-                        tile.pixels(), w.middle, nullptr, w.offsets, Act::none, false, Fetch{}});
+                        tile.pixels(), w.middle, nullptr, w.offsets, Act::none, false,
+                        stretch(x_, x_.data, next.batch, soon)});
     if (results_.depthwise) {
-      kernels_.outer({w.value, w.other, block_, mid_blocks(), out_.blocks, tile.pixels(), sums.pointwise, columns_});
+      kernels_.outer({w.value, w.other, block_, mid_blocks(), out_.blocks, tile.pixels(), sums.pointwise, columns_,
+                      {stretch(grad_, grad_.data, next.batch, next.at), stretch(x_out_, results_.x, next.batch, soon)}});
       for (ptrdiff_t b = 0; b < out_.blocks; b++)
         kernels_.lane_sums(w.other + b * block_, tile.pixels(), sums.end + b * lanes);
     }
@@ -292,7 +319,7 @@ class Backward {
     });
     derive(tile, w, sums.middle);
     if (results_.depthwise)
-      kernels_.outer({w.other, w.middle, block_, in_.blocks, mid_blocks(), tile.pixels(), sums.pointwise, columns_});
+      kernels_.outer({w.other, w.middle, block_, in_.blocks, mid_blocks(), tile.pixels(), sums.pointwise, columns_, {}});
     if (!results_.x) return;
     w.places.clear();
     for (ptrdiff_t z = 0; z < tile.at[0].count(); z++)

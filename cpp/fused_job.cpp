@@ -119,8 +119,7 @@ FusedJob<T>::FusedJob(const FusedSpec& spec, const T* depthwise, const T* pointw
                       const T* bias)
     : spec_(spec), kernels_(&layers<T>()), slices_(spec.c_depth(), kernels_->lanes), in_(spec.c_in, kernels_->lanes) {
   const ptrdiff_t m = spec.multiplier, taps = spec.taps(), mid = spec.c_mid(), c = spec.c_depth();
-  // Inside, the multiplier is the slow index of the channels: group g, channel c / multiplier.
-  auto outer = [=](ptrdiff_t j) { return j % c * m + j / c; };
+  const std::vector<ptrdiff_t> order = group_order(c, m);
   depthwise_ = PackedDepthwise<T>(
       slices_, m, taps, [&](ptrdiff_t g, ptrdiff_t i, ptrdiff_t k) { return depthwise[(i * m + g) * taps + k]; },
       [&](ptrdiff_t g, ptrdiff_t i) {
@@ -129,13 +128,13 @@ FusedJob<T>::FusedJob(const FusedSpec& spec, const T* depthwise, const T* pointw
       });
   if (spec.pointwise_first) {
     pointwise_ = PackedPointwise<T>::blocked(
-        slices_, spec.c_in, m, [&](ptrdiff_t j, ptrdiff_t o) { return pointwise[outer(o) * spec.c_in + j]; },
-        [&](ptrdiff_t o) { return bias ? bias[outer(o)] : T(0); });
+        slices_, spec.c_in, m, [&](ptrdiff_t j, ptrdiff_t o) { return pointwise[order[o] * spec.c_in + j]; },
+        [&](ptrdiff_t o) { return bias ? bias[order[o]] : T(0); });
     auto one = [](ptrdiff_t, ptrdiff_t, ptrdiff_t) { return T(1); };
     copy_ = PackedDepthwise<T>(in_, 1, 1, one, [](ptrdiff_t, ptrdiff_t) { return T(0); });
   } else {
     pointwise_ = PackedPointwise<T>::flat(
-        kernels_->lanes, mid, spec.c_out, [&](ptrdiff_t j, ptrdiff_t o) { return pointwise[o * mid + outer(j)]; },
+        kernels_->lanes, mid, spec.c_out, [&](ptrdiff_t j, ptrdiff_t o) { return pointwise[o * mid + order[j]]; },
         [&](ptrdiff_t o) { return bias ? bias[o] : T(0); });
   }
 }

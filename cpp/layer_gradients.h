@@ -1,6 +1,7 @@
 // Kernels of the backward pass: sums over pixels of products. Included only by layers.cpp.
 #pragma once
 #include "activations.h"
+#include "feed.h"
 #include "layers.h"
 #include "vec.h"
 
@@ -60,16 +61,19 @@ void tap_sums(const TapSumsArgs<T>& g) {
 
 template <class T>
 constexpr int kOuterRows = kManyRegisters ? (kLanes<T> < 8 ? kLanes<T> : 8) : (kLanes<T> < 4 ? kLanes<T> : 4);
+constexpr ptrdiff_t kFeedPixels = 16;  // between prefetches
 constexpr int kOuterVectors = kManyRegisters ? 3 : 2;
 
 template <class T, int R, int C>
-__attribute__((noinline)) void outer_block(const OuterArgs<T>& g, const T* a, const T* b, T* sums) {
+__attribute__((noinline)) void outer_block(const OuterArgs<T>& g, const T* a, const T* b, T* sums, Feed (&feeds)[2]) {
   constexpr int W = kLanes<T>;
   typedef vec<T, W> V;
   V acc[R * C];
   SEP_UNROLL
   for (int i = 0; i < R * C; i++) acc[i] = V{};
   for (ptrdiff_t p = 0; p < g.pixels; p++, a += W, b += W) {
+    if (p % kFeedPixels == 0)
+      for (Feed& feed : feeds) feed.step();
     V v[C];
     SEP_UNROLL
     for (int c = 0; c < C; c++) v[c] = load<T, W>(b + c * g.block);
@@ -90,6 +94,9 @@ __attribute__((noinline)) void outer_block(const OuterArgs<T>& g, const T* a, co
 template <class T>
 void outer(const OuterArgs<T>& g) {
   constexpr int W = kLanes<T>, R = kOuterRows<T>, C = kOuterVectors;
+  const ptrdiff_t calls = (g.b_blocks + C - 1) / C * g.a_blocks * (W / R);
+  const ptrdiff_t steps = calls * ((g.pixels + kFeedPixels - 1) / kFeedPixels);
+  Feed feeds[2] = {{g.fetch[0], steps}, {g.fetch[1], steps}};
   for (ptrdiff_t j = 0; j < g.b_blocks; j += C)
     for (ptrdiff_t i = 0; i < g.a_blocks; i++)
       for (int r = 0; r < W; r += R) {
@@ -97,11 +104,11 @@ void outer(const OuterArgs<T>& g) {
         T* sums = g.sums + (i * W + r) * g.pitch + j * W;
         const ptrdiff_t left = g.b_blocks - j;
         if (left >= C)
-          outer_block<T, R, C>(g, a, b, sums);
+          outer_block<T, R, C>(g, a, b, sums, feeds);
         else if (left == 1)
-          outer_block<T, R, 1>(g, a, b, sums);
+          outer_block<T, R, 1>(g, a, b, sums, feeds);
         else
-          outer_block<T, R, 2>(g, a, b, sums);
+          outer_block<T, R, 2>(g, a, b, sums, feeds);
       }
 }
 

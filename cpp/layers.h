@@ -10,6 +10,12 @@ namespace sep {
 
 enum class Act : int { none, relu, relu6, silu, hard_swish, gelu, gelu_tanh };
 
+// Memory that is needed soon: `rows` rows of `bytes`, fetched a few lines at a time while the arithmetic runs.
+struct Fetch {
+  const char* at;
+  ptrdiff_t rows, bytes, pitch;
+};
+
 // Part of a tap: where its sample lies, in elements, and which weights it meets. A tap is a row's part plus a column's.
 struct Tap {
   ptrdiff_t at, weight;
@@ -63,6 +69,7 @@ struct OuterArgs {
   ptrdiff_t block, a_blocks, b_blocks, pixels;
   T* sums;
   ptrdiff_t pitch;
+  Fetch fetch[2];
 };
 
 // Channels that lie next to each other in the blocks of a tile, `at` elements from pixel 0.
@@ -81,12 +88,6 @@ struct Panel {
   ptrdiff_t at[2];  // where its (one or two) vectors go, in elements from the pixel
   Width width;
   int valid;  // lanes that are stored: fewer than the vector has only where all result channels are fewer
-};
-
-// Memory that is needed soon: `rows` rows of `bytes`, fetched a few lines at a time while the arithmetic runs.
-struct Fetch {
-  const char* at;
-  ptrdiff_t rows, bytes, pitch;
 };
 
 // dst[offsets[p] + panel.at + lane] = act(bias + sum over channels c of a[p * lanes + c] * weights[c][lane]) + residual[...]

@@ -74,6 +74,14 @@ class PackedDepthwise {
   T *weights_ = nullptr, *bias_ = nullptr;
 };
 
+// Channels of several groups: outside, the group is the fast index, inside the slow one. order[inside] = outside.
+inline std::vector<ptrdiff_t> group_order(ptrdiff_t channels, ptrdiff_t groups) {
+  std::vector<ptrdiff_t> order;
+  for (ptrdiff_t g = 0; g < groups; g++)
+    for (ptrdiff_t c = 0; c < channels; c++) order.push_back(c * groups + g);
+  return order;
+}
+
 constexpr int lanes_of(Width width, int part, int vector) {
   return part == 0 ? (width == Width::half ? vector / 2 : vector)
                    : (width == Width::two ? vector : width == Width::one_and_half ? vector / 2 : 0);
@@ -148,15 +156,20 @@ class PackedPointwise {
     const int first = lanes_of(width, 0, vector), all = first + lanes_of(width, 1, vector);
     T* w = memory_.template take<T>(n_in_ * all);
     T* b = memory_.template take<T>(all);
+    std::vector<ptrdiff_t> result(all);
     for (int lane = 0; lane < all; lane++) {
       const int part = lane >= first;
-      const ptrdiff_t o = channel(part, lane - part * first);
-      for (ptrdiff_t j = 0; j < n_in_; j++) w[j * all + lane] = o < 0 ? T(0) : weight(j, o);
-      b[lane] = o < 0 ? T(0) : bias(o);
+      result[lane] = channel(part, lane - part * first);
+      b[lane] = result[lane] < 0 ? T(0) : bias(result[lane]);
     }
+    for (ptrdiff_t from = 0; from < n_in_; from += kBlock)  // in blocks: one of the two sides is always a transpose
+      for (int lane = 0; lane < all; lane++)
+        for (ptrdiff_t j = from; j < std::min(from + kBlock, n_in_); j++)
+          w[j * all + lane] = result[lane] < 0 ? T(0) : weight(j, result[lane]);
     panels_.push_back({w, b, {at[0], at[1]}, width, valid});
   }
 
+  static constexpr ptrdiff_t kBlock = 16;
   ptrdiff_t n_in_ = 0, bytes_ = 0;
   Scratch memory_{0};
   std::vector<Panel<T>> panels_;

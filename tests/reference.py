@@ -112,3 +112,45 @@ def tolerance(dtype: npt.DTypeLike, kernel: Any, x: npt.ArrayLike, cval: complex
         norm = sum(math.prod(float(np.abs(taps).sum()) for taps in term) for term in terms)
     tiny = steps * float(np.finfo(np.dtype(dtype)).tiny)  # products that underflow
     return (steps * unit / (1 - steps * unit) * norm + extra) * largest + tiny
+
+
+def dense_conv(
+    x: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[tuple[int, int]] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Array:
+    """y[n, o, p] = sum_ik weights[o, i, k] * x[n, g*I + i, p*stride + k*dilation - before], x zero outside.
+
+    x (N, C_in, *spatial), weights (C_out, I = C_in/groups, *k), g the group of o; padding: samples on every
+    side, or (before, after) for each axis. Summed and returned in float64.
+    """
+    x, weights = np.asarray(x, np.float64), np.asarray(weights, np.float64)
+    ndim = weights.ndim - 2
+    strides = [stride] * ndim if isinstance(stride, int) else list(stride)
+    dilations = [dilation] * ndim if isinstance(dilation, int) else list(dilation)
+    sides = [(padding, padding)] * ndim if isinstance(padding, int) else list(padding)
+    assert x.ndim == weights.ndim
+    assert len(strides) == len(dilations) == len(sides) == ndim
+    assert x.shape[1] == groups * weights.shape[1]
+    assert weights.shape[0] % groups == 0
+    padded = np.pad(x, [(0, 0), (0, 0), *sides])
+    kernel = weights.shape[2:]
+    sizes = [
+        (n - (k - 1) * d - 1) // s + 1
+        for n, k, s, d in zip(padded.shape[2:], kernel, strides, dilations, strict=True)
+    ]
+    y = np.zeros((x.shape[0], weights.shape[0], *sizes))
+    per_group, inputs = weights.shape[0] // groups, weights.shape[1]
+    for o in range(weights.shape[0]):
+        first = o // per_group * inputs
+        for i in range(inputs):
+            for k in itertools.product(*map(range, kernel)):
+                window = tuple(
+                    slice(tap * d, tap * d + (n - 1) * s + 1, s)
+                    for tap, d, n, s in zip(k, dilations, sizes, strides, strict=True)
+                )
+                y[:, o] += weights[(o, i, *k)] * padded[(slice(None), first + i, *window)]
+    return y

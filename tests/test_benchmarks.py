@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,19 +16,43 @@ from scipy import ndimage
 
 import separable
 from benchmarks import __main__ as command
-from benchmarks import cases, filters, libraries, machine, memory, peers, store, timing, works
+from benchmarks import (
+    cases,
+    conv_blocks,
+    conv_cases,
+    conv_onnx,
+    conv_reference,
+    conv_torch,
+    conv_training,
+    conv_works,
+    filters,
+    libraries,
+    machine,
+    memory,
+    peers,
+    store,
+    timing,
+    works,
+)
 from benchmarks.render import duration, render
 from benchmarks.results import (
+    BEST_PEER,
     COPY,
+    FMA_PEAK,
     ONE_THREAD,
+    ORT_INSIDE,
+    REALISED,
     SCIPY,
     SECONDS,
     SEPARABLE,
+    TORCH_CHANNELS_LAST,
+    ConvRecord,
     FilterRecord,
     Measurement,
     Quantity,
     QuantityRecord,
     Target,
+    TimedRecord,
     not_met,
 )
 
@@ -63,16 +89,23 @@ def test_peaks_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", command.benchmarks())
 def test_runs_and_survives_storage(name: str, tmp_path: Path) -> None:
-    only = ("SciPy",) if name == "import" else ()  # importing torch anew takes seconds
+    only: tuple[str, ...] = ()
+    if name == "import":
+        only = ("SciPy",)  # importing torch anew takes seconds
+    elif name.startswith("dsc-"):
+        only = (conv_onnx.ONNX_RUNTIME, conv_onnx.OPENVINO, conv_torch.EAGER)  # compiling takes seconds too
     record = command.benchmarks()[name](command.Settings("run", True, ONCE, only))
     kept = store.EMPTY.merged("run", FACTS, record)
     store.save(tmp_path / "results.json", kept)
     assert store.load(tmp_path / "results.json") == kept
     assert f"`{name}` {record.title}" in render(kept, "")
-    if isinstance(record, FilterRecord):
+    if isinstance(record, TimedRecord):
         assert {m.threads for m in record.ours()} <= {1, 2}
         assert all(m.median > 0 and m.rounds == 1 for m in record.measurements)
         assert all(m.difference is not None for m in record.measurements if m.who != COPY)
+    if isinstance(record, ConvRecord) and name.startswith("dsc-"):
+        assert {m.who for m in record.dense} == set(record.peers()) - {ORT_INSIDE}
+        assert all(m.median > 0 and m.difference is not None for m in record.dense)
 
 
 def test_every_installed_peer_takes_part() -> None:
@@ -87,7 +120,7 @@ def test_every_installed_peer_takes_part() -> None:
 
 
 def test_targets_name_rows_that_exist() -> None:
-    for work in cases.works():
+    for work in [*cases.works(), *conv_cases.conv_works(), *conv_cases.training_works()]:
         for target in work.targets:
             assert target.variant in {variant.label for variant in work.variants}
             assert target.threads in work.threads
@@ -366,3 +399,243 @@ def test_peak_memory_sees_what_a_call_takes() -> None:
     assert output == 16 * memory.MIB
     assert output <= extra < 2 * output
     del ballast
+
+
+# -- depthwise separable blocks
+
+
+def _block(name: str = "dsc-32-64-112") -> conv_works.ConvWork:
+    return next(w for w in conv_cases.conv_works() if w.name == name)
+
+
+def test_every_installed_peer_runs_the_block() -> None:
+    work = dataclasses.replace(_block(), threads=(1,))
+    record = conv_blocks.measure(work, "run", quick=True, effort=ONCE)
+    expected = set()
+    if libraries.load("onnx"):
+        expected |= {conv_onnx.ONNX_RUNTIME} if libraries.load("onnxruntime") else set()
+        expected |= {conv_onnx.OPENVINO} if libraries.load("openvino") else set()
+    if libraries.load("torch"):
+        expected |= {conv_torch.EAGER} | ({conv_torch.COMPILED} if libraries.cpp_compiler() else set())
+    assert set(record.peers()) - {ORT_INSIDE} == expected  # blocked channels are not for every processor
+    assert {m.who for m in record.dense} == expected
+    assert record.flop_ratio() == pytest.approx(1 / (1 / 32 + 1 / 9))
+
+
+def test_missing_peers_leave_only_their_columns_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "load", lambda name: separable if name == "separable" else None)
+    record = conv_blocks.measure(_block(), "run", quick=True, effort=ONCE)
+    assert record.ours()
+    assert not record.peers()
+    assert not record.dense
+    work = conv_cases.training_works()[0]
+    assert not conv_training.measure(work, "run", quick=True, effort=ONCE).measurements
+    versions = libraries.versions()
+    assert {versions[name] for name in ("ONNX", "ONNX Runtime", "OpenVINO", "torch")} == {"not installed"}
+
+
+class _Idle:
+    """An operator that does nothing."""
+
+    def __init__(self, *weights: np.ndarray, **options: Any) -> None:
+        self.options = options
+
+    def __call__(self, x: np.ndarray, out: np.ndarray, threads: int) -> None: ...
+
+
+class _Zero(_Idle):
+    """An operator that does other work."""
+
+    def __call__(self, x: np.ndarray, out: np.ndarray, threads: int) -> None:
+        out[...] = 0.0
+
+
+@pytest.mark.parametrize("operator", [_Idle, _Zero])
+def test_another_block_is_refused(
+    operator: type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(separable.conv, "FusedConv", operator)
+    assert command.main(["dsc-1d", "--quick", "--peers", "none", "--output", str(tmp_path)]) == 1
+    assert "dsc-1d: separable native differs from float64 arithmetic by" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_training_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if libraries.load("torch") is None:
+        pytest.skip("torch is not installed")
+    right = conv_training.our_block
+
+    def wrong(torch: Any, convs: tuple[conv_reference.Conv, ...]) -> Any:
+        module = right(torch, convs)
+        with torch.no_grad():
+            module.conv_dw.weight[0] *= 1.5
+        return module
+
+    monkeypatch.setattr(conv_training, "our_block", wrong)
+    with pytest.raises(filters.WrongResultError, match="train-128-56: separable native differs"):
+        conv_training.measure(conv_cases.training_works()[0], "run", True, ONCE, only=("none",))
+
+
+def test_a_block_is_also_work_in_2d() -> None:
+    job = conv_works.make_block(_block("dsc-1d"), quick=True)
+    lifted = job.lifted()
+    assert lifted.flops == job.flops
+    x = lifted.x
+    for conv in lifted.convs:
+        x = np.maximum(conv_reference.convolve(x, conv), 0)
+    assert np.abs(x - lifted.reference).max() <= job.tolerance
+    assert np.shares_memory(lifted.out_first, job.out)
+
+
+@pytest.mark.parametrize(("name", "ratio"), [("dsc-7x7", 32.4), ("dsc-3d", 19.0), ("dsc-1d", 14.2)])
+def test_flop_ratio_is_the_textbook_one(name: str, ratio: float) -> None:
+    work = _block(name)
+    taps = work.kernel ** len(work.sizes)
+    assert 1 / (1 / work.c_out + 1 / taps) == pytest.approx(ratio, rel=1e-2)
+    block = conv_works.make_block(work, quick=True)
+    c_out = block.reference.shape[-1]
+    found = conv_works.make_dense(work, block).flops / block.flops
+    assert found == pytest.approx(1 / (1 / c_out + 1 / taps))
+
+
+def _naive(x: np.ndarray, conv: conv_reference.Conv) -> np.ndarray:
+    """Sample by sample, channel by channel, from the definition."""
+    result = np.zeros(conv.output_shape(x.shape))
+    per_group, outputs = conv.weights.shape[1], len(conv.weights) // conv.groups
+    for index in np.ndindex(result.shape):
+        batch, *at, channel = index
+        result[index] = conv.bias[channel]
+        for source, *tap in itertools.product(range(per_group), *map(range, conv.kernel)):
+            each = zip(at, tap, conv.stride, conv.dilation, conv.padding, strict=True)
+            place = tuple(a * s + t * d - p for a, t, s, d, p in each)
+            if all(0 <= n < size for n, size in zip(place, x.shape[1:-1], strict=True)):
+                group = channel // outputs
+                value = x[(batch, *place, group * per_group + source)]
+                result[index] += value * conv.weights[(channel, source, *tap)]
+    return result
+
+
+def _conv(
+    rng: np.random.Generator, shape: tuple[int, ...], groups: int, **options: Any
+) -> conv_reference.Conv:
+    bias = rng.standard_normal(shape[0])
+    return conv_reference.Conv(rng.standard_normal(shape), bias, groups, **options)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_reference_is_the_definition(groups: int) -> None:
+    rng = np.random.default_rng(5)
+    conv = _conv(rng, (3, 3 // groups, 3, 2), groups, stride=(2, 1), dilation=(1, 3), padding=(1, 2))
+    x = rng.standard_normal((2, 7, 6, 3))
+    np.testing.assert_allclose(conv_reference.convolve(x, conv), _naive(x, conv), rtol=1e-12, atol=1e-12)
+
+
+def test_reference_gradients_are_difference_quotients() -> None:
+    rng = np.random.default_rng(6)
+    convs = [
+        _conv(rng, (3, 1, 3), 3, stride=(2,), dilation=(2,), padding=(2,)),
+        _conv(rng, (4, 3, 1), 1, stride=(1,), dilation=(1,), padding=(0,)),
+    ]
+    x = rng.standard_normal((2, 9, 3))
+    result, gradients = conv_reference.block(x, convs, grad := rng.standard_normal((2, 5, 4)))
+    assert result.shape == grad.shape
+    arrays = (x, *(array for conv in convs for array in (conv.weights, conv.bias)))
+    step = 1e-6
+    for array, gradient in zip(arrays, gradients, strict=True):
+        direction = rng.standard_normal(array.shape)
+        start, ends = array.copy(), []
+        for sign in (1, -1):
+            array[...] = start + sign * step * direction
+            ends.append(float((conv_reference.block(x, convs, grad)[0] * grad).sum()))
+        array[...] = start
+        assert (ends[0] - ends[1]) / (2 * step) == pytest.approx((gradient * direction).sum(), rel=1e-5)
+
+
+class _Clock:
+    """Time that passes only in sleep; other threads are busy until `busy_until`."""
+
+    def __init__(self, busy_until: float) -> None:
+        self.now = 0.0
+        self.busy_until = busy_until
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return min(self.now, self.busy_until)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("busy", "waited"), [(0.0, 0.01), (0.04, 0.05), (9.0, libraries.SETTLE_LIMIT)])
+def test_idle_threads_that_poll_are_waited_for(
+    busy: float, waited: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = _Clock(busy)
+    monkeypatch.setattr(libraries, "time", clock)
+    libraries.settle()
+    assert clock.now == pytest.approx(waited, abs=libraries.SETTLE_STEP / 2)
+
+
+def _conv_record(*targets: Target) -> ConvRecord:
+    """Return the record of a block that runs at half the peak on one thread."""
+    measurements = [
+        _measurement(SEPARABLE, 2e-3, "native"),
+        _measurement("torch eager", 5e-3, "contiguous"),
+        _measurement("torch eager", 4e-3, "channels_last"),
+        _measurement("OpenVINO", 3e-3, "NHWC"),
+        _measurement("OpenVINO", 1e-3, "NHWC", threads=2),
+        _measurement(ORT_INSIDE, 1e-3),
+    ]
+    return ConvRecord(
+        name="block",
+        group="blocks",
+        title="a block",
+        run="run",
+        quick=False,
+        fma_gflop_s={"native": 100.0},
+        measurements=measurements,
+        targets=list(targets),
+        flops=1e8,
+        dense_flops=8e8,
+        dense=[_measurement("OpenVINO", 12e-3, "NHWC"), _measurement("torch eager", 13e-3, "contiguous")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "sentence"),
+    [
+        (BEST_PEER, 1.5, "1.50 x as fast as best peer"),
+        ("torch eager", 2.0, "2.00 x as fast as torch eager"),
+        (TORCH_CHANNELS_LAST, 2.0, "2.00 x as fast as torch eager channels_last"),
+        ("torch eager contiguous", 2.5, "2.50 x as fast as torch eager contiguous"),
+        (ORT_INSIDE, 0.5, "0.50 x as fast as ONNX Runtime NCHWc"),
+        ("ONNX Runtime", None, "ONNX Runtime was not measured"),
+        (FMA_PEAK, 0.5, "50% of the FMA peak"),
+        (REALISED, 0.75, "75% of the FLOP ratio"),
+    ],
+)
+def test_verdicts_on_blocks(metric: str, value: float | None, sentence: str) -> None:
+    record = _conv_record(Target(metric, 3.0, "native"), Target(metric, 0.99 * (value or 0.0), "native"))
+    missed, met = record.verdicts(record.ours()[0])
+    assert missed.value == met.value == (None if value is None else pytest.approx(value))
+    assert not missed.met
+    assert met.met is (value is not None)
+    assert next(not_met(record)).startswith(f"a block, native, 1 thread: {sentence}")
+
+
+def test_blocks_are_rendered() -> None:
+    targets = (Target(BEST_PEER, 1.4, "native"), Target(REALISED, 0.9, "native"))
+    record = _conv_record(*targets)
+    page = render(store.EMPTY.merged("run", FACTS, record), "")
+    ours = "| work | path | threads | time | ± | GFLOP/s | of FMA peak"
+    head = f"{ours} | torch eager | OpenVINO | ONNX Runtime NCHWc"
+    cells = "| native | 1 | 2 ms | 10% | 50 | 50% | 2 | 1.5 | 0.5 | 6 | 75% | 1.0e-07 |"
+    assert f"{head} | dense | of FLOP ratio | difference | targets |" in page
+    assert f"| `block` a block {cells} best peer ≥ 1.4: met; FLOP ratio ≥ 90%: **not met** |" in page
+    assert "| dense: OpenVINO NHWC | 1 | 12 ms |" in page
+    training = dataclasses.replace(record, dense=[])
+    page = render(store.EMPTY.merged("run", FACTS, training), "")
+    assert training.value(training.ours()[0], REALISED) is None
+    assert f"{head} | difference | targets |" in page

@@ -714,27 +714,30 @@ def test_the_stub_names_what_there_is():
     for name in public(said):
         node = said[name]
         if isinstance(node, ast.ClassDef):
-            methods = public(item.name for item in node.body if isinstance(item, ast.FunctionDef))
+            bases = [said[base.id] for base in node.bases if isinstance(base, ast.Name)]
+            body = [item for part in (node, *bases) for item in part.body]
+            methods = public(item.name for item in body if isinstance(item, ast.FunctionDef))
             assert methods == public(vars(getattr(_core, name))), name
 
 
 # ---------------------------------------------------------------- objects
 
 
-@pytest.fixture(scope="module")
-def line_objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Object files of the line kernels: those of the last build here, or one compiled for the purpose."""
+@pytest.fixture(scope="module", params=["lines", "layers"])
+def kernel_objects(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path]]:
+    """A kernel unit's name and objects: those of the last build here, or one compiled for the purpose."""
     if shutil.which("nm") is None:
         pytest.skip("nm is not installed")
-    built = list(ROOT.glob("build/*/CMakeFiles/lines_*.dir/cpp/lines.cpp.o"))
+    unit = request.param
+    built = list(ROOT.glob(f"build/*/CMakeFiles/kernels_*.dir/cpp/{unit}.cpp.o"))
     built.sort(key=lambda path: path.stat().st_mtime)
     if built:
-        return [path for path in built if path.parents[3] == built[-1].parents[3]]
+        return unit, [path for path in built if path.parents[3] == built[-1].parents[3]]
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
     if compiler is None:
         pytest.skip("nothing is built here, and no compiler is installed")
     target, flags = ("v3", ["-march=x86-64-v3"]) if "v3" in TARGETS else (TARGETS[0], [])
-    made = tmp_path_factory.mktemp("objects") / "lines.o"
+    made = tmp_path_factory.mktemp("objects") / f"{unit}.o"
     options = [
         "-std=gnu++20",
         "-O1",
@@ -744,16 +747,17 @@ def line_objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         f"-DSEP_TARGET={target}",
         *flags,
     ]
-    subprocess.run([compiler, *options, "-c", ROOT / "cpp" / "lines.cpp", "-o", made], check=True)
-    return [made]
+    subprocess.run([compiler, *options, "-c", ROOT / "cpp" / f"{unit}.cpp", "-o", made], check=True)
+    return unit, [made]
 
 
-def test_line_kernels_share_no_symbol(line_objects):
+def test_kernel_units_share_no_symbol(kernel_objects):
     """A weak symbol may be taken from any object: AVX-512 code of one would run on machines without it."""
-    for path in line_objects:
+    unit, objects = kernel_objects
+    for path in objects:
         said = subprocess.run(["nm", "-P", "-g", path], check=True, capture_output=True, text=True).stdout
         symbols = [line.split()[:2] for line in said.splitlines()]
-        given_out = [name for name, kind in symbols if kind not in "Uw"]
+        given_out = [name for name, kind in symbols if kind not in "UwW"]
         assert len(given_out) == 1, f"{path}: {given_out}"
-        assert "target_" in given_out[0]
+        assert {"lines": "target_", "layers": "layers_"}[unit] in given_out[0]
         assert [name for name, kind in symbols if kind in "WwVvu"] == [], path

@@ -12,7 +12,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import conv as conv
     from . import families as families
+    from . import nn as nn
     from ._errors import NotSeparableError as NotSeparableError
     from .factor import factor as factor
     from .factor import is_separable as is_separable
@@ -34,6 +36,7 @@ _HOMES: dict[str, str | None] = {
     "NotSeparableError": "_errors",
     "Plan": "plan",
     "SeparableKernel": "kernel",
+    "conv": None,
     "convolve": "filters",
     "core_info": "plan",
     "correlate": "filters",
@@ -41,6 +44,7 @@ _HOMES: dict[str, str | None] = {
     "families": None,
     "gaussian": "filters",
     "is_separable": "factor",
+    "nn": None,
     "plan": "plan",
     "uniform": "filters",
 }
@@ -51,6 +55,7 @@ __all__ = [
     "Plan",
     "SeparableKernel",
     "__version__",
+    "conv",
     "convolve",
     "core_info",
     "correlate",
@@ -58,6 +63,7 @@ __all__ = [
     "families",
     "gaussian",
     "is_separable",
+    "nn",
     "plan",
     "uniform",
 ]

@@ -1,5 +1,6 @@
 """The compiled core: taps, tiles and strides. It checks memory safety; what a caller meant, Python checks."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias, TypedDict, final
 
 import numpy as np
@@ -37,6 +38,49 @@ class DirectJob:
     ) -> None: ...
     def run(self, src: _Array, dst: _Array, threads: int) -> None: ...
     def scratch_bytes(self, threads: int) -> int: ...
+
+class _FusedJob:
+    """A depthwise and a pointwise convolution, channels last; weights are packed when it is made.
+
+    Codes: modes as in a filter's passes, activations none, relu, relu6, silu, hard_swish, gelu, gelu_tanh.
+    """
+
+    def __init__(
+        self,
+        pointwise_first: bool,
+        multiplier: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        dilation: Sequence[int],
+        mode: int,
+        depthwise_act: int,
+        act: int,
+        depthwise: _Array,
+        pointwise: _Array,
+        depthwise_bias: _Array | None,
+        bias: _Array | None,
+    ) -> None: ...
+    def run(
+        self, src: _Array, dst: _Array, residual: _Array | None, before: Sequence[int], threads: int
+    ) -> None: ...
+    def gradients(
+        self,
+        src: _Array,
+        grad: _Array,
+        x_grad: _Array | None,
+        depthwise: _Array | None,
+        pointwise: _Array | None,
+        depthwise_bias: _Array | None,
+        bias: _Array | None,
+        before: Sequence[int],
+        threads: int,
+    ) -> None: ...
+
+@final
+class FusedJob32(_FusedJob): ...
+
+@final
+class FusedJob64(_FusedJob): ...
 
 def empty(shape: tuple[int, ...], dtype: str) -> _Array: ...
 def core_info() -> dict[str, Any]: ...

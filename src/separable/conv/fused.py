@@ -9,27 +9,46 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _arguments as arguments
 from .._core import FusedJob32, FusedJob64, empty
-from .geometry import Padding, PaddingLike, PerAxis, output_shape, per_axis, reach, resolve_padding
+from ._fused_arguments import (
+    ACTIVATIONS,
+    ORDERS,
+    PADDING_MODES,
+    Array,
+    check_reach,
+    fold_padding,
+    one_of,
+    pad,
+    readable,
+    same_bits,
+    weights_of,
+)
+from .geometry import Padding, PaddingLike, PerAxis, output_shape, per_axis, resolve_padding
 
 __all__ = ["FusedConv", "Gradients", "depthwise_separable"]
 
-Array: TypeAlias = npt.NDArray[Any]
 Order: TypeAlias = Literal["dw-pw", "pw-dw"]
-Job: TypeAlias = FusedJob32 | FusedJob64
 Activation: TypeAlias = Literal["relu", "relu6", "silu", "hard_swish", "gelu", "gelu_tanh"] | None
+Job: TypeAlias = FusedJob32 | FusedJob64
 
-ACTIVATIONS: Final = (None, "relu", "relu6", "silu", "hard_swish", "gelu", "gelu_tanh")  # codes in the core
-ORDERS: Final = ("dw-pw", "pw-dw")
-# torch's name of a padding mode -> code in the core
-PADDING_MODES: Final = {"zeros": 1, "reflect": 3, "replicate": 2, "circular": 4}
-_PAD: Final[dict[str, Literal["reflect", "edge", "wrap"]]] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # NumPy's names
+
+# What an operator keeps under the name of the argument.
+_OPTIONS = (
+    "order",
+    "stride",
+    "padding",
+    "dilation",
+    "depthwise_activation",
+    "activation",
+    "padding_mode",
+    "depth_multiplier",
+)
 
 
 class Gradients(NamedTuple):
@@ -112,30 +131,25 @@ class FusedConv:
         activation: Activation = None,
         padding_mode: str = "zeros",
         depth_multiplier: int | None = None,
-        dtype: npt.DTypeLike = None,
+        dtype: npt.DTypeLike | None = None,
     ) -> None:
-        self.order = _one_of(order, ORDERS, "order")
-        self.depthwise_activation = _one_of(depthwise_activation, ACTIVATIONS, "depthwise_activation")
-        self.activation = _one_of(activation, ACTIVATIONS, "activation")
-        self.padding_mode = _one_of(padding_mode, tuple(PADDING_MODES), "padding_mode")
-        d, p = np.asarray(depthwise), np.asarray(pointwise)
-        self.dtype = _working(dtype, d, p)
-        self.kernel = _kernel(d)
+        self.order = one_of(order, ORDERS, "order")
+        self.depthwise_activation = one_of(depthwise_activation, ACTIVATIONS, "depthwise_activation")
+        self.activation = one_of(activation, ACTIVATIONS, "activation")
+        self.padding_mode = one_of(padding_mode, list(PADDING_MODES), "padding_mode")
+        self._weights, self.kernel, self.depth_multiplier = weights_of(
+            depthwise, pointwise, (depthwise_bias, bias), self.order, depth_multiplier, dtype
+        )
+        rows = len(self._weights.pointwise)
+        self.c_out = rows // (self.depth_multiplier or 1) if self.order == "pw-dw" else rows
+        self.dtype = self._weights.depthwise.dtype
         ndim = len(self.kernel)
         self.stride = per_axis(stride, ndim, "stride")
         self.dilation = per_axis(dilation, ndim, "dilation")
         # checked here, so that a wrong one does not wait for the first call
         resolve_padding(padding, self.kernel, self.stride, self.dilation, (1,) * ndim)
         self.padding = padding
-        p = _matrix(p)
-        rows, self.c_out, self.depth_multiplier = _channels(d, p, self.order, depth_multiplier)
-        self._weights = (
-            _owned(d.reshape(rows, math.prod(self.kernel)), self.dtype),
-            _owned(p, self.dtype),
-            _bias(depthwise_bias, self.c_out if self.order == "pw-dw" else rows, "depthwise_bias", self.dtype),
-            _bias(bias, len(p), "bias", self.dtype),
-        )
-        # For each depth multiplier that was met (one, but for inputs of different channels) and mode of padding.
+        # For each depth multiplier (one, but for inputs of different channels) and mode of padding met.
         self._jobs: dict[tuple[int, str], Job] = {}
         self._job(self.depth_multiplier or 1, self._core_mode)
 
@@ -231,8 +245,8 @@ class FusedConv:
         Returns
         -------
         Gradients
-            ``x`` shaped like `x`, ``depthwise`` ``(kernels, *k)`` and ``pointwise`` ``(rows, columns)`` like the
-            weights, both biases (whether the operator has them or not).
+            ``x`` shaped like `x`, ``depthwise`` ``(kernels, taps)``, ``pointwise`` ``(rows, columns)``,
+            and both biases (whether the operator has them or not).
 
         Raises
         ------
@@ -245,22 +259,25 @@ class FusedConv:
                 f"the last convolution's activation is {last!r}; make the operator without it, apply it to "
                 "the result, and pass the gradient before it."
             )
-        source, padding, shape = self._source(x, "zeros")
-        upstream = np.asarray(grad)
+        given = _array(x)
+        source, padding, shape = self._source(given, "zeros")
+        upstream = _array(grad)
         if upstream.shape != shape:
             raise ValueError(f"`grad` has shape {upstream.shape}, but the result has shape {shape}.")
-        if upstream.dtype != self.dtype or not _readable(upstream):
+        if upstream.dtype != self.dtype or not readable(upstream):
             upstream = np.ascontiguousarray(upstream, dtype=self.dtype)
-        weights = [w if w is None else np.zeros_like(w) for w in self._weights[:2]]
-        d, p = weights
+        d, p = np.zeros_like(self._weights.depthwise), np.zeros_like(self._weights.pointwise)
         d_bias, bias = np.zeros(len(d), self.dtype), np.zeros(len(p), self.dtype)
         x_grad = np.zeros(source.shape, self.dtype) if needs_x else None
-        results = (d, p, d_bias, bias) if needs_weights else (None,) * 4
         job = self._job(self._multiplier(source.shape), "zeros")
         before = [low for low, _ in padding]
-        job.gradients(source, upstream, x_grad, *results, before, arguments.thread_count(threads))
+        count = arguments.thread_count(threads)
+        if needs_weights:
+            job.gradients(source, upstream, x_grad, d, p, d_bias, bias, before, count)
+        else:
+            job.gradients(source, upstream, x_grad, None, None, None, None, before, count)
         if x_grad is not None and self.padding_mode != "zeros":
-            x_grad = _folded(x_grad, self._geometry(np.shape(x))[0], self.padding_mode)
+            x_grad = fold_padding(x_grad, self._geometry(given.shape)[0], self.padding_mode)
         if not needs_weights:
             return Gradients(x_grad, None, None, None, None)
         if self.order == "pw-dw":  # the depthwise bias comes last, and so meets grad itself
@@ -273,10 +290,10 @@ class FusedConv:
         return self._geometry(tuple(shape))[1]
 
     def macs(self, shape: Sequence[int]) -> int:
-        """Return the multiply-accumulates for an input of `shape` ``(N, *spatial, C_in)``, padding included."""
+        """Return the MACs for an input of `shape` ``(N, *spatial, C_in)``; those of padding count."""
         n, *sizes, _ = shape
         pixels = math.prod(self.output_shape(shape)[:-1])
-        depthwise, pointwise = self._weights[:2]
+        depthwise, pointwise, *_ = self._weights
         mixed = n * math.prod(sizes) if self.order == "pw-dw" else pixels
         return depthwise.size * pixels + pointwise.size * mixed
 
@@ -299,30 +316,24 @@ class FusedConv:
         bool
         """
         given = (depthwise, pointwise, depthwise_bias, bias)
-        return all(_same(mine, yours) for mine, yours in zip(self._weights, given, strict=True))
+        return all(same_bits(mine, yours) for mine, yours in zip(self._weights, given, strict=True))
 
     def __repr__(self) -> str:
-        first = "x".join(map(str, self.kernel))
+        size = "x".join(map(str, self.kernel))
         return (
-            f"FusedConv({first}, ->{self.c_out}, order={self.order!r}, depth_multiplier={self.depth_multiplier}, "
-            f"stride={self.stride}, dilation={self.dilation}, padding={self.padding!r}, {self.dtype.name})"
+            f"FusedConv({size}, C_out={self.c_out}, order={self.order!r}, "
+            f"depth_multiplier={self.depth_multiplier}, stride={self.stride}, dilation={self.dilation}, "
+            f"padding={self.padding!r}, {self.dtype.name})"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         d, p, d_bias, bias = self._weights
         lead = (self.c_out, -1) if self.order == "pw-dw" else (len(d), 1)
-        options = dict(
-            order=self.order,
-            depthwise_bias=d_bias,
-            bias=bias,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            depthwise_activation=self.depthwise_activation,
-            activation=self.activation,
-            padding_mode=self.padding_mode,
-            depth_multiplier=self.depth_multiplier,
-        )
+        options = {
+            "depthwise_bias": d_bias,
+            "bias": bias,
+            **{name: getattr(self, name) for name in _OPTIONS},
+        }
         return functools.partial(FusedConv, **options), (d.reshape(*lead, *self.kernel), p)
 
     @property
@@ -337,12 +348,12 @@ class FusedConv:
         self._multiplier(shape)
         sizes = shape[1:-1]
         padding = resolve_padding(self.padding, self.kernel, self.stride, self.dilation, sizes)
-        _check_reach(self.padding_mode, padding, sizes)
+        check_reach(self.padding_mode, padding, sizes)
         found = output_shape(sizes, self.kernel, self.stride, self.dilation, padding)
         return padding, (shape[0], *found, self.c_out)
 
     def _multiplier(self, shape: tuple[int, ...]) -> int:
-        depthwise, pointwise = self._weights[:2]
+        depthwise, pointwise, *_ = self._weights
         c, rows = shape[-1], len(depthwise)
         if self.order == "pw-dw":
             if c == pointwise.shape[1]:
@@ -363,40 +374,34 @@ class FusedConv:
 
         Where the core is to pad with zeros only (`mode`), other padding is done here.
         """
-        if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
-            x = np.from_dlpack(x)
-        source = arguments.input_array(x)
-        if source.dtype.kind not in "biuf":
-            raise TypeError(f"`x` has dtype {source.dtype}; expected real numbers.")
+        source = _array(x)
         padding, shape = self._geometry(source.shape)
         if mode != self.padding_mode:
-            source = np.pad(source, ((0, 0), *padding, (0, 0)), _PAD[self.padding_mode])
+            source = pad(source, padding, self.padding_mode)
             padding = ((0, 0),) * len(padding)
-        if source.dtype != self.dtype or not _readable(source):
+        if source.dtype != self.dtype or not readable(source):
             source = np.ascontiguousarray(source, dtype=self.dtype)
         return source, padding, shape
 
     def _target(self, out: Array | None, shape: tuple[int, ...]) -> Array:
         if out is None:
             return empty(shape, self.dtype.name)
-        if not isinstance(out, np.ndarray) or out.dtype != self.dtype or out.shape != shape:
-            got = f"{out.dtype.name} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        if getattr(out, "dtype", None) != self.dtype or out.shape != shape:
+            got = f"{out.dtype.name} {out.shape}" if hasattr(out, "dtype") else type(out).__name__
             raise ValueError(f"`out` is {got}; expected a {self.dtype.name} array of shape {shape}.")
-        if (
-            not out.flags.writeable
-            or not _readable(out)
-            or any(s <= 0 < n - 1 for s, n in zip(out.strides, shape, strict=True))
-        ):
+        repeats = any(step == 0 and n > 1 for step, n in zip(out.strides, shape, strict=True))
+        if not out.flags.writeable or not readable(out) or repeats:
             raise ValueError(
-                "`out` is read-only, or its channels do not lie next to each other; pass a C-contiguous array."
+                "`out` is read-only, stores several elements in one place, or its channels do not lie next "
+                "to each other; pass a C-contiguous array."
             )
         return out
 
     def _residual(self, residual: npt.ArrayLike, target: Array) -> Array:
-        given = np.asarray(residual)
+        given = _array(residual)
         if given.shape != target.shape:
             raise ValueError(f"`residual` has shape {given.shape}, but the result has shape {target.shape}.")
-        if given.dtype == self.dtype and given.strides == target.strides and _readable(given):
+        if given.dtype == self.dtype and given.strides == target.strides and readable(given):
             return given
         copy = np.empty_like(target)  # keeps the layout of what is dense
         if copy.strides != target.strides:
@@ -442,127 +447,10 @@ def depthwise_separable(
     return FusedConv(depthwise, pointwise, **options)(x, residual, out, threads)
 
 
-def _one_of(value: Any, allowed: tuple[Any, ...], name: str) -> Any:
-    if value not in allowed:
-        raise ValueError(f"`{name}={value!r}` is unknown; expected one of {', '.join(map(repr, allowed))}.")
-    return value
-
-
-def _working(dtype: npt.DTypeLike, *weights: Array) -> np.dtype[Any]:
-    for name, array in zip(("depthwise", "pointwise"), weights, strict=True):
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"`{name}` has dtype {array.dtype}; expected real numbers.")
-    if dtype is None:
-        floats = [w.dtype for w in weights if w.dtype.kind == "f"]
-        return np.dtype(np.float64 if any(f.itemsize > 4 for f in floats) else np.float32)
-    found = np.dtype(dtype)
-    if found not in (np.float32, np.float64):
-        raise TypeError(f"`dtype={found.name}` is not supported; expected 'float32' or 'float64'.")
+def _array(x: npt.ArrayLike) -> Array:
+    if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
+        x = np.from_dlpack(cast(Any, x))
+    found = arguments.input_array(x)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"an array has dtype {found.dtype}; expected real numbers.")
     return found
-
-
-def _kernel(depthwise: Array) -> tuple[int, ...]:
-    if not 3 <= depthwise.ndim <= 5 or 0 in depthwise.shape:
-        raise ValueError(
-            f"`depthwise` has shape {depthwise.shape}; expected (C_in*T, 1, *k), for order 'pw-dw' (C_out, T, *k), "
-            "with one to three spatial axes and no empty one."
-        )
-    return depthwise.shape[2:]
-
-
-def _matrix(pointwise: Array) -> Array:
-    if pointwise.ndim < 2 or 0 in pointwise.shape or any(n != 1 for n in pointwise.shape[2:]):
-        raise ValueError(
-            f"`pointwise` has shape {pointwise.shape}; expected (rows, columns), then only ones."
-        )
-    return pointwise.reshape(pointwise.shape[:2])
-
-
-def _channels(
-    depthwise: Array, pointwise: Array, order: str, multiplier: int | None
-) -> tuple[int, int, int | None]:
-    """Return the number of depthwise kernels, C_out, and the depth multiplier where it is known."""
-    (kernels, each), (rows, columns) = depthwise.shape[:2], pointwise.shape
-    if order == "pw-dw":
-        if rows != kernels * each or multiplier not in (None, each):
-            raise ValueError(
-                f"`pointwise` gives {rows} channels, but `depthwise` {depthwise.shape} reads {kernels * each} "
-                f"(order 'pw-dw': depthwise (C_out, T, *k), pointwise (C_out*T, C_in)), depth_multiplier={multiplier}."
-            )
-        return rows, kernels, each
-    if each != 1 or kernels != columns:
-        raise ValueError(
-            f"`depthwise` {depthwise.shape} and `pointwise` {pointwise.shape} do not fit; order 'dw-pw' takes "
-            "(C_in*T, 1, *k) and (C_out, C_in*T)."
-        )
-    if multiplier is not None and (multiplier < 1 or kernels % multiplier):
-        raise ValueError(f"`depth_multiplier={multiplier}` does not divide the {kernels} depthwise kernels.")
-    return kernels, rows, multiplier
-
-
-def _owned(array: Array, dtype: np.dtype[Any]) -> Array:
-    copy = np.array(array, dtype=dtype, order="C")
-    copy.flags.writeable = False
-    return copy
-
-
-def _bias(bias: npt.ArrayLike | None, count: int, name: str, dtype: np.dtype[Any]) -> Array | None:
-    if bias is None:
-        return None
-    given = np.asarray(bias)
-    if given.shape != (count,):
-        raise ValueError(f"`{name}` has shape {given.shape}; expected ({count},).")
-    return _owned(given, dtype)
-
-
-def _check_reach(mode: str, padding: Padding, sizes: Sequence[int]) -> None:
-    """Refuse padding that torch refuses too: more samples than there are to copy."""
-    if mode == "zeros":
-        return
-    for axis, (sides, n) in enumerate(zip(padding, sizes, strict=True)):
-        most = n - 1 if mode == "reflect" else n
-        if max(sides) > (most if mode != "replicate" or n == 0 else max(sides)):
-            raise ValueError(
-                f"axis {axis} has {n} samples; padding_mode={mode!r} can pad at most {max(most, 0)}, got {sides}."
-            )
-
-
-def _folded(grad: Array, padding: Padding, mode: str) -> Array:
-    """Add the gradients of padding samples to those of the samples they copy."""
-    for axis, (low, high) in enumerate(padding, 1):
-        g = np.moveaxis(grad, axis, 0)
-        n = len(g) - low - high
-        inner, before, after = g[low : low + n], g[:low], g[low + n :]
-        if mode == "reflect":
-            inner[1 : low + 1] += before[::-1]
-            inner[n - 1 - high : n - 1] += after[::-1]
-        elif mode == "replicate":
-            inner[0] += before.sum(0)
-            inner[-1] += after.sum(0)
-        else:
-            inner[n - low :] += before
-            inner[:high] += after
-        grad = np.moveaxis(inner, 0, axis)
-    return np.ascontiguousarray(grad)
-
-
-def _readable(array: Array) -> bool:
-    """Whether the core takes the array as it is: native, aligned, channels next to each other."""
-    item = array.itemsize
-    return (
-        array.dtype.isnative
-        and array.flags.aligned
-        and (array.shape[-1] == 1 or array.strides[-1] == item)
-        and all(s % item == 0 for s in array.strides)
-    )
-
-
-def _same(mine: Array | None, yours: Array | None) -> bool:
-    if mine is None or yours is None:
-        return mine is yours
-    bits = f"u{mine.itemsize}"  # compared as integers: NaN equals itself, and -0 differs from 0
-    return (
-        mine.dtype == yours.dtype
-        and mine.size == yours.size
-        and np.array_equal(mine.view(bits), np.ascontiguousarray(yours).reshape(mine.shape).view(bits))
-    )

@@ -1,0 +1,66 @@
+"""Depthwise separable convolution as algebra: what it can say, what it costs, and how to run it fast.
+
+A convolution layer has dense weights (C_out, C_in, *k). A depthwise separable one factors them:
+
+- order "dw-pw": a depthwise kernel (C_in*T, 1, *k), channel ``c*T + t``, then a pointwise one
+  (C_out, C_in*T); as MobileNet writes it,
+- order "pw-dw": a pointwise kernel (C_out*T, C_in), then a depthwise one (C_out, T, *k), a grouped
+  convolution from C_out*T to C_out channels.
+
+T, the depth multiplier, is the rank. Spatial axes may be one, two or three (or more, in the algebra).
+Everything here is NumPy; only `FusedConv` and `depthwise_separable` run in the compiled core.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from . import cost
+from .convert import Conversion, ConversionReport, ConvertedLayer, Network, Progress
+from .decomposition import DecompositionError, allocate_ranks, decompose
+from .forms import canonical, compose, degrees_of_freedom, khatri_rao, slice_spectrum
+from .layer import ConvLayer, Replacement
+from .witness import Witness, witness
+
+if TYPE_CHECKING:
+    from .fused import FusedConv as FusedConv
+    from .fused import depthwise_separable as depthwise_separable
+
+# Names whose module needs the compiled core, loaded on first use.
+_LAZY = {"FusedConv": "fused", "depthwise_separable": "fused"}
+
+__all__ = [
+    "Conversion",
+    "ConversionReport",
+    "ConvLayer",
+    "ConvertedLayer",
+    "DecompositionError",
+    "FusedConv",
+    "Network",
+    "Progress",
+    "Replacement",
+    "Witness",
+    "allocate_ranks",
+    "canonical",
+    "compose",
+    "cost",
+    "decompose",
+    "degrees_of_freedom",
+    "depthwise_separable",
+    "khatri_rao",
+    "slice_spectrum",
+    "witness",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,151 @@
+"""An audit as a table of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .counting import Audit, Layer
+
+# What says nothing where a whole column holds it.
+_SILENT = {"calls": {"1"}, "groups": {"", "1"}, "stride": {"", "1", "1x1", "1x1x1"}}
+
+
+class Column(NamedTuple):
+    """One column of the table: its heading, what it shows of a layer, and the number behind that, if any."""
+
+    heading: str
+    text: Callable[[Layer], str]
+    value: Callable[[Layer], float | None] | None = None
+
+
+def table(audit: Audit) -> str:
+    """Return what a model costs: the sums, a line for each layer, the shares of the kinds.
+
+    Parameters
+    ----------
+    audit : Audit
+
+    Returns
+    -------
+    str
+    """
+    shown = columns(audit)
+    parts = [
+        f"{audit.model} on {audit.example}",
+        "; ".join(f"{value} {name}" for name, value in sums(audit)),
+        *remarks(audit),
+    ]
+    if audit.layers:
+        rows = [[column.text(layer) for column in shown] for layer in audit.layers]
+        headings = [column.heading for column in shown]
+        parts += ["", *_aligned(headings, rows, [column.value is not None for column in shown])]
+        parts += [
+            "",
+            *_aligned(["kind", "layers", "MACs", "share"], _kinds(audit), [False, True, True, True]),
+        ]
+    return "\n".join(parts)
+
+
+def columns(audit: Audit) -> list[Column]:
+    """Return the columns that say something about this audit's layers."""
+    total = max(audit.macs, 1)
+    found = [
+        Column("layer", title),
+        Column("kind", lambda layer: layer.kind),
+        Column("kernel", lambda layer: by(layer.kernel)),
+        Column("stride", lambda layer: by(layer.stride)),
+        Column("groups", lambda layer: str(layer.groups) if layer.kernel else "", lambda layer: layer.groups),
+        Column("in", lambda layer: ", ".join(map(by, layer.inputs))),
+        Column("out", lambda layer: by(layer.output)),
+        Column("calls", lambda layer: str(layer.calls), lambda layer: layer.calls),
+        Column("MACs", lambda layer: f"{layer.macs:,}", lambda layer: layer.macs),
+        Column("share", lambda layer: f"{100 * layer.macs / total:.1f} %", lambda layer: layer.macs),
+        Column("params", lambda layer: f"{layer.params:,}", lambda layer: layer.params),
+        Column("bytes", lambda layer: f"{layer.bytes:,}", lambda layer: layer.bytes),
+        Column("roofline ms", lambda layer: milliseconds(layer.roofline_ms), lambda layer: layer.roofline_ms),
+        Column("measured ms", lambda layer: milliseconds(layer.measured_ms), lambda layer: layer.measured_ms),
+    ]
+    return [
+        column
+        for column in found
+        if any(column.text(layer) not in _SILENT.get(column.heading, {""}) for layer in audit.layers)
+    ]
+
+
+def sums(audit: Audit) -> list[tuple[str, str]]:
+    """Return names and values of the totals."""
+    found = [
+        ("MACs", f"{audit.macs:,}"),
+        ("FLOPs", f"{audit.flops:,}"),
+        ("parameters", f"{audit.params:,}"),
+        ("bytes moved", f"{audit.bytes:,}"),
+    ]
+    bounds = [layer.roofline_ms for layer in audit.layers]
+    if bounds and None not in bounds:
+        found.append(("ms roofline", milliseconds(sum(filter(None, bounds)))))
+    if audit.measured_ms is not None:
+        found.append(("ms measured", milliseconds(audit.measured_ms)))
+    return found
+
+
+def remarks(audit: Audit) -> list[str]:
+    """Return how the counts came about, and what they leave out."""
+    found = [audit.remark]
+    if audit.machine is not None and audit.layers:
+        machine = audit.machine
+        plural = "s" * (machine.threads > 1)
+        found.append(
+            f"roofline of {machine.threads} thread{plural}: {machine.peak_flops / 1e9:.0f} GFLOP/s, "
+            f"{machine.bandwidth / 1e9:.0f} GB/s"
+        )
+    if not audit.layers:
+        found.append("no layer multiplies")
+    if audit.uncounted:
+        found.append(f"NOT counted, and may multiply: {', '.join(audit.uncounted)}")
+    return found
+
+
+def title(layer: Layer) -> str:
+    """Return a layer's name, with the weight where that is not the module's own."""
+    name = layer.name or "(model)"
+    weight = layer.weights[0] if layer.weights else ""
+    if layer.kind in ("separable", "recurrent") or weight.rpartition(".")[0] == layer.name != "":
+        return name
+    return f"{name} [{weight.removeprefix(layer.name + '.')}]" if weight else name
+
+
+def by(sizes: Sequence[int]) -> str:
+    """Return sizes as people write them: ``3x3``."""
+    return "x".join(map(str, sizes))
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time with three digits, or nothing."""
+    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def _kinds(audit: Audit) -> list[list[str]]:
+    total = max(audit.macs, 1)
+    return [
+        [
+            kind,
+            str(sum(layer.kind == kind for layer in audit.layers)),
+            f"{macs:,}",
+            f"{100 * macs / total:.1f} %",
+        ]
+        for kind, macs in audit.macs_by_kind.items()
+    ]
+
+
+def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    lines = [headings, ["-" * width for width in widths], *rows]
+    return [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, numbers, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
