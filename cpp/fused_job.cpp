@@ -236,7 +236,9 @@ void FusedJob<T>::run(const Tensor<const T>& src, const Tensor<T>& dst, const T*
     aligned = aligned && p % kernels_->lanes == 0;
   g.stream = large && aligned;
   const ptrdiff_t parts = tiles < threads && !spec_.pointwise_first ? std::min(ceil_div(threads, tiles), n_panels) : 1;
-  const ptrdiff_t runs = threads == 1 ? 1 : std::min(tiles, threads * (spec_.pointwise_first ? 2 : kRunsAThread));
+  const ptrdiff_t each = spec_.pointwise_first ? 2 : kRunsAThread;  // a new stretch fills the ring anew
+  const bool single = tiles < 2 * each * threads && !spec_.pointwise_first;  // tiles one by one
+  const ptrdiff_t runs = threads == 1 ? 1 : single ? tiles : std::min(tiles, each * threads);
   std::vector<std::unique_ptr<Worker>> workers(std::max(threads, 1));
   parallel(runs * parts, threads, [&](ptrdiff_t task, int seat) {
     auto& worker = workers[seat];

@@ -20,6 +20,10 @@ struct Cut {
     for (int axis = 0; axis < 2; axis++)
       while (tiles() < least && size[axis] > 1) size[axis] = even(axis, size[axis] / 2);
     march = size[0] < extents[0] ? 0 : size[1] < extents[1] ? 1 : 2;
+    // Not one tile left over for one thread while the others wait.
+    const ptrdiff_t others = tiles() / along(march);
+    if (least > 1 && tiles() < 8 * least && others % least)
+      size[march] = even(march, extents[march] / round_up(along(march), least));
   }
   ptrdiff_t along(int axis) const { return ceil_div(extents[axis], size[axis]); }
   ptrdiff_t tiles() const { return batch * along(0) * along(1) * along(2); }
