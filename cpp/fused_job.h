@@ -6,7 +6,7 @@
 
 #include "layers.h"
 #include "packing.h"
-#include "window.h"
+#include "runs.h"
 
 namespace sep {
 

@@ -85,13 +85,15 @@ SEP_INLINE vec<T, N> smaller(vec<T, N> a, vec<T, N> b) {
 // Keeps the compiler from loading a value again wherever it is used.
 template <class V>
 SEP_INLINE void keep(V& v) {
+  if constexpr (sizeof(V) >= 16) {  // smaller ones have no register class of their own
 #if defined(__AVX512F__)
-  __asm__("" : "+v"(v));
+    __asm__("" : "+v"(v));
 #elif defined(__x86_64__)
-  __asm__("" : "+x"(v));
+    __asm__("" : "+x"(v));
 #elif defined(__aarch64__)
-  __asm__("" : "+w"(v));
+    __asm__("" : "+w"(v));
 #endif
+  }
 }
 
 // Non-temporal store; p is aligned to the vector. Falls back to a plain store where the target has none.
