@@ -36,26 +36,42 @@ SEP_INLINE void depthwise_taps(vec<T, N> (&acc)[P], const T* src, ptrdiff_t step
   }
 }
 
+// All taps: K neighbouring columns, or if K is 0 any.
+template <class T, int N, int P, int K>
+SEP_INLINE void depthwise_rows(vec<T, N> (&acc)[P], const DepthwiseArgs<T>& g, const Run& run, const T* src) {
+  const ptrdiff_t step = run.src_step, n = run.n_columns;
+  const ptrdiff_t next = n > 1 ? (run.columns[1].weight - run.columns[0].weight) * g.weight_step : 0;
+  for (const Tap *row = run.rows, *last = row + run.n_rows; row != last; row++) {
+    const T* at = src + row->at;
+    const T* weights = g.weights + row->weight * g.weight_step;
+    if constexpr (K > 0) {
+      const Tap& tap = run.columns[0];
+      depthwise_taps<T, N, P, K>(acc, at + tap.at, step, weights + tap.weight * g.weight_step, next);
+    } else {
+      const Tap* tap = run.columns;
+      ptrdiff_t left = n;
+      if (run.neighbours)
+        for (; left >= 3; left -= 3, tap += 3)
+          depthwise_taps<T, N, P, 3>(acc, at + tap->at, step, weights + tap->weight * g.weight_step, next);
+      for (; left > 0; left--, tap++)
+        depthwise_taps<T, N, P, 1>(acc, at + tap->at, step, weights + tap->weight * g.weight_step, next);
+    }
+  }
+}
+
 template <class T, int N, int P>
 SEP_INLINE void depthwise_pixels(const DepthwiseArgs<T>& g, const Run& run, ptrdiff_t first, bool neighbours) {
-  const ptrdiff_t step = run.src_step;
-  const ptrdiff_t next = neighbours ? (run.columns[1].weight - run.columns[0].weight) * g.weight_step : 0;
-  const T* src = g.src + run.src + first * step;
+  const T* src = g.src + run.src + first * run.src_step;
   vec<T, N> acc[P];
   SEP_UNROLL
   for (int i = 0; i < P; i++)
     acc[i] = load<T, N>(g.accumulate ? g.dst + run.dst + (first + i) * run.dst_step : g.bias);
-  for (const Tap *row = run.rows, *last = row + run.n_rows; row != last; row++) {
-    const T* at = src + row->at;
-    const T* weights = g.weights + row->weight * g.weight_step;
-    const Tap* tap = run.columns;
-    ptrdiff_t left = run.n_columns;
-    if (neighbours)
-      for (; left >= 3; left -= 3, tap += 3)
-        depthwise_taps<T, N, P, 3>(acc, at + tap->at, step, weights + tap->weight * g.weight_step, next);
-    for (; left > 0; left--, tap++)
-      depthwise_taps<T, N, P, 1>(acc, at + tap->at, step, weights + tap->weight * g.weight_step, next);
-  }
+  if (neighbours && run.n_columns == 3)
+    depthwise_rows<T, N, P, 3>(acc, g, run, src);
+  else if (neighbours && run.n_columns == 5)
+    depthwise_rows<T, N, P, 5>(acc, g, run, src);
+  else
+    depthwise_rows<T, N, P, 0>(acc, g, run, src);
   T* dst = g.dst + run.dst + first * run.dst_step;
   SEP_UNROLL
   for (int i = 0; i < P; i++) store<T, N>(dst + i * run.dst_step, clamp<T, N>(acc[i], g.act));
@@ -74,17 +90,32 @@ __attribute__((noinline)) void depthwise_finish(const DepthwiseArgs<T>& g, const
                   load<T, N>(dst + i * run.dst_step) + load<T, N>(g.residual + run.dst + i * run.dst_step));
 }
 
+template <class T, int N, int P = 8>
+SEP_INLINE void depthwise_choose(const DepthwiseArgs<T>& g, const Run& run, ptrdiff_t first, ptrdiff_t pixels) {
+  if (pixels == P) return depthwise_pixels<T, N, P>(g, run, first, run.neighbours);
+  if constexpr (P > 1) depthwise_choose<T, N, P - 1>(g, run, first, pixels);
+}
+
+template <class T, int N>
+__attribute__((noinline)) void depthwise_some(const DepthwiseArgs<T>& g, const Run& run, ptrdiff_t first,
+                                              ptrdiff_t pixels) {
+  depthwise_choose<T, N>(g, run, first, pixels);
+}
+
 template <class T, int N>
 __attribute__((noinline)) void depthwise_slice(const DepthwiseArgs<T>& args) {
   DepthwiseArgs<T> g = args;
   const bool more = !is_clamp(g.act) || g.residual;
   if (!is_clamp(g.act)) g.act = Act::none;
   for (const Run *run = g.runs, *end = run + g.n; run != end; run++) {
-    ptrdiff_t i = 0;
-    for (; i + 8 <= run->count; i += 8) depthwise_pixels<T, N, 8>(g, *run, i, run->neighbours);
-    if (i + 4 <= run->count) depthwise_pixels<T, N, 4>(g, *run, i, run->neighbours), i += 4;
-    if (i + 2 <= run->count) depthwise_pixels<T, N, 2>(g, *run, i, run->neighbours), i += 2;
-    if (i < run->count) depthwise_pixels<T, N, 1>(g, *run, i, false);
+    ptrdiff_t i = 0, left = run->count;
+    for (; left == 8 || left >= 16; i += 8, left -= 8) depthwise_pixels<T, N, 8>(g, *run, i, run->neighbours);
+    if (left > 8) {  // two groups alike: few pixels alone would wait for each other's additions
+      const ptrdiff_t half = (left + 1) / 2;
+      depthwise_some<T, N>(g, *run, i, half);
+      i += half, left -= half;
+    }
+    if (left > 0) depthwise_some<T, N>(g, *run, i, left);
     if (more) depthwise_finish<T, N>(args, *run);
   }
 }
