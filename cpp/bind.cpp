@@ -267,8 +267,9 @@ class Fused {
     job_->run(s.tensor(), d.tensor(), r ? r->tensor().data : nullptr, pad, sane(threads));
   }
 
-  // x_grad: None, or zeros. The others, None together, are shaped like the weights they belong to.
-  void gradients(nb::handle src, nb::handle grad, nb::handle x_grad, std::optional<Result> depthwise,
+  // output: None, or what `run` gave, if the last activation is a clamp. x_grad: None, or zeros. The others, None together,
+  // are shaped like the weights they belong to.
+  void gradients(nb::handle src, nb::handle grad, nb::handle output, nb::handle x_grad, std::optional<Result> depthwise,
                  std::optional<Result> pointwise, std::optional<Result> depthwise_bias, std::optional<Result> bias,
                  const Shape& before, int threads) const {
     Pixels<const T> s(src, false, "src"), g(grad, false, "grad");
@@ -282,8 +283,18 @@ class Fused {
     check(s, g);
     const FusedSpec& spec = job_->spec();
     if (spec.mode != Mode::constant) throw nb::value_error("gradients: zero padding only");
-    if ((spec.pointwise_first ? spec.depthwise_act : spec.pointwise_act) != Act::none)
-      throw nb::value_error("gradients: an operator whose last convolution has an activation");
+    std::optional<Pixels<const T>> y;
+    std::optional<Tensor<const T>> result;
+    if (!output.is_none()) {
+      y.emplace(output, false, "output");
+      check(s, *y);
+      result = y->tensor();
+      if (result->extents != g.tensor().extents) throw nb::value_error("output has another shape than grad");
+    }
+    const Act last = spec.pointwise_first ? spec.depthwise_act : spec.pointwise_act;
+    const bool clamps = (last == Act::relu || last == Act::relu6) && !spec.pointwise_first;
+    if (clamps ? !y : y || last != Act::none)
+      throw nb::value_error("gradients: the last activation must be none, or a clamp whose output is given");
     const auto& [dw, pw, db, b] = weights_;
     const size_t mid = dw->size() / size_t(spec.taps());
     if (depthwise && (depthwise->size() != dw->size() || !pointwise || pointwise->size() != pw->size() || !depthwise_bias ||
@@ -296,7 +307,7 @@ class Fused {
     }
     const Shape3 pad = padding(before);
     nb::gil_scoped_release free;
-    fused_gradients<T>(spec, weights(), s.tensor(), g.tensor(), d ? d->tensor() : Tensor<T>{}, out, pad, sane(threads));
+    fused_gradients<T>(spec, weights(), s.tensor(), g.tensor(), result ? &*result : nullptr, d ? d->tensor() : Tensor<T>{}, out, pad, sane(threads));
   }
 
  private:
@@ -348,7 +359,7 @@ void bind_fused(nb::module_& m, const char* name) {
            "pointwise_first"_a, "multiplier"_a, "kernel"_a, "stride"_a, "dilation"_a, "mode"_a, "depthwise_act"_a,
            "act"_a, "depthwise"_a, "pointwise"_a, "depthwise_bias"_a.none(), "bias"_a.none())
       .def("run", &Fused<T>::run, "src"_a, "dst"_a, "residual"_a.none(), "before"_a, "threads"_a)
-      .def("gradients", &Fused<T>::gradients, "src"_a, "grad"_a, "x_grad"_a.none(), "depthwise"_a.none(),
+      .def("gradients", &Fused<T>::gradients, "src"_a, "grad"_a, "output"_a.none(), "x_grad"_a.none(), "depthwise"_a.none(),
            "pointwise"_a.none(), "depthwise_bias"_a.none(), "bias"_a.none(), "before"_a, "threads"_a);
 }
 

@@ -24,11 +24,12 @@ template <class T>
 class Backward {
  public:
   Backward(const FusedSpec& spec, const FusedWeights<T>& weights, const Tensor<const T>& x, const Tensor<const T>& grad,
-           const Tensor<T>& x_out, const FusedResults<T>& results, const Shape3& before)
+           const Tensor<const T>* output, const Tensor<T>& x_out, const FusedResults<T>& results, const Shape3& before)
       : spec_(spec),
         kernels_(layers<T>()),
         x_(x),
         grad_(grad),
+        output_(output),
         x_out_(x_out),
         results_(results),
         depth_(spec.c_depth(), kernels_.lanes),
@@ -91,6 +92,7 @@ class Backward {
       slope = b.keeps_ ? value + mid : value;
       middle = slope + mid;
       other = middle + mid;
+      output = other + b.other().blocks * b.block_;
       offsets = memory.take<ptrdiff_t>(b.pixels_);
       for (ptrdiff_t p = 0; p < b.pixels_; p++) offsets[p] = p * b.kernels_.lanes;
       for (auto* list : {&panels, &first})
@@ -99,8 +101,8 @@ class Backward {
     }
     Scratch memory;
     // Blocks of the tile: what lies between the convolutions, before its activation (the same where that can be told from
-    // it), its gradient, and the source or gradient at the pointwise convolution's other end.
-    T *value, *slope, *middle, *other;
+    // it), its gradient, the source or gradient at the pointwise convolution's other end, and the result there.
+    T *value, *slope, *middle, *other, *output;
     ptrdiff_t* offsets;  // pixel by pixel
     std::vector<ptrdiff_t> places;
     std::vector<Panel<T>> panels, first;
@@ -110,7 +112,8 @@ class Backward {
   ptrdiff_t mid_blocks() const { return spec_.multiplier * depth_.blocks; }
   const Slices& other() const { return spec_.pointwise_first ? in_ : out_; }
   Act act() const { return spec_.pointwise_first ? spec_.pointwise_act : spec_.depthwise_act; }
-  ptrdiff_t tile_elements() const { return ((keeps_ ? 3 : 2) * mid_blocks() + other().blocks) * block_; }
+  ptrdiff_t tile_blocks() const { return (keeps_ ? 3 : 2) * mid_blocks() + (output_ ? 2 : 1) * other().blocks; }
+  ptrdiff_t tile_elements() const { return tile_blocks() * block_; }
 
   void pack(const FusedWeights<T>& w) {
     const ptrdiff_t m = spec_.multiplier, c = spec_.c_depth(), taps = spec_.taps(), mid = spec_.c_mid();
@@ -142,7 +145,7 @@ class Backward {
   void size() {
     const ptrdiff_t lanes = kernels_.lanes;
     keeps_ = act() > Act::relu6;
-    const ptrdiff_t each = ((keeps_ ? 3 : 2) * mid_blocks() + other().blocks) * lanes * ptrdiff_t(sizeof(T));
+    const ptrdiff_t each = tile_blocks() * lanes * ptrdiff_t(sizeof(T));
     pixels_ = std::clamp<ptrdiff_t>(ptrdiff_t(kTileShare * double(caches().l2)) / each, 32, kTilePixels);
     const Shape3& n = spec_.pointwise_first ? x_.extents : grad_.extents;
     const Cut cut(1, n, pixels_, 1);
@@ -217,16 +220,18 @@ class Backward {
     return {t.at[1].count() * wide * lanes, wide * lanes, lanes};
   }
 
-  void load(const T* from, const Shape3& pitch, const Tile& tile, Worker& w) const {
+  // A tile of the pointwise convolution's other end, into blocks.
+  void load(const Tensor<const T>& t, const Tile& tile, Worker& w, T* blocks) const {
+    const T* from = t.data + tile.batch * t.batch_pitch + linear(t.pitch, tile);
     const Shape3 to = packed(tile);
     w.runs.clear();
     for (ptrdiff_t z = 0; z < tile.at[0].count(); z++)
       for (ptrdiff_t y = 0; y < tile.at[1].count(); y++)
-        w.runs.copy(z * to[0] + y * to[1], z * pitch[0] + y * pitch[1], tile.at[2].count(), to[2], pitch[2]);
+        w.runs.copy(z * to[0] + y * to[1], z * t.pitch[0] + y * t.pitch[1], tile.at[2].count(), to[2], t.pitch[2]);
     const Slices& s = other();
     for (ptrdiff_t i = 0; i < s.count; i++)
       kernels_.depthwise({from + s.start(i), copy_.weights(0, i), kernels_.lanes, copy_.bias(0, i),
-                          w.other + s.block(i) * block_ + s.lane(i), nullptr, w.runs.data(), w.runs.size(), s.width,
+                          blocks + s.block(i) * block_ + s.lane(i), nullptr, w.runs.data(), w.runs.size(), s.width,
                           Act::none, false});
   }
 
@@ -258,7 +263,12 @@ class Backward {
   void depthwise_first(const Tile& tile, const Tile& next, Worker& w, Sums& sums) const {
     const ptrdiff_t lanes = kernels_.lanes;
     const T* x = x_.data + tile.batch * x_.batch_pitch;
-    load(grad_.data + tile.batch * grad_.batch_pitch + linear(grad_.pitch, tile), grad_.pitch, tile, w);
+    load(grad_, tile, w, w.other);
+    if (output_) {
+      load(*output_, tile, w, w.output);
+      for (ptrdiff_t b = 0; b < out_.blocks; b++)
+        kernels_.derive(w.other + b * block_, w.output + b * block_, tile.pixels() * lanes, spec_.pointwise_act);
+    }
     w.runs.build(window_, tile, packed(tile), ptrdiff_t(caches().l1d / 2) / (lanes * ptrdiff_t(sizeof(T))));
     slices([&](ptrdiff_t g, ptrdiff_t i, ptrdiff_t at, ptrdiff_t) {
       kernels_.depthwise({x + depth_.start(i), forth_.weights(g, i), lanes, forth_.bias(g, i), w.slope + at, nullptr,
@@ -301,7 +311,7 @@ class Backward {
 
   void pointwise_first(const Tile& tile, Worker& w, Sums& sums) const {
     const ptrdiff_t lanes = kernels_.lanes;
-    load(x_.data + tile.batch * x_.batch_pitch + linear(x_.pitch, tile), x_.pitch, tile, w);
+    load(x_, tile, w, w.other);
     const std::vector<Channels> in = channels_of(in_, 1, block_);
     kernels_.pointwise({w.other, in.data(), ptrdiff_t(in.size()), w.first.data(), ptrdiff_t(w.first.size()), tile.pixels(),
                         w.slope, nullptr, w.offsets, keeps_ ? Act::none : act(), false, Fetch{}});
@@ -367,6 +377,7 @@ class Backward {
   const FusedSpec spec_;
   const Layers<T>& kernels_;
   const Tensor<const T> x_, grad_;
+  const Tensor<const T>* output_;
   const Tensor<T> x_out_;
   const FusedResults<T> results_;
   const Slices depth_, in_, out_;
@@ -382,18 +393,18 @@ class Backward {
 
 template <class T>
 void fused_gradients(const FusedSpec& spec, const FusedWeights<T>& weights, const Tensor<const T>& x,
-                     const Tensor<const T>& grad, const Tensor<T>& x_out, const FusedResults<T>& results,
-                     const Shape3& before, int threads) {
+                     const Tensor<const T>& grad, const Tensor<const T>* output, const Tensor<T>& x_out,
+                     const FusedResults<T>& results, const Shape3& before, int threads) {
   if (grad.batch * grad.extents[0] * grad.extents[1] * grad.extents[2] == 0) return;
   if (x.batch * x.extents[0] * x.extents[1] * x.extents[2] == 0) return;
-  Backward<T>(spec, weights, x, grad, x_out, results, before).run(threads);
+  Backward<T>(spec, weights, x, grad, output, x_out, results, before).run(threads);
 }
 
-template void fused_gradients<float>(const FusedSpec&, const FusedWeights<float>&, const Tensor<const float>&,
-                                     const Tensor<const float>&, const Tensor<float>&, const FusedResults<float>&,
-                                     const Shape3&, int);
-template void fused_gradients<double>(const FusedSpec&, const FusedWeights<double>&, const Tensor<const double>&,
-                                      const Tensor<const double>&, const Tensor<double>&, const FusedResults<double>&,
-                                      const Shape3&, int);
+#define SEP_INSTANTIATE(T)                                                                                             \
+  template void fused_gradients<T>(const FusedSpec&, const FusedWeights<T>&, const Tensor<const T>&,                  \
+                                   const Tensor<const T>&, const Tensor<const T>*, const Tensor<T>&,                  \
+                                   const FusedResults<T>&, const Shape3&, int);
+SEP_INSTANTIATE(float)
+SEP_INSTANTIATE(double)
 
 }  // namespace sep

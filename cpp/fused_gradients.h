@@ -1,5 +1,5 @@
-// The backward pass of a FusedJob whose last convolution has no activation. What lay between the convolutions is computed
-// again, tile by tile, instead of having been stored.
+// The backward pass of a FusedJob whose last convolution has no activation, or a clamp whose result is at hand. What lay
+// between the convolutions is computed again, tile by tile, instead of having been stored.
 #pragma once
 #include "fused_job.h"
 
@@ -18,10 +18,11 @@ struct FusedResults {
   T *depthwise, *pointwise, *depthwise_bias, *bias;
 };
 
-// x and grad are read, results.x has the layout `x_out`. Sums run in one order, whatever the number of threads.
+// x and grad are read, results.x has the layout `x_out`. output: null, or what the FusedJob gave, whose last activation is a
+// clamp (depthwise first only). Sums run in one order, whatever the number of threads.
 template <class T>
 void fused_gradients(const FusedSpec& spec, const FusedWeights<T>& weights, const Tensor<const T>& x,
-                     const Tensor<const T>& grad, const Tensor<T>& x_out, const FusedResults<T>& results,
-                     const Shape3& before, int threads);
+                     const Tensor<const T>& grad, const Tensor<const T>* output, const Tensor<T>& x_out,
+                     const FusedResults<T>& results, const Shape3& before, int threads);
 
 }  // namespace sep

@@ -476,6 +476,20 @@ def test_gradients_of_many_tiles_agree_between_precisions(target, order, n):
         assert np.abs(a - b).max() <= 3e-4 * np.abs(a).max(), name
 
 
+@pytest.mark.parametrize("name", ["relu", "relu6"])
+@pytest.mark.parametrize("c_out", [3, 20])
+def test_a_last_clamp_is_known_from_the_output(target, name, c_out):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2, 30, 21, 12))
+    weights = rng.standard_normal((12, 1, 3, 3)), rng.standard_normal((c_out, 12))
+    clamped, plain = FusedConv(*weights, activation=name), FusedConv(*weights)
+    y, upstream = clamped(x), rng.standard_normal((2, 30, 21, c_out))
+    passed = (y > 0) & ((y < 6) | (name == "relu"))
+    got, expected = clamped.gradients(x, upstream, output=y), plain.gradients(x, upstream * passed)
+    for mine, theirs in zip(got, expected, strict=True):
+        assert np.abs(mine - theirs).max() <= 1e-12 * np.abs(theirs).max()
+
+
 def test_only_the_gradients_that_are_asked_for():
     x, _ = example()
     op = FusedConv(np.ones((12, 1, 3, 3)), np.ones((20, 12)))
@@ -592,6 +606,8 @@ def test_the_core_checks_what_memory_safety_needs():
     with pytest.raises(TypeError):
         job().run(x.astype("f8"), y, None, (1, 1), 1)
     with pytest.raises(ValueError):
-        job().gradients(x, y, x[:, :4].copy(), None, None, None, None, (1, 1), 1)
+        job().gradients(x, y, y, None, None, None, None, None, (1, 1), 1)
     with pytest.raises(ValueError):
-        job().gradients(x, y, None, d[:3].copy(), p, np.zeros(4, "f4"), np.zeros(2, "f4"), (1, 1), 1)
+        job().gradients(x, y, None, x[:, :4].copy(), None, None, None, None, (1, 1), 1)
+    with pytest.raises(ValueError):
+        job().gradients(x, y, None, None, d[:3].copy(), p, np.zeros(4, "f4"), np.zeros(2, "f4"), (1, 1), 1)

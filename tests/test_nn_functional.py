@@ -356,16 +356,34 @@ def test_opcheck(ndim, order, inside):
     torch.library.opcheck(operator, (x.requires_grad_(), *tensors, None, *numbers))
     y = operator(x, *tensors, None, *numbers)
     backward = torch.ops.separable.depthwise_separable_backward.default
-    plain = [t.detach() for t in (torch.ones_like(y), x, *tensors)]
+    plain = [t.detach() for t in (x, *tensors)]
+    given = (torch.ones_like(y).detach(), None, *plain)
     for needs in itertools.product((True, False), repeat=2):
-        found = backward(*plain, *numbers, *needs)
+        found = backward(*given, *numbers, *needs)
         shapes = [
-            t.shape if need else (0,) for t, need in zip(plain[1:], (needs[0], *[needs[1]] * 4), strict=True)
+            t.shape if need else (0,) for t, need in zip(plain, (needs[0], *[needs[1]] * 4), strict=True)
         ]
         assert [g.shape for g in found] == shapes
         torch.library.opcheck(
-            backward, (*plain, *numbers, *needs), test_utils=("test_schema", "test_faketensor")
+            backward, (*given, *numbers, *needs), test_utils=("test_schema", "test_faketensor")
         )
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6"])
+def test_a_last_clamp_is_differentiated_inside(activation):
+    tensors = [t.requires_grad_() for t in weights(2, "dw-pw", 2)]
+    x = (3 * torch.randn(2, 4, 9, 8)).requires_grad_()
+    operator = torch.ops.separable.depthwise_separable.default
+    numbers = ([1] * 2, [1, 1] * 2, [1] * 2, "zeros", "dw-pw", "silu", activation)
+    y = operator(x, *tensors, None, *numbers)
+    assert "separable" in type(y.grad_fn).__name__.lower()
+    upstream = torch.randn_like(y)
+    got = torch.autograd.grad(y, (x, *tensors), upstream)
+    plain = operator(x, *tensors, None, *numbers[:-1], None)
+    clamped = torch.nn.functional.relu(plain) if activation == "relu" else torch.nn.functional.relu6(plain)
+    expected = torch.autograd.grad(clamped, (x, *tensors), upstream)
+    for mine, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_compiled_forward_and_backward():

@@ -67,6 +67,7 @@ class _FusedJob:
         self,
         src: _Array,
         grad: _Array,
+        output: _Array | None,
         x_grad: _Array | None,
         depthwise: _Array | None,
         pointwise: _Array | None,

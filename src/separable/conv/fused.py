@@ -38,6 +38,9 @@ Activation: TypeAlias = Literal["relu", "relu6", "silu", "hard_swish", "gelu", "
 Job: TypeAlias = FusedJob32 | FusedJob64
 
 
+# Shapes of inputs whose geometry an operator remembers.
+_SHAPES = 32
+
 # What an operator keeps under the name of the argument.
 _OPTIONS = (
     "order",
@@ -152,6 +155,7 @@ class FusedConv:
         # For each depth multiplier (one, but for inputs of different channels) and mode of padding met.
         self._jobs: dict[tuple[int, str], Job] = {}
         self._job(self.depth_multiplier or 1, self._core_mode)
+        self._shapes: dict[tuple[int, ...], tuple[Padding, tuple[int, ...]]] = {}
 
     def _job(self, multiplier: int, mode: str) -> Job:
         found = self._jobs.get((multiplier, mode))
@@ -222,6 +226,7 @@ class FusedConv:
         x: npt.ArrayLike,
         grad: npt.ArrayLike,
         *,
+        output: npt.ArrayLike | None = None,
         needs_x: bool = True,
         needs_weights: bool = True,
         threads: int | None = None,
@@ -237,6 +242,9 @@ class FusedConv:
             ``(N, *spatial, C_in)``, what the operator was called with.
         grad : array_like
             The shape of the operator's result.
+        output : array_like, optional
+            That result, without a residual: needed if the last convolution is the pointwise one and its
+            activation is "relu" or "relu6".
         needs_x, needs_weights : bool, optional
             False leaves out what nobody asks for: those entries are None.
         threads : int, optional
@@ -253,19 +261,16 @@ class FusedConv:
         TypeError, ValueError
             If an array does not fit, or the last convolution has an activation (apply it outside).
         """
-        last = self.activation if self.order == "dw-pw" else self.depthwise_activation
-        if last is not None:
-            raise ValueError(
-                f"the last convolution's activation is {last!r}; make the operator without it, apply it to "
-                "the result, and pass the gradient before it."
-            )
+        self._check_last(output is not None)
         given = _array(x)
         source, padding, shape = self._source(given, "zeros")
         upstream = _array(grad)
         if upstream.shape != shape:
             raise ValueError(f"`grad` has shape {upstream.shape}, but the result has shape {shape}.")
-        if upstream.dtype != self.dtype or not readable(upstream):
-            upstream = np.ascontiguousarray(upstream, dtype=self.dtype)
+        upstream = self._taken(upstream)
+        result = None if output is None else self._taken(_array(output))
+        if result is not None and result.shape != shape:
+            raise ValueError(f"`output` has shape {result.shape}, but the result has shape {shape}.")
         d, p = np.zeros_like(self._weights.depthwise), np.zeros_like(self._weights.pointwise)
         d_bias, bias = np.zeros(len(d), self.dtype), np.zeros(len(p), self.dtype)
         x_grad = np.zeros(source.shape, self.dtype) if needs_x else None
@@ -273,9 +278,9 @@ class FusedConv:
         before = [low for low, _ in padding]
         count = arguments.thread_count(threads)
         if needs_weights:
-            job.gradients(source, upstream, x_grad, d, p, d_bias, bias, before, count)
+            job.gradients(source, upstream, result, x_grad, d, p, d_bias, bias, before, count)
         else:
-            job.gradients(source, upstream, x_grad, None, None, None, None, before, count)
+            job.gradients(source, upstream, result, x_grad, None, None, None, None, before, count)
         if x_grad is not None and self.padding_mode != "zeros":
             x_grad = fold_padding(x_grad, self._geometry(given.shape)[0], self.padding_mode)
         if not needs_weights:
@@ -342,6 +347,15 @@ class FusedConv:
         return "zeros" if self.order == "pw-dw" else self.padding_mode
 
     def _geometry(self, shape: tuple[int, ...]) -> tuple[Padding, tuple[int, ...]]:
+        """Return the padding and the result's shape for an input's; the last few are remembered."""
+        found = self._shapes.get(shape)
+        if found is None:
+            if len(self._shapes) >= _SHAPES:
+                self._shapes.clear()
+            found = self._shapes[shape] = self._geometry_of(shape)
+        return found
+
+    def _geometry_of(self, shape: tuple[int, ...]) -> tuple[Padding, tuple[int, ...]]:
         ndim = len(self.kernel)
         if len(shape) != ndim + 2:
             raise ValueError(f"`x` has shape {shape}; expected (N, *spatial, C) with {ndim} spatial axes.")
@@ -379,9 +393,29 @@ class FusedConv:
         if mode != self.padding_mode:
             source = pad(source, padding, self.padding_mode)
             padding = ((0, 0),) * len(padding)
-        if source.dtype != self.dtype or not readable(source):
-            source = np.ascontiguousarray(source, dtype=self.dtype)
-        return source, padding, shape
+        return self._taken(source), padding, shape
+
+    def _taken(self, array: Array) -> Array:
+        """Return the array as the core takes it, itself if it may be."""
+        if array.dtype == self.dtype and readable(array):
+            return array
+        return np.ascontiguousarray(array, dtype=self.dtype)
+
+    def _check_last(self, has_output: bool) -> None:
+        last = self.activation if self.order == "dw-pw" else self.depthwise_activation
+        clamps = self.order == "dw-pw" and last in ("relu", "relu6")
+        if clamps and not has_output:
+            raise ValueError(f"the last activation is {last!r}; pass the operator's result as `output`.")
+        if has_output and not clamps:
+            raise ValueError(
+                f"`output` is given, but the last activation is {last!r}; leave `output` out (it serves "
+                "'relu' and 'relu6' after a pointwise convolution)."
+            )
+        if last is not None and not clamps:
+            raise ValueError(
+                f"the last convolution's activation is {last!r}; make the operator without it, apply it to "
+                "the result, and pass the gradient before it."
+            )
 
     def _target(self, out: Array | None, shape: tuple[int, ...]) -> Array:
         if out is None:

@@ -82,7 +82,7 @@ def fused_conv(
     """Run the operator on arguments that it takes, the last activation where autograd has it cheapest."""
     last = _last_activation(options)
     tensors = (x, depthwise, pointwise, depthwise_bias, bias, residual)
-    if last is None or not _needs_grad(tensors):
+    if last is None or not _needs_grad(tensors) or (_clamps_last(options) and residual is None):
         return _call(*tensors, options)
     # Autograd differentiates the last activation from the operator's result, which is kept anyway; inside
     # the operator it would have to be computed again.
@@ -96,6 +96,11 @@ def _needs_grad(tensors: Sequence[Tensor | None]) -> bool:
 
 def _last_activation(options: Options) -> str | None:
     return options.activation if options.order == "dw-pw" else options.depthwise_activation
+
+
+def _clamps_last(options: Options) -> bool:
+    """Return whether the derivative of the last activation is known from the operator's result."""
+    return options.order == "dw-pw" and options.activation in ("relu", "relu6")
 
 
 def _without_last(options: Options) -> Options:
@@ -156,11 +161,12 @@ _library.define(  # type: ignore[no-untyped-call]
     "str? activation) -> Tensor",
     tags=_TAGS,
 )
-# The derivatives by x, depthwise, pointwise, depthwise_bias and bias, of an operator without last activation;
-# empty where nobody needs them.
+# The derivatives by x, depthwise, pointwise, depthwise_bias and bias, of an operator without last activation,
+# or with one that clamps and whose result is `output`; empty where nobody needs them.
 _library.define(  # type: ignore[no-untyped-call]
-    f"depthwise_separable_backward(Tensor grad, {_TENSORS}, {_NUMBERS}, str? depthwise_activation, "
-    "str? activation, bool needs_x, bool needs_weights) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    f"depthwise_separable_backward(Tensor grad, Tensor? output, {_TENSORS}, {_NUMBERS}, "
+    "str? depthwise_activation, str? activation, bool needs_x, bool needs_weights) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     tags=_TAGS,
 )
 
@@ -290,6 +296,7 @@ def _forward_fake(
 
 def _backward_cpu(
     grad: Tensor,
+    output: Tensor | None,
     x: Tensor,
     depthwise: Tensor,
     pointwise: Tensor,
@@ -300,12 +307,13 @@ def _backward_cpu(
     *rest, needs_x, needs_weights = numbers
     tensors = (depthwise, pointwise, depthwise_bias, bias)
     if not grad.numel():
-        x_grad, *others = _backward_fake(grad, x, *tensors, *numbers)
+        x_grad, *others = _backward_fake(grad, output, x, *tensors, *numbers)
         return x_grad.zero_(), *(other.zero_() for other in others)
     weights, options = _weights(*tensors), _options(*rest)
     found = packed_convs.get(weights, options).gradients(
         _channels_inside(x).numpy(),
         _channels_inside(grad).numpy(),
+        output=None if output is None else _channels_inside(output).numpy(),
         needs_x=needs_x,
         needs_weights=needs_weights,
         threads=torch.get_num_threads(),
@@ -325,6 +333,7 @@ def _backward_cpu(
 
 def _backward_fake(
     grad: Tensor,
+    output: Tensor | None,
     x: Tensor,
     depthwise: Tensor,
     pointwise: Tensor,
@@ -344,21 +353,22 @@ def _backward_fake(
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, depthwise, pointwise, depthwise_bias, bias, _, *numbers = inputs
-    ctx.save_for_backward(x, depthwise, pointwise, depthwise_bias, bias)
+    x, depthwise, pointwise, depthwise_bias, bias, residual, *numbers = inputs
+    kept = output if _clamps_last(_options(*numbers)) and residual is None else None
+    ctx.save_for_backward(x, depthwise, pointwise, depthwise_bias, bias, kept)
     ctx.numbers = numbers
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    tensors = ctx.saved_tensors
+    *tensors, output = ctx.saved_tensors
     options = _options(*ctx.numbers)
     wanted = ctx.needs_input_grad[:5]
     found: Sequence[Tensor | None] = (None,) * 5
-    if torch.is_grad_enabled() or _last_activation(options) is not None:
+    if torch.is_grad_enabled() or (_last_activation(options) is not None and output is None):
         found = _differentiable_gradients(grad, tensors, wanted, options)
     elif any(wanted):
         found = torch.ops.separable.depthwise_separable_backward.default(
-            grad, *tensors, *ctx.numbers, wanted[0], any(wanted[1:])
+            grad, output, *tensors, *ctx.numbers, wanted[0], any(wanted[1:])
         )
     gradients = [g if want else None for g, want in zip(found, wanted, strict=True)]
     return *gradients, grad if ctx.needs_input_grad[5] else None, *(None,) * len(ctx.numbers)
@@ -399,7 +409,9 @@ def _flops(
     return 2 * (math.prod(depthwise_shape) * after + mixing)
 
 
-def _backward_flops(grad_shape: Sequence[int], *shapes: Any, out_shape: object, **_: Any) -> int:
+def _backward_flops(
+    grad_shape: Sequence[int], output_shape: object, *shapes: Any, out_shape: object, **_: Any
+) -> int:
     """Count the derivatives by input and weights, each as much as the way there."""
     x, depthwise, pointwise, depthwise_bias, bias, *numbers, needs_x, needs_weights = shapes
     # The second convolution always hands a gradient to the first.
