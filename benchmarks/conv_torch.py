@@ -67,7 +67,7 @@ def compiled(job: ConvJob, threads: Sequence[int]) -> list[Contender]:
 def freed_memory_kept() -> Iterator[None]:
     """Let malloc keep what is freed: torch allocates every result, and pages new to a process are slow.
 
-    Without this its convolutions take 5 to 12 % longer at 64 -> 128 channels, 224 x 224. Where the C library
+    Without this its convolutions take 7 to 11 % longer at 64 -> 128 channels, 224 x 224. Where the C library
     is not glibc nothing is done.
     """
     if platform.libc_ver()[0] != "glibc":

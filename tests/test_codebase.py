@@ -25,8 +25,9 @@ PACKAGE = ROOT / "src" / "separable"
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"demo", "nn"},
-    {"report", "files"},
+    {"demo", "nn", "onnx"},
+    {"report"},
+    {"files"},
     {"filters"},
     {"plan"},
     {"conv"},
@@ -36,7 +37,7 @@ FLOORS = [
 ]
 CORE = {"_core"}  # the compiled part
 DOORS = {"plan", "conv"}  # what reaches it: filters through `plan`, layers through `conv`
-NUMPY_ALONE = {name for floor in FLOORS[4:] for name in floor} | {"__init__"}
+NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python
 LONGEST_FUNCTION = 60  # lines after signature and docstring: fits a screen
 
@@ -143,8 +144,7 @@ def test_each_module_exports_what_it_says() -> None:
             for node in tree.body
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
         }
-        assert public <= set(names[0]), file
-        assert list(names[0]) == sorted(names[0]), file
+        assert public <= set(names[0]), file  # their order is the linter's matter
 
 
 def test_public_names_are_documented() -> None:

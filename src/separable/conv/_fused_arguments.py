@@ -13,9 +13,9 @@ from .geometry import Padding
 
 __all__ = [
     "ACTIVATIONS",
-    "Array",
     "ORDERS",
     "PADDING_MODES",
+    "Array",
     "Weights",
     "check_reach",
     "fold_padding",
