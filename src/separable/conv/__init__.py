@@ -17,10 +17,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import cost
-from .convert import Conversion, ConversionReport, ConvertedLayer, Network, Progress
 from .decomposition import DecompositionError, allocate_ranks, decompose
 from .forms import canonical, compose, degrees_of_freedom, khatri_rao, slice_spectrum
-from .layer import ConvLayer, Replacement
 from .witness import Witness, witness
 
 if TYPE_CHECKING:
@@ -31,15 +29,8 @@ if TYPE_CHECKING:
 _LAZY = {"FusedConv": "fused", "depthwise_separable": "fused"}
 
 __all__ = [
-    "Conversion",
-    "ConversionReport",
-    "ConvLayer",
-    "ConvertedLayer",
     "DecompositionError",
     "FusedConv",
-    "Network",
-    "Progress",
-    "Replacement",
     "Witness",
     "allocate_ranks",
     "canonical",
