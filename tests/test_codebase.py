@@ -25,7 +25,7 @@ PACKAGE = ROOT / "src" / "separable"
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"demo", "nn", "onnx"},
+    {"demo", "nn"},
     {"report"},
     {"files"},
     {"filters"},
