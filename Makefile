@@ -15,7 +15,7 @@ SOURCES := pyproject.toml CMakeLists.txt README.md \
 .PHONY: help demo test lint bench wheel clean
 
 help:
-	@echo 'make demo    filter a photograph and an MRI volume; compare with SciPy and OpenCV'
+	@echo 'make demo    filter a photograph and an MRI volume, convert a network; compare with what is used today'
 	@echo 'make test    ruff, mypy --strict and pytest: what CI runs'
 	@echo 'make lint    ruff and mypy --strict only'
 	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'

@@ -14,6 +14,9 @@ from benchmarks import (
     conv_blocks,
     conv_memory,
     conv_training,
+    convert_architectures,
+    convert_int8,
+    convert_latency,
     filters,
     imports,
     machine,
@@ -63,6 +66,9 @@ def benchmarks() -> dict[str, Benchmark]:
         **{work.name: training(work) for work in training_works()},
         "memory": lambda s: memory.measure(s.run, s.quick, _progress),
         "conv-memory": lambda s: conv_memory.measure(s.run, s.quick, s.peers, _progress),
+        convert_architectures.NAME: lambda s: convert_architectures.measure(s.run, s.quick, _progress),
+        "convert-latency": lambda s: convert_latency.measure(s.run, s.quick, _progress),
+        "convert-int8": lambda s: convert_int8.measure(s.run, s.quick, _progress),
         "import": lambda s: imports.measure(s.run, s.quick, s.effort, s.peers, _progress),
     }
 

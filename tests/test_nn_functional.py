@@ -337,6 +337,23 @@ def test_gradients_of_other_layouts():
         assert slopes[0].stride() == given.stride()
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_the_result_may_be_written_to(ndim):
+    """Autograd lets nobody write to a view that an operator returns: the format must be no view."""
+    depthwise, pointwise, *_ = weights(ndim, "dw-pw", taps=(3, 3, 3))
+    values = torch.randn(2, 4, *(5,) * ndim)
+    outside = values.movedim(1, -1).contiguous().movedim(-1, 1)
+    found = []
+    for given in (values, outside):
+        parameters = [w.clone().requires_grad_() for w in (depthwise, pointwise)]
+        y = depthwise_separable(given, *parameters, padding=1)
+        assert y.movedim(1, -1).is_contiguous() == (given is outside)
+        y.relu_().square().sum().backward()
+        found.append([p.grad for p in parameters])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 # --- what torch asks of an operator -----------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from . import conv as conv
     from . import families as families
     from . import nn as nn
+    from . import onnx as onnx
     from ._errors import NotSeparableError as NotSeparableError
     from .factor import factor as factor
     from .factor import is_separable as is_separable
@@ -45,6 +46,7 @@ _HOMES: dict[str, str | None] = {
     "gaussian": "filters",
     "is_separable": "factor",
     "nn": None,
+    "onnx": None,
     "plan": "plan",
     "uniform": "filters",
 }
@@ -64,6 +66,7 @@ __all__ = [
     "gaussian",
     "is_separable",
     "nn",
+    "onnx",
     "plan",
     "uniform",
 ]

@@ -9,12 +9,12 @@ import typer
 
 from separable import __version__
 
-from . import demonstrating, factoring, filtering, options
+from . import auditing, calibrating, demonstrating, factoring, filtering, options, separating
 from .terminal import exits
 from .wish import Wish
 
 app = typer.Typer(
-    help="Find the factors of a convolution kernel, know the error, and run the cheaper filter fast.",
+    help="Find the factors of a kernel, or of a network's layers; know the error; run what is cheaper.",
     epilog="Each verb has examples: separable filter --help",
     no_args_is_help=True,
     add_completion=False,
@@ -55,7 +55,7 @@ def demo(
     ),
     as_json: options.AsJson = False,
 ) -> None:
-    """Filter a photograph and an MRI volume, and compare with SciPy and OpenCV."""
+    """Filter a photograph and an MRI volume, convert a network, and compare."""
     demonstrating.run(out, as_json)
 
 
@@ -123,3 +123,71 @@ def filter_file(
     wish = Wish(gaussian, box, sobel, log, unsharp, kernel, order, truncate, amount, in_mm, rank, tol)
     place = filtering.Place(axes, mode, cval, origin, dtype, threads)
     filtering.run(source, target, wish, place, as_json=as_json, quiet=quiet)
+
+
+@app.command(
+    help=_paragraphs(
+        "Count what an ONNX model costs, and say how separable its layers are.",
+        "1x, 2x, ... is the error of a layer's weights when it is written as depthwise separable convolution "
+        "of that depth multiplier. Data are kinder to most layers: see separable separate --help",
+    ),
+    epilog=_examples(
+        "audit model.onnx",
+        "audit model.onnx --shape 1,3,224,224 --measure --html audit.html",
+        "audit model.onnx --shape image=1,3,224,224 --shape mask=1,1,224,224",
+        "audit model.onnx --json",
+    ),
+)
+@exits
+def audit(
+    model: options.Model,
+    shapes: options.Shapes = None,
+    measure: options.Measure = False,
+    threads: options.ModelThreads = None,
+    html: options.Html = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Audit a model."""
+    auditing.run(model, shapes or [], measure=measure, threads=threads, html=html, as_json=as_json)
+
+
+@app.command(
+    help=_paragraphs(
+        "Convert a trained ONNX model to separable form: no labels, no training.",
+        "Each convolution is fitted to give what it gave, for what it now reads; forms and ranks are "
+        "chosen together, so that the whole keeps to the budget with the least error. What was lost is "
+        "stated. A few hundred inputs are enough.",
+        "Pictures are scaled to cover the model's input and cut at the centre.",
+    ),
+    epilog=_examples(
+        "separate model.onnx --calibration images.npz -o small.onnx",
+        "separate model.onnx --calibration images.npz --budget 0.25 -o small.onnx --html report.html",
+        "separate model.onnx --calibration photos --mean 0.485,0.456,0.406 "
+        "--std 0.229,0.224,0.225 -o small.onnx",
+        "separate model.onnx --calibration images.npz --by latency --budget 0.5 --skip '/stem/*' "
+        "-o small.onnx",
+    ),
+)
+@exits
+def separate(
+    model: options.Model,
+    calibration: options.CalibrationData,
+    out: options.Converted,
+    budget: options.Budget = 0.125,
+    by: options.By = options.Cost.macs,
+    forms: options.Forms = None,
+    rank: options.FixedRank = None,
+    skip: options.Skip = None,
+    allow_slower: options.AllowSlower = False,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    batch_size: options.BatchSize = 16,
+    threads: options.ModelThreads = None,
+    html: options.Html = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Convert a model."""
+    goal = separating.Goal(budget, by.value, forms, rank, tuple(skip or ()), not allow_slower)
+    data = calibrating.Data(calibration, mean, std, batch_size)
+    separating.run(model, data, goal, out, threads=threads, html=html, as_json=as_json, quiet=quiet)

@@ -61,5 +61,86 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print err
 Tol: TypeAlias = Annotated[float | None, _option("T", "Relative l1 error allowed. [dim]\\[default: 1e-6][/]")]
 Rank: TypeAlias = Annotated[int | None, _option("R", "The most terms allowed.")]
 
+# audit, separate: the model
+_MODEL = "Model"
+Model: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="MODEL.onnx", help="A trained model, operator set 13 or newer.")
+]
+Shapes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="[NAME=]N,N,..",
+        help="Of an input, where the model leaves lengths open; may be repeated.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Measure: TypeAlias = Annotated[
+    bool, typer.Option("--measure", help="Time the model and each layer here.", rich_help_panel=_MODEL)
+]
+ModelThreads: TypeAlias = Annotated[
+    int | None,
+    _option("N", "Of ONNX Runtime. [dim]\\[default: its own choice][/]", _MODEL),
+]
+Html: TypeAlias = Annotated[
+    Path | None, typer.Option("--html", metavar="R.html", help="Write a page that opens offline.")
+]
+
+# separate: what from, and how far
+_DATA, _GOAL = "Calibration", "Goal"
+
+
+class Cost(str, Enum):
+    """What a budget is of."""
+
+    macs = "macs"
+    params = "params"
+    latency = "latency"
+
+
+CalibrationData: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        "--calibration",
+        metavar="DATA",
+        help="Inputs as the model will see them: .npz, .npy, or a folder of .npy files or of pictures.",
+        rich_help_panel=_DATA,
+    ),
+]
+Mean: TypeAlias = Annotated[
+    str | None, _option("M[,M,M]", "Pictures: taken off each channel, which is 0 to 1.", _DATA)
+]
+Std: TypeAlias = Annotated[str | None, _option("S[,S,S]", "Pictures: divided by then.", _DATA)]
+BatchSize: TypeAlias = Annotated[
+    int, typer.Option("--batch-size", metavar="N", help="Inputs run at a time.", rich_help_panel=_DATA)
+]
+Budget: TypeAlias = Annotated[float, _option("F", "What may be left of the convolutions' cost.", _GOAL)]
+By: TypeAlias = Annotated[
+    Cost, typer.Option("--by", help="The cost; latency is timed here.", rich_help_panel=_GOAL)
+]
+Forms: TypeAlias = Annotated[
+    str | None,
+    _option("F[,F..]", "Of dw-pw, pw-dw, spatial, low-rank. [dim]\\[default: all][/]", _GOAL),
+]
+FixedRank: TypeAlias = Annotated[
+    str | None,
+    _option("N|full", "This rank everywhere, in the first of --forms; no budget.", _GOAL),
+]
+Skip: TypeAlias = Annotated[
+    list[str] | None,
+    _option("PATTERN", "Layers to leave alone, such as '/stem/*'; may be repeated.", _GOAL),
+]
+AllowSlower: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--allow-slower",
+        help="Do not time the result here and put back what does not pay: it will run elsewhere.",
+        rich_help_panel=_GOAL,
+    ),
+]
+Converted: TypeAlias = Annotated[
+    Path, typer.Option("--out", "-o", metavar="OUT.onnx", help="Where to; appears once it is whole.")
+]
+
 # every verb
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object, no table.")]

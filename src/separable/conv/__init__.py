@@ -17,8 +17,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import cost
+from .allocate import Choice, allocate
+from .convert import convert
 from .decomposition import DecompositionError, allocate_ranks, decompose
+from .equalise import equalised
+from .fit import fit
 from .forms import canonical, compose, degrees_of_freedom, khatri_rao, slice_spectrum
+from .layer import ConvLayer, Replacement
+from .moments import Moments
+from .network import Network, Progress
+from .records import Conversion, ConversionReport, ConvertedLayer, Option
 from .witness import Witness, witness
 
 if TYPE_CHECKING:
@@ -29,16 +37,30 @@ if TYPE_CHECKING:
 _LAZY = {"FusedConv": "fused", "depthwise_separable": "fused"}
 
 __all__ = [
+    "Choice",
+    "ConvLayer",
+    "Conversion",
+    "ConversionReport",
+    "ConvertedLayer",
     "DecompositionError",
     "FusedConv",
+    "Moments",
+    "Network",
+    "Option",
+    "Progress",
+    "Replacement",
     "Witness",
+    "allocate",
     "allocate_ranks",
     "canonical",
     "compose",
+    "convert",
     "cost",
     "decompose",
     "degrees_of_freedom",
     "depthwise_separable",
+    "equalised",
+    "fit",
     "khatri_rao",
     "slice_spectrum",
     "witness",

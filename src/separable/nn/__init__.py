@@ -1,4 +1,4 @@
-"""The PyTorch face: separable layers that replace dense ones, the operator they run on, and loaders.
+"""The PyTorch face: separable layers, the operator they run on, loaders, counting and converting models.
 
 Every name is loaded on first use, and torch with the first of them (``pip install 'separable[nn]'``).
 """
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .loaders import from_sequential as from_sequential
     from .loaders import from_timm as from_timm
     from .loaders import separable_from_keras as separable_from_keras
+    from .separating import Separation as Separation
+    from .separating import separate as separate
 
 # Where each public name lives; None marks a submodule.
 _HOMES: dict[str, str | None] = {
@@ -38,6 +40,7 @@ _HOMES: dict[str, str | None] = {
     "DepthwiseSeparableConvTranspose2d": "layers",
     "DepthwiseSeparableConvTranspose3d": "layers",
     "Layer": "counting",
+    "Separation": "separating",
     "SpatiallySeparableConv2d": "layers",
     "SpatiallySeparableConv3d": "layers",
     "audit": "counting",
@@ -46,6 +49,7 @@ _HOMES: dict[str, str | None] = {
     "from_timm": "loaders",
     "functional": None,
     "separable_from_keras": "loaders",
+    "separate": "separating",
 }
 
 __all__ = [
@@ -57,6 +61,7 @@ __all__ = [
     "DepthwiseSeparableConvTranspose2d",
     "DepthwiseSeparableConvTranspose3d",
     "Layer",
+    "Separation",
     "SpatiallySeparableConv2d",
     "SpatiallySeparableConv3d",
     "audit",
@@ -65,6 +70,7 @@ __all__ = [
     "from_timm",
     "functional",
     "separable_from_keras",
+    "separate",
 ]
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -243,6 +244,12 @@ def _outside(y: Tensor, like: Tensor) -> Tensor:
     return moved if _is_channels_last(like) else moved.contiguous()
 
 
+def _outside_array(y: Array, like: Tensor) -> Tensor:
+    """Return an array as :func:`_outside` would, and no view, which autograd lets nobody write to."""
+    moved = torch.from_numpy(np.moveaxis(y, -1, 1))
+    return moved if _is_channels_last(like) else moved.contiguous()
+
+
 def _array(tensor: Tensor | None) -> Array | None:
     return None if tensor is None else tensor.detach().numpy()
 
@@ -268,12 +275,11 @@ def _forward_cpu(
     inside = _channels_inside(x).numpy()
     shape = op.output_shape(inside.shape)
     if 0 in shape:
-        return _outside(x.new_empty(shape), x)
+        return _outside_array(np.empty(shape, inside.dtype), x)
     added = None if residual is None else _channels_inside(residual).numpy()
     # The core's arrays lie on huge pages where they are large: a fresh result costs a fraction of the page
     # faults that torch.empty's does (half of the time of a convolution with 13 MB of output, measured).
-    y = torch.from_numpy(op(inside, residual=added, threads=torch.get_num_threads()))
-    return _outside(y, x)
+    return _outside_array(op(inside, residual=added, threads=torch.get_num_threads()), x)
 
 
 def _forward_fake(
@@ -326,7 +332,7 @@ def _backward_cpu(
         packed_convs.drop(weights, options)
     nothing = [x.new_empty(0) for _ in found]
     return (
-        nothing[0] if found.x is None else _outside(torch.from_numpy(found.x), x),
+        nothing[0] if found.x is None else _outside_array(found.x, x),
         *(
             empty if array is None or tensor is None else torch.from_numpy(array).reshape(tensor.shape)
             for empty, array, tensor in zip(nothing[1:], found[1:], tensors, strict=True)

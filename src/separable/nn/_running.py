@@ -115,6 +115,12 @@ def description(call: Call) -> str:
     return ", ".join(shown) or "no arguments"
 
 
+def inputs_of(call: Call) -> int:
+    """Return how many inputs a batch holds."""
+    first = next((tensor for tensor in tensors_of(call) if tensor.dim()), None)
+    return 0 if first is None else len(first)
+
+
 def tensors_of(value: Any) -> list[Tensor]:
     """Return the tensors in nested tuples, lists and mappings."""
     found: list[Tensor] = []

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ..conv.machine import Machine, this_machine
-from ._audit_page import page
-from ._audit_table import table
+from ..report.audits import Audit, Layer
+from ._judging import judged, unconvertible
 from ._running import Watched, call_of, check_model, description, tensors_of, watch
 from ._watching import Signature, Weight, own_name
 
@@ -22,166 +18,11 @@ __all__ = ["Audit", "Layer", "audit"]
 
 _HOLDERS = ("parametrizations.", "conv_dw.", "conv_pw.")
 
-Shape: TypeAlias = tuple[int, ...]
 Example: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a model: the same module doing the same work, in one call or several.
-
-    Attributes
-    ----------
-    name : str
-        Qualified name of the module that made the call; "" is the model itself.
-    kind : str
-        "conv", "depthwise", "pointwise", "grouped", "transposed", "separable" (the fused operator of this
-        package), "linear", "recurrent"; "matmul" and "attention" are products of two activations.
-    operator : str
-        The torch operator.
-    weights : tuple of str
-        Qualified names of the tensors of the model that it multiplied or added.
-    kernel, stride, dilation : tuple of int
-        One entry for each spatial axis; empty where there is none.
-    groups : int
-    dtype : str
-        Of the result.
-    inputs : tuple of tuple of int
-        Shapes of the activations read, of one call.
-    output : tuple of int
-        Shape of the result of one call.
-    calls : int
-        How often it ran. `macs`, `flops`, `bytes` and the times are those of all calls together.
-    macs : int
-        Multiply-accumulates, for the whole batch.
-    flops : int
-        ``2 * macs``, and one for each addition of a bias.
-    params : int
-        Elements of the model's parameters that it is the first to use: no parameter counts twice.
-    bytes : int
-        Memory traffic if nothing stays in a cache between layers: activations in and out, weights.
-    roofline_ms : float or None
-        The time below which no implementation gets, by this machine's arithmetic and memory speed.
-    measured_ms : float or None
-        Median time; None if nothing was measured.
-    """
-
-    name: str
-    kind: str
-    operator: str
-    weights: tuple[str, ...]
-    kernel: Shape
-    stride: Shape
-    dilation: Shape
-    groups: int
-    dtype: str
-    inputs: tuple[Shape, ...]
-    output: Shape
-    calls: int
-    macs: int
-    flops: int
-    params: int
-    bytes: int
-    roofline_ms: float | None
-    measured_ms: float | None
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What a model costs, layer by layer. Print it, or write it with `to_html` or `to_json`.
-
-    Attributes
-    ----------
-    model : str
-        Class of the model.
-    example : str
-        What it was run on.
-    layers : tuple of Layer
-        In the order of their first call.
-    params : int
-        All parameters of the model, shared ones once, also of layers that multiply nothing (norms,
-        embeddings) or never ran.
-    measured_ms : float or None
-        Median time of the whole model, without any watching.
-    machine : Machine or None
-        The speeds behind `roofline_ms`; None if the model does not run on the CPU.
-    uncounted : tuple of str
-        Operators that may have multiplied, and that no rule covers.
-    remark : str
-        How it was run.
-    """
-
-    model: str
-    example: str
-    layers: tuple[Layer, ...]
-    params: int
-    measured_ms: float | None
-    machine: Machine | None
-    uncounted: tuple[str, ...]
-    remark: str
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of all layers, for the whole batch of the example."""
-        return sum(layer.macs for layer in self.layers)
-
-    @property
-    def flops(self) -> int:
-        """Twice the MACs, and one for each addition of a bias."""
-        return sum(layer.flops for layer in self.layers)
-
-    @property
-    def bytes(self) -> int:
-        """Memory traffic of all layers if nothing stays in a cache between them."""
-        return sum(layer.bytes for layer in self.layers)
-
-    @property
-    def macs_by_kind(self) -> dict[str, int]:
-        """The MACs of each kind of layer, the largest first."""
-        sums: dict[str, int] = {}
-        for layer in self.layers:
-            sums[layer.kind] = sums.get(layer.kind, 0) + layer.macs
-        return dict(sorted(sums.items(), key=lambda item: -item[1]))
-
-    def __str__(self) -> str:
-        return table(self)
-
-    def __repr__(self) -> str:
-        return (
-            f"<Audit of {self.model}: {self.macs} MACs, {self.params} parameters, {len(self.layers)} layers>"
-        )
-
-    def to_json(self) -> str:
-        """Return everything as JSON: the attributes, the sums, and a list of layers.
-
-        Returns
-        -------
-        str
-        """
-        sums = {"macs": self.macs, "flops": self.flops, "bytes": self.bytes}
-        return json.dumps({**asdict(self), **sums, "macs_by_kind": self.macs_by_kind}, indent=1)
-
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that needs no network: the sums, a bar for each layer, a table that sorts.
-
-        Parameters
-        ----------
-        path : path-like
-            The file appears there when it is complete.
-
-        Raises
-        ------
-        FileError
-            If it cannot be written.
-        """
-        from separable.files.target import replacing
-
-        with replacing(Path(path)) as beside:
-            beside.write_text(page(self), encoding="utf-8")
-
-
 def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: int = 9) -> Audit:
-    """Count what a model costs when it runs on an example: each multiplication, wherever it is called.
+    """Count what a model costs when it runs on an example, and say how separable its convolutions are.
 
     The model runs as it does in inference (``module.training`` is False meanwhile, and gradients are off). It
     is left as it was: modes, running statistics, attributes and hooks. Without `measure` only shapes are
@@ -202,7 +43,7 @@ def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: in
     Returns
     -------
     Audit
-        With ``.macs``, ``.flops``, ``.params``, ``.bytes`` and ``.layers``.
+        With ``.macs``, ``.flops``, ``.params``, ``.bytes``, ``.layers``, ``.separability`` and ``.frontier``.
 
     Raises
     ------
@@ -215,7 +56,11 @@ def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: in
     -----
     ``macs`` are those of convolutions, linear and recurrent layers and products of matrices, as published
     tables count them: padding counts, and additions, norms and activations do not. The two products of
-    attention are in the sum, as layers of their own kind. ``flops = 2 * macs + bias additions``.
+    attention are in the sum, as layers of their own kind. ``flops = 2 * macs + bias additions``. Every
+    multiplication counts, wherever it is called: by a module, a function, or compiled code.
+
+    ``separability`` is that of the weights as they stand, batch norms not folded in. A model on the ``meta``
+    device has no weights, and none.
 
     Examples
     --------
@@ -234,15 +79,18 @@ def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: in
     watched = watch(model, call, runs if measure else 0)
     devices = {each.device.type for each in (*model.parameters(), *tensors_of(call))}
     machine = this_machine(torch.get_num_threads()) if devices <= {"cpu"} else None
+    layers = tuple(_layers(model, watched, machine))
     return Audit(
         model=type(model).__name__,
         example=description(call),
-        layers=tuple(_layers(model, watched, machine)),
+        layers=layers,
         params=sum(parameter.numel() for parameter in model.parameters()),
         measured_ms=watched.whole_ms,
         machine=machine,
         uncounted=watched.counted.unknown,
         remark=watched.remark,
+        separability=judged(model, layers),
+        refused=unconvertible(model, layers),
     )
 
 

@@ -1,25 +1,21 @@
-"""``separable demo``: a photograph and an MRI volume, filtered by this package and by its peers.
-
-The data come with scikit-image and nibabel; nothing is downloaded.
-"""
+"""A photograph and an MRI volume, filtered by this package and by its peers."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from . import __version__, correlate, families, files
-from ._extras import MissingExtraError, extra
-from .report.values import Comparison, Study, study
+from separable import __version__, correlate, families, files
+from separable._extras import extra
+from separable.report.values import Comparison, Study, study
+
+from .bundled import bundled
+from .timing import medians
 
 Array: TypeAlias = npt.NDArray[Any]
 Show: TypeAlias = Callable[[str, int, int], None]
@@ -33,9 +29,6 @@ PHOTO_SIGMA = 3.0  # pixels: 25 taps per axis
 DEFOCUS_RADIUS = 8.0  # pixels: 17 x 17 weights
 MRI_SIGMA = 2.0  # millimetres: 1 voxel, 9 taps per axis
 REPEATS = 8  # copies along each axis for the large works: 4096 x 4096, 264 x 328 x 200
-
-SECONDS_PER_WORK = 1.0
-ROUNDS = (3, 50)  # at least, at most
 
 
 @dataclass(frozen=True)
@@ -94,7 +87,7 @@ def run(show: Show) -> Demo:
     import scipy
 
     show("filtering", 0, 0)
-    photo, volume = files.read(_bundled(*PHOTO)), files.read(_bundled(*MRI))
+    photo, volume = files.read(bundled(*PHOTO)), files.read(bundled(*MRI))
     studies = (study("edge kernel", edge_weights()), study("defocus disk", families.disk(DEFOCUS_RADIUS)))
     photos = _photos(photo, studies)
     volumes = _volumes(volume)
@@ -114,15 +107,7 @@ def check_available() -> None:
         import cv2  # noqa: F401
         import scipy  # noqa: F401
     for package, path in (PHOTO, MRI):
-        _bundled(package, path)
-
-
-def _bundled(package: str, path: str) -> Path:
-    """Return a file that another package brings, without importing that package."""
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        raise MissingExtraError(f"{package} is not installed: pip install 'separable[demo]'")
-    return Path(found.origin).parent / path
+        bundled(package, path)
 
 
 def edge_weights() -> Array:
@@ -227,14 +212,5 @@ def _compare(work: str, x: Array, runs: Runs) -> Comparison:
     for name, call in runs.items():  # warm up; this is also the result that is compared
         call(outs[name])
     difference = float(np.abs(outs[OWN] - outs[REFERENCE]).max())
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    least, most = ROUNDS
-    began = time.perf_counter()
-    for done in range(most):
-        if done >= least and time.perf_counter() - began > SECONDS_PER_WORK:
-            break
-        for name, call in runs.items():
-            start = time.perf_counter()
-            call(outs[name])
-            times[name].append(time.perf_counter() - start)
-    return Comparison(work, {name: statistics.median(each) for name, each in times.items()}, difference)
+    seconds = medians({name: functools.partial(call, outs[name]) for name, call in runs.items()})
+    return Comparison(work, seconds, difference)

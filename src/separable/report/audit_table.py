@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from .counting import Audit, Layer
+    from separable.conv.separability import Separability
+
+    from .audits import Audit, Layer
+
+_ORDERS: Final = ("dw-pw", "pw-dw")
+
+# Depth multipliers whose errors have a column.
+_MULTIPLIERS: Final = 4
 
 # What says nothing where a whole column holds it.
 _SILENT = {"calls": {"1"}, "groups": {"", "1"}, "stride": {"", "1", "1x1", "1x1x1"}}
@@ -21,7 +28,7 @@ class Column(NamedTuple):
 
 
 def table(audit: Audit) -> str:
-    """Return what a model costs: the sums, a line for each layer, the shares of the kinds.
+    """Return what a model costs: the sums, a line for each layer, the shares of the kinds, the separability.
 
     Parameters
     ----------
@@ -33,18 +40,24 @@ def table(audit: Audit) -> str:
     """
     shown = columns(audit)
     parts = [
-        f"{audit.model} on {audit.example}",
+        f"{printable(audit.model)} on {printable(audit.example)}",
         "; ".join(f"{value} {name}" for name, value in sums(audit)),
         *remarks(audit),
     ]
     if audit.layers:
         rows = [[column.text(layer) for column in shown] for layer in audit.layers]
         headings = [column.heading for column in shown]
-        parts += ["", *_aligned(headings, rows, [column.value is not None for column in shown])]
+        parts += ["", *aligned(headings, rows, [column.value is not None for column in shown])]
         parts += [
             "",
-            *_aligned(["kind", "layers", "MACs", "share"], _kinds(audit), [False, True, True, True]),
+            *aligned(["kind", "layers", "MACs", "share"], shares(audit), [False, True, True, True]),
         ]
+    if audit.separability:
+        headings, rows = separabilities(audit.separability)
+        parts += ["", *aligned(headings, rows, [False, False, *[True] * (len(headings) - 2)]), ""]
+        parts += outlook(audit)
+    if audit.refused:
+        parts += ["", *refusals(audit)]
     return "\n".join(parts)
 
 
@@ -52,7 +65,7 @@ def columns(audit: Audit) -> list[Column]:
     """Return the columns that say something about this audit's layers."""
     total = max(audit.macs, 1)
     found = [
-        Column("layer", title),
+        Column("layer", lambda layer: printable(title(layer))),
         Column("kind", lambda layer: layer.kind),
         Column("kernel", lambda layer: by(layer.kernel)),
         Column("stride", lambda layer: by(layer.stride)),
@@ -107,6 +120,65 @@ def remarks(audit: Audit) -> list[str]:
     return found
 
 
+def separabilities(found: Sequence[Separability]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows: the best form of each layer, and what each depth multiplier leaves.
+
+    Parameters
+    ----------
+    found : sequence of Separability
+
+    Returns
+    -------
+    headings : list of str
+    rows : list of list of str
+    """
+    shown = {
+        order: min(_MULTIPLIERS, max((len(each.errors.get(order, ())) for each in found), default=0))
+        for order in _ORDERS
+    }
+    headings = ["separability", "best at 1/2", "error"]
+    headings += [f"{order} {rank}x" for order in _ORDERS for rank in range(1, shown[order] + 1)]
+    rows = []
+    for each in found:
+        row = [printable(each.name), each.best, percent(each.best_error) if each.best != "dense" else ""]
+        for order in _ORDERS:
+            errors = [percent(error) for error in each.errors.get(order, ())[: shown[order]]]
+            row += errors + [""] * (shown[order] - len(errors))
+        rows.append(row)
+    return headings, rows
+
+
+def outlook(audit: Audit) -> list[str]:
+    """Return what half, a quarter and an eighth of the MACs would cost, by the weights alone."""
+    lines = []
+    for part in (2, 4, 8):
+        reached = [(macs, error) for macs, error in audit.frontier if macs <= audit.macs / part]
+        if reached:
+            macs, error = max(reached)
+            lines.append(f"{audit.macs / macs:.1f}x fewer MACs: {percent(error)} of the weights lost")
+    if not lines:
+        lines = ["no form halves the MACs of this model"]
+    return [*lines, "(root mean square over the layers, data not seen: `separate` loses less)"]
+
+
+def refusals(audit: Audit) -> list[str]:
+    """Return a line for each convolution that cannot be converted."""
+    return [
+        f"not convertible: {each.operator} `{printable(each.name)}`: {printable(each.reason)}"
+        for each in audit.refused
+    ]
+
+
+def printable(text: str) -> str:
+    """Return text that does nothing to a terminal: names come out of files that anyone may have made."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def percent(error: float) -> str:
+    """Return an error as people compare them: ``12.3 %``."""
+    return f"{100 * error:.1f} %"
+
+
 def title(layer: Layer) -> str:
     """Return a layer's name, with the weight where that is not the module's own."""
     name = layer.name or "(model)"
@@ -126,7 +198,8 @@ def milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
-def _kinds(audit: Audit) -> list[list[str]]:
+def shares(audit: Audit) -> list[list[str]]:
+    """Return, for each kind, how many layers and how many MACs are of it."""
     total = max(audit.macs, 1)
     return [
         [
@@ -139,7 +212,8 @@ def _kinds(audit: Audit) -> list[list[str]]:
     ]
 
 
-def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[str]:
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[str]:
+    """Return the lines of a table; columns of numbers are set to the right."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     lines = [headings, ["-" * width for width in widths], *rows]
     return [

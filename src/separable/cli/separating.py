@@ -1,0 +1,157 @@
+"""``separable separate``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from rich.console import Console
+
+from separable import _arguments as arguments
+from separable import files, onnx
+from separable._extras import extra
+from separable.files.guard import reading
+from separable.files.target import check_target
+from separable.report import tables
+
+from . import model_tables
+from .calibrating import Data
+from .terminal import check_page, naming_model, progress, same_file
+
+FixedRank: TypeAlias = int | Literal["full"] | None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted of the result, as typed."""
+
+    budget: float
+    by: str
+    forms: str | None
+    rank: str | None
+    skip: tuple[str, ...]
+    never_slower: bool
+
+    def fixed_rank(self) -> FixedRank:
+        """Return the rank that all layers shall have, if one was asked for."""
+        if self.rank is None:
+            return None
+        if self.rank == "full":
+            return "full"
+        if not self.rank.isdecimal() or int(self.rank) < 1:
+            raise ValueError(f"`--rank {self.rank}` is no rank; expected 1, 2, ... or full.")
+        return int(self.rank)
+
+    def options(self) -> dict[str, Any]:
+        """Return the keyword arguments of `separable.onnx.separate`."""
+        rank = self.fixed_rank()
+        return {
+            **({} if rank is None else {"rank": rank}),
+            "budget": self.budget,
+            "by": self.by,
+            "forms": None if self.forms is None else tuple(self.forms.split(",")),
+            "skip": self.skip,
+            "never_slower": self.never_slower,
+        }
+
+
+def run(
+    model: Path,
+    data: Data,
+    goal: Goal,
+    out: Path,
+    *,
+    threads: int | None,
+    html: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Convert a model, write it and its page, and print what became of it."""
+    options = goal.options()  # what can be refused without reading is refused first
+    if threads is not None:
+        arguments.thread_count(threads)
+    _check_out(out, model, data.path)
+    check_page(html, model, out)
+    with progress(not quiet, remaining=True) as show, naming_model(model):
+        show("reading", 0, 0)
+        _check_data(out, model)
+        calibration = data.read(model)
+        if data.batch_size is not None:
+            options["batch_size"] = data.batch_size
+        done = onnx.separate(
+            model,
+            calibration,
+            threads=threads,
+            progress=lambda steps, total, step: show(step, steps, total),
+            **options,
+        )
+        show("writing", 0, 0)
+        done.save(out)
+    if html is not None:
+        done.report.to_html(html)
+    if as_json:
+        print(json.dumps({**_facts(model, out, html, done), "notes": _notes(goal, done)}))
+    elif not quiet:
+        _print(model, out, html, goal, done)
+
+
+def _check_out(out: Path, model: Path, data: Path) -> None:
+    """Refuse a target that cannot be written, or that would take the place of what is read."""
+    for taken, what in ((model, "the input"), (data, "the calibration data")):
+        if same_file(out, taken):
+            raise files.FileError(f"`--out {out}` is {what}; give the result another name.")
+    check_target(out)
+
+
+def _check_data(out: Path, model: Path) -> None:
+    """Refuse to write the result's data in the place of those of the input."""
+    place = out.with_name(f"{out.name}.data")
+    if not place.exists() or not model.is_file():
+        return
+    with extra("onnx"):
+        from onnx import load
+    with reading(model, "ONNX"):
+        tensors = load(model, load_external_data=False).graph.initializer
+    taken = {entry.value for each in tensors for entry in each.external_data if entry.key == "location"}
+    if any(same_file(place, model.parent / location) for location in taken):
+        raise files.FileError(
+            f"`--out {out}`: `{place}` holds data of the input; give the result another name."
+        )
+
+
+def _notes(goal: Goal, done: onnx.Separation) -> list[str]:
+    """Return what the user may not expect of the result."""
+    names = [layer.name for layer in done.report.layers]
+    idle = [each for each in goal.skip if not any(fnmatchcase(name, each) for name in names)]
+    return [
+        *model_tables.conversion_notes(done.report),
+        *(f"--skip {each} is the name of no convolution here." for each in idle),
+    ]
+
+
+def _print(model: Path, out: Path, html: Path | None, goal: Goal, done: onnx.Separation) -> None:
+    console = Console()
+    rows = [
+        ("in", str(model)),
+        ("out", str(out)),
+        *([] if html is None else [("page", str(html))]),
+        *model_tables.conversion_rows(done.report, (done.milliseconds_before, done.milliseconds_after)),
+        *(("note", note) for note in _notes(goal, done)),
+    ]
+    console.print(
+        tables.facts(rows), "", model_tables.conversion_layers(done.report, console.width), sep="\n"
+    )
+
+
+def _facts(model: Path, out: Path, html: Path | None, done: onnx.Separation) -> dict[str, Any]:
+    return {
+        "input": str(model),
+        "output": str(out),
+        "page": None if html is None else str(html),
+        "milliseconds_before": done.milliseconds_before,
+        "milliseconds_after": done.milliseconds_after,
+        **json.loads(done.report.to_json()),
+    }

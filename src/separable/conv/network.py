@@ -1,0 +1,133 @@
+"""What a conversion asks of a network, whichever framework runs it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .layer import ConvLayer, Replacement
+
+__all__ = ["HeldOut", "Network", "Progress", "Values"]
+
+Values: TypeAlias = npt.NDArray[Any]
+
+# One input in so many is held out.
+_EVERY: Final = 8
+
+
+class Network(Protocol):
+    """What a conversion asks of a framework's face; batch norms are folded into the layers."""
+
+    @property
+    def layers(self) -> Sequence[ConvLayer]:
+        """The convertible convolutions, in running order."""
+
+    def samples(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[Values, ...]]:
+        """Yield, for each batch of calibration inputs, what a layer reads now and what it should give.
+
+        Parameters
+        ----------
+        index : int
+            The layer. Where a pass calls it more than once, each call yields a pair.
+        replaced : mapping of int to Replacement
+            Layers that run in their new form; `index` is not one of them.
+
+        Yields
+        ------
+        x : ndarray, shape ``(N, C_in, *sizes)``
+            The layer's input in the network where `replaced` run in their new form. Of the inputs that are
+            held out nothing is seen.
+        y : ndarray, shape ``(N, C_out, *out_sizes)``
+            The layer's output in the original network, bias included, before any activation. Where all that
+            reads it is the sum with another branch: less by what that branch has grown, so that the sum
+            comes out as in the original.
+        floor : ndarray, shape ``(N, C_out, *out_sizes)``, optional
+            Below it all outputs are alike. A rectifier behind a sum: the other branch, negated. Behind the
+            layer itself it is 0, which its `activation` tells.
+        """
+
+    def output_change(self, replaced: Mapping[int, Replacement]) -> float:
+        """Return the mean squared change of the outputs over their variance, on inputs not fitted to."""
+
+    @property
+    def held_out(self) -> int:
+        """How many inputs `samples` leaves out and `output_change` is measured on; 0: there are too few."""
+
+    def milliseconds(self, index: int, replacement: Replacement | None) -> float:
+        """Return the measured time of one layer in one form (None: as it is), all calls of one pass."""
+
+
+class Progress(Protocol):
+    """What is told how far a conversion is: called with the steps done, those to do, and the present one."""
+
+    def __call__(self, done: int, total: int, step: str) -> None:
+        """Take note."""
+
+
+class HeldOut:
+    """Which calibration inputs are left out of every fit, to measure the loss on: each eighth one.
+
+    Where there are fewer than eight, all serve for both.
+
+    Parameters
+    ----------
+    batches : iterable of int
+        Inputs in each batch.
+
+    Attributes
+    ----------
+    count : int
+        Inputs held out.
+    """
+
+    def __init__(self, batches: Iterable[int]) -> None:
+        self._ends = list(itertools.accumulate(batches))
+        self.count = (self._ends[-1] if self._ends else 0) // _EVERY
+
+    def mask(self, number: int) -> npt.NDArray[np.bool_]:
+        """Return which inputs of a batch, given by its number, are held out.
+
+        Parameters
+        ----------
+        number : int
+
+        Returns
+        -------
+        ndarray of bool, shape ``(inputs,)``
+        """
+        places = np.arange(self._ends[number - 1] if number else 0, self._ends[number])
+        return np.asarray(places % _EVERY == _EVERY - 1)
+
+    def measures(self, number: int) -> bool:
+        """Return whether the loss is measured on any input of a batch."""
+        return not self.count or bool(self.mask(number).any())
+
+    def fitted(self, number: int, rows: int) -> npt.NDArray[np.intp]:
+        """Return which rows of an array made from a batch may be fitted to.
+
+        Parameters
+        ----------
+        number : int
+            Of the batch.
+        rows : int
+            Length of the array's first axis: a multiple of the inputs, or what has no relation to them.
+
+        Returns
+        -------
+        ndarray of int
+        """
+        return np.flatnonzero(~self._held_out(number, rows, False))
+
+    def measured(self, number: int, rows: int) -> npt.NDArray[np.intp]:
+        """Return which rows of an array made from a batch the loss is measured on; as `fitted`."""
+        return np.flatnonzero(self._held_out(number, rows, True)) if self.count else np.arange(rows)
+
+    def _held_out(self, number: int, rows: int, unknown: bool) -> npt.NDArray[np.bool_]:
+        mask = self.mask(number)
+        if not len(mask) or rows % len(mask):
+            return np.full(rows, unknown)
+        return np.asarray(np.repeat(mask, rows // len(mask)))

@@ -1,0 +1,289 @@
+"""A small network that tells brick, grass and gravel apart, converted without labels or training.
+
+``examples/train/demo_network.py`` trained it on the upper two thirds of scikit-image's three textures. The
+lower thirds judge it here; the conversion is calibrated on squares of the upper ones, without labels.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files as resources
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from separable import conv, files, onnx
+from separable._extras import extra
+
+from .bundled import bundled
+from .timing import medians
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Array: TypeAlias = npt.NDArray[Any]
+Show: TypeAlias = Callable[[str, int, int], None]
+
+CLASSES: Final = ("brick", "grass", "gravel")
+DENSE, DATA_FREE, SEPARABLE = "dense", "data-free SVD", "separable"
+
+SQUARE: Final = 20  # pixels along each side of what the network reads
+CALIBRATION: Final = 256  # squares
+BATCH: Final = 64  # squares at a time, where it is timed
+STEP: Final = 4  # pixels between the squares that the map of the mosaic is made of
+_SEED: Final = 1  # the network was trained on squares drawn with another one
+
+
+@dataclass(frozen=True)
+class Version:
+    """The network in one form.
+
+    Attributes
+    ----------
+    accuracy : float
+        The fraction of the held-out squares that it tells right.
+    macs, params : int
+        Of one square.
+    seconds : float
+        Median time of a batch of 64 squares in ONNX Runtime, one thread.
+    labels : ndarray of int, shape ``(height, width)``
+        The class of the square around each pixel of the mosaic.
+    """
+
+    accuracy: float
+    macs: int
+    params: int
+    seconds: float
+    labels: Array
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of the network.
+
+    Attributes
+    ----------
+    versions : mapping of str to Version
+        As trained; with each convolution cut to one term by its weights alone, as prior work does; and
+        converted on calibration data with as many MACs.
+    mosaic, truth : ndarray, shape ``(height, width)``
+        Held-out textures side by side, and which is where.
+    held_out : ndarray, float32, shape ``(N, 1, 20, 20)``
+        The squares that the accuracy is of, and their `classes`.
+    classes : ndarray of int, shape ``(N,)``
+    audit : Audit
+        Of the network as trained.
+    separation : Separation
+    """
+
+    versions: Mapping[str, Version]
+    mosaic: Array
+    truth: Array
+    held_out: Array
+    classes: Array
+    audit: onnx.Audit
+    separation: onnx.Separation
+
+    @property
+    def squares(self) -> int:
+        """How many held-out squares the accuracy is of."""
+        return len(self.held_out)
+
+
+def check_available() -> None:
+    """Raise MissingExtraError if a package that runs the network, or brings the data, is not installed."""
+    with extra("demo"):
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    bundled("skimage", "data")
+
+
+def run(show: Show) -> Converted:
+    """Convert the network and judge it.
+
+    Parameters
+    ----------
+    show : callable
+        Called with (phase, steps done, steps in all).
+
+    Returns
+    -------
+    Converted
+
+    Raises
+    ------
+    MissingExtraError
+        If a package that runs the network, or brings the data, is not installed.
+    """
+    check_available()
+    from onnx import load_from_string
+
+    show("converting a network", 0, 0)
+    model, textures = load_from_string(trained_bytes()), _textures()
+    calibration = _calibration(textures)
+    audit, data_free = onnx.audit(model), cut_by_weights(model)
+    cut = onnx.audit(data_free)
+    separation = onnx.separate(
+        model,
+        calibration,
+        budget=conv_macs(cut) / conv_macs(audit),
+        threads=1,
+        never_slower=False,  # what is put back must not depend on the machine
+        progress=lambda done, total, step: show(step, done, total),
+    )
+    audits = {DENSE: audit, DATA_FREE: cut, SEPARABLE: onnx.audit(separation.model)}
+    show("running the networks", 0, 0)
+    squares, classes = _held_out(textures)
+    mosaic, truth = _mosaic(textures)
+    networks = {
+        DENSE: runner(model),
+        DATA_FREE: runner(data_free),
+        SEPARABLE: runner(separation.model),
+    }
+    seconds = medians({name: functools.partial(each, squares[:BATCH]) for name, each in networks.items()})
+    versions = {
+        name: Version(
+            float((each(squares).argmax(axis=1) == classes).mean()),
+            audits[name].macs,
+            audits[name].params,
+            seconds[name],
+            _map(each, mosaic),
+        )
+        for name, each in networks.items()
+    }
+    return Converted(versions, mosaic, truth, squares, classes, audit, separation)
+
+
+def trained_bytes() -> bytes:
+    """Return the file of the network as it was trained."""
+    return resources(__package__).joinpath("textures.onnx").read_bytes()
+
+
+def conv_macs(audit: onnx.Audit) -> int:
+    """Return the MACs of the convolutions alone, which a budget is of."""
+    return sum(layer.macs for layer in audit.layers if layer.operator == "Conv")
+
+
+def runner(model: ModelProto) -> Callable[[Array], Array]:
+    """Return a function from squares to scores: the network in ONNX Runtime, with one thread, warm."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+
+    def run(squares: Array) -> Array:
+        batches = [squares[start : start + BATCH] for start in range(0, len(squares), BATCH)]
+        scores: Array = np.concatenate([session.run(None, {name: batch})[0] for batch in batches])
+        return scores
+
+    run(np.zeros((BATCH, 1, SQUARE, SQUARE), np.float32))
+    return run
+
+
+def cut_by_weights(model: ModelProto) -> ModelProto:
+    """Return the network with every convolution but the first as the nearest one of a single term.
+
+    Nearest by its weights, without looking at data: Network Decoupling (Guo et al., BMVC 2018).
+    """
+    from onnx import ModelProto, helper, numpy_helper
+
+    result = ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    tensors = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    nodes = list(graph.node)
+    first = next(node for node in nodes if node.op_type == "Conv")
+    cut = {node.input[1] for node in nodes if node.op_type == "Conv" and node is not first}
+    kept = [each for each in graph.initializer if each.name not in cut]
+    del graph.node[:], graph.initializer[:]
+    graph.initializer.extend(kept)
+    for node in nodes:
+        if node.op_type != "Conv" or node is first:
+            graph.node.append(node)
+            continue
+        x, weight, bias = node.input
+        depthwise, pointwise, _ = conv.decompose(tensors[weight], 1)
+        for name, array in ((f"{node.name}.dw", depthwise), (f"{node.name}.pw", pointwise[..., None, None])):
+            graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
+        between = f"{node.name}.between"
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        attributes["group"] = len(depthwise)
+        names = (f"{node.name}/dw", f"{node.name}/pw")
+        graph.node.append(helper.make_node("Conv", [x, f"{node.name}.dw"], [between], names[0], **attributes))
+        graph.node.append(
+            helper.make_node("Conv", [between, f"{node.name}.pw", bias], list(node.output), names[1])
+        )
+    return result
+
+
+# -- data --------------------------------------------------------------------------------------------
+
+
+def _textures() -> list[Array]:
+    """Return the three photographs, float32, -0.5 to 0.5."""
+    photos = [files.read(bundled("skimage", f"data/{name}.png")).data for name in CLASSES]
+    return [photo.astype(np.float32) / 255 - 0.5 for photo in photos]
+
+
+def _upper(photo: Array) -> Array:
+    return photo[: len(photo) * 2 // 3]
+
+
+def _lower(photo: Array) -> Array:
+    return photo[len(photo) * 2 // 3 :]
+
+
+def _calibration(textures: list[Array]) -> Array:
+    """Return squares at random places of the upper two thirds, in no order and without labels."""
+    numbers = np.random.default_rng(_SEED)
+    squares = []
+    for which in numbers.integers(0, len(textures), CALIBRATION):
+        windows = _windows(_upper(textures[which]), 1)
+        squares.append(windows[tuple(numbers.integers(0, windows.shape[:2]))])
+    return np.stack(squares)[:, np.newaxis]
+
+
+def _held_out(textures: list[Array]) -> tuple[Array, Array]:
+    """Return the squares that the lower thirds are made of, none overlapping another, and their classes."""
+    parts = [_windows(_lower(photo), SQUARE).reshape(-1, 1, SQUARE, SQUARE) for photo in textures]
+    # Shuffled, so that the batch that is timed holds all three.
+    order = np.random.default_rng(_SEED).permutation(sum(map(len, parts)))
+    classes = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return np.ascontiguousarray(np.concatenate(parts)[order]), classes[order]
+
+
+def _windows(photo: Array, step: int) -> Array:
+    """Return the squares of a photograph, (rows, columns, height, width)."""
+    return np.lib.stride_tricks.sliding_window_view(photo, (SQUARE, SQUARE))[::step, ::step]
+
+
+def _mosaic(textures: list[Array]) -> tuple[Array, Array]:
+    """Return a picture of held-out textures, a disk of one on halves of the others, and which is where."""
+    brick, grass, gravel = map(_lower, textures)
+    height = len(brick)
+    rows, columns = np.mgrid[:height, : 2 * height]
+    disk = np.hypot(rows - height / 2, columns - height) < 0.38 * height
+    truth = np.where(disk, 2, columns >= height)
+    cut = [photo[:, : 2 * height] for photo in (brick, grass, gravel)]
+    mosaic: Array = np.choose(truth, cut)
+    return mosaic, truth
+
+
+def _map(network: Callable[[Array], Array], mosaic: Array) -> Array:
+    """Return for each pixel of the mosaic the class of the square that it is about the middle of."""
+    windows = _windows(mosaic, STEP)
+    squares = np.ascontiguousarray(windows.reshape(-1, 1, SQUARE, SQUARE))
+    classes = network(squares).argmax(axis=1).reshape(windows.shape[:2])
+    labels = classes.repeat(STEP, axis=0).repeat(STEP, axis=1)
+    before = (SQUARE - STEP) // 2
+    margins = [
+        (before, whole - before - part) for whole, part in zip(mosaic.shape, labels.shape, strict=True)
+    ]
+    return np.pad(labels, margins, mode="edge")

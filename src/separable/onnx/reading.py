@@ -1,0 +1,468 @@
+"""Models in and out of files, which may be anything: sizes are checked before memory is taken.
+
+A model is kept with its large tensors beside it, so that taking it apart, checking it and rebuilding it moves
+no weights, and so that nothing depends on protobuf's limit of 2 GiB.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+from onnx.onnx_ml_pb2 import FunctionProto, GraphProto, ModelProto, TensorProto
+
+from separable.files.guard import FileError, check_promise, check_readable, human_bytes, reading
+from separable.files.target import check_target, replacing
+
+__all__ = [
+    "Array",
+    "Stored",
+    "keep",
+    "read_model",
+    "whole_model",
+    "with_open_weights",
+    "write_model",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_OLDEST_OPSET: Final = 13
+
+# Protobuf refuses messages from 2 GiB on; what a model has beside its tensors needs far less than 16 MiB.
+_LARGEST_FILE: Final = 2**31 - 2**24
+
+# Tensors of fewer elements stay in the model: shape inference reads some of them.
+_SMALL: Final = 256
+
+# What is kept beside the model: types that NumPy and ONNX Runtime hold alike.
+_BESIDE: Final[Mapping[int, np.dtype[Any]]] = {
+    TensorProto.FLOAT: np.dtype("<f4"),
+    TensorProto.DOUBLE: np.dtype("<f8"),
+    TensorProto.FLOAT16: np.dtype("<f2"),
+    TensorProto.INT8: np.dtype("i1"),
+    TensorProto.UINT8: np.dtype("u1"),
+    TensorProto.INT32: np.dtype("<i4"),
+}
+
+_DESCRIPTION: Final = ("name", "data_type", "dims", "doc_string", "metadata_props")
+_EXTERNAL: Final = TensorProto.EXTERNAL
+_ELSEWHERE: Final = "beside"  # where a placeholder says its data lie; no file of that name is ever opened
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model with its large tensors beside it.
+
+    Attributes
+    ----------
+    proto : ModelProto
+        Its large initializers hold a type and a shape, and no data.
+    tensors : mapping of str to ndarray
+        The large initializers by name.
+    external : bool
+        Whether the file that it came from kept tensors in files of their own.
+    """
+
+    proto: ModelProto
+    tensors: Mapping[str, Array]
+    external: bool = False
+
+
+# -- in ----------------------------------------------------------------------------------------------
+
+
+def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
+    """Return a model that is whole, consistent, and of an operator set that is known here.
+
+    Parameters
+    ----------
+    source : path-like or ModelProto
+        A file, with external data nowhere but in its own folder; or a model that holds all its data. It is
+        not changed.
+
+    Returns
+    -------
+    Stored
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, is damaged, or points to data outside of its folder.
+    ValueError
+        If the model breaks the rules of ONNX, or its operator set is too old or too new.
+    TypeError
+        If `source` is neither.
+    """
+    if isinstance(source, ModelProto):
+        return _checked(source, None, "`model`")
+    try:
+        path = Path(source)
+    except TypeError:
+        raise TypeError(
+            f"`path_or_model` is a {type(source).__name__}; expected the path of an .onnx file, or a "
+            "ModelProto."
+        ) from None
+    return _checked(_parsed(path), path, f"`{path}`")
+
+
+def _parsed(path: Path) -> ModelProto:
+    if path.exists() and not path.is_file():
+        raise FileError(f"`{path}` is not a regular file; pass the .onnx file itself.")
+    check_readable(path)
+    size = path.stat().st_size
+    if size > _LARGEST_FILE:
+        raise FileError(
+            f"`{path}` has {human_bytes(size)}, and an ONNX file ends at 2 GiB (protobuf's limit); "
+            "keep its tensors in external data: onnx.save(model, path, save_as_external_data=True)."
+        )
+    with reading(path, "ONNX"):
+        model = ModelProto()
+        model.ParseFromString(path.read_bytes())
+        if not model.ir_version or not model.HasField("graph"):
+            raise FileError(f"`{path}` is not a readable ONNX file: it holds no graph.")
+    return model
+
+
+def _checked(model: ModelProto, path: Path | None, name: str) -> Stored:
+    _check_opsets(model, name)
+    external = False
+    total = 0
+    for tensor in _tensors(model):
+        if tensor.data_location == _EXTERNAL:
+            external = True
+            if path is None:
+                raise ValueError(
+                    f"{name} keeps tensor `{tensor.name}` in another file; pass the path of the model, or "
+                    "load it with onnx.load(path), which reads external data."
+                )
+            total += _external_place(tensor, path)[2]
+        else:
+            _check_size(tensor, name)
+    if path is not None:
+        check_promise(path, (total,), np.dtype(np.uint8), ratio=None)
+    stored = _taken_apart(model, path, external)
+    problem = _what_is_wrong(stored)
+    if problem:
+        kind = FileError if path is not None else ValueError
+        raise kind(f"{name} breaks the rules of ONNX: {problem}")
+    return stored
+
+
+def _check_opsets(model: ModelProto, name: str) -> None:
+    versions = {each.domain: each.version for each in model.opset_import}
+    version = versions.get("", versions.get("ai.onnx"))
+    if version is None:
+        raise ValueError(f"{name} names no operator set of ONNX (opset_import); it cannot be read.")
+    if version < _OLDEST_OPSET:
+        raise ValueError(
+            f"{name} uses operator set {version}; expected {_OLDEST_OPSET} or newer. "
+            f"Convert it: onnx.version_converter.convert_version(model, {_OLDEST_OPSET})."
+        )
+    newest = onnx.defs.onnx_opset_version()
+    if version > newest:
+        raise ValueError(
+            f"{name} uses operator set {version}, and onnx {onnx.__version__} knows those up to {newest}; "
+            "install a newer onnx, or convert the model."
+        )
+
+
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Return all tensors of a model, those in attributes and in subgraphs included."""
+    yield from _tensors_of_graph(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function)
+
+
+def _tensors_of_graph(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph)
+
+
+def _tensors_of_nodes(holder: GraphProto | FunctionProto) -> Iterator[TensorProto]:
+    for node in holder.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            if attribute.HasField("g"):
+                yield from _tensors_of_graph(attribute.g)
+            for graph in attribute.graphs:
+                yield from _tensors_of_graph(graph)
+
+
+def _check_size(tensor: TensorProto, name: str) -> None:
+    """Refuse a tensor whose bytes are not as many as its shape says."""
+    if not tensor.HasField("raw_data"):
+        return  # a list of numbers; the checker counts them
+    count = _elements(tensor, name)
+    bits = _bits(tensor, name)
+    if bits and len(tensor.raw_data) != -(-count * bits // 8):
+        raise FileError(
+            f"{name} is damaged: tensor `{tensor.name}` of shape {tuple(tensor.dims)} takes "
+            f"{human_bytes(-(-count * bits // 8))}, but holds {human_bytes(len(tensor.raw_data))}."
+        )
+
+
+def _elements(tensor: TensorProto, name: str) -> int:
+    if any(length < 0 for length in tensor.dims):
+        raise FileError(
+            f"{name} is damaged: tensor `{tensor.name}` has a negative length, {tuple(tensor.dims)}."
+        )
+    return math.prod(tensor.dims)
+
+
+def _bits(tensor: TensorProto, name: str) -> int:
+    """Return the bits of one element; 0 for strings, which have no fixed size."""
+    try:
+        kind = TensorProto.DataType.Name(tensor.data_type)
+    except ValueError:
+        kind = "UNDEFINED"
+    if kind == "UNDEFINED":
+        raise FileError(
+            f"{name} is damaged: tensor `{tensor.name}` is of no known type ({tensor.data_type})."
+        )
+    if kind == "STRING":
+        return 0
+    if "INT4" in kind or "FLOAT4" in kind:
+        return 4
+    if "INT2" in kind:
+        return 2
+    return 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+
+
+def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
+    """Return file, offset and length of external data, which must lie in the model's folder.
+
+    A model that is itself a symbolic link may have its data beside what the link points to.
+    """
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    location = where.get("location", "")
+    said = f"`{path}` keeps tensor `{tensor.name}` in {location!r}"
+    if not location or os.path.isabs(location) or "\0" in location:
+        raise FileError(f"{said}; expected a path relative to the model's folder.")
+    found = Path(os.path.realpath(path.parent / location))
+    if not any(
+        found.is_relative_to(folder)
+        for folder in (os.path.realpath(path.parent), Path(os.path.realpath(path)).parent)
+    ):
+        raise FileError(f"{said}, outside of the model's folder; only files in that folder are read.")
+    if not found.is_file():
+        raise FileError(f"{said}, which is not a file there; put it beside the model.")
+    size = found.stat().st_size
+    wanted = -(-_elements(tensor, f"`{path}`") * _bits(tensor, f"`{path}`") // 8)
+    try:
+        offset = int(where.get("offset", 0))
+        length = int(where.get("length", wanted))
+    except ValueError:
+        raise FileError(f"{said}, but its offset or length is no number.") from None
+    if offset < 0 or length != wanted or offset + length > size:
+        raise FileError(
+            f"{said}, bytes {offset} to {offset + length} for shape {tuple(tensor.dims)} "
+            f"({human_bytes(wanted)}), but that file has {human_bytes(size)}; it is damaged or cut short."
+        )
+    return found, offset, length
+
+
+def _taken_apart(model: ModelProto, path: Path | None, external: bool) -> Stored:
+    """Return the model with its large initializers beside it, and all other data inside."""
+    shell = ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy_field(shell, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(shell.graph, field.name, value)
+    _bring_in(shell, path)
+    tensors: dict[str, Array] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type in _BESIDE and math.prod(tensor.dims) >= _SMALL:
+            tensors[tensor.name] = _data(tensor, path)
+            shell.graph.initializer.append(_placeholder(tensor))
+        else:
+            shell.graph.initializer.add().CopyFrom(tensor)
+            _fill(shell.graph.initializer[-1], path)
+    return Stored(shell, tensors, external)
+
+
+def keep(model: ModelProto, tensors: dict[str, Array], name: str, values: Array) -> None:
+    """Add an initializer to a model that is being built: a large one beside it, a small one inside.
+
+    Parameters
+    ----------
+    model : ModelProto
+    tensors : dict of str to ndarray
+        What lies beside it.
+    name : str
+    values : ndarray
+    """
+    tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
+    if tensor.data_type in _BESIDE and values.size >= _SMALL:
+        tensors[name] = np.ascontiguousarray(values)
+        tensor = _placeholder(tensor)
+    model.graph.initializer.append(tensor)
+
+
+def _copy_field(message: Any, name: str, value: Any) -> None:
+    if hasattr(value, "CopyFrom"):
+        getattr(message, name).CopyFrom(value)
+    elif isinstance(value, (str, bytes, int, float)):
+        setattr(message, name, value)
+    else:
+        getattr(message, name).extend(value)
+
+
+def _placeholder(tensor: TensorProto) -> TensorProto:
+    empty = TensorProto()
+    for field, value in tensor.ListFields():
+        if field.name in _DESCRIPTION:
+            _copy_field(empty, field.name, value)
+    empty.data_location = _EXTERNAL
+    empty.external_data.add(key="location", value=_ELSEWHERE)
+    return empty
+
+
+def _data(tensor: TensorProto, path: Path | None) -> Array:
+    if path is not None and tensor.data_location == _EXTERNAL:
+        file, offset, _ = _external_place(tensor, path)
+        dtype = _BESIDE[tensor.data_type]
+        array: Array = np.fromfile(file, dtype, count=math.prod(tensor.dims), offset=offset)
+        return array.reshape(tuple(tensor.dims)).astype(dtype.newbyteorder("="), copy=False)
+    return numpy_helper.to_array(tensor)
+
+
+def _bring_in(model: ModelProto, path: Path | None) -> None:
+    for tensor in _tensors(model):
+        _fill(tensor, path)
+
+
+def _fill(tensor: TensorProto, path: Path | None) -> None:
+    if path is None or tensor.data_location != _EXTERNAL:
+        return
+    file, offset, length = _external_place(tensor, path)
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        tensor.raw_data = stream.read(length)
+    tensor.ClearField("data_location")
+    del tensor.external_data[:]
+
+
+# -- what the checker sees ---------------------------------------------------------------------------
+
+
+def with_open_weights(stored: Stored) -> ModelProto:
+    """Return the model with its large tensors as inputs: what checks and shape inference need of them.
+
+    Parameters
+    ----------
+    stored : Stored
+
+    Returns
+    -------
+    ModelProto
+    """
+    model = ModelProto()
+    model.CopyFrom(stored.proto)
+    declared = {each.name for each in model.graph.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in stored.tensors]
+    for tensor in model.graph.initializer:
+        if tensor.name in stored.tensors and tensor.name not in declared:
+            model.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model
+
+
+def _what_is_wrong(stored: Stored) -> str:
+    """Return what onnx's checker says against a model; nothing if it is in order."""
+    try:
+        onnx.checker.check_model(with_open_weights(stored))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+# -- out ---------------------------------------------------------------------------------------------
+
+
+def whole_model(stored: Stored) -> ModelProto:
+    """Return the model with all its data inside.
+
+    Parameters
+    ----------
+    stored : Stored
+
+    Returns
+    -------
+    ModelProto
+        It may be larger than what protobuf can write; :func:`write_model` can.
+    """
+    model = ModelProto()
+    model.CopyFrom(stored.proto)
+    for tensor in model.graph.initializer:
+        if tensor.name in stored.tensors:
+            tensor.raw_data = _bytes(stored.tensors[tensor.name])
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+    return model
+
+
+def write_model(stored: Stored, path: Path) -> None:
+    """Write a model; the file appears under its name once it is whole.
+
+    Large tensors go to ``<name>.data`` beside it if the model came with external data, or would be larger
+    than what protobuf can write.
+
+    Parameters
+    ----------
+    stored : Stored
+    path : Path
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    check_target(path)
+    size = sum(array.nbytes for array in stored.tensors.values())
+    if not stored.external and size < _LARGEST_FILE:
+        with replacing(path) as beside:
+            beside.write_bytes(whole_model(stored).SerializeToString(deterministic=True))
+        return
+    data = path.with_name(f"{path.name}.data")
+    check_target(data)
+    model = ModelProto()
+    model.CopyFrom(stored.proto)
+    with replacing(path) as beside, replacing(data) as data_beside:
+        with data_beside.open("wb") as stream:
+            for tensor in model.graph.initializer:
+                if tensor.name in stored.tensors:
+                    _write_tensor(stream, tensor, stored.tensors[tensor.name], data.name)
+        beside.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _write_tensor(stream: Any, tensor: TensorProto, array: Array, location: str) -> None:
+    # Readers that map the file want tensors at multiples of a page.
+    stream.write(b"\0" * (-stream.tell() % 4096))
+    offset = stream.tell()
+    stream.write(_bytes(array))
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(array.nbytes))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def _bytes(array: Array) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -1,0 +1,430 @@
+"""The verbs on ONNX models, audit and separate: results, exit codes, messages, and nothing left half-done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from separable.cli import main
+
+pytest.importorskip("typer")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+PIL = pytest.importorskip("PIL.Image")
+
+import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
+
+import separable as sp  # noqa: E402
+from separable import report  # noqa: E402
+from separable.cli.calibrating import Data  # noqa: E402
+from separable.cli.model_tables import conversion_notes, conversion_rows  # noqa: E402
+from separable.conv.records import ConversionReport, ConvertedLayer  # noqa: E402
+
+Array = np.ndarray[Any, Any]
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Run the command in a folder with a model and data for it, in a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    handler = signal.getsignal(signal.SIGTERM)
+    onnx.save(models.vgg(width=16), "vgg.onnx")
+    np.savez("inputs.npz", image=inputs())
+
+    def call(line: str) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(line.split())
+        out, err = capsys.readouterr()
+        return Done(int(left.value.code or 0), out, err)
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+
+
+def inputs(count: int = 24, channels: int = 3) -> Array:
+    return np.random.default_rng(0).standard_normal((count, channels, 12, 12)).astype(np.float32)
+
+
+def names() -> list[str]:
+    return sorted(path.name for path in Path.cwd().iterdir())
+
+
+SEPARATE = "separate vgg.onnx --calibration inputs.npz --budget 0.4 --allow-slower --threads 1"
+
+
+# -- audit -------------------------------------------------------------------------------------------
+
+
+def test_audit_counts_and_says_how_separable_layers_are(run: Run) -> None:
+    done = run("audit vgg.onnx")
+    audit = sp.onnx.audit("vgg.onnx")
+    assert (done.code, done.err) == (0, "")
+    assert f"{audit.macs:,}" in done.out
+    assert f"{audit.params:,}" in done.out
+    for layer in audit.layers:
+        assert layer.name in done.out
+    second = next(each for each in audit.separability if each.name == "conv1")
+    row = next(line for line in done.out.splitlines() if "conv1" in line)
+    nearest = min((second.errors[order] for order in ("dw-pw", "pw-dw")), key=lambda errors: errors[0])
+    assert row.split()[-6:] == [word for error in nearest[:3] for word in (f"{100 * error:.1f}", "%")]
+    assert second.best in row
+    assert "measured" not in done.out
+    assert "measured" in run("audit vgg.onnx --measure --threads 1").out
+
+
+def test_audit_as_json_and_page(run: Run) -> None:
+    done = run("audit vgg.onnx --json --html page.html")
+    facts = json.loads(done.out)
+    audit = json.loads(sp.onnx.audit("vgg.onnx").to_json())
+    assert {key: facts[key] for key in ("macs", "params", "separability")} == {
+        key: audit[key] for key in ("macs", "params", "separability")
+    }
+    assert (facts["input"], facts["page"]) == ("vgg.onnx", "page.html")
+    assert "conv1" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_audit_takes_shapes_by_name_or_alone(run: Run) -> None:
+    net = models.Net()
+    x = net.input("x", ["N", 3, "H", "W"])
+    onnx.save(net.model(net.conv(x, 3, 8, (3, 3), "conv", pads=[1] * 4)), "open.onnx")
+    open_lengths = run("audit open.onnx")
+    assert open_lengths.code == 2
+    assert "--shape x=1,3,224,224" in open_lengths.err
+    for shape in ("1,3,20,10", "x=1,3,20,10"):
+        facts = json.loads(run(f"audit open.onnx --json --shape {shape}").out)
+        assert facts["macs"] == 3 * 8 * 9 * 200
+
+
+def test_audit_lists_what_is_refused(run: Run) -> None:
+    net = models.Net()
+    x = net.input("x", [1, 4, 8, 8])
+    net.constant("w", net.normal(4, 4, 3, 3))
+    onnx.save(net.model(net.node("ConvTranspose", [x, "w"], "up")), "up.onnx")
+    done = run("audit up.onnx")
+    assert done.code == 0
+    assert "stays dense: ConvTranspose up: a transposed convolution" in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize("columns", [50, 74, 120])
+@pytest.mark.parametrize("verb", ["audit vgg.onnx --measure --threads 1", f"{SEPARATE} -o o.onnx"])
+def test_tables_fit_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch, columns: int, verb: str) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    model = onnx.load("vgg.onnx")
+    for node in model.graph.node:
+        node.name = f"/backbone/layer4/layer4.1/{node.name}/{node.op_type}"
+    onnx.save(model, "vgg.onnx")
+    done = run(verb)
+    assert done.code == 0
+    assert max(map(len, done.out.splitlines())) <= columns
+    assert "…" not in done.out
+
+
+def test_names_from_a_file_do_not_steer_the_terminal(run: Run) -> None:
+    net = models.Net()
+    x = net.input("x", [1, 4, 8, 8])
+    onnx.save(net.model(net.conv(x, 4, 4, (3, 3), "\x1b[2J[red]conv")), "odd.onnx")
+    done = run("audit odd.onnx")
+    assert done.code == 0
+    assert "\x1b" not in done.out
+    assert "[2J[red]conv" in done.out
+
+
+# -- separate ----------------------------------------------------------------------------------------
+
+
+def test_separate_writes_the_model_and_says_what_it_cost(run: Run) -> None:
+    done = run(f"{SEPARATE} -o small.onnx --html page.html")
+    assert (done.code, done.err) == (0, "")
+    models.check(onnx.load("small.onnx"))
+    before, after = sp.onnx.audit("vgg.onnx"), sp.onnx.audit("small.onnx")
+    conv_before, conv_after = (
+        sum(layer.macs for layer in audit.layers if layer.operator == "Conv") for audit in (before, after)
+    )
+    assert conv_after <= 0.4 * conv_before
+    assert f"{conv_before:,} -> {conv_after:,}" in done.out
+    old, new = (models.run(name, {"image": inputs()})[0] for name in ("vgg.onnx", "small.onnx"))
+    change = np.square(new - old)[7::8].mean() / np.square(old - old.mean(axis=0)).mean()
+    shown = done.out.split("change by ")[1].split()
+    assert float(shown[0]) / (100 if shown[1] == "%" else 1) == pytest.approx(change, rel=0.05)
+    assert "Stayed dense" in done.out
+    assert "conv1" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_separate_as_json_and_quietly(run: Run) -> None:
+    facts = json.loads(run(f"{SEPARATE} -o small.onnx --json").out)
+    assert facts["macs_after"] <= 0.4 * facts["macs_before"]
+    assert (facts["input"], facts["output"], facts["page"]) == ("vgg.onnx", "small.onnx", None)
+    assert {layer["form"] for layer in facts["layers"]} > {"dense"}
+    assert facts["milliseconds_after"] is None
+    assert run(f"{SEPARATE} -o small.onnx -q") == (0, "", "")
+
+
+def test_separate_leaves_alone_what_it_is_told_to_and_uses_the_forms_it_may(run: Run) -> None:
+    line = (
+        f"{SEPARATE} --budget 0.8 -o small.onnx --json --forms dw-pw,pw-dw --skip conv0 --skip *2 --skip stem"
+    )
+    facts = json.loads(run(line).out)
+    forms = {layer["name"]: layer["form"] for layer in facts["layers"]}
+    assert facts["notes"] == ["--skip stem is the name of no convolution here."]
+    assert forms["conv0"] == forms["conv2"] == "dense"
+    assert forms["conv1"] in ("dw-pw", "pw-dw")
+
+
+def test_separate_at_a_rank_of_ones_own(run: Run) -> None:
+    facts = json.loads(run(f"{SEPARATE} -o small.onnx --json --forms dw-pw --rank 2").out)
+    assert {layer["rank"] for layer in facts["layers"] if layer["form"] == "dw-pw"} == {2}
+    exact = json.loads(run(f"{SEPARATE} -o exact.onnx --json --rank full").out)
+    assert exact["output_change"] < 1e-9
+
+
+def test_separate_times_the_model_and_tells_what_it_put_back(run: Run) -> None:
+    line = "separate vgg.onnx --calibration inputs.npz --budget 0.4 --threads 1 -o small.onnx --json"
+    facts = json.loads(run(line).out)
+    # Timed with some noise between the two; what does not pay is put back.
+    assert 0 < facts["milliseconds_after"] <= 1.5 * facts["milliseconds_before"]
+
+
+def test_more_than_the_budget_is_noted() -> None:
+    row = ConvertedLayer("conv", "dense", 0, 1000, 1000, 90, 90, 0.0, "put back: slower")
+    report = ConversionReport("macs", 0.25, (row,), 0.0)
+    assert "100 % is left, over the budget of 25 %" in conversion_notes(report)[0]
+    assert conversion_notes(replace(report, budget=1.0)) == []
+    assert "2x as fast" in dict(conversion_rows(report, (2.0, 1.0)))["time"]
+    assert "time" not in dict(conversion_rows(report, (None, None)))
+
+
+@pytest.mark.parametrize("kind", ["npy", "folder"])
+def test_calibration_comes_as_arrays(run: Run, kind: str) -> None:
+    if kind == "npy":
+        np.save("data.npy", inputs())
+    else:
+        Path("data").mkdir()
+        for number, each in enumerate(inputs()):
+            np.save(f"data/{number:03}.npy", each)
+    data = {"npy": "data.npy", "folder": "data"}[kind]
+    first = json.loads(run(f"{SEPARATE} -o a.onnx --json").out)
+    second = json.loads(run(f"{SEPARATE} -o b.onnx --json --calibration {data} --batch-size 7").out)
+    assert second["output_change"] == pytest.approx(first["output_change"], rel=1e-3)
+
+
+def pictures(folder: str) -> list[tuple[int, int, int]]:
+    """Write pictures of which only the middle, of one colour, is within the square; return the colours."""
+    Path(folder).mkdir()
+    colours = [(250, 40, 0), (0, 90, 180), (128, 128, 128)]
+    for number, (colour, size) in enumerate(zip(colours, [(12, 12), (60, 20), (10, 30)], strict=True)):
+        picture = PIL.new("RGB", size, (255, 255, 255))
+        side = min(size)
+        picture.paste(
+            colour, ((size[0] - side) // 2, (size[1] - side) // 2, *((size[n] + side) // 2 for n in (0, 1)))
+        )
+        picture.save(f"{folder}/{number}.png")
+    return colours
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_scaled_and_cut_to_the_input(run: Run, channels: int) -> None:
+    colours = np.array(pictures("photos"), float)
+    net = models.Net()
+    x = net.input("x", ["N", channels, 12, 12])
+    onnx.save(net.model(net.conv(x, channels, 16, (3, 3), "conv")), "net.onnx")
+    mean, std = ("0.5,0.4,0.3", "0.2,0.3,0.4") if channels == 3 else ("0.5", "0.2")
+    found = Data(Path("photos"), mean, std, None).read(Path("net.onnx"))
+    if channels == 1:
+        colours = np.round(colours @ [[0.299], [0.587], [0.114]])  # ITU-R 601, as Pillow has it
+    expected = (colours / 255 - np.array(mean.split(","), float)) / np.array(std.split(","), float)
+    assert isinstance(found, np.ndarray)
+    assert found.shape == (3, channels, 12, 12)
+    middle = found[:, :, 3:9, 3:9]  # what is scaled up takes some of its neighbours in at the rim
+    assert np.allclose(middle, expected[:, :, None, None], atol=0.03)
+    line = f"separate net.onnx --calibration photos --mean {mean} --std {std} -o o.onnx --budget 0.9 -q"
+    assert run(line) == (0, "", "")
+
+
+def test_pictures_say_what_is_missing(run: Run) -> None:
+    pictures("photos")
+    line = SEPARATE.replace("inputs.npz", "photos") + " -o o.onnx"
+    bare = run(line)
+    assert bare.code == 2
+    assert "pass --mean and --std as the model was trained" in bare.err
+    assert "`--std -1`" in run(f"{line} --mean 0 --std=-1").err.replace("`--mean 0 --std -1`", "`--std -1`")
+    assert "2 numbers for 3" in run(f"{line} --mean 0,1 --std 1").err
+    assert "`--mean` goes with a folder of pictures" in run(f"{SEPARATE} -o o.onnx --mean 0 --std 1").err
+    net = models.Net()
+    x = net.input("x", ["N", 8, 6, 6])
+    onnx.save(net.model(net.conv(x, 8, 8, (3, 3), "conv")), "vgg.onnx")
+    refused = run(f"{line} --mean 0 --std 1")
+    assert refused.code == 2
+    assert "`vgg.onnx` takes x (?, 8, 6, 6)" in refused.err
+    assert "o.onnx" not in names()
+
+
+# -- refusals ----------------------------------------------------------------------------------------
+
+
+def prepared() -> list[str]:
+    np.savez("two.npz", image=inputs(), mask=inputs())
+    np.savez("narrow.npz", image=inputs()[..., :9])
+    np.savez("nan.npz", image=np.full((4, 3, 12, 12), np.nan, np.float32))
+    np.savez("bytes.npz", image=inputs().astype(np.uint8).astype(complex))
+    whole = Path("vgg.onnx").read_bytes()
+    Path("cut.onnx").write_bytes(whole[: len(whole) // 2])
+    Path("empty.onnx").touch()
+    Path("text.onnx").write_text("not a model", encoding="utf-8")
+    Path("cut.npz").write_bytes(Path("inputs.npz").read_bytes()[:900])
+    Path("folder").mkdir()
+    net = models.Net()
+    x = net.input("x", ["N", 3, 4, 4])
+    onnx.save(net.model(net.node("Relu", [x])), "relu.onnx")
+    Path("calibration").mkdir()
+    return names()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("audit no.onnx", "`no.onnx` does not exist"),
+        ("audit cut.onnx", "`cut.onnx`"),
+        ("audit empty.onnx", "`empty.onnx` is empty"),
+        ("audit text.onnx", "`text.onnx` is not a readable ONNX file"),
+        ("audit folder", "`folder` is not a regular file"),
+        ("audit vgg.onnx --shape 1,3,9,9", "`--shape` gives input `image` (1, 3, 9, 9); the model takes"),
+        ("audit vgg.onnx --shape y=1,3,12,12", "`--shape` names 'y'"),
+        ("audit vgg.onnx --shape one", "`--shape one` is not a whole number"),
+        ("audit vgg.onnx --shape 1,3,0,12", "holds a length below 1"),
+        ("audit vgg.onnx --shape 1 --shape 1", "has a shape already"),
+        ("audit vgg.onnx --shape 1 --shape x=1", "name each input"),
+        ("audit vgg.onnx --threads 0", "`--threads 0` is too few"),
+        ("audit vgg.onnx --html no/page.html", "does not exist"),
+        ("audit vgg.onnx --html vgg.onnx", "give the page another name"),
+        (f"{SEPARATE} -o vgg.onnx", "`--out vgg.onnx` is the input"),
+        (f"{SEPARATE} -o ./folder/../vgg.onnx", "is the input"),
+        (f"{SEPARATE} -o inputs.npz", "`--out inputs.npz` is the calibration data"),
+        (f"{SEPARATE} -o folder", "it is a directory"),
+        (f"{SEPARATE} -o no/o.onnx", "does not exist"),
+        (f"{SEPARATE} -o o.onnx --html o.onnx", "give the page another name"),
+        (f"{SEPARATE}", "--out"),
+        ("separate vgg.onnx -o o.onnx", "--calibration"),
+        ("separate no.onnx --calibration inputs.npz -o o.onnx", "`no.onnx` does not exist"),
+        ("separate relu.onnx --calibration inputs.npz -o o.onnx", "error: "),
+        (f"{SEPARATE} -o o.onnx --calibration no.npz", "`no.npz` does not exist"),
+        (f"{SEPARATE} -o o.onnx --calibration cut.npz", "`cut.npz` is not a readable"),
+        (f"{SEPARATE} -o o.onnx --calibration folder", "`--calibration` is the folder `folder`"),
+        (f"{SEPARATE} -o o.onnx --calibration calibration", "`--calibration` is the folder `calibration`"),
+        (f"{SEPARATE} -o o.onnx --calibration vgg.onnx", "`--calibration` is `vgg.onnx`; expected"),
+        (f"{SEPARATE} -o o.onnx --calibration two.npz", "`--calibration` has 'image', 'mask'"),
+        (f"{SEPARATE} -o o.onnx --calibration narrow.npz", "`--calibration` gives `image` the shape"),
+        (f"{SEPARATE} -o o.onnx --calibration nan.npz", "NaN or infinity"),
+        (f"{SEPARATE} -o o.onnx --calibration bytes.npz", "as complex128, and the model takes float32"),
+        (f"{SEPARATE} -o o.onnx --budget 0.001", "`--budget 0.001` of the macs cannot be met"),
+        (f"{SEPARATE} -o o.onnx --budget -1", "`--budget -1.0`"),
+        (f"{SEPARATE} -o o.onnx --budget all", "--budget"),
+        (f"{SEPARATE} -o o.onnx --forms dw-pw,pwdw", "`--forms` holds 'pwdw'; expected some of"),
+        (f"{SEPARATE} -o o.onnx --by seconds", "--by"),
+        (f"{SEPARATE} -o o.onnx --rank some", "`--rank some` is no rank; expected 1, 2, ... or full"),
+        (f"{SEPARATE} -o o.onnx --rank 0", "`--rank 0` is no rank"),
+        (f"{SEPARATE} -o o.onnx --batch-size 0", "`--batch-size 0` is too small"),
+        (f"{SEPARATE} -o o.onnx --threads 0", "`--threads 0` is too few"),
+        (f"{SEPARATE} -o o.onnx --skip *", "error: "),
+    ],
+)
+def test_wrong_usage_and_bad_input(run: Run, line: str, message: str) -> None:
+    before = prepared()
+    done = run(line)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert "path_or_model" not in done.err
+    assert names() == before
+
+
+def test_an_error_is_one_line(run: Run) -> None:
+    net = models.Net()
+    x = net.input("x", ["N", 4, 8, 8])
+    net.constant("w", net.normal(4, 4, 3, 3))
+    onnx.save(net.model(net.node("ConvTranspose", [x, "w"], "up")), "up.onnx")
+    done = run("separate up.onnx --calibration inputs.npz -o o.onnx")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+
+
+def test_data_of_the_input_are_not_overwritten(run: Run) -> None:
+    model = models.vgg(width=16)
+    onnx.save(model, "in.onnx", save_as_external_data=True, location="out.onnx.data", size_threshold=16)
+    before = Path("out.onnx.data").read_bytes()
+    done = run("separate in.onnx --calibration inputs.npz --budget 0.4 --allow-slower -o out.onnx")
+    assert done.code == 2
+    assert "holds data of the input" in done.err
+    assert Path("out.onnx.data").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("moment", ["fitting", "writing"])
+def test_signals_leave_nothing_behind(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, moment: str
+) -> None:
+    Path("small.onnx").write_bytes(b"precious")
+    before = names()
+
+    def stop(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+
+    if moment == "fitting":
+        from separable.conv.fit import Fitter
+
+        monkeypatch.setattr(Fitter, "replacement", stop)
+    else:
+        monkeypatch.setattr(os, "replace", stop)
+    assert run(f"{SEPARATE} -o small.onnx").code == code
+    assert names() == before
+    assert Path("small.onnx").read_bytes() == b"precious"
+
+
+def test_the_bar_is_drawn_on_a_terminal_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(f"{SEPARATE} -o small.onnx").err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    seen = run(f"{SEPARATE} -o small.onnx")
+    assert "fitting" in seen.err
+    assert "fitting" not in seen.out
+    assert run(f"{SEPARATE} -o small.onnx -q") == (0, "", "")
+
+
+def test_without_onnx_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sp.onnx, "audit", raising=False)
+    monkeypatch.delitem(sys.modules, "separable.onnx.auditing", raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    done = run("audit vgg.onnx")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: onnx is not installed: pip install 'separable[onnx]'\n"
+
+
+def test_a_page_that_cannot_be_drawn_is_told_before_any_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(report, "pages", raising=False)
+    monkeypatch.delitem(sys.modules, "separable.report.pages", raising=False)
+    monkeypatch.setitem(sys.modules, "altair", None)
+    before = names()
+    done = run(f"{SEPARATE} -o small.onnx --html page.html")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: altair is not installed: pip install 'separable[report]'\n"
+    assert names() == before
