@@ -14,6 +14,7 @@ from benchmarks import (
     conv_blocks,
     conv_memory,
     conv_training,
+    convert_accuracy,
     convert_architectures,
     convert_int8,
     convert_latency,
@@ -57,6 +58,9 @@ def benchmarks() -> dict[str, Benchmark]:
     def block(work: ConvWork) -> Benchmark:
         return lambda s: conv_blocks.measure(work, s.run, s.quick, s.effort, s.peers, _progress)
 
+    def accuracy(data: str) -> Benchmark:
+        return lambda s: convert_accuracy.measure(data, s.run, s.quick, _progress)
+
     def training(work: ConvWork) -> Benchmark:
         return lambda s: conv_training.measure(work, s.run, s.quick, s.effort, s.peers, _progress)
 
@@ -66,6 +70,7 @@ def benchmarks() -> dict[str, Benchmark]:
         **{work.name: training(work) for work in training_works()},
         "memory": lambda s: memory.measure(s.run, s.quick, _progress),
         "conv-memory": lambda s: conv_memory.measure(s.run, s.quick, s.peers, _progress),
+        **{f"convert-{data}": accuracy(data) for data in convert_accuracy.SETS},
         convert_architectures.NAME: lambda s: convert_architectures.measure(s.run, s.quick, _progress),
         "convert-latency": lambda s: convert_latency.measure(s.run, s.quick, _progress),
         "convert-int8": lambda s: convert_int8.measure(s.run, s.quick, _progress),

@@ -70,10 +70,10 @@ def main() -> None:
     print(f"\n{time.monotonic() - start:.0f} s on {torch.get_num_threads()} threads")
 
 
-def case_of(name: str, net: str, seed: int) -> Case:
+def case_of(name: str, net: str, seed: int, epochs: int = 12) -> Case:
     """Return a network trained on one of the sets."""
     data = SETS[name](seed)
-    model = trained(net, data, seed)
+    model = trained(net, data, seed, epochs)
     order = torch.randperm(len(data.train_x), generator=torch.Generator().manual_seed(seed))
     inputs = data.train_x[order[: CURVE[-1]]]
     return Case(model, data, inputs, accuracy(model, data), conv_macs(model, inputs))
@@ -97,11 +97,11 @@ def at_rank(cases: Sequence[Case], rank: int) -> tuple[str, list[list[float]]]:
     return f"{1 / left:.1f}x", found
 
 
-def at_an_eighth(cases: Sequence[Case]) -> tuple[str, list[list[float]]]:
+def at_an_eighth(cases: Sequence[Case], passes: int = 20) -> tuple[str, list[list[float]]]:
     """Return accuracies at an eighth of the multiplications: dense, nothing twice, distilled."""
     found = []
     for case in cases:
-        done = sp.nn.separate(case.net, case.inputs, 0.125, distill=40)
+        done = sp.nn.separate(case.net, case.inputs, 0.125, distill=passes)
         found.append([case.dense, float("nan"), float("nan"), accuracy(done.model, case.data)])
     return "8.0x", found
 
@@ -125,15 +125,15 @@ def row(name: str, times: str, found: list[list[float]]) -> str:
 
 
 def curve(case: Case) -> str:
-    """Return the accuracies by the number of pictures to calibrate on, at the multiplications of one term."""
+    """Return the accuracies by the number of pictures to calibrate on."""
+    counts = [count for count in CURVE if count <= len(case.inputs)]
+    return "".join(f"{with_inputs(case, count):8.1f}" for count in counts)
+
+
+def with_inputs(case: Case, count: int) -> float:
+    """Return the accuracy where so many pictures calibrate, at the multiplications of one term."""
     left = conv_macs(decoupled(case, 1), case.inputs) / case.conv_macs
-    cells = []
-    for count in CURVE:
-        if count > len(case.inputs):
-            break
-        done = sp.nn.separate(case.net, case.inputs[:count], left)
-        cells.append(f"{accuracy(done.model, case.data):8.1f}")
-    return "".join(cells)
+    return accuracy(sp.nn.separate(case.net, case.inputs[:count], left).model, case.data)
 
 
 @torch.no_grad()

@@ -1,0 +1,247 @@
+"""The conversion of a network that is nothing but NumPy: no framework is needed for what it promises."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from separable.conv import ConvLayer, Replacement, convert, fit
+from separable.conv.network import HeldOut
+from tests.conv_layers import inputs_of
+
+COUNT = 96
+
+
+class Chain:
+    """Convolutions one after the other, rectified in between; knows what it was asked."""
+
+    def __init__(self, layers: list[ConvLayer], x: np.ndarray, batch: int = 24) -> None:
+        self.layers = layers
+        self.batches = [x[start : start + batch] for start in range(0, len(x), batch)]
+        self._held = HeldOut(map(len, self.batches))
+        self.held_out = self._held.count
+        self.times: dict[str, float] = {}
+
+    def walk(self, x, replaced):
+        for index, layer in enumerate(self.layers):
+            y = replaced.get(index, layer)(x)
+            yield x, y
+            x = np.maximum(y, 0)
+
+    def samples(self, index, replaced):
+        assert index not in replaced
+        for number, x in enumerate(self.batches):
+            now = next(itertools.islice(self.walk(x, replaced), index, None))[0]
+            then = next(itertools.islice(self.walk(x, {}), index, None))[1]
+            rows = self._held.fitted(number, len(x))
+            yield now[rows], then[rows]
+
+    def output(self, x, replaced):
+        return list(self.walk(x, replaced))[-1][1]
+
+    def output_change(self, replaced):
+        x = np.concatenate([b[self._held.measured(n, len(b))] for n, b in enumerate(self.batches)])
+        old = self.output(x, {})
+        return float(np.square(self.output(x, replaced) - old).mean() / old.var(axis=0).mean())
+
+    def milliseconds(self, index, replacement):
+        layer = self.layers[index]
+        form = "dense" if replacement is None else replacement.form
+        return (layer.macs if replacement is None else replacement.macs) * self.times.get(form, 1.0) / 1e6
+
+
+def chain(channels=(3, 8, 12, 12, 6), size=8, seed=0, **options) -> Chain:
+    rng = np.random.default_rng(seed)
+    layers = []
+    for n, (c_in, c_out) in enumerate(itertools.pairwise(channels)):
+        weights = rng.standard_normal((c_out, c_in, 3, 3)) * np.sqrt(2 / (9 * c_in))
+        # Smooth kernels and few directions, as training leaves them.
+        weights = weights + np.roll(weights, 1, 2) + np.roll(weights, 1, 3)
+        bias = 0.1 * rng.standard_normal(c_out)
+        activation = "relu" if n < len(channels) - 2 else None
+        layers.append(
+            ConvLayer(
+                f"conv{n}", weights, bias, padding=((1, 1), (1, 1)), sizes=(size, size), activation=activation
+            )
+        )
+    return Chain(layers, inputs_of(rng, layers[0], COUNT), **options)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return chain()
+
+
+@pytest.mark.parametrize("by", ["macs", "params"])
+@pytest.mark.parametrize("budget", [0.25, 0.5])
+def test_the_budget_holds_and_the_report_adds_up(net, by, budget):
+    done = convert(net, budget, by, rounds=1)
+    report = done.report
+    cost = {"macs": lambda c: c.macs, "params": lambda c: c.params}[by]
+    before = sum(cost(layer) for layer in net.layers)
+    after = sum(cost(done.replacements.get(i, layer)) for i, layer in enumerate(net.layers))
+    assert after <= budget * before
+    assert (getattr(report, f"{by}_before"), getattr(report, f"{by}_after")) == (before, after)
+    assert report.output_change == pytest.approx(net.output_change(done.replacements), rel=1e-6)
+    assert report.held_out == COUNT // 8
+    for row, layer in zip(report.layers, net.layers, strict=True):
+        assert row.name == layer.name
+        assert bool(row.reason) == (row.form == "dense")
+        assert row.options[0].form == "dense"
+        assert row.options[0].cost == cost(layer)
+        assert all(option.cost < row.options[0].cost for option in row.options[1:])
+    fractions, effects = zip(*report.frontier, strict=True)
+    assert list(fractions) == sorted(fractions)
+    assert list(effects) == sorted(effects, reverse=True)
+    assert "fewer MACs" in str(report)
+    facts = json.loads(report.to_json())
+    assert facts["macs_after"] == report.macs_after
+    assert len(facts["layers"]) == len(net.layers)
+
+
+def test_never_worse_than_one_rank_everywhere(net):
+    for rank in (1, 2):
+        even = convert(net, rank=rank, forms=("dw-pw",))
+        budget = even.report.macs_after / even.report.macs_before
+        done = convert(net, budget)
+        assert done.report.macs_after <= even.report.macs_after
+        assert done.report.output_change <= even.report.output_change * 1.02
+
+
+def test_data_and_later_layers_make_up_for_what_is_lost(net):
+    exact = convert(net, rank="full", forms=("dw-pw",)).replacements
+    assert net.output_change(exact) < 1e-12
+    alone = {n: fit(layer, None, "dw-pw", 1) for n, layer in enumerate(net.layers)}
+    done = convert(net, rank=1, forms=("dw-pw",))
+    assert {row.rank for row in done.report.layers} == {1}
+    assert done.report.output_change < 0.5 * net.output_change(alone)
+
+
+def test_choices_are_the_best_of_all_by_what_was_measured(net):
+    done = convert(net, 0.3, rounds=0)
+    curves = [row.options for row in done.report.layers]
+    thinned = [curve[:: max(1, len(curve) // 12)] for curve in curves]
+    allowed = 0.3 * done.report.macs_before
+    best = min(
+        sum(o.effect for o in picks)
+        for picks in itertools.product(*thinned)
+        if sum(o.cost for o in picks) <= allowed
+    )
+    chosen = [
+        next(o for o in curve if (o.form, o.rank) == (row.form, row.rank))
+        for curve, row in zip(curves, done.report.layers, strict=True)
+    ]
+    assert sum(o.cost for o in chosen) <= allowed
+    assert sum(o.effect for o in chosen) <= best * (1 + 1e-9)
+
+
+def test_by_latency_what_is_slow_is_not_taken():
+    net = chain((3, 8, 8, 4))
+    net.times = {"dw-pw": 20.0, "pw-dw": 20.0, "low-rank": 20.0, "spatial": 1.0}
+    done = convert(net, 0.6, "latency", rounds=1)
+    assert {row.form for row in done.report.layers} <= {"dense", "spatial"}
+    assert sum(row.milliseconds_after for row in done.report.layers) <= 0.6 * sum(
+        row.milliseconds_before for row in done.report.layers
+    )
+    net.times = dict.fromkeys(("dw-pw", "pw-dw", "low-rank", "spatial"), 50.0)
+    done = convert(net, 1.0, "latency")
+    assert done.replacements == {}
+    assert {row.reason for row in done.report.layers} == {"no form is cheaper"}
+    assert done.report.output_change == 0.0
+
+
+def test_a_budget_of_everything_changes_nothing(net):
+    done = convert(net, 1.0)
+    assert done.report.output_change < 1e-6
+
+
+def test_what_is_not_convertible_counts(net):
+    macs = sum(layer.macs for layer in net.layers)
+    done = convert(net, 0.6, other_macs=macs // 2, rounds=0)
+    assert done.report.macs_before == macs + macs // 2
+    assert done.report.macs_after <= 0.6 * done.report.macs_before
+    with pytest.raises(ValueError, match="cannot be met: the cheapest forms leave"):
+        convert(net, 0.3, other_macs=macs)
+
+
+def test_inside_channels_are_scaled_and_nothing_else(net):
+    plain = convert(net, rank=1, forms=("dw-pw",), equalise=False).replacements
+    scaled = convert(net, rank=1, forms=("dw-pw",)).replacements
+    x = net.batches[0]
+    np.testing.assert_allclose(net.output(x, scaled), net.output(x, plain), atol=1e-9)
+    ranges = []
+    for each in (plain, scaled):
+        inside = each[1].convs[0](next(itertools.islice(net.walk(x, {}), 1, None))[0])
+        peaks = np.abs(inside).max(axis=(0, 2, 3))
+        ranges.append(peaks.max() / peaks.min())
+    assert ranges[1] < ranges[0]
+
+
+def test_the_result_does_not_depend_on_the_batches():
+    whole, parts = (chain((3, 6, 6, 4), batch=batch) for batch in (96, 7))
+    one, two = (convert(net, 0.4, rounds=1).report for net in (whole, parts))
+    assert [row.form for row in one.layers] == [row.form for row in two.layers]
+    assert one.output_change == pytest.approx(two.output_change, rel=1e-6)
+
+
+def test_progress_is_told_to_the_end(net):
+    told = []
+    convert(net, 0.4, progress=lambda done, total, step: told.append((done, total, step)), rounds=1)
+    assert all(0 <= done < total for done, total, _ in told)
+    assert [done for done, _, _ in told] == list(range(len(told)))
+    assert {step.split()[0] for _, _, step in told} == {"measuring", "fitting"}
+
+
+def test_a_shared_layer_counts_each_call():
+    layer = chain((6, 6)).layers[0]
+    twice = ConvLayer("twice", layer.weights, layer.bias, padding=layer.padding, sizes=layer.sizes, calls=2)
+    assert twice.macs == 2 * layer.macs
+    new = convert(Chain([twice], inputs_of(np.random.default_rng(1), twice, 32)), 0.5).replacements[0]
+    assert isinstance(new, Replacement)
+    assert new.macs <= layer.macs
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"budget": 0.0}, ValueError, "is not a fraction of the cost"),
+        ({"budget": math.nan}, ValueError, "is not a fraction of the cost"),
+        ({"budget": 0.001}, ValueError, "cannot be met: the cheapest forms leave"),
+        ({"by": "flops"}, ValueError, "expected one of 'macs', 'params', 'latency'"),
+        ({"forms": ("dw-pw", "cp")}, ValueError, "`forms` holds 'cp'"),
+        ({"forms": "dw-pw"}, TypeError, r"expected a sequence, such as \('dw-pw',\)"),
+        ({"rank": "half"}, ValueError, "expected an int or 'full'"),
+        ({"rank": 0}, ValueError, "rank"),
+    ],
+)
+def test_wrong_arguments_are_refused(net, options, error, message):
+    with pytest.raises(error, match=message):
+        convert(net, **options)
+
+
+# -- which inputs the loss is measured on ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batches", [[64, 64, 5], [1] * 40, [7, 7, 7], [8], [100]])
+def test_each_eighth_input_is_held_out(batches):
+    held = HeldOut(batches)
+    masks = np.concatenate([held.mask(n) for n in range(len(batches))])
+    assert held.count == masks.sum() == sum(batches) // 8
+    assert (np.flatnonzero(masks) % 8 == 7).all()
+    for n, count in enumerate(batches):
+        fitted, measured = held.fitted(n, count), held.measured(n, count)
+        assert sorted([*fitted, *measured]) == list(range(count))
+        assert held.measures(n) == bool(len(measured))
+        thrice = held.fitted(n, 3 * count)  # three rows of each input
+        assert (thrice // 3 == np.repeat(fitted, 3)).all()
+
+
+def test_too_few_inputs_serve_for_both():
+    held = HeldOut([3, 4])
+    assert held.count == 0
+    assert held.measures(0)
+    assert list(held.fitted(1, 4)) == list(held.measured(1, 4)) == [0, 1, 2, 3]
