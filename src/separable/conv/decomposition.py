@@ -10,6 +10,7 @@ from typing import Final, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from .descent import Quadratic, alternate_outputs, inverse_root, leading_filters
 from .forms import (
     Array,
     Rank,
@@ -39,9 +40,8 @@ _RIDGE: Final = 1e-6
 _GAIN: Final = 1e-4
 _SWEEPS: Final = 100
 
-# Work is done in blocks that matrix products like: columns of so many channels, and about 32 MiB at a time.
+# Work is done in blocks that matrix products like: columns of so many channels.
 _CHANNELS_AT_ONCE: Final = 8
-_ELEMENTS_AT_ONCE: Final = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -292,14 +292,6 @@ def _with_ridge(covariance: Array, ridge: float) -> Array:
     return raised
 
 
-def _roots(covariances: Array) -> tuple[Array, Array]:
-    """Return the symmetric roots of positive definite matrices (..., n, n), and the inverses of the roots."""
-    values, vectors = np.linalg.eigh(covariances)
-    roots = np.sqrt(values)[..., np.newaxis, :]
-    turned = vectors.swapaxes(-1, -2)
-    return (vectors * roots) @ turned, (vectors / roots) @ turned
-
-
 # -- fitting to data ---------------------------------------------------------------------------------
 
 
@@ -333,7 +325,7 @@ def _leading_slice(wanted: Array, root: Array, unroot: Array, rank: int) -> tupl
 
 def _fit_lone_inputs(wanted: Array, own: Array, ranks: Sequence[int]) -> tuple[Array, list[Array]]:
     """Fit each slice (M, K) to its own covariance (K, K): the optimum where channels do not correlate."""
-    each = [_leading_slice(*given) for given in zip(wanted, *_roots(own), ranks, strict=True)]
+    each = [_leading_slice(*given) for given in zip(wanted, *inverse_root(own), ranks, strict=True)]
     return np.stack([fitted for fitted, _ in each]), [filters for _, filters in each]
 
 
@@ -342,7 +334,7 @@ def _fit_inputs(wanted: Array, covariance: Array, ranks: Sequence[int]) -> Array
     channels, mixed, taps = wanted.shape
     places = [slice(i * taps, (i + 1) * taps) for i in range(channels)]
     own = np.stack([covariance[here, here] for here in places])
-    roots, unroots = _roots(own)
+    roots, unroots = inverse_root(own)
     flat = wanted.swapaxes(0, 1).reshape(mixed, -1)
     pull = flat @ covariance
     energy = float(np.sum(pull * flat))
@@ -363,7 +355,7 @@ def _fit_inputs(wanted: Array, covariance: Array, ranks: Sequence[int]) -> Array
                 left[:, here] += change
                 pulls += change @ covariance[here, columns]
         fitted, loss = _mixed(filters, places, covariance, pull, energy)
-        if _settled(before, loss, energy):
+        if _is_settled(before, loss, energy):
             break
     return fitted.reshape(mixed, channels, taps).swapaxes(0, 1)
 
@@ -383,67 +375,19 @@ def _mixed(
 
 def _fit_outputs(wanted: Array, covariance: Array, ranks: Sequence[int]) -> Array:
     """Fit the slices (O, I, K) of output channels, each by itself, to the covariance of all inputs."""
-    _, inputs, taps = wanted.shape
-    full = _full(covariance).reshape(inputs, taps, inputs, taps)
-    pulls = (wanted.reshape(len(wanted), -1) @ full.reshape(inputs * taps, -1)).reshape(wanted.shape)
-    # The marginals of a Kronecker product are its factors, but for scale.
-    (left, _), (right, unright) = _roots(np.einsum("ikjk", full)), _roots(np.einsum("ikil", full))
-    pairs = full.transpose(1, 3, 0, 2).reshape(taps * taps, inputs * inputs)
+    gram, flat = _full(covariance), wanted.reshape(len(wanted), -1).T
+    pull = gram @ flat
+    energies = np.sum(pull * flat, axis=0)
     fitted = np.zeros_like(wanted)
     for rank in sorted(set(ranks) - {0}):
-        members = np.flatnonzero(np.array(ranks) == rank)
-        count = max(1, _ELEMENTS_AT_ONCE // (rank * inputs) ** 2)
-        for start in range(0, len(members), count):
-            some = members[start : start + count]
-            white = np.linalg.svd(left @ wanted[some] @ right, full_matrices=False)[2]
-            fitted[some] = _alternate(wanted[some], pulls[some], pairs, white[:, :rank] @ unright)
+        some = np.flatnonzero(np.array(ranks) == rank)
+        problem = Quadratic(gram, pull[:, some], energies[some], wanted.shape[2])
+        filters = leading_filters(problem, flat[:, some], rank)
+        filters, mixing, _ = alternate_outputs(problem, filters, _SWEEPS, _GAIN)
+        fitted[some] = mixing.swapaxes(1, 2) @ filters
     return fitted
 
 
-def _alternate(wanted: Array, pulls: Array, pairs: Array, filters: Array) -> Array:
-    """Solve for the mixing (T, I) and the filters (T, K) of slices (I, K) in turn, several at once.
-
-    `pulls` are the slices times the covariance, `pairs` is the covariance, shape ``(K*K, I*I)``.
-    """
-    energies = np.sum(pulls * wanted, axis=(1, 2))
-    mixing = np.zeros((*filters.shape[:2], wanted.shape[1]))
-    losses, going = energies.copy(), np.arange(len(wanted))
-    for _ in range(_SWEEPS):
-        pull, before = pulls[going], losses[going]
-        # Orthonormal rows span the same and keep the equations solvable where the terms are dependent.
-        basis = _orthonormal(filters[going])
-        mixing[going] = _orthonormal(_solved(_gram(basis, pairs), basis @ pull.swapaxes(1, 2)))
-        pulled = mixing[going] @ pull
-        filters[going] = _solved(_gram(mixing[going], pairs.T), pulled)
-        losses[going] = energies[going] - np.sum(filters[going] * pulled, axis=(1, 2))
-        going = going[~_settled(before, losses[going], energies[going])]
-        if not len(going):
-            break
-    return mixing.swapaxes(1, 2) @ filters
-
-
-def _orthonormal(rows: Array) -> Array:
-    basis: Array = np.linalg.qr(rows.swapaxes(1, 2))[0].swapaxes(1, 2)
-    return basis
-
-
-def _gram(rows: Array, pairs: Array) -> Array:
-    """Return the normal equations (B, T*n, T*n) of what multiplies `rows` (B, T, m); pairs (m*m, n*n)."""
-    count, terms, length = rows.shape
-    products = rows[:, :, np.newaxis, :, np.newaxis] * rows[:, np.newaxis, :, np.newaxis, :]
-    blocks = products.reshape(-1, length * length) @ pairs
-    size = math.isqrt(pairs.shape[1])
-    shaped = blocks.reshape(count, terms, terms, size, size).swapaxes(2, 3)
-    return shaped.reshape(count, terms * size, terms * size)
-
-
-def _solved(grams: Array, right: Array) -> Array:
-    column = right.reshape(len(right), -1, 1)  # NumPy before 2.0 takes two axes for one matrix
-    return np.asarray(np.linalg.solve(grams, column), np.float64).reshape(right.shape)
-
-
-def _settled(before: npt.ArrayLike, loss: npt.ArrayLike, energy: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+def _is_settled(before: float, loss: float, energy: float) -> bool:
     # Losses are differences of numbers as large as the energy.
-    least = np.maximum(_GAIN * np.asarray(before), 1e-15 * np.asarray(energy))
-    settled: npt.NDArray[np.bool_] = np.asarray(before) - np.asarray(loss) <= least
-    return settled
+    return before - loss <= max(_GAIN * before, 1e-15 * energy)
