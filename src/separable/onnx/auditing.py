@@ -15,7 +15,7 @@ from separable import _arguments as arguments
 from separable.conv.geometry import whole
 from separable.conv.machine import Machine, this_machine
 from separable.conv.separability import Separability, separability
-from separable.report.audits import Audit, Layer, Refused
+from separable.report.audits import Audit, Layer
 
 from .convolutions import find_convolutions
 from .counting import count
@@ -97,7 +97,7 @@ def audit(
         uncounted=found.uncounted,
         remark=remark,
         separability=tuple(each for each in judged if each is not None),
-        refused=tuple(Refused(each.name, each.operator, each.reason) for each in refused),
+        refused=tuple(refused),
     )
 
 

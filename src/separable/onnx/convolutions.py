@@ -11,11 +11,12 @@ from onnx.onnx_ml_pb2 import AttributeProto, NodeProto
 
 from separable.conv.geometry import Padding, resolve_padding
 from separable.conv.layer import ConvLayer
+from separable.report.audits import Refused
 
 from .graph import Graph, attributes, is_standard, nodes_within
 from .reading import Array, Stored
 
-__all__ = ["Found", "Refused", "UnusableError", "find_convolutions"]
+__all__ = ["Found", "UnusableError", "find_convolutions"]
 
 # Operators that convolve, and why they stay as they are.
 _REFUSED: Final = {
@@ -27,22 +28,6 @@ _REFUSED: Final = {
 }
 _AUTO_PADS: Final = ("SAME_UPPER", "SAME_LOWER")
 _DTYPES: Final = ("float16", "float32", "float64")
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A node that convolves and stays as it is.
-
-    Attributes
-    ----------
-    name : str
-    operator : str
-    reason : str
-    """
-
-    name: str
-    operator: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,10 @@ import numpy as np
 
 from separable.conv.layer import ConvLayer, Replacement
 from separable.conv.network import HeldOut
+from separable.report.audits import Refused
 
 from .calibration import Calibration
-from .convolutions import Found, Refused, find_convolutions
+from .convolutions import Found, find_convolutions
 from .counting import count
 from .graph import Graph
 from .passes import Walk
