@@ -92,7 +92,7 @@ def at_rank(cases: Sequence[Case], rank: int) -> tuple[str, list[list[float]]]:
         free, refit = decoupled(case, rank), decoupled(case, rank, refit=True)
         left = conv_macs(free, case.inputs) / case.conv_macs
         done = sp.nn.separate(case.net, case.inputs, left)
-        assert conv_macs(done.model, case.inputs) <= left * case.conv_macs
+        assert conv_macs(done.model, case.inputs) <= conv_macs(free, case.inputs)
         found.append([case.dense, *(accuracy(net, case.data) for net in (free, refit, done.model))])
     return f"{1 / left:.1f}x", found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
@@ -71,6 +71,7 @@ class Quadratic:
     pull: Array
     energies: Array
     taps: int
+    _bases: dict[int, Array] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def energy(self) -> float:
@@ -98,6 +99,17 @@ class Quadratic:
     def reduction(self) -> tuple[Array, Array]:
         """What :func:`reduced` returns."""
         return reduced(self)
+
+    def hidden_basis(self, length: int) -> Array:
+        """Return the rows that :func:`leading_rows` takes the first of, all of them, the best first."""
+        if length not in self._bases:
+            rest = len(self.gram) // length
+            own = np.einsum("ilkl->ik", self.gram.reshape(length, rest, length, rest))
+            root, unroot = inverse_root(own)
+            white = root @ self.optimum.reshape(length, -1)
+            _, vectors = np.linalg.eigh(white @ white.T)
+            self._bases[length] = vectors.T[::-1] @ unroot
+        return self._bases[length]
 
     def loss(self, weights: Array) -> float:
         """Return the error of weights of shape ``(I*K, O)``."""
@@ -494,11 +506,7 @@ def leading_rows(problem: Quadratic, length: int, rank: int) -> Array:
     -------
     ndarray, shape ``(rank, length)``
     """
-    rest = len(problem.gram) // length
-    root, unroot = inverse_root(np.einsum("ilkl->ik", problem.gram.reshape(length, rest, length, rest)))
-    white = root @ problem.optimum.reshape(length, -1)
-    _, vectors = np.linalg.eigh(white @ white.T)
-    return vectors[:, -rank:].T @ unroot
+    return problem.hidden_basis(length)[:rank]
 
 
 class _Reduction:
