@@ -71,7 +71,9 @@ def _quantity(label: str, results: list[Result]) -> Quantity:
 
 def _case(data: str, network: str, seed: int, quick: bool) -> Iterator[tuple[str, Result]]:
     pictures, model = _trained(data, network, seed, quick)
-    inputs = pictures.train_x[: BATCH if quick else INPUTS].numpy()
+    # Some sets come class by class: of each class as many as chance has it.
+    order = np.random.default_rng(seed).permutation(len(pictures.train_x))
+    inputs = pictures.train_x.numpy()[order[: BATCH if quick else INPUTS]]
     x, classes = pictures.test_x.numpy(), pictures.test_y.numpy()
     onnx = libraries.load("onnx")
     with tempfile.TemporaryDirectory() as folder:
