@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from .layer import ConvLayer, Replacement
 
-__all__ = ["HeldOut", "Network", "Progress", "Values"]
+__all__ = ["HeldOut", "Network", "OutputChange", "Progress", "Values"]
 
 Values: TypeAlias = npt.NDArray[Any]
 
@@ -131,3 +132,65 @@ class HeldOut:
         if not len(mask) or rows % len(mask):
             return np.full(rows, unknown)
         return np.asarray(np.repeat(mask, rows // len(mask)))
+
+
+class OutputChange:
+    """By how much a network's outputs change, over their variance, summed up batch by batch.
+
+    Parameters
+    ----------
+    held_out : HeldOut
+        The change is measured on the inputs that it holds out, the variance on all.
+    """
+
+    def __init__(self, held_out: HeldOut) -> None:
+        self._held_out = held_out
+        self._change, self._measured, self._elements = 0.0, 0, 0
+        # Of each output and its elements: how often it came, means, and sums of squared distances to them.
+        self._sums: dict[tuple[object, int], tuple[int, Values, Values]] = {}
+
+    def add(self, number: int, output: object, before: Values, after: Values | None) -> None:
+        """Add one output of a batch.
+
+        Parameters
+        ----------
+        number : int
+            Of the batch.
+        output : hashable
+            Which output.
+        before : ndarray, shape ``(N, ...)`` or ``()``
+            The original's.
+        after : ndarray of the same shape, or None
+            The changed network's; None where the batch holds no input that is held out.
+        """
+        precise = before.astype(np.float64)
+        self._spread(output, precise)
+        self._elements += precise.size
+        if after is not None:
+            rows: Any = self._held_out.measured(number, len(precise)) if precise.ndim else ...
+            apart = after[rows] - precise[rows]
+            self._change += float(np.square(apart).sum())
+            self._measured += apart.size
+
+    @property
+    def value(self) -> float:
+        """The mean squared change over the mean variance of all elements.
+
+        The variance is about the mean of all elements where there was one input.
+        """
+        total = sum(
+            float(squares.sum() if count > 1 else np.square(mean - mean.mean()).sum())
+            for count, mean, squares in self._sums.values()
+        )
+        expected = total * self._measured / self._elements if self._elements else 0.0
+        return self._change / expected if expected > 0 else (0.0 if self._change == 0 else math.inf)
+
+    def _spread(self, output: object, values: Values) -> None:
+        rows = values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(-1, 1)
+        key = output, rows.shape[1]
+        count, mean, squares = self._sums.get(key, (0, np.zeros(1), np.zeros(1)))
+        own = rows.mean(axis=0)
+        # Chan, Golub, LeVeque: updating formulae, 1979; sums of squares alone would cancel.
+        share = len(rows) / (count + len(rows))
+        squares = squares + np.square(rows - own).sum(axis=0) + np.square(own - mean) * count * share
+        self._sums[key] = (count + len(rows), mean + (own - mean) * share, squares)

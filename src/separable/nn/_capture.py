@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..conv.layer import ConvLayer, Replacement
-from ..conv.network import HeldOut
+from ..conv.network import HeldOut, OutputChange
 from ._assembly import module_for
 from ._calibration import Calibration
 from ._pair import array_of, padding_pairs
@@ -325,22 +325,13 @@ class TorchNetwork:
         return self._change(lambda _, call: floats_of(model(*call[0], **call[1])))
 
     def _change(self, after: Callable[[int, Call], list[Tensor]]) -> float:
-        change, measured, elements = 0.0, 0, 0
-        spread = _Spread()
+        change = OutputChange(self._held_out)
         for number, call in enumerate(self._calibration):
-            before = [each.cpu().double() for each in self._answer(number, call)]
-            for place, old in enumerate(before):
-                spread.add(place, old)
-                elements += old.numel()
-            if not self._held_out.measures(number):
-                continue
-            for new, old in zip(after(number, call), before, strict=True):
-                rows: Any = self._held_out.measured(number, len(old)) if old.dim() else ...
-                apart = new[rows].cpu().double() - old[rows]
-                change += float(apart.square().sum())
-                measured += apart.numel()
-        expected = spread.total * measured / elements if elements else 0.0
-        return change / expected if expected > 0 else (0.0 if change == 0 else math.inf)
+            before = self._answer(number, call)
+            now = after(number, call) if self._held_out.measures(number) else [None] * len(before)
+            for place, (old, new) in enumerate(zip(before, now, strict=True)):
+                change.add(number, place, _numbers(old), None if new is None else _numbers(new))
+        return change.value
 
     def _answer(self, number: int, call: Call) -> list[Tensor]:
         """Return the original's outputs, kept after the first time."""
@@ -380,30 +371,8 @@ class TorchNetwork:
             return 1e3 * sum(_seconds(module, x) for x in inputs)
 
 
-class _Spread:
-    """The sum of squared distances to the mean, element by element, over batches."""
-
-    def __init__(self) -> None:
-        self._sums: dict[tuple[int, ...], list[Any]] = {}
-
-    def add(self, place: int, values: Tensor) -> None:
-        """Take one output of a batch, its samples along the first axis."""
-        rows = values.reshape(len(values), -1) if values.dim() > 1 else values.reshape(-1, 1)
-        held = self._sums.setdefault((place, rows.shape[1]), [0, 0.0, 0.0])
-        count, mean = held[0] + len(rows), rows.mean(dim=0)
-        # Chan, Golub, LeVeque: updating formulae, 1979; sums of squares alone would cancel.
-        apart = mean - held[1]
-        held[2] = held[2] + (rows - mean).square().sum(dim=0) + apart.square() * (held[0] * len(rows) / count)
-        held[1] = held[1] + apart * (len(rows) / count)
-        held[0] = count
-
-    @property
-    def total(self) -> float:
-        """The sum over all elements; about the mean of all of them where there was a single sample."""
-        found = 0.0
-        for count, mean, squares in self._sums.values():
-            found += float(squares.sum()) if count > 1 else float((mean - mean.mean()).square().sum())
-        return found
+def _numbers(tensor: Tensor) -> Seen:
+    return tensor.detach().cpu().double().numpy()
 
 
 def floats_of(output: Any) -> list[Tensor]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from separable.conv.layer import ConvLayer, Replacement
-from separable.conv.network import HeldOut
+from separable.conv.network import HeldOut, OutputChange
 from separable.report.audits import Refused
 
 from .calibration import Calibration
@@ -171,23 +170,15 @@ class OnnxNetwork:
         converted, places = self.converted(replaced), self._places(replaced)
         # What runs before the first change is the same as in the original.
         walk = next((walk for walk in self._walked if walk.stands(places)), self._walked[0])
-        change, measured, elements, spread = 0.0, 0, 0, _Spread()
+        change = OutputChange(self._held_out)
         outputs = zip(self._original_outputs(names), walk.outputs(converted, names, places), strict=True)
         for number, (old, new) in enumerate(outputs):
+            measured = self._held_out.measures(number)
             for name in names:
                 before = np.asarray(old[name])
-                if before.dtype.kind != "f":
-                    continue
-                precise = before.astype(np.float64)
-                spread.add(name, precise)
-                elements += precise.size
-                if self._held_out.measures(number):
-                    rows = self._held_out.measured(number, len(before)) if before.ndim else ...
-                    apart = np.asarray(new[name])[rows] - precise[rows]
-                    change += float(np.square(apart).sum())
-                    measured += apart.size
-        expected = spread.total * measured / elements if elements else 0.0
-        return change / expected if expected > 0 else (0.0 if change == 0 else math.inf)
+                if before.dtype.kind == "f":
+                    change.add(number, name, before, np.asarray(new[name]) if measured else None)
+        return change.value
 
     def _original_outputs(self, names: Sequence[str]) -> Iterator[Values]:
         """Yield the original's outputs, kept from the first time on if they are small enough."""
@@ -290,31 +281,6 @@ class OnnxNetwork:
             for layer in count(self._stored, feeds, self._threads).layers
             if layer.name in names
         }
-
-
-class _Spread:
-    """The sum of squared distances to the mean, element by element, over batches of several outputs."""
-
-    def __init__(self) -> None:
-        self._sums: dict[tuple[object, ...], tuple[int, Array, Array]] = {}
-
-    def add(self, name: str, values: Array) -> None:
-        """Take one output of a batch, its samples along axis 0."""
-        rows = values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(-1, 1)
-        count, mean, squares = self._sums.get((name, rows.shape[1]), (0, np.zeros(1), np.zeros(1)))
-        own = rows.mean(axis=0)
-        # Chan, Golub, LeVeque: updating formulae, 1979; sums of squares alone would cancel.
-        share = len(rows) / (count + len(rows))
-        squares = squares + np.square(rows - own).sum(axis=0) + np.square(own - mean) * count * share
-        self._sums[name, rows.shape[1]] = (count + len(rows), mean + (own - mean) * share, squares)
-
-    @property
-    def total(self) -> float:
-        """The sum over all elements; about the mean of all of them where there was a single sample."""
-        return sum(
-            float(squares.sum() if count > 1 else np.square(mean - mean.mean()).sum())
-            for count, mean, squares in self._sums.values()
-        )
 
 
 def _wanted(each: Found, old: Values, new: Values) -> tuple[Array, ...]:
