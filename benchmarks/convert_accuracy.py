@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks import libraries
 from benchmarks.results import Quantity, QuantityRecord
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "train"
 SETS = ("digits", "faces", "textures")
 NETWORKS = ("vgg", "residual")
 SEEDS = 3
@@ -34,22 +30,13 @@ def measure(
     quantities: list[Quantity] = []
     missing = [name for name in ("torch", "sklearn", "skimage") if libraries.load(name) is None]
     if not missing:
-        study = _study()
+        study = libraries.example("convert_all")
         for network in NETWORKS[: 1 if quick else None]:
             quantities += _of_network(study, data, network, quick, progress)
     title = (
         f"Conversion without labels, {data}: points of held-out accuracy lost, mean and range over the seeds"
     )
     return QuantityRecord(f"convert-{data}", "Conversion", title, run, quick, quantities)
-
-
-def _study() -> Any:
-    """Return the module of the example that trains and converts."""
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        return importlib.import_module("convert_all")
-    finally:
-        sys.path.remove(str(EXAMPLES))
 
 
 def _of_network(

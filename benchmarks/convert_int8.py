@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import statistics
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ import separable as sp
 from benchmarks import libraries
 from benchmarks.results import Quantity, QuantityRecord
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "train"
 NETWORKS = (("digits", "vgg"), ("digits", "residual"), ("textures", "vgg"))
 SEEDS = 2
 INPUTS = 512  # to calibrate on, for the conversion and for the quantiser
@@ -99,13 +97,8 @@ def _case(data: str, network: str, seed: int, quick: bool) -> Iterator[tuple[str
 
 
 def _trained(data: str, network: str, seed: int, quick: bool) -> tuple[Any, Any]:
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        pictures, networks = (importlib.import_module(name) for name in ("pictures", "networks"))
-    finally:
-        sys.path.remove(str(EXAMPLES))
-    found = pictures.SETS[data](seed)
-    return found, networks.trained(network, found, seed, epochs=1 if quick else 12)
+    found = libraries.example("pictures").SETS[data](seed)
+    return found, libraries.example("networks").trained(network, found, seed, epochs=1 if quick else 12)
 
 
 def _export(model: Any, example: Any, path: Path) -> None:

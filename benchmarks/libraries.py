@@ -8,9 +8,11 @@ import importlib
 import os
 import platform
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # Idle threads of a peer may poll for work: ONNX Runtime's for 40 ms, libgomp's (torch) for 9 ms, TBB's
@@ -40,6 +42,16 @@ def load(name: str) -> Any:
             return importlib.import_module(name)
     except ModuleNotFoundError:
         return None
+
+
+def example(name: str) -> Any:
+    """Return a module of examples/train, where networks are trained and converted."""
+    folder = str(Path(__file__).resolve().parents[1] / "examples" / "train")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
 
 
 def versions() -> dict[str, str]:

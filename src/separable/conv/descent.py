@@ -26,9 +26,7 @@ __all__ = [
     "descend_reduction",
     "inverse_root",
     "leading_filters",
-    "leading_rows",
     "orthonormal_terms",
-    "reduced",
     "whitened_filters",
     "whitened_outputs",
 ]
@@ -97,11 +95,27 @@ class Quadratic:
 
     @cached_property
     def reduction(self) -> tuple[Array, Array]:
-        """What :func:`reduced` returns."""
-        return reduced(self)
+        """The output directions that a layer of few hidden channels should keep, the best first.
+
+        Reduced-rank regression [1]_: of all weights of rank r the best are the optimum times ``U U'``, U the
+        first r directions (orthonormal columns, shape ``(O, O)``), and each direction lowers the error by its
+        gain (shape ``(O,)``).
+
+        References
+        ----------
+        .. [1] A. J. Izenman, Reduced-rank regression for the multivariate linear model, Journal of
+           Multivariate Analysis 5(2), 1975.
+        """
+        explained = self.pull.T @ self.optimum
+        values, vectors = np.linalg.eigh((explained + explained.T) / 2)
+        return vectors[:, ::-1], np.maximum(values[::-1], 0.0)
 
     def hidden_basis(self, length: int) -> Array:
-        """Return the rows that :func:`leading_rows` takes the first of, all of them, the best first."""
+        """Return hidden channels to start :func:`descend_reduction` from, all of them, the best first.
+
+        They are best where `gram` is a Kronecker product of a covariance of the first taps and a multiple of
+        the identity. Each is made of `length` numbers, input channels times first taps.
+        """
         if length not in self._bases:
             rest = len(self.gram) // length
             own = np.einsum("ilkl->ik", self.gram.reshape(length, rest, length, rest))
@@ -461,52 +475,6 @@ def _solved(grams: Array, right: Array) -> Array:
 
 
 # -- fewer channels in between -----------------------------------------------------------------------
-
-
-def reduced(problem: Quadratic) -> tuple[Array, Array]:
-    """Return the output directions that a layer of few hidden channels should keep, the best first.
-
-    Reduced-rank regression [1]_: of all weights of rank r the best are the optimum times ``U U'``, U the
-    first r directions, and each direction lowers the error by its gain.
-
-    Parameters
-    ----------
-    problem : Quadratic
-
-    Returns
-    -------
-    directions : ndarray, shape ``(O, O)``
-        Orthonormal columns.
-    gains : ndarray, shape ``(O,)``
-
-    References
-    ----------
-    .. [1] A. J. Izenman, Reduced-rank regression for the multivariate linear model, Journal of
-       Multivariate Analysis 5(2), 1975.
-    """
-    explained = problem.pull.T @ problem.optimum
-    values, vectors = np.linalg.eigh((explained + explained.T) / 2)
-    return vectors[:, ::-1], np.maximum(values[::-1], 0.0)
-
-
-def leading_rows(problem: Quadratic, length: int, rank: int) -> Array:
-    """Return the hidden channels to start :func:`descend_reduction` from.
-
-    They are best where `gram` is a Kronecker product of a covariance of the first taps and a multiple of
-    the identity.
-
-    Parameters
-    ----------
-    problem : Quadratic
-    length : int
-        J, how many numbers each hidden channel is made of: input channels times first taps.
-    rank : int
-
-    Returns
-    -------
-    ndarray, shape ``(rank, length)``
-    """
-    return problem.hidden_basis(length)[:rank]
 
 
 class _Reduction:

@@ -15,7 +15,6 @@ from .descent import (
     descend_inputs,
     descend_reduction,
     leading_filters,
-    leading_rows,
     whitened_filters,
     whitened_outputs,
 )
@@ -24,7 +23,7 @@ from .geometry import whole
 from .layer import ConvLayer, Replacement
 from .moments import Excerpt, Moments
 from .rectified import Aim
-from .regularise import regularised, shrinkage
+from .regularise import problems_of, regularised, shrinkage
 from .stages import composed, flat_weights, full_rank, stages
 
 __all__ = ["Fitter", "fit"]
@@ -130,13 +129,9 @@ class Fitter:
             self._problems = self._problems_of(0.0)
 
     def _problems_of(self, fraction: float) -> list[Quadratic]:
-        seen = self._seen
-        energies = seen.variance_y.reshape(self.layer.groups, -1)
         return [
-            regularised(Quadratic(gram, pull, energy, self.layer.taps), flat, fraction, self._ridge)
-            for gram, pull, energy, flat in zip(
-                seen.covariance, seen.cross, energies, self._flat, strict=True
-            )
+            regularised(problem, flat, fraction, self._ridge)
+            for problem, flat in zip(problems_of(self._seen, self.layer.taps), self._flat, strict=True)
         ]
 
     def _trusted(self, form: str, rank: Rank) -> list[Quadratic]:
@@ -275,7 +270,7 @@ class Fitter:
         for number, taps in enumerate(counts[:-1]):
             length = problem.channels * taps
             hidden = min(rank, length, len(problem.pull) * problem.pull.shape[1] // length)
-            rows = start if number == 0 and start is not None else leading_rows(problem, length, hidden)
+            rows = start if number == 0 and start is not None else problem.hidden_basis(length)[:hidden]
             rows, problem, _ = descend_reduction(problem, rows, sweeps, _GAIN)
             chain.append(rows)
         weights = problem.optimum

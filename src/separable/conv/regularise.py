@@ -11,13 +11,22 @@ from .descent import Quadratic
 from .forms import Array
 from .moments import Sums
 
-__all__ = ["regularised", "shrinkage"]
+__all__ = ["problems_of", "regularised", "shrinkage"]
 
 # Fractions of the stand-in that are tried.
 _TRIED: Final = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
 
 # With more patches than so many for each unknown, nothing is to be gained.
 _PLENTY: Final = 100
+
+
+def problems_of(sums: Sums, taps: int) -> list[Quadratic]:
+    """Return the error of each group's weights on the samples that are summed up."""
+    energies = sums.variance_y.reshape(len(sums.cross), -1)
+    return [
+        Quadratic(gram, pull, energy, taps)
+        for gram, pull, energy in zip(sums.covariance, sums.cross, energies, strict=True)
+    ]
 
 
 def regularised(problem: Quadratic, weights: Array, fraction: float, ridge: float) -> Quadratic:
@@ -112,12 +121,8 @@ class _Half:
     """Some of the samples: fitted to, or judged by."""
 
     def __init__(self, sums: Sums, taps: int) -> None:
-        energies = sums.variance_y.reshape(len(sums.cross), -1)
-        self.problems = [
-            Quadratic(gram, pull, energy, taps)
-            for gram, pull, energy in zip(sums.covariance, sums.cross, energies, strict=True)
-        ]
-        self.mean_x, self.mean_y = (m.reshape(len(energies), -1) for m in (sums.mean_x, sums.mean_y))
+        self.problems = problems_of(sums, taps)
+        self.mean_x, self.mean_y = (m.reshape(len(sums.cross), -1) for m in (sums.mean_x, sums.mean_y))
 
     def loss(self, fitted: Sequence[Array], known: _Half) -> float:
         """Return the squared error of weights whose bias comes from other samples."""

@@ -23,8 +23,8 @@ from ._untouched import map_tensors
 # so that they need small changes: on digits, faces and textures 3e-4 to 3e-3 end within their own spread.
 RATE: Final = 1e-3
 
-# One batch of so many is kept for telling which weights are the best.
-_HELD_OUT: Final = 8
+# Fewer inputs than so many make no batches of their own: they are shown as they came.
+_FEW: Final = 32
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ def _joined(calls: Sequence[Call]) -> Tensor | None:
     if not alike or len({x.shape[1:] for x in inputs}) != 1:
         return None
     together = torch.cat(inputs)
-    return together if len(together) >= 4 * _HELD_OUT else None
+    return together if len(together) >= _FEW else None
 
 
 def _shuffled(calls: Sequence[Call], numbers: torch.Generator) -> list[Call]:

@@ -14,7 +14,7 @@ from ._judging import judged, unconvertible
 from ._running import Watched, call_of, check_model, description, tensors_of, watch
 from ._watching import Signature, Weight, own_name
 
-__all__ = ["Audit", "Layer", "audit"]
+__all__ = ["Audit", "Layer", "audit", "counted_layers"]
 
 _HOLDERS = ("parametrizations.", "conv_dw.", "conv_pw.")
 
@@ -79,7 +79,7 @@ def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: in
     watched = watch(model, call, runs if measure else 0)
     devices = {each.device.type for each in (*model.parameters(), *tensors_of(call))}
     machine = this_machine(torch.get_num_threads()) if devices <= {"cpu"} else None
-    layers = tuple(_layers(model, watched, machine))
+    layers = tuple(counted_layers(model, watched, machine))
     return Audit(
         model=type(model).__name__,
         example=description(call),
@@ -94,7 +94,8 @@ def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: in
     )
 
 
-def _layers(model: nn.Module, watched: Watched, machine: Machine | None) -> Iterator[Layer]:
+def counted_layers(model: nn.Module, watched: Watched, machine: Machine | None) -> Iterator[Layer]:
+    """Yield what each layer of a watched run costs, in the order of their first calls."""
     params = _first_uses(model, watched.counted.calls)
     for found, calls in watched.counted.calls.items():
         flops = 2 * found.macs + found.adds

@@ -30,8 +30,7 @@ from ._preparing import prepared
 from ._running import Call, description, watch
 from ._tracing import Trace, trace
 from ._watching import own_name
-from .counting import Layer
-from .counting import _layers as layers_of
+from .counting import Layer, counted_layers
 
 __all__ = ["Separation", "separate"]
 
@@ -257,7 +256,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     converted = {conv.name for conv in seen.convs}
     rows: dict[str, ConvertedLayer] = {}
     macs = params = 0
-    for layer in layers_of(model, watch(model, sample, 0), None):  # the machine's speed is no matter here
+    for layer in counted_layers(model, watch(model, sample, 0), None):
         if layer.kind not in _CONVOLUTIONS:
             macs, params = macs + layer.macs // seen.samples, params + layer.params
         elif layer.name not in converted:
