@@ -333,6 +333,25 @@ def test_what_a_rectifier_cuts_off_does_not_matter():
     assert behind(12) < 0.9 * behind(0)
 
 
+@pytest.mark.parametrize("form", SPLIT)
+@pytest.mark.parametrize("silent", ["weights", "inputs", "an input", "an output", "both"])
+def test_what_says_nothing_is_no_obstacle(form, silent):
+    """A norm that starts at zero, as the last of a residual block does, leaves weights of zero."""
+    rng = np.random.default_rng(13)
+    layer = layer_of(rng, (6, 5, 3, 3), (8, 8))
+    weights, x = layer.weights.copy(), inputs_of(rng, layer, 20)
+    weights[{"weights": slice(None), "an output": 1}.get(silent, []), :] = 0
+    x[:, {"inputs": slice(None), "an input": 2, "both": 2}.get(silent, [])] = 0
+    weights[:, [2] if silent == "both" else []] = 0
+    layer = ConvLayer("silent", weights, layer.bias, padding=layer.padding, sizes=layer.sizes)
+    fitter = Fitter(layer, moments_of(layer, x))
+    for rank in (1, full_rank(layer, form)):
+        new = fitter.replacement(form, rank)
+        assert np.isfinite(new(x)).all()
+    np.testing.assert_allclose(new(x), layer(x), atol=1e-6)
+    assert np.isfinite(fitter.errors(form, [1, 2])).all()
+
+
 def test_scale_does_not_matter():
     rng = np.random.default_rng(11)
     layer = layer_of(rng, (6, 5, 3, 3), (8, 8))

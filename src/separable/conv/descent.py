@@ -325,6 +325,8 @@ def _moved(
     curvature.reshape(count, taps, count, taps)[...] *= alike[:, np.newaxis, :, np.newaxis]
     diagonal = np.diagonal(alike)[:, np.newaxis, np.newaxis] * problem.own[owner]
     least = 1e-12 * float(np.trace(curvature)) / len(curvature)
+    if least <= 0:
+        return state, damping  # nothing is made of these channels
     each = np.arange(count)
     inner = ranks[channels]
     while damping < _STUCK:
@@ -542,6 +544,8 @@ def descend_reduction(
         slope = state.slope
         wide = state.rest.reshape(len(rows), -1)
         scale = wide @ wide.T
+        if not scale.any():
+            break  # nothing is wanted
         scale[np.diag_indices_from(scale)] += 1e-9 * np.trace(scale) / len(scale)
         steepest: Array = -np.linalg.solve(scale, np.linalg.solve(first, slope.T).T).astype(np.float64)
         size = -float(np.sum(steepest * slope))

@@ -200,8 +200,10 @@ class Fitter:
         list of float
             As :attr:`Replacement.error`; never rising.
         """
-        if not self._problems or not self._variance:
-            errors: list[float] = [self.replacement(form, rank).error for rank in ranks]
+        if self._problems and not self._variance:
+            errors = [0.0] * len(ranks)
+        elif not self._problems:
+            errors = [self.replacement(form, rank).error for rank in ranks]
         elif form == "low-rank":
             problems = self._trusted(form, ranks[0])
             energy = sum(problem.energy for problem in problems)
