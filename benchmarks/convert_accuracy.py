@@ -17,7 +17,7 @@ COUNTS = (16, 64, 256, 1024)
 # Points that may be lost: with one term, with two, and with one eighth left and distillation.
 LOST = {1: 1.0, 2: 0.2}
 LOST_DISTILLED = 0.2
-PASSES = 20
+PASSES = 60
 
 
 def measure(

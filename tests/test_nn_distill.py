@@ -125,6 +125,29 @@ def test_distillation_comes_nearer(trained, plain, options):
     assert all(p.requires_grad and p.grad is None for p in better.model.parameters())
 
 
+def _batches(*inputs):
+    calls = [((some,), {}) for some in inputs]
+    numbers = torch.Generator().manual_seed(1)
+    return torch.cat([call[0][0] for call in _distilling._shuffled(calls, numbers)])
+
+
+def test_batches_hold_mixed_inputs():
+    x = torch.randn(100, 2, 3)
+    seen = _batches(x[:60], x[60:])
+    given = {tuple(row.flatten().tolist()) for row in x}
+    mixed = [row.flatten() for row in seen if tuple(row.flatten().tolist()) not in given]
+    assert seen.shape == x.shape
+    assert 40 <= len(mixed) <= 50  # half of each batch
+    flat = x.flatten(1)
+    lines = flat[:, None] - flat[None]
+    for row in mixed[:5]:  # each lies between two of the inputs
+        shares = ((row - flat) * lines).sum(2) / lines.square().sum(2).clamp_min(1e-9)
+        between = flat + shares[:, :, None].clamp(0, 1) * lines
+        assert (between - row).norm(dim=2).min() < 1e-5
+    indices = torch.randint(1000, (100, 4))  # between whole numbers there is nothing
+    assert torch.equal(_batches(indices).sort(dim=0)[0], indices.sort(dim=0)[0])
+
+
 def test_the_time_is_bounded(trained, plain):
     model, inputs, _, _ = trained
     bounded = sp.nn.separate(model, inputs, distill=10**6, distill_seconds=0.5, **THIN)

@@ -1,6 +1,6 @@
 """Convert small trained networks and print what is left of their accuracy, on pictures they have not seen.
 
-Run ``python examples/train/convert_all.py`` (about half an hour on two cores; ``--quick`` takes one seed of
+Run ``python examples/train/convert_all.py`` (about an hour on two cores; ``--quick`` takes one seed of
 the digits). Conversions see no labels and train nothing, except where a line says "distilled".
 
 - *dense*: the network itself.
@@ -97,7 +97,7 @@ def at_rank(cases: Sequence[Case], rank: int) -> tuple[str, list[list[float]]]:
     return f"{1 / left:.1f}x", found
 
 
-def at_an_eighth(cases: Sequence[Case], passes: int = 20) -> tuple[str, list[list[float]]]:
+def at_an_eighth(cases: Sequence[Case], passes: int = 60) -> tuple[str, list[list[float]]]:
     """Return accuracies at an eighth of the multiplications: dense, nothing twice, distilled."""
     found = []
     for case in cases:

@@ -23,6 +23,10 @@ from ._untouched import map_tensors
 # so that they need small changes: on digits, faces and textures 3e-4 to 3e-3 end within their own spread.
 RATE: Final = 1e-3
 
+# This share of each batch is mixed from two inputs (mixup, Zhang et al., ICLR 2018): the teacher answers to
+# those as well, and the student learns more of it than the inputs at hand can show.
+_MIXED: Final = 0.5
+
 # Fewer inputs than so many make no batches of their own: they are shown as they came.
 _FEW: Final = 32
 
@@ -312,4 +316,14 @@ def _shuffled(calls: Sequence[Call], numbers: torch.Generator) -> list[Call]:
         return [calls[place] for place in torch.randperm(len(calls), generator=numbers).tolist()]
     order = torch.randperm(len(joined), generator=numbers)
     parts = torch.split(order, min(BATCH, max(1, len(joined) // 4)))
-    return [((joined[part],), {}) for part in parts]
+    return [((_partly_mixed(joined[part], joined, numbers),), {}) for part in parts]
+
+
+def _partly_mixed(batch: Tensor, joined: Tensor, numbers: torch.Generator) -> Tensor:
+    """Return a batch in which some inputs are mixed with others, by random shares; whole numbers stay."""
+    count = int(_MIXED * len(batch))
+    if not batch.is_floating_point() or not count:
+        return batch
+    others = joined[torch.randint(len(joined), (count,), generator=numbers).to(joined.device)]
+    shares = torch.rand(count, *[1] * (batch.dim() - 1), generator=numbers).to(batch)
+    return torch.cat([torch.lerp(others, batch[:count], shares), batch[count:]])
