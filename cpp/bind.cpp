@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -21,6 +22,7 @@
 #include "fused_gradients.h"
 #include "fused_job.h"
 #include "machine.h"
+#include "running_job.h"
 #include "separable_job.h"
 
 namespace nb = nanobind;
@@ -32,29 +34,55 @@ namespace {
 using Shape = std::vector<ptrdiff_t>;
 using Weights = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 
+// What the letter of a buffer's format stands for, and the size of its items.
+std::optional<Element> element_of(const Py_buffer& b) {
+  const char* format = b.format ? b.format : "";
+  if (*format == '@' || *format == '=' || *format == (std::endian::native == std::endian::little ? '<' : '>')) format++;
+  if (!format[0] || format[1]) return {};
+  if (*format == '?' && b.itemsize == 1) return Element::boolean;
+  if (*format == 'f' && b.itemsize == 4) return Element::f32;
+  if (*format == 'd' && b.itemsize == 8) return Element::f64;
+  const bool is_signed = std::strchr("bhilq", *format), is_unsigned = std::strchr("BHILQ", *format);
+  if (!is_signed && !is_unsigned) return {};
+  switch (b.itemsize) {
+    case 1:
+      return is_signed ? Element::i8 : Element::u8;
+    case 2:
+      return is_signed ? Element::i16 : Element::u16;
+    case 4:
+      return is_signed ? Element::i32 : Element::u32;
+    case 8:
+      return is_signed ? Element::i64 : Element::u64;
+    default:
+      return {};
+  }
+}
+
 // A view of an array's memory through the buffer protocol: cheaper than DLPack, and it keeps byte strides.
 class View {
  public:
-  View(nb::handle array, bool writable, const Shape& shape, char code, size_t item, const char* name) {
+  // allowed: the elements that the job converts, null for others
+  template <class Allowed>
+  View(nb::handle array, bool writable, const Shape& shape, Allowed allowed, const char* name) {
     if (PyObject_GetBuffer(array.ptr(), &b_, PyBUF_FORMAT | PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0)) != 0)
       throw nb::python_error();
-    if (const char* why = wrong(shape, code, item)) {
+    const std::optional<Element> element = element_of(b_);
+    const char* why = element && allowed(*element) ? wrong(shape) : "a dtype that this job does not convert";
+    if (why) {
       PyBuffer_Release(&b_);
       throw nb::type_error((std::string(name) + ": " + why).c_str());
     }
+    element_ = *element;
   }
   View(const View&) = delete;
   ~View() { PyBuffer_Release(&b_); }
 
   char* data() const { return static_cast<char*>(b_.buf); }
   const ptrdiff_t* strides() const { return b_.strides; }
+  Element element() const { return element_; }
 
  private:
-  const char* wrong(const Shape& shape, char code, size_t item) const {
-    const char* format = b_.format ? b_.format : "";
-    if (*format == '@' || *format == '=' || *format == (std::endian::native == std::endian::little ? '<' : '>')) format++;
-    if (format[0] != code || format[1] || size_t(b_.itemsize) != item)
-      return "another dtype than the job was made for";
+  const char* wrong(const Shape& shape) const {
     if (size_t(b_.ndim) != shape.size()) return "another number of axes than the job was made for";
     if (!b_.strides) return "memory without strides";  // what ctypes gives, whatever is asked of it
     uintptr_t bits = reinterpret_cast<uintptr_t>(b_.buf);
@@ -62,9 +90,10 @@ class View {
       if (b_.shape[i] != shape[i]) return "another shape than the job was made for";
       if (b_.shape[i] > 1) bits |= uintptr_t(b_.strides[i]);
     }
-    return bits % item ? "memory that is not aligned to its items" : nullptr;
+    return bits % size_t(b_.itemsize) ? "memory that is not aligned to its items" : nullptr;
   }
   Py_buffer b_;
+  Element element_;
 };
 
 bool is_double(const std::string& dtype) {
@@ -82,17 +111,39 @@ void check_size(const Shape& shape, size_t item) {
 // The system refuses tens of thousands of threads, and nobody has the processors for them.
 int sane(int threads) { return std::clamp(threads, 1, 1024); }
 
+Rounding rounding_of(int code) {
+  if (code < 0 || code > 1) throw nb::value_error("codes of rounding are 0 (nearest) and 1 (truncate)");
+  return Rounding(code);
+}
+Overflow overflow_of(int code) {
+  if (code < 0 || code > 1) throw nb::value_error("codes of overflow are 0 (saturate) and 1 (wrap)");
+  return Overflow(code);
+}
+
 template <template <class> class Kind>
 class Prepared {
  public:
   using Job = std::variant<Kind<float>, Kind<double>>;
 
-  void run(nb::handle src, nb::handle dst, int threads) const {
-    const bool wide = job_->index() == 1;
-    View s(src, false, shape_, wide ? 'd' : 'f', wide ? 8 : 4, "src");
-    View d(dst, true, shape_, wide ? 'd' : 'f', wide ? 8 : 4, "dst");
-    nb::gil_scoped_release free;
-    std::visit([&](const auto& j) { j.run(s.data(), s.strides(), d.data(), d.strides(), sane(threads)); }, *job_);
+  // Codes: rounding and overflow as the enumerations say. mask: None, or bool of the shape.
+  void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double slack, double divisor,
+           nb::handle mask, bool nan_unknown, double mended) const {
+    std::visit(
+        [&](const auto& j) {
+          using T = std::remove_cvref_t<decltype(j)>::Value;
+          View s(src, false, shape_, [](Element e) { return e == kOwn<T> || casts<T>().widen[int(e)]; }, "src");
+          View d(dst, true, shape_, [](Element e) { return casts<T>().narrow[int(e)][0][0]; }, "dst");
+          std::optional<View> m;
+          if (!mask.is_none()) m.emplace(mask, false, shape_, [](Element e) { return e == Element::boolean; }, "mask");
+          if ((m || nan_unknown) && !j.takes_masks())
+            throw nb::value_error("a job of several terms or of more than three passes takes no mask");
+          const Input in{s.data(), s.strides(), s.element(), m ? m->data() : nullptr, m ? m->strides() : nullptr, nan_unknown};
+          const Output out{d.data(), d.strides(), d.element(), rounding_of(rounding), overflow_of(overflow),
+                           slack,    divisor,     mended};
+          nb::gil_scoped_release free;
+          j.run(in, out, sane(threads));
+        },
+        *job_);
   }
   size_t scratch_bytes(int threads) const {
     return std::visit([&](const auto& j) { return j.scratch_bytes(sane(threads)); }, *job_);
@@ -163,6 +214,35 @@ class Direct : public Prepared<DirectJob> {
     job_ = wide ? std::make_unique<Job>(std::in_place_index<1>, shape, extents, weights.data(), shifts, m, cval)
                 : std::make_unique<Job>(std::in_place_index<0>, shape, extents, weights.data(), shifts, m, cval);
   }
+};
+
+class Running {
+ public:
+  // A pass is (axis, taps, shift, mode, odd, frequencies, amplitudes).
+  Running(const Shape& shape, nb::list passes, double cval, double factor, double divisor) : shape_(shape) {
+    check_size(shape, 8);
+    std::vector<RunningPass> list;
+    for (nb::handle pass : passes) {
+      nb::tuple p = nb::cast<nb::tuple>(pass);
+      if (p.size() != 7) throw nb::value_error("a pass is (axis, taps, shift, mode, odd, frequencies, amplitudes)");
+      list.push_back({nb::cast<int>(p[0]), nb::cast<ptrdiff_t>(p[1]), nb::cast<ptrdiff_t>(p[2]),
+                      Separable::mode_of(nb::cast<int>(p[3])), nb::cast<bool>(p[4]), nb::cast<std::vector<double>>(p[5]),
+                      nb::cast<std::vector<double>>(p[6])});
+    }
+    job_ = std::make_unique<RunningJob>(shape, std::move(list), cval, factor, divisor);
+  }
+  void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double slack) const {
+    const Storing how{1, 1, rounding_of(rounding), overflow_of(overflow), slack};
+    const auto any = [](Element) { return true; };
+    View s(src, false, shape_, any, "src"), d(dst, true, shape_, any, "dst");
+    nb::gil_scoped_release free;
+    job_->run({s.data(), s.strides(), s.element()}, {d.data(), d.strides(), d.element()}, how, sane(threads));
+  }
+  size_t scratch_bytes(int threads) const { return job_->scratch_bytes(sane(threads)); }
+
+ private:
+  Shape shape_;
+  std::unique_ptr<RunningJob> job_;
 };
 
 // A buffer of any shape: (N, *spatial, C), channels next to each other.
@@ -404,14 +484,21 @@ NB_MODULE(_core, m) {
   m.doc() = "Line kernels and drivers of separable. Private: use the verbs of `separable`.";
   nb::class_<Separable>(m, "Job")
       .def(nb::init<const Shape&, const std::string&, nb::list>(), "shape"_a, "dtype"_a, "terms"_a)
-      .def("run", &Separable::run, "src"_a, "dst"_a, "threads"_a)
+      .def("run", &Separable::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0,
+           "divisor"_a = 1.0, "mask"_a = nb::none(), "nan_unknown"_a = false, "mended"_a = 1.0)
       .def("scratch_bytes", &Separable::scratch_bytes, "threads"_a)
       .def("describe", &Separable::describe);
   nb::class_<Direct>(m, "DirectJob")
       .def(nb::init<const Shape&, const std::string&, Weights, const Shape&, const std::vector<int>&, double>(),
            "shape"_a, "dtype"_a, "weights"_a, "shifts"_a, "modes"_a, "cval"_a)
-      .def("run", &Direct::run, "src"_a, "dst"_a, "threads"_a)
+      .def("run", &Direct::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0,
+           "divisor"_a = 1.0, "mask"_a = nb::none(), "nan_unknown"_a = false, "mended"_a = 1.0)
       .def("scratch_bytes", &Direct::scratch_bytes, "threads"_a);
+  nb::class_<Running>(m, "RunningJob")
+      .def(nb::init<const Shape&, nb::list, double, double, double>(), "shape"_a, "passes"_a, "cval"_a, "factor"_a,
+           "divisor"_a)
+      .def("run", &Running::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0)
+      .def("scratch_bytes", &Running::scratch_bytes, "threads"_a);
   bind_fused<float>(m, "FusedJob32");
   bind_fused<double>(m, "FusedJob64");
   m.def("empty", &empty, "shape"_a, "dtype"_a);

@@ -1,7 +1,9 @@
 #include "direct_job.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 
@@ -20,7 +22,7 @@ constexpr ptrdiff_t kFold = 4;             // shorter runs gain nothing by foldi
 constexpr ptrdiff_t kGather = 8;           // pixels of strided rows copied at a time: neighbouring rows share lines
 
 struct DenseAxis {
-  ptrdiff_t n = 1, src = 0, dst = 0;  // strides in bytes
+  ptrdiff_t n = 1, src = 0, dst = 0, mask = 0;  // strides in bytes
   ptrdiff_t weight = 0;               // elements from one weight to the next
   Reach reach;
   bool filtered() const { return reach.taps > 1; }
@@ -28,13 +30,14 @@ struct DenseAxis {
 
 // A DirectJob for arrays of known strides. Who is the row (x; `step` elements a pixel, `inner` apart), who are the rows
 // that runs go down (y), who the slices that a tile walks through with a ring of those it needs (z); leads are the
-// rest. All input is staged as contiguous rows: halos, strides and modes end there, and neighbouring rows of an array
+// rest. With a mask, what is known is staged and filtered beside the samples wherever something is unknown, and the
+// results are normalised with it; planes of which all is known are stood for by one plane of ones. All input is staged as contiguous rows: halos, strides and modes end there, and neighbouring rows of an array
 // whose width is a power of two no longer push each other out of the cache.
 template <class T>
 class Dense {
  public:
-  Dense(std::vector<DenseAxis> axes, const T* weights, T cval, int threads);
-  void run(const char* src, char* dst) const;
+  Dense(std::vector<DenseAxis> axes, const T* weights, T cval, int threads, const Input& in, const Output& out);
+  void run() const;
   size_t scratch_bytes() const { return Worker::bytes(*this) * size_t(threads_); }
 
  private:
@@ -48,17 +51,23 @@ class Dense {
   void cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k);
   void add_run(const T* weights, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t plane, ptrdiff_t offset);
   void choose_tiles(int threads);
-  const char* base(const char* src, ptrdiff_t lead, ptrdiff_t group) const;
-  void tile(Worker& w, const char* src, char* dst, ptrdiff_t lead, const Tile& t) const;
-  void stage(Worker& w, const char* plane, const Tile& t, T* to) const;
-  void pixels(const char* row, ptrdiff_t n, T* out) const;
-  void halo(const char* row, ptrdiff_t from, ptrdiff_t to, T* out) const;
-  void slice(Worker& w, char* dst, const Tile& t) const;
+  Place base(Place src, ptrdiff_t lead, ptrdiff_t group) const;
+  void tile(Worker& w, Place src, char* dst, ptrdiff_t lead, const Tile& t) const;
+  bool stage(Worker& w, Place plane, const Tile& t, T* to, T* known) const;
+  bool halo(Place row, ptrdiff_t from, ptrdiff_t to, T* out, T* known) const;
+  void slice(Worker& w, bool hurt, char* dst, const Tile& t) const;
   void put(const T* from, char* row, ptrdiff_t n) const;
-  bool packed(ptrdiff_t DenseAxis::*stride) const {
-    return x_.*stride == step_ * ptrdiff_t(sizeof(T)) && inner_.*stride == ptrdiff_t(sizeof(T));
+  bool packed(ptrdiff_t DenseAxis::*stride, ptrdiff_t item) const {
+    return x_.*stride == step_ * item && inner_.*stride == item;
   }
+  bool reads_runs() const { return packed(&DenseAxis::src, reader_.item); }
+  bool writes_runs() const { return packed(&DenseAxis::dst, writer_.item); }
+  PixelStrides source_pixel() const { return {step_, x_.src, inner_.src, x_.mask, inner_.mask}; }
 
+  Reader<T> reader_;
+  Writer<T> writer_;
+  Place src_;
+  char* dst_;
   DenseAxis x_, y_, z_, inner_;
   std::vector<DenseAxis> leads_;
   ptrdiff_t step_ = 1, groups_ = 1;  // groups: planes for each tap of z, one per combination of the leads' taps
@@ -66,6 +75,7 @@ class Dense {
   std::vector<DirectRun<T>> runs_;
   ptrdiff_t tile_x_, tile_y_, tile_z_, pitch_, tasks_;
   T cval_;
+  T known_ = 0, tolerance_ = 0;  // the sum of the weights: what is known where all is
   int threads_;
   bool stream_;
 };
@@ -73,36 +83,56 @@ class Dense {
 template <class T>
 struct Dense<T>::Worker {
   struct Source {  // of a staged row: a row of the array, or (null) padding or a copy of the staged row `twin`
-    const char* from;
+    Place from;
     ptrdiff_t twin;
   };
   static ptrdiff_t height(const Dense& d) { return d.tile_y_ + d.y_.reach.extra(); }
   static size_t bytes(const Dense& d) {
     const ptrdiff_t planes = d.groups_ * d.z_.reach.taps;
-    return Scratch::bytes<T>(planes * height(d) * d.pitch_) + Scratch::bytes<T>(kGroup * d.pitch_) +
-           Scratch::bytes<T*>(planes) + Scratch::bytes<Source>(height(d));
+    const size_t plain = Scratch::bytes<T>(planes * height(d) * d.pitch_) + Scratch::bytes<T>(kGroup * d.pitch_) +
+                         Scratch::bytes<T*>(planes);
+    const size_t masked = plain + Scratch::bytes<T>(height(d) * d.pitch_) + Scratch::bytes<bool>(planes);
+    return plain + (d.reader_.masked ? masked : 0) + Scratch::bytes<Source>(height(d));
   }
   explicit Worker(const Dense& d)
       : memory(bytes(d)),
         in(memory.take<T>(d.groups_ * d.z_.reach.taps * height(d) * d.pitch_)),
         out(memory.take<T>(kGroup * d.pitch_)),
         planes(memory.take<const T*>(d.groups_ * d.z_.reach.taps)),
-        rows(memory.take<Source>(height(d))) {}
+        rows(memory.take<Source>(height(d))) {
+    if (!d.reader_.masked) return;
+    const ptrdiff_t planes = d.groups_ * d.z_.reach.taps, plane = height(d) * d.pitch_;
+    known_in = memory.take<T>(planes * plane);
+    known_out = memory.take<T>(kGroup * d.pitch_);
+    known_planes = memory.take<const T*>(planes);
+    ones = memory.take<T>(plane);
+    hurt = memory.take<bool>(planes);
+    std::fill_n(ones, plane, T(1));
+  }
 
   Scratch memory;
   T *in, *out;
   const T** planes;
   Source* rows;
+  T *known_in = nullptr, *known_out = nullptr;  // as their namesakes
+  const T** known_planes = nullptr;
+  T* ones = nullptr;
+  bool* hurt = nullptr;  // of each plane of the rings: something in it is unknown
 };
 
 // ---- geometry ------------------------------------------------------------------------------------------------------
 
 template <class T>
-Dense<T>::Dense(std::vector<DenseAxis> axes, const T* weights, T cval, int threads) : cval_(cval) {
+Dense<T>::Dense(std::vector<DenseAxis> axes, const T* weights, T cval, int threads, const Input& in, const Output& out)
+    : reader_(in), writer_(out), src_{in.values, in.mask}, dst_(out.values), cval_(cval) {
   order(axes);
   assign_roles(std::move(axes));
   choose_tiles(threads);
   cut(weights);
+  double sum = 0;
+  for (T tap : taps_) sum += tap;
+  known_ = T(sum);
+  tolerance_ = T(double(taps_.size() + 1) * double(std::numeric_limits<T>::epsilon()) * std::abs(sum));
 }
 
 // As dst lies in memory, outermost first. Neighbours that no weight reaches across and that lie like one become one.
@@ -115,8 +145,8 @@ void Dense<T>::order(std::vector<DenseAxis>& axes) {
   for (const DenseAxis& a : axes) {
     if (a.n == 1 && !a.filtered()) continue;
     if (!out.empty() && !a.filtered() && !out.back().filtered() && out.back().src == a.src * a.n &&
-        out.back().dst == a.dst * a.n)
-      out.back() = {out.back().n * a.n, a.src, a.dst, 0, Reach{}};
+        out.back().dst == a.dst * a.n && out.back().mask == a.mask * a.n)
+      out.back() = {out.back().n * a.n, a.src, a.dst, a.mask, 0, Reach{}};
     else
       out.push_back(a);
   }
@@ -130,7 +160,7 @@ void Dense<T>::assign_roles(std::vector<DenseAxis> axes) {
     axes.erase(at);
     return a;
   };
-  inner_ = {1, sizeof(T), sizeof(T), 0, Reach{}};
+  inner_ = {1, reader_.item, writer_.item, 1, 0, Reach{}};
   const auto filtered = std::count_if(axes.begin(), axes.end(), [](auto& a) { return a.filtered(); });
   if (axes.size() > 1 && !axes.back().filtered() && axes.back().n <= (filtered > 1 ? kInnerRow : kVector))
     inner_ = take(axes.end() - 1);
@@ -159,7 +189,7 @@ template <class T>
 void Dense<T>::choose_tiles(int threads) {
   const ptrdiff_t item = sizeof(T), ex = x_.reach.extra(), ey = y_.reach.extra(), ez = z_.reach.extra();
   const ptrdiff_t line = ptrdiff_t(kAlign) / item, quantum = std::max<ptrdiff_t>(1, line / step_);
-  const ptrdiff_t budget = ptrdiff_t(caches().l2) / 2 / item / (groups_ * z_.reach.taps);
+  const ptrdiff_t budget = ptrdiff_t(caches().l2) / 2 / item / (groups_ * z_.reach.taps * (reader_.masked ? 2 : 1));
   const ptrdiff_t height = std::min(y_.n, std::max<ptrdiff_t>(4 * kGroup, 2 * ey)) + ey;
   const ptrdiff_t fits = std::min(budget / height, kWidest) / step_ - ex;
   const ptrdiff_t widest = std::max({fits, ceil_div(8 * line, step_), 2 * ex});
@@ -185,7 +215,7 @@ void Dense<T>::choose_tiles(int threads) {
 
   pitch_ = round_up(std::max((tile_x_ + ex) * step_, kVector + ex * step_), line);
   if (pitch_ / line % 2 == 0) pitch_ += line;  // an odd number of lines: rows spread over the cache's sets
-  stream_ = samples * item > ptrdiff_t(caches().l3 ? caches().l3 : 4 * caches().l2) / 2;
+  stream_ = samples * writer_.item > ptrdiff_t(caches().l3 ? caches().l3 : 4 * caches().l2) / 2;
 }
 
 // ---- the kernel ----------------------------------------------------------------------------------------------------
@@ -234,130 +264,167 @@ void Dense<T>::add_run(const T* weights, ptrdiff_t n, ptrdiff_t stride, ptrdiff_
 // ---- work ----------------------------------------------------------------------------------------------------------
 
 template <class T>
-void Dense<T>::run(const char* src, char* dst) const {
+void Dense<T>::run() const {
   const ptrdiff_t across = ceil_div(x_.n, tile_x_), up = ceil_div(y_.n, tile_y_), deep = ceil_div(z_.n, tile_z_);
   std::vector<std::unique_ptr<Worker>> workers(threads_);
   for (auto& w : workers) w = std::make_unique<Worker>(*this);
   parallel(tasks_, threads_, [&](ptrdiff_t task, int worker) {
     const ptrdiff_t x = task % across * tile_x_, y = task / across % up * tile_y_;
     const ptrdiff_t z = task / across / up % deep * tile_z_;
-    tile(*workers[worker], src, dst, task / across / up / deep,
+    tile(*workers[worker], src_, dst_, task / across / up / deep,
          {x, std::min(tile_x_, x_.n - x), y, std::min(tile_y_, y_.n - y), z, std::min(tile_z_, z_.n - z)});
   });
 }
 
 // Where the planes of one group start in src for one position of the leads; null where a lead's tap falls outside.
 template <class T>
-const char* Dense<T>::base(const char* src, ptrdiff_t lead, ptrdiff_t group) const {
+Place Dense<T>::base(Place src, ptrdiff_t lead, ptrdiff_t group) const {
   for (size_t i = leads_.size(); i-- > 0; lead /= leads_[i].n, group /= leads_[i].reach.taps) {
     const Reach& r = leads_[i].reach;
     const ptrdiff_t s = source_index(lead % leads_[i].n + group % r.taps - r.shift, leads_[i].n, r.mode);
-    if (s == kOutside) return nullptr;
-    src += s * leads_[i].src;
+    if (s == kOutside) return {nullptr, nullptr};
+    src = src.moved(s, leads_[i].src, leads_[i].mask);
   }
   return src;
 }
 
 // Every slice is staged once, in the rings of all groups.
 template <class T>
-void Dense<T>::tile(Worker& w, const char* src, char* dst, ptrdiff_t lead, const Tile& t) const {
+void Dense<T>::tile(Worker& w, Place src, char* dst, ptrdiff_t lead, const Tile& t) const {
   dst += t.y0 * y_.dst + t.x0 * x_.dst;
   ptrdiff_t rest = lead;
   for (size_t i = leads_.size(); i-- > 0; rest /= leads_[i].n) dst += rest % leads_[i].n * leads_[i].dst;
   const Reach& r = z_.reach;
   const ptrdiff_t size = Worker::height(*this) * pitch_, origin = t.z0 - r.shift;
-  auto slot = [&](ptrdiff_t g, ptrdiff_t v) { return w.in + (g * r.taps + (v - origin) % r.taps) * size; };
+  auto slot = [&](ptrdiff_t g, ptrdiff_t v) { return g * r.taps + (v - origin) % r.taps; };
   ptrdiff_t made = origin;
   for (ptrdiff_t z = t.z0; z < t.z0 + t.nz; z++) {
     for (; made < z - r.shift + r.taps; made++) {
       const ptrdiff_t s = source_index(made, z_.n, r.mode);
       for (ptrdiff_t g = 0; g < groups_; g++) {
-        const char* from = s == kOutside ? nullptr : base(src, lead, g);
-        stage(w, from ? from + s * z_.src : nullptr, t, slot(g, made));
+        const Place from = s == kOutside ? Place{nullptr, nullptr} : base(src, lead, g);
+        const ptrdiff_t at = slot(g, made);
+        const bool whole = stage(w, from.values ? from.moved(s, z_.src, z_.mask) : from, t, w.in + at * size,
+                                 w.known_in ? w.known_in + at * size : nullptr);
+        if (reader_.masked) w.hurt[at] = !whole;
       }
     }
+    bool hurt = false;
     for (ptrdiff_t g = 0; g < groups_; g++)
-      for (ptrdiff_t k = 0; k < r.taps; k++) w.planes[g * r.taps + k] = slot(g, z - r.shift + k);
-    slice(w, dst + z * z_.dst, t);
+      for (ptrdiff_t k = 0; k < r.taps; k++) {
+        const ptrdiff_t at = slot(g, z - r.shift + k);
+        w.planes[g * r.taps + k] = w.in + at * size;
+        if (!reader_.masked) continue;
+        w.known_planes[g * r.taps + k] = w.hurt[at] ? w.known_in + at * size : w.ones;
+        hurt |= w.hurt[at];
+      }
+    slice(w, hurt, dst + z * z_.dst, t);
   }
   if (stream_) lines<T>().fence();
 }
 
-// A tile of a plane (null: one outside the array) with its halo, as contiguous rows.
+// A tile of a plane (null: one outside the array) with its halo, as contiguous rows; and what is known of it, if there is
+// a mask. Returns whether all is.
 template <class T>
-void Dense<T>::stage(Worker& w, const char* plane, const Tile& t, T* to) const {
+bool Dense<T>::stage(Worker& w, Place plane, const Tile& t, T* to, T* known) const {
   const ptrdiff_t origin = t.y0 - y_.reach.shift, rows = t.ny + y_.reach.extra();
   const ptrdiff_t from = t.x0 - x_.reach.shift, end = from + t.nx + x_.reach.extra();
   const ptrdiff_t lo = std::clamp<ptrdiff_t>(0, from, end), hi = std::clamp<ptrdiff_t>(x_.n, lo, end);
-  auto at = [&](ptrdiff_t r, ptrdiff_t x) { return to + r * pitch_ + (x - from) * step_; };
+  auto offset = [&](ptrdiff_t r, ptrdiff_t x) { return r * pitch_ + (x - from) * step_; };
+  auto at = [&](ptrdiff_t r, ptrdiff_t x) { return to + offset(r, x); };
+  auto known_at = [&](ptrdiff_t r, ptrdiff_t x) { return known ? known + offset(r, x) : nullptr; };
   for (ptrdiff_t r = 0; r < rows; r++) {
     const ptrdiff_t s = source_index(origin + r, y_.n, y_.reach.mode), twin = s - origin;
-    w.rows[r] = {nullptr, s != kOutside && twin >= 0 && twin < rows ? twin : r};
-    if (!plane || s == kOutside)
+    w.rows[r] = {{nullptr, nullptr}, s != kOutside && twin >= 0 && twin < rows ? twin : r};
+    if (!plane.values || s == kOutside) {
       std::fill_n(at(r, from), pitch_, cval_);
-    else if (w.rows[r].twin == r)
-      w.rows[r].from = plane + s * y_.src;
+      if (known) std::fill_n(known_at(r, from), pitch_, T(1));
+    } else if (w.rows[r].twin == r) {
+      w.rows[r].from = plane.moved(s, y_.src, y_.mask);
+    }
   }
-  const ptrdiff_t piece = packed(&DenseAxis::src) ? x_.n : kGather;
+  const ptrdiff_t piece = reads_runs() ? x_.n : kGather;
+  bool whole = true;
   for (ptrdiff_t x = lo; x < hi; x += piece)
     for (ptrdiff_t r = 0; r < rows; r++) {
-      const char* row = w.rows[r].from;
-      if (!row) continue;
-      pixels(row + x * x_.src, std::min(piece, hi - x), at(r, x));
-      if (x == lo) halo(row, from, lo, at(r, from));
+      const Place row = w.rows[r].from;
+      if (!row.values) continue;
+      whole &= reader_.read(row.moved(x, x_.src, x_.mask), std::min(piece, hi - x), source_pixel(), at(r, x), known_at(r, x));
+      if (x == lo) whole &= halo(row, from, lo, at(r, from), known_at(r, from));
       if (x + piece < hi) continue;
-      halo(row, hi, end, at(r, hi));
-      if (t.nx * step_ < kVector) std::fill(at(r, end), at(r, from) + pitch_, T(0));
+      whole &= halo(row, hi, end, at(r, hi), known_at(r, hi));
+      if (t.nx * step_ < kVector) {
+        std::fill(at(r, end), at(r, from) + pitch_, T(0));
+        if (known) std::fill(known_at(r, end), known_at(r, from) + pitch_, T(0));
+      }
     }
-  for (ptrdiff_t r = 0; plane && r < rows; r++)
-    if (w.rows[r].twin != r) std::memcpy(at(r, from), at(w.rows[r].twin, from), size_t(pitch_) * sizeof(T));
+  for (ptrdiff_t r = 0; plane.values && r < rows; r++)
+    if (w.rows[r].twin != r) {
+      std::memcpy(at(r, from), at(w.rows[r].twin, from), size_t(pitch_) * sizeof(T));
+      if (known) std::memcpy(known_at(r, from), known_at(w.rows[r].twin, from), size_t(pitch_) * sizeof(T));
+    }
+  return whole;
 }
 
+// Pixels [from, to) outside the row; whether all are known.
 template <class T>
-void Dense<T>::pixels(const char* row, ptrdiff_t n, T* out) const {
-  if (packed(&DenseAxis::src))
-    std::memcpy(out, row, size_t(n * step_) * sizeof(T));
-  else
-    for (ptrdiff_t c = 0; c < step_; c++, row += inner_.src)
-      for (ptrdiff_t x = 0; x < n; x++) out[x * step_ + c] = *reinterpret_cast<const T*>(row + x * x_.src);
-}
-
-// Pixels [from, to) outside the row.
-template <class T>
-void Dense<T>::halo(const char* row, ptrdiff_t from, ptrdiff_t to, T* out) const {
-  for (ptrdiff_t x = from; x < to; x++, out += step_) {
+bool Dense<T>::halo(Place row, ptrdiff_t from, ptrdiff_t to, T* out, T* known) const {
+  bool whole = true;
+  for (ptrdiff_t x = from; x < to; x++, out += step_, known = known ? known + step_ : nullptr) {
     const ptrdiff_t s = source_index(x, x_.n, x_.reach.mode);
-    for (ptrdiff_t c = 0; c < step_; c++)
-      out[c] = s == kOutside ? cval_ : *reinterpret_cast<const T*>(row + s * x_.src + c * inner_.src);
+    if (s == kOutside) {
+      std::fill_n(out, step_, cval_);
+      if (known) std::fill_n(known, step_, T(1));
+    } else if (reader_.plain()) {
+      for (ptrdiff_t c = 0; c < step_; c++)
+        out[c] = *reinterpret_cast<const T*>(row.values + s * x_.src + c * inner_.src);
+    } else {
+      whole &= reader_.read(row.moved(s, x_.src, x_.mask), 1, source_pixel(), out, known);
+    }
   }
+  return whole;
 }
 
-// One slice of results: straight into dst where its rows are contiguous.
+// One slice of results: straight into dst where its rows are contiguous T; normalised where something is unknown (`hurt`).
 template <class T>
-void Dense<T>::slice(Worker& w, char* dst, const Tile& t) const {
+void Dense<T>::slice(Worker& w, bool hurt, char* dst, const Tile& t) const {
   const ptrdiff_t item = sizeof(T), width = t.nx * step_, last = std::max<ptrdiff_t>(t.ny - kGroup, 0);
   const uintptr_t mask = uintptr_t(target().vector_bytes) - 1;
   const bool aligned = ((reinterpret_cast<uintptr_t>(dst) | uintptr_t(y_.dst)) & mask) == 0;
-  const bool through = !packed(&DenseAxis::dst) || width < kVector || (stream_ && !aligned);
+  const bool through = !writes_runs() || !writer_.plain() || hurt || width < kVector || (stream_ && !aligned);
   for (ptrdiff_t y = 0; y < t.ny; y += kGroup) {
     const ptrdiff_t at = std::min(y, last), count = std::min<ptrdiff_t>(kGroup, t.ny);  // the last group overlaps
     char* to = dst + at * y_.dst;
-    lines<T>().direct({w.planes, pitch_, at, runs_.data(), ptrdiff_t(runs_.size()),
-                       through ? w.out : reinterpret_cast<T*>(to), through ? pitch_ : y_.dst / item, count,
-                       std::max(width, kVector), stream_ && !through});
-    for (ptrdiff_t r = 0; through && r < count; r++) put(w.out + r * pitch_, to + r * y_.dst, t.nx);
+    DirectArgs<T> a{w.planes, pitch_, at, runs_.data(), ptrdiff_t(runs_.size()),
+                    through ? w.out : reinterpret_cast<T*>(to), through ? pitch_ : y_.dst / item, count,
+                    std::max(width, kVector), stream_ && !through};
+    lines<T>().direct(a);
+    if (hurt) {
+      a.planes = w.known_planes;
+      a.dst = w.known_out;
+      lines<T>().direct(a);
+    }
+    for (ptrdiff_t r = 0; through && r < count; r++) {
+      T* row = w.out + r * pitch_;
+      if (hurt) casts<T>().normalise(row, w.known_out + r * pitch_, row, width, known_, tolerance_, writer_.mended);
+      put(row, to + r * y_.dst, t.nx);
+    }
   }
 }
 
 template <class T>
 void Dense<T>::put(const T* from, char* row, ptrdiff_t n) const {
-  if (packed(&DenseAxis::dst) && stream_)
+  const PixelStrides pixel{step_, x_.dst, inner_.dst, 0, 0};
+  if (!writes_runs() && writer_.plain())
+    spread(reinterpret_cast<const char*>(from), row, n, pixel, sizeof(T));
+  else if (!writes_runs())
+    writer_.scatter(from, row, n, pixel);
+  else if (!writer_.plain())
+    writer_.write(from, row, n * step_, stream_);
+  else if (stream_)
     lines<T>().copy_stream(reinterpret_cast<T*>(row), from, n * step_);
-  else if (packed(&DenseAxis::dst))
-    std::memcpy(row, from, size_t(n * step_) * sizeof(T));
   else
-    for (ptrdiff_t x = 0; x < n; x++, row += x_.dst)
-      for (ptrdiff_t c = 0; c < step_; c++) *reinterpret_cast<T*>(row + c * inner_.dst) = *from++;
+    std::memcpy(row, from, size_t(n * step_) * sizeof(T));
 }
 
 }  // namespace
@@ -381,21 +448,19 @@ DirectJob<T>::DirectJob(std::vector<ptrdiff_t> shape, const std::vector<ptrdiff_
 
 template <class T>
 template <class Visit>
-void DirectJob<T>::with_dense(const ptrdiff_t* src_strides, const ptrdiff_t* dst_strides, int threads,
-                              Visit visit) const {
+void DirectJob<T>::with_dense(const Input& in, const Output& out, int threads, Visit visit) const {
   std::vector<DenseAxis> axes(shape_.size());
   ptrdiff_t weight = 1;
   for (size_t i = axes.size(); i-- > 0; weight *= reach_[i].taps) {
     if (shape_[i] == 0) return;
-    axes[i] = {shape_[i], src_strides[i], dst_strides[i], weight, reach_[i]};
+    axes[i] = {shape_[i], in.strides[i], out.strides[i], in.mask ? in.mask_strides[i] : 0, weight, reach_[i]};
   }
-  visit(Dense<T>(std::move(axes), weights_.data(), cval_, threads));
+  visit(Dense<T>(std::move(axes), weights_.data(), cval_, threads, in, out));
 }
 
 template <class T>
-void DirectJob<T>::run(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides,
-                       int threads) const {
-  with_dense(src_strides, dst_strides, threads, [&](const Dense<T>& d) { d.run(src, dst); });
+void DirectJob<T>::run(const Input& in, const Output& out, int threads) const {
+  with_dense(in, out, threads, [](const Dense<T>& d) { d.run(); });
 }
 
 template <class T>
@@ -404,7 +469,7 @@ size_t DirectJob<T>::scratch_bytes(int threads) const {
   ptrdiff_t stride = sizeof(T);
   for (size_t i = strides.size(); i-- > 0; stride *= shape_[i]) strides[i] = stride;
   size_t bytes = 0;
-  with_dense(strides.data(), strides.data(), threads, [&](const Dense<T>& d) { bytes = d.scratch_bytes(); });
+  with_dense({nullptr, strides.data(), kOwn<T>}, {nullptr, strides.data(), kOwn<T>}, threads, [&](const Dense<T>& d) { bytes = d.scratch_bytes(); });
   return bytes;
 }
 

@@ -3,7 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "casts.h"
 #include "layers.h"
+#include "running.h"
 
 namespace sep {
 
@@ -103,6 +105,8 @@ struct Target {
   Lines<float> f32;
   Lines<double> f64;
   const LayerTable* layers;
+  const CastTable* casts;
+  const RunningTable* running;
   double (*fma_flops)(int64_t rounds);  // runs that many rounds of independent float32 FMAs, returns FLOPs done
 };
 

@@ -151,6 +151,15 @@ const Layers<double>& layers<double>() {
   return target().layers->f64;
 }
 
+template <>
+const Casts<float>& casts<float>() {
+  return target().casts->f32;
+}
+template <>
+const Casts<double>& casts<double>() {
+  return target().casts->f64;
+}
+
 double measure_fma() {
   double flops = 0;
   double s = best_seconds([&] { flops = target().fma_flops(1 << 20); }, 15);

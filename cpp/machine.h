@@ -22,6 +22,8 @@ template <class T>
 const Lines<T>& lines();
 template <class T>
 const Layers<T>& layers();
+template <class T>
+const Casts<T>& casts();
 
 double measure_fma();     // GFLOP/s of one core, float32
 double measure_stream();  // GB/s read + written by a non-temporal copy of 128 MiB on one core

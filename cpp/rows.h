@@ -6,6 +6,8 @@
 #include <memory>
 #include <new>
 
+#include "exchange.h"
+
 namespace sep {
 
 enum class Mode : int { reflect, constant, nearest, mirror, wrap };
@@ -42,58 +44,53 @@ struct Reach {
   ptrdiff_t extra() const { return taps - 1; }
 };
 
-// The contiguous axis: n pixels of `step` elements each, pixels `stride` bytes apart.
+// The contiguous axis: n pixels of `pixel.step` elements each.
 template <class T>
 struct RowShape {
-  ptrdiff_t n, step, stride;
+  ptrdiff_t n;
+  PixelStrides pixel;
   Reach reach;
   T cval;
+  bool plain = true;  // elements are T
 
-  bool contiguous() const { return stride == ptrdiff_t(step * sizeof(T)) || n == 1; }
+  bool contiguous() const { return plain && (pixel.stride == ptrdiff_t(pixel.step * sizeof(T)) || n == 1); }
 
   // Pixels [from, to) of the row at `row` (virtual: they may lie outside) as contiguous memory: the row itself where
-  // possible, else copied into `buffer`.
-  const T* get(const char* row, ptrdiff_t from, ptrdiff_t to, T* buffer) const {
-    if (from >= 0 && to <= n && contiguous()) return reinterpret_cast<const T*>(row) + from * step;
+  // possible, else copied into `buffer`; unless `known` is null, what is known of them goes there. Whether all are: *whole.
+  const T* get(const Reader<T>& reader, Place row, ptrdiff_t from, ptrdiff_t to, T* buffer, T* known, bool* whole) const {
+    *whole = true;
+    if (from >= 0 && to <= n && contiguous() && !known) return reinterpret_cast<const T*>(row.values) + from * pixel.step;
     const ptrdiff_t lo = std::clamp<ptrdiff_t>(0, from, to), hi = std::clamp<ptrdiff_t>(n, lo, to);
-    T* out = halo(row, from, lo, buffer);
-    if (contiguous()) {
-      std::memcpy(out, reinterpret_cast<const T*>(row) + lo * step, size_t(hi - lo) * step * sizeof(T));
-      out += (hi - lo) * step;
-    } else if (step == 1) {
-      for (ptrdiff_t i = lo; i < hi; i++) *out++ = *reinterpret_cast<const T*>(row + i * stride);
-    } else {
-      for (ptrdiff_t i = lo; i < hi; i++, out += step) std::memcpy(out, row + i * stride, step * sizeof(T));
+    auto at = [&](T* rows, ptrdiff_t i) { return rows ? rows + (i - from) * pixel.step : nullptr; };
+    auto read = [&](ptrdiff_t s, ptrdiff_t count, ptrdiff_t i) {
+      *whole &= reader.read(row.moved(s, pixel.stride, pixel.mask_stride), count, pixel, at(buffer, i), at(known, i));
+    };
+    read(lo, hi - lo, lo);
+    for (ptrdiff_t i = from; i < to; i++) {
+      if (i == lo) i = hi;
+      if (i == to) break;
+      const ptrdiff_t s = source_index(i, n, reach.mode);
+      if (s == kOutside) {
+        std::fill_n(at(buffer, i), pixel.step, cval);
+        if (known) std::fill_n(at(known, i), pixel.step, T(1));
+      } else if (s >= lo && s < hi) {  // it has been read
+        copy(at(buffer, s), at(buffer, i));
+        if (known) copy(at(known, s), at(known, i));
+      } else {
+        read(s, 1, i);
+      }
     }
-    halo(row, hi, to, out);
     return buffer;
   }
 
  private:
-  T* halo(const char* row, ptrdiff_t from, ptrdiff_t to, T* out) const {
-    if (step == 1) {
-      for (ptrdiff_t i = from; i < to; i++) {
-        const ptrdiff_t s = source_index(i, n, reach.mode);
-        *out++ = s == kOutside ? cval : *reinterpret_cast<const T*>(row + s * stride);
-      }
-      return out;
-    }
-    for (ptrdiff_t i = from; i < to; i++, out += step) {
-      const ptrdiff_t s = source_index(i, n, reach.mode);
-      if (s == kOutside)
-        std::fill_n(out, step, cval);
-      else
-        std::memcpy(out, row + s * stride, step * sizeof(T));
-    }
-    return out;
+  void copy(const T* from, T* to) const {
+    if (pixel.step == 1)
+      *to = *from;
+    else
+      std::memcpy(to, from, pixel.step * sizeof(T));
   }
 };
-
-// Where a result goes: rows of contiguous pixels, or strided ones that need scattering.
-template <class T>
-void scatter(const T* from, char* row, ptrdiff_t pixels, ptrdiff_t step, ptrdiff_t stride) {
-  for (ptrdiff_t i = 0; i < pixels; i++, from += step) std::memcpy(row + i * stride, from, step * sizeof(T));
-}
 
 constexpr size_t kAlign = 64;
 

@@ -74,6 +74,8 @@ SeparableJob<T>::SeparableJob(std::vector<ptrdiff_t> shape, const std::vector<st
       check(p > 0 || std::bit_cast<uint64_t>(q.cval) == std::bit_cast<uint64_t>(first.cval),
             "every term's first pass sees the same array: one cval");
       pass.taps.push_back(pack(q.taps, pass.weights[t]));
+      if (t == 0)
+        for (double tap : q.taps) pass.sum += T(tap);
       pass.cval.push_back(T(q.cval));
     }
     passes_.push_back(std::move(pass));
@@ -83,23 +85,37 @@ SeparableJob<T>::SeparableJob(std::vector<ptrdiff_t> shape, const std::vector<st
 }
 
 template <class T>
-void SeparableJob<T>::run(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides,
-                          int threads) const {
-  for (ptrdiff_t n : shape_)
-    if (n == 0) return;
-  if (parts_.empty())
-    run_sum(src, src_strides, dst, dst_strides, threads);
-  else {
-    parts_[0].run_sum(src, src_strides, dst, dst_strides, threads);
-    const auto strides = packed_strides();
-    Scratch part(size_t(strides[0]) * size_t(shape_[0]));
-    T* sum = part.take<T>(0);
+void SeparableJob<T>::run(const Input& in, const Output& out, int threads) const {
+  ptrdiff_t samples = 1;
+  for (ptrdiff_t n : shape_) samples *= n;
+  if (samples == 0) return;
+  // Sums over terms, and sweeps over what an earlier one left, are taken in an array of T.
+  const bool plain = out.type == kOwn<T> && out.divisor == 1;
+  if (plain ? parts_.empty() : parts_.empty() && passes_.size() <= 3) {
+    run_sum(in, out, threads);
+    return;
+  }
+  const auto strides = packed_strides();
+  Scratch memory(size_t(samples) * sizeof(T) * (plain ? 1 : parts_.empty() ? 1 : 2) + kAlign);
+  char* sum = out.values;
+  const ptrdiff_t* sum_strides = out.strides;
+  if (!plain) {
+    sum = reinterpret_cast<char*>(memory.take<T>(samples));
+    sum_strides = strides.data();
+  }
+  const Output whole{sum, sum_strides, kOwn<T>};
+  if (parts_.empty()) {
+    run_sum(in, whole, threads);
+  } else {
+    parts_[0].run_sum(in, whole, threads);
+    T* part = memory.take<T>(samples);
     for (size_t t = 1; t < parts_.size(); t++) {
-      parts_[t].run_sum(src, src_strides, reinterpret_cast<char*>(sum), strides.data(), threads);
-      const T* from = sum;
-      add<T>(shape_, 0, from, dst, dst_strides);
+      parts_[t].run_sum(in, {reinterpret_cast<char*>(part), strides.data(), kOwn<T>}, threads);
+      const T* from = part;
+      add<T>(shape_, 0, from, sum, sum_strides);
     }
   }
+  if (!plain) copy({sum, sum_strides, kOwn<T>}, out, threads);
 }
 
 // The axes as dst lies in memory, outermost first, so that the row is the axis it lies along. What `constant` pads with
@@ -119,32 +135,38 @@ std::vector<int> SeparableJob<T>::memory_order(const ptrdiff_t* dst_strides) con
 // The three innermost passes in one sweep over memory, each further one in place.
 template <class T>
 template <class Visit>
-void SeparableJob<T>::sweeps(const ptrdiff_t* src_strides, const ptrdiff_t* dst_strides, int threads,
-                             Visit visit) const {
-  const std::vector<int> order = memory_order(dst_strides);
+void SeparableJob<T>::sweeps(const Input& in, const Output& out, int threads, Visit visit) const {
+  const std::vector<int> order = memory_order(out.strides);
   std::vector<const Pass<T>*> passes;
   for (size_t i = order.size(); i-- > 0;)
     for (const Pass<T>& p : passes_)
       if (p.axis == order[i]) passes.push_back(&p);
   for (size_t p = 0; p < passes.size();) {
     const size_t end = p == 0 ? std::min<size_t>(3, passes.size()) : p + 1;
+    const Input from = p ? Input{out.values, out.strides, kOwn<T>} : in;
     std::vector<Axis<T>> axes;
     for (int i : order) {
-      Axis<T> a{shape_[i], p ? dst_strides[i] : src_strides[i], dst_strides[i], nullptr};
+      Axis<T> a{shape_[i], from.strides[i], out.strides[i], from.mask ? from.mask_strides[i] : 0, nullptr};
       for (size_t q = p; q < end; q++)
         if (passes[q]->axis == i) a.pass = passes[q];
       axes.push_back(a);
     }
-    visit(Sweep<T>(std::move(axes), terms_, p > 0, threads), p > 0);
+    visit(Sweep<T>(std::move(axes), terms_, p > 0, threads, from, out));
     p = end;
   }
 }
 
 template <class T>
-void SeparableJob<T>::run_sum(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides,
-                              int threads) const {
-  sweeps(src_strides, dst_strides, threads,
-         [&](const Sweep<T>& sweep, bool in_place) { sweep.run(in_place ? dst : src, dst); });
+void SeparableJob<T>::run_sum(const Input& in, const Output& out, int threads) const {
+  sweeps(in, out, threads, [](const Sweep<T>& sweep) { sweep.run(); });
+}
+
+// From T into what `out` stores: a sweep without a pass.
+template <class T>
+void SeparableJob<T>::copy(const Input& in, const Output& out, int threads) const {
+  std::vector<Axis<T>> axes;
+  for (int i : memory_order(out.strides)) axes.push_back({shape_[i], in.strides[i], out.strides[i], 0, nullptr});
+  Sweep<T>(std::move(axes), 1, false, threads, in, out).run();
 }
 
 template <class T>
@@ -162,8 +184,8 @@ size_t SeparableJob<T>::scratch_bytes(int threads) const {
   if (samples == 0) return 0;
   if (!parts_.empty()) return samples * sizeof(T) + parts_[0].scratch_bytes(threads);
   const auto strides = packed_strides();
-  sweeps(strides.data(), strides.data(), threads,
-         [&](const Sweep<T>& sweep, bool) { most = std::max(most, sweep.scratch_bytes()); });
+  sweeps({nullptr, strides.data(), kOwn<T>}, {nullptr, strides.data(), kOwn<T>}, threads,
+         [&](const Sweep<T>& sweep) { most = std::max(most, sweep.scratch_bytes()); });
   return most;
 }
 

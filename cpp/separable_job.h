@@ -16,6 +16,7 @@ struct Pass {
   std::vector<std::vector<T>> weights;  // packed as Taps wants them
   std::vector<Taps<T>> taps;
   std::vector<T> cval;
+  double sum = 0;  // of the first term's taps
 };
 
 // out[i] = sum_k taps[k] * x[i + k - shift]: one term's part of a pass, as the caller gives it.
@@ -30,21 +31,23 @@ struct TermPass {
 template <class T>
 class SeparableJob {
  public:
+  using Value = T;
   // terms[t][p]: pass p of term t; passes run in the order listed, last axis first. Throws std::invalid_argument.
   SeparableJob(std::vector<ptrdiff_t> shape, const std::vector<std::vector<TermPass>>& terms);
   SeparableJob(const SeparableJob&) = delete;
   SeparableJob(SeparableJob&&) = default;
 
-  // Strides in bytes. dst must not overlap src.
-  void run(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides, int threads) const;
+  // The output must not overlap the input. A mask: one term and at most three passes only, see `takes_masks`.
+  void run(const Input& in, const Output& out, int threads) const;
+  bool takes_masks() const { return terms_ == 1 && passes_.size() <= 3; }
   size_t scratch_bytes(int threads) const;  // for C-contiguous arrays
   const std::vector<Pass<T>>& passes() const { return passes_; }
 
  private:
-  void run_sum(const char* src, const ptrdiff_t* src_strides, char* dst, const ptrdiff_t* dst_strides,
-               int threads) const;
+  void run_sum(const Input& in, const Output& out, int threads) const;
+  void copy(const Input& in, const Output& out, int threads) const;
   template <class Visit>
-  void sweeps(const ptrdiff_t* src_strides, const ptrdiff_t* dst_strides, int threads, Visit visit) const;
+  void sweeps(const Input& in, const Output& out, int threads, Visit visit) const;
   std::vector<ptrdiff_t> packed_strides() const;
   std::vector<int> memory_order(const ptrdiff_t* dst_strides) const;
 

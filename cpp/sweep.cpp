@@ -1,5 +1,7 @@
 #include "sweep.h"
 
+#include <cmath>
+#include <limits>
 #include <memory>
 
 #include "machine.h"
@@ -12,6 +14,7 @@ namespace {
 constexpr ptrdiff_t kBlock = 2 * kGroup;      // rows or slices written together: each ring line is read once for them
 constexpr ptrdiff_t kChunk = 1024;            // elements of a row staged at a time
 constexpr ptrdiff_t kBorder = 16;             // pixels at a border are copied in multiples of this
+constexpr ptrdiff_t kOutWidth = 1024;        // elements of a row that are converted at a time as results leave
 constexpr ptrdiff_t kFetchAhead = 768;        // bytes along a row that software prefetch runs ahead
 
 // Which line of a ring that holds the window [from, to) serves virtual line v of n: itself, the one it mirrors, or none.
@@ -43,7 +46,20 @@ struct Sweep<T>::Worker {
         dst(memory.take<T*>(std::max(s.terms_ * kGroup, kBlock))),
         along_dst(memory.take<T*>(s.terms_ * kGroup)),
         in(memory.take<const T*>(kGroup)),
-        slot(memory.take<T*>(s.terms_)) {}
+        slot(memory.take<T*>(s.terms_)) {
+    if (!s.reader_.masked) return;
+    known_stage = memory.take<T>(s.stage_elements());
+    y_known = memory.take<T>(s.y_slots_ * s.pitch_);
+    z_known = memory.take<T>(s.z_slots_ * s.slice_);
+    known_out = memory.take<T>(kBlock * s.pitch_);
+    all_x = memory.take<T>(s.pitch_);
+    all_xy = memory.take<T>(s.pitch_);
+    known_rows = memory.take<const T*>(s.table_rows());
+    y_hurt = memory.take<uint8_t>(s.y_slots_);
+    z_hurt = memory.take<uint8_t>(s.z_slots_ * s.tile_y_);
+    std::fill_n(all_x, s.pitch_, s.known_x_);
+    std::fill_n(all_xy, s.pitch_, s.known_xy_);
+  }
 
   Scratch memory;
   T *stage, *along, *y_ring, *z_ring, *out, *constant, *strip;
@@ -52,16 +68,27 @@ struct Sweep<T>::Worker {
   T** along_dst;
   const T** in;
   T** slot;
+  T *known_stage = nullptr, *y_known = nullptr, *z_known = nullptr, *known_out = nullptr;  // as their namesakes
+  T *all_x = nullptr, *all_xy = nullptr;  // rows of which all is known, after the pass over x and that over y
+  const T** known_rows = nullptr;
+  uint8_t *y_hurt = nullptr, *z_hurt = nullptr;  // of each row in the rings: something in it is unknown
 };
 
 // ---- geometry ------------------------------------------------------------------------------------------------------
 
 template <class T>
-Sweep<T>::Sweep(std::vector<Axis<T>> axes, ptrdiff_t terms, bool in_place, int threads)
-    : terms_(terms), in_place_(in_place) {
+Sweep<T>::Sweep(std::vector<Axis<T>> axes, ptrdiff_t terms, bool in_place, int threads, const Input& in,
+                const Output& out)
+    : terms_(terms),
+      in_place_(in_place),
+      reader_(in),
+      writer_(out),
+      src_{in.values, in.mask},
+      dst_(out.values) {
   merge(axes);
   assign_roles(std::move(axes));
   choose_tiles(threads);
+  if (reader_.masked) weigh();
 }
 
 // Neighbouring axes that no pass touches and that lie like one axis in both arrays become one.
@@ -70,8 +97,9 @@ void Sweep<T>::merge(std::vector<Axis<T>>& axes) const {
   std::vector<Axis<T>> out;
   for (const Axis<T>& a : axes) {
     if (a.n == 1 && !a.pass) continue;
-    if (!out.empty() && !a.pass && !out.back().pass && out.back().src == a.src * a.n && out.back().dst == a.dst * a.n) {
-      out.back() = {out.back().n * a.n, a.src, a.dst, nullptr};
+    if (!out.empty() && !a.pass && !out.back().pass && out.back().src == a.src * a.n && out.back().dst == a.dst * a.n &&
+        out.back().mask == a.mask * a.n) {
+      out.back() = {out.back().n * a.n, a.src, a.dst, a.mask, nullptr};
       continue;
     }
     out.push_back(a);
@@ -82,30 +110,33 @@ void Sweep<T>::merge(std::vector<Axis<T>>& axes) const {
 // Who is the row, who is y (rows), who is z (slices); the rest is a batch.
 template <class T>
 void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
-  const ptrdiff_t item = sizeof(T);
+  const ptrdiff_t src_item = reader_.item, dst_item = writer_.item;
   const auto filtered = std::count_if(axes.begin(), axes.end(), [](const Axis<T>& a) { return a.pass; });
   size_t last = axes.size();  // one past the last filtered axis
   while (last > 0 && !axes[last - 1].pass) last--;
   const size_t trailing = axes.size() - last;
-  const bool inner_packed = trailing == 1 && axes.back().src == item && axes.back().dst == item;
+  const bool inner_packed = trailing == 1 && axes.back().src == src_item && axes.back().dst == dst_item;
   if (!in_place_ && filtered > 0 && (trailing == 0 || filtered == 3 || (inner_packed && axes.back().n <= kInnerRow))) {
     const Axis<T> x = axes[last - 1];
     x_ = x.pass;
-    row_ = {x.n, 1, x.src, x.pass->reach, x.pass->cval[0]};
+    row_ = {x.n, {1, x.src, 0, x.mask, 0}, x.pass->reach, x.pass->cval[0]};
     row_dst_ = x.dst;
     if (inner_packed) {
-      row_.step = axes.back().n;
+      row_.pixel.step = axes.back().n;
+      row_.pixel.inner = src_item;
+      row_.pixel.mask_inner = axes.back().mask;
       axes.pop_back();
     }
     axes.erase(axes.begin() + (last - 1));
   } else if (!axes.empty() && !axes.back().pass) {
-    row_ = {axes.back().n, 1, axes.back().src, Reach{}, T(0)};
+    row_ = {axes.back().n, {1, axes.back().src, 0, axes.back().mask, 0}, Reach{}, T(0)};
     row_dst_ = axes.back().dst;
     axes.pop_back();
   } else {  // in place, and nothing lies inside the filtered axis
-    row_ = {1, 1, item, Reach{}, T(0)};
-    row_dst_ = item;
+    row_ = {1, {1, src_item, 0, 1, 0}, Reach{}, T(0)};
+    row_dst_ = dst_item;
   }
+  row_.plain = !reader_.widen;
   // From the inside out: y is the innermost filtered axis left, or an unfiltered one just inside it if x is filtered.
   ptrdiff_t inner = ptrdiff_t(axes.size()) - 1;
   while (inner >= 0 && !axes[inner].pass) inner--;
@@ -127,13 +158,13 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
     for (ptrdiff_t i = 1; i <= r.shift; i++) before_.push_back(source_index(-i, row_.n, r.mode));
     for (ptrdiff_t i = 0; i < r.extra() - r.shift; i++) after_.push_back(source_index(row_.n + i, row_.n, r.mode));
   }
-  ring_ = y_.pass && !in_place_ && (x_ || !row_.contiguous());
+  ring_ = y_.pass && !in_place_ && (x_ || !row_.contiguous() || reader_.masked);
 }
 
 // Tiles as large as keep their rings in the cache, and enough of them for all threads.
 template <class T>
 void Sweep<T>::choose_tiles(int threads) {
-  const ptrdiff_t item = sizeof(T), step = row_.step, ey = reach_of(y_.pass).extra(), ez = reach_of(z_.pass).extra();
+  const ptrdiff_t item = sizeof(T), step = row_.pixel.step, ey = reach_of(y_.pass).extra(), ez = reach_of(z_.pass).extra();
   ptrdiff_t batch = 1;
   for (const auto& b : batch_) batch *= b.n;
   y_slots_ = y_.pass && ring_ ? ey + kBlock + kGroup : 0;
@@ -150,13 +181,13 @@ void Sweep<T>::choose_tiles(int threads) {
   const ptrdiff_t samples = batch * z_.n * y_.n * row_.n * step;
   const ptrdiff_t taps = terms_ * (row_.reach.taps + ey + ez + 2);
   threads_ = samples * taps < kSmallWork ? 1 : threads;
-  stream_ = samples * item > ptrdiff_t(caches().l3 ? caches().l3 : 4 * caches().l2) / 2 && !in_place_;
+  stream_ = samples * writer_.item > ptrdiff_t(caches().l3 ? caches().l3 : 4 * caches().l2) / 2 && !in_place_;
 }
 
 // Whole lines of the cache, in pixels.
 template <class T>
 ptrdiff_t Sweep<T>::quantum() const {
-  return std::max<ptrdiff_t>(1, ptrdiff_t(kAlign / sizeof(T)) / row_.step);
+  return std::max<ptrdiff_t>(1, ptrdiff_t(kAlign / sizeof(T)) / row_.pixel.step);
 }
 
 // A tile of a volume filters its halo rows as well, and turns its halo columns: of the shapes whose ring of slices fits,
@@ -166,7 +197,7 @@ template <class T>
 void Sweep<T>::choose_volume_tile(int threads, ptrdiff_t batch) {
   const Caches& c = caches();
   const size_t share = std::min<size_t>(c.l3 / (2 * size_t(usable_cores())), size_t(4) << 20);
-  const ptrdiff_t area = ptrdiff_t(std::max(c.l2 / 2, share) / (sizeof(T) * terms_ * z_slots_ * row_.step));
+  const ptrdiff_t area = ptrdiff_t(std::max(c.l2 / 2, share) / (sizeof(T) * lanes() * z_slots_ * row_.pixel.step));
   const double ey = double(reach_of(y_.pass).extra()), ex = double(row_.reach.extra());
   double least = 0;
   for (ptrdiff_t width = row_.n;; width = round_up(width / 2, quantum())) {
@@ -180,18 +211,18 @@ void Sweep<T>::choose_volume_tile(int threads, ptrdiff_t batch) {
       tile_x_ = width;
       tile_y_ = std::min(rows, y_.n);
     }
-    if (width * row_.step < 128 || width <= 2 * quantum()) break;
+    if (width * row_.pixel.step < 128 || width <= 2 * quantum()) break;
   }
 }
 
 // A plane's ring of rows stays in half of the L2 cache.
 template <class T>
 void Sweep<T>::choose_plane_tile(int threads, ptrdiff_t batch) {
-  const ptrdiff_t item = sizeof(T), step = row_.step, ey = reach_of(y_.pass).extra();
+  const ptrdiff_t item = sizeof(T), step = row_.pixel.step, ey = reach_of(y_.pass).extra();
   const ptrdiff_t rows = y_.pass ? ey + kBlock + kGroup : kBlock;
-  ptrdiff_t most = std::max<ptrdiff_t>(ptrdiff_t(caches().l2) / 2 / (item * terms_) / rows / step, 4 * ptrdiff_t(kAlign) / item);
+  ptrdiff_t most = std::max<ptrdiff_t>(ptrdiff_t(caches().l2) / 2 / (item * lanes()) / rows / step, 4 * ptrdiff_t(kAlign) / item);
   if (in_place_) most = std::max<ptrdiff_t>(std::min(most, (1 << 20) / item / std::max<ptrdiff_t>(y_.n, 1)), 16);
-  if (!y_.pass) most = std::max<ptrdiff_t>(most, 1 << 14);
+  if (!y_.pass && !through()) most = std::max<ptrdiff_t>(most, 1 << 14);
   tile_x_ = std::min(row_.n, round_up(ceil_div(row_.n, ceil_div(row_.n, most)), quantum()));
   tile_y_ = y_.n;
   const ptrdiff_t across = ceil_div(row_.n, tile_x_) * batch, wanted = threads > 1 ? 4 * threads : 1;
@@ -209,8 +240,8 @@ ptrdiff_t Sweep<T>::table_rows() const {
 
 template <class T>
 ptrdiff_t Sweep<T>::stage_elements() const {
-  if (row_.contiguous() && !x_) return 0;
-  return kGroup * ((chunk() + row_.reach.extra()) * row_.step + 16);
+  if (row_.contiguous() && !x_ && !reader_.masked) return 0;
+  return kGroup * ((chunk() + row_.reach.extra()) * row_.pixel.step + 16);
 }
 
 template <class T>
@@ -220,13 +251,42 @@ ptrdiff_t Sweep<T>::along_elements() const {
 
 template <class T>
 ptrdiff_t Sweep<T>::chunk() const {  // pixels staged at a time
-  return std::min(std::max<ptrdiff_t>(kChunk / row_.step, 16), tile_x_);
+  const ptrdiff_t most = reader_.plain() ? kChunk : 2 * kChunk / lanes() * terms_;  // converted: longer runs pay
+  return std::min(std::max<ptrdiff_t>(most / row_.pixel.step, 16), tile_x_);
+}
+
+// Elements of a row that leave at a time, where they change on their way.
+template <class T>
+ptrdiff_t Sweep<T>::out_width() const {
+  const ptrdiff_t step = row_.pixel.step;
+  return through() ? std::min(std::max(kOutWidth / step, ptrdiff_t(1)) * step, round_up(tile_x_ * step, kAlign / sizeof(T))) : pitch_;
+}
+
+// What the passes make of samples that are all known.
+template <class T>
+void Sweep<T>::weigh() {
+  double sum = 1;
+  ptrdiff_t steps = 0;
+  auto pass = [&](const Pass<T>* p) {
+    if (p) {
+      sum *= p->sum;
+      steps += p->reach.taps + 1;
+    }
+    return T(sum);
+  };
+  known_x_ = pass(x_);
+  known_xy_ = pass(y_.pass);
+  known_ = pass(z_.pass);
+  tolerance_ = T(double(steps) * double(std::numeric_limits<T>::epsilon()) * std::abs(sum));
 }
 
 template <class T>
 size_t Sweep<T>::worker_bytes() const {
   auto b = [](ptrdiff_t n) { return Scratch::bytes<T>(n); };
-  return b(stage_elements()) + b(along_elements()) + b(terms_ * y_slots_ * pitch_) +
+  const size_t known = b(stage_elements()) + b(y_slots_ * pitch_) + b(z_slots_ * slice_) + b(kBlock * pitch_) +
+                       2 * b(pitch_) + Scratch::bytes<T*>(table_rows()) + Scratch::bytes<uint8_t>(y_slots_) +
+                       Scratch::bytes<uint8_t>(z_slots_ * tile_y_);
+  return (reader_.masked ? known : 0) + b(stage_elements()) + b(along_elements()) + b(terms_ * y_slots_ * pitch_) +
          b(terms_ * z_slots_ * slice_) + b(kBlock * pitch_) + b(terms_ * pitch_) +
          b(in_place_ ? y_.n * pitch_ : 0) + Scratch::bytes<T*>(terms_ * table_rows()) +
          Scratch::bytes<T*>(std::max(terms_ * kGroup, kBlock)) + Scratch::bytes<T*>(terms_ * kGroup) + Scratch::bytes<T*>(kGroup) + Scratch::bytes<T*>(terms_);
@@ -240,7 +300,7 @@ size_t Sweep<T>::scratch_bytes() const {
 // ---- work ----------------------------------------------------------------------------------------------------------
 
 template <class T>
-void Sweep<T>::run(const char* src, char* dst) const {
+void Sweep<T>::run() const {
   const ptrdiff_t across = ceil_div(row_.n, tile_x_), up = ceil_div(y_.n, tile_y_);
   ptrdiff_t tasks = across * up;
   for (const auto& b : batch_) tasks *= b.n;
@@ -250,10 +310,10 @@ void Sweep<T>::run(const char* src, char* dst) const {
   parallel(tasks, threads, [&](ptrdiff_t task, int worker) {
     const ptrdiff_t x = task % across * tile_x_, y = task / across % up * tile_y_;
     ptrdiff_t rest = task / across / up;
-    const char* s = src;
-    char* d = dst;
+    Place s = src_;
+    char* d = dst_;
     for (size_t i = batch_.size(); i-- > 0; rest /= batch_[i].n) {
-      s += rest % batch_[i].n * batch_[i].src;
+      s = s.moved(rest % batch_[i].n, batch_[i].src, batch_[i].mask);
       d += rest % batch_[i].n * batch_[i].dst;
     }
     tile(*workers[worker], s, d, {y, std::min(y + tile_y_, y_.n), x, std::min(x + tile_x_, row_.n)});
@@ -261,11 +321,12 @@ void Sweep<T>::run(const char* src, char* dst) const {
 }
 
 template <class T>
-void Sweep<T>::tile(Worker& w, const char* src, char* dst, const Tile& t) const {
+void Sweep<T>::tile(Worker& w, Place src, char* dst, const Tile& t) const {
   if (in_place_)  // the rows about to be overwritten
     for (ptrdiff_t y = 0; y < y_.n; y++) {
       T* to = w.strip + y * pitch_;
-      const T* from = row_.get(src + y * y_.src, t.x0, t.x1, to);
+      bool whole;
+      const T* from = row_.get(reader_, src.moved(y, y_.src, 0), t.x0, t.x1, to, nullptr, &whole);
       if (from != to) std::copy_n(from, t.x1 - t.x0, to);
     }
   if (y_.pass && !ring_ && y_.pass->reach.mode == Mode::constant)
@@ -273,23 +334,30 @@ void Sweep<T>::tile(Worker& w, const char* src, char* dst, const Tile& t) const 
   if (z_.pass)
     volume(w, src, dst, t);
   else
-    plane(w, src, t, nullptr, dst);
+    plane(w, src, t, {}, dst);
   if (stream_) lines<T>().fence();
 }
 
 // Slices filtered in y and x go into a ring; blocks of output slices come out of it.
 template <class T>
-void Sweep<T>::volume(Worker& w, const char* src, char* dst, const Tile& t) const {
+void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
   const Pass<T>& p = *z_.pass;
-  const ptrdiff_t first = -p.reach.shift, step = table_rows();
-  auto slot = [&](ptrdiff_t k, ptrdiff_t v) { return w.z_ring + (k * z_slots_ + (v - first) % z_slots_) * slice_; };
+  const ptrdiff_t first = -p.reach.shift, step = table_rows(), height = t.y1 - t.y0;
+  auto place = [&](ptrdiff_t v) { return (v - first) % z_slots_; };
+  auto slot = [&](ptrdiff_t k, ptrdiff_t v) { return w.z_ring + (k * z_slots_ + place(v)) * slice_; };
   auto make = [&](ptrdiff_t v) {
     const ptrdiff_t s = source_index(v, z_.n, p.reach.mode);
     for (ptrdiff_t k = 0; k < terms_; k++) {
       w.slot[k] = slot(k, v);
-      if (s == kOutside) std::fill_n(w.slot[k], (t.y1 - t.y0) * pitch_, p.cval[k]);
+      if (s == kOutside) std::fill_n(w.slot[k], height * pitch_, p.cval[k]);
     }
-    if (s != kOutside) plane(w, src + s * z_.src, t, w.slot, nullptr);
+    Slots slots{w.slot};
+    if (reader_.masked) {
+      slots.known = w.z_known + place(v) * slice_;
+      slots.hurt = w.z_hurt + place(v) * tile_y_;
+      if (s == kOutside) std::fill_n(slots.hurt, height, 0);
+    }
+    if (s != kOutside) plane(w, src.moved(s, z_.src, z_.mask), t, slots, nullptr);
   };
   ptrdiff_t made = 0;
   for (ptrdiff_t z = 0; z < z_.n; z += kBlock) {
@@ -297,21 +365,31 @@ void Sweep<T>::volume(Worker& w, const char* src, char* dst, const Tile& t) cons
     for (; made < std::min(to, z_.n); made++) make(made);
     for (ptrdiff_t v = from; v < to; v++)
       if (holder(v, z_.n, p.reach.mode, from, to) == kNobody) make(v);
-    for (ptrdiff_t v = from; v < to; v++) {  // after all are made: `plane` uses the same table
+    auto held = [&](ptrdiff_t v) {
       const ptrdiff_t h = holder(v, z_.n, p.reach.mode, from, to);
-      for (ptrdiff_t k = 0; k < terms_; k++) w.rows[k * step + v - from] = slot(k, h == kNobody ? v : h);
+      return h == kNobody ? v : h;
+    };
+    for (ptrdiff_t v = from; v < to; v++)  // after all are made: `plane` uses the same table
+      for (ptrdiff_t k = 0; k < terms_; k++) w.rows[k * step + v - from] = slot(k, held(v));
+    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.pixel.step, 0, false, 0, 0};
+    for (ptrdiff_t y = 0; y < height; y++, a.offset += pitch_) {
+      bool hurt = false;
+      for (ptrdiff_t v = from; reader_.masked && v < to; v++) {
+        const ptrdiff_t at = place(held(v));
+        const bool one = w.z_hurt[at * tile_y_ + y];
+        w.known_rows[v - from] = one ? w.z_known + at * slice_ + y * pitch_ : w.all_xy;
+        hurt |= one;
+      }
+      down_to(w, a, hurt, dst + z * z_.dst + (t.y0 + y) * y_.dst, z_.dst, t);
     }
-    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.step, 0, false, 0, 0};
-    for (ptrdiff_t y = t.y0; y < t.y1; y++, a.offset += pitch_)
-      down_to(w, a, dst + z * z_.dst + y * y_.dst, z_.dst, t);
   }
 }
 
-// One plane's tile: into the slots of the ring of slices (one per term), or, without slots, summed into dst.
+// One plane's tile: into the slots of the ring of slices, or, without slots, summed into dst.
 template <class T>
-void Sweep<T>::plane(Worker& w, const char* src, const Tile& t, T* const* slot, char* dst) const {
+void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const {
   if (!y_.pass) {
-    plane_rows(w, src, t, slot, dst);
+    plane_rows(w, src, t, slots, dst);
     return;
   }
   const Pass<T>& p = *y_.pass;
@@ -325,60 +403,93 @@ void Sweep<T>::plane(Worker& w, const char* src, const Tile& t, T* const* slot, 
       make_rows(w, src, t, made, n, origin);
     }
     if (ring_) make_border_rows(w, src, t, from, to, origin);
+    bool hurt = false;
     for (ptrdiff_t v = from; v < to; v++) {
       const ptrdiff_t h = holder(v, y_.n, p.reach.mode, from, to), at = (h == kNobody ? v : h) - origin;
       for (ptrdiff_t k = 0; k < terms_; k++)
         w.rows[k * step + v - from] =
-            ring_ ? w.y_ring + (k * y_slots_ + at % y_slots_) * pitch_ : source_row(w, src, t, v, k);
+            ring_ ? w.y_ring + (k * y_slots_ + at % y_slots_) * pitch_ : source_row(w, src.values, t, v, k);
+      if (!reader_.masked) continue;
+      const bool one = w.y_hurt[at % y_slots_];
+      w.known_rows[v - from] = one ? w.y_known + at % y_slots_ * pitch_ : w.all_x;
+      hurt |= one;
     }
     const ptrdiff_t fresh = ring_ || in_place_ ? 0 : count;
     const ptrdiff_t ahead = t.x1 - t.x0 < kChunk ? kBlock * y_.src / item : kFetchAhead / item;
-    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.step, 0, false, fresh, ahead};
-    if (!slot) {
-      down_to(w, a, dst + y * y_.dst, y_.dst, t);
+    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.pixel.step, 0, false, fresh, ahead};
+    if (!slots) {
+      down_to(w, a, hurt, dst + y * y_.dst, y_.dst, t);
       continue;
     }
-    a.terms = 1;
-    for (ptrdiff_t k = 0; k < terms_; k++, a.rows += step, a.taps++) {
-      for (ptrdiff_t r = 0; r < count; r++) w.dst[r] = slot[k] + (y - t.y0 + r) * pitch_;
+    auto into = [&](T* slice) {
+      for (ptrdiff_t r = 0; r < count; r++) w.dst[r] = slice + (y - t.y0 + r) * pitch_;
       lines<T>().down(a);
-    }
+    };
+    a.terms = 1;
+    for (ptrdiff_t k = 0; k < terms_; k++, a.rows += step, a.taps++) into(slots.values[k]);
+    if (!reader_.masked) continue;
+    std::fill_n(slots.hurt + (y - t.y0), count, uint8_t(hurt));
+    a.rows = w.known_rows;
+    a.taps = p.taps.data();
+    if (hurt) into(slots.known);
   }
 }
 
 // Nothing to filter over y: rows go straight through `along`.
 template <class T>
-void Sweep<T>::plane_rows(Worker& w, const char* src, const Tile& t, T* const* slot, char* dst) const {
-  const bool packed = row_dst_ == ptrdiff_t(row_.step * sizeof(T)), through = !slot && (!packed || stream_);
-  const ptrdiff_t width = (t.x1 - t.x0) * row_.step;
+void Sweep<T>::plane_rows(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const {
+  const bool packed = row_dst_ == row_.pixel.step * writer_.item, direct = !slots && packed && !stream_ && !through();
+  const ptrdiff_t width = (t.x1 - t.x0) * row_.pixel.step;
   for (ptrdiff_t y = t.y0; y < t.y1; y += kGroup) {
     const ptrdiff_t count = std::min<ptrdiff_t>(kGroup, t.y1 - y);
-    const char* rows[kGroup];
+    Place rows[kGroup];
+    T* known[kGroup];
     for (ptrdiff_t r = 0; r < count; r++) {
-      rows[r] = src + (y + r) * y_.src;
+      rows[r] = src.moved(y + r, y_.src, y_.mask);
+      known[r] = slots ? slots.known + (y - t.y0 + r) * pitch_ : w.known_out + r * pitch_;
       for (ptrdiff_t k = 0; k < terms_; k++)
-        w.dst[k * kGroup + r] = slot      ? slot[k] + (y - t.y0 + r) * pitch_
-                                : through ? w.out + r * pitch_
-                                          : reinterpret_cast<T*>(dst + (y + r) * y_.dst + t.x0 * row_dst_);
+        w.dst[k * kGroup + r] = slots    ? slots.values[k] + (y - t.y0 + r) * pitch_
+                                : direct ? reinterpret_cast<T*>(dst + (y + r) * y_.dst + t.x0 * row_dst_)
+                                         : w.out + r * pitch_;
     }
-    along(w, rows, count, t, w.dst);
-    for (ptrdiff_t r = 0; through && r < count; r++)
-      put_row(w.out + r * pitch_, dst + (y + r) * y_.dst + t.x0 * row_dst_, width, packed);
+    const unsigned hurt = along(w, rows, count, t, w.dst, known);
+    for (ptrdiff_t r = 0; r < count; r++) {
+      const bool one = hurt >> r & 1;
+      if (slots.hurt) slots.hurt[y - t.y0 + r] = one;
+      if (!slots && !direct)
+        finish(w.out + r * pitch_, one ? known[r] : nullptr, dst + (y + r) * y_.dst + t.x0 * row_dst_, width, packed);
+    }
   }
 }
 
-// A finished row into dst: past the cache if it is packed, else pixel by pixel.
+// A finished row into dst; first normalised, unless `known` is null.
+template <class T>
+void Sweep<T>::finish(T* row, const T* known, char* dst, ptrdiff_t width, bool packed) const {
+  const bool last = writer_.plain() && packed && !stream_;  // what normalises also writes
+  if (known)
+    casts<T>().normalise(row, known, last ? reinterpret_cast<T*>(dst) : row, width, known_, tolerance_, writer_.mended);
+  if (!known || !last) put_row(row, dst, width, packed);
+}
+
+// Past the cache where `stream_` says so; pixel by pixel if they are not packed.
 template <class T>
 void Sweep<T>::put_row(const T* row, char* dst, ptrdiff_t width, bool packed) const {
-  if (packed)
+  const PixelStrides pixel{row_.pixel.step, row_dst_, writer_.item, 0, 0};
+  if (!packed && writer_.plain())
+    spread(reinterpret_cast<const char*>(row), dst, width / pixel.step, pixel, sizeof(T));
+  else if (!packed)
+    writer_.scatter(row, dst, width / pixel.step, pixel);
+  else if (!writer_.plain())
+    writer_.write(row, dst, width, stream_);
+  else if (stream_)
     lines<T>().copy_stream(reinterpret_cast<T*>(dst), row, width);
   else
-    scatter(row, dst, width / row_.step, row_.step, row_dst_);
+    std::memcpy(dst, row, size_t(width) * sizeof(T));
 }
 
 // Those virtual rows of [from, to) outside the plane that no row in the ring stands for, in groups.
 template <class T>
-void Sweep<T>::make_border_rows(Worker& w, const char* src, const Tile& t, ptrdiff_t from, ptrdiff_t to,
+void Sweep<T>::make_border_rows(Worker& w, Place src, const Tile& t, ptrdiff_t from, ptrdiff_t to,
                                 ptrdiff_t origin) const {
   ptrdiff_t count = 0;
   for (ptrdiff_t v = from; v <= to; v++) {
@@ -393,65 +504,113 @@ void Sweep<T>::make_border_rows(Worker& w, const char* src, const Tile& t, ptrdi
 
 // Virtual rows [first, first + count) of a plane, filtered along x, into the ring of rows that starts at `origin`.
 template <class T>
-void Sweep<T>::make_rows(Worker& w, const char* src, const Tile& t, ptrdiff_t first, ptrdiff_t count,
+void Sweep<T>::make_rows(Worker& w, Place src, const Tile& t, ptrdiff_t first, ptrdiff_t count,
                          ptrdiff_t origin) const {
   const Pass<T>& p = *y_.pass;
-  const char* rows[kGroup];
-  ptrdiff_t inside = 0;
+  Place rows[kGroup];
+  T* known[kGroup];
+  ptrdiff_t inside = 0, places[kGroup];
   for (ptrdiff_t v = first; v < first + count; v++) {
-    const ptrdiff_t s = source_index(v, y_.n, p.reach.mode);
+    const ptrdiff_t s = source_index(v, y_.n, p.reach.mode), place = (v - origin) % y_slots_;
     for (ptrdiff_t k = 0; k < terms_; k++) {
-      T* to = w.y_ring + (k * y_slots_ + (v - origin) % y_slots_) * pitch_;
+      T* to = w.y_ring + (k * y_slots_ + place) * pitch_;
       if (s == kOutside)
         std::fill_n(to, pitch_, p.cval[k]);
       else
         w.dst[k * kGroup + inside] = to;
     }
-    if (s != kOutside) rows[inside++] = src + s * y_.src;
+    if (s == kOutside && reader_.masked) w.y_hurt[place] = 0;
+    if (s == kOutside) continue;
+    places[inside] = place;
+    known[inside] = w.y_known + place * pitch_;
+    rows[inside++] = src.moved(s, y_.src, y_.mask);
   }
-  if (inside) along(w, rows, inside, t, w.dst);
+  if (!inside) return;
+  const unsigned hurt = along(w, rows, inside, t, w.dst, known);
+  for (ptrdiff_t r = 0; reader_.masked && r < inside; r++) w.y_hurt[places[r]] = hurt >> r & 1;
 }
 
 // Pixels to filter at once from x on: up to `chunk`, but only a short stretch where the taps reach over a border, since
 // that stretch must be copied.
 template <class T>
-ptrdiff_t Sweep<T>::piece(ptrdiff_t x, ptrdiff_t end, ptrdiff_t chunk) const {
+ptrdiff_t Sweep<T>::piece(ptrdiff_t x, ptrdiff_t end, ptrdiff_t chunk, bool in_place) const {
   const ptrdiff_t before = row_.reach.shift, after = row_.reach.extra() - before;
   const ptrdiff_t border = round_up(std::max(before, after), kBorder), last = row_.n - after;  // from `last` on: right border
-  if (!row_.contiguous() || end - x <= 3 * border) return std::min(chunk, end - x);
+  if (!in_place || end - x <= 3 * border) return std::min(chunk, end - x);
   if (x < before) return border;
   if (x + kBorder >= last || last <= border) return std::min(chunk, end - x);
   return std::min({chunk, end - x, std::max<ptrdiff_t>((last - x) / kBorder * kBorder, kBorder)});
 }
 
-// `count` <= kGroup rows through the x taps of every term: dst[term * kGroup + row].
+// `count` <= kGroup rows through the x taps of every term: dst[term * kGroup + row]. Returns a bit for each row in which
+// something is unknown: what is known of that one goes into known[row].
 template <class T>
-void Sweep<T>::along(Worker& w, const char* const* rows, ptrdiff_t count, const Tile& t, T* const* dst) const {
-  const ptrdiff_t step = row_.step, width = t.x1 - t.x0;
-  const ptrdiff_t group = kGroup * y_.src;  // the group that follows lies that far on: fetched ahead
+unsigned Sweep<T>::along(Worker& w, const Place* rows, ptrdiff_t count, const Tile& t, T* const* dst, T* const* known) const {
+  const ptrdiff_t step = row_.pixel.step, width = t.x1 - t.x0;
+  const ptrdiff_t group = row_.plain ? kGroup * y_.src : 0;  // the group that follows lies that far on: fetched ahead
   AlongArgs<T> a{w.in, x_ ? x_->taps.data() : nullptr, terms_, w.along_dst, count, 0, step, 0, 0, before_.data(),
                  after_.data(), row_.cval, group % ptrdiff_t(sizeof(T)) ? 0 : group / ptrdiff_t(sizeof(T)), w.along};
-  if (x_ && row_.contiguous() && can_reach_outside(row_.reach.taps, width / (count == 1 ? kGroup : 1), step, row_.n)) {
-    for (ptrdiff_t r = 0; r < kGroup; r++) w.in[r] = reinterpret_cast<const T*>(rows[std::min(r, count - 1)]);
+  const bool sift = reader_.masked && !clean(rows, count, t), in_place = row_.contiguous() && !sift;
+  if (x_ && in_place && can_reach_outside(row_.reach.taps, width / (count == 1 ? kGroup : 1), step, row_.n)) {
+    for (ptrdiff_t r = 0; r < kGroup; r++) w.in[r] = reinterpret_cast<const T*>(rows[std::min(r, count - 1)].values);
     a.n = row_.n;
     a.from = t.x0 - row_.reach.shift;
     along_group(a, dst, 0, width);
-    return;
+    return 0;
   }
   const ptrdiff_t most = chunk(), room = (most + row_.reach.extra()) * step + 16;
+  unsigned hurt = 0;
   for (ptrdiff_t x = t.x0, n; x < t.x1; x += n) {
-    n = piece(x, t.x1, most);
+    n = piece(x, t.x1, most, in_place);
     const ptrdiff_t from = x - row_.reach.shift;
-    for (ptrdiff_t r = 0; r < kGroup; r++)
-      w.in[r] = r < count ? row_.get(rows[r], from, from + n + row_.reach.extra(), w.stage + r * room) : w.in[r - 1];
-    a.n = (n + row_.reach.extra()) * step;
-    if (x_) {
-      along_group(a, dst, x - t.x0, n);
-      continue;
+    unsigned here = 0;
+    for (ptrdiff_t r = 0; r < kGroup; r++) {
+      bool whole = true;
+      w.in[r] = r < count ? row_.get(reader_, rows[r], from, from + n + row_.reach.extra(), w.stage + r * room,
+                                     sift ? w.known_stage + r * room : nullptr, &whole)
+                          : w.in[r - 1];
+      here |= unsigned(!whole) << r;
     }
-    for (ptrdiff_t r = 0; r < count; r++)
-      for (ptrdiff_t k = 0; k < terms_; k++) std::copy_n(w.in[r], n * step, dst[k * kGroup + r] + (x - t.x0) * step);
+    a.n = (n + row_.reach.extra()) * step;
+    if (x_)
+      along_group(a, dst, x - t.x0, n);
+    else
+      for (ptrdiff_t r = 0; r < count; r++)
+        for (ptrdiff_t k = 0; k < terms_; k++) std::copy_n(w.in[r], n * step, dst[k * kGroup + r] + (x - t.x0) * step);
+    if (sift) along_known(w, a, room, known, x - t.x0, n, here, &hurt);
   }
+  return hurt;
+}
+
+// Whether all of the rows is known that the tile needs.
+template <class T>
+bool Sweep<T>::clean(const Place* rows, ptrdiff_t count, const Tile& t) const {
+  ptrdiff_t from = t.x0 - row_.reach.shift, to = t.x1 - row_.reach.shift + row_.reach.extra();
+  if (from < 0 || to > row_.n) from = 0, to = row_.n;  // what stands in outside may lie anywhere
+  const PixelStrides& p = row_.pixel;
+  for (ptrdiff_t r = 0; r < count; r++)
+    if (!reader_.clean(rows[r].moved(from, p.stride, p.mask_stride), to - from, p)) return false;
+  return true;
+}
+
+// What is known of pixels [x, x + n) of the rows, of which those `here` hold something unknown; `hurt` gathers them. As
+// long as all is known, nothing is written.
+template <class T>
+void Sweep<T>::along_known(Worker& w, AlongArgs<T> a, ptrdiff_t room, T* const* known, ptrdiff_t x, ptrdiff_t n,
+                           unsigned here, unsigned* hurt) const {
+  const ptrdiff_t step = row_.pixel.step;
+  if (here && !*hurt)
+    for (ptrdiff_t r = 0; r < a.count; r++) std::fill_n(known[r], x * step, known_x_);
+  if (!here && *hurt)
+    for (ptrdiff_t r = 0; r < a.count; r++) std::fill_n(known[r] + x * step, n * step, known_x_);
+  *hurt |= here;
+  if (!here) return;
+  for (ptrdiff_t r = 0; r < kGroup; r++) w.in[r] = w.known_stage + std::min(r, a.count - 1) * room;
+  if (!x_) {
+    for (ptrdiff_t r = 0; r < a.count; r++) std::copy_n(w.in[r], n * step, known[r] + x * step);
+    return;
+  }
+  along_group(a, known, x, n);
 }
 
 // Pixels [x, x + n) of the group's results. A lone row fills the group with its own parts, the last overlapping.
@@ -463,13 +622,13 @@ void Sweep<T>::along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_
   const T** in = const_cast<const T**>(a.rows);
   for (ptrdiff_t r = 0; r < kGroup; r++) {
     const ptrdiff_t part = split ? std::min(r * length, n - length) : 0;
-    in[r] += part * row_.step;
+    in[r] += part * row_.pixel.step;
     for (ptrdiff_t k = 0; k < terms_; k++)
-      out[k * kGroup + r] = dst[k * kGroup + std::min(r, a.count - 1)] + (x + part) * row_.step;
+      out[k * kGroup + r] = dst[k * kGroup + std::min(r, a.count - 1)] + (x + part) * row_.pixel.step;
   }
   AlongArgs<T> part = a;
   part.count = split ? kGroup : a.count;
-  part.width = length * row_.step;
+  part.width = length * row_.pixel.step;
   lines<T>().along(part);
 }
 
@@ -479,22 +638,39 @@ const T* Sweep<T>::source_row(Worker& w, const char* src, const Tile& t, ptrdiff
   const ptrdiff_t s = source_index(v, y_.n, y_.pass->reach.mode);
   if (s == kOutside) return w.constant + term * pitch_;
   if (in_place_) return w.strip + s * pitch_;
-  return reinterpret_cast<const T*>(src + s * y_.src) + t.x0 * row_.step;
+  return reinterpret_cast<const T*>(src + s * y_.src) + t.x0 * row_.pixel.step;
 }
 
-// The last `down`: into dst rows `dst_step` bytes apart, whatever their layout.
+// The last `down`: into dst rows `dst_step` bytes apart, whatever their layout; normalised where something is unknown
+// (`hurt`), by what `known_rows` give.
 template <class T>
-void Sweep<T>::down_to(Worker& w, DownArgs<T> a, char* dst, ptrdiff_t dst_step, const Tile& t) const {
+void Sweep<T>::down_to(Worker& w, const DownArgs<T>& args, bool hurt, char* dst, ptrdiff_t dst_step, const Tile& t) const {
   dst += t.x0 * row_dst_;
-  const bool packed = row_dst_ == ptrdiff_t(row_.step * sizeof(T)) || row_.n == 1;
+  const bool packed = row_dst_ == row_.pixel.step * writer_.item || row_.n == 1;
   const uintptr_t mask = uintptr_t(target().vector_bytes) - 1;
   const bool aligned = ((reinterpret_cast<uintptr_t>(dst) | uintptr_t(dst_step)) & mask) == 0;
-  const bool through = !packed || (stream_ && !aligned);
-  for (ptrdiff_t r = 0; r < a.count; r++)
-    w.dst[r] = through ? w.out + r * pitch_ : reinterpret_cast<T*>(dst + r * dst_step);
-  a.stream = stream_ && !through;
-  lines<T>().down(a);
-  for (ptrdiff_t r = 0; through && r < a.count; r++) put_row(w.out + r * pitch_, dst + r * dst_step, a.width, packed);
+  DownArgs<T> a = args;
+  if (packed && writer_.plain() && !hurt && (!stream_ || aligned)) {
+    for (ptrdiff_t r = 0; r < a.count; r++) w.dst[r] = reinterpret_cast<T*>(dst + r * dst_step);
+    a.stream = stream_;
+    lines<T>().down(a);
+    return;
+  }
+  const ptrdiff_t most = out_width();
+  for (ptrdiff_t x = 0; x < args.width; x += most, a.offset += most, dst += most / row_.pixel.step * row_dst_) {
+    a.width = std::min(most, args.width - x);
+    for (ptrdiff_t r = 0; r < a.count; r++) w.dst[r] = w.out + r * most;
+    lines<T>().down(a);
+    if (hurt) {
+      for (ptrdiff_t r = 0; r < a.count; r++) w.dst[r] = w.known_out + r * most;
+      DownArgs<T> b = a;
+      b.rows = w.known_rows;
+      b.offset = x;
+      lines<T>().down(b);
+    }
+    for (ptrdiff_t r = 0; r < a.count; r++)
+      finish(w.out + r * most, hurt ? w.known_out + r * most : nullptr, dst + r * dst_step, a.width, packed);
+  }
 }
 
 template class Sweep<float>;

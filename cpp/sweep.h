@@ -8,16 +8,19 @@ namespace sep {
 
 template <class T>
 struct Axis {  // of the array a sweep runs over
-  ptrdiff_t n, src, dst;  // length, strides in bytes
+  ptrdiff_t n, src, dst, mask;  // length, strides in bytes
   const Pass<T>* pass;    // null where this sweep does not filter
 };
 
-// Filters `axes` (outermost first, at most three with a pass) from src to dst. `in_place`: src is dst.
+// Filters `axes` (outermost first, at most three with a pass) from src to dst. `in_place`: src is dst, and all is T.
+// With a mask (one term only) what is known is filtered beside the samples, where something is unknown, and the results
+// are normalised with it: rings of `known` rows go along with those of the samples, and what holds no unknown sample is
+// stood for by one constant row.
 template <class T>
 class Sweep {
  public:
-  Sweep(std::vector<Axis<T>> axes, ptrdiff_t terms, bool in_place, int threads);
-  void run(const char* src, char* dst) const;
+  Sweep(std::vector<Axis<T>> axes, ptrdiff_t terms, bool in_place, int threads, const Input& in, const Output& out);
+  void run() const;
   size_t scratch_bytes() const;  // of all threads
 
  private:
@@ -36,24 +39,45 @@ class Sweep {
   ptrdiff_t along_elements() const;
   ptrdiff_t chunk() const;
   ptrdiff_t table_rows() const;
+  void weigh();
 
-  void tile(Worker& w, const char* src, char* dst, const Tile& t) const;
-  void volume(Worker& w, const char* src, char* dst, const Tile& t) const;
-  void plane(Worker& w, const char* src, const Tile& t, T* const* slot, char* dst) const;
-  void plane_rows(Worker& w, const char* src, const Tile& t, T* const* slot, char* dst) const;
-  void make_rows(Worker& w, const char* src, const Tile& t, ptrdiff_t first, ptrdiff_t count, ptrdiff_t origin) const;
-  void make_border_rows(Worker& w, const char* src, const Tile& t, ptrdiff_t from, ptrdiff_t to, ptrdiff_t origin) const;
-  ptrdiff_t piece(ptrdiff_t x, ptrdiff_t end, ptrdiff_t chunk) const;
-  void along(Worker& w, const char* const* rows, ptrdiff_t count, const Tile& t, T* const* dst) const;
+  // Where a plane goes: slots of the ring of slices, one per term; the slot of what is known, and a flag for each of its
+  // rows, set where something is not.
+  struct Slots {
+    T* const* values = nullptr;
+    T* known = nullptr;
+    uint8_t* hurt = nullptr;
+    explicit operator bool() const { return values; }
+  };
+
+  void tile(Worker& w, Place src, char* dst, const Tile& t) const;
+  void volume(Worker& w, Place src, char* dst, const Tile& t) const;
+  void plane(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const;
+  void plane_rows(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const;
+  void make_rows(Worker& w, Place src, const Tile& t, ptrdiff_t first, ptrdiff_t count, ptrdiff_t origin) const;
+  void make_border_rows(Worker& w, Place src, const Tile& t, ptrdiff_t from, ptrdiff_t to, ptrdiff_t origin) const;
+  ptrdiff_t piece(ptrdiff_t x, ptrdiff_t end, ptrdiff_t chunk, bool in_place) const;
+  bool clean(const Place* rows, ptrdiff_t count, const Tile& t) const;
+  unsigned along(Worker& w, const Place* rows, ptrdiff_t count, const Tile& t, T* const* dst, T* const* known) const;
   void along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_t n) const;
+  void along_known(Worker& w, AlongArgs<T> a, ptrdiff_t room, T* const* known, ptrdiff_t x, ptrdiff_t n, unsigned here,
+                   unsigned* hurt) const;
   const T* source_row(Worker& w, const char* src, const Tile& t, ptrdiff_t v, ptrdiff_t term) const;
+  bool through() const { return !writer_.plain() || reader_.masked; }  // results are not T, or not yet results
+  void finish(T* row, const T* known, char* dst, ptrdiff_t width, bool packed) const;
   void put_row(const T* row, char* dst, ptrdiff_t width, bool packed) const;
-  void down_to(Worker& w, DownArgs<T> args, char* dst, ptrdiff_t dst_step, const Tile& t) const;
+  void down_to(Worker& w, const DownArgs<T>& args, bool hurt, char* dst, ptrdiff_t dst_step, const Tile& t) const;
+  ptrdiff_t out_width() const;
+  ptrdiff_t lanes() const { return terms_ * (reader_.masked ? 2 : 1); }  // what rings hold
 
   ptrdiff_t terms_;
   bool in_place_;
+  Reader<T> reader_;
+  Writer<T> writer_;
+  Place src_;
+  char* dst_;
   std::vector<Axis<T>> batch_;
-  Axis<T> z_{1, 0, 0, nullptr}, y_{1, 0, 0, nullptr};
+  Axis<T> z_{1, 0, 0, 0, nullptr}, y_{1, 0, 0, 0, nullptr};
   RowShape<T> row_{};
   const Pass<T>* x_ = nullptr;
   std::vector<ptrdiff_t> before_, after_;  // stand-ins for the pixels outside a row
@@ -61,6 +85,7 @@ class Sweep {
   bool ring_ = false;      // the rows that `down` over y reads are made first
   bool stream_ = false;    // dst is larger than the cache
   int threads_ = 1;
+  T known_x_ = 1, known_xy_ = 1, known_ = 1, tolerance_ = 0;  // what is known of known samples after the passes over x, y, z
   ptrdiff_t tile_y_ = 1, tile_x_ = 1, pitch_ = 0, slice_ = 0, y_slots_ = 0, z_slots_ = 0;
 };
 

@@ -28,16 +28,21 @@ FLOORS = [
     {"demo"},
     {"nn", "onnx"},
     {"report"},
-    {"files"},
+    {"files", "ndimage"},
     {"filters"},
     {"plan"},
+    {"jobs"},
+    {"choosing"},
+    {"running"},
+    {"recursive"},
     {"conv"},
     {"factor", "families"},
+    {"_masking", "_whole"},
     {"kernel"},
-    {"_arguments", "_errors", "_extras"},
+    {"_arguments", "_errors", "_extras", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part
-DOORS = {"plan", "conv"}  # what reaches it: filters through `plan`, layers through `conv`
+DOORS = {"jobs", "plan", "conv"}  # what reaches it: filters through `jobs` and `plan`, layers through `conv`
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python
 LONGEST_FUNCTION = 60  # lines after signature and docstring: fits a screen

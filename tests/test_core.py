@@ -723,7 +723,7 @@ def test_the_stub_names_what_there_is():
 # ---------------------------------------------------------------- objects
 
 
-@pytest.fixture(scope="module", params=["lines", "layers"])
+@pytest.fixture(scope="module", params=["lines", "layers", "casts"])
 def kernel_objects(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path]]:
     """A kernel unit's name and objects: those of the last build here, or one compiled for the purpose."""
     if shutil.which("nm") is None:
@@ -759,5 +759,5 @@ def test_kernel_units_share_no_symbol(kernel_objects):
         symbols = [line.split()[:2] for line in said.splitlines()]
         given_out = [name for name, kind in symbols if kind not in "UwW"]
         assert len(given_out) == 1, f"{path}: {given_out}"
-        assert {"lines": "target_", "layers": "layers_"}[unit] in given_out[0]
+        assert {"lines": "target_", "layers": "layers_", "casts": "casts_"}[unit] in given_out[0]
         assert [name for name, kind in symbols if kind in "WwVvu"] == [], path

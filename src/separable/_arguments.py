@@ -21,7 +21,7 @@ Mode: TypeAlias = str | Sequence[str]
 Origin: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = int | Sequence[int] | None
 Output: TypeAlias = npt.DTypeLike | npt.NDArray[Any] | None
-Method: TypeAlias = Literal["auto", "separable", "direct"]
+Method: TypeAlias = Literal["auto", "separable", "direct", "box", "recursive"]
 
 # Name of a boundary mode -> (canonical name, code in the core). The grid-* names are SciPy's synonyms.
 MODES: Final = {
@@ -34,7 +34,7 @@ MODES: Final = {
     "grid-constant": ("constant", 1),
     "grid-wrap": ("wrap", 4),
 }
-METHODS: Final = ("auto", "separable", "direct")
+METHODS: Final = ("auto", "separable", "direct", "box", "recursive")
 
 # Steps NumPy may spend deciding whether two interleaved views overlap; past it they count as
 # overlapping. 10**4 steps take well under a millisecond.
@@ -156,35 +156,6 @@ def _overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def store(values: Array, output: Array) -> None:
-    """Write `values` into `output` of another dtype; integers are rounded and saturated.
-
-    Halves go to the even integer, what lies outside the integer's range to its ends (bool: 0 and
-    1), NaN to 0. `values` is used as scratch.
-    """
-    if output.dtype.kind not in "biu":
-        np.copyto(output, values, casting="unsafe")
-        return
-    low, high = (0, 1) if output.dtype.kind == "b" else _integer_range(output.dtype)
-    np.rint(values, out=values)
-    np.nan_to_num(values, copy=False, nan=0.0)
-    top = values.dtype.type(high)
-    if int(top) == high:
-        np.copyto(output, np.clip(values, low, top, out=values), casting="unsafe")
-        return
-    # The largest integer lies between two floats (2**63 - 1 is no float64), and casting the upper
-    # one would wrap around: those elements are put in by hand.
-    above = values >= top
-    values[above] = 0
-    np.copyto(output, np.maximum(values, low, out=values), casting="unsafe")
-    output[above] = high
-
-
-def _integer_range(dtype: np.dtype[Any]) -> tuple[int, int]:
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
-
-
 def shape_tuple(shape: int | Sequence[int], dtype: np.dtype[Any]) -> tuple[int, ...]:
     """Return `shape` as a tuple of non-negative ints whose bytes can be counted in a signed word."""
     try:
@@ -286,7 +257,7 @@ def kernel_weights(weights: npt.ArrayLike) -> Array:
     """Return dense `weights` as a float64 array: real, finite, not empty, at least 1-D."""
     array = np.asarray(weights)
     if array.dtype.kind == "c":
-        raise TypeError("kernel weights are complex; filter with weights.real and weights.imag apart.")
+        raise TypeError("kernel weights are complex; plan for weights.real and for weights.imag.")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"kernel weights have dtype {array.dtype}; expected real numbers.")
     if array.ndim == 0 or array.size == 0:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, TypedDict, final
 import numpy as np
 import numpy.typing as npt
 
-_Array: TypeAlias = npt.NDArray[Any]  # float32 or float64
+_Array: TypeAlias = npt.NDArray[Any]  # float32 or float64; filters convert narrower dtypes too
 _Pass: TypeAlias = tuple[int, npt.NDArray[np.float64], int, int, float]  # axis, taps, shift, mode, cval
 
 class _PassFacts(TypedDict):
@@ -19,7 +19,19 @@ class Job:
     """A sum of separable terms; the passes of each in the order they run, from the last axis to the first."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str, terms: list[list[_Pass]]) -> None: ...
-    def run(self, src: _Array, dst: _Array, threads: int) -> None: ...
+    def run(
+        self,
+        src: _Array,
+        dst: _Array,
+        threads: int,
+        rounding: int = 0,
+        overflow: int = 0,
+        slack: float = 1.0,
+        divisor: float = 1.0,
+        mask: npt.NDArray[np.bool_] | None = None,
+        nan_unknown: bool = False,
+        mended: float = 1.0,
+    ) -> None: ...
     def scratch_bytes(self, threads: int) -> int: ...
     def describe(self) -> list[_PassFacts]: ...
 
@@ -36,7 +48,47 @@ class DirectJob:
         modes: tuple[int, ...],
         cval: float,
     ) -> None: ...
-    def run(self, src: _Array, dst: _Array, threads: int) -> None: ...
+    def run(
+        self,
+        src: _Array,
+        dst: _Array,
+        threads: int,
+        rounding: int = 0,
+        overflow: int = 0,
+        slack: float = 1.0,
+        divisor: float = 1.0,
+        mask: npt.NDArray[np.bool_] | None = None,
+        nan_unknown: bool = False,
+        mended: float = 1.0,
+    ) -> None: ...
+    def scratch_bytes(self, threads: int) -> int: ...
+
+@final
+class RunningJob:
+    """Boxes by running sums, sums of cosines by oscillators; the result is factor / divisor times theirs.
+
+    A pass is (axis, taps, shift, mode, odd, frequencies, amplitudes); without frequencies it is a box of
+    ones. Arrays hold bool, integers, float32 or float64, whatever the plan's dtype; integers are rounded
+    (halves to even) or truncated, and saturated or wrapped.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        passes: list[tuple[int, int, int, int, bool, list[float], list[float]]],
+        cval: float,
+        factor: float,
+        divisor: float,
+    ) -> None: ...
+    def run(
+        self,
+        src: npt.NDArray[Any],
+        dst: npt.NDArray[Any],
+        threads: int,
+        rounding: int = 0,
+        overflow: int = 0,
+        slack: float = 1.0,
+    ) -> None: ...
     def scratch_bytes(self, threads: int) -> int: ...
 
 class _FusedJob:

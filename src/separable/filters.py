@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -10,11 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arguments as arguments
+from . import _masking as masking
+from . import _storing as storing
 from . import families
 from .kernel import SeparableKernel
 from .plan import Request, cached_plan
 
 Array: TypeAlias = npt.NDArray[Any]
+# mode, cval, origin, axes, tol, method, whether to flip the kernel; and rounding, overflow, mask, nan
+_Asked: TypeAlias = tuple[arguments.Mode, complex, arguments.Origin, arguments.Axes, float | None, str, bool]
+_Stored: TypeAlias = tuple[storing.Rounding, storing.Overflow, npt.ArrayLike | None, masking.Nan]
 
 
 def correlate(
@@ -29,6 +35,10 @@ def correlate(
     tol: float | None = None,
     method: arguments.Method = "auto",
     threads: int | None = None,
+    rounding: storing.Rounding = "nearest",
+    overflow: storing.Overflow = "saturate",
+    mask: npt.ArrayLike | None = None,
+    nan: masking.Nan = "propagate",
 ) -> Array:
     """Correlate `x` with a kernel: ``out[i] = sum_k w[k] x[i + k - n // 2 - origin]``.
 
@@ -41,8 +51,8 @@ def correlate(
         bool, 8- and 16-bit integers, float16 and float32 in float32; 32- and 64-bit integers and
         float64 in float64; complex64 and complex128 as they are.
     kernel_or_weights : SeparableKernel or array_like
-        The kernel, with one axis for each filtered axis. Dense weights are real; they are factored
-        first where that pays.
+        The kernel, with one axis for each filtered axis. Dense weights are factored first where that
+        pays. Complex ones are conjugated, as `scipy.ndimage.correlate` does, and filter by parts.
     mode : str or sequence of str, optional
         What `x` is beyond its ends, for all filtered axes or for each: ``"reflect"``
         (d c b a | a b c d | d c b a), ``"mirror"`` (d c b | a b c d | c b a), ``"nearest"``,
@@ -57,16 +67,35 @@ def correlate(
         The axes to filter, in the order of the kernel's axes; all by default.
     output : ndarray, dtype or dtype name, optional
         An array of the shape of `x` to write into (it is returned, and must not share memory with
-        `x`), or the dtype of the result. Integers are rounded to the nearest (halves to even) and
-        saturated. A double-precision output makes the computation double-precision.
+        `x`), or the dtype of the result. A double-precision output makes the computation
+        double-precision.
     tol : float, optional
         Relative l1 error allowed when dense weights are factored, 1e-6 by default: the result is
         then off by at most ``tol * sum(abs(weights)) * max(abs(x))``.
-    method : {"auto", "separable", "direct"}, optional
-        How to run: as a sum of separable terms, as one dense sweep, or the cheaper of the two.
+    method : {"auto", "separable", "direct", "box", "recursive"}, optional
+        How to run: as a sum of separable terms, as one dense sweep, by running sums (equal taps only),
+        as a sum of cosines within `tol` (1e-3 where that is not given), or the cheapest of them.
+        Cosines are an approximation: they are chosen only where `tol` is given.
     threads : int, optional
         Threads to use at most; by default SEPARABLE_NUM_THREADS, or all cores. The result does not
         depend on it.
+    rounding : {"nearest", "truncate"}, optional
+        How results are stored in integers: rounded to the nearest (halves to the even), or towards 0.
+        There is one rounding, at the end. Where the arithmetic is exact (taps that are whole numbers
+        times a power of two, on whole numbers whose sums stay below 2**24 in float32 or 2**53 in
+        float64) truncation is plain; elsewhere values are raised first, by 3 units in the last place for
+        each pass and one for 16 taps, so that a constant image keeps its value.
+    overflow : {"saturate", "wrap"}, optional
+        What becomes of results outside the range of an integer output: its nearest end, or the value
+        modulo ``2**bits``.
+    mask : array_like of bool, optional
+        Which samples are known, in a shape that broadcasts to that of `x`: where it is False, `x` is
+        ignored. Results are sums over the known samples in reach, divided by the sum of their weights and
+        multiplied by that of all (normalised convolution), for kernels of weights >= 0. Outside the array
+        the mask continues as `x` does; `cval` is known. Where nothing in reach is known the result is
+        NaN, in integers 0. A kernel that is a sum of several terms runs directly.
+    nan : {"propagate", "omit"}, optional
+        Whether NaN spoils all results in reach, or counts as unknown.
 
     Returns
     -------
@@ -78,7 +107,8 @@ def correlate(
     ValueError
         An argument is out of its range, shapes do not fit, `output` overlaps `x`.
     TypeError
-        A dtype that holds no real or complex numbers or is wider than float64; complex weights.
+        A dtype that holds no real or complex numbers or is wider than float64; complex results for a
+        real `output`.
 
     Notes
     -----
@@ -93,7 +123,8 @@ def correlate(
     >>> sp.correlate(np.array([0.0, 0.0, 1.0, 0.0, 0.0]), [1, 2, 3])
     array([0., 3., 2., 1., 0.])
     """
-    return _filter(x, kernel_or_weights, mode, cval, origin, axes, output, tol, method, threads, False)
+    asked = (mode, cval, origin, axes, tol, method, False)
+    return _run(x, kernel_or_weights, asked, output, threads, (rounding, overflow, mask, nan))
 
 
 def convolve(
@@ -108,6 +139,10 @@ def convolve(
     tol: float | None = None,
     method: arguments.Method = "auto",
     threads: int | None = None,
+    rounding: storing.Rounding = "nearest",
+    overflow: storing.Overflow = "saturate",
+    mask: npt.ArrayLike | None = None,
+    nan: masking.Nan = "propagate",
 ) -> Array:
     """Convolve `x` with a kernel: correlate it with the kernel flipped along each axis.
 
@@ -117,6 +152,8 @@ def convolve(
     Parameters
     ----------
     x, kernel_or_weights, mode, cval, origin, axes, output, tol, method, threads
+        As in `correlate`, but that complex weights are not conjugated.
+    rounding, overflow, mask, nan
         As in `correlate`.
 
     Returns
@@ -135,28 +172,70 @@ def convolve(
     >>> sp.convolve(np.array([0.0, 0.0, 1.0, 0.0, 0.0]), [1, 2, 3])
     array([0., 1., 2., 3., 0.])
     """
-    return _filter(x, kernel_or_weights, mode, cval, origin, axes, output, tol, method, threads, True)
+    asked = (mode, cval, origin, axes, tol, method, True)
+    return _run(x, kernel_or_weights, asked, output, threads, (rounding, overflow, mask, nan))
 
 
-def _filter(
+def _run(
     x: npt.ArrayLike,
     kernel_or_weights: SeparableKernel | npt.ArrayLike,
-    mode: arguments.Mode,
-    cval: complex,
-    origin: arguments.Origin,
-    axes: arguments.Axes,
+    asked: _Asked,
     output: arguments.Output,
-    tol: float | None,
-    method: str,
     threads: int | None,
-    flip: bool,
+    stored: _Stored,
 ) -> Array:
+    """Find the plan, or make it, and run it."""
     source = x if type(x) is np.ndarray else arguments.input_array(x)
+    if not isinstance(kernel_or_weights, SeparableKernel):
+        kernel_or_weights = np.asarray(kernel_or_weights)
+        if kernel_or_weights.dtype.kind == "c":
+            return _run_parts(source, kernel_or_weights, asked, output, threads, stored)
     dtype = arguments.working_dtype(source.dtype)
     if output is not None:
         dtype = arguments.promoted_dtype(dtype, output)
-    request = Request(source.shape, dtype, mode, cval, origin, axes, tol, method, flip)
-    return cached_plan(kernel_or_weights, request)(source, output, threads)
+    request = Request(source.shape, dtype, *asked, source.dtype.kind in "biu")
+    plan = cached_plan(kernel_or_weights, request)
+    if plan.inexact_mean(source.dtype) and _is_whole(output):
+        plan = cached_plan(kernel_or_weights, request._replace(dtype=np.dtype(np.float64)))
+    rounding, overflow, mask, nan = stored
+    return plan(source, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan)
+
+
+def _run_parts(
+    x: Array,
+    weights: Array,
+    asked: _Asked,
+    output: arguments.Output,
+    threads: int | None,
+    stored: _Stored,
+) -> Array:
+    """Filter with complex weights: with their real and imaginary parts, which a correlation conjugates."""
+    _, _, mask, nan = stored
+    if mask is not None or nan != "propagate":
+        raise ValueError(
+            "with `mask` or nan='omit' sums are divided by weights >= 0, but the weights are complex; "
+            "fill what is unknown, or filter by parts."
+        )
+    dtype = arguments.working_dtype(x.dtype)
+    if output is not None:
+        dtype = arguments.promoted_dtype(dtype, output)
+    complex_dtype = np.promote_types(dtype, np.complex64)
+    result = arguments.output_array(
+        complex_dtype if output is None else output, x, x.shape, np.dtype(complex_dtype)
+    )
+    imaginary = weights.imag if asked[-1] else -weights.imag
+    if dtype.kind == "c":
+        first = _run(x, weights.real, asked, dtype, threads, stored)
+        second = _run(x, imaginary, asked, dtype, threads, stored)
+        np.add(first, 1j * second, out=result, casting="same_kind")
+    else:
+        _run(x, weights.real, asked, result.real, threads, stored)
+        _run(x, imaginary, asked, result.imag, threads, stored)
+    return result
+
+
+def _is_whole(output: arguments.Output) -> bool:
+    return output is not None and arguments.output_dtype(output).kind in "biu"
 
 
 def gaussian(
@@ -169,8 +248,15 @@ def gaussian(
     truncate: float = 4.0,
     radius: int | Sequence[int] | None = None,
     axes: arguments.Axes = None,
+    spacing: float | Sequence[float] | None = None,
     output: arguments.Output = None,
+    tol: float | None = None,
+    method: arguments.Method = "auto",
     threads: int | None = None,
+    rounding: storing.Rounding = "nearest",
+    overflow: storing.Overflow = "saturate",
+    mask: npt.ArrayLike | None = None,
+    nan: masking.Nan = "propagate",
 ) -> Array:
     """Filter `x` with a sampled Gaussian or one of its derivatives.
 
@@ -179,7 +265,7 @@ def gaussian(
     x : array_like
         As in `correlate`.
     sigma : float or sequence of float
-        Standard deviation in samples, for all filtered axes or for each.
+        Standard deviation for all filtered axes or for each, in samples or, with `spacing`, in its units.
     order : int or sequence of int, optional
         Order of the derivative along all filtered axes or each; 0 smooths.
     mode, cval : optional
@@ -187,8 +273,15 @@ def gaussian(
     truncate : float, optional
         The kernel ends at ``int(truncate * sigma + 0.5)`` samples from its centre.
     radius : int or sequence of int, optional
-        Where it ends, instead of by `truncate`.
-    axes, output, threads : optional
+        Where it ends in samples, instead of by `truncate`.
+    spacing : float or sequence of float, optional
+        Length of a sample along all filtered axes or each, in the units of `sigma`: a voxel's edge in
+        millimetres, say. Derivatives are then taken by those units too.
+    tol : float, optional
+        Relative l1 error allowed, such as 1e-3 or 1e-5: the result is then off by at most
+        ``tol * sum(abs(weights)) * max(abs(x))``, and wide Gaussians take the time of narrow ones.
+        Without it the taps are those of the Gaussian.
+    axes, output, method, threads, rounding, overflow, mask, nan : optional
         As in `correlate`.
 
     Returns
@@ -214,15 +307,30 @@ def gaussian(
         _each("order", order, count),
         truncate,
         None if radius is None else _each("radius", radius, count),
+        None if spacing is None else _each("spacing", spacing, count),
     )
-    return _filter(source, kernel, mode, cval, 0, axes, output, None, "auto", threads, False)
+    asked = (mode, cval, 0, axes, tol, method, False)
+    return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
 
 
 @functools.lru_cache(maxsize=256)
 def _gaussian_kernel(
-    sigma: tuple[float, ...], order: tuple[int, ...], truncate: float, radius: tuple[int, ...] | None
+    sigma: tuple[float, ...],
+    order: tuple[int, ...],
+    truncate: float,
+    radius: tuple[int, ...] | None,
+    spacing: tuple[float, ...] | None,
 ) -> SeparableKernel:
-    return families.gaussian(sigma, order=order, truncate=truncate, radius=radius)
+    if spacing is None:
+        return families.gaussian(sigma, order=order, truncate=truncate, radius=radius)
+    for axis, length in enumerate(spacing):
+        if not 0 < length < math.inf:
+            raise ValueError(f"`spacing[{axis}]={length!r}` is not a length; expected a positive number.")
+    samples = tuple(width / length for width, length in zip(sigma, spacing, strict=True))
+    kernel = families.gaussian(samples, order=order, truncate=truncate, radius=radius)
+    (taps,) = kernel.terms
+    scaled = [line / length**n for line, length, n in zip(taps, spacing, order, strict=True)]
+    return SeparableKernel([scaled])
 
 
 def uniform(
@@ -234,7 +342,12 @@ def uniform(
     origin: arguments.Origin = 0,
     axes: arguments.Axes = None,
     output: arguments.Output = None,
+    method: arguments.Method = "auto",
     threads: int | None = None,
+    rounding: storing.Rounding = "nearest",
+    overflow: storing.Overflow = "saturate",
+    mask: npt.ArrayLike | None = None,
+    nan: masking.Nan = "propagate",
 ) -> Array:
     """Replace each sample by the mean of the box around it.
 
@@ -245,8 +358,9 @@ def uniform(
     size : int or sequence of int
         Length of the box in samples, along all filtered axes or each; an even box reaches one
         sample further back than forward.
-    mode, cval, origin, axes, output, threads : optional
-        As in `correlate`.
+    mode, cval, origin, axes, output, method, threads, rounding, overflow, mask, nan : optional
+        As in `correlate`. Whole numbers are summed exactly where the sums fit (see `rounding`), and
+        divided once.
 
     Returns
     -------
@@ -267,7 +381,8 @@ def uniform(
     source = x if type(x) is np.ndarray else arguments.input_array(x)
     count = len(arguments.filtered_axes(axes, source.ndim))
     kernel = _box_kernel(_each("size", size, count))
-    return _filter(source, kernel, mode, cval, origin, axes, output, None, "auto", threads, False)
+    asked = (mode, cval, origin, axes, None, method, False)
+    return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,8 +1,7 @@
 """Plans: how one filter runs on one shape and dtype, chosen once and run many times.
 
-`plan` weighs the ways to run a kernel (as a sum of separable terms, or directly) by what they cost
-per sample, prepares the compiled job and returns a frozen `Plan`. This is the only module that
-talks to the compiled core.
+`plan` checks a request, prepares the compiled job of the way that `choosing` finds cheapest and returns a
+frozen `Plan`. This is the only module that talks to the filters of the compiled core.
 """
 
 from __future__ import annotations
@@ -15,28 +14,21 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import as_strided
 
 from . import _arguments as arguments
-from ._core import DirectJob, Job, empty
+from . import _masking as masking
+from . import _whole as whole
+from ._core import Job
 from ._core import core_info as core_info
-from ._errors import NotSeparableError
-from .factor import factor
+from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
+from .choosing import Choice, Setting, choose
+from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
+from .running import RunningForm
 
 Array: TypeAlias = npt.NDArray[Any]
-Pass: TypeAlias = tuple[int, Array, int, int, float]
 
-# What running a kernel costs per sample, in the time that one weight of a dense sweep takes: 0.0185 ns
-# for float32 on one AVX-512 core (Zen 4). Fitted to 1024x1024 float32 arrays, 3 to 25 taps along each
-# axis, 1 to 4 terms, dense kernels of 3x3 to 25x25, within 15 %. Only ratios matter.
-DENSE_COST = 10.0  # a dense sweep, beside its weights
-SEPARABLE_COST = 7.0  # a sum of terms, beside its passes
-PASS_COST = 3.0  # one pass along one axis, beside its multiplications
-TAP_COST = 1.1  # one multiplication of a pass
-FOLDED_WEIGHT = 0.65  # a weight of a dense kernel whose columns are (anti)symmetric
-
-# The same unit: work that is worth waking one more thread for (about 20 us).
+# Work that is worth waking one more thread for (about 20 us), in the unit of a choice's cost.
 THREAD_GRAIN = 1 << 20
 
 # Dense kernels of up to this many weights are remembered by value: hashing them costs less than
@@ -56,6 +48,7 @@ class Request(NamedTuple):
     tol: float | None
     method: str
     flip: bool  # a convolution
+    whole: bool = False  # of arrays of whole numbers, whose means are sums divided once
 
     def hashable(self) -> Request:
         """Return the same request with tuples for lists and arrays."""
@@ -74,29 +67,6 @@ class DenseKey(NamedTuple):
     dtype: str
 
 
-class Setting(NamedTuple):
-    """Where a kernel is applied, checked: everything about a filter but its weights."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    axes: tuple[int, ...]
-    taps: tuple[int, ...]
-    shifts: tuple[int, ...]  # out[i] = sum_k w[k] x[i + k - shift]
-    modes: tuple[str, ...]
-    cval: complex
-
-
-class Choice(NamedTuple):
-    """A way to run a kernel, and what it costs per sample."""
-
-    method: str
-    kernel: SeparableKernel | Array
-    terms: int
-    error: KernelError
-    macs: int
-    cost: float
-
-
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Plan:
     """A filter prepared for one shape and dtype: call it on arrays, print it to see what it does.
@@ -110,8 +80,9 @@ class Plan:
     dtype : dtype
         What it computes in and returns: float32, float64, complex64 or complex128. It takes every
         array whose dtype is filtered in this one (see `correlate`).
-    method : {"separable", "direct"}
-        How the kernel runs: as a sum of passes along axes, or as one dense sweep.
+    method : {"separable", "direct", "box", "recursive"}
+        How the kernel runs: as a sum of passes along axes, as one dense sweep, by running sums, or as a
+        sum of cosines by oscillators.
     axes : tuple of int
         The filtered axes; `taps` and `modes` have one entry for each.
     taps : tuple of int
@@ -121,7 +92,8 @@ class Plan:
     terms : int
         Number of separable terms; 0 when the method is direct.
     macs, dense_macs : int
-        Multiply-accumulates per sample: as it runs, and of a dense correlation.
+        Multiply-accumulates per sample: as it runs, and of a dense correlation. Running sums count
+        their additions.
     error : KernelError
         Certified distance of the kernel that runs from the kernel given.
     threads : int
@@ -142,12 +114,23 @@ class Plan:
     error: KernelError
     threads: int
     scratch_bytes: int
-    _jobs: tuple[Job | DirectJob, ...]
+    _jobs: Jobs
     _busy_threads: int
+    _exact_limit: float  # whole numbers of up to this magnitude are filtered without rounding
+    _divisor: float  # of what the jobs give: they sum what a mean divides
+    _raised: float  # factor of what is not exact before it is truncated
     _recipe: tuple[Any, ...]
 
     def __call__(
-        self, x: npt.ArrayLike, output: arguments.Output = None, threads: int | None = None
+        self,
+        x: npt.ArrayLike,
+        output: arguments.Output = None,
+        threads: int | None = None,
+        *,
+        rounding: Rounding = "nearest",
+        overflow: Overflow = "saturate",
+        mask: npt.ArrayLike | None = None,
+        nan: masking.Nan = "propagate",
     ) -> Array:
         """Filter `x`.
 
@@ -159,6 +142,8 @@ class Plan:
             Where to store the result, as in `correlate`; a new array of `dtype` by default.
         threads : int, optional
             Threads to use at most; the plan's own by default.
+        rounding, overflow, mask, nan : optional
+            How integers are stored and what is unknown, as in `correlate`.
 
         Returns
         -------
@@ -168,7 +153,8 @@ class Plan:
         Raises
         ------
         ValueError
-            `x` or `output` has another shape; `output` is read-only or shares memory with `x`.
+            `x`, `output` or `mask` has another shape; `output` is read-only or shares memory with `x`; sums
+            of this kernel cannot be normalised.
         TypeError
             `x` has a dtype that this plan does not filter.
         """
@@ -177,26 +163,73 @@ class Plan:
             raise ValueError(
                 f"`x` has shape {source.shape}, but the plan is for {self.shape}; plan again for it."
             )
-        if source.dtype != self.dtype or not source.flags.aligned:
+        known = None if mask is None and nan == "propagate" else masking.known_of(source, mask, nan)
+        if known:
+            masking.check_weights(self._recipe[0])
+            if self.terms > 1 or self.method == "recursive":
+                return self._of_weights()(
+                    x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan
+                )
+        if self._divisor == 1 and rounding == "nearest" and overflow == "saturate":
+            how = AS_IS
+        else:
+            exact = whole.largest(source.dtype) <= self._exact_limit
+            how = storing(rounding, overflow, exact, self._divisor, self._raised)
+        if (source.dtype is not self.dtype and not converts(source, self.dtype)) or not source.flags.aligned:
             source = self._converted(source)
         count = self.threads if threads is None else min(arguments.thread_count(threads), self._busy_threads)
-        if output is None:
-            # Along the memory of the input: a Fortran-ordered volume takes three times as long into C order.
-            result = (
-                new_array(self.shape[::-1], self.dtype).T
-                if source.flags.fnc
-                else new_array(self.shape, self.dtype)
-            )
-            self._run(source, result, count)
-            return result
-        result = arguments.output_array(output, given, self.shape, self.dtype)
-        if result.dtype == self.dtype and result.flags.aligned:
-            self._run(source, result, count)
+        # Along the memory of the input: a Fortran-ordered volume takes three times as long into C order.
+        if output is not None:
+            result = arguments.output_array(output, given, self.shape, self.dtype)
+        elif source.flags.fnc:
+            result = new_array(self.shape[::-1], self.dtype).T
+        else:
+            result = new_array(self.shape, self.dtype)
+        if known and not takes_masks(self._jobs):
+            store(self._normalised_apart(source, known, count), result, how._replace(exact=False))
+        elif output is None or converts(result, self.dtype):
+            run(self._jobs, self.dtype, source, result, count, how, known)
         else:
             values = new_array(self.shape, self.dtype)
-            self._run(source, values, count)
-            arguments.store(values, result)
+            run(self._jobs, self.dtype, source, values, count, how, known)
+            store(values, result, how._replace(divisor=1.0, exact=how.exact and known is None))
         return result
+
+    def inexact_mean(self, dtype: np.dtype[Any]) -> bool:
+        """Return whether this is a mean, and sums of whole numbers of `dtype` may be rounded in it."""
+        return self._divisor != 1 and whole.largest(dtype) > self._exact_limit and self.dtype.char == "f"
+
+    def _of_weights(self) -> Plan:
+        """Return the plan that sums with the weights themselves: what is known is divided by.
+
+        Where terms cancel it is no sum of terms, and where it is little an approximation misses most of it.
+        """
+        kernel, request, _ = self._recipe
+        runs = "direct" if self.terms > 1 else "separable"
+        if request.method == self.method:
+            raise ValueError(
+                f"with `mask` or nan='omit' this kernel of {_plural(self.terms, 'term')} runs with "
+                f"method={runs!r}, but method is {self.method!r}; leave `method` out."
+            )
+        return cached_plan(kernel, request._replace(method=runs))
+
+    def _normalised_apart(self, source: Array, known: masking.Known, threads: int) -> Array:
+        """Filter samples, then what is known of them: over more axes than one sweep takes."""
+        there = known.of(source)
+        values = new_array(self.shape, self.dtype)
+        run(
+            self._jobs,
+            self.dtype,
+            np.where(there, source, 0).astype(self.dtype),
+            values,
+            threads,
+            AS_IS,
+            None,
+        )
+        kernel, request, _ = self._recipe
+        real = np.dtype(self.dtype.char.lower())
+        weights = cached_plan(kernel, request._replace(dtype=real, cval=1.0, whole=False))(there.astype(real))
+        return masking.normalise(values, weights, kernel)
 
     def _converted(self, x: Array) -> Array:
         """Return a copy of `x` in the plan's dtype, if that is the one for it or a wider one."""
@@ -207,17 +240,6 @@ class Plan:
                 f"{self.dtype.name}; plan again with dtype='{own.name}', or convert `x`."
             )
         return x.astype(self.dtype, order="C")
-
-    def _run(self, source: Array, result: Array, threads: int) -> None:
-        if self.dtype.kind != "c":
-            for job in self._jobs:
-                job.run(source, result, threads)
-        elif len(self._jobs) == 2:
-            self._jobs[0].run(source.real, result.real, threads)
-            self._jobs[1].run(source.imag, result.imag, threads)
-        else:
-            for job in self._jobs:
-                job.run(_pairs(source), _pairs(result), threads)
 
     def __repr__(self) -> str:
         return f"<Plan {self.method}, shape {self.shape}, {self.dtype.name}, {self.macs} MACs per sample>"
@@ -315,8 +337,13 @@ def build(
     given = kernel_or_weights
     kernel = given if isinstance(given, SeparableKernel) else arguments.kernel_weights(given)
     setting = _setting(kernel.shape, request)
-    choice = _choose(kernel, arguments.tolerance(request.tol), arguments.method_name(request.method))
-    jobs = () if 0 in setting.shape else _jobs(choice, setting, request.flip)
+    choice = choose(kernel, arguments.tolerance(request.tol), arguments.method_name(request.method), setting)
+    sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
+    if isinstance(choice.kernel, RunningForm):
+        sums = None  # it divides by itself
+    if sums:
+        choice = choice._replace(kernel=sums[0])
+    jobs = () if 0 in setting.shape else prepare(choice, setting, request.flip)
     busy = max(1, int(math.prod(setting.shape) * choice.cost) // THREAD_GRAIN)
     count = min(arguments.thread_count(threads), busy)
     return Plan(
@@ -334,6 +361,9 @@ def build(
         scratch_bytes=max((job.scratch_bytes(count) for job in jobs), default=0),
         _jobs=jobs,
         _busy_threads=busy,
+        _exact_limit=_exact_limit(choice.kernel, setting),
+        _divisor=sums[1] if sums else 1.0,
+        _raised=_raised(choice, setting),
         _recipe=(kernel, request.hashable(), threads),
     )
 
@@ -358,143 +388,24 @@ def _setting(taps: tuple[int, ...], request: Request) -> Setting:
     return Setting(shape, request.dtype, axes, taps, shifts, modes, cval)
 
 
-def _choose(kernel: SeparableKernel | Array, tol: float | None, method: str) -> Choice:
-    """Return the cheapest way to run `kernel`, or the one that `method` names."""
-    error = kernel.error if isinstance(kernel, SeparableKernel) else KernelError()
-    if isinstance(kernel, SeparableKernel) and tol is not None and error.relative_l1 > tol:
-        raise NotSeparableError(
-            f"this SeparableKernel has a relative l1 error of {error.relative_l1:.2g} > tol {tol:g}. "
-            "Raise tol, or factor the dense weights with more terms.",
-            relative_l1=error.relative_l1,
-            tol=tol,
-            rank=kernel.rank,
-        )
-    weights = _nonzeros(kernel)
-    direct = Choice("direct", kernel, 0, error, max(1, weights), DENSE_COST + _weight_cost(kernel) * weights)
-    if method == "direct":
-        return direct
-    factored = kernel if isinstance(kernel, SeparableKernel) else factor(kernel, tol)
-    cost = _separable_cost(factored)
-    if method == "auto" and direct.cost < cost:
-        return direct
-    return Choice("separable", factored, factored.rank, factored.error, factored.macs, cost)
+def _raised(choice: Choice, setting: Setting) -> float:
+    passes = max(1, sum(n > 1 for n in setting.taps))
+    chain = (passes + choice.terms - 1, sum(setting.taps)) if choice.terms else (1, choice.macs)
+    return raising(setting.dtype, *chain)
 
 
-def _nonzeros(kernel: SeparableKernel | Array) -> int:
-    """Count the weights that are not 0; for several terms, as if none fell on another's."""
-    if isinstance(kernel, SeparableKernel):
-        return sum(math.prod(int(np.count_nonzero(taps)) for taps in term) for term in kernel.terms)
-    return int(np.count_nonzero(kernel))
-
-
-def _weight_cost(kernel: SeparableKernel | Array) -> float:
-    """Return what one weight of a dense sweep costs: less where two rows of the kernel share it."""
-    if isinstance(kernel, SeparableKernel) or kernel.ndim < 2 or kernel.shape[-2] < 5:
-        return 1.0
-    mirrored = np.flip(kernel, -2)
-    return FOLDED_WEIGHT if np.array_equal(kernel, mirrored) or np.array_equal(kernel, -mirrored) else 1.0
-
-
-def _separable_cost(kernel: SeparableKernel) -> float:
-    """Return what running the terms of `kernel` costs per sample.
-
-    A pass multiplies once per tap, or per pair of taps where they are (anti)symmetric. Axes with one
-    tap take no pass.
-    """
-    passes = [taps for term in kernel.terms for taps in term if taps.size > 1]
-    multiplications = sum((taps.size + 1) // 2 if _folds(taps) else taps.size for taps in passes)
-    return SEPARABLE_COST + PASS_COST * len(passes) + TAP_COST * multiplications
-
-
-def _folds(taps: Array) -> bool:
-    return np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1])
-
-
-def _jobs(choice: Choice, setting: Setting, flip: bool) -> tuple[Job | DirectJob, ...]:
-    """Prepare the compiled jobs: one, or for complex arrays sometimes one for each part.
-
-    Real and imaginary parts are a further axis of two, which the core takes in its stride: a 1024x1024
-    Gaussian takes 3.1 ms so, and 11.8 ms on parts taken one by one. Only parts padded with different
-    constants need two jobs.
-    """
-    name = "float32" if setting.dtype.char in "fF" else "float64"
+def _exact_limit(kernel: SeparableKernel | RunningForm | Array, setting: Setting) -> float:
+    runs = isinstance(kernel, RunningForm)
+    limit = kernel.exact_limit if runs else whole.exact_limit(kernel, setting.dtype)
     cval = setting.cval
-    if setting.dtype.kind != "c":
-        return (_job(choice, setting, flip, setting.shape, name, cval.real),)
-    if cval == 0 or "constant" not in setting.modes:
-        return (_job(choice, setting, flip, (*setting.shape, 2), name, 0.0),)
-    return tuple(_job(choice, setting, flip, setting.shape, name, part) for part in (cval.real, cval.imag))
-
-
-def _job(
-    choice: Choice, setting: Setting, flip: bool, shape: tuple[int, ...], dtype: str, cval: float
-) -> Job | DirectJob:
-    kernel = choice.kernel
-    if choice.method == "separable" and isinstance(kernel, SeparableKernel):
-        terms = (kernel.adjoint() if flip else kernel).terms
-        return Job(shape, dtype, [_passes(term, setting, cval) for term in terms])
-    dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
-    weights = np.flip(dense) if flip else dense
-    # The core wants one entry for every axis of the array, in order.
-    order = np.argsort(setting.axes)
-    place = {axis: n for n, axis in enumerate(setting.axes)}
-    every = [place.get(axis) for axis in range(len(shape))]
-    lengths = [1 if n is None else setting.taps[n] for n in every]
-    return DirectJob(
-        shape,
-        dtype,
-        np.ascontiguousarray(weights.transpose(order)).reshape(lengths),
-        tuple(0 if n is None else setting.shifts[n] for n in every),
-        tuple(0 if n is None else _code(setting.modes[n]) for n in every),
-        cval,
-    )
-
-
-def _code(mode: str) -> int:
-    return arguments.MODES[mode][1]
-
-
-def _passes(term: Sequence[Array], setting: Setting, cval: float) -> list[Pass]:
-    """List the passes of one term as they run, from the last axis to the first.
-
-    Axes with one tap need no pass: they scale another. Every pass but the last is brought to a sum
-    of magnitudes in [1/2, 1), so that taps of 1e-60 along one axis and 1e60 along another
-    do not leave the range of float32 on the way; powers of two round nothing. Outside the array a
-    pass sees what the passes before it made of `cval`.
-    """
-    order = sorted(range(len(term)), key=lambda n: setting.axes[n], reverse=True)
-    wide = [n for n in order if len(term[n]) > 1] or order[:1]
-    parts = [math.frexp(float(term[n][0])) for n in order if n not in wide]
-    scale, exponent = math.prod(part[0] for part in parts), sum(part[1] for part in parts)
-    passes: list[Pass] = []
-    for n in wide:
-        taps = term[n] * scale if n == wide[0] else term[n]
-        power = math.frexp(float(np.abs(taps).sum()))[1] if n != wide[-1] else -exponent
-        taps = np.ascontiguousarray(np.ldexp(taps, -power))
-        passes.append((setting.axes[n], taps, setting.shifts[n], _code(setting.modes[n]), cval))
-        cval *= float(taps.sum())
-        exponent += power
-    return passes
-
-
-def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return an uninitialised C-contiguous array, aligned to 64 bytes."""
-    real = "float32" if dtype.char in "fF" else "float64"
-    if dtype.kind != "c":
-        return empty(shape, real)
-    return empty((*shape, 2), real).view(dtype).reshape(shape)
-
-
-def _pairs(z: Array) -> Array:
-    """View complex `z` of shape (...,) as real (..., 2) without a copy, whatever its strides."""
-    real = z.real
-    return as_strided(real, (*z.shape, 2), (*z.strides, real.itemsize), writeable=z.flags.writeable)
+    padded = "constant" in setting.modes
+    return 0.0 if padded and not (cval.imag == 0 and cval.real.is_integer() and abs(cval) <= limit) else limit
 
 
 def _lines(plan: Plan) -> list[str]:
     """Return the lines of a printed plan."""
     kernel = "x".join(map(str, plan.taps))
-    how = f"separable, {_plural(plan.terms, 'term')}" if plan.terms else "direct"
+    how = f"{plan.method}, {_plural(plan.terms, 'term')}" if plan.terms else plan.method
     folds = _folds_of(plan)
     fewer = f", {plan.dense_macs / plan.macs:.3g}x fewer" if plan.macs < plan.dense_macs else ""
     return [

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from separable._arguments import promoted_dtype, store, working_dtype
+from separable._arguments import promoted_dtype, working_dtype
+from separable._storing import store
 from separable.kernel import SeparableKernel
 from separable.plan import Plan, plan
 
