@@ -22,6 +22,7 @@ from benchmarks import (
     imports,
     machine,
     memory,
+    ndimage,
     store,
 )
 from benchmarks.cases import works
@@ -68,6 +69,7 @@ def benchmarks() -> dict[str, Benchmark]:
         **{work.name: of(work) for work in works()},
         **{work.name: block(work) for work in conv_works()},
         **{work.name: training(work) for work in training_works()},
+        "ndimage": lambda s: ndimage.measure(s.run, s.quick, _progress),
         "memory": lambda s: memory.measure(s.run, s.quick, _progress),
         "conv-memory": lambda s: conv_memory.measure(s.run, s.quick, s.peers, _progress),
         **{f"convert-{data}": accuracy(data) for data in convert_accuracy.SETS},

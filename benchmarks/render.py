@@ -15,6 +15,7 @@ from benchmarks.results import (
     FilterRecord,
     Measurement,
     QuantityRecord,
+    RatioRecord,
     Record,
     TimedRecord,
     Verdict,
@@ -98,6 +99,9 @@ def _group(records: Sequence[Record], many: bool) -> Iterator[str]:
         if isinstance(record, QuantityRecord):
             yield f"{_title(record, many)}\n"
             yield from _quantity_table(record)
+        if isinstance(record, RatioRecord):
+            yield f"{_title(record, many)}\n"
+            yield from _ratio_tables(record)
 
 
 def _title(record: Record, many: bool) -> str:
@@ -182,6 +186,28 @@ def _quantity_table(record: QuantityRecord) -> Iterator[str]:
         spread = f"{q.low:.1f} to {q.high:.1f}" if q.low < q.high else ""
         rows.append((q.label, f"{q.value:.1f} {q.unit}", spread, bound, q.note))
     return _table(("what", "value", "middle half", "target", "note"), rows)
+
+
+def _ratio_tables(record: RatioRecord) -> Iterator[str]:
+    promised = [
+        (name, f"{found:.3g}", where, f"≥ {asked:g}: {'met' if found >= asked else '**not met**'}")
+        for name, asked, found, where in record.promises()
+    ]
+    if promised:
+        yield from _table(("of all calls", "faster", "where", "target"), promised)
+    for ndim in sorted({len(ratio.shape) for ratio in record.ratios}):
+        ratios = [ratio for ratio in record.ratios if len(ratio.shape) == ndim]
+        places = list(dict.fromkeys((ratio.size, ratio.threads) for ratio in ratios))
+        found = {(r.function, r.dtype, r.size, r.threads): r.faster for r in ratios}
+        yield ""
+        yield from _table(
+            (f"{ndim}-D", "dtype", *(f"{size}, {count} thr." for size, count in places)),
+            (
+                (function, dtype, *(_number(found.get((function, dtype, *place))) for place in places))
+                for function, dtype in dict.fromkeys((r.function, r.dtype) for r in ratios)
+            ),
+        )
+    yield ""
 
 
 def _misses(records: Iterable[Record]) -> str:

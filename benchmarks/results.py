@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -234,11 +236,68 @@ class QuantityRecord:
     quantities: list[Quantity]
 
 
-Record = FilterRecord | ConvRecord | QuantityRecord
+@dataclass(frozen=True)
+class Ratio:
+    """One call of ours beside a peer's, in seconds."""
+
+    function: str
+    dtype: str
+    shape: tuple[int, ...]
+    threads: int
+    ours: float
+    theirs: float
+
+    @property
+    def faster(self) -> float:
+        """The peer's time over ours."""
+        return self.theirs / self.ours
+
+    @property
+    def size(self) -> str:
+        """The shape in words: 1024² for (1024, 1024)."""
+        if len(self.shape) in (2, 3) and len(set(self.shape)) == 1:
+            return f"{self.shape[0]}{'²³'[len(self.shape) - 2]}"
+        return " x ".join(map(str, self.shape))
+
+
+@dataclass(frozen=True)
+class RatioRecord:
+    """A grid of calls beside the same calls of one peer, and what is promised of all and of large ones."""
+
+    name: str
+    group: str
+    title: str
+    run: str
+    quick: bool
+    ratios: list[Ratio]
+    large: int  # samples from which on `median` is promised
+    least: float
+    median: float
+
+    def promises(self) -> Iterator[tuple[str, float, float, str]]:
+        """Yield what is promised, the value that is asked for, the one measured, and where it was."""
+        if self.quick or not self.ratios:
+            return
+        worst = min(self.ratios, key=lambda ratio: ratio.faster)
+        where = f"{worst.function}, {worst.size} {worst.dtype}, {threads(worst.threads)}"
+        yield "the smallest ratio", self.least, worst.faster, where
+        for count in sorted({ratio.threads for ratio in self.ratios}):
+            large = [r.faster for r in self.ratios if math.prod(r.shape) >= self.large and r.threads == count]
+            if large:
+                name = f"the median from {self.large:,} samples on, {threads(count)}"
+                yield name, self.median, statistics.median(large), f"{len(large)} calls"
+
+
+Record = FilterRecord | ConvRecord | QuantityRecord | RatioRecord
 
 
 def not_met(record: Record) -> Iterator[str]:
     """Yield one sentence for every target that `record` misses."""
+    if isinstance(record, RatioRecord):
+        for name, asked, found, where in record.promises():
+            if found < asked:
+                yield f"{record.title}: {name} is {found:.2f} ({where}), asked for at least {asked:g}."
+        return
     if isinstance(record, QuantityRecord):
         for q in record.quantities:
             if not q.met:

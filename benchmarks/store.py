@@ -15,6 +15,8 @@ from benchmarks.results import (
     Measurement,
     Quantity,
     QuantityRecord,
+    Ratio,
+    RatioRecord,
     Record,
     Target,
 )
@@ -83,6 +85,9 @@ def _record(item: dict[str, Any]) -> Record:
     if item["kind"] == QuantityRecord.__name__:
         fields["quantities"] = [Quantity(**q) for q in item["quantities"]]
         return QuantityRecord(**fields)
+    if item["kind"] == RatioRecord.__name__:
+        ratios = [Ratio(**{**ratio, "shape": tuple(ratio["shape"])}) for ratio in item["ratios"]]
+        return RatioRecord(**{**fields, "ratios": ratios})
     fields["measurements"] = [Measurement(**m) for m in item["measurements"]]
     fields["targets"] = [Target(**t) for t in item["targets"]]
     if item["kind"] == ConvRecord.__name__:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import conv as conv
     from . import families as families
+    from . import ndimage as ndimage
     from . import nn as nn
     from . import onnx as onnx
     from ._errors import NotSeparableError as NotSeparableError
@@ -45,6 +46,7 @@ _HOMES: dict[str, str | None] = {
     "families": None,
     "gaussian": "filters",
     "is_separable": "factor",
+    "ndimage": None,
     "nn": None,
     "onnx": None,
     "plan": "plan",
@@ -65,6 +67,7 @@ __all__ = [
     "families",
     "gaussian",
     "is_separable",
+    "ndimage",
     "nn",
     "onnx",
     "plan",

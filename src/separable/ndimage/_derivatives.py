@@ -1,0 +1,416 @@
+"""Derivatives: Sobel and Prewitt, Laplace and the gradient's magnitude, also by callables of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import families
+from .._storing import Overflow, Rounding
+from ..kernel import SeparableKernel
+from . import _arguments as arguments
+from ._arguments import Array, Output, remembered
+from ._gaussian import Gaussian, pads_its_passes, product, steps_of
+from ._run import How, Step, accumulator, chain, chain_values, copied, finish, how_to
+
+
+def sobel(
+    input: npt.ArrayLike,
+    axis: int = -1,
+    output: Output = None,
+    mode: Any = "reflect",
+    cval: complex = 0.0,
+    *,
+    rounding: Rounding = "truncate",
+    overflow: Overflow = "wrap",
+    threads: int | None = None,
+) -> Array:
+    """Derive along one axis, smooth by [1, 2, 1] along the others: `scipy.ndimage.sobel`.
+
+    Parameters
+    ----------
+    input, output, cval, rounding, overflow, threads
+        As in `correlate`.
+    axis : int, optional
+        The axis of the derivative.
+    mode : str or sequence of str, optional
+        As in `correlate`, for all axes or for each.
+
+    Returns
+    -------
+    ndarray
+        The shape of the input; `output` itself where that is an array.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As SciPy; what raises a RuntimeError there is a ValueError as well.
+    """
+    how = how_to(rounding, overflow, threads)
+    return _edges(families.sobel, input, axis, output, mode, cval, how)
+
+
+def prewitt(
+    input: npt.ArrayLike,
+    axis: int = -1,
+    output: Output = None,
+    mode: Any = "reflect",
+    cval: complex = 0.0,
+    *,
+    rounding: Rounding = "truncate",
+    overflow: Overflow = "wrap",
+    threads: int | None = None,
+) -> Array:
+    """Derive along one axis, smooth by [1, 1, 1] along the others: `scipy.ndimage.prewitt`.
+
+    Parameters
+    ----------
+    input, axis, output, mode, cval, rounding, overflow, threads
+        As in `sobel`.
+
+    Returns
+    -------
+    ndarray
+        The shape of the input; `output` itself where that is an array.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As `sobel`.
+    """
+    how = how_to(rounding, overflow, threads)
+    return _edges(families.prewitt, input, axis, output, mode, cval, how)
+
+
+def laplace(
+    input: npt.ArrayLike,
+    output: Output = None,
+    mode: Any = "reflect",
+    cval: complex = 0.0,
+    *,
+    axes: Any = None,
+    rounding: Rounding = "truncate",
+    overflow: Overflow = "wrap",
+    threads: int | None = None,
+) -> Array:
+    """Sum the second differences along the axes: `scipy.ndimage.laplace`.
+
+    Parameters
+    ----------
+    input, output, cval, rounding, overflow, threads
+        As in `correlate`.
+    mode, axes : optional
+        As in `gaussian_filter`.
+
+    Returns
+    -------
+    ndarray
+        The shape of the input; `output` itself where that is an array.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As `sobel`.
+    """
+    how = how_to(rounding, overflow, threads)
+    x = arguments.samples(input)
+    target = arguments.target(output, x, is_complex=x.dtype.kind == "c")
+    return chain(_second_differences(x.ndim, axes, mode, cval), x, target, how)
+
+
+def gaussian_laplace(
+    input: npt.ArrayLike,
+    sigma: Any,
+    output: Output = None,
+    mode: Any = "reflect",
+    cval: complex = 0.0,
+    *,
+    axes: Any = None,
+    rounding: Rounding = "truncate",
+    overflow: Overflow = "wrap",
+    threads: int | None = None,
+    spacing: Any = None,
+    **kwargs: Any,
+) -> Array:
+    """Sum the second derivatives of a Gaussian along the axes: `scipy.ndimage.gaussian_laplace`.
+
+    Parameters
+    ----------
+    input, output, cval, rounding, overflow, threads
+        As in `correlate`.
+    sigma : float or sequence of float
+        Standard deviation in samples, for all filtered axes or for each.
+    mode : str or sequence of str, optional
+        As in `correlate`; of several, each is the mode of one axis's second derivative, smoothed in that
+        same mode along all axes.
+    axes : int or tuple of int, optional
+        The axes to derive and to smooth along; all by default.
+    spacing : optional
+        As in `gaussian_filter`.
+    **kwargs
+        `truncate` and `radius`, as in `gaussian_filter`.
+
+    Returns
+    -------
+    ndarray
+        The shape of the input; `output` itself where that is an array.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As `sobel`.
+    """
+    how = how_to(rounding, overflow, threads)
+    x = arguments.samples(input)
+    target = arguments.target(output, x, is_complex=x.dtype.kind == "c")
+    parts = _laplacian(x.ndim, axes, sigma, mode, cval, spacing, *_reach(**kwargs))
+    if len(parts) <= 1:
+        return chain(parts[0] if parts else (), x, target, how)
+    total = chain_values(parts[0], x, target, how)
+    for part in parts[1:]:
+        total += chain_values(part, x, target, how)
+    return finish(total, target, how)
+
+
+def gaussian_gradient_magnitude(
+    input: npt.ArrayLike,
+    sigma: Any,
+    output: Output = None,
+    mode: Any = "reflect",
+    cval: complex = 0.0,
+    *,
+    axes: Any = None,
+    rounding: Rounding = "truncate",
+    overflow: Overflow = "wrap",
+    threads: int | None = None,
+    spacing: Any = None,
+    **kwargs: Any,
+) -> Array:
+    """Return the length of the gradient of a Gaussian: `scipy.ndimage.gaussian_gradient_magnitude`.
+
+    Parameters
+    ----------
+    input, sigma, output, mode, cval, axes, rounding, overflow, threads, spacing, **kwargs
+        As in `gaussian_laplace`, for first derivatives.
+
+    Returns
+    -------
+    ndarray
+        The shape of the input; `output` itself where that is an array.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As `sobel`.
+    """
+    how = how_to(rounding, overflow, threads)
+    x = arguments.samples(input)
+    target = arguments.target(output, x, is_complex=x.dtype.kind == "c")
+    parts = _gradient(x.ndim, axes, sigma, mode, cval, spacing, *_reach(**kwargs))
+    if not parts:
+        return copied(x, target, how)
+    slopes = (chain_values(part, x, target, how) for part in parts)
+    total = next(slopes)
+    np.multiply(total, total, out=total)
+    for slope in slopes:
+        total += np.multiply(slope, slope, out=slope)
+    return finish(np.sqrt(total, out=total), target, how)
+
+
+def generic_laplace(
+    input: npt.ArrayLike,
+    derivative2: Callable[..., Any],
+    output: Output = None,
+    mode: Any = "reflect",
+    cval: complex = 0.0,
+    extra_arguments: Sequence[Any] = (),
+    extra_keywords: Mapping[str, Any] | None = None,
+    *,
+    axes: Any = None,
+    rounding: Rounding = "truncate",
+    overflow: Overflow = "wrap",
+) -> Array:
+    """Sum the caller's second derivatives along the axes: `scipy.ndimage.generic_laplace`.
+
+    Parameters
+    ----------
+    input, output, mode, cval
+        As in `gaussian_filter`; passed on.
+    derivative2 : callable
+        Called as ``derivative2(input, axis, output, mode, cval, *extra_arguments, **extra_keywords)``; stores
+        into `output` where that is an array and returns the result where it is a dtype. Where the result
+        of the whole is to be integers, `output` is a float array, and the sum is rounded once.
+    extra_arguments, extra_keywords : optional
+        Further arguments of `derivative2`.
+    axes : int or tuple of int, optional
+        The axes to derive along; all by default.
+    rounding, overflow : optional
+        As in `correlate`.
+
+    Returns
+    -------
+    ndarray
+        The shape of the input; `output` itself where that is an array.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As `sobel`.
+    """
+    how = how_to(rounding, overflow)
+    x = arguments.samples(input)
+    target = arguments.target(output, x, is_complex=False)
+    where = arguments.filtered_axes(axes, x.ndim)
+    names = arguments.each("mode", mode, len(where))
+    keywords = extra_keywords or {}
+    if not where:
+        return copied(x, target, how)
+    total = accumulator(x, target)
+    for number, (axis, name) in enumerate(zip(where, names, strict=True)):
+        if number == 0:
+            derivative2(x, axis, total, name, cval, *extra_arguments, **keywords)
+        else:
+            total += derivative2(x, axis, total.dtype, name, cval, *extra_arguments, **keywords)
+    return finish(total, target, how)
+
+
+def generic_gradient_magnitude(
+    input: npt.ArrayLike,
+    derivative: Callable[..., Any],
+    output: Output = None,
+    mode: Any = "reflect",
+    cval: complex = 0.0,
+    extra_arguments: Sequence[Any] = (),
+    extra_keywords: Mapping[str, Any] | None = None,
+    *,
+    axes: Any = None,
+    rounding: Rounding = "truncate",
+    overflow: Overflow = "wrap",
+) -> Array:
+    """Return the length of the caller's gradient: `scipy.ndimage.generic_gradient_magnitude`.
+
+    Parameters
+    ----------
+    input, output, mode, cval, extra_arguments, extra_keywords, axes, rounding, overflow
+        As in `generic_laplace`.
+    derivative : callable
+        Called as `derivative2` there, for first derivatives; what it returns is overwritten.
+
+    Returns
+    -------
+    ndarray
+        The shape of the input; `output` itself where that is an array.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        As `sobel`.
+    """
+    how = how_to(rounding, overflow)
+    x = arguments.samples(input)
+    target = arguments.target(output, x, is_complex=False)
+    where = arguments.filtered_axes(axes, x.ndim)
+    names = arguments.each("mode", mode, len(where))
+    keywords = extra_keywords or {}
+    if not where:
+        return copied(x, target, how)
+    total = accumulator(x, target)
+    for number, (axis, name) in enumerate(zip(where, names, strict=True)):
+        if number == 0:
+            derivative(x, axis, total, name, cval, *extra_arguments, **keywords)
+            np.multiply(total, total, out=total)
+        else:
+            slope = derivative(x, axis, total.dtype, name, cval, *extra_arguments, **keywords)
+            total += np.multiply(slope, slope, out=slope)
+    return finish(np.sqrt(total, out=total), target, how)
+
+
+def _edges(
+    family: Callable[[int, int], SeparableKernel],
+    input: npt.ArrayLike,
+    axis: int,
+    output: Output,
+    mode: Any,
+    cval: complex,
+    how: How,
+) -> Array:
+    x = arguments.samples(input)
+    steps = _edge_steps(family, x.ndim, axis, mode, cval)
+    target = arguments.target(output, x, is_complex=x.dtype.kind == "c")
+    return chain(steps, x, target, how)
+
+
+@remembered
+def _edge_steps(
+    family: Callable[[int, int], SeparableKernel], ndim: int, axis: Any, mode: Any, cval: complex
+) -> tuple[Step, ...]:
+    place = arguments.one_axis(axis, ndim)
+    modes = arguments.modes(mode, ndim)
+    kernel = family(place, ndim)
+    others = [other for other in range(ndim) if other != place]
+    if cval == 0 or not any(modes[other] in ("constant", "grid-constant") for other in others):
+        return (Step("correlate", kernel, {"mode": modes, "cval": cval}),)
+    # As for derivatives of Gaussians: SciPy pads the result of every pass with `cval`.
+    return tuple(
+        Step("correlate", kernel.terms[0][at], {"axes": (at,), "mode": modes[at], "cval": cval})
+        for at in [place, *others]
+    )
+
+
+@remembered
+def _second_differences(ndim: int, axes: Any, mode: Any, cval: complex) -> tuple[Step, ...]:
+    """Return the step that sums [1, -2, 1] along each axis."""
+    where = arguments.filtered_axes(axes, ndim)
+    names = arguments.modes(mode, len(where))
+    if not where:
+        return ()
+    count = len(where)
+    weights = np.zeros((3,) * count)
+    centre = (1,) * count
+    weights[centre] = -2 * count
+    for axis in range(count):
+        for end in (0, 2):
+            weights[(*centre[:axis], end, *centre[axis + 1 :])] = 1
+    return (Step("correlate", weights, {"mode": names, "cval": cval, "axes": where, "method": "direct"}),)
+
+
+def _reach(truncate: float = 4.0, *, radius: Any = None) -> tuple[float, Any]:
+    """Return the further keywords of a Gaussian's derivatives."""
+    return truncate, radius
+
+
+@remembered
+def _gradient(
+    ndim: int, axes: Any, sigma: Any, mode: Any, cval: complex, spacing: Any, truncate: float, radius: Any
+) -> tuple[tuple[Step, ...], ...]:
+    parts = _derivatives(1, ndim, axes, sigma, mode, spacing, truncate, radius)
+    return tuple(steps_of(part, cval) for part in parts)
+
+
+@remembered
+def _laplacian(
+    ndim: int, axes: Any, sigma: Any, mode: Any, cval: complex, spacing: Any, truncate: float, radius: Any
+) -> tuple[tuple[Step, ...], ...]:
+    """Return the steps of each second derivative, or of one kernel that is their sum."""
+    parts = _derivatives(2, ndim, axes, sigma, mode, spacing, truncate, radius)
+    one_mode = len({kernel.mode for part in parts for kernel in part}) == 1
+    if not one_mode or any(pads_its_passes(part, cval) for part in parts):
+        return tuple(steps_of(part, cval) for part in parts)
+    kernel = SeparableKernel([term for part in parts for term in product(part).terms])
+    where = tuple(each.axis for each in parts[0])
+    return ((Step("correlate", kernel, {"mode": parts[0][0].mode, "cval": cval, "axes": where}),),)
+
+
+def _derivatives(
+    order: int, ndim: int, axes: Any, sigma: Any, mode: Any, spacing: Any, truncate: float, radius: Any
+) -> list[list[Gaussian]]:
+    """Return for each axis the Gaussians that derive along it and smooth along the others."""
+    where = arguments.filtered_axes(axes, ndim)
+    orders = [[order * (other == axis) for other in where] for axis in where]
+    return [
+        Gaussian.along(where, sigma, each, name, truncate, radius, spacing)
+        for each, name in zip(orders, arguments.modes(mode, len(where)), strict=True)
+    ]

@@ -1,0 +1,110 @@
+"""The Gaussian along one axis as SciPy's arguments describe it, and how several are run together."""
+
+from __future__ import annotations
+
+import functools
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .. import families
+from ..kernel import SeparableKernel
+from . import _arguments as arguments
+from ._arguments import Array
+from ._run import Step
+
+# At or below this sigma SciPy leaves an axis alone.
+_NO_SIGMA = 1e-15
+
+
+class Gaussian(NamedTuple):
+    """A Gaussian, or a derivative of one, along an axis."""
+
+    axis: int
+    sigma: float
+    order: int
+    mode: str
+    radius: int
+    spacing: float  # length of a sample in the units of sigma
+
+    @classmethod
+    def of(
+        cls, axis: int, sigma: float, order: Any, mode: Any, truncate: float, radius: Any, spacing: Any
+    ) -> Gaussian:
+        """Return the Gaussian that the arguments of one axis describe."""
+        length = 1.0 if spacing is None else float(spacing)
+        if not 0 < length < math.inf:
+            raise ValueError(f"`spacing` is {spacing!r}; expected the length of a sample, a positive number.")
+        reach = int(truncate * (float(sigma) / length) + 0.5) if radius is None else radius
+        if not isinstance(reach, numbers.Integral) or reach < 0:
+            raise ValueError(f"Radius must be a nonnegative integer; got {reach!r}.")
+        if order < 0:
+            raise ValueError(f"order must be non-negative; got {order!r}.")
+        return cls(axis, float(sigma), int(order), arguments.one_mode(mode), int(reach), length)
+
+    @classmethod
+    def along(
+        cls,
+        axes: Sequence[int],
+        sigma: Any,
+        order: Any,
+        mode: Any,
+        truncate: float,
+        radius: Any,
+        spacing: Any,
+    ) -> list[Gaussian]:
+        """Return the Gaussian along each axis, without those that leave theirs alone."""
+        count = len(axes)
+        given = zip(
+            axes,
+            arguments.each("sigma", sigma, count),
+            arguments.each("order", order, count),
+            arguments.each("mode", mode, count),
+            [truncate] * count,
+            arguments.each("radius", radius, count),
+            arguments.each("spacing", spacing, count),
+            strict=True,
+        )
+        return [cls.of(*each) for each in given if each[1] > _NO_SIGMA]
+
+    def taps(self) -> Array:
+        """Return the weights of the correlation."""
+        kernel = families.gaussian([self.sigma / self.spacing], order=[self.order], radius=[self.radius])
+        taps: Array = kernel.terms[0][0] / self.spacing**self.order
+        return taps
+
+
+def product(kernels: Sequence[Gaussian]) -> SeparableKernel:
+    """Return the kernel that has the taps of one Gaussian along each axis."""
+    return SeparableKernel([[kernel.taps() for kernel in kernels]])
+
+
+def pads_its_passes(kernels: Sequence[Gaussian], cval: complex) -> bool:
+    """Tell whether a derivative is padded with `cval` again before the next axis is filtered.
+
+    SciPy pads the result of every pass with `cval`; the verbs pad the input alone, so that beyond its
+    ends a derivative is 0. The two agree where all that was filtered before sums to 1.
+    """
+    if cval == 0:
+        return False
+    padded = [n for n, kernel in enumerate(kernels) if kernel.mode in ("constant", "grid-constant")]
+    derived = [n for n, kernel in enumerate(kernels) if kernel.order]
+    return bool(padded and derived) and derived[0] < padded[-1]
+
+
+def steps_of(kernels: Sequence[Gaussian], cval: complex, tol: float | None = None) -> tuple[Step, ...]:
+    """Return the verbs' calls that filter along each Gaussian's axis; none if there is none."""
+    if pads_its_passes(kernels, cval):
+        return tuple(_step([kernel], cval, tol) for kernel in kernels)
+    return (_step(kernels, cval, tol),) if kernels else ()
+
+
+def _step(kernels: Sequence[Gaussian], cval: complex, tol: float | None) -> Step:
+    axes, sigmas, orders, modes, radii, spacings = zip(*kernels, strict=True)
+    given: dict[str, Any] = {"order": orders, "mode": modes, "radius": radii, "axes": axes, "cval": cval}
+    if tol is not None:
+        given["tol"] = tol
+    if any(length != 1 for length in spacings):
+        given["spacing"] = spacings
+    return Step("gaussian", sigmas, given, functools.partial(product, kernels))

@@ -1,0 +1,191 @@
+"""From checked arguments to the package's verbs, and from what they return to the caller's output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import filters
+from .._arguments import promoted_dtype, working_dtype
+from .._masking import Nan, check_weights, known_of
+from .._storing import OVERFLOWS, ROUNDINGS, Overflow, Rounding
+from ..kernel import SeparableKernel
+from . import _wide
+from ._arguments import Array, Target, is_wide
+
+Verb: TypeAlias = Literal["correlate", "convolve", "gaussian", "uniform"]
+
+
+class How(TypedDict):
+    """The keywords that every verb has and SciPy has not."""
+
+    rounding: Rounding
+    overflow: Overflow
+    threads: int | None
+    mask: npt.ArrayLike | None
+    nan: Nan
+
+
+def how_to(
+    rounding: Rounding,
+    overflow: Overflow,
+    threads: int | None = None,
+    mask: npt.ArrayLike | None = None,
+    nan: Nan = "propagate",
+) -> How:
+    """Return those keywords; the two that a sum of floats never brings to a verb are checked here."""
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"`rounding={rounding!r}` is unknown; expected {' or '.join(ROUNDINGS)}.")
+    if overflow not in OVERFLOWS:
+        raise ValueError(f"`overflow={overflow!r}` is unknown; expected {' or '.join(OVERFLOWS)}.")
+    return How(rounding=rounding, overflow=overflow, threads=threads, mask=mask, nan=nan)
+
+
+class Step(NamedTuple):
+    """One call of a verb: its name, its kernel (weights, sigma or size) and its keywords.
+
+    `weights` makes the kernel of a Gaussian for the dtypes that no verb computes in.
+    """
+
+    verb: Verb
+    kernel: Any
+    given: dict[str, Any]
+    weights: Callable[[], SeparableKernel] | None = None
+
+
+def run(step: Step, x: Array, target: Target, how: How) -> Array:
+    """Filter `x` and store the result in `target`, whose array may overlap `x`."""
+    if is_wide(x.dtype) or is_wide(target.dtype):
+        return finish(values(step, x, target, how), target, how)
+    verb = getattr(filters, step.verb)
+    if target.array is None:
+        # The verb's own array is aligned for the core; one of another dtype has to be asked for.
+        output = None if working_dtype(x.dtype) == target.dtype else target.dtype
+        filtered: Array = verb(x, step.kernel, output=output, **step.given, **how)
+        return filtered
+    if np.may_share_memory(x, target.array):
+        target.array[...] = verb(x, step.kernel, output=target.dtype, **step.given, **how)
+    else:
+        verb(x, step.kernel, output=target.array, **step.given, **how)
+    return target.array
+
+
+def values(step: Step, x: Array, target: Target, how: How) -> Array:
+    """Return the filtered values as floats that nothing has rounded yet."""
+    if is_wide(x.dtype) or is_wide(target.dtype):
+        return _wide_values(step, x, how)
+    verb = getattr(filters, step.verb)
+    computed: Array = verb(x, step.kernel, output=_computed_dtype(x, target), **step.given, **how)
+    return computed
+
+
+def _computed_dtype(x: Array, target: Target) -> np.dtype[Any]:
+    if is_wide(x.dtype) or is_wide(target.dtype):
+        return np.promote_types(x.dtype, np.longdouble)
+    dtype = promoted_dtype(working_dtype(x.dtype), target.dtype)
+    # Added and truncated, float32 results would be off by one too often where there are more than 8 bits.
+    whole = target.dtype.kind in "biu" and max(x.dtype.itemsize, target.dtype.itemsize) > 1
+    return np.dtype(np.float64) if whole else dtype
+
+
+def accumulator(x: Array, target: Target) -> Array:
+    """Return the array in which a callable's results add up: the caller's own, unless that holds integers."""
+    if target.dtype.kind in "biu":
+        return np.empty(x.shape, _computed_dtype(x, target))
+    return target.allocated(x.shape)
+
+
+def finish(computed: Array, target: Target, how: How) -> Array:
+    """Store computed values, once, in `target`."""
+    if computed is target.array or (target.array is None and computed.dtype == target.dtype):
+        return computed
+    result = target.allocated(computed.shape)
+    if target.dtype.kind not in "biu":
+        with np.errstate(over="ignore"):  # float16 ends at 65504
+            np.copyto(result, computed, casting="unsafe")
+        return result
+    # A filter that changes nothing stores integers as every filter does.
+    floats = computed.astype(np.float64) if is_wide(computed.dtype) else computed
+    stored = how_to(how["rounding"], how["overflow"], how["threads"])
+    if floats.ndim:
+        filters.uniform(floats, 1, output=result, **stored)
+    else:
+        result[...] = filters.uniform(floats[np.newaxis], 1, output=target.dtype, **stored)[0]
+    return result
+
+
+def copied(x: Array, target: Target, how: How) -> Array:
+    """Return `x` itself as the result of a filter along no axis."""
+    if x.ndim and (how["mask"] is not None or how["nan"] != "propagate"):
+        return run(Step("uniform", (1,), {"axes": (0,)}), x, target, how)  # unknown samples become NaN
+    if x.dtype.kind in "biu" or target.dtype.kind not in "biu":
+        result = target.allocated(x.shape)
+        np.copyto(result, x, casting="unsafe")
+        return result
+    return finish(x.astype(_computed_dtype(x, target)), target, how)
+
+
+def chain(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
+    """Run one step after the other, in floats, and store the last; no step stores `x`."""
+    if not steps:
+        return copied(x, target, how)
+    for step in steps[:-1]:
+        x = values(step, x, target, how)
+    return run(steps[-1], x, target, how)
+
+
+def chain_values(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
+    """Run one step after the other and return the floats."""
+    if not steps:
+        return x.astype(_computed_dtype(x, target))
+    for step in steps:
+        x = values(step, x, target, how)
+    return x
+
+
+def complex_weights(step: Step, x: Array, target: Target, how: How) -> Array:
+    """Run a step whose weights are complex: one filter for each part of the weights."""
+    if how["mask"] is not None or how["nan"] != "propagate":
+        raise ValueError("complex weights cannot be normalised; leave out `mask` and `nan`.")
+    weights = step.kernel
+    real, imag = (values(step._replace(kernel=part), x, target, how) for part in (weights.real, weights.imag))
+    total = np.empty(x.shape, np.promote_types(real.dtype, np.complex64))
+    if x.dtype.kind == "c":
+        np.subtract(real.real, imag.imag, out=total.real)
+        np.add(real.imag, imag.real, out=total.imag)
+    else:
+        total.real, total.imag = real, imag
+    return finish(total, target, how)
+
+
+def _wide_values(step: Step, x: Array, how: How) -> Array:
+    known = known_of(x, how["mask"], how["nan"])
+    if known is None:
+        return _wide_sums(step, x)
+    check_weights(step.weights() if step.weights else np.ones(1) if step.verb == "uniform" else step.kernel)
+    there = known.of(x)
+    # `cval` is known.
+    counting = step._replace(given={**step.given, "cval": 1.0})
+    reached = _wide_sums(counting, there.astype(np.longdouble))
+    everything = _wide_sums(counting, np.ones(x.shape, np.longdouble))
+    sums = _wide_sums(step, np.where(there, x, 0))
+    with np.errstate(invalid="ignore", divide="ignore"):  # NaN where nothing is known
+        return sums * (everything / reached)
+
+
+def _wide_sums(step: Step, x: Array) -> Array:
+    known = {key: step.given[key] for key in ("mode", "cval", "axes", "origin") if key in step.given}
+    if step.weights is not None:
+        return _wide.correlate(x, step.weights(), **known)
+    if step.verb == "uniform":
+        ones = SeparableKernel([[np.ones(size) for size in step.kernel]])
+        return _wide.correlate(x, ones, **known) / ones.size
+    if step.verb == "convolve":
+        # The correlation with the flipped kernel: what was before the centre is after it.
+        lengths, origins = step.kernel.shape, known["origin"]
+        known["origin"] = tuple((n - 1) // 2 - n // 2 - at for n, at in zip(lengths, origins, strict=True))
+        return _wide.correlate(x, np.flip(step.kernel), **known)
+    return _wide.correlate(x, step.kernel, **known)
