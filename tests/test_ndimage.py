@@ -671,3 +671,65 @@ def test_what_cannot_be_normalised_is_refused() -> None:
     assert "mask" not in inspect.signature(ndi.sobel).parameters
     unknown = ndi.gaussian_filter(x, 0, mask=x > 50)
     np.testing.assert_array_equal(np.isnan(unknown), x <= 50)
+
+
+# -- calls that repeat -------------------------------------------------------------------------------------
+
+REPEATED = [
+    ("correlate1d", ([1.0, 2.0, 5.0],), {"axis": 0}),
+    ("convolve", (np.arange(6.0).reshape(2, 3),), {"mode": "wrap"}),
+    ("gaussian_filter", (1.3,), {}),
+    ("uniform_filter", (3,), {"origin": 1}),
+    ("uniform_filter1d", (4,), {}),
+    ("sobel", (), {"axis": 0}),
+    ("laplace", (), {}),
+    ("gaussian_laplace", (1.2,), {}),
+    ("gaussian_gradient_magnitude", (1.2,), {}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int16", "complex64"])
+@pytest.mark.parametrize(("name", "args", "kwargs"), REPEATED, ids=[case[0] for case in REPEATED])
+def test_a_call_that_repeats_gives_what_it_gave(name, args, kwargs, dtype):
+    if name == "gaussian_gradient_magnitude" and dtype == "complex64":
+        return
+    rng = np.random.default_rng(3)
+    function = getattr(ndi, name)
+    plain = getattr(function, "__wrapped__", function)
+    args = tuple(np.array(arg) if isinstance(arg, list) else arg for arg in args)
+    for x in [(100 * rng.random((11, 13))).astype(dtype) for _ in range(3)]:
+        wide = np.empty(x.shape, np.promote_types(x.dtype, np.float64))
+        for layout in (x, x[::-1, ::2], np.asfortranarray(x), x.T):
+            np.testing.assert_array_equal(function(layout, *args, **kwargs), plain(layout, *args, **kwargs))
+        for out in (np.empty_like(x), wide, np.empty_like(wide, order="F")):
+            wanted = plain(x, *args, output=out, **kwargs).copy()
+            for _ in range(2):
+                out[...] = 7
+                assert function(x, *args, output=out, **kwargs) is out
+                np.testing.assert_array_equal(out, wanted)
+        again = x.copy()
+        function(again, *args, output=again, **kwargs)  # an output that is the input
+        np.testing.assert_array_equal(again, plain(x, *args, **kwargs))
+
+
+def test_a_call_is_the_same_only_if_all_of_it_is():
+    x, weights = np.arange(20.0), np.array([1.0, 2.0, 5.0])
+    first = ndi.correlate1d(x, weights)
+    weights[0] = 0
+    assert not np.array_equal(ndi.correlate1d(x, weights), first)
+    np.testing.assert_array_equal(ndi.correlate1d(x, [1, 2, 5]), first)
+    ndi.uniform_filter1d(x, 3)
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            ndi.uniform_filter1d(x, 3.5)
+    out = np.empty_like(x)
+    ndi.sobel(x, output=out)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        ndi.sobel(x, output=out)
+    narrow = np.empty((2, 10))
+    with pytest.raises(RuntimeError, match="shape"):
+        ndi.sobel(x, output=narrow)
+    for _ in range(300):  # more kinds of calls than are kept
+        ndi.gaussian_filter1d(x, 1.0, cval=float(_))
+    np.testing.assert_array_equal(ndi.gaussian_filter1d(x, 1.0, cval=3.0), ndi.gaussian_filter1d(x, 1.0))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -143,10 +145,7 @@ def run(
     """Filter `source` into `result`, both of which jobs `converts`."""
     if dtype.kind != "c":
         for job in jobs:
-            if how is AS_IS and known is None:
-                job.run(source, result, threads)
-            else:
-                _run(job, source, result, threads, how, known)
+            _run(job, source, result, threads, how, known)
     elif len(jobs) == 2:
         _run(jobs[0], source.real, result.real, threads, how, known)
         _run(jobs[1], source.imag, result.imag, threads, how, known)
@@ -155,12 +154,42 @@ def run(
             _run(job, _pairs(source), _pairs(result), threads, how, known and known.paired())
 
 
+class Run(NamedTuple):
+    """A job that was run, what it was told, and the arrays it went from and to."""
+
+    job: AnyJob
+    told: tuple[Any, ...]
+    source: Array
+    result: Array
+
+
+_WATCHED: ContextVar[list[Run] | None] = ContextVar("watched", default=None)
+
+
+@contextmanager
+def watching() -> Iterator[list[Run]]:
+    """Collect the jobs that run inside the block, in this thread."""
+    runs: list[Run] = []
+    token = _WATCHED.set(runs)
+    try:
+        yield runs
+    finally:
+        _WATCHED.reset(token)
+
+
 def _run(job: AnyJob, source: Array, result: Array, threads: int, how: Storing, known: Known | None) -> None:
+    told = (threads,) if how is AS_IS and known is None else (threads, *_told(job, result, how, known))
+    job.run(source, result, *told)
+    runs = _WATCHED.get()
+    if runs is not None:
+        runs.append(Run(job, told, source, result))
+
+
+def _told(job: AnyJob, result: Array, how: Storing, known: Known | None) -> tuple[Any, ...]:
     rounding, overflow = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
     if isinstance(job, RunningJob):  # it divides by itself, and takes no mask
-        job.run(source, result, threads, rounding, overflow, how.slack)
-        return
+        return rounding, overflow, how.slack
     mask, omit_nan = known or (None, False)
     # What is normalised is not exact any more.
     mended = how.raised / how.slack if how.rounding == "truncate" and result.dtype.kind != "f" else 1.0
-    job.run(source, result, threads, rounding, overflow, how.slack, how.divisor, mask, omit_nan, mended)
+    return rounding, overflow, how.slack, how.divisor, mask, omit_nan, mended

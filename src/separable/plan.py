@@ -395,8 +395,10 @@ def _raised(choice: Choice, setting: Setting) -> float:
 
 
 def _exact_limit(kernel: SeparableKernel | RunningForm | Array, setting: Setting) -> float:
-    runs = isinstance(kernel, RunningForm)
-    limit = kernel.exact_limit if runs else whole.exact_limit(kernel, setting.dtype)
+    if isinstance(kernel, RunningForm):
+        limit = kernel.exact_limit
+    else:
+        limit = whole.exact_limit(kernel, setting.dtype)
     cval = setting.cval
     padded = "constant" in setting.modes
     return 0.0 if padded and not (cval.imag == 0 and cval.real.is_integer() and abs(cval) <= limit) else limit

@@ -14,9 +14,11 @@ from ..kernel import SeparableKernel
 from . import _arguments as arguments
 from ._arguments import Array, Output, remembered
 from ._gaussian import Gaussian, pads_its_passes, product, steps_of
+from ._repeated import repeated
 from ._run import How, Step, accumulator, chain, chain_values, copied, finish, how_to
 
 
+@repeated
 def sobel(
     input: npt.ArrayLike,
     axis: int = -1,
@@ -53,6 +55,7 @@ def sobel(
     return _edges(families.sobel, input, axis, output, mode, cval, how)
 
 
+@repeated
 def prewitt(
     input: npt.ArrayLike,
     axis: int = -1,
@@ -85,6 +88,7 @@ def prewitt(
     return _edges(families.prewitt, input, axis, output, mode, cval, how)
 
 
+@repeated
 def laplace(
     input: npt.ArrayLike,
     output: Output = None,
@@ -121,6 +125,7 @@ def laplace(
     return chain(_second_differences(x.ndim, axes, mode, cval), x, target, how)
 
 
+@repeated
 def gaussian_laplace(
     input: npt.ArrayLike,
     sigma: Any,

@@ -13,9 +13,11 @@ from .._storing import Overflow, Rounding
 from ..factor import factor
 from . import _arguments as arguments
 from ._arguments import Array, Output, Target, remembered
+from ._repeated import repeated
 from ._run import How, Step, Verb, complex_weights, copied, how_to, run
 
 
+@repeated
 def correlate(
     input: npt.ArrayLike,
     weights: npt.ArrayLike,
@@ -94,6 +96,7 @@ def correlate(
     return _filtered("correlate", x, taps, target, mode, cval, origin, axes, tol, how)
 
 
+@repeated
 def convolve(
     input: npt.ArrayLike,
     weights: npt.ArrayLike,
@@ -141,6 +144,7 @@ def convolve(
     return _filtered("convolve", x, taps, target, mode, cval, origin, axes, tol, how)
 
 
+@repeated
 def correlate1d(
     input: npt.ArrayLike,
     weights: npt.ArrayLike,
@@ -189,6 +193,7 @@ def correlate1d(
     return _filtered_line("correlate", x, taps, target, mode, cval, origin, axis, how)
 
 
+@repeated
 def convolve1d(
     input: npt.ArrayLike,
     weights: npt.ArrayLike,

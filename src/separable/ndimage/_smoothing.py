@@ -12,9 +12,11 @@ from .._storing import Overflow, Rounding
 from . import _arguments as arguments
 from ._arguments import Array, Output, remembered
 from ._gaussian import Gaussian, steps_of
+from ._repeated import repeated
 from ._run import Step, chain, how_to
 
 
+@repeated
 def gaussian_filter(
     input: npt.ArrayLike,
     sigma: Any,
@@ -87,6 +89,7 @@ def gaussian_filter(
     return chain(steps, x, target, how)
 
 
+@repeated
 def gaussian_filter1d(
     input: npt.ArrayLike,
     sigma: float,
@@ -138,6 +141,7 @@ def gaussian_filter1d(
     return chain(steps, x, target, how)
 
 
+@repeated
 def uniform_filter(
     input: npt.ArrayLike,
     size: Any = 3,
@@ -183,6 +187,7 @@ def uniform_filter(
     return chain(_box_steps(x.ndim, axes, size, origin, mode, cval), x, target, how)
 
 
+@repeated
 def uniform_filter1d(
     input: npt.ArrayLike,
     size: int,
