@@ -20,8 +20,8 @@ from .._arguments import MODES, input_array, working_dtype
 Array: TypeAlias = npt.NDArray[Any]
 Output: TypeAlias = npt.DTypeLike | Array | None
 
-# From the call of `warnings.warn` through `target` and the public function to its caller.
-_CALLER = 3
+# From the call of `warnings.warn` through `target`, the public function and `repeated` to its caller.
+_CALLER = 4
 
 
 P = ParamSpec("P")
