@@ -20,8 +20,8 @@ QUICK_SIZES = {2: (32,), 3: (8,)}
 LARGE = 1024 * 1024  # samples, from which on the median is promised
 LEAST, MEDIAN = 1.0, 20.0
 THREADS = (1, 2)
-# The grid has hundreds of cells: a few rounds each, fewer where SciPy takes a second.
-EFFORT = Effort(rounds=7, seconds=0.2)
+# The grid has hundreds of cells: a few rounds each, one where SciPy takes a second.
+EFFORT = Effort(rounds=7, seconds=0.2, min_rounds=1)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ constexpr ptrdiff_t kBlock = 2 * kGroup;      // rows or slices written together
 constexpr ptrdiff_t kChunk = 1024;            // elements of a row staged at a time
 constexpr ptrdiff_t kBorder = 16;             // pixels at a border are copied in multiples of this
 constexpr ptrdiff_t kOutWidth = 1024;        // elements of a row that are converted at a time as results leave
+constexpr ptrdiff_t kCrowded = 2048;           // bytes between rows that crowd the L1 cache's sets
+constexpr ptrdiff_t kCrowdedRows = 12;        // from so many more taps than one on that is worth a copy
 constexpr ptrdiff_t kFetchAhead = 768;        // bytes along a row that software prefetch runs ahead
 
 // Which line of a ring that holds the window [from, to) serves virtual line v of n: itself, the one it mirrors, or none.
@@ -158,7 +160,9 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
     for (ptrdiff_t i = 1; i <= r.shift; i++) before_.push_back(source_index(-i, row_.n, r.mode));
     for (ptrdiff_t i = 0; i < r.extra() - r.shift; i++) after_.push_back(source_index(row_.n + i, row_.n, r.mode));
   }
-  ring_ = y_.pass && !in_place_ && (x_ || !row_.contiguous() || reader_.masked);
+  // Rows a multiple of half a page apart share a few sets of the caches: read in turn, each throws out the others.
+  const bool crowded = y_.src % kCrowded == 0 && reach_of(y_.pass).extra() >= kCrowdedRows;
+  ring_ = y_.pass && !in_place_ && (x_ || !row_.contiguous() || reader_.masked || crowded);
 }
 
 // Tiles as large as keep their rings in the cache, and enough of them for all threads.
