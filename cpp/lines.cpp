@@ -369,7 +369,7 @@ SEP_INLINE void along_block(const T* x, const Taps<T>& taps, ptrdiff_t step, T* 
 }
 
 #if defined(__AVX512F__)
-// ---- along by permutes: few taps, folded, 512-bit vectors
+// ---- along by permutes: few taps, 512-bit vectors
 // Shifted vectors are two-input permutes of neighbouring ones (one cycle); away from borders every fourth is a load that
 // straddles cache lines (two cycles), so that both units are busy.
 
@@ -409,12 +409,30 @@ struct Bordered {
   }
 };
 
+// Taps that do not fold: each meets a shifted vector of its own, by turns a permute and a load.
+template <class T, int C, bool Inside>
+SEP_INLINE void permuted_plain(const vec<T, kLanes<T>> (&b)[C + 1], const T* straddling, const Taps<T>& taps,
+                               typename Bordered<T>::Index at, vec<T, kLanes<T>> (&acc)[C]) {
+  constexpr int N = kLanes<T>;
+  for (ptrdiff_t k = 0; k < taps.n; k += 2, at += 2) {
+    const vec<T, N> w = splat<T, N>(taps.w[k]);
+    SEP_UNROLL
+    for (int c = 0; c < C; c++) acc[c] += w * permute<T, N>(b[c], b[c + 1], at);
+    if (k + 1 == taps.n) break;
+    const vec<T, N> u = splat<T, N>(taps.w[k + 1]);
+    SEP_UNROLL
+    for (int c = 0; c < C; c++)
+      acc[c] += u * (Inside ? load<T, N>(straddling + k + 1 + c * N) : permute<T, N>(b[c], b[c + 1], at + 1));
+  }
+}
+
+// Sign: 1 for symmetric taps, -1 for antisymmetric ones, 0 for others.
 template <class T, int C, int Sign, bool Inside>
 SEP_INLINE void permuted_block(const Bordered<T>& row, const T* p, const Taps<T>& taps, ptrdiff_t x, T* y) {
   constexpr int N = kLanes<T>;
   typedef vec<T, N> V;
   typename Bordered<T>::Index lo, hi;
-  const ptrdiff_t half = taps.n / 2;
+  const ptrdiff_t half = Sign ? taps.n / 2 : 0;
   SEP_UNROLL
   for (int i = 0; i < N; i++) lo[i] = i;
   hi = lo + int(taps.n - half);
@@ -424,6 +442,7 @@ SEP_INLINE void permuted_block(const Bordered<T>& row, const T* p, const Taps<T>
   for (int c = 0; c <= C; c++) b[c] = Inside ? load<T, N>(straddling + c * N) : row.load_at(p, x + c * N);
   SEP_UNROLL
   for (int c = 0; c < C; c++) acc[c] = V{};
+  if constexpr (Sign == 0) permuted_plain<T, C, Inside>(b, straddling, taps, lo, acc);
   if (taps.center) {
     const V w = splat<T, N>(taps.w[0]);
     SEP_UNROLL
@@ -473,14 +492,14 @@ bool along_permuted(const AlongArgs<T>& a) {
   constexpr int N = kLanes<T>, C = 4;
   // Longer kernels are as fast transposed, and several terms faster; short rows are mostly border.
   if (a.taps[0].n > N / 2 + 1 || a.width < 16 * N) return false;
-  for (ptrdiff_t t = 0; t < a.terms; t++)
-    if (a.taps[t].fold == Fold::none) return false;
   Bordered<T> row;
   if (!row.prepare(a)) return false;
   for (ptrdiff_t r = 0; r < a.count; r++)
     for (ptrdiff_t t = 0; t < a.terms; t++) {
       T* y = a.dst[t * kGroup + r];
-      if (a.taps[t].fold == Fold::symmetric)
+      if (a.taps[t].fold == Fold::none)
+        permuted_row<T, C, 0>(row, a.rows[r], a.taps[t], y, a.width, t ? 0 : a.next);
+      else if (a.taps[t].fold == Fold::symmetric)
         permuted_row<T, C, 1>(row, a.rows[r], a.taps[t], y, a.width, t ? 0 : a.next);
       else
         permuted_row<T, C, -1>(row, a.rows[r], a.taps[t], y, a.width, t ? 0 : a.next);
