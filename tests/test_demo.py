@@ -91,9 +91,8 @@ def test_the_files_it_writes_are_the_filtered_data(here: Path, capsys: pytest.Ca
     after = nib.load(volume)
     voxels = filtering.MRI_SIGMA / nib.affines.voxel_sizes(before.affine)
     data = np.asanyarray(before.dataobj)
-    smooth = sp.gaussian(
-        data, tuple(voxels), output=np.empty_like(data, "i2")
-    )  # in the file's order of memory
+    result = np.empty_like(data, "i2")  # in the file's order of memory, in which sums are taken
+    smooth = sp.gaussian(data, tuple(voxels), output=result)
     assert np.array_equal(np.asanyarray(after.dataobj), smooth)
     assert np.array_equal(after.affine, before.affine)
     with PIL.open(photo) as picture:

@@ -81,10 +81,13 @@ def _key(
     """Return the key of a call, which hashes if it has one; TypeError where the input is no array."""
     if type(x) is not np.ndarray:
         raise TypeError
-    if weighted and rest and type(rest[0]) is np.ndarray and rest[0].size <= _MOST_WEIGHTS:
+    if weighted and rest:
         taps = rest[0]
-        rest = (taps.shape, taps.dtype, taps.tobytes(), *rest[1:])
-        third += 2
+        if type(taps) is list and len(taps) <= _MOST_WEIGHTS:
+            rest = (tuple(taps), *rest[1:])  # numbers; rows in it do not hash
+        elif type(taps) is np.ndarray and taps.size <= _MOST_WEIGHTS:
+            rest = (taps.shape, taps.dtype, taps.tobytes(), *rest[1:])
+            third += 2
     if type(output) is np.ndarray:
         wanted: Any = (output.shape, output.dtype)
         if "output" in kwargs:
