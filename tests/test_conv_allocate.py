@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from separable.conv import Choice, allocate
@@ -32,6 +32,7 @@ def brute_force(choices, budget):
 
 
 @given(choices=curves, place=st.floats(0, 1))
+@example(choices=[[Choice(0.0, 0.0)], [Choice(0.0, 1.0), Choice(2.2e-311, 0.0)]], place=0.0)
 @settings(max_examples=300, deadline=None)
 def test_it_is_what_trying_everything_finds(choices, place):
     least = math.fsum(min(c.cost for c in layer) for layer in choices)

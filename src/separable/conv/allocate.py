@@ -141,7 +141,9 @@ def _relaxed(fronts: Sequence[_Front]) -> list[tuple[Array, Array]]:
         hull = _hull(front)
         mine = np.stack([np.diff(front.costs[hull]), np.diff(front.errors[hull])], axis=1)
         steps = np.concatenate([steps, mine])
-        steps = steps[np.argsort(steps[:, 1] / steps[:, 0], kind="stable")]  # the steepest fall first
+        with np.errstate(over="ignore"):  # next to nothing for much is as steep as can be
+            slopes = steps[:, 1] / steps[:, 0]
+        steps = steps[np.argsort(slopes, kind="stable")]  # the steepest fall first
         costs, errors = costs + float(front.costs[0]), errors + float(front.errors[0])
         line = np.cumsum(np.concatenate([[[costs, errors]], steps]), axis=0)
         found.append((line[:, 0], line[:, 1]))
@@ -160,7 +162,8 @@ def _known(fronts: Sequence[_Front], budget: float) -> float:
     for number, (front, hull) in enumerate(zip(fronts, hulls, strict=True)):
         for a, b in itertools.pairwise(hull):
             fall, more = front.errors[a] - front.errors[b], front.costs[b] - front.costs[a]
-            steps.append((-fall / more, number, b))
+            with np.errstate(over="ignore"):
+                steps.append((-fall / more, number, b))
     places = [0] * len(fronts)
     spent = math.fsum(float(front.costs[0]) for front in fronts)
     for _, number, place in sorted(steps):
