@@ -720,6 +720,10 @@ def test_a_call_is_the_same_only_if_all_of_it_is():
     for _ in range(2):
         np.testing.assert_array_equal(ndi.correlate1d(x, [1, 2, 5]), first)
         np.testing.assert_array_equal(ndi.correlate(x[None], [[1, 2, 5]])[0], first)
+    for taps in ([1, 2, 5], [1 + 0j, 2, 5], [1, 2, 5]):
+        found = ndi.correlate1d(x, taps)
+        assert found.dtype == np.result_type(x, *taps)
+    assert ndi.sobel(x).ctypes.data % 64 == ndi.sobel(x).ctypes.data % 64 == 0
     ndi.uniform_filter1d(x, 3)
     for _ in range(2):
         with pytest.raises(TypeError):

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, ParamSpec, cast
 
 import numpy as np
 
-from ..jobs import AnyJob, watching
+from ..jobs import AnyJob, new_array, watching
 from ._arguments import Array
 
 P = ParamSpec("P")
@@ -84,7 +84,9 @@ def _key(
     if weighted and rest:
         taps = rest[0]
         if type(taps) is list and len(taps) <= _MOST_WEIGHTS:
-            rest = (tuple(taps), *rest[1:])  # numbers; rows in it do not hash
+            # Numbers (rows in it do not hash): 1 and 1 + 0j are equal, and not the same weights.
+            rest = (tuple(taps), tuple(map(type, taps)), *rest[1:])
+            third += 1
         elif type(taps) is np.ndarray and taps.size <= _MOST_WEIGHTS:
             rest = (taps.shape, taps.dtype, taps.tobytes(), *rest[1:])
             third += 2
@@ -105,4 +107,6 @@ def _target(x: Any, output: Any, dtype: np.dtype[Any]) -> Array | None:
         return None
     if type(output) is np.ndarray:
         return output if output.flags.carray and not np.may_share_memory(x, output) else None
-    return np.empty(x.shape, dtype) if x.flags.c_contiguous else None
+    if not x.flags.c_contiguous:
+        return None
+    return new_array(x.shape, dtype) if dtype.kind == "f" else np.empty(x.shape, dtype)
