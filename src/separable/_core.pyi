@@ -14,11 +14,9 @@ class _PassFacts(TypedDict):
     taps: int
     folds: list[str]  # of each term: "none", "symmetric" or "antisymmetric"
 
-@final
-class Job:
-    """A sum of separable terms; the passes of each in the order they run, from the last axis to the first."""
+class _FilterJob:
+    """A filter prepared for one shape and the dtype that it computes in."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, terms: list[list[_Pass]]) -> None: ...
     def run(
         self,
         src: _Array,
@@ -33,10 +31,16 @@ class Job:
         mended: float = 1.0,
     ) -> None: ...
     def scratch_bytes(self, threads: int) -> int: ...
+
+@final
+class Job(_FilterJob):
+    """A sum of separable terms; the passes of each in the order they run, from the last axis to the first."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, terms: list[list[_Pass]]) -> None: ...
     def describe(self) -> list[_PassFacts]: ...
 
 @final
-class DirectJob:
+class DirectJob(_FilterJob):
     """A dense correlation; weights, shifts and modes have an entry for every axis of the array."""
 
     def __init__(
@@ -48,20 +52,6 @@ class DirectJob:
         modes: tuple[int, ...],
         cval: float,
     ) -> None: ...
-    def run(
-        self,
-        src: _Array,
-        dst: _Array,
-        threads: int,
-        rounding: int = 0,
-        overflow: int = 0,
-        slack: float = 1.0,
-        divisor: float = 1.0,
-        mask: npt.NDArray[np.bool_] | None = None,
-        nan_unknown: bool = False,
-        mended: float = 1.0,
-    ) -> None: ...
-    def scratch_bytes(self, threads: int) -> int: ...
 
 @final
 class RunningJob:

@@ -48,10 +48,15 @@ AS_IS: Final = Storing()  # floats into floats, whole numbers to the nearest
 @functools.lru_cache(maxsize=256)
 def storing(rounding: Rounding, overflow: Overflow, exact: bool, divisor: float, raised: float) -> Storing:
     """Return the `Storing` of these; ValueError unless `rounding` and `overflow` are names."""
+    check_names(rounding, overflow)
+    return Storing(rounding, overflow, exact, divisor, raised)
+
+
+def check_names(rounding: str, overflow: str) -> None:
+    """Raise ValueError unless `rounding` and `overflow` are names."""
     for name, value, names in (("rounding", rounding, ROUNDINGS), ("overflow", overflow, OVERFLOWS)):
         if value not in names:
             raise ValueError(f"`{name}={value!r}` is unknown; expected {' or '.join(map(repr, names))}.")
-    return Storing(rounding, overflow, exact, divisor, raised)
 
 
 def store(values: Array, output: Array, how: Storing | None = None) -> None:

@@ -73,7 +73,7 @@ def choose(kernel: SeparableKernel | Array, tol: float | None, method: str, sett
     if method == "auto":
         # Along one axis a dense sweep saves nothing but zeros, and takes up to three times as long.
         swept = sum(n > 1 for n in setting.taps) > 1 or 2 * weights < math.prod(setting.taps)
-        others = [*[direct] * swept, *_running_choices(factored, tol, setting, cost)]
+        others = [*[direct] * swept, *_running_choices(factored, tol, setting)]
         cheaper = [choice for choice in others if choice.cost < cost]
         if cheaper:
             return min(cheaper, key=lambda choice: choice.cost)
@@ -82,16 +82,16 @@ def choose(kernel: SeparableKernel | Array, tol: float | None, method: str, sett
 
 def _running(kernel: SeparableKernel, tol: float | None, method: str, setting: Setting) -> Choice:
     """Return the way to run `kernel` that `method` names."""
-    form = (
-        box_form(kernel) if method == "box" else recursive_form(kernel, DEFAULT_TOL if tol is None else tol)
-    )
-    if form is None:
+    within = DEFAULT_TOL if tol is None else tol
+    if method == "box":
+        form, needs = box_form(kernel), "one term with equal taps along each axis"
+    else:
+        form = recursive_form(kernel, within)
         needs = (
-            "one term with equal taps along each axis"
-            if method == "box"
-            else "one term with taps that are symmetric or antisymmetric about the middle, and few cosines "
-            f"within tol={DEFAULT_TOL if tol is None else tol:g}"
+            "one term with taps that are symmetric or antisymmetric about the middle, and few cosines "
+            f"within tol={within:g}"
         )
+    if form is None:
         raise ValueError(f"`method={method!r}` needs {needs}; pass method='auto' for this kernel.")
     return _running_choice(form, setting)
 
@@ -103,10 +103,8 @@ def _running_choice(form: RunningForm, setting: Setting) -> Choice:
     return Choice(form.method, form, 1, form.error, form.macs, form.cost(shape, setting.axes) / unit)
 
 
-def _running_choices(
-    kernel: SeparableKernel, tol: float | None, setting: Setting, cost: float
-) -> list[Choice]:
-    """List the ways to run `kernel` by running sums that are allowed and may cost less than `cost`."""
+def _running_choices(kernel: SeparableKernel, tol: float | None, setting: Setting) -> list[Choice]:
+    """List the ways to run `kernel` by running sums that are allowed."""
     if max(setting.taps) < SHORT_TAPS:
         return []
     forms = [box_form(kernel), None if tol is None else recursive_form(kernel, tol)]

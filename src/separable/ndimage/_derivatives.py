@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from .. import families
 from .._storing import Overflow, Rounding
 from ..kernel import SeparableKernel
 from . import _arguments as arguments
-from ._arguments import Array, Output, remembered
+from ._arguments import Array, Output, Target, remembered
 from ._gaussian import Gaussian, pads_its_passes, product, steps_of
 from ._repeated import repeated
 from ._run import How, Step, accumulator, chain, chain_values, copied, finish, how_to
@@ -174,10 +174,7 @@ def gaussian_laplace(
     parts = _laplacian(x.ndim, axes, sigma, mode, cval, spacing, *_reach(**kwargs))
     if len(parts) <= 1:
         return chain(parts[0] if parts else (), x, target, how)
-    total = chain_values(parts[0], x, target, how)
-    for part in parts[1:]:
-        total += chain_values(part, x, target, how)
-    return finish(total, target, how)
+    return finish(_sum(chain_values(part, x, target, how) for part in parts), target, how)
 
 
 def gaussian_gradient_magnitude(
@@ -217,12 +214,7 @@ def gaussian_gradient_magnitude(
     parts = _gradient(x.ndim, axes, sigma, mode, cval, spacing, *_reach(**kwargs))
     if not parts:
         return copied(x, target, how)
-    slopes = (chain_values(part, x, target, how) for part in parts)
-    total = next(slopes)
-    np.multiply(total, total, out=total)
-    for slope in slopes:
-        total += np.multiply(slope, slope, out=slope)
-    return finish(np.sqrt(total, out=total), target, how)
+    return finish(_length(chain_values(part, x, target, how) for part in parts), target, how)
 
 
 def generic_laplace(
@@ -268,18 +260,8 @@ def generic_laplace(
     how = how_to(rounding, overflow)
     x = arguments.samples(input)
     target = arguments.target(output, x, is_complex=False)
-    where = arguments.filtered_axes(axes, x.ndim)
-    names = arguments.each("mode", mode, len(where))
-    keywords = extra_keywords or {}
-    if not where:
-        return copied(x, target, how)
-    total = accumulator(x, target)
-    for number, (axis, name) in enumerate(zip(where, names, strict=True)):
-        if number == 0:
-            derivative2(x, axis, total, name, cval, *extra_arguments, **keywords)
-        else:
-            total += derivative2(x, axis, total.dtype, name, cval, *extra_arguments, **keywords)
-    return finish(total, target, how)
+    parts = _of_the_caller(derivative2, x, axes, target, mode, cval, extra_arguments, extra_keywords)
+    return finish(_sum(parts), target, how) if parts else copied(x, target, how)
 
 
 def generic_gradient_magnitude(
@@ -317,20 +299,48 @@ def generic_gradient_magnitude(
     how = how_to(rounding, overflow)
     x = arguments.samples(input)
     target = arguments.target(output, x, is_complex=False)
+    parts = _of_the_caller(derivative, x, axes, target, mode, cval, extra_arguments, extra_keywords)
+    return finish(_length(parts), target, how) if parts else copied(x, target, how)
+
+
+def _of_the_caller(
+    derivative: Callable[..., Any],
+    x: Array,
+    axes: Any,
+    target: Target,
+    mode: Any,
+    cval: complex,
+    extra_arguments: Sequence[Any],
+    extra_keywords: Mapping[str, Any] | None,
+) -> Iterator[Array] | None:
+    """Return the derivatives along each axis, the first in the array that adds up; None without axes."""
     where = arguments.filtered_axes(axes, x.ndim)
     names = arguments.each("mode", mode, len(where))
-    keywords = extra_keywords or {}
     if not where:
-        return copied(x, target, how)
-    total = accumulator(x, target)
-    for number, (axis, name) in enumerate(zip(where, names, strict=True)):
-        if number == 0:
-            derivative(x, axis, total, name, cval, *extra_arguments, **keywords)
-            np.multiply(total, total, out=total)
-        else:
-            slope = derivative(x, axis, total.dtype, name, cval, *extra_arguments, **keywords)
-            total += np.multiply(slope, slope, out=slope)
-    return finish(np.sqrt(total, out=total), target, how)
+        return None
+
+    def derivatives() -> Iterator[Array]:
+        total = accumulator(x, target)
+        for number, (axis, name) in enumerate(zip(where, names, strict=True)):
+            output = total.dtype if number else total
+            found = derivative(x, axis, output, name, cval, *extra_arguments, **(extra_keywords or {}))
+            yield found if number else total
+
+    return derivatives()
+
+
+def _sum(parts: Iterator[Array]) -> Array:
+    """Add the parts up in the first of them."""
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total
+
+
+def _length(parts: Iterator[Array]) -> Array:
+    """Return the root of the sum of squares, in the first of the parts; all are overwritten."""
+    total = _sum(np.multiply(part, part, out=part) for part in parts)
+    return np.sqrt(total, out=total)
 
 
 def _edges(

@@ -87,11 +87,7 @@ def correlate(
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
     """
     how = how_to(rounding, overflow, threads, mask, nan)
-    taps = np.asarray(weights)
-    if taps.dtype.kind == "c":
-        taps = taps.conj()
-    x = arguments.samples(input)
-    is_complex = "c" in x.dtype.kind + taps.dtype.kind
+    x, taps, is_complex = _operands("correlate", input, weights)
     target = arguments.target(output, x, is_complex=is_complex, promote=True)
     return _filtered("correlate", x, taps, target, mode, cval, origin, axes, tol, how)
 
@@ -137,9 +133,7 @@ def convolve(
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
     how = how_to(rounding, overflow, threads, mask, nan)
-    taps = np.asarray(weights)
-    x = arguments.samples(input)
-    is_complex = "c" in x.dtype.kind + taps.dtype.kind
+    x, taps, is_complex = _operands("convolve", input, weights)
     target = arguments.target(output, x, is_complex=is_complex, promote=True)
     return _filtered("convolve", x, taps, target, mode, cval, origin, axes, tol, how)
 
@@ -184,11 +178,7 @@ def correlate1d(
         As `correlate`.
     """
     how = how_to(rounding, overflow, threads, mask, nan)
-    taps = np.asarray(weights)
-    if taps.dtype.kind == "c":
-        taps = taps.conj()
-    x = arguments.samples(input)
-    is_complex = "c" in x.dtype.kind + taps.dtype.kind
+    x, taps, is_complex = _operands("correlate", input, weights)
     target = arguments.target(output, x, is_complex=is_complex, promote=True)
     return _filtered_line("correlate", x, taps, target, mode, cval, origin, axis, how)
 
@@ -227,11 +217,18 @@ def convolve1d(
         As `correlate`.
     """
     how = how_to(rounding, overflow, threads, mask, nan)
-    taps = np.asarray(weights)
-    x = arguments.samples(input)
-    is_complex = "c" in x.dtype.kind + taps.dtype.kind
+    x, taps, is_complex = _operands("convolve", input, weights)
     target = arguments.target(output, x, is_complex=is_complex, promote=True)
     return _filtered_line("convolve", x, taps, target, mode, cval, origin, axis, how)
+
+
+def _operands(verb: Verb, input: npt.ArrayLike, weights: npt.ArrayLike) -> tuple[Array, Array, bool]:
+    """Return samples, weights (a correlation conjugates them), and whether the result is complex."""
+    taps = np.asarray(weights)
+    if verb == "correlate" and taps.dtype.kind == "c":
+        taps = taps.conj()
+    x = arguments.samples(input)
+    return x, taps, "c" in x.dtype.kind + taps.dtype.kind
 
 
 def _filtered(

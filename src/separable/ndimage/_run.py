@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .. import filters
 from .._arguments import promoted_dtype, working_dtype
 from .._masking import Nan, check_weights, known_of
-from .._storing import OVERFLOWS, ROUNDINGS, Overflow, Rounding
+from .._storing import Overflow, Rounding, check_names
 from ..kernel import SeparableKernel
 from . import _wide
 from ._arguments import Array, Target, is_wide
@@ -37,10 +37,7 @@ def how_to(
     nan: Nan = "propagate",
 ) -> How:
     """Return those keywords; the two that a sum of floats never brings to a verb are checked here."""
-    if rounding not in ROUNDINGS:
-        raise ValueError(f"`rounding={rounding!r}` is unknown; expected {' or '.join(ROUNDINGS)}.")
-    if overflow not in OVERFLOWS:
-        raise ValueError(f"`overflow={overflow!r}` is unknown; expected {' or '.join(OVERFLOWS)}.")
+    check_names(rounding, overflow)
     return How(rounding=rounding, overflow=overflow, threads=threads, mask=mask, nan=nan)
 
 
