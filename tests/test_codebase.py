@@ -30,11 +30,13 @@ FLOORS = [
     {"report"},
     {"files", "ndimage"},
     {"filters"},
+    {"measuring"},
     {"plan"},
+    {"adjoint", "explaining"},
     {"jobs"},
     {"choosing"},
-    {"running"},
-    {"recursive"},
+    {"fourier", "running"},
+    {"costs", "recursive"},
     {"conv"},
     {"factor", "families"},
     {"_masking", "_whole"},
@@ -42,7 +44,9 @@ FLOORS = [
     {"_arguments", "_errors", "_extras", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part
-DOORS = {"jobs", "plan", "conv"}  # what reaches it: filters through `jobs` and `plan`, layers through `conv`
+# What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask it what machine this is.
+DOORS = {"jobs", "plan", "conv", "costs", "measuring"}
+OPTIONAL = {"fourier": "scipy"}  # used where it is installed, imported on first use
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python
 LONGEST_FUNCTION = 60  # lines after signature and docstring: fits a screen

@@ -17,12 +17,13 @@ from ._core import DirectJob, Job, RunningJob, empty
 from ._masking import Known
 from ._storing import AS_IS, OVERFLOWS, ROUNDINGS, Storing
 from .choosing import Choice, Setting
+from .fourier import FourierForm, FourierJob
 from .kernel import SeparableKernel
 from .running import RunningForm
 
 Array: TypeAlias = npt.NDArray[Any]
 Pass: TypeAlias = tuple[int, Array, int, int, float]
-AnyJob: TypeAlias = Job | DirectJob | RunningJob
+AnyJob: TypeAlias = Job | DirectJob | RunningJob | FourierJob
 Jobs: TypeAlias = tuple[AnyJob, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.
@@ -56,23 +57,55 @@ def _job(
         form = kernel.flipped() if flip else kernel
         passes = form.passes(setting.axes, setting.shifts, [_code(mode) for mode in setting.modes])
         return RunningJob(shape, passes, cval, form.factor, form.divisor)
+    if isinstance(kernel, FourierForm):
+        return _transforms(kernel, choice, setting, flip, shape, dtype, cval)
     if choice.method == "separable" and isinstance(kernel, SeparableKernel):
         terms = (kernel.adjoint() if flip else kernel).terms
         return Job(shape, dtype, [_passes(term, setting, cval) for term in terms])
-    dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
-    weights = np.flip(dense) if flip else dense
-    # The core wants one entry for every axis of the array, in order.
-    order = np.argsort(setting.axes)
-    place = {axis: n for n, axis in enumerate(setting.axes)}
-    every = [place.get(axis) for axis in range(len(shape))]
-    lengths = [1 if n is None else setting.taps[n] for n in every]
-    return DirectJob(
+    weights, shifts, modes = _dense(kernel, setting, flip, len(shape))
+    return DirectJob(shape, dtype, weights, shifts, tuple(map(_code, modes)), cval)
+
+
+def _transforms(
+    form: FourierForm,
+    choice: Choice,
+    setting: Setting,
+    flip: bool,
+    shape: tuple[int, ...],
+    dtype: str,
+    cval: float,
+) -> FourierJob:
+    """Prepare transforms, and the dense sweep for blocks that hold what is not finite."""
+    swept = choice._replace(method="direct", kernel=form.kernel)
+    axes = len(setting.axes)
+    inside = setting._replace(shifts=(0,) * axes, modes=("constant",) * axes)
+    weights, shifts, modes = _dense(form.kernel, setting, flip, len(shape))
+    return FourierJob(
         shape,
         dtype,
+        weights,
+        shifts,
+        modes,
+        cval,
+        form.geometry,
+        lambda block: _job(swept, inside, flip, block, dtype, 0.0),
+    )
+
+
+def _dense(
+    kernel: SeparableKernel | Array, setting: Setting, flip: bool, ndim: int
+) -> tuple[Array, tuple[int, ...], tuple[str, ...]]:
+    """Return weights, shifts and modes with one entry for every axis of the array, in order."""
+    dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
+    weights = np.flip(dense) if flip else dense
+    order = np.argsort(setting.axes)
+    place = {axis: n for n, axis in enumerate(setting.axes)}
+    every = [place.get(axis) for axis in range(ndim)]
+    lengths = [1 if n is None else setting.taps[n] for n in every]
+    return (
         np.ascontiguousarray(weights.transpose(order)).reshape(lengths),
         tuple(0 if n is None else setting.shifts[n] for n in every),
-        tuple(0 if n is None else _code(setting.modes[n]) for n in every),
-        cval,
+        tuple("reflect" if n is None else setting.modes[n] for n in every),
     )
 
 
