@@ -85,6 +85,9 @@ SeparableJob<T>::SeparableJob(std::vector<ptrdiff_t> shape, const std::vector<Ax
     outputs_ = std::max<ptrdiff_t>(outputs_, term[0] + 1);
   }
   check(ptrdiff_t(program().back().size()) == outputs_, "every output has a term");
+  std::vector<size_t> order(passes_.size());
+  std::iota(order.begin(), order.end(), 0);
+  in_order_ = steps(order);
   if (terms_.size() == 1 || passes.size() <= 3) return;
   check(outputs_ == 1, "several outputs are filtered along at most three axes");
   for (const auto& term : terms_) parts_.emplace_back(shape_, passes, std::vector<std::vector<int>>{term}, cval);
@@ -177,7 +180,9 @@ void SeparableJob<T>::sweeps(const Input& in, const Output& out, int threads, Vi
   for (size_t i = order.size(); i-- > 0;)
     for (size_t p = 0; p < passes_.size(); p++)
       if (passes_[p].axis == order[i]) passes.push_back(p);
-  const std::vector<Step<T>> all = steps(passes);
+  const bool in_order = std::is_sorted(passes.begin(), passes.end());
+  const std::vector<Step<T>> turned = in_order ? std::vector<Step<T>>{} : steps(passes);
+  const std::vector<Step<T>>& all = in_order ? in_order_ : turned;
   for (size_t p = 0; p < all.size();) {
     const size_t end = p == 0 ? std::min<size_t>(3, all.size()) : p + 1;
     const Input from = p ? Input{out.values, out.strides, kOwn<T>} : in;

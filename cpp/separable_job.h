@@ -74,6 +74,7 @@ class SeparableJob {
   std::vector<std::vector<int>> terms_;
   ptrdiff_t outputs_ = 1;
   double cval_;
+  std::vector<Step<T>> in_order_;  // of the passes as given; other memory takes them in another order
   std::vector<SeparableJob> parts_;  // one per term where a sum cannot be taken in one sweep (over three axes)
 };
 
