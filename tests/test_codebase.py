@@ -41,11 +41,12 @@ FLOORS = [
     {"factor", "families"},
     {"_masking", "_whole"},
     {"kernel"},
+    {"sharing"},
     {"_arguments", "_errors", "_extras", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part
 # What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask it what machine this is.
-DOORS = {"jobs", "plan", "conv", "costs", "measuring"}
+DOORS = {"jobs", "plan", "conv", "sharing", "costs", "measuring"}
 OPTIONAL = {"fourier": "scipy"}  # used where it is installed, imported on first use
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python

@@ -17,6 +17,7 @@ from .factor import factor
 from .fourier import FourierForm, best_geometry
 from .kernel import KernelError, SeparableKernel
 from .running import DEFAULT_TOL, RunningForm, box_form, recursive_form
+from .sharing import shared
 
 Array: TypeAlias = npt.NDArray[Any]
 Kernel: TypeAlias = SeparableKernel | RunningForm | FourierForm | Array
@@ -162,14 +163,18 @@ class Ways:
         return min(count, self._kernel.size)
 
     def _separable(self) -> Choice:
-        kernel = self._factored
+        kernel, setting = self._factored, self._setting
         # The core runs them from the last axis of the array to the first.
-        last = len(self._setting.shape) - 1
-        places = [last - axis for axis in self._setting.axes]
+        order = sorted(range(kernel.ndim), key=lambda n: setting.axes[n])
+        program = shared([[[term[n] for n in order] for term in kernel.terms]])
+        last = len(setting.shape) - 1
         passes = (
-            Pass(place, taps) for term in kernel.terms for place, taps in zip(places, term, strict=True)
+            Pass(last - setting.axes[order[level.axis]], edge.taps)
+            for level in program.levels
+            for node in level.nodes
+            for edge in node
         )
-        cost = self._swept(costs.of_passes(passes, self._setting.distant))
+        cost = self._swept(costs.of_passes(passes, setting.distant))
         return Choice("separable", kernel, kernel.rank, kernel.error, kernel.macs, cost)
 
     def _direct(self) -> Choice:

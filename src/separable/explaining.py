@@ -148,7 +148,7 @@ def in_bytes(count: int) -> str:
     """Return a size in the unit that reads best."""
     size, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB"):
-        if size < 1024:
+        if size < 999.5:
             break
         size, unit = size / 1024, larger
     return f"{size:.3g} {unit}"
