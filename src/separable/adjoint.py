@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ._arguments import Output, input_array, output_array
 from ._storing import store
 from .choosing import Setting
-from .fourier import OUTSIDE, sources
+from .fourier import sources
 from .jobs import new_array
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -59,7 +59,7 @@ class _Axis(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A box of places beyond the ends, and the filter that fills it: from `read` samples laid into `staged`."""
+    """A box of places beyond the ends, the samples that reach it, and an array that holds both."""
 
     box: tuple[Interval, ...]
     read: tuple[Interval, ...]
@@ -157,16 +157,18 @@ class Adjoint:
         """Add what fell beyond the ends to the samples that stand for it there."""
         places = list(box)
         for number, (axis, interval) in enumerate(zip(self._axes, box, strict=True)):
-            if 0 <= interval[0] and interval[1] <= axis.n:
+            if interval[0] >= 0 and interval[1] <= axis.n:
                 continue
             came = sources(np.arange(*interval), axis.n, axis.mode)
-            low, high = int(came[came != OUTSIDE].min()), int(came.max()) + 1
+            low, high = int(came.min()), int(came.max()) + 1
             folded = np.zeros((*values.shape[:number], high - low, *values.shape[number + 1 :]), values.dtype)
             into, out = np.moveaxis(folded, number, 0), np.moveaxis(values, number, 0)
             begin, end = max(interval[0], 0), min(interval[1], axis.n)
             if begin < end:
                 into[begin - low : end - low] += out[begin - interval[0] : end - interval[0]]
-            for place in itertools.chain(range(interval[0], min(0, interval[1])), range(max(axis.n, interval[0]), interval[1])):
+            for place in itertools.chain(
+                range(interval[0], min(0, interval[1])), range(max(axis.n, interval[0]), interval[1])
+            ):
                 into[came[place - interval[0]] - low] += out[place - interval[0]]
             values, places[number] = folded, (low, high)
         _window(total, None, places)[...] += values

@@ -128,7 +128,8 @@ class Ways:
         self._error = kernel.error if isinstance(kernel, SeparableKernel) else KernelError()
         if isinstance(kernel, SeparableKernel) and tol is not None and self._error.relative_l1 > tol:
             raise NotSeparableError(
-                f"this SeparableKernel has a relative l1 error of {self._error.relative_l1:.2g} > tol {tol:g}. "
+                f"this SeparableKernel has a relative l1 error of {self._error.relative_l1:.2g} > "
+                f"tol {tol:g}. "
                 "Raise tol, or factor the dense weights with more terms.",
                 relative_l1=self._error.relative_l1,
                 tol=tol,
@@ -174,11 +175,11 @@ class Ways:
             for node in level.nodes
             for edge in node
         )
-        cost = self._swept(costs.of_passes(passes, setting.distant))
+        cost = self._swept(costs.of_passes(passes))
         return Choice("separable", kernel, kernel.rank, kernel.error, kernel.macs, cost)
 
     def _direct(self) -> Choice:
-        cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel), self._setting.distant))
+        cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel)))
         return Choice("direct", self._kernel, 0, self._error, max(1, self._weights), cost)
 
     def _direct_reserved(self) -> str | None:
@@ -200,8 +201,8 @@ class Ways:
         if form is None:
             return Refusal(
                 "recursive",
-                "needs one term with taps that are symmetric or antisymmetric about the middle, and few cosines "
-                f"within tol={within:g}",
+                "needs one term with taps that are symmetric or antisymmetric about the middle, and few "
+                f"cosines within tol={within:g}",
             )
         return self._running(form)
 
@@ -215,9 +216,7 @@ class Ways:
         setting = self._setting
         if setting.samples == 0:
             return Refusal("fft", "needs an array with samples")
-        geometry, cost = best_geometry(
-            setting.real_shape, self._reach(), setting.item, setting.rates
-        )
+        geometry, cost = best_geometry(setting.real_shape, self._reach(), setting.item, setting.rates)
         form = FourierForm(self._kernel, geometry)
         return Choice("fft", form, 0, self._error, form.macs, cost)
 
@@ -236,12 +235,15 @@ class Ways:
         return tuple(reach)
 
     def _swept(self, counts: costs.Counts) -> Cost:
-        return costs.of_call(counts, self._setting.samples, self._setting.rates)
+        setting = self._setting
+        volume = sum(n > 1 for n in setting.shape) > 2
+        return costs.of_sweep(counts, setting.samples, volume, setting.distant, setting.rates)
 
     def _running(self, form: RunningForm) -> Choice:
         setting = self._setting
         each = form.cost(setting.real_shape, setting.axes)
-        cost = self._swept(costs.of_running(each, sum(n > 1 for n in setting.taps), setting.distant))
+        counts = costs.of_running(each, setting.distant * sum(n > 1 for n in setting.taps))
+        cost = costs.of_call(counts, setting.samples, setting.rates)
         return Choice(form.method, form, 1, form.error, form.macs, cost)
 
 
@@ -253,8 +255,5 @@ def _has_mirrored_columns(kernel: SeparableKernel | Array) -> bool:
     if kernel.ndim < 2 or kernel.shape[-2] < 5:
         return False
     if isinstance(kernel, SeparableKernel):
-        columns = [term[-2] for term in kernel.terms]
-    else:
-        columns = [kernel]
-    axis = 0 if isinstance(kernel, SeparableKernel) else -2
-    return any(all(np.array_equal(c, s * np.flip(c, axis)) for c in columns) for s in (1, -1))
+        return any(all(np.array_equal(t[-2], s * t[-2][::-1]) for t in kernel.terms) for s in (1, -1))
+    return any(np.array_equal(kernel, s * np.flip(kernel, -2)) for s in (1, -1))

@@ -2,8 +2,8 @@
 
 Each way is described by a few counts (passes, taps, weights, samples transformed), and a machine by one rate
 for each count: the time is their scalar product. The rates are measured once by ``separable calibrate``
-(`separable.measuring`) and kept in the user's cache directory; where that has not been done, rates measured on
-one machine stand in for all of its kind. Only ratios matter for what is chosen.
+(`separable.measuring`) and kept in the user's cache directory; where that has not been done, those of one
+machine stand in for all that have the same instruction set. Only ratios matter for what is chosen.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -32,13 +33,14 @@ RATES: Final = (
     "call",  # one call, whatever the method
     "setup",  # one call of a sum of terms, for each of its passes
     "sample",  # passes, for each sample: reading and writing it
-    "distant",  # the same, for samples that come from beyond the caches
+    "distant",  # the same, and for dense sweeps, where the samples come from beyond the caches
+    "volume",  # the same, in arrays of more than two axes
     "edge",  # one pass, for each sample
     "along",  # one multiplication along the rows; of (anti)symmetric taps, one for each pair
     "down",  # across the rows
     "deep",  # along the axes before
     "pair",  # adding the two samples that such taps share
-    "sweep",  # one call of a dense sweep, beside that
+    "sweep",  # one call of a dense sweep, for each weight
     "dense",  # a dense sweep, for each sample
     "weight",  # and for each weight
     "folded",  # the same, where the kernel's columns are (anti)symmetric
@@ -47,6 +49,7 @@ RATES: Final = (
     "block",  # a block of transforms, there and back
     "axis",  # for each of its samples and axes
     "level",  # for each of its samples, times the logarithm to base 2 of how many they are
+    "stack",  # for each of its samples, where more than two axes are transformed
     "spilled",  # for each of its samples, where they do not fit the caches
 )
 
@@ -115,9 +118,16 @@ class Pass(NamedTuple):
     taps: npt.NDArray[Any]
 
 
-def of_passes(passes: Iterable[Pass], distant: bool) -> dict[str, float]:
+def of_passes(passes: Iterable[Pass]) -> dict[str, float]:
     """Count what running such passes takes for each sample."""
-    counts = {"sample": 1.0, "distant": float(distant), "edge": 0.0, "along": 0.0, "down": 0.0, "deep": 0.0, "pair": 0.0}
+    counts = {
+        "sample": 1.0,
+        "edge": 0.0,
+        "along": 0.0,
+        "down": 0.0,
+        "deep": 0.0,
+        "pair": 0.0,
+    }
     for place, taps in passes:
         n = taps.size
         if n == 1:
@@ -130,25 +140,25 @@ def of_passes(passes: Iterable[Pass], distant: bool) -> dict[str, float]:
     return counts
 
 
-def of_weights(weights: int, folded: bool, distant: bool) -> dict[str, float]:
+def of_weights(weights: int, folded: bool) -> dict[str, float]:
     """Count what a dense sweep takes for each sample."""
-    return {"dense": 1.0, "distant": float(distant), "folded" if folded else "weight": float(weights)}
+    return {"dense": 1.0, "folded" if folded else "weight": float(weights)}
 
 
-def of_running(nanoseconds: float, passes: int, distant: bool) -> dict[str, float]:
-    """Count what running sums and oscillators take for each sample."""
-    return {"running": nanoseconds, "hauled": float(passes * distant)}
+def of_running(nanoseconds: float, passes: int) -> dict[str, float]:
+    """Count what running sums and oscillators take for each sample; `passes` of them where it is far."""
+    return {"running": nanoseconds, "hauled": float(passes)}
 
 
 def of_block(
     samples: npt.NDArray[Any], transformed: npt.NDArray[Any], axes: int, item: int, rates: Rates
-) -> dict[str, Any]:
-    """Count what the transforms of one block take, there and back.
+) -> dict[str, npt.NDArray[Any]]:
+    """Count what the transforms of blocks take, there and back.
 
     Parameters
     ----------
     samples, transformed : ndarray
-        Of the block as it is staged, and of one of its transforms.
+        Of each block as it is staged, and of one of its transforms.
     axes : int
         That are transformed.
     item : int
@@ -161,18 +171,37 @@ def of_block(
     size = 4.0 * item * samples
     spilled = np.clip(np.log(size / rates.l2) / math.log(4 * rates.l3 / rates.l2), 0, 1)
     return {
-        "block": 1.0,
+        "block": np.ones(samples.shape),
         "axis": axes * samples,
+        "stack": samples * float(axes > 2),
         "level": samples * np.log2(np.maximum(transformed, 2)),
         "spilled": samples * spilled**2,
     }
 
 
-def of_call(per_sample: Counts, samples: int, rates: Rates) -> Cost:
-    """Return the cost of one call that takes `per_sample` of each of its samples."""
+def of_sweep(per_sample: Counts, samples: int, volume: bool, distant: bool, rates: Rates) -> Cost:
+    """Return the cost of passes or a dense sweep over arrays that take `per_sample` of each sample.
+
+    Parameters
+    ----------
+    per_sample : mapping
+        From `of_passes` or `of_weights`.
+    samples : int
+        Of the array.
+    volume, distant : bool
+        Whether it has more than two axes; whether it does not fit the caches.
+    rates : Rates
+        Of the machine.
+    """
+    each = {**per_sample, "volume": float(volume), "distant": float(distant)}
+    weights = each.get("weight", 0.0) + each.get("folded", 0.0)
+    return of_call(each, samples, rates, {"setup": each.get("edge", 0.0), "sweep": weights})
+
+
+def of_call(per_sample: Counts, samples: int, rates: Rates, once: Counts = MappingProxyType({})) -> Cost:
+    """Return the cost of one call that takes `per_sample` of each of its samples, and more `once`."""
     counts = {name: samples * count for name, count in per_sample.items()}
-    once = {"call": 1.0, "sweep": float("dense" in per_sample), "setup": per_sample.get("edge", 0.0)}
-    return Cost({**once, **counts}, rates)
+    return Cost({"call": 1.0, **once, **counts}, rates)
 
 
 def current(dtype: np.dtype[Any]) -> Rates:
@@ -224,8 +253,9 @@ def load(file: Path, anywhere: bool = False) -> dict[str, dict[str, dict[str, fl
     if not anywhere and data.get("machine") != fingerprint():
         return {}
     found = data.get("rates")
-    good = isinstance(found, dict) and all(_whole(entry) for entry in found.values())
-    return found if good else {}
+    if isinstance(found, dict) and all(map(_whole, found.values())):
+        return found
+    return {}
 
 
 def _whole(entry: Any) -> bool:

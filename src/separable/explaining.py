@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -66,20 +67,17 @@ class Explanation:
     title: str
 
     def __str__(self) -> str:
-        rows = [("", "method", "predicted", "error", "memory", "")]
-        rows += [_cells(candidate, candidate.method == self.method) for candidate in self.candidates]
-        possible = [row for row in rows if len(row) == 6]
-        widths = [max(len(row[n]) for row in possible) for n in range(5)]
-        names = max(len(row[1]) for row in rows)
-        widths[1] = names
-        lines = [f"{self.title}, {plural(self.threads, 'thread')}"]
-        for row in rows:
-            if len(row) == 6:
-                mark, name, *numbers, note = row
-                figures = "  ".join(cell.rjust(width) for cell, width in zip(numbers, widths[2:], strict=True))
-                lines.append(f"  {mark:1} {name:{names}}  {figures}  {note}".rstrip())
+        names = max(len(candidate.method) for candidate in self.candidates)
+        head = ("predicted", "error", "memory", "")
+        figures = [_figures(candidate) for candidate in self.candidates]
+        widths = [max(len(row[n]) for row in (head, *figures) if row) for n in range(3)]
+        lines = [f"{self.title}, {plural(self.threads, 'thread')}", _line("", "method", names, head, widths)]
+        for candidate, row in zip(self.candidates, figures, strict=True):
+            mark = "*" if candidate.method == self.method else ""
+            if row:
+                lines.append(_line(mark, candidate.method, names, row, widths))
             else:
-                lines.append(f"  {row[0]:1} {row[1]:{names}}  {row[2]}")
+                lines.append(f"  {mark:1} {candidate.method:{names}}  {candidate.reason}")
         return "\n".join([*lines, f"  rates {self.source}"])
 
     def __repr__(self) -> str:
@@ -103,9 +101,7 @@ def explain(
     return Explanation(method, tuple(found), threads, setting.rates.source, title)
 
 
-def _candidate(
-    ways: Ways, method: str, taken: bool, setting: Setting, flip: bool, threads: int
-) -> Candidate:
+def _candidate(ways: Ways, method: str, taken: bool, setting: Setting, flip: bool, threads: int) -> Candidate:
     # One that was asked for by name runs, whatever keeps it from being chosen.
     choice = ways.named(method) if taken else ways.considered(method)
     if isinstance(choice, Refusal):
@@ -116,19 +112,23 @@ def _candidate(
     return Candidate(method, "", seconds, choice.error, choice.terms, choice.macs, scratch)
 
 
-def _cells(candidate: Candidate, taken: bool) -> tuple[str, ...]:
-    mark = "*" if taken else ""
+def _figures(candidate: Candidate) -> tuple[str, str, str, str] | None:
+    """Return time, error, memory and operations in words; None for a way that does not run."""
     if candidate.seconds is None or candidate.error is None or candidate.scratch_bytes is None:
-        return mark, candidate.method, candidate.reason
+        return None
     terms = f"{plural(candidate.terms, 'term')}, " if candidate.terms else ""
     return (
-        mark,
-        candidate.method,
         in_seconds(candidate.seconds),
         f"{candidate.error.relative_l1:.1g}",
         in_bytes(candidate.scratch_bytes),
         f"{terms}{candidate.macs} MACs per sample",
     )
+
+
+def _line(mark: str, name: str, names: int, row: Sequence[str], widths: Sequence[int]) -> str:
+    *figures, note = row
+    cells = "  ".join(figure.rjust(width) for figure, width in zip(figures, widths, strict=True))
+    return f"  {mark:1} {name:{names}}  {cells}  {note}".rstrip()
 
 
 def plural(count: int, noun: str) -> str:

@@ -28,8 +28,8 @@ from .kernel import SeparableKernel
 
 Array: TypeAlias = npt.NDArray[Any]
 
-# Ways to cut an axis that are compared, from one block to one for each sample.
-_CUTS: Final = 40
+# Ways to cut an array that are compared, from one block to one for each sample: for three axes 16 each.
+_COMPARED: Final = 4096
 
 # A block on its own costs as much more: its transforms are shared by threads, but what lies between is not.
 _LONELY: Final = 1.1
@@ -55,6 +55,10 @@ class Geometry(NamedTuple):
         """Samples that one block transforms."""
         return math.prod(self.lengths)
 
+    def leading(self, axes: int) -> Geometry:
+        """Return the same for arrays that lack the axes behind the first `axes`, which are not filtered."""
+        return Geometry(self.results[:axes], self.lengths[:axes])
+
     def blocks(self, shape: Sequence[int]) -> int:
         """Count the blocks of an array."""
         return math.prod(-(-n // step) for n, step in zip(shape, self.results, strict=True))
@@ -68,7 +72,7 @@ class FourierForm(NamedTuple):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates per result: half of ``5 n log2(n) + 3 n`` operations on a block of n samples."""
+        """Multiply-accumulates per result: half of ``5 n log2(n) + 3 n`` operations on n staged samples."""
         geometry = self.geometry
         operations = geometry.samples * (5 * math.log2(max(geometry.samples, 2)) + 3)
         return max(1, round(operations / 2 / math.prod(geometry.results)))
@@ -91,29 +95,27 @@ def best_geometry(
         Of the machine.
     """
     over = [axis for axis, n in enumerate(taps) if n > 1] or [len(shape) - 1]
-    options = [_cuts(n, reach, axis in over) for axis, (n, reach) in enumerate(zip(shape, taps, strict=True))]
-    # One axis of this grid for each axis of the array: results, lengths and blocks of every combination.
-    grids = (np.meshgrid(*(option[row] for option in options), indexing="ij", sparse=True) for row in range(3))
-    results, lengths, blocks = grids
-    samples = math.prod(lengths)
-    transformed = math.prod(lengths[axis] for axis in over)
-    counts = costs.of_block(samples, transformed, len(over), item, rates)
-    number = math.prod(blocks)
-    time = rates.cost(counts) * number * np.where(number == 1, _LONELY, 1.0)
-    best = np.unravel_index(int(np.argmin(time)), time.shape)
-
-    def chosen(grid: Sequence[Array]) -> tuple[int, ...]:
-        return tuple(int(part.ravel()[at]) for part, at in zip(grid, best, strict=True))
-
-    geometry = Geometry(chosen(results), chosen(lengths))
+    most = round(_COMPARED ** (1 / len(shape)))
+    options = [
+        _cuts(n, reach, axis in over, most) for axis, (n, reach) in enumerate(zip(shape, taps, strict=True))
+    ]
+    # Every combination, one in each column: results, lengths and blocks of each axis.
+    chosen = np.indices([option.shape[1] for option in options]).reshape(len(options), -1)
+    results, lengths, blocks = np.stack(
+        [option[:, column] for option, column in zip(options, chosen, strict=True)], axis=1
+    )
+    counts = costs.of_block(lengths.prod(axis=0), lengths[over].prod(axis=0), len(over), item, rates)
+    number = blocks.prod(axis=0)
+    best = int(np.argmin(rates.cost(counts) * number * np.where(number == 1, _LONELY, 1.0)))
+    geometry = Geometry(tuple(map(int, results[:, best])), tuple(map(int, lengths[:, best])))
     parts = int(number[best])
-    whole = {name: float(np.broadcast_to(count, time.shape)[best] * parts) for name, count in counts.items()}
-    return geometry, Cost({"call": 1.0, **whole}, rates, parts)
+    every = {name: float(count[best]) * parts for name, count in counts.items()}
+    return geometry, Cost({"call": 1.0, **every}, rates, parts)
 
 
-def _cuts(n: int, taps: int, transformed: bool) -> Array:
+def _cuts(n: int, taps: int, transformed: bool, most: int) -> Array:
     """Return ways to cut an axis into blocks: rows of results per block, staged length and blocks."""
-    counts = np.unique(np.rint(np.geomspace(1, n, min(n, _CUTS))).astype(int))
+    counts = np.unique(np.rint(np.geomspace(1, n, min(n, most))).astype(int))
     results = np.unique(-(-n // counts))[::-1]
     lengths = [fast_length(int(step) + taps - 1) if transformed else int(step) for step in results]
     return np.array([results, lengths, -(-n // results)])
@@ -142,7 +144,8 @@ def sources(positions: Array, n: int, mode: str) -> Array:
         return positions % n
     period = 2 * n if mode == "reflect" else max(2 * n - 2, 1)
     inside = positions % period
-    return np.minimum(inside, period - inside - (mode == "reflect"))
+    folded: Array = np.minimum(inside, period - inside - (mode == "reflect"))
+    return folded
 
 
 @functools.lru_cache(maxsize=1024)
@@ -171,7 +174,7 @@ def _transforms() -> tuple[Callable[..., Array], Callable[..., Array], bool]:
 
 
 class _Axis(NamedTuple):
-    """One axis of the array: its length, and how the kernel reaches along it (1 tap: not at all)."""
+    """One axis of the array: its length, and how the kernel reaches along it (1 tap: it does not)."""
 
     n: int
     taps: int
@@ -284,9 +287,7 @@ class FourierJob:
             min(step, n - at) for at, n, step in zip(start, self._shape, self._geometry.results, strict=True)
         ]
         staged = staged[
-            tuple(
-                slice(None) if axis in self._over else slice(count) for axis, count in enumerate(counts)
-            )
+            tuple(slice(None) if axis in self._over else slice(count) for axis, count in enumerate(counts))
         ]
         self._stage(src, start, staged)
         inside = tuple(map(slice, counts))

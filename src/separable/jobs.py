@@ -86,7 +86,7 @@ def _transforms(
         shifts,
         modes,
         cval,
-        form.geometry,
+        form.geometry.leading(len(shape)),
         lambda block: _job(swept, inside, flip, block, dtype, 0.0),
     )
 

@@ -1,8 +1,8 @@
 """Measuring what filters cost on this machine, once: the rates that plans choose by.
 
-Some two hundred filters of many kinds and sizes are timed on one thread, and the rates of `separable.costs` fitted
-to their times. What is timed is the time of the processor, not of the clock, so that other work on the
-machine disturbs little.
+Some two hundred filters of many kinds and sizes are timed on one thread, and the rates of `separable.costs`
+fitted to their times. What counts is the time of the processor, not that of the clock, so that other work
+on the machine disturbs little.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import costs
+from ._arguments import Method
 from ._core import core_info, force
 from .kernel import SeparableKernel
 from .plan import Plan, plan
@@ -39,7 +40,7 @@ class Case(NamedTuple):
 
     kernel: SeparableKernel | Array
     shape: tuple[int, ...]
-    method: str
+    method: Method
 
 
 class Fit(NamedTuple):
@@ -85,9 +86,7 @@ def calibrate(
             }
     finally:
         force(None if info["target"] == info["targets"][-1] else info["target"])
-    rates = {
-        target: {dtype: fit.rates for dtype, fit in fits.items()} for target, fits in found.items()
-    }
+    rates = {target: {dtype: fit.rates for dtype, fit in fits.items()} for target, fits in found.items()}
     file = costs.cache_file() if file is None else file
     costs.save(file, {**costs.load(file), **rates})
     return found
@@ -104,7 +103,7 @@ def _swept() -> Iterator[Case]:
     shapes = [(20, 20), (64, 64), (256, 256), (1000, 1000), (3000, 3000), (64, 64, 64), (200, 200, 200)]
     for shape, n, folds in itertools.product(shapes, (5, 13, 31, 65), (True, False)):
         for rank in (1, 3, 8):
-            if rank == 1 or n != 5 and rank == 3 or math.prod(shape) < 1e5:
+            if rank == 1 or (n != 5 and rank == 3) or math.prod(shape) < 1e5:
                 terms = [[_taps(rng, n, folds) for _ in shape] for _ in range(rank)]
                 yield Case(SeparableKernel(terms), shape, "separable")
         for axis in range(len(shape)) if n == 31 else ():
@@ -119,7 +118,15 @@ def _swept() -> Iterator[Case]:
 
 def _transformed() -> Iterator[Case]:
     rng = np.random.default_rng(2)
-    shapes = [(64, 64), (300, 300), (1024, 1024), (2200, 2200), (50, 50, 50), (128, 128, 128), (200, 200, 200)]
+    shapes = [
+        (64, 64),
+        (300, 300),
+        (1024, 1024),
+        (2200, 2200),
+        (50, 50, 50),
+        (128, 128, 128),
+        (200, 200, 200),
+    ]
     for shape, n in itertools.product(shapes, (9, 31, 65)):
         if n ** len(shape) < math.prod(shape):
             yield Case(rng.random((n,) * len(shape)), shape, "fft")

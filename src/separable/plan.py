@@ -459,6 +459,7 @@ def _lines(plan: Plan) -> list[str]:
     how = f"{plan.method}, {plural(plan.terms, 'term')}" if plan.terms else plan.method
     folds = _folds_of(plan)
     fewer = f", {plan.dense_macs / plan.macs:.3g}x fewer" if plan.macs < plan.dense_macs else ""
+    target = core_info()["target"]
     return [
         f"{kernel} kernel on {plan.shape} {plan.dtype.name}: {how}",
         *(
@@ -467,7 +468,7 @@ def _lines(plan: Plan) -> list[str]:
         ),
         f"  {plan.macs} MACs per sample, dense {plan.dense_macs}{fewer}",
         f"  kernel's relative l1 error at most {plan.error.relative_l1:.2g}",
-        f"  {plural(plan.threads, 'thread')}, scratch {in_bytes(plan.scratch_bytes)}, {core_info()['target']}",
+        f"  {plural(plan.threads, 'thread')}, scratch {in_bytes(plan.scratch_bytes)}, {target}",
     ]
 
 
