@@ -34,7 +34,7 @@ RATES: Final = (
     "setup",  # one call of a sum of terms, for each of its passes
     "sample",  # passes, for each sample: reading and writing it
     "distant",  # the same, and for dense sweeps, where the samples come from beyond the caches
-    "volume",  # the same, in arrays of more than two axes
+    "volume",  # one pass, beside that, in arrays of more than two axes
     "edge",  # one pass, for each sample
     "along",  # one multiplication along the rows; of (anti)symmetric taps, one for each pair
     "down",  # across the rows
@@ -193,7 +193,9 @@ def of_sweep(per_sample: Counts, samples: int, volume: bool, distant: bool, rate
     rates : Rates
         Of the machine.
     """
-    each = {**per_sample, "volume": float(volume), "distant": float(distant)}
+    # A dense sweep reads a volume as three passes do.
+    volumes = per_sample.get("edge", 3.0) * volume
+    each = {**per_sample, "volume": volumes, "distant": float(distant)}
     weights = each.get("weight", 0.0) + each.get("folded", 0.0)
     return of_call(each, samples, rates, {"setup": each.get("edge", 0.0), "sweep": weights})
 
