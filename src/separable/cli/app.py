@@ -9,7 +9,7 @@ import typer
 
 from separable import __version__
 
-from . import auditing, calibrating, demonstrating, factoring, filtering, options, separating
+from . import auditing, calibrating, demonstrating, factoring, filtering, measuring, options, separating
 from .terminal import exits
 from .wish import Wish
 
@@ -123,6 +123,22 @@ def filter_file(
     wish = Wish(gaussian, box, sobel, log, unsharp, kernel, order, truncate, amount, in_mm, rank, tol)
     place = filtering.Place(axes, mode, cval, origin, dtype, threads)
     filtering.run(source, target, wish, place, as_json=as_json, quiet=quiet)
+
+
+@app.command(
+    help=_paragraphs(
+        "Measure what filters cost on this machine, once, so that plans choose by it.",
+        "Some two hundred filters are timed on one thread, which takes about a minute. Without it plans "
+        "choose by the rates of another machine, which come with the package.",
+    ),
+    epilog=_examples("calibrate", "calibrate --out costs.json --json"),
+)
+@exits
+def calibrate(
+    out: options.Rates = None, every: options.EveryTarget = False, as_json: options.AsJson = False
+) -> None:
+    """Measure this machine."""
+    measuring.run(out, every, as_json)
 
 
 @app.command(

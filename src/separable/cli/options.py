@@ -61,6 +61,14 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print err
 Tol: TypeAlias = Annotated[float | None, _option("T", "Relative l1 error allowed. [dim]\\[default: 1e-6][/]")]
 Rank: TypeAlias = Annotated[int | None, _option("R", "The most terms allowed.")]
 
+# calibrate
+Rates: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", metavar="R.json", help="Where to, instead of the user's cache.")
+]
+EveryTarget: TypeAlias = Annotated[
+    bool, typer.Option("--every", help="Measure every instruction set of this machine.")
+]
+
 # audit, separate: the model
 _MODEL = "Model"
 Model: TypeAlias = Annotated[
