@@ -23,6 +23,8 @@ from benchmarks import (
     machine,
     memory,
     ndimage,
+    nonseparable,
+    regret,
     store,
 )
 from benchmarks.cases import works
@@ -67,6 +69,8 @@ def benchmarks() -> dict[str, Benchmark]:
 
     return {
         **{work.name: of(work) for work in works()},
+        **{work.name: of(work) for work in nonseparable.works()},
+        "regret": lambda s: regret.measure(s.run, s.quick, _progress),
         **{work.name: block(work) for work in conv_works()},
         **{work.name: training(work) for work in training_works()},
         "ndimage": lambda s: ndimage.measure(s.run, s.quick, _progress),

@@ -124,8 +124,8 @@ class FilterRecord(TimedRecord):
 
     def find(self, who: str, threads: int, variant: str = "") -> Measurement | None:
         """Return the contender's measurement; one with threads none of its own counts for any number."""
-        rows = [m for m in self.measurements if m.who == who and m.variant == variant]
-        exact = [m for m in rows if m.threads == threads]
+        rows = [m for m in self.measurements if m.who == who and (m.variant == variant or who != SEPARABLE)]
+        exact = sorted((m for m in rows if m.threads == threads), key=_median)
         if exact:
             return exact[0]
         return rows[0] if who == SCIPY and rows else None
