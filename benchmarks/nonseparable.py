@@ -19,7 +19,7 @@ AUTO = Variant("auto")
 
 def works() -> list[Work]:
     """Return the works, in the order they are reported."""
-    image, volume = (2048, 2048), (128, 160, 160)
+    image, volume = (2048, 2048), (96, 128, 128)
     return [
         _work("disk-25", "disk of radius 12", image, (90, 80), disk()),
         _work("tilted-31", "Gaussian 5:2 at 30 degrees, 31 x 31", image, (90, 80), tilted_gaussian()),

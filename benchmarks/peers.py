@@ -160,9 +160,9 @@ def _opencv_slices(job: Job, cv2: Any) -> Callable[[], None]:
 def simpleitk(job: Job) -> list[Contender]:
     """DiscreteGaussian with as many taps and the recursive filter for Gaussians, Convolution otherwise."""
     sitk = libraries.load("SimpleITK")
-    if sitk is None:
-        return []
     work = job.work
+    if sitk is None or work.tol is not None:  # its dense convolution is slower than SciPy's
+        return []
     colour = job.x.ndim > len(work.axes)
     image = sitk.GetImageFromArray(job.x, isVector=colour)
     margins = tuple(length // 2 for length in work.lengths())
