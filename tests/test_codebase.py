@@ -34,7 +34,7 @@ FLOORS = [
     {"jobs"},
     {"choosing"},
     {"running"},
-    {"recursive"},
+    {"cascade", "recursive"},
     {"conv"},
     {"factor", "families"},
     {"_masking", "_whole"},
