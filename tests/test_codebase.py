@@ -36,7 +36,7 @@ FLOORS = [
     {"jobs"},
     {"choosing"},
     {"fourier", "running"},
-    {"costs", "recursive"},
+    {"cascade", "costs", "recursive"},
     {"conv"},
     {"factor", "families"},
     {"_masking", "_whole"},
