@@ -216,7 +216,9 @@ class Ways:
         setting = self._setting
         if setting.samples == 0:
             return Refusal("fft", "needs an array with samples")
-        geometry, cost = best_geometry(setting.real_shape, self._reach(), setting.item, setting.rates)
+        # Rounding relative to a block's largest sample is too coarse for a small whole number beside it.
+        wide = setting._replace(dtype=np.dtype(np.float64)) if setting.whole else setting
+        geometry, cost = best_geometry(setting.real_shape, self._reach(), wide.item, wide.rates)
         form = FourierForm(self._kernel, geometry)
         return Choice("fft", form, 0, self._error, form.macs, cost)
 
@@ -242,7 +244,7 @@ class Ways:
     def _running(self, form: RunningForm) -> Choice:
         setting = self._setting
         each = form.cost(setting.real_shape, setting.axes)
-        counts = costs.of_running(each, setting.distant * sum(n > 1 for n in setting.taps))
+        counts = costs.of_running(each, sum(n > 1 for n in setting.taps), setting.samples, setting.rates)
         cost = costs.of_call(counts, setting.samples, setting.rates)
         return Choice(form.method, form, 1, form.error, form.macs, cost)
 
