@@ -39,6 +39,7 @@ FLOORS = [
     {"factor", "families"},
     {"_masking", "_whole"},
     {"kernel"},
+    {"certificate"},
     {"_arguments", "_errors", "_extras", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part
