@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .certificate import KernelError as KernelError
 from .certificate import after_rounding, outer, unit_scaled
 from .certificate import certified_error as certified_error
+from .sharing import shared
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Term: TypeAlias = tuple[Array, ...]
@@ -47,8 +48,9 @@ class SeparableKernel:
     ndim, rank, size : int
         Number of axes, of terms, and of elements of the dense kernel.
     macs : int
-        Multiply-accumulates per sample: the tap counts of the axes with more than one tap, times
-        the rank. A 1-tap factor costs nothing, it is folded into its neighbour.
+        Multiply-accumulates per sample: the tap counts of all passes. Terms with equal taps along the last
+        axis share that pass, and terms with equal taps along the first are added up before it
+        (`separable.sharing`). A 1-tap factor costs nothing, it is folded into its neighbour.
     error : KernelError
     noise : float or None
 
@@ -61,17 +63,17 @@ class SeparableKernel:
         the same length in all terms, or if their product overflows float64.
     """
 
-    __slots__ = ("_hash", "_norm_l1", "error", "macs", "ndim", "noise", "rank", "shape", "size", "terms")
+    __slots__ = ("_hash", "_macs", "_norm_l1", "error", "ndim", "noise", "rank", "shape", "size", "terms")
 
     terms: tuple[Term, ...]
     shape: tuple[int, ...]
     ndim: int
     rank: int
     size: int
-    macs: int
     error: KernelError
     noise: float | None
     _hash: int
+    _macs: int
     _norm_l1: float
 
     def __init__(
@@ -91,7 +93,6 @@ class SeparableKernel:
             "ndim": len(shape),
             "rank": len(checked),
             "size": math.prod(shape),
-            "macs": len(checked) * max(1, sum(n for n in shape if n > 1)),
             "error": KernelError() if error is None else error,
             "noise": noise,
         }
@@ -152,6 +153,13 @@ class SeparableKernel:
             raise ValueError(f"taps overflow in {target}; scale the kernel down, or filter in float64.")
         error = after_rounding(self.error, self.dense(), self.terms, terms)
         return SeparableKernel(terms, error=error, noise=self.noise)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per sample; see the class."""
+        if not hasattr(self, "_macs"):
+            object.__setattr__(self, "_macs", max(1, shared([self.terms]).macs if self.size > 1 else 1))
+        return self._macs
 
     @property
     def norm_l1(self) -> float:
