@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from ..kernel import Array
-from .parity import parity
+from .parity import centre_parity, parity
 
 _FEWEST: Final = 6  # singular values that a median is taken of
 _ROUNDS: Final = 8
@@ -28,8 +28,24 @@ _GRID: Final = 4000
 _NAMED: Final = "crop less of the kernel, or give `tol` as a number"
 
 
-def noise_level(dense: Array) -> float:
-    """Estimate the relative l1 norm of the noise in a kernel.
+class Noise(NamedTuple):
+    """Noise in a kernel, both figures over the kernel's l1 norm.
+
+    Attributes
+    ----------
+    level : float
+        The expected l1 norm of the noise, as normally distributed noise has it.
+    floor : float
+        The l1 norm of what is left of the kernel without its significant singular vectors along all axes.
+        Below the level, because those carry some noise too.
+    """
+
+    level: float
+    floor: float
+
+
+def noise_of(dense: Array) -> Noise:
+    """Estimate the noise in a kernel.
 
     Parameters
     ----------
@@ -37,18 +53,17 @@ def noise_level(dense: Array) -> float:
 
     Returns
     -------
-    float
-        The expected ``||noise||_1 / ||dense||_1`` of normally distributed noise. Of all unfoldings the
-        smallest estimate: what is no noise only adds to the others.
+    Noise
+        From the unfolding with the smallest estimate: what is no noise only adds to the others.
 
     Raises
     ------
     ValueError
-        If no unfolding has six rows and columns or more.
+        If no unfolding has six rows and columns or more that symmetry does not repeat.
     """
     part = _distinct(dense)
-    matrices = [np.moveaxis(part, axis, 0).reshape(n, -1) for axis, n in enumerate(part.shape)]
-    usable = [matrix for matrix in matrices if min(matrix.shape) >= _FEWEST]
+    shapes = {axis: (n, part.size // n) for axis, n in enumerate(part.shape)}
+    usable = [axis for axis, shape in shapes.items() if dense.ndim > 1 and min(shape) >= _FEWEST]
     if not usable:
         raise ValueError(
             f"`tol='noise'` needs {_FEWEST} or more different rows and columns of weights, got shape "
@@ -56,9 +71,33 @@ def noise_level(dense: Array) -> float:
         )
     norm = float(np.abs(dense).sum())
     if norm == 0.0:
-        return 0.0
-    deviation = min(map(_deviation, usable))
-    return deviation * math.sqrt(2 / math.pi) * dense.size / norm
+        return Noise(0.0, 0.0)
+    values: dict[int, Array] = {
+        axis: np.asarray(np.linalg.svd(_unfolded(part, axis), compute_uv=False)) for axis in usable
+    }
+    deviation = min(_deviation(values[axis], shapes[axis]) for axis in usable)
+    level = deviation * math.sqrt(2 / math.pi) * dense.size / norm
+    rest = dense
+    for axis in usable:
+        significant = int(np.count_nonzero(values[axis] > deviation * _edge(shapes[axis])))
+        rest = _projected(rest, axis, significant)
+    return Noise(level, float(np.abs(dense - rest).sum()) / norm)
+
+
+def _unfolded(tensor: Array, axis: int) -> Array:
+    return np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
+
+
+def _edge(shape: tuple[int, int]) -> float:
+    """Return the largest singular value of noise of deviation 1."""
+    return math.sqrt(shape[0]) + math.sqrt(shape[1])
+
+
+def _projected(tensor: Array, axis: int, count: int) -> Array:
+    """Return the tensor with its `count` strongest singular vectors along an axis alone."""
+    left = np.linalg.svd(_unfolded(tensor, axis), full_matrices=False)[0][:, :count]
+    along = np.tensordot(left @ left.T, tensor, axes=(1, axis))
+    return np.moveaxis(along, 0, axis)
 
 
 def _distinct(dense: Array) -> Array:
@@ -66,22 +105,21 @@ def _distinct(dense: Array) -> Array:
     part = dense
     for axis in range(dense.ndim):
         if parity(dense, (axis,)):
-            part = part[(*[slice(None)] * axis, slice((dense.shape[axis] + 1) // 2))]
-    if part is dense and parity(dense, tuple(range(dense.ndim))):
+            half = (dense.shape[axis] + 1) // 2
+            part = np.take(part, range(half), axis)
+    if part is dense and centre_parity(dense):
         part = dense[: (len(dense) + 1) // 2]
     return part
 
 
-def _deviation(matrix: Array) -> float:
-    """Return the standard deviation of the noise in a matrix."""
-    values = np.linalg.svd(matrix, compute_uv=False)
-    rows, columns = sorted(matrix.shape)
+def _deviation(values: Array, shape: tuple[int, int]) -> float:
+    """Return the standard deviation of the noise in a matrix with these singular values."""
+    rows, columns = sorted(shape)
     signal, deviation = 0, 0.0
     for _ in range(_ROUNDS):
         m, n = rows - signal, columns - signal
         deviation = float(np.median(values[signal:])) / math.sqrt(n * _median(m / n))
-        edge = deviation * (math.sqrt(m) + math.sqrt(n))
-        above = min(int(np.count_nonzero(values > edge)), rows // 2)
+        above = min(int(np.count_nonzero(values > deviation * _edge((m, n)))), rows // 2)
         if above <= signal:
             break
         signal = above

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal, SupportsIndex
 
+import numpy as np
 import numpy.typing as npt
 
 from .._errors import NotSeparableError
 from ..kernel import Array, SeparableKernel
 from .arguments import checked_rank, checked_tol, checked_weights
-from .noise import noise_level
+from .noise import Noise, noise_of
 from .search import search, too_large
 
 # One part in a million: below the rounding of a float32 filter, above the rounding of float32 weights.
 DEFAULT_TOL: Final = 1e-6
 
-# Above the estimate of the noise: what the estimate itself may be off by.
-_NOISE_MARGIN: Final = 1.05
+# Sums of terms with something in common may be that much further off than all singular vectors together.
+_NOISE_MARGIN: Final = 1.02
 
 
 def factor(
@@ -69,8 +71,9 @@ def factor(
     - each of them fitted to the least absolute error, which is what `tol` limits, where that saves a term.
 
     Noise is taken to be independent from sample to sample and equally strong everywhere. The singular values
-    it leaves follow a known law, which their median is compared with [5]_. The terms then reach an l1 error
-    of 1.05 times the noise; where that is below 1e-6, of 1e-6.
+    it leaves follow a known law, which their median is compared with [5]_. What stands out of that law along
+    each axis is taken as the kernel, and the terms reach the l1 error that this leaves (1.02 times that, and
+    not less than 1e-6).
 
     References
     ----------
@@ -86,16 +89,16 @@ def factor(
        IEEE Trans. Information Theory 60(8), 2014.
     """
     dense = checked_weights(weights)
-    noise = noise_level(dense.squeeze()) if isinstance(tol, str) and tol == "noise" else None
-    allowed = checked_tol(tol) if noise is None else max(_NOISE_MARGIN * noise, DEFAULT_TOL)
+    squeezed = dense.squeeze()
+    noise = _noise(squeezed) if isinstance(tol, str) and tol == "noise" else None
+    allowed = checked_tol(tol) if noise is None else max(_NOISE_MARGIN * noise.floor, DEFAULT_TOL)
     limit = checked_rank(rank)
     if allowed is None and limit is None:
         allowed = DEFAULT_TOL
-    squeezed = dense.squeeze()
     kernel = search(squeezed, allowed, limit)
     if allowed is not None and limit is not None and kernel.error.relative_l1 > allowed:
         raise _not_separable(squeezed, dense.shape, kernel, allowed, limit)
-    return _with_single_taps(kernel, dense.shape, noise)
+    return _with_single_taps(kernel, dense.shape, None if noise is None else noise.level)
 
 
 def is_separable(weights: npt.ArrayLike, tol: float | None = None) -> bool:
@@ -122,6 +125,12 @@ def is_separable(weights: npt.ArrayLike, tol: float | None = None) -> bool:
     allowed = checked_tol(tol)
     limit = DEFAULT_TOL if allowed is None else allowed
     return search(dense.squeeze(), limit, 1).error.relative_l1 <= limit
+
+
+def _noise(squeezed: Array) -> Noise:
+    """Estimate the noise at a scale at which no square overflows or vanishes."""
+    largest = float(np.abs(squeezed).max())
+    return noise_of(np.ldexp(squeezed, -math.frexp(largest)[1]))
 
 
 def _with_single_taps(
