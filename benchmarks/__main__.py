@@ -20,9 +20,12 @@ from benchmarks import (
     convert_latency,
     filters,
     imports,
+    integers,
     machine,
+    masks,
     memory,
     ndimage,
+    running,
     store,
 )
 from benchmarks.cases import works
@@ -70,6 +73,10 @@ def benchmarks() -> dict[str, Benchmark]:
         **{work.name: block(work) for work in conv_works()},
         **{work.name: training(work) for work in training_works()},
         "ndimage": lambda s: ndimage.measure(s.run, s.quick, _progress),
+        "integers": lambda s: integers.measure(s.run, s.quick, _progress),
+        "masks": lambda s: masks.measure(s.run, s.quick, _progress),
+        "boxes": lambda s: running.boxes(s.run, s.quick, _progress),
+        "wide-gaussians": lambda s: running.gaussians(s.run, s.quick, _progress),
         "memory": lambda s: memory.measure(s.run, s.quick, _progress),
         "conv-memory": lambda s: conv_memory.measure(s.run, s.quick, s.peers, _progress),
         **{f"convert-{data}": accuracy(data) for data in convert_accuracy.SETS},
