@@ -70,29 +70,24 @@ def run(step: Step, x: Array, target: Target, how: How) -> Array:
     return target.array
 
 
-def values(step: Step, x: Array, target: Target, how: How) -> Array:
-    """Return the filtered values as floats that nothing has rounded yet."""
+def values(step: Step, x: Array, target: Target, how: How, into: Array | None = None) -> Array:
+    """Return the filtered values as floats that nothing has rounded yet, in `into` if that is given."""
     if is_wide(x.dtype) or is_wide(target.dtype):
         return _wide_values(step, x, how)
     verb = getattr(filters, step.verb)
-    computed: Array = verb(x, step.kernel, output=_computed_dtype(x, target), **step.given, **how)
+    output = computed_dtype(x, target) if into is None else into
+    computed: Array = verb(x, step.kernel, output=output, **step.given, **how)
     return computed
 
 
-def _computed_dtype(x: Array, target: Target) -> np.dtype[Any]:
+def computed_dtype(x: Array, target: Target) -> np.dtype[Any]:
+    """Return the dtype in which values are computed that nothing has rounded yet."""
     if is_wide(x.dtype) or is_wide(target.dtype):
         return np.promote_types(x.dtype, np.longdouble)
     dtype = promoted_dtype(working_dtype(x.dtype), target.dtype)
     # Added and truncated, float32 results would be off by one too often where there are more than 8 bits.
     whole = target.dtype.kind in "biu" and max(x.dtype.itemsize, target.dtype.itemsize) > 1
     return np.dtype(np.float64) if whole else dtype
-
-
-def accumulator(x: Array, target: Target) -> Array:
-    """Return the array in which a callable's results add up: the caller's own, unless that holds integers."""
-    if target.dtype.kind in "biu":
-        return np.empty(x.shape, _computed_dtype(x, target))
-    return target.allocated(x.shape)
 
 
 def finish(computed: Array, target: Target, how: How) -> Array:
@@ -122,7 +117,7 @@ def copied(x: Array, target: Target, how: How) -> Array:
         result = target.allocated(x.shape)
         np.copyto(result, x, casting="unsafe")
         return result
-    return finish(x.astype(_computed_dtype(x, target)), target, how)
+    return finish(x.astype(computed_dtype(x, target)), target, how)
 
 
 def chain(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
@@ -134,13 +129,17 @@ def chain(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
     return run(steps[-1], x, target, how)
 
 
-def chain_values(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
-    """Run one step after the other and return the floats."""
+def chain_values(
+    steps: Sequence[Step], x: Array, target: Target, how: How, into: Array | None = None
+) -> Array:
+    """Run one step after the other and return the floats, in `into` if that is given."""
     if not steps:
-        return x.astype(_computed_dtype(x, target))
-    for step in steps:
+        same = np.empty(x.shape, computed_dtype(x, target)) if into is None else into
+        np.copyto(same, x)
+        return same
+    for step in steps[:-1]:
         x = values(step, x, target, how)
-    return x
+    return values(steps[-1], x, target, how, into)
 
 
 def complex_weights(step: Step, x: Array, target: Target, how: How) -> Array:
