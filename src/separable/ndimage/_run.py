@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from .. import filters
 from .._arguments import promoted_dtype, working_dtype
 from .._masking import Nan, check_weights, known_of
-from .._storing import Overflow, Rounding, check_names
+from .._storing import OVERFLOWS, ROUNDINGS, Overflow, Rounding, check_names
 from ..kernel import SeparableKernel
 from . import _wide
 from ._arguments import Array, Target, is_wide
@@ -37,8 +38,13 @@ def how_to(
     nan: Nan = "propagate",
 ) -> How:
     """Return those keywords; the two that a sum of floats never brings to a verb are checked here."""
-    check_names(rounding, overflow)
-    return How(rounding=rounding, overflow=overflow, threads=threads, mask=mask, nan=nan)
+    if (rounding, overflow) not in _NAMES:
+        check_names(rounding, overflow)
+    return {"rounding": rounding, "overflow": overflow, "threads": threads, "mask": mask, "nan": nan}
+
+
+# In the order in which they are asked for: a look at each name takes longer than the whole of this.
+_NAMES: Final = tuple(itertools.product(ROUNDINGS[::-1], OVERFLOWS[::-1]))
 
 
 class Step(NamedTuple):
