@@ -229,7 +229,8 @@ def watching() -> Iterator[list[Run]]:
 
 
 def _run(job: AnyJob, source: Array, result: Array, threads: int, how: Storing, known: Known | None) -> None:
-    told = (threads,) if how is AS_IS and known is None else (threads, *_told(job, result, how, known))
+    plain = known is None and (how is AS_IS or (result.dtype.kind == "f" and how.divisor == 1))
+    told = (threads,) if plain else (threads, *_told(job, result, how, known))
     job.run(source, result, *told)
     runs = _WATCHED.get()
     if runs is not None:
@@ -240,7 +241,9 @@ def _told(job: AnyJob, result: Array, how: Storing, known: Known | None) -> tupl
     rounding, overflow = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
     if isinstance(job, RunningJob):  # it divides by itself, and takes no mask
         return rounding, overflow, how.slack
-    mask, omit_nan = known or (None, False)
+    if known is None:
+        return rounding, overflow, how.slack, how.divisor
+    mask, omit_nan = known
     # What is normalised is not exact any more.
     mended = how.raised / how.slack if how.rounding == "truncate" and result.dtype.kind != "f" else 1.0
     return rounding, overflow, how.slack, how.divisor, mask, omit_nan, mended
