@@ -33,7 +33,7 @@ FLOORS = [
     {"plan"},
     {"jobs"},
     {"choosing"},
-    {"running"},
+    {"running", "shapes"},
     {"recursive"},
     {"conv"},
     {"factor", "families"},

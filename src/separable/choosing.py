@@ -12,6 +12,7 @@ from ._errors import NotSeparableError
 from .factor import factor
 from .kernel import KernelError, SeparableKernel
 from .running import DEFAULT_TOL, UNIT, RunningForm, box_form, recursive_form
+from .shapes import ShapeForm, shape_form
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -38,13 +39,14 @@ class Setting(NamedTuple):
     shifts: tuple[int, ...]  # out[i] = sum_k w[k] x[i + k - shift]
     modes: tuple[str, ...]
     cval: complex
+    whole: bool = False  # the arrays hold whole numbers
 
 
 class Choice(NamedTuple):
     """A way to run a kernel, and what it costs per sample."""
 
     method: str
-    kernel: SeparableKernel | RunningForm | Array
+    kernel: SeparableKernel | RunningForm | ShapeForm | Array
     terms: int
     error: KernelError
     macs: int
@@ -69,24 +71,38 @@ def choose(kernel: SeparableKernel | Array, tol: float | None, method: str, sett
     factored = kernel if isinstance(kernel, SeparableKernel) else factor(kernel, tol)
     cost = _separable_cost(factored)
     if method in ("box", "recursive"):
-        return _running(factored, tol, method, setting)
+        return _running(kernel, factored, tol, method, setting)
     if method == "auto":
         # Along one axis a dense sweep saves nothing but zeros, and takes up to three times as long.
         swept = sum(n > 1 for n in setting.taps) > 1 or 2 * weights < math.prod(setting.taps)
-        others = [*[direct] * swept, *_running_choices(factored, tol, setting)]
+        others = [
+            *[direct] * swept,
+            *_running_choices(factored, tol, setting),
+            *_shapes(kernel, tol, setting),
+        ]
         cheaper = [choice for choice in others if choice.cost < cost]
         if cheaper:
             return min(cheaper, key=lambda choice: choice.cost)
     return Choice("separable", factored, factored.rank, factored.error, factored.macs, cost)
 
 
-def _running(kernel: SeparableKernel, tol: float | None, method: str, setting: Setting) -> Choice:
+def _running(
+    kernel: SeparableKernel | Array,
+    factored: SeparableKernel,
+    tol: float | None,
+    method: str,
+    setting: Setting,
+) -> Choice:
     """Return the way to run `kernel` that `method` names."""
     within = DEFAULT_TOL if tol is None else tol
+    form: RunningForm | None
     if method == "box":
-        form, needs = box_form(kernel), "one term with equal taps along each axis"
+        form, shape = box_form(factored), shape_form(kernel)
+        needs = "equal taps along each axis of one term, or weights that equal their neighbours, as in a disk"
+        if form is None and shape is not None:
+            return _shape_choice(shape, setting)
     else:
-        form = recursive_form(kernel, within)
+        form = recursive_form(factored, within)
         needs = (
             "one term with taps that are symmetric or antisymmetric about the middle, and few cosines "
             f"within tol={within:g}"
@@ -101,6 +117,24 @@ def _running_choice(form: RunningForm, setting: Setting) -> Choice:
     unit = UNIT * (1 if setting.dtype.char in "fF" else 2)
     shape = (*setting.shape, 2) if setting.dtype.kind == "c" else setting.shape
     return Choice(form.method, form, 1, form.error, form.macs, form.cost(shape, setting.axes) / unit)
+
+
+def _shape_choice(form: ShapeForm, setting: Setting) -> Choice:
+    words = setting.whole and form.fits_words(setting.dtype)
+    shape = (*setting.shape, 2) if setting.dtype.kind == "c" else setting.shape
+    unit = UNIT * (1 if setting.dtype.char in "fF" else 2)
+    error = form.error if setting.whole and form.exact else form.error_on_floats
+    return Choice(form.method, form, 0, error, form.macs, form.cost(shape, setting.axes, words=words) / unit)
+
+
+def _shapes(kernel: SeparableKernel | Array, tol: float | None, setting: Setting) -> list[Choice]:
+    """List the way to run `kernel` by differences over running sums, where it is exact or within `tol`."""
+    form = shape_form(kernel) if math.prod(setting.taps) >= SHORT_TAPS else None
+    if form is None:
+        return []
+    choice = _shape_choice(form, setting)
+    exact = setting.whole and form.exact
+    return [choice] if exact or (tol is not None and choice.error.relative_l1 <= tol) else []
 
 
 def _running_choices(kernel: SeparableKernel, tol: float | None, setting: Setting) -> list[Choice]:

@@ -13,16 +13,17 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from . import _arguments as arguments
-from ._core import DirectJob, Job, RunningJob, empty
+from ._core import DirectJob, Job, RunningJob, SumsJob, empty
 from ._masking import Known
 from ._storing import AS_IS, OVERFLOWS, ROUNDINGS, Storing
 from .choosing import Choice, Setting
 from .kernel import SeparableKernel
 from .running import RunningForm
+from .shapes import ShapeForm
 
 Array: TypeAlias = npt.NDArray[Any]
 Pass: TypeAlias = tuple[int, Array, int, int, float]
-AnyJob: TypeAlias = Job | DirectJob | RunningJob
+AnyJob: TypeAlias = Job | DirectJob | RunningJob | SumsJob
 Jobs: TypeAlias = tuple[AnyJob, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.
@@ -56,23 +57,31 @@ def _job(
         form = kernel.flipped() if flip else kernel
         passes = form.passes(setting.axes, setting.shifts, [_code(mode) for mode in setting.modes])
         return RunningJob(shape, passes, cval, form.factor, form.divisor)
+    if isinstance(kernel, ShapeForm):
+        turned = kernel.flipped() if flip else kernel
+        weights, shifts, modes = _everywhere(turned.weights, setting, shape)
+        along = setting.axes[turned.axis]
+        return SumsJob(shape, weights, along, shifts, modes, cval, turned.divisor)
     if choice.method == "separable" and isinstance(kernel, SeparableKernel):
         terms = (kernel.adjoint() if flip else kernel).terms
         return Job(shape, dtype, [_passes(term, setting, cval) for term in terms])
     dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
-    weights = np.flip(dense) if flip else dense
-    # The core wants one entry for every axis of the array, in order.
+    weights, shifts, modes = _everywhere(np.flip(dense) if flip else dense, setting, shape)
+    return DirectJob(shape, dtype, weights, shifts, modes, cval)
+
+
+def _everywhere(
+    weights: Array, setting: Setting, shape: tuple[int, ...]
+) -> tuple[Array, tuple[int, ...], tuple[int, ...]]:
+    """Return weights, shifts and modes with an entry for every axis of the array, as the core wants them."""
     order = np.argsort(setting.axes)
     place = {axis: n for n, axis in enumerate(setting.axes)}
     every = [place.get(axis) for axis in range(len(shape))]
     lengths = [1 if n is None else setting.taps[n] for n in every]
-    return DirectJob(
-        shape,
-        dtype,
+    return (
         np.ascontiguousarray(weights.transpose(order)).reshape(lengths),
         tuple(0 if n is None else setting.shifts[n] for n in every),
         tuple(0 if n is None else _code(setting.modes[n]) for n in every),
-        cval,
     )
 
 
@@ -187,7 +196,7 @@ def _run(job: AnyJob, source: Array, result: Array, threads: int, how: Storing, 
 
 def _told(job: AnyJob, result: Array, how: Storing, known: Known | None) -> tuple[Any, ...]:
     rounding, overflow = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
-    if isinstance(job, RunningJob):  # it divides by itself, and takes no mask
+    if isinstance(job, (RunningJob, SumsJob)):  # it divides by itself, and takes no mask
         return rounding, overflow, how.slack
     mask, omit_nan = known or (None, False)
     # What is normalised is not exact any more.

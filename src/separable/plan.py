@@ -25,6 +25,7 @@ from .choosing import Choice, Setting, choose
 from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
 from .running import RunningForm
+from .shapes import ShapeForm
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -90,7 +91,7 @@ class Plan:
     modes : tuple of str
         Boundary mode of each filtered axis.
     terms : int
-        Number of separable terms; 0 when the method is direct.
+        Number of separable terms; 0 for a dense sweep, over samples or (``"box"``) over running sums.
     macs, dense_macs : int
         Multiply-accumulates per sample: as it runs, and of a dense correlation. Running sums count
         their additions.
@@ -166,7 +167,7 @@ class Plan:
         known = None if mask is None and nan == "propagate" else masking.known_of(source, mask, nan)
         if known:
             masking.check_weights(self._recipe[0])
-            if self.terms > 1 or self.method == "recursive":
+            if self.terms > 1 or self.method == "recursive" or (self.method == "box" and self.terms == 0):
                 return self._of_weights()(
                     x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan
                 )
@@ -205,10 +206,11 @@ class Plan:
         Where terms cancel it is no sum of terms, and where it is little an approximation misses most of it.
         """
         kernel, request, _ = self._recipe
-        runs = "direct" if self.terms > 1 else "separable"
+        runs = "separable" if self.terms == 1 else "direct"
         if request.method == self.method:
+            many = f" of {_plural(self.terms, 'term')}" if self.terms > 1 else ""
             raise ValueError(
-                f"with `mask` or nan='omit' this kernel of {_plural(self.terms, 'term')} runs with "
+                f"with `mask` or nan='omit' this kernel{many} runs with "
                 f"method={runs!r}, but method is {self.method!r}; leave `method` out."
             )
         return cached_plan(kernel, request._replace(method=runs))
@@ -339,7 +341,7 @@ def build(
     setting = _setting(kernel.shape, request)
     choice = choose(kernel, arguments.tolerance(request.tol), arguments.method_name(request.method), setting)
     sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
-    if isinstance(choice.kernel, RunningForm):
+    if isinstance(choice.kernel, (RunningForm, ShapeForm)):
         sums = None  # it divides by itself
     if sums:
         choice = choice._replace(kernel=sums[0])
@@ -385,7 +387,7 @@ def _setting(taps: tuple[int, ...], request: Request) -> Setting:
     )
     modes = arguments.boundary_modes(request.mode, axes)
     cval = arguments.constant_value(request.cval, request.dtype)
-    return Setting(shape, request.dtype, axes, taps, shifts, modes, cval)
+    return Setting(shape, request.dtype, axes, taps, shifts, modes, cval, request.whole)
 
 
 def _raised(choice: Choice, setting: Setting) -> float:
@@ -394,8 +396,8 @@ def _raised(choice: Choice, setting: Setting) -> float:
     return raising(setting.dtype, *chain)
 
 
-def _exact_limit(kernel: SeparableKernel | RunningForm | Array, setting: Setting) -> float:
-    if isinstance(kernel, RunningForm):
+def _exact_limit(kernel: SeparableKernel | RunningForm | ShapeForm | Array, setting: Setting) -> float:
+    if isinstance(kernel, (RunningForm, ShapeForm)):
         limit = kernel.exact_limit
     else:
         limit = whole.exact_limit(kernel, setting.dtype)
