@@ -276,6 +276,15 @@ std::vector<DenseAxis> dense_axes(const std::vector<ptrdiff_t>& shape, const std
 
 }  // namespace
 
+// Whether sums times 1 / divisor are stored as sums / divisor are. Floats: off by less than 2**-52 before they are rounded to
+// 2**-24. Integers: the quotient by an odd number, as the points of a disk are, is never halfway between two of them, and
+// further from there than the product is off.
+bool SumsJob::reciprocal_serves(const Output& out) const {
+  if (out.type == Element::f32) return true;
+  return out.type != Element::f64 && out.rounding == Rounding::nearest && std::fmod(divisor_, 2) == 1 &&
+         divisor_ < 2147483648.0;
+}
+
 void SumsJob::run(const Input& in, const Output& out, int threads) const {
   if (std::count(shape_.begin(), shape_.end(), 0)) return;
   std::vector<DenseAxis> axes = dense_axes(shape_, reach_, axis_, in, out);
@@ -286,7 +295,7 @@ void SumsJob::run(const Input& in, const Output& out, int threads) const {
     return;
   }
   double factor = 1;
-  if (out.type == Element::f32) {  // off by less than 2**-52 before it is rounded to 2**-24
+  if (reciprocal_serves(out)) {
     factor = 1 / divisor_;
     divided.divisor = 1;
   }

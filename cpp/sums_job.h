@@ -22,6 +22,7 @@ class SumsJob {
 
  private:
   bool fits_words(Element type) const;
+  bool reciprocal_serves(const Output& out) const;
 
   std::vector<ptrdiff_t> shape_;
   std::vector<Reach> reach_;  // one place more along the axis than there are weights
