@@ -249,14 +249,14 @@ class Running {
 class Sums {
  public:
   Sums(const Shape& shape, Weights weights, ptrdiff_t axis, const Shape& shifts, const std::vector<int>& modes, double cval,
-       double divisor)
+       double divisor, bool fixed_point)
       : shape_(shape) {
     check_size(shape, 8);
     Shape extents;
     for (size_t i = 0; i < weights.ndim(); i++) extents.push_back(ptrdiff_t(weights.shape(i)));
     std::vector<Mode> m;
     for (int code : modes) m.push_back(Separable::mode_of(code));
-    job_ = std::make_unique<SumsJob>(shape, extents, weights.data(), axis, shifts, m, cval, divisor);
+    job_ = std::make_unique<SumsJob>(shape, extents, weights.data(), axis, shifts, m, cval, divisor, fixed_point);
   }
   void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double slack) const {
     const auto any = [](Element) { return true; };
@@ -527,8 +527,8 @@ NB_MODULE(_core, m) {
       .def("run", &Running::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0)
       .def("scratch_bytes", &Running::scratch_bytes, "threads"_a);
   nb::class_<Sums>(m, "SumsJob")
-      .def(nb::init<const Shape&, Weights, ptrdiff_t, const Shape&, const std::vector<int>&, double, double>(), "shape"_a,
-           "weights"_a, "axis"_a, "shifts"_a, "modes"_a, "cval"_a, "divisor"_a)
+      .def(nb::init<const Shape&, Weights, ptrdiff_t, const Shape&, const std::vector<int>&, double, double, bool>(),
+           "shape"_a, "weights"_a, "axis"_a, "shifts"_a, "modes"_a, "cval"_a, "divisor"_a, "fixed_point"_a = false)
       .def("run", &Sums::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0)
       .def("scratch_bytes", &Sums::scratch_bytes, "threads"_a);
   bind_fused<float>(m, "FusedJob32");

@@ -19,15 +19,26 @@ struct Doubles {
   typedef double In;
   typedef double Sum;
   static constexpr int N = kLanes<double>;
-  static SEP_INLINE vec<double, N> take(const double* row) { return load<double, N>(row); }
+  static SEP_INLINE vec<double, N> take(const double* row, float) { return load<double, N>(row); }
+  static SEP_INLINE double take_one(double value, float) { return value; }
 };
+
+// Added to a float, 3 * 2**22 leaves a whole number in the low bits.
+constexpr float kShift = 12582912.0f;
+constexpr uint32_t kShiftBits = 0x4B400000;
 
 struct Wholes {
   typedef float In;
   typedef uint32_t Sum;
   static constexpr int N = kLanes<float>;
-  static SEP_INLINE vec<uint32_t, N> take(const float* row) {
-    return (vec<uint32_t, N>)__builtin_convertvector(load<float, N>(row), vec<int32_t, N>);
+  static SEP_INLINE vec<uint32_t, N> take(const float* row, float scale) {
+    return (vec<uint32_t, N>)(load<float, N>(row) * scale + kShift) - kShiftBits;
+  }
+  static SEP_INLINE uint32_t take_one(float value, float scale) {
+    const float shifted = value * scale + kShift;
+    uint32_t bits;
+    __builtin_memcpy(&bits, &shifted, sizeof(bits));
+    return bits - kShiftBits;
   }
 };
 
@@ -46,41 +57,37 @@ SEP_INLINE vec<T, N> scanned(vec<T, N> x) {
 }
 
 template <class Kind>
-SEP_INLINE void scan_row(typename Kind::In* row, ptrdiff_t n) {
+SEP_INLINE void scan_row(typename Kind::In* row, ptrdiff_t n, float scale) {
   typedef typename Kind::Sum S;
   constexpr int N = Kind::N;
   vec<S, N> before = vec<S, N>{};  // sum of all vectors so far, in every lane
   for (ptrdiff_t x = 0; x < n; x += N) {
-    const vec<S, N> sums = scanned<S, N>(Kind::take(row + x));
+    const vec<S, N> sums = scanned<S, N>(Kind::take(row + x, scale));
     store<S, N>(reinterpret_cast<S*>(row + x), before + shifted<1, S, N>(sums));
     before += shuffle<S, N>(sums, sums, [](int) { return N - 1; });
   }
 }
 
 template <class Kind>
-void along(typename Kind::In* row, ptrdiff_t n, ptrdiff_t step) {
-  typedef typename Kind::In In;
+void along(typename Kind::In* row, ptrdiff_t n, ptrdiff_t step, float scale) {
   typedef typename Kind::Sum S;
-  if (step == 1) return scan_row<Kind>(row, n);
+  if (step == 1) return scan_row<Kind>(row, n, scale);
   S sums[kMostStep];
   for (ptrdiff_t c = 0; c < step; c++) sums[c] = S(0);
   for (ptrdiff_t i = 0; i < n; i++, row += step)
     for (ptrdiff_t c = 0; c < step; c++) {
-      const In value = row[c];
+      const S value = Kind::take_one(row[c], scale);
       __builtin_memcpy(row + c, sums + c, sizeof(S));
-      if constexpr (sizeof(S) == 4)
-        sums[c] += S(int32_t(value));
-      else
-        sums[c] += value;
+      sums[c] += value;
     }
 }
 
 template <class Kind>
-void down(typename Kind::In* row, typename Kind::Sum* sum, ptrdiff_t n) {
+void down(typename Kind::In* row, typename Kind::Sum* sum, ptrdiff_t n, float scale) {
   typedef typename Kind::Sum S;
   constexpr int N = Kind::N;
   for (ptrdiff_t x = 0; x < n; x += N) {
-    const vec<S, N> value = Kind::take(row + x), before = load<S, N>(sum + x);
+    const vec<S, N> value = Kind::take(row + x, scale), before = load<S, N>(sum + x);
     store<S, N>(reinterpret_cast<S*>(row + x), before);
     store<S, N>(sum + x, before + value);
   }
@@ -90,6 +97,17 @@ bool finite(const double* row, ptrdiff_t n) {
   double zero = 0;
   for (ptrdiff_t i = 0; i < n; i++) zero += row[i] - row[i];  // NaN where one is not finite
   return zero == 0;
+}
+
+uint32_t peak(const float* row, ptrdiff_t n) {
+  uint32_t most = 0;
+  for (ptrdiff_t i = 0; i < n; i++) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, row + i, sizeof(bits));
+    bits &= 0x7FFFFFFF;
+    most = bits > most ? bits : most;
+  }
+  return most;
 }
 
 // ---- whole numbers -------------------------------------------------------------------------------------------------
@@ -193,5 +211,5 @@ void widen(const uint32_t* __restrict row, double* __restrict out, ptrdiff_t n, 
 namespace sep {
 extern const SumsTable SEP_CAT(sums_, SEP_TARGET);
 const SumsTable SEP_CAT(sums_, SEP_TARGET) = {along<Doubles>, along<Wholes>, down<Doubles>, down<Wholes>,
-                                              whole,          widen,         finite};
+                                              whole,          widen,         finite,       peak};
 }  // namespace sep

@@ -23,17 +23,21 @@ struct WholeArgs {
   ptrdiff_t dst_pitch, count, width;
 };
 
+// Floats times a scale become whole numbers of at most this magnitude, halves to even.
+constexpr double kLargestWhole = 1 << 22;
+
 struct SumsTable {
-  // row[i * step + c] becomes the sum of row[j * step + c] over j < i: in doubles, or whole floats modulo 2**32 as uint32_t,
-  // which takes their place. n pixels of `step`.
-  void (*along)(double* row, ptrdiff_t n, ptrdiff_t step);
-  void (*along_whole)(float* row, ptrdiff_t n, ptrdiff_t step);
+  // row[i * step + c] becomes the sum of row[j * step + c] over j < i, n pixels of `step`: in doubles, or of floats times
+  // `scale` as whole numbers modulo 2**32, which take their place.
+  void (*along)(double* row, ptrdiff_t n, ptrdiff_t step, float);
+  void (*along_whole)(float* row, ptrdiff_t n, ptrdiff_t step, float scale);
   // The same down: row and sum are swapped, after what the row held was added to the sum. n elements.
-  void (*down)(double* row, double* sum, ptrdiff_t n);
-  void (*down_whole)(float* row, uint32_t* sum, ptrdiff_t n);
+  void (*down)(double* row, double* sum, ptrdiff_t n, float);
+  void (*down_whole)(float* row, uint32_t* sum, ptrdiff_t n, float scale);
   void (*whole)(const WholeArgs&);
   void (*widen)(const uint32_t* row, double* out, ptrdiff_t n, double factor);  // signed numbers, times factor
   bool (*finite)(const double* row, ptrdiff_t n);
+  uint32_t (*peak)(const float* row, ptrdiff_t n);  // the bits of the largest magnitude; NaN is larger than infinity
 };
 
 }  // namespace sep

@@ -1,5 +1,6 @@
 #include "sums_job.h"
 
+#include <bit>
 #include <cmath>
 #include <stdexcept>
 
@@ -57,12 +58,12 @@ class DoubleSweep : public Dense<double> {
   Kernel differences_;
 };
 
-// Over running sums modulo 2**32 of samples that floats hold.
+// Over running sums modulo 2**32 of floats as whole numbers, after a multiplication by `scale`.
 class WordSweep : public Dense<float> {
  public:
   // Results are sums times `factor`, before they are stored as `out` says.
-  WordSweep(std::vector<DenseAxis> axes, const float* differences, float cval, double factor, int threads, const Input& in,
-            const Output& out);
+  WordSweep(std::vector<DenseAxis> axes, const float* differences, float cval, float scale, double factor, int threads,
+            const Input& in, const Output& out);
   size_t scratch_bytes() const override { return Words::bytes(*this) * size_t(threads_); }
 
  private:
@@ -78,6 +79,7 @@ class WordSweep : public Dense<float> {
   void slice(Worker& w, bool hurt, char* dst, const Tile& t) const override;
 
   Writer<double> wide_;
+  float scale_;
   double factor_;
   std::vector<WholeRun> runs_;
 };
@@ -94,14 +96,14 @@ void DoubleSweep::staged(Worker& worker, ptrdiff_t at, Place from, const Tile& t
   if (x_.summed) {
     for (ptrdiff_t r = 0; r < rows; r++) {
       double* row = plane + r * pitch_;
-      kernels().along(row, pixels, step_);
+      kernels().along(row, pixels, step_, 1);
       spoilt[r] = !kernels().finite(row + (pixels - 1) * step_, step_);  // the sums of all that counts
       w.hurt[at] |= spoilt[r];
     }
     return;
   }
   std::fill_n(w.out, pitch_, 0.0);
-  for (ptrdiff_t r = 0; r < rows; r++) kernels().down(plane + r * pitch_, w.out, pixels * step_);
+  for (ptrdiff_t r = 0; r < rows; r++) kernels().down(plane + r * pitch_, w.out, pixels * step_, 1);
   w.hurt[at] = !kernels().finite(plane + (rows - 1) * pitch_, pixels * step_);
   std::fill_n(spoilt, rows, w.hurt[at]);
 }
@@ -159,9 +161,9 @@ void DoubleSweep::mend(Sums& w, ptrdiff_t at, ptrdiff_t count, char* to, const T
 
 // ---- whole numbers ---------------------------------------------------------------------------------------------------
 
-WordSweep::WordSweep(std::vector<DenseAxis> axes, const float* differences, float cval, double factor, int threads,
-                     const Input& in, const Output& out)
-    : Dense(std::move(axes), differences, cval, threads, in, out), wide_(out), factor_(factor) {
+WordSweep::WordSweep(std::vector<DenseAxis> axes, const float* differences, float cval, float scale, double factor,
+                     int threads, const Input& in, const Output& out)
+    : Dense(std::move(axes), differences, cval, threads, in, out), wide_(out), scale_(scale), factor_(factor) {
   columns(differences, [&](const float* column, ptrdiff_t plane, ptrdiff_t k) {
     const ptrdiff_t n = y_.reach.taps, stride = y_.weight;
     for (ptrdiff_t first = 0, end; first < n; first = end) {
@@ -180,9 +182,9 @@ void WordSweep::staged(Worker& w, ptrdiff_t at, Place, const Tile& t) const {
   if (!x_.summed) std::fill_n(sum, pitch_, 0u);
   for (ptrdiff_t r = 0; r < rows; r++)
     if (x_.summed)
-      kernels().along_whole(plane + r * pitch_, pixels, step_);
+      kernels().along_whole(plane + r * pitch_, pixels, step_, scale_);
     else
-      kernels().down_whole(plane + r * pitch_, sum, pixels * step_);
+      kernels().down_whole(plane + r * pitch_, sum, pixels * step_, scale_);
 }
 
 void WordSweep::slice(Worker& worker, bool, char* dst, const Tile& t) const {
@@ -199,6 +201,9 @@ void WordSweep::slice(Worker& worker, bool, char* dst, const Tile& t) const {
     }
   }
 }
+
+constexpr double kWords = 2147483648.0;  // results are smaller than this
+constexpr double kSmallest = 1e-30;      // of peaks whose scale is a float
 
 // The largest magnitude of what so small an element holds; infinity for others.
 double largest(Element type) {
@@ -218,15 +223,47 @@ double largest(Element type) {
   }
 }
 
-constexpr double kFloatWhole = 1 << 24;  // floats hold every whole number up to this
+bool whole(double v) { return v == std::nearbyint(v) && std::abs(v) <= kLargestWhole; }
 
-bool whole(double v) { return v == std::nearbyint(v) && std::abs(v) <= kFloatWhole; }
+// The bits of the largest magnitude of an array of floats.
+uint32_t peak(std::vector<ptrdiff_t> shape, const Input& in, int threads) {
+  std::vector<std::pair<ptrdiff_t, ptrdiff_t>> axes;  // stride and length, the rows last
+  for (size_t i = 0; i < shape.size(); i++)
+    if (shape[i] > 1) axes.push_back({std::abs(in.strides[i]), ptrdiff_t(i)});
+  std::sort(axes.rbegin(), axes.rend());
+  ptrdiff_t n = 1, stride = sizeof(float), rows = 1;
+  if (!axes.empty()) {
+    n = shape[axes.back().second], stride = in.strides[axes.back().second];
+    axes.pop_back();
+  }
+  for (const auto& axis : axes) rows *= shape[axis.second];
+  constexpr ptrdiff_t kTask = 1 << 16;  // samples
+  const ptrdiff_t each = ceil_div(kTask, n), tasks = ceil_div(rows, each);
+  threads = int(std::min<ptrdiff_t>(threads, tasks));
+  std::vector<uint32_t> found(size_t(threads), 0);
+  parallel(tasks, threads, [&](ptrdiff_t task, int worker) {
+    for (ptrdiff_t row = task * each; row < std::min(rows, (task + 1) * each); row++) {
+      const char* at = in.values;
+      ptrdiff_t rest = row;
+      for (size_t i = axes.size(); i-- > 0; rest /= shape[axes[i].second])
+        at += rest % shape[axes[i].second] * in.strides[axes[i].second];
+      if (stride == sizeof(float)) {
+        found[worker] = std::max(found[worker], kernels().peak(reinterpret_cast<const float*>(at), n));
+        continue;
+      }
+      for (ptrdiff_t i = 0; i < n; i++)
+        found[worker] = std::max(found[worker], kernels().peak(reinterpret_cast<const float*>(at + i * stride), 1));
+    }
+  });
+  return *std::max_element(found.begin(), found.end());
+}
 
 }  // namespace
 
 SumsJob::SumsJob(std::vector<ptrdiff_t> shape, const std::vector<ptrdiff_t>& extents, const double* weights, ptrdiff_t axis,
-                 const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval, double divisor)
-    : shape_(std::move(shape)), axis_(axis), cval_(cval), divisor_(divisor) {
+                 const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval, double divisor,
+                 bool fixed_point)
+    : shape_(std::move(shape)), axis_(axis), cval_(cval), divisor_(divisor), fixed_point_(fixed_point) {
   const size_t d = shape_.size();
   if (d < 1 || extents.size() != d || shifts.size() != d || modes.size() != d)
     throw std::invalid_argument("shape, weights, shifts and modes must have the same number of axes");
@@ -254,13 +291,22 @@ SumsJob::SumsJob(std::vector<ptrdiff_t> shape, const std::vector<ptrdiff_t>& ext
         differences_[at + inner] += w;
         norm_ += std::abs(w);
       }
-  if (std::all_of(differences_.begin(), differences_.end(), whole) && whole(cval))
+  if (std::all_of(differences_.begin(), differences_.end(), whole))
     whole_.assign(differences_.begin(), differences_.end());
 }
 
 // Whether results of this type fit words; what is summed on the way need not.
 bool SumsJob::fits_words(Element type) const {
-  return !whole_.empty() && norm_ * std::max(largest(type), std::abs(cval_)) < 2147483648.0;
+  return !whole_.empty() && whole(cval_) && norm_ * std::max(largest(type), std::abs(cval_)) < kWords;
+}
+
+// What floats are multiplied by to become whole numbers whose results fit words, a power of two; 0 where there is none.
+double SumsJob::scale_of(const Input& in, int threads) const {
+  if (!fixed_point_ || whole_.empty() || in.type != Element::f32) return 0;
+  const double limit = std::min(kWords / norm_ - 1, kLargestWhole);
+  const double most = std::max(double(std::bit_cast<float>(peak(shape_, in, threads))), std::abs(cval_));
+  if (!(limit >= 1 && most > kSmallest && most <= std::numeric_limits<float>::max())) return 0;
+  return std::exp2(std::floor(std::log2(limit / most)));
 }
 
 namespace {
@@ -290,16 +336,17 @@ void SumsJob::run(const Input& in, const Output& out, int threads) const {
   std::vector<DenseAxis> axes = dense_axes(shape_, reach_, axis_, in, out);
   Output divided = out;
   divided.divisor = divisor_;
-  if (!fits_words(in.type)) {
+  const double scale = fits_words(in.type) ? 1 : scale_of(in, threads);
+  if (scale == 0) {
     DoubleSweep(std::move(axes), weights_.data(), differences_.data(), cval_, threads, in, divided).run();
     return;
   }
-  double factor = 1;
+  double factor = 1 / scale;
   if (reciprocal_serves(out)) {
-    factor = 1 / divisor_;
+    factor /= divisor_;
     divided.divisor = 1;
   }
-  WordSweep(std::move(axes), whole_.data(), float(cval_), factor, threads, in, divided).run();
+  WordSweep(std::move(axes), whole_.data(), float(cval_), float(scale), factor, threads, in, divided).run();
 }
 
 size_t SumsJob::scratch_bytes(int threads) const {

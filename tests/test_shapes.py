@@ -188,6 +188,53 @@ def test_threads_give_the_same_results(dtype: str) -> None:
         assert all(np.array_equal(one, other, equal_nan=True) for other in others)
 
 
+@pytest.mark.parametrize("items", ["random", "signs", "one", "tiny", "huge"])
+def test_fixed_point_stays_within_the_stated_error(target: str, items: str) -> None:
+    rng = np.random.default_rng(12)
+    for weights in (
+        disk(3) / 29,
+        disk(12),
+        np.tri(40, 7) - 3 * np.tri(40, 7, -20),
+        disk(3, 3),
+        disk(9) * 100,
+    ):
+        shape = (60, 75) if weights.ndim == 2 else (20, 18, 30)
+        x = {
+            "random": rng.uniform(-1, 1, shape),
+            "signs": np.resize(np.sign(weights.ravel()), shape) * 0.7,
+            "one": np.full(shape, 1 - 2.0**-24),
+            "tiny": rng.uniform(-1, 1, shape) * 1e-29,
+            "huge": rng.uniform(-1, 1, shape) * 1e30,
+        }[items].astype(np.float32)
+        for mode, cval in (("mirror", 0.0), ("constant", -2.5 * float(x.flat[0]))):
+            p = sp.plan(weights, shape, tol=1e-2, mode=mode, cval=cval, method="box")
+            assert 2.0**-22 <= p.error.relative_l1 < 1e-3
+            want = correlate_dense(x, weights, mode, cval)
+            largest = max(float(np.abs(x).max()), abs(cval))
+            rounded = 1.01 * 2.0**-24 * np.abs(want)  # the result is float32
+            assert np.all(np.abs(p(x) - want) <= p.error.l1 * largest + rounded)
+            assert np.array_equal(p(x, threads=2), p(x, threads=1))
+
+
+def test_fixed_point_is_left_where_it_cannot_be(target: str) -> None:
+    """What is not finite, what has no scale in float32, and what is exact anyway."""
+    weights = disk(6)
+    p = sp.plan(weights, (60, 70), tol=1e-5, method="box")
+    assert p.error.relative_l1 == 2.0**-22
+    x = np.random.default_rng(13).standard_normal((60, 70)).astype(np.float32)
+    x[5, 6], x[50, 60] = np.nan, -np.inf
+    assert np.array_equal(p(x), sp.correlate(x, weights, method="box"), equal_nan=True)
+    for nothing in (np.zeros((60, 70), np.float32), np.full((60, 70), 1e-38, np.float32)):
+        assert np.array_equal(p(nothing), sp.correlate(nothing, weights, method="box"))
+    whole = np.random.default_rng(14).integers(0, 65536, (60, 70)).astype(np.uint16)
+    assert np.array_equal(p(whole, "float64"), correlate_dense(whole.astype(float), weights))
+    finite = np.nan_to_num(x, posinf=1, neginf=1)
+    strided = np.repeat(np.repeat(finite, 2, 0), 3, 1)[::-2, ::3]
+    assert np.array_equal(p(strided), p(np.ascontiguousarray(strided)))
+    assert not np.array_equal(p(finite), sp.correlate(finite, weights, method="box"))
+    assert sp.plan(weights, (60, 70), "float64", tol=1e-5, method="box").error.relative_l1 < 1e-9
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_floats_stay_within_the_stated_error(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -286,10 +333,12 @@ def test_the_plan_chooses_and_says() -> None:
     assert chosen(disk(1), "float32", None, whole=True) != "box"
     p = sp.plan(weights, (300, 301), tol=1e-6)
     assert (p.method, p.terms, p.macs, p.dense_macs) == ("box", 0, 51, 625)
-    assert 0 < p.error.relative_l1 < 1e-9
+    assert p.error.relative_l1 == 2.0**-22
     assert p.scratch_bytes > 0
     x = np.random.default_rng(0).random((300, 301), dtype=np.float32)
     assert np.array_equal(pickle.loads(pickle.dumps(p))(x), p(x))
+    p = sp.plan(weights, (300, 301), tol=1e-7, method="box")
+    assert 0 < p.error.relative_l1 < 1e-9
     assert np.abs(p(x) - correlate_dense(x, weights)).max() <= 2.0**-24  # less than sums in float32
 
 

@@ -97,6 +97,7 @@ class SumsJob:
         modes: tuple[int, ...],
         cval: float,
         divisor: float,
+        fixed_point: bool = False,
     ) -> None: ...
     def run(
         self,

@@ -100,7 +100,7 @@ def _running(
         form, shape = box_form(factored), shape_form(kernel)
         needs = "equal taps along each axis of one term, or weights that equal their neighbours, as in a disk"
         if form is None and shape is not None:
-            return _shape_choice(shape, setting)
+            return _shape_choice(shape, tol, setting)
     else:
         form = recursive_form(factored, within)
         needs = (
@@ -119,11 +119,15 @@ def _running_choice(form: RunningForm, setting: Setting) -> Choice:
     return Choice(form.method, form, 1, form.error, form.macs, form.cost(shape, setting.axes) / unit)
 
 
-def _shape_choice(form: ShapeForm, setting: Setting) -> Choice:
-    words = setting.whole and form.fits_words(setting.dtype)
-    shape = (*setting.shape, 2) if setting.dtype.kind == "c" else setting.shape
+def _shape_choice(form: ShapeForm, tol: float | None, setting: Setting) -> Choice:
+    exact = setting.whole and form.exact
+    if not exact:
+        form = form.within(tol, setting.dtype)
+    error = form.error if exact else form.error_on_floats
+    words = exact and form.fits_words(setting.dtype)
+    # As in `_running_choice`.
     unit = UNIT * (1 if setting.dtype.char in "fF" else 2)
-    error = form.error if setting.whole and form.exact else form.error_on_floats
+    shape = (*setting.shape, 2) if setting.dtype.kind == "c" else setting.shape
     return Choice(form.method, form, 0, error, form.macs, form.cost(shape, setting.axes, words=words) / unit)
 
 
@@ -132,7 +136,7 @@ def _shapes(kernel: SeparableKernel | Array, tol: float | None, setting: Setting
     form = shape_form(kernel) if math.prod(setting.taps) >= SHORT_TAPS else None
     if form is None:
         return []
-    choice = _shape_choice(form, setting)
+    choice = _shape_choice(form, tol, setting)
     exact = setting.whole and form.exact
     return [choice] if exact or (tol is not None and choice.error.relative_l1 <= tol) else []
 

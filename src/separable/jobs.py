@@ -61,7 +61,7 @@ def _job(
         turned = kernel.flipped() if flip else kernel
         weights, shifts, modes = _everywhere(turned.weights, setting, shape)
         along = setting.axes[turned.axis]
-        return SumsJob(shape, weights, along, shifts, modes, cval, turned.divisor)
+        return SumsJob(shape, weights, along, shifts, modes, cval, turned.divisor, turned.fixed_point)
     if choice.method == "separable" and isinstance(kernel, SeparableKernel):
         terms = (kernel.adjoint() if flip else kernel).terms
         return Job(shape, dtype, [_passes(term, setting, cval) for term in terms])
