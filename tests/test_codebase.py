@@ -35,7 +35,7 @@ FLOORS = [
     {"adjoint", "explaining"},
     {"jobs"},
     {"choosing"},
-    {"fourier", "running"},
+    {"fourier", "running", "shapes"},
     {"cascade", "costs", "recursive"},
     {"conv"},
     {"factor", "families"},
