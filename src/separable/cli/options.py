@@ -60,6 +60,12 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print err
 # factor
 Tol: TypeAlias = Annotated[float | None, _option("T", "Relative l1 error allowed. [dim]\\[default: 1e-6][/]")]
 Rank: TypeAlias = Annotated[int | None, _option("R", "The most terms allowed.")]
+Plot: TypeAlias = Annotated[
+    bool, typer.Option("--plot", help="Show spectrum and cost, and draw them: KERNEL-factors.png.")
+]
+PlotOut: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="--plot, drawn here: .png, .svg or .pdf.")
+]
 
 # audit, separate: the model
 _MODEL = "Model"
