@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -449,3 +451,11 @@ def test_bad_arguments_are_named(call, error, message):
 def test_all_families_return_kernels():
     made = [families.gaussian(1.0), families.box(3), families.sobel(), families.gabor(0.1, 0.3)]
     assert all(isinstance(k, SeparableKernel) for k in made)
+
+
+def test_every_family_has_its_line_and_picture_in_the_docs():
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    page = (docs / "kernels.md").read_text(encoding="utf-8")
+    names = {name for name in families.__all__ if name.islower()}
+    assert set(re.findall(r"^\| `(\w+)\(.*\(pictures/\1\.png\) \|$", page, flags=re.MULTILINE)) == names
+    assert {path.stem for path in (docs / "pictures").glob("*.png")} == names

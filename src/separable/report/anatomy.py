@@ -21,7 +21,9 @@ from .tables import percent, times
 # Tolerances at which a kernel is factored for its curve, coarse to fine.
 TOLERANCES: Final = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
 
-_VALUES_SHOWN = 8  # singular values of an axis that fit a narrow terminal
+_ROUNDING: Final = float(np.finfo(np.float64).eps)
+
+_VALUES_SHOWN: Final = 8  # singular values of an axis that fit a narrow terminal
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _spectra(dense: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
 def tables(parts: Anatomy, found: SeparableKernel) -> Group:
     """Return the spectrum and the curve as tables, at most 50 characters wide."""
     heading = Text("Singular values, over the largest", style="table.title")
-    return Group(heading, _spectrum_table(parts.spectra), Text(), curve_table(parts.curve, found))
+    return Group(Text(), heading, _spectrum_table(parts.spectra), Text(), curve_table(parts.curve, found))
 
 
 def _spectrum_table(spectra: Sequence[npt.NDArray[np.float64]]) -> Table:
@@ -86,19 +88,19 @@ def _spectrum_table(spectra: Sequence[npt.NDArray[np.float64]]) -> Table:
     table.add_column("no.", justify="right")
     for axis in range(len(spectra)):
         table.add_column(f"axis {axis}" if len(spectra) > 1 else "value", justify="right", no_wrap=True)
-    longest = max(map(len, spectra))
-    for number in _numbers(longest):
+    above = max(int(np.count_nonzero(values > _ROUNDING)) for values in spectra)
+    for number in _numbers(min(above + 1, max(map(len, spectra)))):
         row = [_value(values[number - 1]) if number <= len(values) else "" for values in spectra]
         table.add_row(str(number), *row)
     return table
 
 
 def _value(value: float) -> str:
-    return f"{value:.2g}" if value > np.finfo(np.float64).eps else "rounding"
+    return f"{value:.2g}" if value > _ROUNDING else "rounding"
 
 
 def _numbers(longest: int) -> list[int]:
-    """Return which singular values to show: the first ones, then every so many, and the last."""
+    """Return which singular values to show: the first ones, then ever fewer, and the last."""
     if longest <= _VALUES_SHOWN:
         return list(range(1, longest + 1))
     spread = np.geomspace(1, longest, _VALUES_SHOWN).round().astype(int).tolist()
