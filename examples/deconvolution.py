@@ -1,9 +1,9 @@
 """Sharpen a microscope's volume by Richardson and Lucy's iteration, with a measured point-spread function.
 
-Run ``python examples/deconvolution.py``: it writes ./deconvolution.png. Filaments are seen through a widefield
-microscope, 4 micrometres deep in water under an oil objective, with the noise of counted photons. The kernel is
-what one gets from averaged beads, 10 % noise in all. Noise has full rank and the kernel has not: terms within
-its noise are cheaper than what was measured, and closer to the truth.
+Run ``python examples/deconvolution.py``: it writes ./deconvolution.png. Filaments are seen through a
+widefield microscope, 4 micrometres deep in water under an oil objective, with the noise of counted photons.
+The kernel is what one gets from averaged beads, 10 % noise in all. Noise has full rank and the kernel has
+not: terms within its noise are cheaper than what was measured, and closer to the truth.
 """
 
 from __future__ import annotations

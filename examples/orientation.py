@@ -1,8 +1,8 @@
 """Find the vessels of a retina and their directions: lines at every angle from three filters.
 
-Run ``python examples/orientation.py``: it writes ./orientation.png. The second derivative of a Gaussian across a dark line
-is large, and it is wanted for the direction that suits each pixel best. It need not be tried at many angles: it is
-steered, from the three second derivatives along the axes.
+Run ``python examples/orientation.py``: it writes ./orientation.png. The second derivative of a Gaussian
+across a dark line is large, and it is wanted for the direction that suits each pixel best. It need not be
+tried at many angles: it is steered, from the three second derivatives along the axes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ steered = sum(kernel.macs for kernel in lines.basis) + len(lines.basis)
 turned = sum(lines.at(t).macs for t in tried)
 dense = sum(lines.at(t).size for t in tried)
 print(f"MACs per pixel: steered {steered}; {tried.size} angles as separable sums {turned}, dense {dense}")
-print(
-    f"the best of {tried.size} angles misses up to {100 * np.max(response - best) / response.max():.2f} % of the peak"
-)
+missed = 100 * np.max(response - best) / response.max()
+print(f"the best of {tried.size} angles misses up to {missed:.2f} % of the peak")
 
 strength = np.clip(response / np.percentile(response, 99.5), 0, 1)
 colours = np.stack([angle / np.pi % 1, np.ones_like(angle), strength], axis=-1)  # hue: direction
