@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import runpy
 from fractions import Fraction
 from pathlib import Path
 
@@ -459,3 +460,13 @@ def test_every_family_has_its_line_and_picture_in_the_docs():
     names = {name for name in families.__all__ if name.islower()}
     assert set(re.findall(r"^\| `(\w+)\(.*\(pictures/\1\.png\) \|$", page, flags=re.MULTILINE)) == names
     assert {path.stem for path in (docs / "pictures").glob("*.png")} == names
+
+
+def test_the_pictures_can_be_drawn_again(tmp_path):
+    pytest.importorskip("matplotlib")
+    script = runpy.run_path(str(Path(__file__).resolve().parents[1] / "docs" / "pictures" / "draw.py"))
+    drawn = script["pictures"]()
+    assert set(drawn) == {name for name in families.__all__ if name.islower()}
+    for name in ("gaussian", "gabor_pair", "airy"):  # taps, several kernels, singular values
+        script["draw"](tmp_path / f"{name}.png", drawn[name])
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
