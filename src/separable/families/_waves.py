@@ -184,7 +184,7 @@ def log_gabor_bank(
     wavelength: float = 3.0,
     ratio: float = 2.1,
     bandwidth: float = 2.0,
-    truncate: float = 3.0,
+    truncate: float = 4.0,
 ) -> tuple[LogGabor, ...]:
     """Return log-Gabor kernels of several scales and directions: dense pairs without a response to constants.
 
