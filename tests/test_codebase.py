@@ -39,7 +39,7 @@ FLOORS = [
     {"factor", "families"},
     {"_masking", "_whole"},
     {"kernel"},
-    {"sharing"},
+    {"certificate", "sharing"},
     {"_arguments", "_errors", "_extras", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part
