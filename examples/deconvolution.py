@@ -36,7 +36,7 @@ psf = sp.families.widefield_psf(
     *((17, 17, 17), (0.3, 0.13, 0.13)), wavelength=0.52, numerical_aperture=1.25, sample_index=1.33, depth=4.0
 )
 beads = rng.poisson(2e5 * psf) / 2e5
-kernel = sp.factor(beads, tol=0.1)
+kernel = sp.factor(beads, tol="noise")
 print(f"the kernel: {kernel.rank} terms, {kernel.macs} MACs per voxel, not {kernel.size}")
 for name, weights in (("as measured", beads), ("its terms", kernel.dense())):
     print(f"{name}: {100 * np.abs(weights - psf).sum():.1f} % from the true one (relative l1)")

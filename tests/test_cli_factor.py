@@ -105,6 +105,23 @@ def test_a_wrong_name_is_refused_with_a_reason(run: Run, call: str, message: str
     assert message in done.err
 
 
+# -- --tol noise -------------------------------------------------------------------------------------
+
+
+def test_a_measured_kernel_is_factored_to_its_noise(run: Run) -> None:
+    true = sp.families.rotated_gaussian((4.0, 2.0), 0.5)
+    noisy = true + np.random.default_rng(0).normal(0, 2e-4 * true.max(), true.shape)
+    np.save("k.npy", noisy)
+    facts = json.loads(run("k.npy", "--tol", "noise", "--json").out)
+    level = np.abs(noisy - true).sum() / np.abs(noisy).sum()
+    assert facts["noise"] == pytest.approx(level, rel=0.3)
+    assert facts["rank"] < json.loads(run("k.npy", "--json").out)["rank"]
+    assert "of the kernel in l1, estimated" in run("k.npy", "--tol", "noise").out
+    assert json.loads(run("k.npy", "--tol", "0.1", "--json").out)["noise"] is None
+    done = run("k.npy", "--tol", "much")
+    assert (done.code, done.err) == (2, "error: `--tol` is 'much'; expected a number, or noise.\n")
+
+
 # -- --plot ------------------------------------------------------------------------------------------
 
 KERNELS = {

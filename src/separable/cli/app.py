@@ -70,6 +70,7 @@ def demo(
         "factor psf.npy",
         "factor psf.npy --rank 3",
         "factor psf.npy --tol 1e-3 --plot",
+        "factor measured-psf.tif --tol noise",
         "factor 'rotated_gaussian((5, 2), pi/6)' --tol 1e-2 --json",
     ),
 )

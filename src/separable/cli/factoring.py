@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rich.console import Console
 
@@ -23,13 +23,13 @@ _FORMATS: Final = (".png", ".svg", ".pdf")
 
 
 def run(
-    kernel: str, tol: float | None, rank: int | None, *, plot: bool, out: Path | None, as_json: bool
+    kernel: str, tol: str | None, rank: int | None, *, plot: bool, out: Path | None, as_json: bool
 ) -> None:
     """Factor a kernel, print what came of it, and draw it where that is wanted."""
     target = _target(kernel, plot, out)
     with naming(Path(kernel)):
         weights = by_name.read(kernel)
-        done = study(kernel, weights, tol, rank)
+        done = study(kernel, weights, _tolerance(tol), rank)
         taken = parts.anatomy(weights) if plot or out else None
     if taken and target:
         with replacing(target) as beside:
@@ -43,6 +43,17 @@ def run(
         console.print(parts.tables(taken, done.found))
     if target:
         console.print(f"wrote {target}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _tolerance(tol: str | None) -> float | Literal["noise"] | None:
+    if tol is None:
+        return None
+    if tol == "noise":
+        return "noise"
+    try:
+        return float(tol)
+    except ValueError:
+        raise ValueError(f"`tol` is {tol!r}; expected a number, or noise.") from None
 
 
 def _target(kernel: str, plot: bool, out: Path | None) -> Path | None:
@@ -77,6 +88,7 @@ def facts(done: Study) -> dict[str, Any]:
         "separable": done.separates,
         "dense_macs": found.size,
         **_cost_and_error(found),
+        "noise": found.noise,
         "terms": [[taps.tolist() for taps in term] for term in found.terms],
         "offers": [_cost_and_error(kernel) for kernel in done.offers],
     }

@@ -39,6 +39,10 @@ def factorisation(study: Study) -> Group:
         ("cost", saving(found.macs, found.size)),
         *_error_rows(found.error),
     ]
+    if found.noise is not None:
+        rows.append(
+            ("noise", f"{percent(found.noise)} of the kernel in l1, estimated; terms below it left out")
+        )
     if found.rank == 1 and max(found.shape) <= _TAPS_SHOWN:
         rows += [(f"axis {axis}", _taps(taps.tolist())) for axis, taps in enumerate(found.terms[0])]
     if not study.offers:
