@@ -172,7 +172,7 @@ class Plan:
         known = None if mask is None and nan == "propagate" else masking.known_of(source, mask, nan)
         if known:
             masking.check_weights(self._recipe[0])
-            if self.terms != 1 and self.method != "direct" or self.method == "recursive":
+            if (self.terms != 1 and self.method != "direct") or self.method == "recursive":
                 return self._of_weights()(
                     x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan
                 )
