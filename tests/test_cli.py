@@ -148,7 +148,7 @@ def test_factor_options(run: Run) -> None:
     assert json.loads(run("factor", "disk.npy", "--rank", 2, "--json").out)["rank"] == 2
     loose = json.loads(run("factor", "disk.npy", "--tol", 0.2, "--json").out)
     assert loose["relative_l1"] <= 0.2
-    assert loose["rank"] == 2
+    assert loose["rank"] <= 2
     strict = run("factor", "disk.npy", "--rank", 2, "--tol", 1e-3)
     assert (strict.code, strict.out) == (1, "")
     assert "not rank 2: relative l1 error 0.18 > tol 0.001. Pass --rank 6 or raise --tol." in strict.err

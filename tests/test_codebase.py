@@ -35,13 +35,13 @@ FLOORS = [
     {"adjoint", "explaining"},
     {"jobs"},
     {"choosing"},
-    {"fourier", "running"},
+    {"fourier", "running", "shapes"},
     {"cascade", "costs", "recursive"},
     {"conv"},
     {"factor", "families"},
     {"_masking", "_whole"},
     {"kernel"},
-    {"sharing"},
+    {"certificate", "sharing"},
     {"_arguments", "_errors", "_extras", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part

@@ -17,10 +17,11 @@ from .factor import factor
 from .fourier import FourierForm, best_geometry
 from .kernel import KernelError, SeparableKernel
 from .running import DEFAULT_TOL, RunningForm, box_form, recursive_form
+from .shapes import ShapeForm, shape_form
 from .sharing import shared
 
 Array: TypeAlias = npt.NDArray[Any]
-Kernel: TypeAlias = SeparableKernel | RunningForm | FourierForm | Array
+Kernel: TypeAlias = SeparableKernel | RunningForm | ShapeForm | FourierForm | Array
 
 # Running sums never pay below so many taps: nobody looks for a form then.
 SHORT_TAPS: Final = 9
@@ -191,9 +192,29 @@ class Ways:
 
     def _box(self) -> Choice | Refusal:
         form = box_form(self._factored)
-        if form is None:
-            return Refusal("box", "needs one term with equal taps along each axis")
-        return self._running(form)
+        if form is not None:
+            return self._running(form)
+        if self._shape is None:
+            needs = (
+                "equal taps along each axis of one term, or weights that equal their neighbours, as in a disk"
+            )
+            return Refusal("box", f"needs {needs}")
+        return self._filled(self._shape)
+
+    def _filled(self, form: ShapeForm) -> Choice:
+        setting = self._setting
+        exact = setting.whole and form.exact
+        if not exact:
+            form = form.within(self._tol, setting.dtype)
+        error = form.error if exact else form.error_on_floats
+        words = exact and form.fits_words(setting.dtype)
+        each = form.cost(setting.real_shape, setting.axes, words=words)
+        cost = costs.of_call(costs.of_running(each, setting.distant), setting.samples, setting.rates)
+        return Choice(form.method, form, 0, error, form.macs, cost)
+
+    @functools.cached_property
+    def _shape(self) -> ShapeForm | None:
+        return shape_form(self._kernel)
 
     def _recursive(self) -> Choice | Refusal:
         within = DEFAULT_TOL if self._tol is None else self._tol
@@ -207,10 +228,21 @@ class Ways:
         return self._running(form)
 
     def _box_reserved(self) -> str | None:
+        if math.prod(self._setting.taps) < SHORT_TAPS:
+            return f"pays from {SHORT_TAPS} weights on"
+        if box_form(self._factored) is not None:
+            return self._short()
+        found = None if self._shape is None else self._filled(self._shape)
+        exact = self._setting.whole and self._shape is not None and self._shape.exact
+        if found is None or exact or (self._tol is not None and found.error.relative_l1 <= self._tol):
+            return None
+        return "rounds sums of floats: only within a `tol` that is given"
+
+    def _short(self) -> str | None:
         return f"pays from {SHORT_TAPS} taps on" if max(self._setting.taps) < SHORT_TAPS else None
 
     def _recursive_reserved(self) -> str | None:
-        return "approximates: only where `tol` is given" if self._tol is None else self._box_reserved()
+        return "approximates: only where `tol` is given" if self._tol is None else self._short()
 
     def _fft(self) -> Choice | Refusal:
         setting = self._setting

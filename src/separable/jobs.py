@@ -13,17 +13,18 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from . import _arguments as arguments
-from ._core import DirectJob, Job, RunningJob, empty
+from ._core import DirectJob, Job, RunningJob, SumsJob, empty
 from ._masking import Known
 from ._storing import AS_IS, OVERFLOWS, ROUNDINGS, Storing
 from .choosing import Choice, Setting
 from .fourier import FourierForm, FourierJob
 from .kernel import SeparableKernel, Term
 from .running import RunningForm
+from .shapes import ShapeForm
 from .sharing import SWEPT_AXES, indexed, with_scale
 
 Array: TypeAlias = npt.NDArray[Any]
-AnyJob: TypeAlias = Job | DirectJob | RunningJob | FourierJob
+AnyJob: TypeAlias = Job | DirectJob | RunningJob | SumsJob | FourierJob
 Jobs: TypeAlias = tuple[AnyJob, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.
@@ -57,6 +58,11 @@ def _job(
         form = kernel.flipped() if flip else kernel
         passes = form.passes(setting.axes, setting.shifts, [_code(mode) for mode in setting.modes])
         return RunningJob(shape, passes, cval, form.factor, form.divisor)
+    if isinstance(kernel, ShapeForm):
+        turned = kernel.flipped() if flip else kernel
+        weights, shifts, modes = _everywhere(turned.weights, setting, len(shape))
+        along, codes = setting.axes[turned.axis], tuple(map(_code, modes))
+        return SumsJob(shape, weights, along, shifts, codes, cval, turned.divisor, turned.fixed_point)
     if isinstance(kernel, FourierForm):
         return _transforms(kernel, choice, setting, flip, shape, dtype, cval)
     if choice.method == "separable" and isinstance(kernel, SeparableKernel):
@@ -95,9 +101,14 @@ def _transforms(
 def _dense(
     kernel: SeparableKernel | Array, setting: Setting, flip: bool, ndim: int
 ) -> tuple[Array, tuple[int, ...], tuple[str, ...]]:
-    """Return weights, shifts and modes with one entry for every axis of the array, in order."""
     dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
-    weights = np.flip(dense) if flip else dense
+    return _everywhere(np.flip(dense) if flip else dense, setting, ndim)
+
+
+def _everywhere(
+    weights: Array, setting: Setting, ndim: int
+) -> tuple[Array, tuple[int, ...], tuple[str, ...]]:
+    """Return weights, shifts and modes with one entry for every axis of the array, in order."""
     order = np.argsort(setting.axes)
     place = {axis: n for n, axis in enumerate(setting.axes)}
     every = [place.get(axis) for axis in range(ndim)]
@@ -230,7 +241,8 @@ def watching() -> Iterator[list[Run]]:
 
 
 def _run(job: AnyJob, source: Array, result: Array, threads: int, how: Storing, known: Known | None) -> None:
-    told = (threads,) if how is AS_IS and known is None else (threads, *_told(job, result, how, known))
+    plain = known is None and (how is AS_IS or (result.dtype.kind == "f" and how.divisor == 1))
+    told = (threads,) if plain else (threads, *_told(job, result, how, known))
     job.run(source, result, *told)
     runs = _WATCHED.get()
     if runs is not None:
@@ -239,9 +251,11 @@ def _run(job: AnyJob, source: Array, result: Array, threads: int, how: Storing, 
 
 def _told(job: AnyJob, result: Array, how: Storing, known: Known | None) -> tuple[Any, ...]:
     rounding, overflow = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
-    if isinstance(job, RunningJob):  # it divides by itself, and takes no mask
+    if isinstance(job, (RunningJob, SumsJob)):  # it divides by itself, and takes no mask
         return rounding, overflow, how.slack
-    mask, omit_nan = known or (None, False)
+    if known is None:
+        return rounding, overflow, how.slack, how.divisor
+    mask, omit_nan = known
     # What is normalised is not exact any more.
     mended = how.raised / how.slack if how.rounding == "truncate" and result.dtype.kind != "f" else 1.0
     return rounding, overflow, how.slack, how.divisor, mask, omit_nan, mended

@@ -29,6 +29,7 @@ from .fourier import FourierForm
 from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
 from .running import RunningForm
+from .shapes import ShapeForm
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -91,7 +92,7 @@ class Plan:
     modes : tuple of str
         Boundary mode of each filtered axis.
     terms : int
-        Number of separable terms; 0 when the method is direct or fft.
+        Number of separable terms; 0 for transforms and dense sweeps, also those over running sums.
     macs, dense_macs : int
         Multiply-accumulates per sample: as it runs, and of a dense correlation. Running sums count
         their additions, transforms half of their operations.
@@ -171,7 +172,7 @@ class Plan:
         known = None if mask is None and nan == "propagate" else masking.known_of(source, mask, nan)
         if known:
             masking.check_weights(self._recipe[0])
-            if self.terms > 1 or self.method in ("recursive", "fft"):
+            if (self.terms != 1 and self.method != "direct") or self.method == "recursive":
                 return self._of_weights()(
                     x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan
                 )
@@ -382,10 +383,10 @@ def build(
     kernel = given if isinstance(given, SeparableKernel) else arguments.kernel_weights(given)
     setting = _setting(kernel.shape, request)
     choice = choose(kernel, arguments.tolerance(request.tol), arguments.method_name(request.method), setting)
-    runs = kernel if isinstance(choice.kernel, (RunningForm, FourierForm)) else choice.kernel
+    runs = kernel if isinstance(choice.kernel, (RunningForm, ShapeForm, FourierForm)) else choice.kernel
     sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
-    if isinstance(choice.kernel, (RunningForm, FourierForm)):
-        sums = None  # one divides by itself, the other rounds in any case
+    if isinstance(choice.kernel, (RunningForm, ShapeForm, FourierForm)):
+        sums = None  # the first two divide by themselves, the last rounds in any case
     if sums:
         choice = choice._replace(kernel=sums[0])
     jobs = () if 0 in setting.shape else prepare(choice, setting, request.flip)
@@ -444,7 +445,7 @@ def _raised(choice: Choice, setting: Setting) -> float:
 def _exact_limit(kernel: Kernel, setting: Setting) -> float:
     if isinstance(kernel, FourierForm):
         return 0.0
-    if isinstance(kernel, RunningForm):
+    if isinstance(kernel, (RunningForm, ShapeForm)):
         limit = kernel.exact_limit
     else:
         limit = whole.exact_limit(kernel, setting.dtype)
