@@ -209,7 +209,8 @@ class Ways:
         error = form.error if exact else form.error_on_floats
         words = exact and form.fits_words(setting.dtype)
         each = form.cost(setting.real_shape, setting.axes, words=words)
-        cost = costs.of_call(costs.of_running(each, setting.distant), setting.samples, setting.rates)
+        counts = {"running": each, "distant": float(setting.distant)}
+        cost = costs.of_call(counts, setting.samples, setting.rates)
         return Choice(form.method, form, 0, error, form.macs, cost)
 
     @functools.cached_property
