@@ -101,8 +101,9 @@ ERRORS = [
     (X, OFF, {"tol": 0.01}, sp.NotSeparableError,
      "this SeparableKernel has a relative l1 error of 0.1 > tol 0.01. Raise tol, or factor the dense weights "
      "with more terms."),
-    (X, K, {"method": "fft"}, ValueError,
-     "`method='fft'` is unknown; expected one of 'auto', 'separable', 'direct', 'box', 'recursive'."),
+    (X, K, {"method": "fourier"}, ValueError,
+     "`method='fourier'` is unknown; expected one of 'auto', 'separable', 'direct', 'box', 'recursive', "
+     "'fft'."),
     (X, K, {"threads": 0}, ValueError,
      "`threads=0` is too few; expected at least 1; leave it out for all cores."),
     (X, K, {"threads": 1.5}, TypeError, "`threads=1.5` is not a whole number."),

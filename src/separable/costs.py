@@ -219,11 +219,13 @@ def of_call(per_sample: Counts, samples: int, rates: Rates, once: Counts = Mappi
 
 def current(dtype: np.dtype[Any]) -> Rates:
     """Return the rates of this machine for an array of the working dtype `dtype`."""
-    return _rates(core_info()["target"], "float32" if dtype.char in "fF" else "float64", cache_file())
+    own = os.environ.get("SEPARABLE_CACHE_DIR", "")
+    return _rates(core_info()["target"], "float32" if dtype.char in "fF" else "float64", own)
 
 
 @functools.lru_cache(maxsize=16)
-def _rates(target: str, dtype: str, file: Path) -> Rates:
+def _rates(target: str, dtype: str, folder: str) -> Rates:
+    file = cache_file()  # in `folder`, where that is not empty
     caches = core_info()["caches"]
     l2, l3 = float(caches["l2"]), float(caches["l3"] or 4 * caches["l2"])
     measured = load(file).get(target)
