@@ -35,8 +35,8 @@ _FLOAT32: Final = 2.0**-20
 # Scales of integers beyond 2**32 are shared out over the axes, by powers of two.
 _INTEGER_RANGE: Final = 32
 
-# Multiplications that fitting terms while they are pruned may take: a second or two.
-_PRUNING_WORK: Final = 4e9
+# Multiplications that fitting terms while they are pruned may take: some seconds.
+_PRUNING_WORK: Final = 1e10
 _PRUNING_SWEEPS: Final = 60.0
 _PRUNING_GAIN: Final = 1.5  # pruned forms take two thirds of the multiplications at best
 
