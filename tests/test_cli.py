@@ -146,8 +146,8 @@ def test_factor_of_a_kernel_that_does_not(run: Run) -> None:
 def test_factor_options(run: Run) -> None:
     np.save("disk.npy", sp.families.disk(8.0))
     assert json.loads(run("factor", "disk.npy", "--rank", 2, "--json").out)["rank"] == 2
-    loose = json.loads(run("factor", "disk.npy", "--tol", 0.2, "--json").out)
-    assert loose["relative_l1"] <= 0.2
+    loose = json.loads(run("factor", "disk.npy", "--tol", 0.15, "--json").out)
+    assert loose["relative_l1"] <= 0.15
     assert loose["rank"] == 2
     strict = run("factor", "disk.npy", "--rank", 2, "--tol", 1e-3)
     assert (strict.code, strict.out) == (1, "")

@@ -67,18 +67,18 @@ def fewest_terms(tensor: Array, expansions: Sequence[Expansion], tol: float, mac
     count = max(2, *(_least_rank(tensor, axis, tol * norm) for axis in range(tensor.ndim)))
     best: Form | None = None
     while count * sum(tensor.shape) < macs:
-        starts = _starts(tensor, expansions, count)
-        if best is not None and _unmixed(tensor):
-            starts.append(_grown(tensor, best, count))
+        sweep = sweep_work(tensor.size, tensor.ndim, count)
+        work -= _STARTS * _FIRST_SWEEPS * sweep
+        starts = _starts(tensor, expansions, count) if work >= 0 else []
         if not starts:
             break
-        work -= (len(starts) * _FIRST_SWEEPS + _SWEEPS) * sweep_work(tensor.size, tensor.ndim, count)
-        if work < 0:
-            break
+        if best is not None and _unmixed(tensor):
+            starts.append(_grown(tensor, best, count))
         fits = [fitted(tensor, form, _FIRST_SWEEPS) for form in starts]
         best = min(fits, key=lambda form: _squares(tensor, form))
         error = relative_l1(tensor, best)
         if tol < error < _HOPEFUL * tol:
+            work -= _SWEEPS * sweep
             best = fitted(tensor, best, _SWEEPS)
             error = relative_l1(tensor, best)
         if tol < error < _CLOSE * tol:
