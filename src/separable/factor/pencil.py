@@ -46,7 +46,8 @@ def from_pencil(tensor: Array, axis: int, count: int) -> Form | None:
         return None
     one, other = (core @ mixture for mixture in mixtures)
     try:
-        vectors = np.linalg.eig(np.linalg.solve(one.T, other.T).T)[1]
+        with np.errstate(all="ignore"):  # of a pencil without a regular member nothing comes of use
+            vectors = np.linalg.eig(np.linalg.solve(one.T, other.T).T)[1]
     except np.linalg.LinAlgError:
         return None
     lines = with_parity((left @ _real(vectors)).T, (1,), parity(tensor, (axis,)))
