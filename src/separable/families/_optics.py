@@ -118,7 +118,7 @@ def widefield_psf(
 
         z q(n_i) + depth (q(n_s) - q(n_i) n_i / n_s) + coverslip_error (q(n_g) - q(n_i) n_i / n_g)
 
-    so that z = 0 is the paraxial focus. The integral over the pupil is taken by Gauss's rule, split where
+    so that z = 0 is the paraxial focus. The integral over the pupil is taken by Fejer's rule, split where
     total reflection begins, to 1e-12 of the peak. The size of a camera's pixel is not in it, nor is
     polarisation, which counts from an aperture of 1. Widefield light does not fade with z: every plane holds
     as much, so that what the shape cuts off along z is no small part.
