@@ -23,7 +23,7 @@ def works() -> list[Work]:
     return [
         _work("disk-25", "disk of radius 12", image, (90, 80), disk()),
         _work("tilted-31", "Gaussian 5:2 at 30 degrees, 31 x 31", image, (90, 80), tilted_gaussian()),
-        _work("psf-25-21-21", "widefield point spread function, 25 x 21 x 21", volume, (30, 32, 34), psf()),
+        _work("psf-25-21-21", "widefield point spread function, 25 x 21 x 21", volume, (14, 16, 18), psf()),
     ]
 
 

@@ -33,9 +33,6 @@ EFFORT = Effort(rounds=5, seconds=0.06, min_rounds=1)
 HOPELESS = 6.0
 SLOWER = 2.0
 
-# A kernel that is larger than the array teaches nothing, and the densest need minutes to factor.
-MOST_WEIGHTS = 101**2
-
 MEDIAN, WORST = 5.0, 30.0  # per cent, promised
 
 

@@ -107,6 +107,17 @@ def test_kernels_and_views_and_outputs():
     assert np.mean(whole != exact) < 0.01
 
 
+@pytest.mark.parametrize("rounding", ["nearest", "truncate"])
+def test_small_whole_numbers_survive_beside_large_ones(rounding):
+    x = np.zeros((200, 200), np.uint16)
+    x[:100], x[150:] = 65535, 3
+    weights = np.full((11, 11), 1 / 121)
+    found = sp.correlate(x, weights, method="fft", output=np.uint16, rounding=rounding)
+    assert set(np.unique(found[156:])) == {3}
+    assert set(np.unique(found[106:144])) == {0}
+    assert set(np.unique(found[:94])) == {65535}
+
+
 @pytest.mark.parametrize("dtype", [*DTYPES, "complex64"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_stays_in_its_windows(dtype, bad):

@@ -37,6 +37,9 @@ _WORTH_A_SEARCH: Final = 2e6  # nanoseconds
 # Weights far apart share no loads: each counts as so many of a dense kernel.
 _SCATTERED: Final = 1.6
 
+# Transforms have to be faster by so much: the other ways round within their windows, and take less memory.
+_WORTH: Final = 1.15
+
 # Whole numbers of so many levels or more are kept exact where they can be.
 _LEVELS: Final = 255.0
 
@@ -110,11 +113,16 @@ def choose(kernel: SeparableKernel | Array, tol: float | None, method: str, sett
     """
     ways = Ways(kernel, tol, setting)
     if method == "auto":
-        return min(ways.choices(), key=lambda choice: choice.cost.nanoseconds)
+        return min(ways.choices(), key=_weighed)
     found = ways.named(method)
     if isinstance(found, Refusal):
         raise ValueError(f"`method={method!r}` {found.reason}; pass method='auto' for this kernel.")
     return found
+
+
+def _weighed(choice: Choice) -> float:
+    """Return nanoseconds, those of transforms dearer."""
+    return choice.cost.nanoseconds * (_WORTH if choice.method == "fft" else 1.0)
 
 
 class Ways:
@@ -222,7 +230,8 @@ class Ways:
         error = form.error if exact else form.error_on_floats
         words = exact and form.fits_words(setting.dtype)
         each = form.cost(setting.real_shape, setting.axes, words=words)
-        cost = costs.of_call(costs.of_running(each, setting.distant), setting.samples, setting.rates)
+        counts = {"running": each, "distant": float(setting.distant)}
+        cost = costs.of_call(counts, setting.samples, setting.rates)
         return Choice(form.method, form, 0, error, form.macs, cost)
 
     @functools.cached_property
@@ -288,7 +297,9 @@ class Ways:
         setting = self._setting
         if setting.samples == 0:
             return Refusal("fft", "needs an array with samples")
-        geometry, cost = best_geometry(setting.real_shape, self._reach(), setting.item, setting.rates)
+        # Rounding relative to a block's largest sample is too coarse for a small whole number beside it.
+        wide = setting._replace(dtype=np.dtype(np.float64)) if setting.whole else setting
+        geometry, cost = best_geometry(setting.real_shape, self._reach(), wide.item, wide.rates)
         form = FourierForm(self._kernel, geometry)
         return Choice("fft", form, 0, self._error, form.macs, cost)
 
@@ -314,7 +325,7 @@ class Ways:
     def _running(self, form: RunningForm) -> Choice:
         setting = self._setting
         each = form.cost(setting.real_shape, setting.axes)
-        counts = costs.of_running(each, setting.distant * sum(n > 1 for n in setting.taps))
+        counts = costs.of_running(each, sum(n > 1 for n in setting.taps), setting.samples, setting.rates)
         cost = costs.of_call(counts, setting.samples, setting.rates)
         return Choice(form.method, form, 1, form.error, form.macs, cost)
 

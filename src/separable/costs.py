@@ -39,19 +39,23 @@ RATES: Final = (
     "along",  # one multiplication along the rows; of (anti)symmetric taps, one for each pair
     "down",  # across the rows
     "deep",  # along the axes before
+    "few",  # one pass along the rows of so few taps that the core takes shifted vectors one by one
     "pair",  # adding the two samples that such taps share
     "sweep",  # one call of a dense sweep, for each weight
     "dense",  # a dense sweep, for each sample
     "weight",  # and for each weight
     "folded",  # the same, where the kernel's columns are (anti)symmetric
     "running",  # running sums and oscillators, times the nanoseconds that their form states
-    "hauled",  # one pass of these, for samples that come from beyond the caches
+    "hauled",  # one pass of these, for each sample, as far as its sums do not fit the caches
     "block",  # a block of transforms, there and back
     "axis",  # for each of its samples and axes
     "level",  # for each of its samples, times the logarithm to base 2 of how many they are
     "stack",  # for each of its samples, where more than two axes are transformed
     "spilled",  # for each of its samples, where they do not fit the caches
 )
+
+# Passes along the rows of fewer taps than these take longer.
+_FEW_TAPS: Final = 5
 
 # Of the second and every further thread, how much counts.
 _SHARE: Final = 0.9
@@ -127,6 +131,7 @@ def of_passes(passes: Iterable[Pass]) -> dict[str, float]:
         "down": 0.0,
         "deep": 0.0,
         "pair": 0.0,
+        "few": 0.0,
     }
     for place, taps in passes:
         n = taps.size
@@ -137,6 +142,7 @@ def of_passes(passes: Iterable[Pass]) -> dict[str, float]:
         counts["edge"] += 1
         counts[("along", "down", "deep")[min(place, 2)]] += multiplications
         counts["pair"] += n - multiplications
+        counts["few"] += place == 0 and n < _FEW_TAPS
     return counts
 
 
@@ -145,9 +151,14 @@ def of_weights(weights: int, folded: bool) -> dict[str, float]:
     return {"dense": 1.0, "folded" if folded else "weight": float(weights)}
 
 
-def of_running(nanoseconds: float, passes: int) -> dict[str, float]:
-    """Count what running sums and oscillators take for each sample; `passes` of them where it is far."""
-    return {"running": nanoseconds, "hauled": float(passes)}
+def of_running(nanoseconds: float, passes: int, samples: int, rates: Rates) -> dict[str, float]:
+    """Count what running sums and oscillators take for each of so many samples.
+
+    They are kept in double precision: from none beyond half of the L2 cache to all beyond the L3, by the
+    logarithm of the size.
+    """
+    beyond = math.log(max(16 * samples / rates.l2, 1.0)) / math.log(2 * rates.l3 / rates.l2)
+    return {"running": nanoseconds, "hauled": passes * min(beyond, 1.0)}
 
 
 def of_block(

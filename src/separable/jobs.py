@@ -86,6 +86,7 @@ def _transforms(
 ) -> FourierJob:
     """Prepare transforms, and the dense sweep for blocks that hold what is not finite."""
     swept = choice._replace(method="direct", kernel=form.kernel)
+    dtype = "float64" if setting.whole else dtype  # as they were planned
     axes = len(setting.axes)
     inside = setting._replace(shifts=(0,) * axes, modes=("constant",) * axes)
     weights, shifts, modes = _dense(form.kernel, setting, flip, len(shape))

@@ -101,12 +101,12 @@ def _swept() -> Iterator[Case]:
     """Yield passes and dense sweeps of all kinds: few taps and many, folded or not, in cache and beyond."""
     rng = np.random.default_rng(1)
     shapes = [(20, 20), (64, 64), (256, 256), (1000, 1000), (3000, 3000), (64, 64, 64), (200, 200, 200)]
-    for shape, n, folds in itertools.product(shapes, (5, 13, 31, 65), (True, False)):
+    for shape, n, folds in itertools.product(shapes, (3, 5, 13, 31, 65), (True, False)):
         for rank in (1, 3, 8):
-            if rank == 1 or (n != 5 and rank == 3) or math.prod(shape) < 1e5:
+            if rank == 1 or (n > 5 and rank == 3) or math.prod(shape) < 1e5:
                 terms = [[_taps(rng, n, folds) for _ in shape] for _ in range(rank)]
                 yield Case(SeparableKernel(terms), shape, "separable")
-        for axis in range(len(shape)) if n == 31 else ():
+        for axis in range(len(shape)) if n in (3, 31) else ():
             alone = [_taps(rng, n, folds) if a == axis else np.ones(1) for a in range(len(shape))]
             yield Case(SeparableKernel([alone]), shape, "separable")
     for shape, n, folds in itertools.product(shapes, (3, 5, 7, 11, 25), (True, False)):
