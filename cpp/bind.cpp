@@ -133,14 +133,15 @@ class Prepared {
         [&](const auto& j) {
           using T = std::remove_cvref_t<decltype(j)>::Value;
           View s(src, false, shape_, [](Element e) { return e == kOwn<T> || casts<T>().widen[int(e)]; }, "src");
-          View d(dst, true, shape_, [](Element e) { return casts<T>().narrow[int(e)][0][0]; }, "dst");
+          const bool many = !results_.empty();
+          View d(dst, true, many ? results_ : shape_, [](Element e) { return casts<T>().narrow[int(e)][0][0]; }, "dst");
           std::optional<View> m;
           if (!mask.is_none()) m.emplace(mask, false, shape_, [](Element e) { return e == Element::boolean; }, "mask");
           if ((m || nan_unknown) && !j.takes_masks())
             throw nb::value_error("a job of several terms or of more than three passes takes no mask");
           const Input in{s.data(), s.strides(), s.element(), m ? m->data() : nullptr, m ? m->strides() : nullptr, nan_unknown};
-          const Output out{d.data(), d.strides(), d.element(), rounding_of(rounding), overflow_of(overflow),
-                           slack,    divisor,     mended};
+          const Output out{d.data(), d.strides() + many, d.element(), rounding_of(rounding), overflow_of(overflow),
+                           slack,    divisor,            mended,      many ? d.strides()[0] : 0};
           nb::gil_scoped_release free;
           j.run(in, out, sane(threads));
         },
@@ -152,47 +153,75 @@ class Prepared {
 
  protected:
   Shape shape_;
+  Shape results_;  // where there are several outputs, which lie along a first axis of their own; else empty
   std::unique_ptr<Job> job_;
 };
 
+// [(source, index of taps), ...] of each node.
+nb::list as_lists(const std::vector<Node>& level) {
+  nb::list nodes;
+  for (const Node& node : level) {
+    nb::list edges;
+    for (const Edge& e : node) edges.append(nb::make_tuple(e.source, e.taps));
+    nodes.append(edges);
+  }
+  return nodes;
+}
+
+nb::list shared_passes(const std::vector<std::vector<int>>& terms, size_t levels) {
+  nb::list program;
+  for (const auto& level : share(terms, levels)) program.append(as_lists(level));
+  return program;
+}
+
 class Separable : public Prepared<SeparableJob> {
  public:
-  Separable(const Shape& shape, const std::string& dtype, nb::list terms) {
+  // A pass is (axis, shift, mode, list of taps); a term is (output, index of its taps in each pass).
+  Separable(const Shape& shape, const std::string& dtype, nb::list passes, std::vector<std::vector<int>> terms,
+            double cval) {
     const bool wide = is_double(dtype);
     check_size(shape, wide ? 8 : 4);
-    std::vector<std::vector<TermPass>> list;
-    for (nb::handle term : terms) {
-      list.emplace_back();
-      for (nb::handle pass : nb::cast<nb::list>(term)) {
-        nb::tuple p = nb::cast<nb::tuple>(pass);
-        if (p.size() != 5) throw nb::value_error("a pass is (axis, taps, shift, mode, cval)");
-        auto taps = nb::cast<Weights>(p[1]);
+    std::vector<AxisTaps> list;
+    for (nb::handle pass : passes) {
+      nb::tuple p = nb::cast<nb::tuple>(pass);
+      if (p.size() != 4) throw nb::value_error("a pass is (axis, shift, mode, list of taps)");
+      list.push_back({nb::cast<int>(p[0]), nb::cast<ptrdiff_t>(p[1]), mode_of(nb::cast<int>(p[2])), {}});
+      for (nb::handle each : nb::cast<nb::list>(p[3])) {
+        auto taps = nb::cast<Weights>(each);
         if (taps.ndim() != 1) throw nb::value_error("taps are one-dimensional");
-        list.back().push_back({nb::cast<int>(p[0]), {taps.data(), taps.data() + taps.size()},
-                               nb::cast<ptrdiff_t>(p[2]), mode_of(nb::cast<int>(p[3])), nb::cast<double>(p[4])});
+        list.back().taps.emplace_back(taps.data(), taps.data() + taps.size());
       }
     }
     shape_ = shape;
-    job_ = wide ? std::make_unique<Job>(std::in_place_index<1>, shape, list)
-                : std::make_unique<Job>(std::in_place_index<0>, shape, list);
+    job_ = wide ? std::make_unique<Job>(std::in_place_index<1>, shape, list, std::move(terms), cval)
+                : std::make_unique<Job>(std::in_place_index<0>, shape, list, std::move(terms), cval);
+    const ptrdiff_t outputs = std::visit([](const auto& job) { return job.outputs(); }, *job_);
+    if (outputs == 1) return;
+    results_ = shape;
+    results_.insert(results_.begin(), outputs);
+    check_size(results_, wide ? 8 : 4);
   }
   static Mode mode_of(int code) {
     if (code < 0 || code > 4) throw nb::value_error("mode codes are 0 (reflect) to 4 (wrap)");
     return Mode(code);
   }
-  // The passes in the order they run: {"axis", "taps", "folds": one of "none", "symmetric", "antisymmetric" a term}.
+  // The passes in the order they run: {"axis", "taps", "folds": one of "none", "symmetric", "antisymmetric" for each of its
+  // lists of taps, "nodes": what it sums up, lists of (source, index of taps)}.
   nb::list describe() const {
     static const char* names[] = {"none", "symmetric", "antisymmetric"};
     nb::list out;
     std::visit(
         [&](const auto& job) {
-          for (const auto& p : job.passes()) {
+          const Program program = job.program();
+          for (size_t level = 0; level < program.size(); level++) {
+            const auto& p = job.passes()[level];
             nb::list folds;
             for (const auto& t : p.taps) folds.append(names[int(t.fold)]);
             nb::dict pass;
             pass["axis"] = p.axis;
             pass["taps"] = p.reach.taps;
             pass["folds"] = folds;
+            pass["nodes"] = as_lists(program[level]);
             out.append(pass);
           }
         },
@@ -509,8 +538,10 @@ nb::dict core_info() {
 NB_MODULE(_core, m) {
   nb::set_leak_warnings(false);  // cached plans hold jobs until the interpreter is gone
   m.doc() = "Line kernels and drivers of separable. Private: use the verbs of `separable`.";
+  m.def("shared_passes", &shared_passes, "terms"_a, "levels"_a);
   nb::class_<Separable>(m, "Job")
-      .def(nb::init<const Shape&, const std::string&, nb::list>(), "shape"_a, "dtype"_a, "terms"_a)
+      .def(nb::init<const Shape&, const std::string&, nb::list, std::vector<std::vector<int>>, double>(), "shape"_a,
+           "dtype"_a, "passes"_a, "terms"_a, "cval"_a)
       .def("run", &Separable::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0,
            "divisor"_a = 1.0, "mask"_a = nb::none(), "nan_unknown"_a = false, "mended"_a = 1.0)
       .def("scratch_bytes", &Separable::scratch_bytes, "threads"_a)

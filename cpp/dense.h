@@ -23,6 +23,7 @@ constexpr ptrdiff_t kWidest = 1 << 14;     // elements of a tile's row
 constexpr ptrdiff_t kGap = 3;              // that many zeros in a column cost more than starting another run
 constexpr ptrdiff_t kFold = 4;             // shorter runs gain nothing by folding
 constexpr ptrdiff_t kGather = 8;           // pixels of strided rows copied at a time: neighbouring rows share lines
+constexpr ptrdiff_t kColumns = 512;        // elements of the rows of tiles summed down, which threads do not divide
 constexpr ptrdiff_t kLongestSum = 2048;    // pixels that a running sum takes: what bounds its rounding. As `shapes.py` has it
 
 struct DenseAxis {
@@ -221,6 +222,7 @@ void Dense<T>::choose_tiles(int threads) {
   const ptrdiff_t fits = std::min(budget / height, kWidest) / step_ - ex;
   ptrdiff_t widest = std::max({fits, ceil_div(8 * line, step_), 2 * ex});
   if (x_.summed) widest = std::min(widest, std::max(kLongestSum - ex, 2 * ex));
+  if (y_.summed) widest = std::min(widest, std::max(kColumns / step_, 4 * ex));
   tile_x_ = std::min(x_.n, round_up(ceil_div(x_.n, ceil_div(x_.n, widest)), quantum));
   ptrdiff_t highest = std::max<ptrdiff_t>(budget / ((tile_x_ + ex) * step_) - ey, 2 * kGroup);
   if (y_.summed) highest = std::min(std::max(highest, 2 * ey), std::max(kLongestSum - ey, 2 * ey));
@@ -237,7 +239,7 @@ void Dense<T>::choose_tiles(int threads) {
   const ptrdiff_t wanted = threads_ > 1 ? 4 * threads_ : 1;
   if (ptrdiff_t have = across * ceil_div(y_.n, tile_y_); have < wanted)
     tile_z_ = std::min(z_.n, std::max<ptrdiff_t>(ceil_div(z_.n, ceil_div(wanted, have)), 2 * ez + 1));
-  // Where sums start decides how they are rounded, and that is no matter of threads.
+  // Where sums start decides how they are rounded, and that must not depend on threads.
   if (ptrdiff_t have = across * ceil_div(z_.n, tile_z_); !y_.summed && have * ceil_div(y_.n, tile_y_) < wanted)
     tile_y_ = std::min(tile_y_, round_up(std::max(ceil_div(y_.n, ceil_div(wanted, have)), ey), kGroup));
   tasks_ = across * ceil_div(y_.n, tile_y_) * ceil_div(z_.n, tile_z_);

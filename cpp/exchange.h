@@ -31,6 +31,7 @@ struct Output {
   Overflow overflow = Overflow::saturate;
   double slack = 1, divisor = 1;  // see Narrow
   double mended = 1;  // factor of results that are normalised, where `slack` does not tell
+  ptrdiff_t step = 0;  // bytes from one output to the next, of a job that has several
 };
 
 // A sample of the source, and its byte of the mask.

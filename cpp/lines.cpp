@@ -115,16 +115,18 @@ SEP_INLINE void down_block(const DownArgs<T>& a, ptrdiff_t row, ptrdiff_t x) {
   vec<T, N> acc[R];
   SEP_UNROLL
   for (int r = 0; r < R; r++) acc[r] = vec<T, N>{};
-  const T* const* table = a.rows + row;
   const ptrdiff_t at = a.offset + x;
+  const T* const* table = a.rows + a.source[0] * a.step + row;
   auto rows = [&](ptrdiff_t i) { return table[i] + at; };
   if constexpr (S != Sum::terms) {
     down_term<T, N, R, S>(acc, rows, a.taps[0]);
   } else {
-    for (ptrdiff_t t = 0; t < a.terms; t++, table += a.term_step)
+    for (ptrdiff_t t = 0; t < a.terms; t++) {
+      table = a.rows + a.source[t] * a.step + row;
       with_form(a.taps[t], [&](auto form) __attribute__((always_inline)) {
         down_term<T, N, R, decltype(form)::value>(acc, rows, a.taps[t]);
       });
+    }
   }
   T* const* dst = a.dst + row;
   if (kBytes >= 32 && a.stream) {  // 16-byte pieces of many rows overflow the write-combining buffers

@@ -23,17 +23,18 @@ struct Taps {
 
 constexpr int kGroup = 8;  // rows that `along` filters together; also the rows of one `down` block
 
-// dst[r][x] = sum over terms t, taps k of taps[t][k] * rows[t * term_step + r + k][offset + x], r < count, x < width
+// dst[r][x] = sum over terms t, taps k of taps[t][k] * rows[source[t] * step + r + k][offset + x], r < count, x < width
 template <class T>
 struct DownArgs {
   const T* const* rows;
-  ptrdiff_t term_step;
+  ptrdiff_t step;
+  const int* source;
   const Taps<T>* taps;
   ptrdiff_t terms;
   T* const* dst;
   ptrdiff_t count, width, offset;
   bool stream;      // non-temporal stores: every dst row is aligned to the vector
-  ptrdiff_t fresh;  // that many rows at the end of the first term's come from memory: fetch
+  ptrdiff_t fresh;  // that many rows at the end of the only term's come from memory: fetch
   ptrdiff_t ahead;  // what lies so many elements after them
 };
 

@@ -52,36 +52,76 @@ void add(const std::vector<ptrdiff_t>& shape, size_t axis, const T*& src, char* 
 }  // namespace
 
 template <class T>
-SeparableJob<T>::SeparableJob(std::vector<ptrdiff_t> shape, const std::vector<std::vector<TermPass>>& terms)
-    : shape_(std::move(shape)), terms_(ptrdiff_t(terms.size())) {
-  check(!terms.empty() && !terms[0].empty(), "a job needs at least one term with at least one pass");
-  const size_t passes = terms[0].size();
+SeparableJob<T>::SeparableJob(std::vector<ptrdiff_t> shape, const std::vector<AxisTaps>& passes,
+                              std::vector<std::vector<int>> terms, double cval)
+    : shape_(std::move(shape)), terms_(std::move(terms)), cval_(cval) {
+  check(!passes.empty() && !terms_.empty(), "a job needs at least one term with at least one pass");
   ptrdiff_t last_axis = ptrdiff_t(shape_.size());
-  for (size_t p = 0; p < passes; p++) {
-    const TermPass& first = terms[0][p];
-    const ptrdiff_t n = ptrdiff_t(first.taps.size());
-    check(first.axis >= 0 && first.axis < last_axis, "passes run from the last axis to the first, each axis once");
-    check(n >= 1 && n < std::numeric_limits<int32_t>::max(), "a pass needs at least one tap");
-    check(first.shift >= 0 && first.shift < n, "the shift lies within the taps");
-    last_axis = first.axis;
-    Pass<T> pass{first.axis, {n, first.shift, first.mode}, {}, {}, {}};
-    pass.weights.resize(terms.size());
-    for (size_t t = 0; t < terms.size(); t++) {
-      check(terms[t].size() == passes, "every term has the same passes");
-      const TermPass& q = terms[t][p];
-      check(q.axis == first.axis && ptrdiff_t(q.taps.size()) == n && q.shift == first.shift && q.mode == first.mode,
-            "every term's passes agree in axis, length, shift and mode");
-      check(p > 0 || std::bit_cast<uint64_t>(q.cval) == std::bit_cast<uint64_t>(first.cval),
-            "every term's first pass sees the same array: one cval");
-      pass.taps.push_back(pack(q.taps, pass.weights[t]));
-      if (t == 0)
-        for (double tap : q.taps) pass.sum += T(tap);
-      pass.cval.push_back(T(q.cval));
+  for (const AxisTaps& given : passes) {
+    check(given.axis >= 0 && given.axis < last_axis, "passes run from the last axis to the first, each axis once");
+    check(!given.taps.empty() && !given.taps[0].empty(), "a pass needs at least one tap");
+    const ptrdiff_t n = ptrdiff_t(given.taps[0].size());
+    check(n < std::numeric_limits<int32_t>::max(), "a pass has fewer than 2**31 taps");
+    check(given.shift >= 0 && given.shift < n, "the shift lies within the taps");
+    last_axis = given.axis;
+    Pass<T> pass{given.axis, {n, given.shift, given.mode}, {}, {}, {}, {}};
+    pass.weights.resize(given.taps.size());
+    for (size_t i = 0; i < given.taps.size(); i++) {
+      check(ptrdiff_t(given.taps[i].size()) == n, "all taps of a pass have one length");
+      pass.taps.push_back(pack(given.taps[i], pass.weights[i]));
+      pass.sums.push_back(0);
+      pass.rounded_sums.push_back(0);
+      for (double tap : given.taps[i]) {
+        pass.sums[i] += tap;
+        pass.rounded_sums[i] += T(tap);
+      }
     }
     passes_.push_back(std::move(pass));
   }
-  if (terms_ > 1 && (passes > 3 || passes == 1))
-    for (const auto& term : terms) parts_.emplace_back(shape_, std::vector<std::vector<TermPass>>{term});
+  for (const auto& term : terms_) {
+    check(term.size() == passes.size() + 1, "a term names an output and taps in every pass");
+    for (size_t p = 0; p < passes.size(); p++)
+      check(term[p + 1] >= 0 && size_t(term[p + 1]) < passes[p].taps.size(), "a term names taps that are there");
+    outputs_ = std::max<ptrdiff_t>(outputs_, term[0] + 1);
+  }
+  check(ptrdiff_t(program().back().size()) == outputs_, "every output has a term");
+  std::vector<size_t> order(passes_.size());
+  std::iota(order.begin(), order.end(), 0);
+  in_order_ = steps(order);
+  if (terms_.size() == 1 || passes.size() <= 3) return;
+  check(outputs_ == 1, "several outputs are filtered along at most three axes");
+  for (const auto& term : terms_) parts_.emplace_back(shape_, passes, std::vector<std::vector<int>>{term}, cval);
+}
+
+// The program of passes in this order, with what each step needs to run.
+template <class T>
+std::vector<Step<T>> SeparableJob<T>::steps(const std::vector<size_t>& order) const {
+  std::vector<std::vector<int>> terms;
+  for (const auto& term : terms_) {
+    terms.push_back({term[0]});
+    for (size_t p : order) terms.back().push_back(term[p + 1]);
+  }
+  const Program program = share(terms, order.size());
+  std::vector<Step<T>> steps;
+  std::vector<double> outside{cval_};
+  for (size_t level = 0; level < order.size(); level++) {
+    const Pass<T>& pass = passes_[order[level]];
+    Step<T> step{pass.axis, pass.reach, {0}, {}, {}, {outside.begin(), outside.end()}, 0};
+    std::vector<double> next;
+    for (const Node& node : program[level]) {
+      next.push_back(0);
+      for (const Edge& e : node) {
+        step.source.push_back(e.source);
+        step.taps.push_back(pass.taps[size_t(e.taps)]);
+        next.back() += outside[size_t(e.source)] * pass.sums[size_t(e.taps)];
+      }
+      step.first.push_back(int(step.source.size()));
+    }
+    step.sum = pass.rounded_sums[size_t(program[level][0][0].taps)];
+    outside = std::move(next);
+    steps.push_back(std::move(step));
+  }
+  return steps;
 }
 
 template <class T>
@@ -125,8 +165,7 @@ std::vector<int> SeparableJob<T>::memory_order(const ptrdiff_t* dst_strides) con
   std::vector<int> order(shape_.size());
   std::iota(order.begin(), order.end(), 0);
   for (const Pass<T>& p : passes_)
-    for (T cval : p.cval)
-      if (p.reach.mode == Mode::constant && cval != T(0)) return order;
+    if (p.reach.mode == Mode::constant && cval_ != 0) return order;
   std::stable_sort(order.begin(), order.end(),
                    [&](int a, int b) { return std::abs(dst_strides[a]) > std::abs(dst_strides[b]); });
   return order;
@@ -137,21 +176,24 @@ template <class T>
 template <class Visit>
 void SeparableJob<T>::sweeps(const Input& in, const Output& out, int threads, Visit visit) const {
   const std::vector<int> order = memory_order(out.strides);
-  std::vector<const Pass<T>*> passes;
+  std::vector<size_t> passes;
   for (size_t i = order.size(); i-- > 0;)
-    for (const Pass<T>& p : passes_)
-      if (p.axis == order[i]) passes.push_back(&p);
-  for (size_t p = 0; p < passes.size();) {
-    const size_t end = p == 0 ? std::min<size_t>(3, passes.size()) : p + 1;
+    for (size_t p = 0; p < passes_.size(); p++)
+      if (passes_[p].axis == order[i]) passes.push_back(p);
+  const bool in_order = std::is_sorted(passes.begin(), passes.end());
+  const std::vector<Step<T>> turned = in_order ? std::vector<Step<T>>{} : steps(passes);
+  const std::vector<Step<T>>& all = in_order ? in_order_ : turned;
+  for (size_t p = 0; p < all.size();) {
+    const size_t end = p == 0 ? std::min<size_t>(3, all.size()) : p + 1;
     const Input from = p ? Input{out.values, out.strides, kOwn<T>} : in;
     std::vector<Axis<T>> axes;
     for (int i : order) {
       Axis<T> a{shape_[i], from.strides[i], out.strides[i], from.mask ? from.mask_strides[i] : 0, nullptr};
       for (size_t q = p; q < end; q++)
-        if (passes[q]->axis == i) a.pass = passes[q];
+        if (all[q].axis == i) a.step = &all[q];
       axes.push_back(a);
     }
-    visit(Sweep<T>(std::move(axes), terms_, p > 0, threads, from, out));
+    visit(Sweep<T>(std::move(axes), p > 0, threads, from, out));
     p = end;
   }
 }
@@ -166,7 +208,7 @@ template <class T>
 void SeparableJob<T>::copy(const Input& in, const Output& out, int threads) const {
   std::vector<Axis<T>> axes;
   for (int i : memory_order(out.strides)) axes.push_back({shape_[i], in.strides[i], out.strides[i], 0, nullptr});
-  Sweep<T>(std::move(axes), 1, false, threads, in, out).run();
+  Sweep<T>(std::move(axes), false, threads, in, out).run();
 }
 
 template <class T>

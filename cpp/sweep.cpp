@@ -16,7 +16,7 @@ constexpr ptrdiff_t kChunk = 1024;            // elements of a row staged at a t
 constexpr ptrdiff_t kBorder = 16;             // pixels at a border are copied in multiples of this
 constexpr ptrdiff_t kOutWidth = 1024;        // elements of a row that are converted at a time as results leave
 constexpr ptrdiff_t kCrowded = 2048;           // bytes between rows that crowd the L1 cache's sets
-constexpr ptrdiff_t kCrowdedRows = 12;        // from so many more taps than one on that is worth a copy
+constexpr ptrdiff_t kCrowdedFar = 12, kCrowdedNear = 4;  // from so many more taps than one on that is worth a copy: in memory, in cache
 constexpr ptrdiff_t kFetchAhead = 768;        // bytes along a row that software prefetch runs ahead
 
 // Which line of a ring that holds the window [from, to) serves virtual line v of n: itself, the one it mirrors, or none.
@@ -27,8 +27,16 @@ ptrdiff_t holder(ptrdiff_t v, ptrdiff_t n, Mode mode, ptrdiff_t from, ptrdiff_t 
 }
 
 template <class T>
-Reach reach_of(const Pass<T>* p) {
-  return p ? p->reach : Reach{};
+Reach reach_of(const Step<T>* s) {
+  return s ? s->reach : Reach{};
+}
+
+// Makes `a` sum up a node of the step.
+template <class T>
+void select(DownArgs<T>& a, const Step<T>& s, ptrdiff_t node) {
+  a.source = s.source.data() + s.first[size_t(node)];
+  a.taps = s.taps.data() + s.first[size_t(node)];
+  a.terms = s.edges(node);
 }
 
 }  // namespace
@@ -39,16 +47,16 @@ struct Sweep<T>::Worker {
       : memory(s.worker_bytes()),
         stage(memory.take<T>(s.stage_elements())),
         along(memory.take<T>(s.along_elements())),
-        y_ring(memory.take<T>(s.terms_ * s.y_slots_ * s.pitch_)),
-        z_ring(memory.take<T>(s.terms_ * s.z_slots_ * s.slice_)),
-        out(memory.take<T>(kBlock * s.pitch_)),
-        constant(memory.take<T>(s.terms_ * s.pitch_)),
+        y_ring(memory.take<T>(s.x_nodes() * s.y_slots_ * s.pitch_)),
+        z_ring(memory.take<T>(s.y_nodes() * s.z_slots_ * s.slice_)),
+        out(memory.take<T>(s.out_rows() * s.pitch_)),
+        constant(memory.take<T>(s.pitch_)),
         strip(memory.take<T>(s.in_place_ ? s.y_.n * s.pitch_ : 0)),
-        rows(memory.take<const T*>(s.terms_ * s.table_rows())),
-        dst(memory.take<T*>(std::max(s.terms_ * kGroup, kBlock))),
-        along_dst(memory.take<T*>(s.terms_ * kGroup)),
+        rows(memory.take<const T*>(std::max(s.x_nodes(), s.y_nodes()) * s.table_rows())),
+        dst(memory.take<T*>(s.out_rows())),
+        along_dst(memory.take<T*>(s.x_nodes() * kGroup)),
         in(memory.take<const T*>(kGroup)),
-        slot(memory.take<T*>(s.terms_)) {
+        slot(memory.take<T*>(s.y_nodes())) {
     if (!s.reader_.masked) return;
     known_stage = memory.take<T>(s.stage_elements());
     y_known = memory.take<T>(s.y_slots_ * s.pitch_);
@@ -79,14 +87,13 @@ struct Sweep<T>::Worker {
 // ---- geometry ------------------------------------------------------------------------------------------------------
 
 template <class T>
-Sweep<T>::Sweep(std::vector<Axis<T>> axes, ptrdiff_t terms, bool in_place, int threads, const Input& in,
-                const Output& out)
-    : terms_(terms),
-      in_place_(in_place),
+Sweep<T>::Sweep(std::vector<Axis<T>> axes, bool in_place, int threads, const Input& in, const Output& out)
+    : in_place_(in_place),
       reader_(in),
       writer_(out),
       src_{in.values, in.mask},
-      dst_(out.values) {
+      dst_(out.values),
+      output_(out.step) {
   merge(axes);
   assign_roles(std::move(axes));
   choose_tiles(threads);
@@ -98,8 +105,8 @@ template <class T>
 void Sweep<T>::merge(std::vector<Axis<T>>& axes) const {
   std::vector<Axis<T>> out;
   for (const Axis<T>& a : axes) {
-    if (a.n == 1 && !a.pass) continue;
-    if (!out.empty() && !a.pass && !out.back().pass && out.back().src == a.src * a.n && out.back().dst == a.dst * a.n &&
+    if (a.n == 1 && !a.step) continue;
+    if (!out.empty() && !a.step && !out.back().step && out.back().src == a.src * a.n && out.back().dst == a.dst * a.n &&
         out.back().mask == a.mask * a.n) {
       out.back() = {out.back().n * a.n, a.src, a.dst, a.mask, nullptr};
       continue;
@@ -113,15 +120,15 @@ void Sweep<T>::merge(std::vector<Axis<T>>& axes) const {
 template <class T>
 void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
   const ptrdiff_t src_item = reader_.item, dst_item = writer_.item;
-  const auto filtered = std::count_if(axes.begin(), axes.end(), [](const Axis<T>& a) { return a.pass; });
+  const auto filtered = std::count_if(axes.begin(), axes.end(), [](const Axis<T>& a) { return a.step; });
   size_t last = axes.size();  // one past the last filtered axis
-  while (last > 0 && !axes[last - 1].pass) last--;
+  while (last > 0 && !axes[last - 1].step) last--;
   const size_t trailing = axes.size() - last;
   const bool inner_packed = trailing == 1 && axes.back().src == src_item && axes.back().dst == dst_item;
   if (!in_place_ && filtered > 0 && (trailing == 0 || filtered == 3 || (inner_packed && axes.back().n <= kInnerRow))) {
     const Axis<T> x = axes[last - 1];
-    x_ = x.pass;
-    row_ = {x.n, {1, x.src, 0, x.mask, 0}, x.pass->reach, x.pass->cval[0]};
+    x_ = x.step;
+    row_ = {x.n, {1, x.src, 0, x.mask, 0}, x.step->reach, x.step->cval[0]};
     row_dst_ = x.dst;
     if (inner_packed) {
       row_.pixel.step = axes.back().n;
@@ -130,7 +137,7 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
       axes.pop_back();
     }
     axes.erase(axes.begin() + (last - 1));
-  } else if (!axes.empty() && !axes.back().pass) {
+  } else if (!axes.empty() && !axes.back().step) {
     row_ = {axes.back().n, {1, axes.back().src, 0, axes.back().mask, 0}, Reach{}, T(0)};
     row_dst_ = axes.back().dst;
     axes.pop_back();
@@ -141,15 +148,15 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
   row_.plain = !reader_.widen;
   // From the inside out: y is the innermost filtered axis left, or an unfiltered one just inside it if x is filtered.
   ptrdiff_t inner = ptrdiff_t(axes.size()) - 1;
-  while (inner >= 0 && !axes[inner].pass) inner--;
-  const bool two = inner > 0 && std::any_of(axes.begin(), axes.begin() + inner, [](auto& a) { return a.pass; });
+  while (inner >= 0 && !axes[inner].step) inner--;
+  const bool two = inner > 0 && std::any_of(axes.begin(), axes.begin() + inner, [](auto& a) { return a.step; });
   if (inner >= 0 && x_ && !two && inner + 1 < ptrdiff_t(axes.size())) inner++;
   if (inner < 0) inner = ptrdiff_t(axes.size()) - 1;
   if (inner >= 0) {
     y_ = axes[inner];
     axes.erase(axes.begin() + inner);
   }
-  auto outer = std::find_if(axes.begin(), axes.end(), [](auto& a) { return a.pass; });
+  auto outer = std::find_if(axes.begin(), axes.end(), [](auto& a) { return a.step; });
   if (outer != axes.end()) {
     z_ = *outer;
     axes.erase(outer);
@@ -160,20 +167,22 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
     for (ptrdiff_t i = 1; i <= r.shift; i++) before_.push_back(source_index(-i, row_.n, r.mode));
     for (ptrdiff_t i = 0; i < r.extra() - r.shift; i++) after_.push_back(source_index(row_.n + i, row_.n, r.mode));
   }
-  // Rows a multiple of half a page apart share a few sets of the caches: read in turn, each throws out the others.
-  const bool crowded = y_.src % kCrowded == 0 && reach_of(y_.pass).extra() >= kCrowdedRows;
-  ring_ = y_.pass && !in_place_ && (x_ || !row_.contiguous() || reader_.masked || crowded);
 }
 
 // Tiles as large as keep their rings in the cache, and enough of them for all threads.
 template <class T>
 void Sweep<T>::choose_tiles(int threads) {
-  const ptrdiff_t item = sizeof(T), step = row_.pixel.step, ey = reach_of(y_.pass).extra(), ez = reach_of(z_.pass).extra();
+  const ptrdiff_t item = sizeof(T), step = row_.pixel.step, ey = reach_of(y_.step).extra(), ez = reach_of(z_.step).extra();
   ptrdiff_t batch = 1;
   for (const auto& b : batch_) batch *= b.n;
-  y_slots_ = y_.pass && ring_ ? ey + kBlock + kGroup : 0;
-  z_slots_ = z_.pass ? ez + kBlock : 0;
-  if (z_.pass)
+  const ptrdiff_t samples = batch * z_.n * y_.n * row_.n * step;
+  stream_ = samples * writer_.item > ptrdiff_t(caches().l3 ? caches().l3 : 4 * caches().l2) / 2 && !in_place_;
+  // Rows a multiple of half a page apart share a few sets of the caches: read in turn, each throws out the others.
+  const bool crowded = y_.src % kCrowded == 0 && ey >= (stream_ ? kCrowdedFar : kCrowdedNear);
+  ring_ = y_.step && !in_place_ && (x_ || !row_.contiguous() || reader_.masked || crowded);
+  y_slots_ = y_.step && ring_ ? ey + kBlock + kGroup : 0;
+  z_slots_ = z_.step ? ez + kBlock : 0;
+  if (z_.step)
     choose_volume_tile(threads, batch);
   else
     choose_plane_tile(threads, batch);
@@ -182,10 +191,8 @@ void Sweep<T>::choose_tiles(int threads) {
   if (pitch_ * item % 128 == 0) pitch_ += kAlign / item;  // an odd number of lines: rows spread over the cache's sets
   slice_ = tile_y_ * pitch_;
   if (slice_ * item % 128 == 0) slice_ += kAlign / item;
-  const ptrdiff_t samples = batch * z_.n * y_.n * row_.n * step;
-  const ptrdiff_t taps = terms_ * (row_.reach.taps + ey + ez + 2);
-  threads_ = samples * taps < kSmallWork ? 1 : threads;
-  stream_ = samples * writer_.item > ptrdiff_t(caches().l3 ? caches().l3 : 4 * caches().l2) / 2 && !in_place_;
+  auto macs = [](const Step<T>* s) { return s ? s->reach.taps * ptrdiff_t(s->taps.size()) : 1; };
+  threads_ = samples * (macs(x_) + macs(y_.step) + macs(z_.step)) < kSmallWork ? 1 : threads;
 }
 
 // Whole lines of the cache, in pixels.
@@ -201,8 +208,9 @@ template <class T>
 void Sweep<T>::choose_volume_tile(int threads, ptrdiff_t batch) {
   const Caches& c = caches();
   const size_t share = std::min<size_t>(c.l3 / (2 * size_t(usable_cores())), size_t(4) << 20);
-  const ptrdiff_t area = ptrdiff_t(std::max(c.l2 / 2, share) / (sizeof(T) * lanes() * z_slots_ * row_.pixel.step));
-  const double ey = double(reach_of(y_.pass).extra()), ex = double(row_.reach.extra());
+  const ptrdiff_t area = ptrdiff_t(std::max(c.l2 / 2, share) / (sizeof(T) * y_nodes() * known_too() * z_slots_ * row_.pixel.step));
+  const ptrdiff_t wide = ptrdiff_t(c.l2 / 2 / (sizeof(T) * x_nodes() * known_too() * std::max<ptrdiff_t>(y_slots_, 1) * row_.pixel.step));
+  const double ey = double(reach_of(y_.step).extra()), ex = double(row_.reach.extra());
   double least = 0;
   for (ptrdiff_t width = row_.n;; width = round_up(width / 2, quantum())) {
     const ptrdiff_t across = ceil_div(row_.n, width) * batch, most = std::min(y_.n, std::max(area / width, kBlock));
@@ -210,7 +218,7 @@ void Sweep<T>::choose_volume_tile(int threads, ptrdiff_t batch) {
     while (across * up % threads && across * up < 4 * threads && up * kGroup < y_.n) up++;
     const ptrdiff_t rows = round_up(ceil_div(y_.n, up), kGroup);
     const double cost = (1 + ey / double(rows)) * (1 + (0.2 * ex + 64) / double(width));
-    if (width == row_.n || cost < least) {
+    if (width == row_.n || cost < least || tile_x_ > wide) {
       least = cost;
       tile_x_ = width;
       tile_y_ = std::min(rows, y_.n);
@@ -222,24 +230,30 @@ void Sweep<T>::choose_volume_tile(int threads, ptrdiff_t batch) {
 // A plane's ring of rows stays in half of the L2 cache.
 template <class T>
 void Sweep<T>::choose_plane_tile(int threads, ptrdiff_t batch) {
-  const ptrdiff_t item = sizeof(T), step = row_.pixel.step, ey = reach_of(y_.pass).extra();
-  const ptrdiff_t rows = y_.pass ? ey + kBlock + kGroup : kBlock;
-  ptrdiff_t most = std::max<ptrdiff_t>(ptrdiff_t(caches().l2) / 2 / (item * lanes()) / rows / step, 4 * ptrdiff_t(kAlign) / item);
+  const ptrdiff_t item = sizeof(T), step = row_.pixel.step, ey = reach_of(y_.step).extra();
+  const ptrdiff_t rows = y_.step ? ey + kBlock + kGroup : kBlock;
+  ptrdiff_t most = std::max<ptrdiff_t>(ptrdiff_t(caches().l2) / 2 / (item * x_nodes() * known_too()) / rows / step, 4 * ptrdiff_t(kAlign) / item);
   if (in_place_) most = std::max<ptrdiff_t>(std::min(most, (1 << 20) / item / std::max<ptrdiff_t>(y_.n, 1)), 16);
-  if (!y_.pass && !through()) most = std::max<ptrdiff_t>(most, 1 << 14);
+  if (!y_.step && !through()) most = std::max<ptrdiff_t>(most, 1 << 14);
   tile_x_ = std::min(row_.n, round_up(ceil_div(row_.n, ceil_div(row_.n, most)), quantum()));
   tile_y_ = y_.n;
   const ptrdiff_t across = ceil_div(row_.n, tile_x_) * batch, wanted = threads > 1 ? 4 * threads : 1;
   if (in_place_ || across >= wanted) return;
   const ptrdiff_t least = std::max<ptrdiff_t>(4 * ey, 2 * kBlock);
   tile_y_ = std::min(y_.n, std::max(round_up(ceil_div(y_.n, ceil_div(wanted, across)), kGroup), least));
-  if (!y_.pass && y_.n == 1)  // one long line
+  if (!y_.step && y_.n == 1)  // one long line
     tile_x_ = std::min(row_.n, std::max<ptrdiff_t>(round_up(ceil_div(row_.n, wanted), quantum()), 4096));
 }
 
 template <class T>
 ptrdiff_t Sweep<T>::table_rows() const {
-  return std::max(reach_of(y_.pass).extra(), reach_of(z_.pass).extra()) + kBlock;
+  return std::max(reach_of(y_.step).extra(), reach_of(z_.step).extra()) + kBlock;
+}
+
+// Finished rows, before they leave: a block of one output, or a group of each that leaves `along`.
+template <class T>
+ptrdiff_t Sweep<T>::out_rows() const {
+  return std::max(x_nodes() * kGroup, kBlock);
 }
 
 template <class T>
@@ -255,7 +269,7 @@ ptrdiff_t Sweep<T>::along_elements() const {
 
 template <class T>
 ptrdiff_t Sweep<T>::chunk() const {  // pixels staged at a time
-  const ptrdiff_t most = reader_.plain() ? kChunk : 2 * kChunk / lanes() * terms_;  // converted: longer runs pay
+  const ptrdiff_t most = reader_.plain() ? kChunk : 2 * kChunk / known_too();  // converted: longer runs pay
   return std::min(std::max<ptrdiff_t>(most / row_.pixel.step, 16), tile_x_);
 }
 
@@ -271,7 +285,7 @@ template <class T>
 void Sweep<T>::weigh() {
   double sum = 1;
   ptrdiff_t steps = 0;
-  auto pass = [&](const Pass<T>* p) {
+  auto pass = [&](const Step<T>* p) {
     if (p) {
       sum *= p->sum;
       steps += p->reach.taps + 1;
@@ -279,8 +293,8 @@ void Sweep<T>::weigh() {
     return T(sum);
   };
   known_x_ = pass(x_);
-  known_xy_ = pass(y_.pass);
-  known_ = pass(z_.pass);
+  known_xy_ = pass(y_.step);
+  known_ = pass(z_.step);
   tolerance_ = T(double(steps) * double(std::numeric_limits<T>::epsilon()) * std::abs(sum));
 }
 
@@ -290,10 +304,10 @@ size_t Sweep<T>::worker_bytes() const {
   const size_t known = b(stage_elements()) + b(y_slots_ * pitch_) + b(z_slots_ * slice_) + b(kBlock * pitch_) +
                        2 * b(pitch_) + Scratch::bytes<T*>(table_rows()) + Scratch::bytes<uint8_t>(y_slots_) +
                        Scratch::bytes<uint8_t>(z_slots_ * tile_y_);
-  return (reader_.masked ? known : 0) + b(stage_elements()) + b(along_elements()) + b(terms_ * y_slots_ * pitch_) +
-         b(terms_ * z_slots_ * slice_) + b(kBlock * pitch_) + b(terms_ * pitch_) +
-         b(in_place_ ? y_.n * pitch_ : 0) + Scratch::bytes<T*>(terms_ * table_rows()) +
-         Scratch::bytes<T*>(std::max(terms_ * kGroup, kBlock)) + Scratch::bytes<T*>(terms_ * kGroup) + Scratch::bytes<T*>(kGroup) + Scratch::bytes<T*>(terms_);
+  return (reader_.masked ? known : 0) + b(stage_elements()) + b(along_elements()) + b(x_nodes() * y_slots_ * pitch_) +
+         b(y_nodes() * z_slots_ * slice_) + b(out_rows() * pitch_) + b(pitch_) + b(in_place_ ? y_.n * pitch_ : 0) +
+         Scratch::bytes<T*>(std::max(x_nodes(), y_nodes()) * table_rows()) + Scratch::bytes<T*>(out_rows()) +
+         Scratch::bytes<T*>(x_nodes() * kGroup) + Scratch::bytes<T*>(kGroup) + Scratch::bytes<T*>(y_nodes());
 }
 
 template <class T>
@@ -333,9 +347,9 @@ void Sweep<T>::tile(Worker& w, Place src, char* dst, const Tile& t) const {
       const T* from = row_.get(reader_, src.moved(y, y_.src, 0), t.x0, t.x1, to, nullptr, &whole);
       if (from != to) std::copy_n(from, t.x1 - t.x0, to);
     }
-  if (y_.pass && !ring_ && y_.pass->reach.mode == Mode::constant)
-    for (ptrdiff_t k = 0; k < terms_; k++) std::fill_n(w.constant + k * pitch_, pitch_, y_.pass->cval[k]);
-  if (z_.pass)
+  if (y_.step && !ring_ && y_.step->reach.mode == Mode::constant)
+    std::fill_n(w.constant, pitch_, y_.step->cval[0]);
+  if (z_.step)
     volume(w, src, dst, t);
   else
     plane(w, src, t, {}, dst);
@@ -345,13 +359,13 @@ void Sweep<T>::tile(Worker& w, Place src, char* dst, const Tile& t) const {
 // Slices filtered in y and x go into a ring; blocks of output slices come out of it.
 template <class T>
 void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
-  const Pass<T>& p = *z_.pass;
+  const Step<T>& p = *z_.step;
   const ptrdiff_t first = -p.reach.shift, step = table_rows(), height = t.y1 - t.y0;
   auto place = [&](ptrdiff_t v) { return (v - first) % z_slots_; };
   auto slot = [&](ptrdiff_t k, ptrdiff_t v) { return w.z_ring + (k * z_slots_ + place(v)) * slice_; };
   auto make = [&](ptrdiff_t v) {
     const ptrdiff_t s = source_index(v, z_.n, p.reach.mode);
-    for (ptrdiff_t k = 0; k < terms_; k++) {
+    for (ptrdiff_t k = 0; k < y_nodes(); k++) {
       w.slot[k] = slot(k, v);
       if (s == kOutside) std::fill_n(w.slot[k], height * pitch_, p.cval[k]);
     }
@@ -374,8 +388,8 @@ void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
       return h == kNobody ? v : h;
     };
     for (ptrdiff_t v = from; v < to; v++)  // after all are made: `plane` uses the same table
-      for (ptrdiff_t k = 0; k < terms_; k++) w.rows[k * step + v - from] = slot(k, held(v));
-    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.pixel.step, 0, false, 0, 0};
+      for (ptrdiff_t k = 0; k < y_nodes(); k++) w.rows[k * step + v - from] = slot(k, held(v));
+    DownArgs<T> a{w.rows, step, nullptr, nullptr, 0, w.dst, count, (t.x1 - t.x0) * row_.pixel.step, 0, false, 0, 0};
     for (ptrdiff_t y = 0; y < height; y++, a.offset += pitch_) {
       bool hurt = false;
       for (ptrdiff_t v = from; reader_.masked && v < to; v++) {
@@ -384,7 +398,10 @@ void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
         w.known_rows[v - from] = one ? w.z_known + at * slice_ + y * pitch_ : w.all_xy;
         hurt |= one;
       }
-      down_to(w, a, hurt, dst + z * z_.dst + (t.y0 + y) * y_.dst, z_.dst, t);
+      for (ptrdiff_t k = 0; k < p.nodes(); k++) {
+        select(a, p, k);
+        down_to(w, a, hurt, dst + k * output_ + z * z_.dst + (t.y0 + y) * y_.dst, z_.dst, t);
+      }
     }
   }
 }
@@ -392,11 +409,11 @@ void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
 // One plane's tile: into the slots of the ring of slices, or, without slots, summed into dst.
 template <class T>
 void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const {
-  if (!y_.pass) {
+  if (!y_.step) {
     plane_rows(w, src, t, slots, dst);
     return;
   }
-  const Pass<T>& p = *y_.pass;
+  const Step<T>& p = *y_.step;
   const ptrdiff_t origin = t.y0 - p.reach.shift, end = std::min(y_.n, t.y1 + p.reach.extra() - p.reach.shift);
   const ptrdiff_t step = table_rows(), item = sizeof(T);
   ptrdiff_t made = std::max<ptrdiff_t>(origin, 0);
@@ -410,9 +427,9 @@ void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Slots& slots, ch
     bool hurt = false;
     for (ptrdiff_t v = from; v < to; v++) {
       const ptrdiff_t h = holder(v, y_.n, p.reach.mode, from, to), at = (h == kNobody ? v : h) - origin;
-      for (ptrdiff_t k = 0; k < terms_; k++)
+      for (ptrdiff_t k = 0; k < x_nodes(); k++)
         w.rows[k * step + v - from] =
-            ring_ ? w.y_ring + (k * y_slots_ + at % y_slots_) * pitch_ : source_row(w, src.values, t, v, k);
+            ring_ ? w.y_ring + (k * y_slots_ + at % y_slots_) * pitch_ : source_row(w, src.values, t, v);
       if (!reader_.masked) continue;
       const bool one = w.y_hurt[at % y_slots_];
       w.known_rows[v - from] = one ? w.y_known + at % y_slots_ * pitch_ : w.all_x;
@@ -420,21 +437,21 @@ void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Slots& slots, ch
     }
     const ptrdiff_t fresh = ring_ || in_place_ ? 0 : count;
     const ptrdiff_t ahead = t.x1 - t.x0 < kChunk ? kBlock * y_.src / item : kFetchAhead / item;
-    DownArgs<T> a{w.rows, step, p.taps.data(), terms_, w.dst, count, (t.x1 - t.x0) * row_.pixel.step, 0, false, fresh, ahead};
-    if (!slots) {
-      down_to(w, a, hurt, dst + y * y_.dst, y_.dst, t);
-      continue;
-    }
+    DownArgs<T> a{w.rows, step, nullptr, nullptr, 0, w.dst, count, (t.x1 - t.x0) * row_.pixel.step, 0, false, fresh, ahead};
     auto into = [&](T* slice) {
       for (ptrdiff_t r = 0; r < count; r++) w.dst[r] = slice + (y - t.y0 + r) * pitch_;
       lines<T>().down(a);
     };
-    a.terms = 1;
-    for (ptrdiff_t k = 0; k < terms_; k++, a.rows += step, a.taps++) into(slots.values[k]);
-    if (!reader_.masked) continue;
+    for (ptrdiff_t k = 0; k < p.nodes(); k++) {
+      select(a, p, k);
+      if (slots)
+        into(slots.values[k]);
+      else
+        down_to(w, a, hurt, dst + k * output_ + y * y_.dst, y_.dst, t);
+    }
+    if (!slots || !reader_.masked) continue;
     std::fill_n(slots.hurt + (y - t.y0), count, uint8_t(hurt));
     a.rows = w.known_rows;
-    a.taps = p.taps.data();
     if (hurt) into(slots.known);
   }
 }
@@ -451,17 +468,18 @@ void Sweep<T>::plane_rows(Worker& w, Place src, const Tile& t, const Slots& slot
     for (ptrdiff_t r = 0; r < count; r++) {
       rows[r] = src.moved(y + r, y_.src, y_.mask);
       known[r] = slots ? slots.known + (y - t.y0 + r) * pitch_ : w.known_out + r * pitch_;
-      for (ptrdiff_t k = 0; k < terms_; k++)
+      for (ptrdiff_t k = 0; k < x_nodes(); k++)
         w.dst[k * kGroup + r] = slots    ? slots.values[k] + (y - t.y0 + r) * pitch_
-                                : direct ? reinterpret_cast<T*>(dst + (y + r) * y_.dst + t.x0 * row_dst_)
-                                         : w.out + r * pitch_;
+                                : direct ? reinterpret_cast<T*>(dst + k * output_ + (y + r) * y_.dst + t.x0 * row_dst_)
+                                         : w.out + (k * kGroup + r) * pitch_;
     }
     const unsigned hurt = along(w, rows, count, t, w.dst, known);
     for (ptrdiff_t r = 0; r < count; r++) {
       const bool one = hurt >> r & 1;
       if (slots.hurt) slots.hurt[y - t.y0 + r] = one;
-      if (!slots && !direct)
-        finish(w.out + r * pitch_, one ? known[r] : nullptr, dst + (y + r) * y_.dst + t.x0 * row_dst_, width, packed);
+      for (ptrdiff_t k = 0; !slots && !direct && k < x_nodes(); k++)
+        finish(w.out + (k * kGroup + r) * pitch_, one ? known[r] : nullptr,
+               dst + k * output_ + (y + r) * y_.dst + t.x0 * row_dst_, width, packed);
     }
   }
 }
@@ -497,7 +515,7 @@ void Sweep<T>::make_border_rows(Worker& w, Place src, const Tile& t, ptrdiff_t f
                                 ptrdiff_t origin) const {
   ptrdiff_t count = 0;
   for (ptrdiff_t v = from; v <= to; v++) {
-    const bool wanted = v < to && holder(v, y_.n, y_.pass->reach.mode, from, to) == kNobody;
+    const bool wanted = v < to && holder(v, y_.n, y_.step->reach.mode, from, to) == kNobody;
     if (count && (!wanted || count == kGroup)) {
       make_rows(w, src, t, v - count, count, origin);
       count = 0;
@@ -510,13 +528,13 @@ void Sweep<T>::make_border_rows(Worker& w, Place src, const Tile& t, ptrdiff_t f
 template <class T>
 void Sweep<T>::make_rows(Worker& w, Place src, const Tile& t, ptrdiff_t first, ptrdiff_t count,
                          ptrdiff_t origin) const {
-  const Pass<T>& p = *y_.pass;
+  const Step<T>& p = *y_.step;
   Place rows[kGroup];
   T* known[kGroup];
   ptrdiff_t inside = 0, places[kGroup];
   for (ptrdiff_t v = first; v < first + count; v++) {
     const ptrdiff_t s = source_index(v, y_.n, p.reach.mode), place = (v - origin) % y_slots_;
-    for (ptrdiff_t k = 0; k < terms_; k++) {
+    for (ptrdiff_t k = 0; k < x_nodes(); k++) {
       T* to = w.y_ring + (k * y_slots_ + place) * pitch_;
       if (s == kOutside)
         std::fill_n(to, pitch_, p.cval[k]);
@@ -552,7 +570,7 @@ template <class T>
 unsigned Sweep<T>::along(Worker& w, const Place* rows, ptrdiff_t count, const Tile& t, T* const* dst, T* const* known) const {
   const ptrdiff_t step = row_.pixel.step, width = t.x1 - t.x0;
   const ptrdiff_t group = row_.plain ? kGroup * y_.src : 0;  // the group that follows lies that far on: fetched ahead
-  AlongArgs<T> a{w.in, x_ ? x_->taps.data() : nullptr, terms_, w.along_dst, count, 0, step, 0, 0, before_.data(),
+  AlongArgs<T> a{w.in, x_ ? x_->taps.data() : nullptr, x_nodes(), w.along_dst, count, 0, step, 0, 0, before_.data(),
                  after_.data(), row_.cval, group % ptrdiff_t(sizeof(T)) ? 0 : group / ptrdiff_t(sizeof(T)), w.along};
   const bool sift = reader_.masked && !clean(rows, count, t), in_place = row_.contiguous() && !sift;
   if (x_ && in_place && can_reach_outside(row_.reach.taps, width / (count == 1 ? kGroup : 1), step, row_.n)) {
@@ -580,7 +598,7 @@ unsigned Sweep<T>::along(Worker& w, const Place* rows, ptrdiff_t count, const Ti
       along_group(a, dst, x - t.x0, n);
     else
       for (ptrdiff_t r = 0; r < count; r++)
-        for (ptrdiff_t k = 0; k < terms_; k++) std::copy_n(w.in[r], n * step, dst[k * kGroup + r] + (x - t.x0) * step);
+        std::copy_n(w.in[r], n * step, dst[r] + (x - t.x0) * step);
     if (sift) along_known(w, a, room, known, x - t.x0, n, here, &hurt);
   }
   return hurt;
@@ -627,7 +645,7 @@ void Sweep<T>::along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_
   for (ptrdiff_t r = 0; r < kGroup; r++) {
     const ptrdiff_t part = split ? std::min(r * length, n - length) : 0;
     in[r] += part * row_.pixel.step;
-    for (ptrdiff_t k = 0; k < terms_; k++)
+    for (ptrdiff_t k = 0; k < x_nodes(); k++)
       out[k * kGroup + r] = dst[k * kGroup + std::min(r, a.count - 1)] + (x + part) * row_.pixel.step;
   }
   AlongArgs<T> part = a;
@@ -638,9 +656,9 @@ void Sweep<T>::along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_
 
 // The row that `down` over y reads for virtual row v where no ring is needed.
 template <class T>
-const T* Sweep<T>::source_row(Worker& w, const char* src, const Tile& t, ptrdiff_t v, ptrdiff_t term) const {
-  const ptrdiff_t s = source_index(v, y_.n, y_.pass->reach.mode);
-  if (s == kOutside) return w.constant + term * pitch_;
+const T* Sweep<T>::source_row(Worker& w, const char* src, const Tile& t, ptrdiff_t v) const {
+  const ptrdiff_t s = source_index(v, y_.n, y_.step->reach.mode);
+  if (s == kOutside) return w.constant;
   if (in_place_) return w.strip + s * pitch_;
   return reinterpret_cast<const T*>(src + s * y_.src) + t.x0 * row_.pixel.step;
 }

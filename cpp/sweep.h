@@ -9,17 +9,18 @@ namespace sep {
 template <class T>
 struct Axis {  // of the array a sweep runs over
   ptrdiff_t n, src, dst, mask;  // length, strides in bytes
-  const Pass<T>* pass;    // null where this sweep does not filter
+  const Step<T>* step;    // null where this sweep does not filter
 };
 
-// Filters `axes` (outermost first, at most three with a pass) from src to dst. `in_place`: src is dst, and all is T.
-// With a mask (one term only) what is known is filtered beside the samples, where something is unknown, and the results
+// Filters `axes` (outermost first, at most three with a step, which outlive the sweep) from src to dst: rings hold a row or
+// slice for each node of the step before, and several outputs go to dst and beyond it. `in_place`: src is dst, all is T, and
+// there is one term. With a mask (one term only) what is known is filtered beside the samples, where something is unknown, and the results
 // are normalised with it: rings of `known` rows go along with those of the samples, and what holds no unknown sample is
 // stood for by one constant row.
 template <class T>
 class Sweep {
  public:
-  Sweep(std::vector<Axis<T>> axes, ptrdiff_t terms, bool in_place, int threads, const Input& in, const Output& out);
+  Sweep(std::vector<Axis<T>> axes, bool in_place, int threads, const Input& in, const Output& out);
   void run() const;
   size_t scratch_bytes() const;  // of all threads
 
@@ -41,7 +42,7 @@ class Sweep {
   ptrdiff_t table_rows() const;
   void weigh();
 
-  // Where a plane goes: slots of the ring of slices, one per term; the slot of what is known, and a flag for each of its
+  // Where a plane goes: slots of the ring of slices, one per node; the slot of what is known, and a flag for each of its
   // rows, set where something is not.
   struct Slots {
     T* const* values = nullptr;
@@ -62,24 +63,28 @@ class Sweep {
   void along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_t n) const;
   void along_known(Worker& w, AlongArgs<T> a, ptrdiff_t room, T* const* known, ptrdiff_t x, ptrdiff_t n, unsigned here,
                    unsigned* hurt) const;
-  const T* source_row(Worker& w, const char* src, const Tile& t, ptrdiff_t v, ptrdiff_t term) const;
+  const T* source_row(Worker& w, const char* src, const Tile& t, ptrdiff_t v) const;
   bool through() const { return !writer_.plain() || reader_.masked; }  // results are not T, or not yet results
   void finish(T* row, const T* known, char* dst, ptrdiff_t width, bool packed) const;
   void put_row(const T* row, char* dst, ptrdiff_t width, bool packed) const;
   void down_to(Worker& w, const DownArgs<T>& args, bool hurt, char* dst, ptrdiff_t dst_step, const Tile& t) const;
   ptrdiff_t out_width() const;
-  ptrdiff_t lanes() const { return terms_ * (reader_.masked ? 2 : 1); }  // what rings hold
+  // What leaves x (the rows themselves where it is not filtered) for y, and y for z.
+  ptrdiff_t x_nodes() const { return x_ ? x_->nodes() : 1; }
+  ptrdiff_t y_nodes() const { return y_.step ? y_.step->nodes() : x_nodes(); }
+  ptrdiff_t known_too() const { return reader_.masked ? 2 : 1; }
+  ptrdiff_t out_rows() const;
 
-  ptrdiff_t terms_;
   bool in_place_;
   Reader<T> reader_;
   Writer<T> writer_;
   Place src_;
   char* dst_;
+  ptrdiff_t output_;  // bytes from one output to the next
   std::vector<Axis<T>> batch_;
   Axis<T> z_{1, 0, 0, 0, nullptr}, y_{1, 0, 0, 0, nullptr};
   RowShape<T> row_{};
-  const Pass<T>* x_ = nullptr;
+  const Step<T>* x_ = nullptr;
   std::vector<ptrdiff_t> before_, after_;  // stand-ins for the pixels outside a row
   ptrdiff_t row_dst_ = 0;  // bytes between pixels of dst
   bool ring_ = false;      // the rows that `down` over y reads are made first

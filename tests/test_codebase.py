@@ -39,10 +39,16 @@ FLOORS = [
     {"factor", "families"},
     {"_masking", "_whole"},
     {"kernel"},
+    {"sharing"},
     {"_arguments", "_errors", "_extras", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part
-DOORS = {"jobs", "plan", "conv"}  # what reaches it: filters through `jobs` and `plan`, layers through `conv`
+DOORS = {
+    "jobs",
+    "plan",
+    "conv",
+    "sharing",
+}  # what reaches it: filters through the first two, layers through `conv`
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python
 LONGEST_FUNCTION = 60  # lines after signature and docstring: fits a screen

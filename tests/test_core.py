@@ -34,7 +34,8 @@ CONSTANT = MODES.index("constant")
 UNTOUCHED = 7.0  # what lies around a result
 GUARD = 67  # elements before and after: more than a vector, and an odd number of them
 
-Pass = tuple[int, np.ndarray, int, int, float]
+Pass = tuple[int, np.ndarray, int, int]  # axis, taps, shift, mode
+CVAL = -1.25
 
 
 @pytest.fixture(autouse=True)
@@ -57,25 +58,26 @@ def plain_sums(x: np.ndarray, terms: Sequence[Sequence[Pass]]) -> np.ndarray:
     if x.size == 0:
         return total
     for term in terms:
-        y = x.astype(np.longdouble)
-        for axis, taps, shift, mode, cval in term:
+        y, cval = x.astype(np.longdouble), np.longdouble(CVAL)
+        for axis, taps, shift, mode in term:
             places = np.array(table(x.shape[axis], len(taps), shift, mode), int)
             padded = np.moveaxis(y.take(places, axis), axis, -1)
             padded[..., places == OUTSIDE] = cval
             n = x.shape[axis]
             y = np.moveaxis(sum(w * padded[..., k : k + n] for k, w in enumerate(taps)), -1, axis)
+            cval *= taps.sum()
         total += y
     return total
 
 
 def bound(dtype: str, terms: Sequence[Sequence[Pass]], x: np.ndarray) -> float:
-    """Bound the rounding error as `reference.tolerance` does, where each pass has a `cval` of its own."""
+    """Bound the rounding error as `reference.tolerance` does, term by term."""
     unit, tiny = float(np.finfo(dtype).eps) / 2, float(np.finfo(dtype).tiny)
     total, steps = 0.0, 0
     for term in terms:
-        size = float(np.abs(x).max(initial=0.0))
-        for _, taps, _, _, cval in term:
-            size = max(size, abs(cval)) * float(np.abs(taps).sum())
+        size = float(np.abs(x).max(initial=abs(CVAL)))
+        for _, taps, *_ in term:
+            size *= float(np.abs(taps).sum())
         total += size
         steps = max(steps, sum(len(taps) + 3 for _, taps, *_ in term) + len(terms) + 4)
     return steps * unit / (1 - steps * unit) * total + steps * tiny
@@ -92,16 +94,27 @@ def terms_of(
 ) -> list[list[Pass]]:
     """Make terms of the passes (axis, taps, mode).
 
-    Each pass has a shift of its own. So has each a cval, but for the first of a term: all terms see
-    the same array there.
+    Each pass has a shift of its own.
     """
     return [
         [
-            (axis, taps_of(count, form, 10 * t + axis), (seed + count // 2) % count, mode, t * n / 2 - axis)
-            for n, (axis, count, mode) in enumerate(passes)
+            (axis, taps_of(count, form, 10 * t + axis), (seed + count // 2) % count, mode)
+            for axis, count, mode in passes
         ]
         for t in range(terms)
     ]
+
+
+def job_of(shape: Sequence[int], dtype: str, terms: Sequence[Sequence[Pass]]) -> _core.Job:
+    """Make the job of these terms, all along the same axes. Terms of one pass are added up: they are one."""
+    if len(terms[0]) == 1:
+        (axis, _, shift, mode), *_ = terms[0]
+        terms = [[(axis, sum(taps for ((_, taps, *_),) in terms), shift, mode)]]
+    passes = [
+        (axis, shift, mode, [term[p][1] for term in terms])
+        for p, (axis, _, shift, mode) in enumerate(terms[0])
+    ]
+    return _core.Job(tuple(shape), dtype, passes, [(0, *[t] * len(passes)) for t in range(len(terms))], CVAL)
 
 
 @functools.cache
@@ -123,9 +136,9 @@ def guarded(shape: tuple[int, ...], dtype: str, fill: float, gap: int) -> tuple[
 def check(x: np.ndarray, terms: list[list[Pass]], dtypes: Sequence[str] = DTYPES, gap: int = 0) -> None:
     """Run `terms` over `x` on every instruction set, and compare; nothing around `x` counts or is written."""
     wanted = plain_sums(x, terms)
-    label = f"{x.shape} {[(axis, len(taps), shift, mode) for axis, taps, shift, mode, _ in terms[0]]}"
+    label = f"{x.shape} {[(axis, len(taps), shift, mode) for axis, taps, shift, mode in terms[0]]}"
     for dtype in dtypes:
-        job = _core.Job(x.shape, dtype, terms)
+        job = job_of(x.shape, dtype, terms)
         limit = bound(dtype, terms, x)
         src, _ = guarded(x.shape, dtype, np.nan, gap)
         src[...] = x
@@ -232,7 +245,7 @@ def strided(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[list[Pass]]]
 def test_any_strides(case, target, threads):
     x, src, dst, terms = case
     _core.force(target)
-    _core.Job(x.shape, "float32", terms).run(src, dst, threads)
+    job_of(x.shape, "float32", terms).run(src, dst, threads)
     assert np.abs(dst - plain_sums(x, terms)).max(initial=0.0) <= bound("float32", terms, x)
 
 
@@ -260,7 +273,7 @@ def test_stores_that_go_around_the_caches(dtype, columns, offset):
     halo = 9
     for axes, count in (((1, 0), 9), ((0,), 5), ((1,), 13)):
         terms = terms_of([(axis, count, axis + 2) for axis in axes], "symmetric")
-        job = _core.Job(src.shape, dtype, terms)
+        job = job_of(src.shape, dtype, terms)
         for target in TARGETS:
             _core.force(target)
             dst[...] = np.nan
@@ -280,11 +293,69 @@ def test_a_volume_that_goes_around_the_caches():
     for target in TARGETS:
         _core.force(target)
         dst[...] = np.nan
-        _core.Job(x.shape, "float32", terms).run(src, dst, 2)
+        job_of(x.shape, "float32", terms).run(src, dst, 2)
         middle = slices // 2
         wanted = plain_sums(x[middle - 4 : middle + 5], terms)[4]
         assert np.abs(dst[middle] - wanted).max() <= bound("float32", terms, x), target
         assert not np.isnan(dst).any()
+
+
+# ---------------------------------------------------------------- passes in common
+
+
+@st.composite
+def banks(
+    draw,
+) -> tuple[tuple[int, ...], list[tuple[int, int, int, list[np.ndarray]]], list[tuple[int, ...]]]:
+    """Return a shape, passes with a few lists of taps each, and terms of up to three outputs of these."""
+    shape = tuple(draw(st.lists(st.integers(1, 24), min_size=2, max_size=4)))
+    axes = sorted(draw(st.sets(st.sampled_from(range(len(shape))), min_size=1, max_size=3)), reverse=True)
+    passes = []
+    for axis in axes:
+        count, lists = draw(st.integers(1, 7)), draw(st.integers(1, 3))
+        taps = [taps_of(count, draw(st.sampled_from(FORMS)), 10 * n + axis) for n in range(lists)]
+        passes.append((axis, draw(st.integers(0, count - 1)), draw(st.integers(0, 4)), taps))
+    outputs = draw(st.integers(1, 3))
+    terms = []
+    for output in range(outputs):
+        own = draw(st.integers(1, 6)) if len(axes) > 1 else 1
+        terms += [(output, *(draw(st.integers(0, len(p[3]) - 1)) for p in passes)) for _ in range(own)]
+    return shape, passes, terms
+
+
+@given(banks(), st.sampled_from(DTYPES), st.sampled_from(TARGETS), st.integers(1, 3), st.sampled_from("CF"))
+def test_passes_in_common_change_no_result(bank, dtype, target, threads, order):
+    shape, passes, terms = bank
+    x = noise(*shape)
+    _core.force(target)
+    made = _core.Job(shape, dtype, passes, terms, CVAL)
+    outputs = 1 + max(term[0] for term in terms)
+    found = np.full((outputs, *shape), np.nan, dtype, order=order)
+    if outputs == 1:
+        found = found[0]
+    made.run(x.astype(dtype), found, threads)
+    for output, result in enumerate(found.reshape(outputs, *shape)):
+        own = [
+            [
+                (axis, taps[n], shift, mode)
+                for (axis, shift, mode, taps), n in zip(passes, places, strict=True)
+            ]
+            for number, *places in terms
+            if number == output
+        ]
+        assert np.abs(result - plain_sums(x, own)).max() <= bound(dtype, own, x)
+
+
+def test_what_terms_have_in_common_runs_once():
+    # Two lists of taps along z, three along x, and every pair of them: y mixes.
+    pairs = [(0, x, 3 * z + x, z) for z in range(2) for x in range(3)]
+    rows, planes, slices = _core.shared_passes(pairs, 3)
+    assert (len(rows), len(planes), len(slices)) == (3, 2, 1)
+    assert [len(node) for node in (*rows, *planes, *slices)] == [1, 1, 1, 3, 3, 2]
+    # Kernels with a common part filter it once; the same kernel twice is stored twice.
+    rows, planes, slices = _core.shared_passes([(0, 0, 0, 0), (1, 0, 0, 1), (2, 0, 0, 1)], 3)
+    assert (rows, planes) == ([[(0, 0)]], [[(0, 0)]])
+    assert slices == [[(0, 0)], [(0, 1)], [(0, 1)]]
 
 
 # ---------------------------------------------------------------- NaN and infinity
@@ -302,7 +373,7 @@ def test_a_bad_sample_reaches_no_further_than_the_taps(shape, form, bad):
         for axis, taps, shift, *_ in reversed(terms[0])
     )
     near = tuple(slice(max(each.start, 0), each.stop) for each in near)
-    job = _core.Job(shape, "float32", terms)
+    job = job_of(shape, "float32", terms)
     far = np.ones(shape, bool)
     far[near] = False
     for target in TARGETS:
@@ -335,7 +406,7 @@ WORKS: list[tuple[tuple[int, ...], list[tuple[int, int, int]], int]] = [
 @pytest.mark.parametrize(("shape", "passes", "terms"), WORKS)
 def test_threads_change_no_bit(shape, passes, terms, dtype):
     x = noise(*shape).astype(dtype)
-    job = _core.Job(shape, dtype, terms_of(passes, "none", terms))
+    job = job_of(shape, dtype, terms_of(passes, "none", terms))
     one = _core.empty(shape, dtype)
     job.run(x, one, 1)
     for threads in range(2, 9):
@@ -350,7 +421,7 @@ def test_many_python_threads_run_jobs_at_once():
     for shape, passes, terms in WORKS:
         x, job = (
             noise(*shape).astype(np.float32),
-            _core.Job(shape, "float32", terms_of(passes, "none", terms)),
+            job_of(shape, "float32", terms_of(passes, "none", terms)),
         )
         wanted = _core.empty(shape, "float32")
         job.run(x, wanted, 1)
@@ -369,7 +440,7 @@ def test_many_python_threads_run_jobs_at_once():
 def test_python_runs_on_meanwhile():
     """The interpreter is free while the core works: without that, not one step is counted."""
     shape = (1500, 1500)
-    job = _core.Job(shape, "float64", terms_of([(1, 61, 0), (0, 61, 0)], "none", terms=3))
+    job = job_of(shape, "float64", terms_of([(1, 61, 0), (0, 61, 0)], "none", terms=3))
     x, y = noise(*shape), _core.empty(shape, "float64")
     steps, finished = 0, threading.Event()
     during = []
@@ -397,7 +468,7 @@ import numpy as np
 from separable import _core
 warnings.simplefilter("ignore")  # newer Pythons warn of every fork beside a thread
 shape = (700, 800)
-job = _core.Job(shape, "float32", [[(1, np.ones(9), 4, 0, 0.0), (0, np.ones(9), 4, 0, 0.0)]])
+job = _core.Job(shape, "float32", [(1, 4, 0, [np.ones(9)]), (0, 4, 0, [np.ones(9)])], [(0, 0, 0)], 0.0)
 x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 wanted = np.empty_like(x)
 job.run(x, wanted, 3)
@@ -429,11 +500,13 @@ assert ends == [0] * 8, ends
 
 ONE = np.ones(3)
 NINE = np.ones((3, 3))
-GOOD: Pass = (0, ONE, 1, 0, 0.0)
+GOOD = (0, 1, 0, [ONE])  # a pass as jobs take it: axis, shift, mode, lists of taps
 
 
-def job(shape: Any = (4, 5), dtype: Any = "float32", terms: Any = ([GOOD],)) -> _core.Job:
-    return _core.Job(shape, dtype, list(terms))
+def job(
+    shape: Any = (4, 5), dtype: Any = "float32", passes: Any = (GOOD,), terms: Any = ((0, 0),)
+) -> _core.Job:
+    return _core.Job(shape, dtype, list(passes), list(terms), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -444,32 +517,45 @@ def job(shape: Any = (4, 5), dtype: Any = "float32", terms: Any = ([GOOD],)) -> 
         ({"shape": (0, 2**40, 2**40)}, OverflowError),
         ({"shape": (2**63,)}, TypeError),
         ({"shape": (2**61,)}, OverflowError),
+        ({"shape": (2**59,), "terms": [(0, 0), (1, 0), (2, 0), (3, 0)]}, OverflowError),
         ({"shape": 5}, TypeError),
         ({"shape": ()}, ValueError),
         ({"shape": (4.5, 5)}, TypeError),
         ({"dtype": "float16"}, ValueError),
         ({"dtype": ""}, ValueError),
         ({"dtype": np.float32}, TypeError),
+        ({"passes": []}, ValueError),
+        ({"passes": [(0, 1, 0)]}, ValueError),
+        ({"passes": [(0, 1, 0, [])]}, ValueError),
+        ({"passes": [(0, 0, 0, [np.ones(0)])]}, ValueError),
+        ({"passes": [(0, 1, 0, [np.ones((3, 1))])]}, ValueError),
+        ({"passes": [(0, 1, 0, [ONE, np.ones(4)])]}, ValueError),
+        ({"passes": [(0, 3, 0, [ONE])]}, ValueError),
+        ({"passes": [(0, -1, 0, [ONE])]}, ValueError),
+        ({"passes": [(0, 1, 5, [ONE])]}, ValueError),
+        ({"passes": [(0, 1, -1, [ONE])]}, ValueError),
+        ({"passes": [(2, 1, 0, [ONE])]}, ValueError),
+        ({"passes": [(-1, 1, 0, [ONE])]}, ValueError),
+        ({"passes": [GOOD, (1, 1, 0, [ONE])], "terms": [(0, 0, 0)]}, ValueError),
+        ({"passes": [GOOD, GOOD], "terms": [(0, 0, 0)]}, ValueError),
         ({"terms": []}, ValueError),
-        ({"terms": [[]]}, ValueError),
-        ({"terms": [[GOOD], []]}, ValueError),
-        ({"terms": [[(0, ONE, 1, 0)]]}, ValueError),
-        ({"terms": [[(0, np.ones(0), 0, 0, 0.0)]]}, ValueError),
-        ({"terms": [[(0, np.ones((3, 1)), 1, 0, 0.0)]]}, ValueError),
-        ({"terms": [[(0, ONE, 3, 0, 0.0)]]}, ValueError),
-        ({"terms": [[(0, ONE, -1, 0, 0.0)]]}, ValueError),
-        ({"terms": [[(0, ONE, 1, 5, 0.0)]]}, ValueError),
-        ({"terms": [[(0, ONE, 1, -1, 0.0)]]}, ValueError),
-        ({"terms": [[(2, ONE, 1, 0, 0.0)]]}, ValueError),
-        ({"terms": [[(-1, ONE, 1, 0, 0.0)]]}, ValueError),
-        ({"terms": [[(0, ONE, 1, 0, 0.0), (1, ONE, 1, 0, 0.0)]]}, ValueError),
-        ({"terms": [[(0, ONE, 1, 0, 0.0), (0, ONE, 1, 0, 0.0)]]}, ValueError),
-        ({"terms": [[GOOD], [(1, ONE, 1, 0, 0.0)]]}, ValueError),
-        ({"terms": [[GOOD], [(0, np.ones(4), 1, 0, 0.0)]]}, ValueError),
-        ({"terms": [[GOOD], [(0, ONE, 2, 0, 0.0)]]}, ValueError),
-        ({"terms": [[GOOD], [(0, ONE, 1, 1, 0.0)]]}, ValueError),
-        ({"terms": [[GOOD], [GOOD, GOOD]]}, ValueError),
-        ({"terms": [[GOOD], [(0, ONE, 1, 0, 1.0)]]}, ValueError),
+        ({"terms": [()]}, ValueError),
+        ({"terms": [(0,)]}, ValueError),
+        ({"terms": [(0, 0, 0)]}, ValueError),
+        ({"terms": [(0, 1)]}, ValueError),
+        ({"terms": [(0, -1)]}, ValueError),
+        ({"terms": [(1, 0)]}, ValueError),
+        ({"terms": [(-1, 0)]}, ValueError),
+        ({"terms": [(0, 0), (2**31 - 1, 0)]}, ValueError),
+        ({"terms": [(0, 0), (0, 0)]}, ValueError),
+        (
+            {
+                "shape": (4,) * 4,
+                "passes": [(n, 1, 0, [ONE]) for n in (3, 2, 1, 0)],
+                "terms": [(0,) * 5, (1,) * 5],
+            },
+            ValueError,
+        ),
     ],
 )
 def test_a_job_that_cannot_be_is_refused(arguments, error):
@@ -478,11 +564,11 @@ def test_a_job_that_cannot_be_is_refused(arguments, error):
 
 
 @pytest.mark.parametrize(
-    "terms", [[GOOD], [[list(GOOD)]], [[None]], [[(0, "taps", 1, 0, 0.0)]], [[("0", ONE, 1, 0, 0.0)]], [7]]
+    "passes", [[list(GOOD)], [None], [(0, 1, 0, "taps")], [("0", 1, 0, [ONE])], [(0, 1, 0, ["taps"])], [7]]
 )
-def test_terms_of_another_kind_are_refused(terms):
+def test_passes_of_another_kind_are_refused(passes):
     with pytest.raises((TypeError, ValueError, RuntimeError)):
-        job(terms=terms)
+        job(passes=passes)
 
 
 def direct(
@@ -592,7 +678,7 @@ import os
 import numpy as np
 from separable import _core
 x = np.ones((5000, 20, 30), np.float32)
-_core.Job(x.shape, "float32", [[(1, np.ones(3), 1, 0, 0.0)]]).run(x, np.empty_like(x), 2**31 - 1)
+_core.Job(x.shape, "float32", [(1, 1, 0, [np.ones(3)])], [(0, 0)], 0.0).run(x, np.empty_like(x), 2**31 - 1)
 print(len(os.listdir("/proc/self/task")))
 """
     done = subprocess.run(
@@ -607,7 +693,8 @@ def test_a_read_only_source_and_a_spelt_byte_order_are_welcome(dtype):
     spelt = memoryview(bytearray(np.arange(6, dtype=dtype).tobytes())).cast("@f" if item == 4 else "@d")
     sources = [np.arange(6, dtype=f"{order}f{item}"), spelt, np.arange(6, dtype=dtype)]
     sources[-1].flags.writeable = False
-    job, wanted = _core.Job((6,), dtype, [[GOOD]]), plain_sums(np.arange(6.0), [[GOOD]])
+    terms = [[(0, ONE, 1, 0)]]
+    job, wanted = job_of((6,), dtype, terms), plain_sums(np.arange(6.0), terms)
     for src in sources:
         dst = np.empty(6, f"{order}f{item}")
         job.run(src, dst, 1)
@@ -694,13 +781,13 @@ def test_peaks_are_measured():
 
 
 def test_describe_says_how_each_pass_runs():
-    terms = [
-        [(2, taps_of(4, "none"), 1, 0, 0.0), (0, taps_of(5, form), 2, 0, 0.0)]
-        for form in ("symmetric", "none")
+    passes = [
+        (2, 1, 0, [taps_of(4, "none")]),
+        (0, 2, 0, [taps_of(5, form) for form in ("symmetric", "none")]),
     ]
-    assert _core.Job((4, 5, 6), "float32", terms).describe() == [
-        {"axis": 2, "taps": 4, "folds": ["none", "none"]},
-        {"axis": 0, "taps": 5, "folds": ["symmetric", "none"]},
+    assert _core.Job((4, 5, 6), "float32", passes, [(0, 0, 0), (0, 0, 1)], 0.0).describe() == [
+        {"axis": 2, "taps": 4, "folds": ["none"], "nodes": [[(0, 0)]]},
+        {"axis": 0, "taps": 5, "folds": ["symmetric", "none"], "nodes": [[(0, 0), (0, 1)]]},
     ]
 
 

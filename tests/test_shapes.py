@@ -265,7 +265,7 @@ def test_the_axis_with_fewer_differences() -> None:
     line = np.eye(31)[:, np.arange(31) // 8]  # four columns wide at any height, eight of them a step
     assert (form_of(line).axis, form_of(line.T).axis) == (1, 0)
     assert form_of(np.array([3.0, 3.0, 3.0, 1.0, 1.0])).differences == 3
-    steps = form_of([[2.0, 2.0, 2.0, 3.0], [2.0, 2.0, 2.0, 3.0]])
+    steps = form_of(np.array([[2.0, 2.0, 2.0, 3.0], [2.0, 2.0, 2.0, 3.0]]))
     assert steps.weights.tolist() == [[2, 2, 2, 3], [2, 2, 2, 3]]
     nearly = form_of(np.array([0.1 + 0.2, 0.3, 0.3, 0.3, 0.6]))  # equal within rounding
     assert (nearly.differences, nearly.weights.tolist()) == (3, [3, 3, 3, 3, 6])

@@ -7,12 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 _Array: TypeAlias = npt.NDArray[Any]  # float32 or float64; filters convert narrower dtypes too
-_Pass: TypeAlias = tuple[int, npt.NDArray[np.float64], int, int, float]  # axis, taps, shift, mode, cval
+_Pass: TypeAlias = tuple[int, int, int, list[npt.NDArray[np.float64]]]  # axis, shift, mode, lists of taps
+_Edge: TypeAlias = tuple[int, int]  # source: a node of the level before; number of the taps
 
 class _PassFacts(TypedDict):
     axis: int
     taps: int
-    folds: list[str]  # of each term: "none", "symmetric" or "antisymmetric"
+    folds: list[str]  # of each list of taps: "none", "symmetric" or "antisymmetric"
+    nodes: list[list[_Edge]]  # of arrays in C order
+
+def shared_passes(terms: Sequence[Sequence[int]], levels: int) -> list[list[list[_Edge]]]: ...
 
 class _FilterJob:
     """A filter prepared for one shape and the dtype that it computes in."""
@@ -34,9 +38,19 @@ class _FilterJob:
 
 @final
 class Job(_FilterJob):
-    """A sum of separable terms; the passes of each in the order they run, from the last axis to the first."""
+    """Sums of separable terms; passes in the order they run, from the last axis to the first.
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, terms: list[list[_Pass]]) -> None: ...
+    A term is (output, number of its taps in each pass). Several outputs lie along a first axis of the result.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: str,
+        passes: list[_Pass],
+        terms: list[tuple[int, ...]],
+        cval: float,
+    ) -> None: ...
     def describe(self) -> list[_PassFacts]: ...
 
 @final

@@ -133,7 +133,11 @@ def _shape_choice(form: ShapeForm, tol: float | None, setting: Setting) -> Choic
 
 def _shapes(kernel: SeparableKernel | Array, tol: float | None, setting: Setting) -> list[Choice]:
     """List the way to run `kernel` by differences over running sums, where it is exact or within `tol`."""
-    form = shape_form(kernel) if math.prod(setting.taps) >= SHORT_TAPS else None
+    if (tol is None and not setting.whole) or math.prod(setting.taps) < SHORT_TAPS:
+        return []
+    if isinstance(kernel, SeparableKernel) and kernel.rank == 1:
+        return []  # a box, or no shape
+    form = shape_form(kernel)
     if form is None:
         return []
     choice = _shape_choice(form, tol, setting)

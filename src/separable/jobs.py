@@ -17,20 +17,20 @@ from ._core import DirectJob, Job, RunningJob, SumsJob, empty
 from ._masking import Known
 from ._storing import AS_IS, OVERFLOWS, ROUNDINGS, Storing
 from .choosing import Choice, Setting
-from .kernel import SeparableKernel
+from .kernel import SeparableKernel, Term
 from .running import RunningForm
 from .shapes import ShapeForm
+from .sharing import SWEPT_AXES, indexed, with_scale
 
 Array: TypeAlias = npt.NDArray[Any]
-Pass: TypeAlias = tuple[int, Array, int, int, float]
 AnyJob: TypeAlias = Job | DirectJob | RunningJob | SumsJob
 Jobs: TypeAlias = tuple[AnyJob, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.
 _CONVERTED: Final = {"f": "?bBhHf", "d": "?bBhHiIlLqQfd", "F": "F", "D": "D"}
 
-# Axes that a job of passes filters in one sweep, and with a mask at all.
-SWEPT_AXES: Final = 3
+# Terms of one pass may differ so much, in powers of two, and be scaled alike: far from the ends of float32.
+_SPREAD: Final = 40
 
 
 def prepare(choice: Choice, setting: Setting, flip: bool) -> Jobs:
@@ -63,8 +63,7 @@ def _job(
         along = setting.axes[turned.axis]
         return SumsJob(shape, weights, along, shifts, modes, cval, turned.divisor, turned.fixed_point)
     if choice.method == "separable" and isinstance(kernel, SeparableKernel):
-        terms = (kernel.adjoint() if flip else kernel).terms
-        return Job(shape, dtype, [_passes(term, setting, cval) for term in terms])
+        return _sum(shape, dtype, [(kernel.adjoint() if flip else kernel).terms], setting, cval)
     dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
     weights, shifts, modes = _everywhere(np.flip(dense) if flip else dense, setting, shape)
     return DirectJob(shape, dtype, weights, shifts, modes, cval)
@@ -89,27 +88,46 @@ def _code(mode: str) -> int:
     return arguments.MODES[mode][1]
 
 
-def _passes(term: Sequence[Array], setting: Setting, cval: float) -> list[Pass]:
-    """List the passes of one term as they run, from the last axis to the first.
+def _sum(
+    shape: tuple[int, ...], dtype: str, kernels: Sequence[Sequence[Term]], setting: Setting, cval: float
+) -> Job:
+    """Prepare the sums of terms of one or several kernels, whose passes run from the last axis to the first.
 
-    Axes with one tap need no pass: they scale another. Every pass but the last is brought to a sum
-    of magnitudes in [1/2, 1), so that taps of 1e-60 along one axis and 1e60 along another
-    do not leave the range of float32 on the way; powers of two round nothing. Outside the array a
-    pass sees what the passes before it made of `cval`.
+    Axes with one tap need no pass: they scale another, which is the last to run where terms may share those
+    before. Outside the array a pass sees what the passes before it made of `cval`.
     """
-    order = sorted(range(len(term)), key=lambda n: setting.axes[n], reverse=True)
-    wide = [n for n in order if len(term[n]) > 1] or order[:1]
-    parts = [math.frexp(float(term[n][0])) for n in order if n not in wide]
-    scale, exponent = math.prod(part[0] for part in parts), sum(part[1] for part in parts)
-    passes: list[Pass] = []
-    for n in wide:
-        taps = term[n] * scale if n == wide[0] else term[n]
-        power = math.frexp(float(np.abs(taps).sum()))[1] if n != wide[-1] else -exponent
-        taps = np.ascontiguousarray(np.ldexp(taps, -power))
-        passes.append((setting.axes[n], taps, setting.shifts[n], _code(setting.modes[n]), cval))
-        cval *= float(taps.sum())
-        exponent += power
-    return passes
+    order = sorted(range(len(setting.axes)), key=lambda n: setting.axes[n], reverse=True)
+    wide = [n for n in order if setting.taps[n] > 1] or order[:1]
+    into = wide[0] if sum(map(len, kernels)) == 1 else wide[-1]
+    scaled = [[with_scale(term, wide, into) for term in terms] for terms in kernels]
+    terms, distinct = indexed(_ranged([[[term[n] for n in wide] for term in kernel] for kernel in scaled]))
+    passes = [
+        (setting.axes[n], setting.shifts[n], _code(setting.modes[n]), taps)
+        for n, taps in zip(wide, distinct, strict=True)
+    ]
+    return Job(shape, dtype, passes, terms, cval)
+
+
+def _ranged(kernels: list[list[list[Array]]]) -> list[list[list[Array]]]:
+    """Scale passes by powers of two: taps of 1e-60 along one axis and 1e60 along another stay in range.
+
+    Every pass but the last is brought to a sum of magnitudes in [1/2, 1), of the largest term where that lets
+    terms share their last taps. Powers of two round nothing.
+    """
+    sums = [[[float(np.abs(taps).sum()) for taps in term[:-1]] for term in kernel] for kernel in kernels]
+    own = [[[math.frexp(each)[1] for each in term] for term in kernel] for kernel in sums]
+    every = np.array([term for kernel in own for term in kernel], np.int64)
+    most = every.max(axis=0)
+    alike = bool((most - every <= _SPREAD).all())
+    scaled: list[list[list[Array]]] = []
+    for kernel, powers in zip(kernels, own, strict=True):
+        scaled.append([])
+        for term, each in zip(kernel, powers, strict=True):
+            used = [int(p) for p in (most if alike else each)]
+            scaled[-1].append(
+                [np.ldexp(taps, p) for taps, p in zip(term, [*(-p for p in used), sum(used)], strict=True)]
+            )
+    return scaled
 
 
 def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -139,7 +157,7 @@ def takes_masks(jobs: Jobs) -> bool:
 
 def _takes_masks(job: Job) -> bool:
     passes = job.describe()
-    return len(passes) <= SWEPT_AXES and len(passes[0]["folds"]) == 1
+    return len(passes) <= SWEPT_AXES and all(nodes == [[(0, 0)]] for nodes in (p["nodes"] for p in passes))
 
 
 def run(

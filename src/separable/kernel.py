@@ -11,6 +11,8 @@ from typing import Any, Final, NoReturn, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from .sharing import shared
+
 Array: TypeAlias = npt.NDArray[np.float64]
 LongArray: TypeAlias = npt.NDArray[np.longdouble]
 Term: TypeAlias = tuple[Array, ...]
@@ -72,8 +74,9 @@ class SeparableKernel:
     ndim, rank, size : int
         Number of axes, of terms, and of elements of the dense kernel.
     macs : int
-        Multiply-accumulates per sample: the tap counts of the axes with more than one tap, times
-        the rank. A 1-tap factor costs nothing, it is folded into its neighbour.
+        Multiply-accumulates per sample: the tap counts of all passes. Terms with equal taps along the last
+        axis share that pass, and terms with equal taps along the first are added up before it
+        (`separable.sharing`). A 1-tap factor costs nothing, it is folded into its neighbour.
     error : KernelError
 
     Raises
@@ -85,16 +88,16 @@ class SeparableKernel:
         the same length in all terms, or if their product overflows float64.
     """
 
-    __slots__ = ("_hash", "_norm_l1", "error", "macs", "ndim", "rank", "shape", "size", "terms")
+    __slots__ = ("_hash", "_macs", "_norm_l1", "error", "ndim", "rank", "shape", "size", "terms")
 
     terms: tuple[Term, ...]
     shape: tuple[int, ...]
     ndim: int
     rank: int
     size: int
-    macs: int
     error: KernelError
     _hash: int
+    _macs: int
     _norm_l1: float
 
     def __init__(self, terms: Iterable[Iterable[npt.ArrayLike]], *, error: KernelError | None = None) -> None:
@@ -108,7 +111,6 @@ class SeparableKernel:
             "ndim": len(shape),
             "rank": len(checked),
             "size": math.prod(shape),
-            "macs": len(checked) * max(1, sum(n for n in shape if n > 1)),
             "error": KernelError() if error is None else error,
         }
         for name, value in values.items():
@@ -135,6 +137,13 @@ class SeparableKernel:
         or periodic boundaries), and the same as convolution with this kernel.
         """
         return SeparableKernel([[taps[::-1] for taps in term] for term in self.terms], error=self.error)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per sample; see the class."""
+        if not hasattr(self, "_macs"):
+            object.__setattr__(self, "_macs", max(1, shared([self.terms]).macs if self.size > 1 else 1))
+        return self._macs
 
     @property
     def norm_l1(self) -> float:
