@@ -59,7 +59,7 @@ class Dense {
   // column(weights, plane, k): column k of that plane, its weights y_.weight apart
   template <class Column>
   void columns(const T* weights, Column column) const;
-  Kernel cut(const T* weights) const;
+  Kernel cut(const T* weights, ptrdiff_t gap = kGap) const;  // zeros between the weights of a run: fewer than `gap`
   virtual std::unique_ptr<Worker> make_worker() const { return std::make_unique<Worker>(*this); }
   // Slice `at` of the rings was staged from `from`.
   virtual void staged(Worker&, ptrdiff_t /*at*/, Place /*from*/, const Tile&) const {}
@@ -87,7 +87,7 @@ class Dense {
  private:
   void order(std::vector<DenseAxis>& axes);
   void assign_roles(std::vector<DenseAxis> axes);
-  void cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k, Kernel& into) const;
+  void cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k, ptrdiff_t gap, Kernel& into) const;
   void add_run(const T* weights, ptrdiff_t n, ptrdiff_t plane, ptrdiff_t offset, Kernel& into) const;
   void choose_tiles(int threads);
   Place base(Place src, ptrdiff_t lead, ptrdiff_t group) const;
@@ -268,21 +268,21 @@ void Dense<T>::columns(const T* weights, Column column) const {
 }
 
 template <class T>
-typename Dense<T>::Kernel Dense<T>::cut(const T* weights) const {
+typename Dense<T>::Kernel Dense<T>::cut(const T* weights, ptrdiff_t gap) const {
   Kernel into;
   into.taps.reserve(size_t(slots() * y_.reach.taps * x_.reach.taps));  // taps stay where they are put
-  columns(weights, [&](const T* column, ptrdiff_t plane, ptrdiff_t k) { cut_column(column, plane, k, into); });
+  columns(weights, [&](const T* column, ptrdiff_t plane, ptrdiff_t k) { cut_column(column, plane, k, gap, into); });
   return into;
 }
 
 // The runs of a column's weights that zeros part.
 template <class T>
-void Dense<T>::cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k, Kernel& into) const {
+void Dense<T>::cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k, ptrdiff_t gap, Kernel& into) const {
   const ptrdiff_t n = y_.reach.taps;
   for (ptrdiff_t first = 0, end; first < n; first = end) {
     end = first + 1;
     if (weights[first * y_.weight] == T(0)) continue;
-    for (ptrdiff_t i = end; i < n && i - end < kGap; i++)
+    for (ptrdiff_t i = end; i < n && i - end < gap; i++)
       if (weights[i * y_.weight] != T(0)) end = i + 1;
     add_run(weights + first * y_.weight, end - first, plane, first * pitch_ + k * step_, into);
   }

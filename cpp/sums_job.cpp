@@ -16,7 +16,9 @@ class DoubleSweep : public Dense<double> {
  public:
   DoubleSweep(std::vector<DenseAxis> axes, const double* weights, const double* differences, double cval, int threads,
               const Input& in, const Output& out)
-      : Dense(std::move(axes), weights, cval, threads, in, out), differences_(cut(differences)) {}
+      : Dense(std::move(axes), weights, cval, threads, in, out), differences_(cut(differences)) {
+    kernel_ = cut(weights, 0);  // 0 times what is not finite is no 0
+  }
   size_t scratch_bytes() const override { return Sums::bytes(*this) * size_t(threads_); }
 
  private:
