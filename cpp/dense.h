@@ -34,11 +34,12 @@ struct DenseAxis {
   bool filtered() const { return reach.taps > 1; }
 };
 
-// A DirectJob for arrays of known strides. Who is the row (x; `step` elements a pixel, `inner` apart), who are the rows
-// that runs go down (y), who the slices that a tile walks through with a ring of those it needs (z); leads are the
-// rest. With a mask, what is known is staged and filtered beside the samples wherever something is unknown, and the
-// results are normalised with it; planes of which all is known are stood for by one plane of ones. All input is staged as contiguous rows: halos, strides and modes end there, and neighbouring rows of an array
-// whose width is a power of two no longer push each other out of the cache.
+// A dense sweep over arrays of known strides. Who is the row (x; `step` elements a pixel, `inner` apart), who are the rows
+// that runs go down (y), who the slices that a tile walks through with a ring of those it needs (z); leads are the rest.
+// With a mask, what is known is staged and filtered beside the samples wherever something is unknown, and the results are
+// normalised with it; planes of which all is known are stood for by one plane of ones. All input is staged as contiguous
+// rows: halos, strides and modes end there, and neighbouring rows of an array whose width is a power of two no longer push
+// each other out of the cache.
 template <class T>
 class Dense {
  public:

@@ -358,8 +358,9 @@ size_t SumsJob::scratch_bytes(int threads) const {
   for (size_t i = strides.size(); i-- > 0; stride *= shape_[i]) strides[i] = stride;
   const Input in{nullptr, strides.data(), Element::f64};
   const Output out{nullptr, strides.data(), Element::f64};
-  return DoubleSweep(dense_axes(shape_, reach_, axis_, in, out), weights_.data(), differences_.data(), cval_, threads, in, out)
-      .scratch_bytes();
+  const DoubleSweep sweep(dense_axes(shape_, reach_, axis_, in, out), weights_.data(), differences_.data(), cval_, threads,
+                          in, out);
+  return sweep.scratch_bytes();
 }
 
 }  // namespace sep
