@@ -236,6 +236,8 @@ class Ways:
 
     @functools.cached_property
     def _shape(self) -> ShapeForm | None:
+        if isinstance(self._kernel, SeparableKernel) and self._kernel.rank == 1:
+            return None  # a box, or no shape
         return shape_form(self._kernel)
 
     def _recursive(self) -> Choice | Refusal:
@@ -254,11 +256,12 @@ class Ways:
             return f"pays from {SHORT_TAPS} weights on"
         if box_form(self._factored) is not None:
             return self._short()
-        found = None if self._shape is None else self._filled(self._shape)
-        exact = self._setting.whole and self._shape is not None and self._shape.exact
-        if found is None or exact or (self._tol is not None and found.error.relative_l1 <= self._tol):
-            return None
-        return "rounds sums of floats: only within a `tol` that is given"
+        rounds = "rounds sums of floats: only within a `tol` that is given"
+        if (self._tol is None and not self._setting.whole) or self._shape is None:
+            return None if self._shape is None else rounds
+        exact = self._setting.whole and self._shape.exact
+        within = self._tol is not None and self._filled(self._shape).error.relative_l1 <= self._tol
+        return None if exact or within else rounds
 
     def _short(self) -> str | None:
         return f"pays from {SHORT_TAPS} taps on" if max(self._setting.taps) < SHORT_TAPS else None
