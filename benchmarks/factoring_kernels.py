@@ -68,8 +68,8 @@ def widefield(shape: tuple[int, int, int] = (25, 21, 21)) -> Array:
     phase = np.exp(1j * wave * np.multiply.outer(z, np.sqrt(index**2 - (aperture * pupil) ** 2)))
     amplitude: npt.NDArray[Any] = (phase * pupil) @ bessel
     intensity: Array = np.abs(amplitude) ** 2
-    spread: Array = intensity[:, where.reshape(shape[1:])] / intensity.max()
-    return spread
+    volume: Array = intensity[:, where.reshape(shape[1:])] / intensity.max()
+    return volume
 
 
 def plain_macs(weights: Array, tol: float) -> int:

@@ -23,6 +23,7 @@ constexpr ptrdiff_t kWidest = 1 << 14;     // elements of a tile's row
 constexpr ptrdiff_t kGap = 3;              // that many zeros in a column cost more than starting another run
 constexpr ptrdiff_t kFold = 4;             // shorter runs gain nothing by folding
 constexpr ptrdiff_t kGather = 8;           // pixels of strided rows copied at a time: neighbouring rows share lines
+constexpr ptrdiff_t kColumns = 512;        // elements of the rows of tiles summed down, which threads do not divide
 constexpr ptrdiff_t kLongestSum = 2048;    // pixels that a running sum takes: what bounds its rounding. As `shapes.py` has it
 
 struct DenseAxis {
@@ -33,11 +34,12 @@ struct DenseAxis {
   bool filtered() const { return reach.taps > 1; }
 };
 
-// A DirectJob for arrays of known strides. Who is the row (x; `step` elements a pixel, `inner` apart), who are the rows
-// that runs go down (y), who the slices that a tile walks through with a ring of those it needs (z); leads are the
-// rest. With a mask, what is known is staged and filtered beside the samples wherever something is unknown, and the
-// results are normalised with it; planes of which all is known are stood for by one plane of ones. All input is staged as contiguous rows: halos, strides and modes end there, and neighbouring rows of an array
-// whose width is a power of two no longer push each other out of the cache.
+// A dense sweep over arrays of known strides. Who is the row (x; `step` elements a pixel, `inner` apart), who are the rows
+// that runs go down (y), who the slices that a tile walks through with a ring of those it needs (z); leads are the rest.
+// With a mask, what is known is staged and filtered beside the samples wherever something is unknown, and the results are
+// normalised with it; planes of which all is known are stood for by one plane of ones. All input is staged as contiguous
+// rows: halos, strides and modes end there, and neighbouring rows of an array whose width is a power of two no longer push
+// each other out of the cache.
 template <class T>
 class Dense {
  public:
@@ -58,7 +60,7 @@ class Dense {
   // column(weights, plane, k): column k of that plane, its weights y_.weight apart
   template <class Column>
   void columns(const T* weights, Column column) const;
-  Kernel cut(const T* weights) const;
+  Kernel cut(const T* weights, ptrdiff_t gap = kGap) const;  // zeros between the weights of a run: fewer than `gap`
   virtual std::unique_ptr<Worker> make_worker() const { return std::make_unique<Worker>(*this); }
   // Slice `at` of the rings was staged from `from`.
   virtual void staged(Worker&, ptrdiff_t /*at*/, Place /*from*/, const Tile&) const {}
@@ -86,7 +88,7 @@ class Dense {
  private:
   void order(std::vector<DenseAxis>& axes);
   void assign_roles(std::vector<DenseAxis> axes);
-  void cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k, Kernel& into) const;
+  void cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k, ptrdiff_t gap, Kernel& into) const;
   void add_run(const T* weights, ptrdiff_t n, ptrdiff_t plane, ptrdiff_t offset, Kernel& into) const;
   void choose_tiles(int threads);
   Place base(Place src, ptrdiff_t lead, ptrdiff_t group) const;
@@ -221,6 +223,7 @@ void Dense<T>::choose_tiles(int threads) {
   const ptrdiff_t fits = std::min(budget / height, kWidest) / step_ - ex;
   ptrdiff_t widest = std::max({fits, ceil_div(8 * line, step_), 2 * ex});
   if (x_.summed) widest = std::min(widest, std::max(kLongestSum - ex, 2 * ex));
+  if (y_.summed) widest = std::min(widest, std::max(kColumns / step_, 4 * ex));
   tile_x_ = std::min(x_.n, round_up(ceil_div(x_.n, ceil_div(x_.n, widest)), quantum));
   ptrdiff_t highest = std::max<ptrdiff_t>(budget / ((tile_x_ + ex) * step_) - ey, 2 * kGroup);
   if (y_.summed) highest = std::min(std::max(highest, 2 * ey), std::max(kLongestSum - ey, 2 * ey));
@@ -237,7 +240,7 @@ void Dense<T>::choose_tiles(int threads) {
   const ptrdiff_t wanted = threads_ > 1 ? 4 * threads_ : 1;
   if (ptrdiff_t have = across * ceil_div(y_.n, tile_y_); have < wanted)
     tile_z_ = std::min(z_.n, std::max<ptrdiff_t>(ceil_div(z_.n, ceil_div(wanted, have)), 2 * ez + 1));
-  // Where sums start decides how they are rounded, and that is no matter of threads.
+  // Where sums start decides how they are rounded, and that must not depend on threads.
   if (ptrdiff_t have = across * ceil_div(z_.n, tile_z_); !y_.summed && have * ceil_div(y_.n, tile_y_) < wanted)
     tile_y_ = std::min(tile_y_, round_up(std::max(ceil_div(y_.n, ceil_div(wanted, have)), ey), kGroup));
   tasks_ = across * ceil_div(y_.n, tile_y_) * ceil_div(z_.n, tile_z_);
@@ -266,21 +269,21 @@ void Dense<T>::columns(const T* weights, Column column) const {
 }
 
 template <class T>
-typename Dense<T>::Kernel Dense<T>::cut(const T* weights) const {
+typename Dense<T>::Kernel Dense<T>::cut(const T* weights, ptrdiff_t gap) const {
   Kernel into;
   into.taps.reserve(size_t(slots() * y_.reach.taps * x_.reach.taps));  // taps stay where they are put
-  columns(weights, [&](const T* column, ptrdiff_t plane, ptrdiff_t k) { cut_column(column, plane, k, into); });
+  columns(weights, [&](const T* column, ptrdiff_t plane, ptrdiff_t k) { cut_column(column, plane, k, gap, into); });
   return into;
 }
 
 // The runs of a column's weights that zeros part.
 template <class T>
-void Dense<T>::cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k, Kernel& into) const {
+void Dense<T>::cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k, ptrdiff_t gap, Kernel& into) const {
   const ptrdiff_t n = y_.reach.taps;
   for (ptrdiff_t first = 0, end; first < n; first = end) {
     end = first + 1;
     if (weights[first * y_.weight] == T(0)) continue;
-    for (ptrdiff_t i = end; i < n && i - end < kGap; i++)
+    for (ptrdiff_t i = end; i < n && i - end < gap; i++)
       if (weights[i * y_.weight] != T(0)) end = i + 1;
     add_run(weights + first * y_.weight, end - first, plane, first * pitch_ + k * step_, into);
   }

@@ -16,7 +16,9 @@ class DoubleSweep : public Dense<double> {
  public:
   DoubleSweep(std::vector<DenseAxis> axes, const double* weights, const double* differences, double cval, int threads,
               const Input& in, const Output& out)
-      : Dense(std::move(axes), weights, cval, threads, in, out), differences_(cut(differences)) {}
+      : Dense(std::move(axes), weights, cval, threads, in, out), differences_(cut(differences)) {
+    kernel_ = cut(weights, 0);  // 0 times what is not finite is no 0
+  }
   size_t scratch_bytes() const override { return Sums::bytes(*this) * size_t(threads_); }
 
  private:
@@ -356,8 +358,9 @@ size_t SumsJob::scratch_bytes(int threads) const {
   for (size_t i = strides.size(); i-- > 0; stride *= shape_[i]) strides[i] = stride;
   const Input in{nullptr, strides.data(), Element::f64};
   const Output out{nullptr, strides.data(), Element::f64};
-  return DoubleSweep(dense_axes(shape_, reach_, axis_, in, out), weights_.data(), differences_.data(), cval_, threads, in, out)
-      .scratch_bytes();
+  const DoubleSweep sweep(dense_axes(shape_, reach_, axis_, in, out), weights_.data(), differences_.data(), cval_, threads,
+                          in, out);
+  return sweep.scratch_bytes();
 }
 
 }  // namespace sep

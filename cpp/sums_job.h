@@ -15,7 +15,8 @@ class SumsJob {
   // rounded to whole multiples of a power of two, at most 1 / min(2**31 / norm - 1, 2**22) of the largest of them. Throws
   // std::invalid_argument.
   SumsJob(std::vector<ptrdiff_t> shape, const std::vector<ptrdiff_t>& extents, const double* weights, ptrdiff_t axis,
-          const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval, double divisor, bool fixed_point);
+          const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval, double divisor,
+          bool fixed_point);
 
   // The output must not overlap the input; there is no mask. Where a running sum is not finite, the weights themselves are
   // applied: what is not finite stays in its windows.

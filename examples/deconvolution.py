@@ -41,30 +41,32 @@ print(f"the kernel: {kernel.rank} terms, {kernel.macs} MACs per voxel, not {kern
 for name, weights in (("as measured", beads), ("its terms", kernel.dense())):
     print(f"{name}: {100 * np.abs(weights - psf).sum():.1f} % from the true one (relative l1)")
 
-# The object goes on beyond the frame, and its light comes in: it is estimated there as well, by half a
-# kernel all around. With zeros outside, `correlate` is the adjoint of `convolve`, exactly.
+# The object goes on beyond the frame, and its light comes in: it is estimated there as well, by half a kernel
+# all around. What the camera sees is the convolution (correlation with the flipped kernel), cut to the frame.
 margin = tuple((n // 2, n // 2) for n in kernel.shape)
 frame = tuple(slice(before, -after) for before, after in margin)
+whole = tuple(n + sum(sides) for n, sides in zip(SHAPE, margin, strict=True))
+blur = sp.plan(kernel.adjoint(), whole, np.float32, mode="constant")
+back = blur.adjoint()
 
 
 def blurred(volume: np.ndarray) -> np.ndarray:
     """Return what the camera sees of an object, in its frame."""
-    return sp.convolve(volume, kernel, mode="constant")[frame]
+    return blur(volume)[frame]
 
 
 def adjoint(image: np.ndarray) -> np.ndarray:
     """Return each object voxel's share in an image."""
-    return sp.correlate(np.pad(image, margin), kernel, mode="constant")
+    return back(np.pad(image, margin))
 
 
-whole = tuple(n + sum(sides) for n, sides in zip(SHAPE, margin, strict=True))
 truth = filaments(whole)
 exact = sp.convolve(truth, psf, mode="constant")[frame]
 image = rng.poisson(PHOTONS / exact.max() * exact + BACKGROUND).astype(np.float32)
 
-x, y = rng.normal(size=whole), rng.normal(size=SHAPE)
-left, right = np.vdot(blurred(x), y), np.vdot(x, adjoint(y))
-print(f"<A x, y> = {left:.12f}, <x, A' y> = {right:.12f}")
+x, y = rng.random(whole, np.float32), rng.random(SHAPE, np.float32)
+left, right = np.sum(blurred(x) * y, dtype=float), np.sum(x * adjoint(y), dtype=float)
+print(f"<A x, y> = {left:.2f}, <x, A' y> = {right:.2f}: each step is the other's adjoint")
 
 seen = adjoint(np.ones(SHAPE, np.float32))  # how much of each voxel's light reaches the frame
 estimate = np.full(whole, (image.mean() - BACKGROUND) / kernel.dense().sum(), np.float32)

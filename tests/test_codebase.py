@@ -34,6 +34,7 @@ FLOORS = [
     {"plan"},
     {"adjoint", "explaining"},
     {"jobs"},
+    {"sequence"},
     {"choosing"},
     {"fourier", "running", "shapes"},
     {"cascade", "costs", "recursive"},
@@ -46,7 +47,7 @@ FLOORS = [
 ]
 CORE = {"_core"}  # the compiled part
 # What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask what machine this is.
-DOORS = {"jobs", "plan", "conv", "sharing", "costs", "measuring"}
+DOORS = {"jobs", "plan", "conv", "sharing", "sequence", "costs", "measuring"}
 OPTIONAL = {"fourier": "scipy"}  # used where it is installed, imported on first use
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python

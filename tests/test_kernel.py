@@ -262,3 +262,81 @@ def test_certificate_of_huge_kernels_is_infinite_not_wrong():
     assert error.l1 == math.inf
     assert error.relative_l1 == pytest.approx(1.0, rel=1e-12)
     assert error.relative_l1 >= 1.0
+
+
+# -- rounding, and the transfer function -------------------------------------------------------------
+
+
+@given(near_kernels(), st.sampled_from(["float32", "float16"]))
+@settings(max_examples=60)
+def test_the_certificate_holds_after_rounding(case, dtype):
+    weights, terms = case
+    kernel = SeparableKernel(terms)
+    k = SeparableKernel(terms, error=certified_error(weights, kernel.terms))
+    if max(np.abs(taps).max() for term in k.terms for taps in term) > 0.999 * np.finfo(dtype).max:
+        return
+    rounded = k.rounded(dtype)
+    for term, before in zip(rounded.terms, k.terms, strict=True):
+        for taps, own in zip(term, before, strict=True):
+            np.testing.assert_array_equal(taps, own.astype(dtype))
+    if weights.any() and not math.isinf(rounded.error.relative_l1):
+        assert_certified(weights, rounded.terms, rounded.error)
+    elif not weights.any():
+        assert rounded.error.l1 >= k.error.l1
+
+
+def test_rounding_adds_what_it_costs_and_no_more():
+    rng = np.random.default_rng(0)
+    k = SeparableKernel([[rng.standard_normal(9), rng.standard_normal(7)] for _ in range(2)])
+    rounded = k.rounded("float32")
+    l1 = exact_distance(k.dense(), rounded.terms)[0]
+    assert l1 <= Fraction(rounded.error.l1) <= l1 * Fraction(1 + 1e-6)
+    assert 0 < rounded.error.relative_l1 < 2.0**-22
+    assert k.rounded("float64") == k
+    again = rounded.rounded("float32")
+    assert again is rounded
+
+
+def test_shared_taps_stay_shared_after_rounding():
+    shared = np.random.default_rng(1).standard_normal(5)
+    k = SeparableKernel([[shared, [1, 2, 3], [0.1, 1]], [shared, [2, 0, 1], [1, 0.3]]])
+    assert k.rounded("float32").macs == k.macs == 5 + 2 * 3 + 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error", "message"),
+    [("int16", TypeError, "floating-point"), ("complex64", TypeError, "floating-point")],
+)
+def test_taps_are_rounded_to_real_dtypes_only(dtype, error, message):
+    with pytest.raises(error, match=message):
+        SeparableKernel(SOBEL).rounded(dtype)
+
+
+def test_taps_beyond_a_dtype_are_refused():
+    with pytest.raises(ValueError, match="overflow in float32"):
+        SeparableKernel([[[1e200], [1e-200]]]).rounded("float32")
+
+
+@given(
+    hnp.arrays(np.float64, hnp.array_shapes(max_dims=3, max_side=6), elements=moderate),
+    st.integers(-900, 900),
+)
+@settings(max_examples=60)
+def test_no_frequency_is_off_by_more_than_the_spectral_bound(weights, exponent):
+    scaled = np.ldexp(weights, exponent)
+    terms = [[np.zeros(n) for n in weights.shape]]  # the residual is the kernel itself
+    error = certified_error(scaled, SeparableKernel(terms).terms)
+    fine = [7 * n + 5 for n in weights.shape]
+    gains = np.abs(np.fft.fftn(weights, fine, axes=range(weights.ndim)))
+    bound = math.ldexp(error.spectral, -exponent)
+    assert gains.max() <= bound * (1 + 1e-12)
+    assert error.spectral <= error.l1
+    assert bound <= gains.max() * 1.1**weights.ndim + 1e-300
+
+
+def test_the_spectral_bound_of_large_kernels_is_the_l1_norm():
+    weights = np.ones((1100, 1000))
+    weights[::2] = -1
+    error = certified_error(weights, SeparableKernel([[np.zeros(1100), np.zeros(1000)]]).terms)
+    assert error.spectral == error.l1
+    assert KernelError(0.5, 0.1, 0.1).spectral == 0.5

@@ -150,11 +150,14 @@ def test_means_are_divided_once() -> None:
     assert np.array_equal(plan(x), exact.astype(np.float32))
 
 
-@pytest.mark.parametrize("axis", [0, 1])
+RING = disk(4) - np.pad(disk(1), 3)
+STEEP = np.tri(9, 4)  # fewer differences down its columns
+
+
+@pytest.mark.parametrize("weights", [disk(4), RING, STEEP], ids=["disk", "ring", "steep"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_stays_in_its_windows(target: str, axis: int, value: float) -> None:
-    weights = disk(4) if axis else np.tri(9, 4)  # differences are fewer along the rows, or down the columns
-    assert form_of(weights).axis == axis
+def test_what_is_not_finite_stays_in_its_windows(target: str, weights: Array, value: float) -> None:
+    assert form_of(weights).axis == (0 if weights is STEEP else 1)
     x = np.random.default_rng(6).integers(0, 1000, (70, 300)).astype(float)
     clean = sp.correlate(x, weights, method="box")
     x[30, 100] = x[33, 0] = x[69, 299] = value
@@ -163,8 +166,8 @@ def test_what_is_not_finite_stays_in_its_windows(target: str, axis: int, value: 
     assert np.array_equal(got[~hit], clean[~hit])
     assert np.array_equal(np.isnan(got) if np.isnan(value) else got == value, hit)
     x[33, 7] = -value
-    both = sp.correlate(x, weights, method="box")
-    assert np.array_equal(both, sp.correlate(x, weights, method="direct"), equal_nan=True)
+    hit = sp.correlate(~np.isfinite(x), weights, method="direct", output="int64") > 0
+    assert np.array_equal(np.isfinite(sp.correlate(x, weights, method="box")), ~hit)
 
 
 def test_volumes_forget_too(target: str) -> None:
@@ -265,7 +268,7 @@ def test_the_axis_with_fewer_differences() -> None:
     line = np.eye(31)[:, np.arange(31) // 8]  # four columns wide at any height, eight of them a step
     assert (form_of(line).axis, form_of(line.T).axis) == (1, 0)
     assert form_of(np.array([3.0, 3.0, 3.0, 1.0, 1.0])).differences == 3
-    steps = form_of([[2.0, 2.0, 2.0, 3.0], [2.0, 2.0, 2.0, 3.0]])
+    steps = form_of(np.array([[2.0, 2.0, 2.0, 3.0], [2.0, 2.0, 2.0, 3.0]]))
     assert steps.weights.tolist() == [[2, 2, 2, 3], [2, 2, 2, 3]]
     nearly = form_of(np.array([0.1 + 0.2, 0.3, 0.3, 0.3, 0.6]))  # equal within rounding
     assert (nearly.differences, nearly.weights.tolist()) == (3, [3, 3, 3, 3, 6])

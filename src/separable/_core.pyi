@@ -99,7 +99,8 @@ class RunningJob:
 class SumsJob:
     """Differences of weights over running sums along `axis`; the result is divided by `divisor`.
 
-    Arrays as in RunningJob. Weights, shifts and modes have an entry for every axis of the array.
+    Arrays as in RunningJob. Weights, shifts and modes have an entry for every axis of the array. In fixed
+    point float32 samples are rounded to multiples of a power of two, as fine as sums of 32 bits allow.
     """
 
     def __init__(

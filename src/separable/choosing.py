@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import astuple
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from . import costs
 from ._errors import NotSeparableError
 from ._whole import exact_limit
+from .cascade import Cascade, find_cascade
 from .costs import Cost, Pass, Rates
 from .factor import factor
 from .fourier import FourierForm, best_geometry
@@ -21,13 +23,19 @@ from .shapes import ShapeForm, shape_form
 from .sharing import shared
 
 Array: TypeAlias = npt.NDArray[Any]
-Kernel: TypeAlias = SeparableKernel | RunningForm | ShapeForm | FourierForm | Array
+Kernel: TypeAlias = SeparableKernel | RunningForm | ShapeForm | Cascade | FourierForm | Array
 
 # Running sums never pay below so many taps: nobody looks for a form then.
 SHORT_TAPS: Final = 9
 
 # Transforms never pay below so many weights, by a factor of two on every machine measured.
 FEW_WEIGHTS: Final = 100
+
+# A plan that will take longer than that is worth the search for a cascade, which takes up to seconds.
+_WORTH_A_SEARCH: Final = 2e6  # nanoseconds
+
+# Weights far apart share no loads: each counts as so many of a dense kernel.
+_SCATTERED: Final = 1.6
 
 # Transforms have to be faster by so much: the other ways round within their windows, and take less memory.
 _WORTH: Final = 1.15
@@ -47,6 +55,7 @@ class Setting(NamedTuple):
     modes: tuple[str, ...]
     cval: complex
     whole: bool = False  # the arrays hold whole numbers
+    patient: bool = False  # a plan is made once and run many times: a search of seconds pays
 
     @property
     def real_shape(self) -> tuple[int, ...]:
@@ -173,7 +182,12 @@ class Ways:
         return min(count, self._kernel.size)
 
     def _separable(self) -> Choice:
-        kernel, setting = self._factored, self._setting
+        kernel = self._factored
+        cost = self._swept(self._passes(kernel))
+        return Choice("separable", kernel, kernel.rank, kernel.error, kernel.macs, cost)
+
+    def _passes(self, kernel: SeparableKernel) -> dict[str, float]:
+        setting = self._setting
         # The core runs them from the last axis of the array to the first.
         order = sorted(range(kernel.ndim), key=lambda n: setting.axes[n])
         program = shared([[[term[n] for n in order] for term in kernel.terms]])
@@ -184,8 +198,7 @@ class Ways:
             for node in level.nodes
             for edge in node
         )
-        cost = self._swept(costs.of_passes(passes))
-        return Choice("separable", kernel, kernel.rank, kernel.error, kernel.macs, cost)
+        return costs.of_passes(passes)
 
     def _direct(self) -> Choice:
         cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel)))
@@ -223,6 +236,8 @@ class Ways:
 
     @functools.cached_property
     def _shape(self) -> ShapeForm | None:
+        if isinstance(self._kernel, SeparableKernel) and self._kernel.rank == 1:
+            return None  # a box, or no shape
         return shape_form(self._kernel)
 
     def _recursive(self) -> Choice | Refusal:
@@ -241,17 +256,45 @@ class Ways:
             return f"pays from {SHORT_TAPS} weights on"
         if box_form(self._factored) is not None:
             return self._short()
-        found = None if self._shape is None else self._filled(self._shape)
-        exact = self._setting.whole and self._shape is not None and self._shape.exact
-        if found is None or exact or (self._tol is not None and found.error.relative_l1 <= self._tol):
-            return None
-        return "rounds sums of floats: only within a `tol` that is given"
+        rounds = "rounds sums of floats: only within a `tol` that is given"
+        if (self._tol is None and not self._setting.whole) or self._shape is None:
+            return None if self._shape is None else rounds
+        exact = self._setting.whole and self._shape.exact
+        within = self._tol is not None and self._filled(self._shape).error.relative_l1 <= self._tol
+        return None if exact or within else rounds
 
     def _short(self) -> str | None:
         return f"pays from {SHORT_TAPS} taps on" if max(self._setting.taps) < SHORT_TAPS else None
 
     def _recursive_reserved(self) -> str | None:
         return "approximates: only where `tol` is given" if self._tol is None else self._short()
+
+    def _cascade(self) -> Choice | Refusal:
+        kernel, own = self._kernel, self._error
+        tol = DEFAULT_TOL if self._tol is None else self._tol
+        dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
+        found = find_cascade(dense, tol - own.relative_l1)
+        if found is None:
+            needs = f"a smooth kernel along two axes or more, whose error of tol={tol:g} leaves out weights"
+            return Refusal("cascade", f"needs {needs}")
+        error = KernelError(*(a + b for a, b in zip(astuple(own), astuple(found.error), strict=True)))
+        first = self._swept(self._passes(found.smooth))
+        second = self._swept(costs.of_weights(round(_SCATTERED * found.weights), False))
+        counts = {
+            name: first.counts.get(name, 0.0) + second.counts.get(name, 0.0)
+            for name in {**first.counts, **second.counts}
+        }
+        return Choice("cascade", found, 0, error, found.macs, Cost(counts, self._setting.rates))
+
+    def _cascade_reserved(self) -> str | None:
+        if self._tol is None:
+            return "approximates: only where `tol` is given"
+        if self._factored.rank == 1:
+            return "pays for kernels of several terms"
+        least = min(way.cost.nanoseconds for way in (self._separable(), self._direct()))
+        if self._setting.patient and least > _WORTH_A_SEARCH:
+            return None
+        return "takes a search: only by name, or in plans of large arrays"
 
     def _fft(self) -> Choice | Refusal:
         setting = self._setting
@@ -290,7 +333,7 @@ class Ways:
         return Choice(form.method, form, 1, form.error, form.macs, cost)
 
 
-METHODS: Final = ("separable", "direct", "box", "recursive", "fft")
+METHODS: Final = ("separable", "direct", "box", "recursive", "cascade", "fft")
 
 
 def _has_mirrored_columns(kernel: SeparableKernel | Array) -> bool:

@@ -16,15 +16,17 @@ from . import _arguments as arguments
 from ._core import DirectJob, Job, RunningJob, SumsJob, empty
 from ._masking import Known
 from ._storing import AS_IS, OVERFLOWS, ROUNDINGS, Storing
+from .cascade import Cascade
 from .choosing import Choice, Setting
 from .fourier import FourierForm, FourierJob
 from .kernel import SeparableKernel, Term
 from .running import RunningForm
+from .sequence import FOLLOWING, Margin, SequenceJob
 from .shapes import ShapeForm
 from .sharing import SWEPT_AXES, indexed, with_scale
 
 Array: TypeAlias = npt.NDArray[Any]
-AnyJob: TypeAlias = Job | DirectJob | RunningJob | SumsJob | FourierJob
+AnyJob: TypeAlias = Job | DirectJob | RunningJob | SumsJob | FourierJob | SequenceJob
 Jobs: TypeAlias = tuple[AnyJob, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.
@@ -63,6 +65,8 @@ def _job(
         weights, shifts, modes = _everywhere(turned.weights, setting, len(shape))
         along, codes = setting.axes[turned.axis], tuple(map(_code, modes))
         return SumsJob(shape, weights, along, shifts, codes, cval, turned.divisor, turned.fixed_point)
+    if isinstance(kernel, Cascade):
+        return _in_sequence(kernel, choice, setting, flip, shape, dtype, cval)
     if isinstance(kernel, FourierForm):
         return _transforms(kernel, choice, setting, flip, shape, dtype, cval)
     if choice.method == "separable" and isinstance(kernel, SeparableKernel):
@@ -96,6 +100,45 @@ def _transforms(
         form.geometry.leading(len(shape)),
         lambda block: _job(swept, inside, flip, block, dtype, 0.0),
     )
+
+
+def _in_sequence(
+    cascade: Cascade,
+    choice: Choice,
+    setting: Setting,
+    flip: bool,
+    shape: tuple[int, ...],
+    dtype: str,
+    cval: float,
+) -> SequenceJob:
+    """Prepare both kernels of a cascade, between margins where the boundary modes ask for them."""
+    radii = [n // 2 for n in cascade.smooth.shape]
+    rest = cascade.sparse.shape
+    after = [shift - radius for shift, radius in zip(setting.shifts, radii, strict=True)]
+    inside = all(0 <= shift < n for shift, n in zip(after, rest, strict=True))
+    margins = None
+    if not inside or any(
+        n > 1 and m not in FOLLOWING for n, m in zip(setting.taps, setting.modes, strict=True)
+    ):
+        after = [n // 2 for n in rest]
+        margins = [Margin(0, 0, 0, "reflect")] * len(shape)
+        for axis, n, shift, mode, radius, second in zip(
+            setting.axes, setting.taps, setting.shifts, setting.modes, radii, after, strict=True
+        ):
+            margins[axis] = Margin(shift, n - 1 - shift, radius + second, mode)
+        setting = setting._replace(modes=("reflect",) * len(setting.modes))
+    wide = (
+        shape
+        if margins is None
+        else tuple(n + m.before + m.after for n, m in zip(shape, margins, strict=True))
+    )
+    smooth = choice._replace(method="separable", kernel=cascade.smooth)
+    first = _job(
+        smooth, setting._replace(taps=cascade.smooth.shape, shifts=tuple(radii)), False, wide, dtype, 0.0
+    )
+    sparse = choice._replace(method="direct", kernel=cascade.sparse)
+    second_job = _job(sparse, setting._replace(taps=rest, shifts=tuple(after)), flip, wide, dtype, 0.0)
+    return SequenceJob(shape, dtype, first, second_job, margins, cval)
 
 
 def _dense(

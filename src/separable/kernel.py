@@ -151,6 +151,8 @@ class SeparableKernel:
             terms = [tuple(taps.astype(target).astype(np.float64) for taps in term) for term in self.terms]
         if not all(np.isfinite(taps).all() for term in terms for taps in term):
             raise ValueError(f"taps overflow in {target}; scale the kernel down, or filter in float64.")
+        if _bytes(tuple(terms)) == _bytes(self.terms):
+            return self
         error = after_rounding(self.error, self.dense(), self.terms, terms)
         return SeparableKernel(terms, error=error, noise=self.noise)
 

@@ -22,6 +22,7 @@ from ._core import Job
 from ._core import core_info as core_info
 from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
 from .adjoint import Adjoint
+from .cascade import Cascade
 from .choosing import Choice, Kernel, Setting, choose
 from .costs import Cost
 from .explaining import Explanation, explain, in_bytes, plural
@@ -51,6 +52,7 @@ class Request(NamedTuple):
     method: str
     flip: bool  # a convolution
     whole: bool = False  # of arrays of whole numbers, whose means are sums divided once
+    patient: bool = False  # a search of seconds for a faster way pays
 
     def hashable(self) -> Request:
         """Return the same request with tuples for lists and arrays."""
@@ -82,9 +84,10 @@ class Plan:
     dtype : dtype
         What it computes in and returns: float32, float64, complex64 or complex128. It takes every
         array whose dtype is filtered in this one (see `correlate`).
-    method : {"separable", "direct", "box", "recursive", "fft"}
+    method : {"separable", "direct", "box", "recursive", "cascade", "fft"}
         How the kernel runs: as a sum of passes along axes, as one dense sweep, by running sums, as a
-        sum of cosines by oscillators, or by Fourier transforms.
+        sum of cosines by oscillators, as a short kernel and few weights in sequence, or by Fourier
+        transforms.
     axes : tuple of int
         The filtered axes; `taps` and `modes` have one entry for each.
     taps : tuple of int
@@ -176,6 +179,10 @@ class Plan:
                 return self._of_weights()(
                     x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan
                 )
+        if self._recipe[1].whole and source.dtype.kind not in "biu":
+            return self._of_floats()(
+                x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan
+            )
         if self._divisor == 1 and rounding == "nearest" and overflow == "saturate":
             how = AS_IS
         else:
@@ -226,7 +233,7 @@ class Plan:
         """
         kernel, request, threads = self._recipe
         setting = _setting(self.taps, request)
-        if self.method not in ("box", "recursive"):
+        if self.method not in ("box", "recursive", "cascade"):
             kernel = self._kernel
         # The flipped kernel, and what was behind the centre before it.
         origin = tuple(
@@ -242,6 +249,11 @@ class Plan:
     def inexact_mean(self, dtype: np.dtype[Any]) -> bool:
         """Return whether this is a mean, and sums of whole numbers of `dtype` may be rounded in it."""
         return self._divisor != 1 and whole.largest(dtype) > self._exact_limit and self.dtype.char == "f"
+
+    def _of_floats(self) -> Plan:
+        """Return the plan for arrays that hold more than the whole numbers this one is for."""
+        kernel, request, _ = self._recipe
+        return cached_plan(kernel, request._replace(whole=False))
 
     def _of_weights(self) -> Plan:
         """Return the plan that sums with the weights themselves: what is known is divided by.
@@ -345,9 +357,24 @@ def plan(
     >>> p.method, p.terms, p.macs, p.dense_macs
     ('separable', 1, 6, 9)
     """
-    working = arguments.working_dtype(np.dtype(dtype))
+    given = np.dtype(dtype)
+    working = arguments.working_dtype(given)
     return build(
-        kernel_or_weights, Request(shape, working, mode, cval, origin, axes, tol, method, False), threads
+        kernel_or_weights,
+        Request(
+            shape,
+            working,
+            mode,
+            cval,
+            origin,
+            axes,
+            tol,
+            method,
+            False,
+            whole=given.kind in "biu",
+            patient=True,
+        ),
+        threads,
     )
 
 
@@ -383,10 +410,11 @@ def build(
     kernel = given if isinstance(given, SeparableKernel) else arguments.kernel_weights(given)
     setting = _setting(kernel.shape, request)
     choice = choose(kernel, arguments.tolerance(request.tol), arguments.method_name(request.method), setting)
-    runs = kernel if isinstance(choice.kernel, (RunningForm, ShapeForm, FourierForm)) else choice.kernel
+    form = choice.kernel
+    runs = form if isinstance(form, (SeparableKernel, np.ndarray)) else kernel
     sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
-    if isinstance(choice.kernel, (RunningForm, ShapeForm, FourierForm)):
-        sums = None  # the first two divide by themselves, the last rounds in any case
+    if runs is not form:
+        sums = None  # running sums divide by themselves, cascades and transforms round in any case
     if sums:
         choice = choice._replace(kernel=sums[0])
     jobs = () if 0 in setting.shape else prepare(choice, setting, request.flip)
@@ -433,7 +461,7 @@ def _setting(taps: tuple[int, ...], request: Request) -> Setting:
     )
     modes = arguments.boundary_modes(request.mode, axes)
     cval = arguments.constant_value(request.cval, request.dtype)
-    return Setting(shape, request.dtype, axes, taps, shifts, modes, cval, request.whole)
+    return Setting(shape, request.dtype, axes, taps, shifts, modes, cval, request.whole, request.patient)
 
 
 def _raised(choice: Choice, setting: Setting) -> float:
@@ -443,7 +471,7 @@ def _raised(choice: Choice, setting: Setting) -> float:
 
 
 def _exact_limit(kernel: Kernel, setting: Setting) -> float:
-    if isinstance(kernel, FourierForm):
+    if isinstance(kernel, (FourierForm, Cascade)):
         return 0.0
     if isinstance(kernel, (RunningForm, ShapeForm)):
         limit = kernel.exact_limit

@@ -22,6 +22,7 @@ Array: TypeAlias = npt.NDArray[Any]
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)  # weights count as equal within that of what made them
 _UNIT_ROUNDOFF: Final = 2.0**-53
 
+_MOST_WEIGHTS: Final = 2**20  # of a kernel: a dense sweep over more takes seconds
 _LEVELS: Final = 256  # more magnitudes are no shape
 _MULTIPLES: Final = 24  # of the smallest magnitude's inverse that are tried to make all of them whole
 _LARGEST_WHOLE: Final = 2**20  # of such multiples: sums of few samples would leave what is exact
@@ -133,9 +134,16 @@ def shape_form(kernel: SeparableKernel | Array) -> ShapeForm | None:
 
     Weights count as equal, and as multiples of each other, within 8 roundings of float64.
     """
+    axes = [axis for axis, n in enumerate(kernel.shape) if n > 1]
+    if not axes or math.prod(kernel.shape) > _MOST_WEIGHTS:
+        return None
     dense = np.asarray(kernel.dense() if isinstance(kernel, SeparableKernel) else kernel, np.float64)
-    axes = [axis for axis, n in enumerate(dense.shape) if n > 1]
-    weights = _levelled(dense) if axes else None
+    nothing = _ROUNDING * float(np.abs(dense).max())
+    if all(
+        np.count_nonzero(np.abs(_differences(dense, a)) > nothing) >= np.count_nonzero(dense) for a in axes
+    ):
+        return None  # most kernels: found without sorting
+    weights = _levelled(dense)
     if weights is None:
         return None
     count, axis = min((int(np.count_nonzero(_differences(weights, axis))), -axis) for axis in axes)

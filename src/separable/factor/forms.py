@@ -96,9 +96,9 @@ class Form:
         """Return the form with some of its terms only."""
         return Form.of(self.lines, [index[terms] for index in self.index])
 
-    def without(self, term: int) -> Form:
-        """Return the form without one of its terms."""
-        return self.select(np.delete(np.arange(self.count), term))
+    def without(self, terms: Any) -> Form:
+        """Return the form without some of its terms."""
+        return self.select(np.delete(np.arange(self.count), terms))
 
     def extended(self, other: Form) -> Form:
         """Return the sum of two forms."""

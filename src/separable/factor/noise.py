@@ -20,11 +20,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ..kernel import Array
-from .parity import centre_parity, parity
 
 _FEWEST: Final = 6  # singular values that a median is taken of
 _ROUNDS: Final = 8
 _GRID: Final = 4000
+_ROUNDING: Final = 1e-13
 _NAMED: Final = "crop less of the kernel, or give `tol` as a number"
 
 
@@ -61,6 +61,9 @@ def noise_of(dense: Array) -> Noise:
     ValueError
         If no unfolding has six rows and columns or more that symmetry does not repeat.
     """
+    norm = float(np.abs(dense).sum())
+    if norm == 0.0:
+        return Noise(0.0, 0.0)
     part = _distinct(dense)
     shapes = {axis: (n, part.size // n) for axis, n in enumerate(part.shape)}
     usable = [axis for axis, shape in shapes.items() if dense.ndim > 1 and min(shape) >= _FEWEST]
@@ -69,9 +72,6 @@ def noise_of(dense: Array) -> Noise:
             f"`tol='noise'` needs {_FEWEST} or more different rows and columns of weights, got shape "
             f"{dense.shape}; {_NAMED}."
         )
-    norm = float(np.abs(dense).sum())
-    if norm == 0.0:
-        return Noise(0.0, 0.0)
     values: dict[int, Array] = {
         axis: np.asarray(np.linalg.svd(_unfolded(part, axis), compute_uv=False)) for axis in usable
     }
@@ -104,12 +104,19 @@ def _distinct(dense: Array) -> Array:
     """Leave out what symmetry repeats: its noise is not independent."""
     part = dense
     for axis in range(dense.ndim):
-        if parity(dense, (axis,)):
+        if _mirrored(dense, (axis,)):
             half = (dense.shape[axis] + 1) // 2
             part = np.take(part, range(half), axis)
-    if part is dense and centre_parity(dense):
+    if part is dense and _mirrored(dense, tuple(range(dense.ndim))):
         part = dense[: (len(dense) + 1) // 2]
     return part
+
+
+def _mirrored(dense: Array, axes: tuple[int, ...]) -> bool:
+    """Tell whether flipping the axes changes no more than the sign and the rounding of an average."""
+    flipped = np.flip(dense, axes)
+    nearest = min(float(np.abs(dense - flipped).max()), float(np.abs(dense + flipped).max()))
+    return nearest <= _ROUNDING * float(np.abs(dense).max())
 
 
 def _deviation(values: Array, shape: tuple[int, int]) -> float:

@@ -18,6 +18,7 @@ from ..kernel import Array
 from .alternating import fitted, least_l1
 from .forms import Form, relative_l1
 from .parity import centre_parity, parity, with_parity
+from .pencil import from_pencil
 from .staged import Expansion
 
 _FIRST_SWEEPS: Final = 15
@@ -48,8 +49,7 @@ def best_sum(tensor: Array, expansions: Sequence[Expansion], count: int) -> Form
         Their leading terms are the starts; the result is never worse than they are.
     count : int
     """
-    starts = sorted((_leading(each, count) for each in expansions), key=lambda f: _squares(tensor, f))
-    del starts[_STARTS:]
+    starts = _starts(tensor, expansions, count)
     if len(starts) * _SWEEPS * sweep_work(tensor.size, tensor.ndim, count) > _WORK:
         return starts[0]
     fits = [fitted(tensor, form, _SWEEPS) for form in starts]
@@ -66,20 +66,19 @@ def fewest_terms(tensor: Array, expansions: Sequence[Expansion], tol: float, mac
     work = min(_WORK, _WORK_PER_WEIGHT * tensor.size)
     count = max(2, *(_least_rank(tensor, axis, tol * norm) for axis in range(tensor.ndim)))
     best: Form | None = None
-    # Single lines have the kernel's symmetries along axes, but not those through its centre alone.
-    growing = not centre_parity(tensor) or all(parity(tensor, (axis,)) for axis in range(tensor.ndim))
     while count * sum(tensor.shape) < macs:
-        starts = sorted((_leading(each, count) for each in expansions), key=lambda f: _squares(tensor, f))
-        del starts[_STARTS:]
-        if best is not None and growing:
-            starts.append(_grown(tensor, best, count))
-        work -= (len(starts) * _FIRST_SWEEPS + _SWEEPS) * sweep_work(tensor.size, tensor.ndim, count)
-        if work < 0:
+        sweep = sweep_work(tensor.size, tensor.ndim, count)
+        work -= _STARTS * _FIRST_SWEEPS * sweep
+        starts = _starts(tensor, expansions, count) if work >= 0 else []
+        if not starts:
             break
+        if best is not None and _unmixed(tensor):
+            starts.append(_grown(tensor, best, count))
         fits = [fitted(tensor, form, _FIRST_SWEEPS) for form in starts]
         best = min(fits, key=lambda form: _squares(tensor, form))
         error = relative_l1(tensor, best)
         if tol < error < _HOPEFUL * tol:
+            work -= _SWEEPS * sweep
             best = fitted(tensor, best, _SWEEPS)
             error = relative_l1(tensor, best)
         if tol < error < _CLOSE * tol:
@@ -90,6 +89,20 @@ def fewest_terms(tensor: Array, expansions: Sequence[Expansion], tol: float, mac
         # Far from the goal larger steps: errors fall by a factor per term at best.
         count += 1 if error < 4 * tol else max(1, count // 4)
     return None
+
+
+def _starts(tensor: Array, expansions: Sequence[Expansion], count: int) -> list[Form]:
+    """Return the best few starts for sums of `count` terms, the best first."""
+    starts = [_leading(each, count) for each in expansions if len(each.weights) >= count]
+    if _unmixed(tensor):
+        pencils = [from_pencil(tensor, axis, count) for axis in range(tensor.ndim)]
+        starts += [form for form in pencils if form is not None]
+    return sorted(starts, key=lambda form: _squares(tensor, form))[:_STARTS]
+
+
+def _unmixed(tensor: Array) -> bool:
+    """Tell whether terms have the kernel's symmetries by themselves: none through its centre alone."""
+    return not centre_parity(tensor) or all(parity(tensor, (axis,)) for axis in range(tensor.ndim))
 
 
 def _squares(tensor: Array, form: Form) -> float:

@@ -21,6 +21,7 @@ from .alternating import fitted, grouped, least_l1
 from .forms import Form, Indices, relative_l1
 
 _TRIALS: Final = 4  # terms that are tried before a form counts as pruned
+_SHARE: Final = 24  # one in so many terms is dropped at once at first
 _SWEEPS: Final = 8
 _ROUNDS: Final = 10
 _CLOSE: Final = 1.25  # reweighting is tried where the error is this close
@@ -39,14 +40,19 @@ def pruned(tensor: Array, form: Form, tol: float) -> Form:
     """
     form = fitted(tensor, form, _SWEEPS)
     norm = float(np.abs(tensor).sum())
-    while form.count > 2:  # single terms are looked for elsewhere
-        for term in _dispensable(form):
-            trial = _within(tensor, form.without(int(term)), tol, norm)
-            if trial is not None:
-                form = trial
-                break
+    some = form.count // _SHARE
+    while some > 1:  # many at once as long as that goes
+        trial = _within(tensor, form.without(_dispensable(form)[:some]), tol, norm)
+        if trial is None:
+            some //= 2
         else:
+            form = trial
+    while form.count > 2:  # single terms are looked for elsewhere
+        trials = (_within(tensor, form.without(term), tol, norm) for term in _dispensable(form)[:_TRIALS])
+        trial = next((each for each in trials if each is not None), None)
+        if trial is None:
             break
+        form = trial
     return form
 
 
@@ -70,5 +76,5 @@ def _dispensable(form: Form) -> Indices:
     for axis in (0, form.free + 1):
         alone = np.bincount(form.index[axis])[form.index[axis]] == 1
         saved += np.where(alone, form.shape[axis], 0)
-    ranking: Indices = np.argsort(increase / saved, kind="stable")[:_TRIALS]
+    ranking: Indices = np.argsort(increase / saved, kind="stable")
     return ranking

@@ -32,13 +32,15 @@ _ROUNDS: Final = 60
 _AMPLIFICATION: Final = 16.0
 _FLOAT32: Final = 2.0**-20
 
+# Where an SVD takes so many times the multiplications of the dense kernel, fits do not make it worth running.
+_HOPELESS: Final = 1.2
+
 # Scales of integers beyond 2**32 are shared out over the axes, by powers of two.
 _INTEGER_RANGE: Final = 32
 
-# Multiplications that fitting terms while they are pruned may take: a second or two.
-_PRUNING_WORK: Final = 4e9
+# Multiplications that fitting terms while they are pruned may take: some seconds.
+_PRUNING_WORK: Final = 1e10
 _PRUNING_SWEEPS: Final = 60.0
-_PRUNING_GAIN: Final = 1.5  # pruned forms take two thirds of the multiplications at best
 
 
 class Problem(NamedTuple):
@@ -160,8 +162,13 @@ def _sums(problem: Problem, expansions: Sequence[Expansion]) -> list[SeparableKe
     best = _choose(found, problem)
     if best.error.relative_l1 > tol:  # no sum reaches it
         return found
-    forms = _reduced if problem.dense.ndim == 2 else _cheaper
-    return [*found, *map(problem.kernel, filter(problem.sound, forms(problem, expansions, best)))]
+    cheapest = Form.of_terms(best.terms).macs
+    for form in (_reduced if problem.dense.ndim == 2 else _cheaper)(problem, expansions, best):
+        if form.macs < cheapest and problem.sound(form):
+            found.append(problem.kernel(form))
+            if found[-1].error.relative_l1 <= tol:
+                cheapest = form.macs
+    return found
 
 
 def _fewest(problem: Problem, expansion: Expansion) -> SeparableKernel:
@@ -225,8 +232,10 @@ def _reduced(problem: Problem, expansions: Sequence[Expansion], best: SeparableK
 
 def _cheaper(problem: Problem, expansions: Sequence[Expansion], best: SeparableKernel) -> Iterator[Form]:
     """Yield sums of more than two axes that may be cheaper than staged ones."""
-    # Beyond the weights of the kernel itself nothing is worth a search.
-    macs = min(Form.of_terms(best.terms).macs, problem.dense.size + 1)
+    macs, size = Form.of_terms(best.terms).macs, problem.dense.size
+    if macs > _HOPELESS * size:
+        return
+    macs = min(macs, size)
     tol = (problem.tol or 0.0) * (1 - 1e-9)
     if problem.scaled.ndim == 3:
         for form in _graphs(problem, expansions, tol):
@@ -251,7 +260,7 @@ def _graphs(problem: Problem, expansions: Sequence[Expansion], tol: float) -> It
         start = _leading(problem.scaled, form, slack * tol)
         yield start
         work = _PRUNING_SWEEPS * problem.scaled.size * start.count**2
-        if work <= _PRUNING_WORK and start.macs <= _PRUNING_GAIN * problem.scaled.size:
+        if work <= _PRUNING_WORK and start.macs <= problem.scaled.size:
             yield pruned(problem.scaled, start, tol)
 
 

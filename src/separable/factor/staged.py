@@ -129,6 +129,9 @@ def parity_svd(tensor: Array) -> tuple[Array, Array, Array]:
 
 def as_form(expansion: Expansion) -> Form:
     """Return the terms as a form: lines that came from one singular vector are shared."""
+    if len(expansion.taps) == 2:
+        weighted = expansion.taps[0] * expansion.weights[:, np.newaxis]
+        return Form((weighted, expansion.taps[1]), (np.arange(len(weighted)),) * 2)
     lines, index = [], []
     for each in expansion.taps:
         distinct, inverse = np.unique(each, axis=0, return_inverse=True)

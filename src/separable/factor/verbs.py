@@ -129,6 +129,11 @@ def is_separable(weights: npt.ArrayLike, tol: float | None = None) -> bool:
 
 def _noise(squeezed: Array) -> Noise:
     """Estimate the noise at a scale at which no square overflows or vanishes."""
+    if squeezed.ndim > 1 and too_large(squeezed.shape):
+        raise ValueError(
+            f"`tol='noise'` needs the SVD of the weights, too large for shape {squeezed.shape}; "
+            "crop the kernel, or give `tol` as a number."
+        )
     largest = float(np.abs(squeezed).max())
     return noise_of(np.ldexp(squeezed, -math.frexp(largest)[1]))
 

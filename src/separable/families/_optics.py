@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import Final, SupportsIndex
 
 import numpy as np
 
 from ..kernel import Array
 from ._parameters import MAX_TAPS, check_count, check_length, check_positive, check_size, per_axis
-from ._pupil import AIRY_UNIT, FIRST_ZERO, Lens, Media, Radial, bessel, light, through_pinhole
+from ._pupil import AIRY_UNIT, FIRST_ZERO, Lens, Media, Radial, everywhere, jinc, light, through_pinhole
+
+_WIDEST: Final = 20  # Airy units
 
 
 def airy(first_zero: float, *, radius: SupportsIndex | None = None) -> Array:
@@ -52,12 +54,12 @@ def airy(first_zero: float, *, radius: SupportsIndex | None = None) -> Array:
         reach = check_count("radius", radius)
     if (2 * reach + 1) ** 2 > MAX_TAPS:
         raise ValueError(f"the kernel has radius {reach}; expected at most {MAX_TAPS} elements.")
-    places = np.arange(-reach, reach + 1.0)
-    squares, where = np.unique(np.add.outer(places**2, places**2), return_inverse=True)
-    v = np.sqrt(squares) * (FIRST_ZERO / ring)
-    amplitude = np.ones_like(v)
-    amplitude[1:] = 2 * bessel(1, v[1:]) / v[1:]
-    pattern = np.square(amplitude)[where].reshape(places.size, places.size)
+    squares = np.square(np.arange(reach + 1.0))
+    v = np.sqrt(np.add.outer(squares, squares)) * (FIRST_ZERO / ring)
+    amplitude = everywhere(jinc, float(v[-1, -1]), 1.0)(v.ravel())
+    quadrant = np.square(amplitude).reshape(v.shape)
+    half = np.concatenate([quadrant[:0:-1], quadrant])
+    pattern = np.concatenate([half[:, :0:-1], half], axis=1)
     weights: Array = pattern / pattern.sum()
     return weights
 
@@ -116,7 +118,7 @@ def widefield_psf(
 
         z q(n_i) + depth (q(n_s) - q(n_i) n_i / n_s) + coverslip_error (q(n_g) - q(n_i) n_i / n_g)
 
-    so that z = 0 is the paraxial focus. The integral over the pupil is taken by Gauss's rule, split where
+    so that z = 0 is the paraxial focus. The integral over the pupil is taken by Fejer's rule, split where
     total reflection begins, to 1e-12 of the peak. The size of a camera's pixel is not in it, nor is
     polarisation, which counts from an aperture of 1. Widefield light does not fade with z: every plane holds
     as much, so that what the shape cuts off along z is no small part.
@@ -158,7 +160,7 @@ def confocal_psf(
     excitation, emission : float
         Wavelengths in vacuum, > 0, of the light that is sent and of the light that is detected.
     pinhole : float, optional
-        Its diameter in Airy units of the emission, ``1.22 emission / numerical_aperture``, >= 0.
+        Its diameter in Airy units of the emission, ``1.22 emission / numerical_aperture``, 0 to 20.
     immersion_index, sample_index, depth, coverslip_error, coverslip_index
         As for :func:`widefield_psf`.
 
@@ -182,7 +184,9 @@ def confocal_psf(
     media = Media.checked(immersion_index, sample_index, depth, coverslip_error, coverslip_index)
     sent = Lens.checked("excitation", excitation, numerical_aperture, media)
     seen = Lens.checked("emission", emission, numerical_aperture, media)
-    hole = check_length("pinhole", pinhole) * AIRY_UNIT / 2 * seen.wavelength / seen.aperture
+    if check_length("pinhole", pinhole) > _WIDEST:
+        raise ValueError(f"`pinhole` is {pinhole:g}; expected at most {_WIDEST}: it would hide nothing.")
+    hole = float(pinhole) * AIRY_UNIT / 2 * seen.wavelength / seen.aperture
     heights = grid.heights(media)
     illumination = light(sent, grid.reach, heights)
     detection = through_pinhole(seen, hole, grid.reach, heights)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernel import Array
-from ._parameters import check_length, check_positive, check_real
+from ._parameters import MAX_TAPS, check_length, check_positive, check_real
 
 ComplexArray: TypeAlias = npt.NDArray[np.complex128]
 
@@ -20,6 +20,7 @@ Radial: TypeAlias = Callable[[Array], Array]  # radii, shape (n,) -> values, sha
 
 _Values = TypeVar("_Values", Array, ComplexArray)
 
+_TRIED: Final = 1025  # angles at which a phase's slope is looked at
 _BLOCK: Final = 1 << 14  # places to evaluate at a time: what holds them stays within some megabytes
 
 # The first zero of the Bessel function J1, and the diameter of the first dark ring in wavelengths / NA.
@@ -104,11 +105,11 @@ def light(lens: Lens, reach: float, heights: Array) -> Radial:
 
     def amplitude(radii: Array) -> ComplexArray:
         waves = np.empty((radii.size, s.size), np.complex128)
-        waves[:] = bessel(0, lens.wavenumber * np.multiply.outer(radii, s))
+        waves[:] = bessel(lens.wavenumber * np.multiply.outer(radii, s))
         field: ComplexArray = waves @ phases
         return field
 
-    field = _everywhere(amplitude, reach, lens.wavenumber * lens.aperture)
+    field = everywhere(amplitude, reach, lens.wavenumber * lens.aperture)
 
     def squared(radii: Array) -> Array:
         values = field(radii)
@@ -125,9 +126,9 @@ def through_pinhole(lens: Lens, hole: float, reach: float, heights: Array) -> Ra
     source = light(lens, reach + hole, heights)
     band = 2 * lens.wavenumber * lens.aperture  # twice the amplitude's
     # Polar coordinates in the hole; its far half mirrors the near one.
-    x, w = np.polynomial.legendre.leggauss(_length(band * hole) // 2)
+    x, w = fejer(_length(band * hole) // 2)
     q = hole * (x + 1) / 2
-    turns = _length(band * hole) // 2
+    turns = q.size
     sideways = np.multiply.outer(q, np.cos((np.arange(turns) + 0.5) * (math.pi / turns)))
     shares = np.repeat(w * q / (hole * turns), turns)
 
@@ -138,49 +139,92 @@ def through_pinhole(lens: Lens, hole: float, reach: float, heights: Array) -> Ra
             found.append(shares @ source(np.sqrt(np.maximum(squares, 0.0)).ravel()))
         return np.array(found)
 
-    through = _everywhere(averaged, reach, band)
+    through = everywhere(averaged, reach, band)
     return lambda radii: np.maximum(through(radii), 0.0)
 
 
-def bessel(order: int, x: Array) -> Array:
-    """Return J0 or J1 by the trapezoidal rule on Bessel's integral, which converges geometrically."""
-    count = math.ceil(_length(float(np.abs(x).max())) / 4)
+def bessel(x: Array) -> Array:
+    """Return the Bessel function J0."""
+    return _mean_wave(x, lambda turn: 1.0)
+
+
+def jinc(x: Array) -> Array:
+    """Return ``2 J1(x) / x``, 1 at 0."""
+    return _mean_wave(x, lambda turn: 2 * math.cos(turn) ** 2)
+
+
+def _mean_wave(x: Array, weight: Callable[[float], float]) -> Array:
+    """Return the mean of ``weight(t) cos(x sin(t))`` over a circle: Poisson's integral of Bessel functions.
+
+    The trapezoidal rule converges geometrically; a quarter of the circle says all.
+    """
+    count = math.ceil(_length(float(np.abs(x).max(initial=0.0))) / 4)
     total = np.zeros_like(x)
-    for turn in (np.arange(count) + 0.5) * (math.pi / (2 * count)):
-        sine = math.sin(turn)
-        total += np.cos(x * sine) if order == 0 else np.sin(x * sine) * sine
+    for turn in ((np.arange(count) + 0.5) * (math.pi / (2 * count))).tolist():
+        total += weight(turn) * np.cos(x * math.sin(turn))
     return total / count
 
 
 def _quadrature(lens: Lens, reach: float, heights: Array) -> tuple[Array, Array]:
-    """Return places s in the pupil, 0 to NA, and the weights of Gauss's rule at them."""
+    """Return places s in the pupil, 0 to NA, and the weights of a quadrature over them."""
     critical = sorted({index for _, index in lens.media.extra if index < lens.aperture})
-    edges = [0.0, *critical, lens.aperture]
-    ends = lens.path(np.array(edges), heights[[0, -1]]).real
-    swing = lens.wavenumber * (float(np.ptp(ends, axis=0).max()) + lens.aperture * reach)
-    x, w = np.polynomial.legendre.leggauss(_length(swing))
+    places, weights = [], []
+    for start, stop in itertools.pairwise([0.0, *critical, lens.aperture]):
+        # As a function of the angle whose cosine the rule's variable is, the wave is a Fourier series, whose
+        # length its steepest phase tells. The steepest is that of the first or the last plane.
+        s, _ = _flattened(np.cos(np.linspace(math.pi, 0, _TRIED)), start, stop)
+        steps = np.abs(np.diff(lens.path(s, heights[[0, -1]]), axis=0)).max(axis=1) + reach * np.diff(s)
+        band = lens.wavenumber * float(steps.max()) * (_TRIED - 1) / math.pi
+        count = min(_length(band), MAX_TAPS)
+        if count * max(heights.size, _length(lens.wavenumber * lens.aperture * reach)) > MAX_TAPS:
+            raise ValueError(
+                f"`shape` times `voxel` is {lens.wavenumber * reach / math.pi:.3g} wavelengths across and "
+                f"{lens.wavenumber * np.ptp(heights) / 2 / math.pi:.3g} high; all lengths are in one unit."
+            )
+        x, w = fejer(count)
+        s, slope = _flattened(x, start, stop)
+        places.append(s)
+        weights.append(w * slope)
+    return np.concatenate(places), np.concatenate(weights)
+
+
+def _flattened(x: Array, start: float, stop: float) -> tuple[Array, Array]:
+    """Return places from `start` to `stop` for x from -1 to 1, and their derivative.
+
+    The ends are flat: the square roots that a path may begin or end with become smooth, and rules converge.
+    """
     t = (x + 1) / 2
-    s, weights = [], []
-    for start, stop in itertools.pairwise(edges):
-        # t**2 (3 - 2 t) flattens the square roots at a path's ends, so that Gauss's rule converges.
-        s.append(start + (stop - start) * t**2 * (3 - 2 * t))
-        weights.append((stop - start) * 3 * t * (1 - t) * w)
-    return np.concatenate(s), np.concatenate(weights)
+    return start + (stop - start) * t**2 * (3 - 2 * t), (stop - start) * 3 * t * (1 - t)
 
 
-def _everywhere(
-    function: Callable[[Array], _Values], reach: float, band: float
-) -> Callable[[Array], _Values]:
+def fejer(count: int) -> tuple[Array, Array]:
+    """Return nodes and weights of Fejer's first rule on [-1, 1], ascending.
+
+    As good as Gauss's for waves, and without its eigenvalues.
+
+    References
+    ----------
+    .. [1] J. Waldvogel, Fast construction of the Fejer and Clenshaw-Curtis quadrature rules, BIT 46, 2006.
+    """
+    odd = np.arange(1, count, 2)
+    even = np.arange(count - odd.size)
+    series = np.zeros(count + 1, np.complex128)
+    series[: even.size] = 2 * np.exp(1j * math.pi * even / count) / (1 - 4.0 * even**2)
+    weights: Array = np.fft.ifft(series[:-1] + np.conj(series[:0:-1])).real
+    return -np.cos((np.arange(count) + 0.5) * (math.pi / count)), weights
+
+
+def everywhere(function: Callable[[Array], _Values], reach: float, band: float) -> Callable[[Array], _Values]:
     """Return an even function of the radius, without frequencies above `band`, from few of its values.
 
     Chebyshev polynomials of the squared radius give it, up to `reach`, to rounding.
     """
     reach = max(reach, float(np.finfo(np.float64).tiny))
     count = math.ceil(_length(band * reach) / 2)
-    nodes = np.cos((np.arange(count) + 0.5) * (math.pi / count))
-    basis = np.polynomial.chebyshev.chebvander(nodes, count - 1) * (2 / count)
+    angles = (np.arange(count) + 0.5) * (math.pi / count)
+    basis = np.cos(np.multiply.outer(angles, np.arange(count))) * (2 / count)
     basis[:, 0] /= 2
-    series = basis.T @ function(reach * np.sqrt((1 + nodes) / 2))
+    series = basis.T @ function(reach * np.cos(angles / 2))
 
     def evaluated(radii: Array) -> _Values:
         places = 2 * np.square(radii / reach) - 1
