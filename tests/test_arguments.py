@@ -103,7 +103,7 @@ ERRORS = [
      "with more terms."),
     (X, K, {"method": "fourier"}, ValueError,
      "`method='fourier'` is unknown; expected one of 'auto', 'separable', 'direct', 'box', 'recursive', "
-     "'fft'."),
+     "'cascade', 'fft'."),
     (X, K, {"threads": 0}, ValueError,
      "`threads=0` is too few; expected at least 1; leave it out for all cores."),
     (X, K, {"threads": 1.5}, TypeError, "`threads=1.5` is not a whole number."),
