@@ -16,14 +16,17 @@ from . import _arguments as arguments
 from ._core import DirectJob, Job, RunningJob, SumsJob, empty
 from ._masking import Known
 from ._storing import AS_IS, OVERFLOWS, ROUNDINGS, Storing
+from .cascade import Cascade
 from .choosing import Choice, Setting
+from .fourier import FourierForm, FourierJob
 from .kernel import SeparableKernel, Term
 from .running import RunningForm
+from .sequence import FOLLOWING, Margin, SequenceJob
 from .shapes import ShapeForm
 from .sharing import SWEPT_AXES, indexed, with_scale
 
 Array: TypeAlias = npt.NDArray[Any]
-AnyJob: TypeAlias = Job | DirectJob | RunningJob | SumsJob
+AnyJob: TypeAlias = Job | DirectJob | RunningJob | SumsJob | FourierJob | SequenceJob
 Jobs: TypeAlias = tuple[AnyJob, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.
@@ -59,28 +62,103 @@ def _job(
         return RunningJob(shape, passes, cval, form.factor, form.divisor)
     if isinstance(kernel, ShapeForm):
         turned = kernel.flipped() if flip else kernel
-        weights, shifts, modes = _everywhere(turned.weights, setting, shape)
-        along = setting.axes[turned.axis]
-        return SumsJob(shape, weights, along, shifts, modes, cval, turned.divisor, turned.fixed_point)
+        weights, shifts, modes = _everywhere(turned.weights, setting, len(shape))
+        along, codes = setting.axes[turned.axis], tuple(map(_code, modes))
+        return SumsJob(shape, weights, along, shifts, codes, cval, turned.divisor, turned.fixed_point)
+    if isinstance(kernel, Cascade):
+        return _in_sequence(kernel, choice, setting, flip, shape, dtype, cval)
+    if isinstance(kernel, FourierForm):
+        return _transforms(kernel, choice, setting, flip, shape, dtype, cval)
     if choice.method == "separable" and isinstance(kernel, SeparableKernel):
         return _sum(shape, dtype, [(kernel.adjoint() if flip else kernel).terms], setting, cval)
+    weights, shifts, modes = _dense(kernel, setting, flip, len(shape))
+    return DirectJob(shape, dtype, weights, shifts, tuple(map(_code, modes)), cval)
+
+
+def _transforms(
+    form: FourierForm,
+    choice: Choice,
+    setting: Setting,
+    flip: bool,
+    shape: tuple[int, ...],
+    dtype: str,
+    cval: float,
+) -> FourierJob:
+    """Prepare transforms, and the dense sweep for blocks that hold what is not finite."""
+    swept = choice._replace(method="direct", kernel=form.kernel)
+    axes = len(setting.axes)
+    inside = setting._replace(shifts=(0,) * axes, modes=("constant",) * axes)
+    weights, shifts, modes = _dense(form.kernel, setting, flip, len(shape))
+    return FourierJob(
+        shape,
+        dtype,
+        weights,
+        shifts,
+        modes,
+        cval,
+        form.geometry.leading(len(shape)),
+        lambda block: _job(swept, inside, flip, block, dtype, 0.0),
+    )
+
+
+def _in_sequence(
+    cascade: Cascade,
+    choice: Choice,
+    setting: Setting,
+    flip: bool,
+    shape: tuple[int, ...],
+    dtype: str,
+    cval: float,
+) -> SequenceJob:
+    """Prepare both kernels of a cascade, between margins where the boundary modes ask for them."""
+    radii = [n // 2 for n in cascade.smooth.shape]
+    rest = cascade.sparse.shape
+    after = [shift - radius for shift, radius in zip(setting.shifts, radii, strict=True)]
+    inside = all(0 <= shift < n for shift, n in zip(after, rest, strict=True))
+    margins = None
+    if not inside or any(
+        n > 1 and m not in FOLLOWING for n, m in zip(setting.taps, setting.modes, strict=True)
+    ):
+        after = [n // 2 for n in rest]
+        margins = [Margin(0, 0, 0, "reflect")] * len(shape)
+        for axis, n, shift, mode, radius, second in zip(
+            setting.axes, setting.taps, setting.shifts, setting.modes, radii, after, strict=True
+        ):
+            margins[axis] = Margin(shift, n - 1 - shift, radius + second, mode)
+        setting = setting._replace(modes=("reflect",) * len(setting.modes))
+    wide = (
+        shape
+        if margins is None
+        else tuple(n + m.before + m.after for n, m in zip(shape, margins, strict=True))
+    )
+    smooth = choice._replace(method="separable", kernel=cascade.smooth)
+    first = _job(
+        smooth, setting._replace(taps=cascade.smooth.shape, shifts=tuple(radii)), False, wide, dtype, 0.0
+    )
+    sparse = choice._replace(method="direct", kernel=cascade.sparse)
+    second_job = _job(sparse, setting._replace(taps=rest, shifts=tuple(after)), flip, wide, dtype, 0.0)
+    return SequenceJob(shape, dtype, first, second_job, margins, cval)
+
+
+def _dense(
+    kernel: SeparableKernel | Array, setting: Setting, flip: bool, ndim: int
+) -> tuple[Array, tuple[int, ...], tuple[str, ...]]:
     dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
-    weights, shifts, modes = _everywhere(np.flip(dense) if flip else dense, setting, shape)
-    return DirectJob(shape, dtype, weights, shifts, modes, cval)
+    return _everywhere(np.flip(dense) if flip else dense, setting, ndim)
 
 
 def _everywhere(
-    weights: Array, setting: Setting, shape: tuple[int, ...]
-) -> tuple[Array, tuple[int, ...], tuple[int, ...]]:
-    """Return weights, shifts and modes with an entry for every axis of the array, as the core wants them."""
+    weights: Array, setting: Setting, ndim: int
+) -> tuple[Array, tuple[int, ...], tuple[str, ...]]:
+    """Return weights, shifts and modes with one entry for every axis of the array, in order."""
     order = np.argsort(setting.axes)
     place = {axis: n for n, axis in enumerate(setting.axes)}
-    every = [place.get(axis) for axis in range(len(shape))]
+    every = [place.get(axis) for axis in range(ndim)]
     lengths = [1 if n is None else setting.taps[n] for n in every]
     return (
         np.ascontiguousarray(weights.transpose(order)).reshape(lengths),
         tuple(0 if n is None else setting.shifts[n] for n in every),
-        tuple(0 if n is None else _code(setting.modes[n]) for n in every),
+        tuple("reflect" if n is None else setting.modes[n] for n in every),
     )
 
 
@@ -205,7 +283,8 @@ def watching() -> Iterator[list[Run]]:
 
 
 def _run(job: AnyJob, source: Array, result: Array, threads: int, how: Storing, known: Known | None) -> None:
-    told = (threads,) if how is AS_IS and known is None else (threads, *_told(job, result, how, known))
+    plain = known is None and (how is AS_IS or (result.dtype.kind == "f" and how.divisor == 1))
+    told = (threads,) if plain else (threads, *_told(job, result, how, known))
     job.run(source, result, *told)
     runs = _WATCHED.get()
     if runs is not None:
@@ -216,7 +295,9 @@ def _told(job: AnyJob, result: Array, how: Storing, known: Known | None) -> tupl
     rounding, overflow = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
     if isinstance(job, (RunningJob, SumsJob)):  # it divides by itself, and takes no mask
         return rounding, overflow, how.slack
-    mask, omit_nan = known or (None, False)
+    if known is None:
+        return rounding, overflow, how.slack, how.divisor
+    mask, omit_nan = known
     # What is normalised is not exact any more.
     mended = how.raised / how.slack if how.rounding == "truncate" and result.dtype.kind != "f" else 1.0
     return rounding, overflow, how.slack, how.divisor, mask, omit_nan, mended

@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
+from .certificate import KernelError as KernelError
+from .certificate import after_rounding, outer, unit_scaled
+from .certificate import certified_error as certified_error
 from .sharing import shared
 
 Array: TypeAlias = npt.NDArray[np.float64]
-LongArray: TypeAlias = npt.NDArray[np.longdouble]
 Term: TypeAlias = tuple[Array, ...]
 
 # No known filter has more axes, and a typo that makes hundreds of them should be named here.
 MAX_NDIM: Final = 8
-
-# Kernels are compared with their terms this many elements at a time, so that the long double
-# copies of a large kernel stay small beside it.
-_SLAB_ELEMENTS: Final = 1 << 18
-
-# Twice the unit roundoff of long double. Never below x87's, because double-double (ppc64) reports
-# a far smaller eps than its additions keep.
-_LONG_EPS: Final = max(float(np.finfo(np.longdouble).eps), 2.0**-63)
-_LONG_TINY: Final = np.finfo(np.longdouble).tiny
-
-
-@dataclass(frozen=True)
-class KernelError:
-    """How far the sum of terms k^ may lie from the kernel k it stands for; upper bounds.
-
-    Attributes
-    ----------
-    l1 : float
-        ``||k - k^||_1``. No output sample differs by more than ``l1 * max|x|``, for every boundary
-        mode that copies samples and for a constant within the range of x.
-    relative_l1 : float
-        ``||k - k^||_1 / ||k||_1``; what `tol` limits.
-    relative_l2 : float
-        ``||k - k^||_2 / ||k||_2``.
-    """
-
-    l1: float = 0.0
-    relative_l1: float = 0.0
-    relative_l2: float = 0.0
 
 
 @final
@@ -64,6 +35,9 @@ class SeparableKernel:
         counts. Stored as float64.
     error : KernelError, optional
         Certified distance to the kernel these terms stand for. Default: zeros (the terms are the kernel).
+    noise : float, optional
+        The relative l1 norm of the noise that the terms leave out, where it was estimated:
+        ``separable.factor(weights, tol="noise")``.
 
     Attributes
     ----------
@@ -78,6 +52,7 @@ class SeparableKernel:
         axis share that pass, and terms with equal taps along the first are added up before it
         (`separable.sharing`). A 1-tap factor costs nothing, it is folded into its neighbour.
     error : KernelError
+    noise : float or None
 
     Raises
     ------
@@ -88,7 +63,7 @@ class SeparableKernel:
         the same length in all terms, or if their product overflows float64.
     """
 
-    __slots__ = ("_hash", "_macs", "_norm_l1", "error", "ndim", "rank", "shape", "size", "terms")
+    __slots__ = ("_hash", "_macs", "_norm_l1", "error", "ndim", "noise", "rank", "shape", "size", "terms")
 
     terms: tuple[Term, ...]
     shape: tuple[int, ...]
@@ -96,11 +71,18 @@ class SeparableKernel:
     rank: int
     size: int
     error: KernelError
+    noise: float | None
     _hash: int
     _macs: int
     _norm_l1: float
 
-    def __init__(self, terms: Iterable[Iterable[npt.ArrayLike]], *, error: KernelError | None = None) -> None:
+    def __init__(
+        self,
+        terms: Iterable[Iterable[npt.ArrayLike]],
+        *,
+        error: KernelError | None = None,
+        noise: float | None = None,
+    ) -> None:
         if error is not None and not isinstance(error, KernelError):
             raise TypeError(f"`error` is {type(error).__name__}; expected a KernelError or None.")
         checked = _checked_terms(terms)
@@ -112,6 +94,7 @@ class SeparableKernel:
             "rank": len(checked),
             "size": math.prod(shape),
             "error": KernelError() if error is None else error,
+            "noise": noise,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -124,7 +107,7 @@ class SeparableKernel:
         ndarray, shape ``self.shape``, float64
             Summed in long double and rounded once.
         """
-        total: LongArray = np.zeros(self.shape, np.longdouble)
+        total: npt.NDArray[np.longdouble] = np.zeros(self.shape, np.longdouble)
         for term in self.terms:
             scaled, exponents = zip(*map(unit_scaled, term), strict=True)
             total += np.ldexp(outer(scaled), sum(exponents))
@@ -136,7 +119,40 @@ class SeparableKernel:
         Correlation with it is the adjoint of correlation with this kernel (odd tap counts, constant
         or periodic boundaries), and the same as convolution with this kernel.
         """
-        return SeparableKernel([[taps[::-1] for taps in term] for term in self.terms], error=self.error)
+        flipped = [[taps[::-1] for taps in term] for term in self.terms]
+        return SeparableKernel(flipped, error=self.error, noise=self.noise)
+
+    def rounded(self, dtype: npt.DTypeLike) -> SeparableKernel:
+        """Return the kernel with its taps rounded to a dtype, and that rounding in its error.
+
+        Filters round taps to the dtype they compute in; this is the kernel they run.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Real and floating point: float16, float32 or float64.
+
+        Returns
+        -------
+        SeparableKernel
+            Taps that were equal stay equal. The error is still that against the kernel these terms stood for.
+
+        Raises
+        ------
+        TypeError
+            If `dtype` is not a real floating-point one.
+        ValueError
+            If taps overflow in it.
+        """
+        target = np.dtype(dtype)
+        if target.kind != "f":
+            raise TypeError(f"`dtype` is {target}; expected a real floating-point dtype such as float32.")
+        with np.errstate(over="ignore", under="ignore"):
+            terms = [tuple(taps.astype(target).astype(np.float64) for taps in term) for term in self.terms]
+        if not all(np.isfinite(taps).all() for term in terms for taps in term):
+            raise ValueError(f"taps overflow in {target}; scale the kernel down, or filter in float64.")
+        error = after_rounding(self.error, self.dense(), self.terms, terms)
+        return SeparableKernel(terms, error=error, noise=self.noise)
 
     @property
     def macs(self) -> int:
@@ -175,6 +191,7 @@ class SeparableKernel:
             self.shape == other.shape
             and self.rank == other.rank
             and self.error == other.error
+            and self.noise == other.noise
             and _bytes(self.terms) == _bytes(other.terms)
         )
 
@@ -190,18 +207,21 @@ class SeparableKernel:
     def __deepcopy__(self, memo: dict[int, Any]) -> SeparableKernel:
         return self
 
-    def __reduce__(self) -> tuple[Callable[..., SeparableKernel], tuple[tuple[Term, ...], KernelError]]:
-        return _restore, (self.terms, self.error)
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[..., SeparableKernel], tuple[tuple[Term, ...], KernelError, float | None]]:
+        return _restore, (self.terms, self.error, self.noise)
 
     def __repr__(self) -> str:
+        noise = "" if self.noise is None else f", noise={self.noise:.3g}"
         return (
             f"SeparableKernel(shape={self.shape}, rank={self.rank}, macs={self.macs}, "
-            f"relative_l1={self.error.relative_l1:.3g})"
+            f"relative_l1={self.error.relative_l1:.3g}{noise})"
         )
 
 
-def _restore(terms: tuple[Term, ...], error: KernelError) -> SeparableKernel:
-    return SeparableKernel(terms, error=error)
+def _restore(terms: tuple[Term, ...], error: KernelError, noise: float | None) -> SeparableKernel:
+    return SeparableKernel(terms, error=error, noise=noise)
 
 
 def _bytes(terms: tuple[Term, ...]) -> bytes:
@@ -260,99 +280,3 @@ def _check_term(t: int, term: Term, lengths: tuple[int, ...]) -> None:
         raise ValueError(
             f"`terms[{t}]` overflows: the product of its largest taps exceeds float64; scale the taps down."
         ) from None
-
-
-def outer(taps: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Return the outer product of 1-D arrays, in their dtype, shape ``(n0, n1, ...)``."""
-    return functools.reduce(np.multiply.outer, taps)
-
-
-def unit_scaled(values: Array) -> tuple[LongArray, int]:
-    """Return ``values * 2**-e`` in long double, and e, with the largest magnitude in [0.5, 1).
-
-    Exact, so that no product of a few such arrays overflows and the scale of a kernel does not matter.
-    Zeros stay zeros with e = 0.
-    """
-    exponent = math.frexp(float(np.abs(values).max()))[1]
-    return np.ldexp(values.astype(np.longdouble), -exponent), exponent
-
-
-def certified_error(weights: Array, terms: Sequence[Term]) -> KernelError:
-    """Bound the distance between dense weights and a sum of terms; the bound is never below the truth.
-
-    The residual is computed in long double; to its norms a bound of all rounding in them is added, and
-    every last step rounds up [1]_.
-
-    Parameters
-    ----------
-    weights : ndarray, float64
-        Finite, at least one element.
-    terms : sequence of terms
-        Taps per axis, float64, lengths as ``weights.shape``.
-
-    Returns
-    -------
-    KernelError
-
-    References
-    ----------
-    .. [1] N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, section 3.1.
-    """
-    terms = [term for term in terms if all(taps.any() for taps in term)]
-    if not weights.any():
-        # A zero kernel has no relative error, and whatever is not zero is infinitely far from it.
-        distance = math.inf if terms else 0.0
-        return KernelError(distance, distance, distance)
-    exponent = math.frexp(float(np.abs(weights).max()))[1]
-    scaled_terms = [_scaled_term(term, exponent) for term in terms]
-    norm_l1, norm_l2, l1, l2 = _norms(weights, exponent, scaled_terms)
-
-    # Each residual element passes ndim products and one subtraction per term, each off by half of
-    # _LONG_EPS of magnitudes that sum to what the next two lines add up; then come the sums over the
-    # kernel. Counting every step as a whole _LONG_EPS leaves room for the rounding of this bound itself.
-    steps = (weights.ndim + len(terms) + 4) * _LONG_EPS
-    magnitude_l1 = norm_l1 + sum(math.prod(np.abs(taps).sum() for taps in term) for term in scaled_terms)
-    magnitude_l2 = norm_l2 + sum(
-        math.prod(np.sqrt(np.square(taps).sum()) for taps in term) for term in scaled_terms
-    )
-    slack = weights.size * (len(terms) * weights.ndim + 2) * _LONG_TINY  # products that underflow
-    summing = 1 + (weights.size + 4) * np.longdouble(_LONG_EPS)
-    l1 = (l1 + steps * magnitude_l1 + slack) * summing
-    l2 = (l2 + steps * magnitude_l2 + slack) * summing
-    return KernelError(
-        l1=_round_up(l1, exponent),
-        relative_l1=_round_up(l1 / norm_l1 * summing),
-        relative_l2=_round_up(l2 / norm_l2 * summing),
-    )
-
-
-def _scaled_term(term: Term, exponent: int) -> list[LongArray]:
-    scaled, exponents = zip(*map(unit_scaled, term), strict=True)
-    return [np.ldexp(scaled[0], sum(exponents) - exponent), *scaled[1:]]
-
-
-def _norms(weights: Array, exponent: int, terms: list[list[LongArray]]) -> list[np.longdouble]:
-    """l1 and l2 norm of ``weights * 2**-exponent``, then of what the terms leave of it."""
-    l1, squares = np.zeros((2, 2), np.longdouble)
-    rows = max(1, _SLAB_ELEMENTS * weights.shape[0] // weights.size)
-    for start in range(0, weights.shape[0], rows):
-        scaled = np.ldexp(weights[start : start + rows].astype(np.longdouble), -exponent)
-        residual = scaled.copy()
-        for first, *others in terms:
-            residual -= outer([first[start : start + rows], *others])
-        for i, values in enumerate((scaled, residual)):
-            l1[i] += np.abs(values).sum()
-            squares[i] += np.square(values).sum()
-    return [l1[0], np.sqrt(squares[0]), l1[1], np.sqrt(squares[1])]
-
-
-def _round_up(value: np.longdouble, exponent: int = 0) -> float:
-    """Return the next float64 at or above ``value * 2**exponent``; infinite where none is."""
-    with np.errstate(over="ignore"):
-        rounded = np.float64(value)
-        if rounded < value:
-            rounded = np.nextafter(rounded, np.float64(np.inf))
-        scaled = np.ldexp(rounded, exponent)
-        if np.ldexp(scaled, -exponent) < rounded:  # lost bits in the subnormals
-            scaled = np.nextafter(scaled, np.float64(np.inf))
-    return float(scaled)

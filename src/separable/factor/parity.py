@@ -1,0 +1,33 @@
+"""Symmetries of kernels and taps: exact ones, because filters fold only those."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernel import Array
+
+
+def parity(tensor: Array, axes: tuple[int, ...]) -> int:
+    """1 if flipping the axes leaves the tensor as it is, -1 if it changes its sign, else 0; exactly."""
+    mirrored = np.flip(tensor, axes)
+    if np.array_equal(tensor, mirrored):
+        return 1
+    return -1 if np.array_equal(tensor, -mirrored) else 0
+
+
+def centre_parity(tensor: Array) -> int:
+    """Return the parity of a tensor through its centre."""
+    return parity(tensor, tuple(range(tensor.ndim)))
+
+
+def with_parity(vectors: Array, axes: tuple[int, ...], wanted: int) -> Array:
+    """Return the even (1) or odd (-1) part of the vectors; the vectors themselves for 0."""
+    return (vectors + wanted * np.flip(vectors, axes)) / 2 if wanted else vectors
+
+
+def line_parities(lines: Array) -> Array:
+    """Return the parity of each row, shape ``(R,)``."""
+    mirrored = lines[:, ::-1]
+    even, odd = (lines == mirrored).all(axis=1), (lines == -mirrored).all(axis=1)
+    parities: Array = np.where(even, 1.0, np.where(odd, -1.0, 0.0))
+    return parities

@@ -1,0 +1,266 @@
+"""The cheapest sum of terms within a tolerance, or the closest of so many: all ways there are, compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from ..kernel import Array, SeparableKernel
+from .alternating import least_l1
+from .exact import integer_form, whole
+from .forms import Form
+from .polyadic import best_sum, fewest_terms
+from .pruning import pruned
+from .single import certified, cross_rank_one, integer_rank_one, refined
+from .staged import Expansion, as_form, cheapest_first, expand, largest_svd, orders, paired
+
+_EPS: Final = float(np.finfo(np.float64).eps)
+SVD_BYTES: Final = 2 << 30
+
+# Relative errors below this differ by rounding only, and cheaper terms win over a smaller error.
+_ROUNDING: Final = 1e-12
+
+# The least squared error is not the least absolute one. Reweighting gains up to a third, and is tried where
+# one term fewer comes that close.
+_CLOSE: Final = 1.5
+_ROUNDS: Final = 60
+
+# A sum's terms may cancel. In float32 what they cancel is lost to rounding: this many units of it may be.
+_AMPLIFICATION: Final = 16.0
+_FLOAT32: Final = 2.0**-20
+
+# Scales of integers beyond 2**32 are shared out over the axes, by powers of two.
+_INTEGER_RANGE: Final = 32
+
+# Multiplications that fitting terms while they are pruned may take: a second or two.
+_PRUNING_WORK: Final = 4e9
+_PRUNING_SWEEPS: Final = 60.0
+_PRUNING_GAIN: Final = 1.5  # pruned forms take two thirds of the multiplications at best
+
+
+class Problem(NamedTuple):
+    """Weights without axes of length 1, in the range of float64's ones, and what is asked of their terms."""
+
+    dense: Array
+    scaled: Array  # dense * 2**-exponent
+    exponent: int
+    tol: float | None
+    rank: int | None
+
+    def kernel(self, form: Form) -> SeparableKernel:
+        """Return a form that was fitted to `scaled` as a kernel with its certificate."""
+        return certified(self.dense, form.terms(self.exponent))
+
+    def sound(self, form: Form) -> bool:
+        """Tell whether the terms cancel no more than a float32 filter bears."""
+        limit = max(_AMPLIFICATION, (self.tol or 0.0) / _FLOAT32)
+        return form.amplification() <= limit * float(np.abs(self.scaled).sum())
+
+
+def search(dense: Array, tol: float | None, rank: int | None) -> SeparableKernel:
+    """Return the cheapest terms within `tol`, at most `rank`; the best that many can do where that fails.
+
+    `dense` has no axis of length 1, but may be 0-d.
+    """
+    if dense.ndim <= 1:
+        return SeparableKernel([[np.atleast_1d(dense)]])
+    if not dense.any():
+        return SeparableKernel([[np.zeros(n) for n in dense.shape]])
+    single = integer_rank_one(dense) or cross_rank_one(dense)
+    if single.error.relative_l1 <= 16 * dense.ndim * _EPS:  # rounding: nothing does better
+        return single
+    exponent = math.frexp(float(np.abs(dense).max()))[1]
+    problem = Problem(dense, np.ldexp(dense, -exponent), exponent, tol, rank)
+    if too_large(dense.shape):
+        if rank != 1 and (tol is None or single.error.relative_l1 > tol):
+            raise ValueError(
+                f"`weights` of shape {dense.shape} needs {largest_svd(dense.shape) / 2**30:.1f} GiB for its "
+                f"SVD; expected at most {SVD_BYTES / 2**30:.0f} GiB: crop the kernel, or pass rank=1, "
+                "which needs no SVD."
+            )
+        return _choose([single, refined(dense, problem.scaled, exponent, single.terms[0])], problem)
+    expansions = [expand(problem.scaled, order) for order in orders(dense.ndim)]
+    found = [single, *_singles(problem, expansions)]
+    if rank == 1 or (tol is not None and min(kernel.error.relative_l1 for kernel in found) <= tol):
+        return _choose(found, problem)
+    if tol is not None:
+        sums = [kernel for kernel in _sums(problem, expansions) if rank is None or kernel.rank <= rank]
+        if rank is None or any(kernel.error.relative_l1 <= tol for kernel in sums):
+            return _choose([*found, *sums], problem)
+    return _choose([*found, *_closest(problem, expansions)], problem)
+
+
+def too_large(shape: tuple[int, ...]) -> bool:
+    """Tell whether the SVDs of a kernel need more memory than they may take."""
+    return largest_svd(shape) > SVD_BYTES
+
+
+def _choose(found: Sequence[SeparableKernel], problem: Problem) -> SeparableKernel:
+    """Return the cheapest kernel within `tol`, else the closest; differences in rounding do not count.
+
+    Without `tol` the closest is meant in the least-squares sense, as an SVD means it.
+    """
+
+    def distance(kernel: SeparableKernel) -> float:
+        return kernel.error.relative_l2 if problem.tol is None else kernel.error.relative_l1
+
+    least = min(map(distance, found))
+    enough = max(least, problem.tol or 0.0, min(4 * least, _ROUNDING))
+    close = (kernel for kernel in found if distance(kernel) <= enough)
+    return min(close, key=lambda kernel: (Form.of_terms(kernel.terms).macs, distance(kernel)))
+
+
+def _singles(problem: Problem, expansions: Sequence[Expansion]) -> Iterator[SeparableKernel]:
+    """Yield single terms: of least squares and, where that may be within `tol`, of least absolute error."""
+    starts = sorted((as_form(expansion).select([0]) for expansion in expansions), key=_strength)
+    best = refined(problem.dense, problem.scaled, problem.exponent, starts[-1].terms(problem.exponent)[0])
+    yield best
+    tol, error = problem.tol, best.error.relative_l1
+    if tol is not None and tol < error <= _CLOSE * tol:
+        norm = float(np.abs(problem.scaled).sum())
+        for start in starts:
+            yield problem.kernel(least_l1(problem.scaled, start, tol * (1 - 1e-9) * norm, _ROUNDS))
+
+
+def _strength(form: Form) -> float:
+    return float(np.linalg.norm(form.lines[form.free][0]))
+
+
+# -- so many terms -----------------------------------------------------------------------------------
+
+
+def _closest(problem: Problem, expansions: Sequence[Expansion]) -> Iterator[SeparableKernel]:
+    """Yield sums of at most `rank` terms with a small squared error."""
+    limit = problem.rank or 1
+    for expansion in expansions:
+        yield problem.kernel(as_form(expansion).select(slice(limit)))
+    most = max(len(expansion.weights) for expansion in expansions)
+    exact = _exact(problem, min(limit, most))
+    if exact is not None:
+        yield exact
+    if problem.dense.ndim > 2 and 1 < limit < most:
+        form = best_sum(problem.scaled, expansions, limit)
+        if problem.sound(form):
+            yield problem.kernel(form)
+
+
+# -- within a tolerance ------------------------------------------------------------------------------
+
+
+def _sums(problem: Problem, expansions: Sequence[Expansion]) -> list[SeparableKernel]:
+    """Return sums of terms: leading ones of each expansion, and whatever is cheaper within `tol`."""
+    tol = problem.tol or 0.0
+    found = [_fewest(problem, expansion) for expansion in expansions]
+    exact = _exact(problem, max(kernel.rank for kernel in found))
+    if exact is not None:
+        found.append(exact)
+    best = _choose(found, problem)
+    if best.error.relative_l1 > tol:  # no sum reaches it
+        return found
+    forms = _reduced if problem.dense.ndim == 2 else _cheaper
+    return [*found, *map(problem.kernel, filter(problem.sound, forms(problem, expansions, best)))]
+
+
+def _fewest(problem: Problem, expansion: Expansion) -> SeparableKernel:
+    """Return the leading terms of one expansion: as few as `tol` allows."""
+    whole_form, tol = as_form(expansion), problem.tol or 0.0
+
+    def kernel(count: int) -> SeparableKernel:
+        return problem.kernel(whole_form.select(slice(count)))
+
+    most = len(expansion.weights)
+    norm = float(np.abs(problem.scaled).sum())
+    # The terms are orthogonal, so what is left after r of them has a known l2 norm, and l1 >= l2.
+    tails = np.sqrt(np.cumsum(np.square(expansion.weights[::-1]))[::-1])
+    hopeless = int(np.count_nonzero(tails > (tol + 64 * _EPS) * norm))
+    count = min(max(1, hopeless), most)
+    residual = problem.scaled - expansion.partial(0, count)
+    errors = []
+    for r in range(count, most + 1):
+        errors.append(float(np.abs(residual).sum()) / norm)
+        if errors[-1] <= tol * (1 + 1e-9):
+            candidate = kernel(r)
+            if candidate.error.relative_l1 <= tol:
+                return candidate
+        if r < most:
+            residual -= expansion.partial(r, r + 1)
+    return kernel(count + int(np.argmax(np.array(errors) <= 4 * min(errors))))
+
+
+def _exact(problem: Problem, limit: int) -> SeparableKernel | None:
+    """Return the kernel in integer taps times one number, of at most `limit` terms, if it is one."""
+    found = whole(problem.dense)
+    form = None if found is None else integer_form(found.integers, limit)
+    if found is None or form is None:
+        return None
+    free, ndim = form.free, problem.dense.ndim
+    mantissa, exponent = math.frexp(found.scale)
+    if abs(exponent) <= _INTEGER_RANGE:
+        mantissa, exponent = found.scale, 0
+    shares = [exponent // ndim + (axis < exponent % ndim) for axis in range(ndim)]
+    lines = [np.ldexp(each, share) for each, share in zip(form.lines, shares, strict=True)]
+    lines[free] = lines[free] * mantissa
+    terms = Form(tuple(lines), form.index).listed()
+    if found.exact:
+        return SeparableKernel(terms)
+    return certified(problem.dense, terms)
+
+
+def _reduced(problem: Problem, expansions: Sequence[Expansion], best: SeparableKernel) -> Iterator[Form]:
+    """Yield sums of fewer terms of two axes, whose least absolute error is within `tol`."""
+    norm, tol = float(np.abs(problem.scaled).sum()), problem.tol or 0.0
+    whole_form = as_form(expansions[0])
+    for count in range(best.rank - 1, 1, -1):
+        form = whole_form.select(slice(count))
+        if np.abs(problem.scaled - form.dense()).sum() > _CLOSE * tol * norm:
+            return
+        form = least_l1(problem.scaled, form, tol * (1 - 1e-9) * norm, _ROUNDS)
+        if np.abs(problem.scaled - form.dense()).sum() > tol * norm:
+            return
+        yield form
+
+
+def _cheaper(problem: Problem, expansions: Sequence[Expansion], best: SeparableKernel) -> Iterator[Form]:
+    """Yield sums of more than two axes that may be cheaper than staged ones."""
+    # Beyond the weights of the kernel itself nothing is worth a search.
+    macs = min(Form.of_terms(best.terms).macs, problem.dense.size + 1)
+    tol = (problem.tol or 0.0) * (1 - 1e-9)
+    if problem.scaled.ndim == 3:
+        for form in _graphs(problem, expansions, tol):
+            yield form
+            macs = min(macs, form.macs)
+    fewer = fewest_terms(problem.scaled, expansions, tol, macs)
+    if fewer is not None:
+        yield fewer
+
+
+def _graphs(problem: Problem, expansions: Sequence[Expansion], tol: float) -> Iterator[Form]:
+    """Yield pruned forms of three axes: from either staged decomposition that shares, and from Tucker's."""
+    by_order = dict(zip(orders(3), expansions, strict=True))
+    pairs = paired(problem.scaled)
+    starts = [
+        (as_form(by_order[0, 1, 2]), 1.0),
+        (as_form(by_order[2, 0, 1]), 1.0),
+        (pairs, 1.0),
+        (pairs, 0.5),
+    ]
+    for form, slack in starts:
+        start = _leading(problem.scaled, form, slack * tol)
+        yield start
+        work = _PRUNING_SWEEPS * problem.scaled.size * start.count**2
+        if work <= _PRUNING_WORK and start.macs <= _PRUNING_GAIN * problem.scaled.size:
+            yield pruned(problem.scaled, start, tol)
+
+
+def _leading(tensor: Array, form: Form, tol: float) -> Form:
+    """Return the terms with the most energy for their multiplications, as many as `tol` takes."""
+    ranking = cheapest_first(form)
+    norm, rest = float(np.abs(tensor).sum()), tensor.copy()
+    count = 0
+    while count < form.count and np.abs(rest).sum() > tol * norm:
+        rest -= form.select(ranking[count : count + 1]).dense()
+        count += 1
+    return form.select(ranking[: max(1, count)])
