@@ -32,7 +32,7 @@ FLOORS = [
     {"filters"},
     {"measuring"},
     {"plan"},
-    {"adjoint", "explaining"},
+    {"adjoint", "banks", "explaining"},
     {"jobs"},
     {"sequence"},
     {"choosing"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -17,7 +18,7 @@ from .cascade import Cascade, find_cascade
 from .costs import Cost, Pass, Rates
 from .factor import factor
 from .fourier import FourierForm, best_geometry
-from .kernel import KernelError, SeparableKernel
+from .kernel import KernelError, SeparableKernel, Term
 from .running import DEFAULT_TOL, RunningForm, box_form, recursive_form
 from .shapes import ShapeForm, shape_form
 from .sharing import shared
@@ -183,22 +184,8 @@ class Ways:
 
     def _separable(self) -> Choice:
         kernel = self._factored
-        cost = self._swept(self._passes(kernel))
+        cost = self._swept(costs.of_passes(passes_of([kernel.terms], self._setting)))
         return Choice("separable", kernel, kernel.rank, kernel.error, kernel.macs, cost)
-
-    def _passes(self, kernel: SeparableKernel) -> dict[str, float]:
-        setting = self._setting
-        # The core runs them from the last axis of the array to the first.
-        order = sorted(range(kernel.ndim), key=lambda n: setting.axes[n])
-        program = shared([[[term[n] for n in order] for term in kernel.terms]])
-        last = len(setting.shape) - 1
-        passes = (
-            Pass(last - setting.axes[order[level.axis]], edge.taps)
-            for level in program.levels
-            for node in level.nodes
-            for edge in node
-        )
-        return costs.of_passes(passes)
 
     def _direct(self) -> Choice:
         cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel)))
@@ -278,7 +265,7 @@ class Ways:
             needs = f"a smooth kernel along two axes or more, whose error of tol={tol:g} leaves out weights"
             return Refusal("cascade", f"needs {needs}")
         error = KernelError(*(a + b for a, b in zip(astuple(own), astuple(found.error), strict=True)))
-        first = self._swept(self._passes(found.smooth))
+        first = self._swept(costs.of_passes(passes_of([found.smooth.terms], self._setting)))
         second = self._swept(costs.of_weights(round(_SCATTERED * found.weights), False))
         counts = {
             name: first.counts.get(name, 0.0) + second.counts.get(name, 0.0)
@@ -334,6 +321,19 @@ class Ways:
 
 
 METHODS: Final = ("separable", "direct", "box", "recursive", "cascade", "fft")
+
+
+def passes_of(kernels: Sequence[Sequence[Term]], setting: Setting) -> list[Pass]:
+    """List the passes of one or several kernels as the core runs them, from the array's last axis on."""
+    order = sorted(range(len(setting.axes)), key=lambda n: setting.axes[n])
+    program = shared([[[term[n] for n in order] for term in terms] for terms in kernels])
+    last = len(setting.shape) - 1
+    return [
+        Pass(last - setting.axes[order[level.axis]], edge.taps)
+        for level in program.levels
+        for node in level.nodes
+        for edge in node
+    ]
 
 
 def _has_mirrored_columns(kernel: SeparableKernel | Array) -> bool:

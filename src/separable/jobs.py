@@ -52,6 +52,17 @@ def prepare(choice: Choice, setting: Setting, flip: bool) -> Jobs:
     return tuple(_job(choice, setting, flip, setting.shape, name, part) for part in (cval.real, cval.imag))
 
 
+def prepare_bank(kernels: Sequence[SeparableKernel], setting: Setting, flip: bool) -> Jobs:
+    """Prepare sums of terms that run in one sweep; the results lie along a first axis of their own."""
+    terms = [(kernel.adjoint() if flip else kernel).terms for kernel in kernels]
+    name = "float32" if setting.item == 4 else "float64"
+    parts = [setting.cval.real]
+    if setting.dtype.kind == "c" and setting.cval != 0 and "constant" in setting.modes:
+        parts.append(setting.cval.imag)
+    shape = setting.real_shape if len(parts) == 1 else setting.shape
+    return tuple(_sum(shape, name, terms, setting, part) for part in parts)
+
+
 def _job(
     choice: Choice, setting: Setting, flip: bool, shape: tuple[int, ...], dtype: str, cval: float
 ) -> AnyJob:

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,12 @@ from ._core import Job
 from ._core import core_info as core_info
 from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
 from .adjoint import Adjoint
+from .banks import Bank, Part, put_together
 from .cascade import Cascade
 from .choosing import Choice, Kernel, Setting, choose
 from .costs import Cost
 from .explaining import Explanation, explain, in_bytes, plural
+from .factor import factor
 from .fourier import FourierForm
 from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
@@ -169,9 +171,7 @@ class Plan:
         """
         source = given = x if type(x) is np.ndarray else arguments.input_array(x)
         if source.shape != self.shape:
-            raise ValueError(
-                f"`x` has shape {source.shape}, but the plan is for {self.shape}; plan again for it."
-            )
+            source = self.readable(source)  # which says why it is not
         known = None if mask is None and nan == "propagate" else masking.known_of(source, mask, nan)
         if known:
             masking.check_weights(self._recipe[0])
@@ -188,8 +188,7 @@ class Plan:
         else:
             exact = whole.largest(source.dtype) <= self._exact_limit
             how = storing(rounding, overflow, exact, self._divisor, self._raised)
-        if (source.dtype is not self.dtype and not converts(source, self.dtype)) or not source.flags.aligned:
-            source = self._converted(source)
+        source = self.readable(source)
         count = self.threads if threads is None else min(arguments.thread_count(threads), self._busy_threads)
         # Along the memory of the input: a Fortran-ordered volume takes three times as long into C order.
         if output is not None:
@@ -249,6 +248,24 @@ class Plan:
     def inexact_mean(self, dtype: np.dtype[Any]) -> bool:
         """Return whether this is a mean, and sums of whole numbers of `dtype` may be rounded in it."""
         return self._divisor != 1 and whole.largest(dtype) > self._exact_limit and self.dtype.char == "f"
+
+    def terms_of(self) -> SeparableKernel | None:
+        """Return the terms that this kernel may run as beside others; None where another way is better."""
+        if self._divisor != 1 or self.method not in ("separable", "direct"):
+            return None
+        if isinstance(self._kernel, SeparableKernel):
+            return self._kernel
+        request = self._recipe[1]
+        small = self._kernel.size <= CACHED_WEIGHTS and request.method == "auto"
+        return factor(self._kernel, arguments.tolerance(request.tol)) if small else None
+
+    def readable(self, x: Array) -> Array:
+        """Return `x`, or a copy of it in the plan's dtype, as the compiled jobs read it."""
+        if x.shape != self.shape:
+            raise ValueError(f"`x` has shape {x.shape}, but the plan is for {self.shape}; plan again for it.")
+        if (x.dtype is not self.dtype and not converts(x, self.dtype)) or not x.flags.aligned:
+            return self._converted(x)
+        return x
 
     def _of_floats(self) -> Plan:
         """Return the plan for arrays that hold more than the whole numbers this one is for."""
@@ -314,8 +331,36 @@ class Plan:
         return self
 
 
+@overload
 def plan(
+    kernel_or_weights: Sequence[SeparableKernel | Array],
+    shape: int | Sequence[int],
+    dtype: npt.DTypeLike = ...,
+    *,
+    mode: arguments.Mode = ...,
+    cval: complex = ...,
+    origin: arguments.Origin = ...,
+    axes: arguments.Axes = ...,
+    tol: float | None = ...,
+    method: arguments.Method = ...,
+    threads: int | None = ...,
+) -> Bank: ...
+@overload
+def plan(  # type: ignore[overload-cannot-match, unused-ignore]
     kernel_or_weights: SeparableKernel | npt.ArrayLike,
+    shape: int | Sequence[int],
+    dtype: npt.DTypeLike = ...,
+    *,
+    mode: arguments.Mode = ...,
+    cval: complex = ...,
+    origin: arguments.Origin = ...,
+    axes: arguments.Axes = ...,
+    tol: float | None = ...,
+    method: arguments.Method = ...,
+    threads: int | None = ...,
+) -> Plan: ...
+def plan(
+    kernel_or_weights: SeparableKernel | npt.ArrayLike | Sequence[SeparableKernel | npt.ArrayLike],
     shape: int | Sequence[int],
     dtype: npt.DTypeLike = "float32",
     *,
@@ -326,13 +371,14 @@ def plan(
     tol: float | None = None,
     method: arguments.Method = "auto",
     threads: int | None = None,
-) -> Plan:
-    """Prepare the correlation of arrays of one shape and dtype with a kernel.
+) -> Plan | Bank:
+    """Prepare the correlation of arrays of one shape and dtype with a kernel, or with several.
 
     Parameters
     ----------
-    kernel_or_weights : SeparableKernel or array_like
-        The kernel, with one axis for each filtered axis.
+    kernel_or_weights : SeparableKernel or array_like, or list or tuple of these
+        The kernel, with one axis for each filtered axis. Several kernels read the array once where they have
+        one size, and run once what their terms have in common: a derivative's smoothing, say.
     shape : tuple of int
         Shape of the arrays to filter.
     dtype : dtype, optional
@@ -342,8 +388,9 @@ def plan(
 
     Returns
     -------
-    Plan
-        Call it on arrays; print it to see method, cost and memory.
+    Plan or Bank
+        Call it on arrays; print it to see method, cost and memory. A `Bank` for several kernels: its results
+        lie along a first axis.
 
     Raises
     ------
@@ -359,23 +406,41 @@ def plan(
     """
     given = np.dtype(dtype)
     working = arguments.working_dtype(given)
-    return build(
-        kernel_or_weights,
-        Request(
-            shape,
-            working,
-            mode,
-            cval,
-            origin,
-            axes,
-            tol,
-            method,
-            False,
-            whole=given.kind in "biu",
-            patient=True,
-        ),
-        threads,
+    request = Request(
+        shape, working, mode, cval, origin, axes, tol, method, False, given.kind in "biu", patient=True
     )
+    kernels = _kernels_of(kernel_or_weights, shape, axes)
+    if kernels:
+        return build_bank(kernels, request, threads)
+    return build(cast("SeparableKernel | npt.ArrayLike", kernel_or_weights), request, threads)
+
+
+def _kernels_of(
+    given: Any, shape: int | Sequence[int], axes: arguments.Axes
+) -> tuple[SeparableKernel | Array, ...]:
+    """Tell several kernels from the rows of one: each has an axis for every filtered axis."""
+    if not isinstance(given, (list, tuple)):
+        return ()
+    if any(isinstance(each, SeparableKernel) for each in given):
+        return tuple(given)
+    filtered = len(arguments.filtered_axes(axes, len(shape) if isinstance(shape, Sequence) else 1))
+    if all(isinstance(each, np.ndarray) and each.ndim == filtered for each in given):
+        return tuple(given)
+    return ()
+
+
+def build_bank(
+    kernels: tuple[SeparableKernel | Array, ...], request: Request, threads: int | None = None
+) -> Bank:
+    """Plan each kernel, and put together what runs faster so."""
+    parts = []
+    for kernel in kernels:
+        alone = build(kernel, request, threads)
+        setting = _setting(alone.taps, request)
+        runs = alone.terms_of()
+        parts.append(Part(alone, setting, runs, alone._exact_limit, alone._raised))
+    request = request.hashable()
+    return put_together(parts, request.flip, threads, (build_bank, (kernels, request, threads)))
 
 
 def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request) -> Plan:

@@ -1,0 +1,262 @@
+"""Banks: several kernels over one image, which is read once, and whose common passes run once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _arguments as arguments
+from . import _whole as whole
+from . import costs
+from ._storing import AS_IS, Overflow, Rounding, store, storing
+from .choosing import Setting, passes_of
+from .costs import Cost
+from .jobs import Jobs, converts, new_array, prepare_bank, run
+from .kernel import KernelError, SeparableKernel
+from .sharing import SWEPT_AXES, shared
+
+Array: TypeAlias = npt.NDArray[Any]
+Recipe: TypeAlias = tuple[Callable[..., "Bank"], tuple[Any, ...]]
+
+# Results of one sweep beyond the first are only written: so much of what reading and writing a sample takes.
+_WRITTEN = 0.5
+
+
+class Single(Protocol):
+    """What a bank asks of the plan of one kernel."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+    @property
+    def method(self) -> str: ...  # noqa: D102
+    @property
+    def taps(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def macs(self) -> int: ...  # noqa: D102
+    @property
+    def error(self) -> KernelError: ...  # noqa: D102
+    @property
+    def scratch_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def cost(self) -> Cost: ...  # noqa: D102
+    def readable(self, x: Array) -> Array: ...  # noqa: D102
+    def __call__(  # noqa: D102
+        self,
+        x: npt.ArrayLike,
+        output: arguments.Output = None,
+        threads: int | None = None,
+        *,
+        rounding: Rounding = "nearest",
+        overflow: Overflow = "saturate",
+    ) -> Array: ...
+
+
+class Part(NamedTuple):
+    """One kernel of a bank: its plan and, where it may run with others, its terms and how they round."""
+
+    plan: Single
+    setting: Setting
+    terms: SeparableKernel | None
+    exact_limit: float
+    raised: float
+
+
+class Group(NamedTuple):
+    """Kernels that run in one sweep."""
+
+    members: tuple[int, ...]
+    jobs: Jobs
+    macs: int
+    cost: Cost
+    exact_limit: float
+    raised: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Bank:
+    """Several filters of one image, prepared for one shape and dtype: call it on arrays, print it.
+
+    Made by `plan` of a list of kernels; immutable, safe to call from many threads at once, and picklable.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the arrays it filters. The result has one axis more, the first, along the kernels.
+    dtype : dtype
+        What it computes in and returns, as of a `Plan`.
+    plans : tuple of Plan
+        Each kernel on its own: its error, taps, method.
+    together : tuple of tuples of int
+        The kernels that run in one sweep over the image; the others run one after the other.
+    macs : int
+        Multiply-accumulates per sample of the image, for all kernels.
+    threads : int
+        Threads it uses by default.
+    scratch_bytes : int
+        Memory taken while it runs, beside the arrays themselves.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    plans: tuple[Single, ...]
+    together: tuple[tuple[int, ...], ...]
+    macs: int
+    threads: int
+    scratch_bytes: int
+    _groups: tuple[Group, ...]
+    _alone: tuple[int, ...]
+    _recipe: Recipe
+
+    def __call__(
+        self,
+        x: npt.ArrayLike,
+        output: arguments.Output = None,
+        threads: int | None = None,
+        *,
+        rounding: Rounding = "nearest",
+        overflow: Overflow = "saturate",
+    ) -> Array:
+        """Filter `x` with every kernel.
+
+        Parameters
+        ----------
+        x : array_like
+            Of the bank's shape, and of a dtype that is filtered in the bank's. Never written to.
+        output : ndarray, dtype or dtype name, optional
+            Where to store the results, shape ``(len(bank), *shape)``; a new array of `dtype` by default.
+        threads, rounding, overflow : optional
+            As in a call of a `Plan`.
+
+        Returns
+        -------
+        ndarray, shape ``(len(bank), *shape)``
+            The results in the order of the kernels; `output` itself where that is an array.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As a call of a `Plan`.
+        """
+        given = arguments.input_array(x)
+        source = self.plans[0].readable(given)
+        shape = (len(self.plans), *self.shape)
+        if output is None:
+            result = new_array(shape, self.dtype)
+        else:
+            result = arguments.output_array(output, given, shape, self.dtype)
+        count = self.threads if threads is None else arguments.thread_count(threads)
+        for group in self._groups:
+            self._run(group, source, result, min(count, group.cost.busy_threads), rounding, overflow)
+        for n in self._alone:
+            self.plans[n](source, result[n], count, rounding=rounding, overflow=overflow)
+        return result
+
+    def _run(
+        self, group: Group, source: Array, result: Array, threads: int, rounding: Rounding, overflow: Overflow
+    ) -> None:
+        exact = whole.largest(source.dtype) <= group.exact_limit
+        how = storing(rounding, overflow, exact, 1.0, group.raised)
+        if len(group.members) == len(self.plans) and converts(result, self.dtype):
+            run(group.jobs, self.dtype, source, result, threads, how, None)
+            return
+        values = new_array((len(group.members), *self.shape), self.dtype)
+        run(group.jobs, self.dtype, source, values, threads, AS_IS, None)
+        for n, each in zip(group.members, values, strict=True):
+            store(each, result[n], how)
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    def __repr__(self) -> str:
+        return f"<Bank of {len(self)}, shape {self.shape}, {self.dtype.name}, {self.macs} MACs per sample>"
+
+    def __str__(self) -> str:
+        alone = sum(plan.macs for plan in self.plans)
+        worst = max(plan.error.relative_l1 for plan in self.plans)
+        sweeps = len(self._groups) + len(self._alone)
+        where = {n: f"sweep {g}" for g, group in enumerate(self._groups) for n in group.members}
+        return "\n".join(
+            [
+                f"{len(self)} kernels on {self.shape} {self.dtype.name}: {sweeps} sweep{'s' * (sweeps != 1)}",
+                *(
+                    f"  {n:2d}  {'x'.join(map(str, plan.taps))}  {where.get(n, plan.method)}, "
+                    f"{plan.macs} MACs alone"
+                    for n, plan in enumerate(self.plans)
+                ),
+                f"  {self.macs} MACs per sample, {alone} one by one",
+                f"  kernels' relative l1 error at most {worst:.2g}",
+            ]
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._recipe
+
+    def __copy__(self) -> Bank:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Bank:
+        return self
+
+
+def put_together(
+    parts: Sequence[Part],
+    flip: bool,
+    threads: int | None,
+    recipe: tuple[Callable[..., Bank], tuple[Any, ...]],
+) -> Bank:
+    """Let those kernels run in one sweep whose passes cost less that way than one by one."""
+    groups = tuple(group for members in _alike(parts) if (group := _group(parts, members, flip)) is not None)
+    taken = {n for group in groups for n in group.members}
+    alone = tuple(n for n in range(len(parts)) if n not in taken)
+    costs_of = [group.cost for group in groups] + [parts[n].plan.cost for n in alone]
+    count = min(arguments.thread_count(threads), max(cost.busy_threads for cost in costs_of))
+    scratch = [job.scratch_bytes(count) for group in groups for job in group.jobs]
+    setting = parts[0].setting
+    return Bank(
+        shape=setting.shape,
+        dtype=setting.dtype,
+        plans=tuple(part.plan for part in parts),
+        together=tuple(group.members for group in groups),
+        macs=sum(group.macs for group in groups) + sum(parts[n].plan.macs for n in alone),
+        threads=count,
+        scratch_bytes=max(scratch + [parts[n].plan.scratch_bytes for n in alone]),
+        _groups=groups,
+        _alone=alone,
+        _recipe=recipe,
+    )
+
+
+def _alike(parts: Sequence[Part]) -> list[tuple[int, ...]]:
+    """List kernels of one size and centre, along so many axes as one sweep takes."""
+    found: dict[Setting, list[int]] = {}
+    for n, part in enumerate(parts):
+        wide = sum(taps > 1 for taps in part.setting.taps)
+        if part.terms is not None and wide <= SWEPT_AXES and 0 not in part.setting.shape:
+            found.setdefault(part.setting, []).append(n)
+    return [tuple(members) for members in found.values() if len(members) > 1]
+
+
+def _group(parts: Sequence[Part], members: tuple[int, ...], flip: bool) -> Group | None:
+    chosen = [parts[n] for n in members]
+    setting = chosen[0].setting
+    kernels = [part.terms for part in chosen if part.terms is not None]
+    counts = costs.of_passes(passes_of([kernel.terms for kernel in kernels], setting))
+    counts["sample"] += _WRITTEN * (len(members) - 1)
+    volume = sum(n > 1 for n in setting.shape) > 2
+    cost = costs.of_sweep(counts, setting.samples, volume, setting.distant, setting.rates)
+    if cost.nanoseconds >= sum(part.plan.cost.nanoseconds for part in chosen):
+        return None
+    return Group(
+        members,
+        prepare_bank(kernels, setting, flip),
+        shared([kernel.terms for kernel in kernels]).macs,
+        cost,
+        min(part.exact_limit for part in chosen),
+        max(part.raised for part in chosen),
+    )
