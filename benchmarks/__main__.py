@@ -21,9 +21,14 @@ from benchmarks import (
     factoring,
     filters,
     imports,
+    integers,
     machine,
+    masks,
     memory,
     ndimage,
+    nonseparable,
+    regret,
+    running,
     store,
 )
 from benchmarks.cases import works
@@ -68,10 +73,16 @@ def benchmarks() -> dict[str, Benchmark]:
 
     return {
         **{work.name: of(work) for work in works()},
+        **{work.name: of(work) for work in nonseparable.works()},
+        "regret": lambda s: regret.measure(s.run, s.quick, _progress),
         **{work.name: block(work) for work in conv_works()},
         **{work.name: training(work) for work in training_works()},
         "ndimage": lambda s: ndimage.measure(s.run, s.quick, _progress),
         "factoring": lambda s: factoring.measure(s.run, s.quick, _progress),
+        "integers": lambda s: integers.measure(s.run, s.quick, _progress),
+        "masks": lambda s: masks.measure(s.run, s.quick, _progress),
+        "boxes": lambda s: running.boxes(s.run, s.quick, _progress),
+        "wide-gaussians": lambda s: running.gaussians(s.run, s.quick, _progress),
         "memory": lambda s: memory.measure(s.run, s.quick, _progress),
         "conv-memory": lambda s: conv_memory.measure(s.run, s.quick, s.peers, _progress),
         **{f"convert-{data}": accuracy(data) for data in convert_accuracy.SETS},

@@ -19,6 +19,7 @@ from benchmarks.results import COPY, SCIPY
 from benchmarks.torch_peer import TorchFilter
 from benchmarks.works import Array, Job
 
+SCIPY_FFT = "SciPy FFT"
 OPENCV = "OpenCV sepFilter2D"
 OPENCV_BLUR = "OpenCV GaussianBlur"
 OPENCV_SLICES = "OpenCV sepFilter2D by slices"
@@ -85,6 +86,32 @@ def scipy(job: Job) -> list[Contender]:
     return [Contender(SCIPY, 1, _nothing, separable, lambda: job.out, note=note)]
 
 
+def scipy_fft(job: Job) -> list[Contender]:
+    """``scipy.signal`` by Fourier transforms over a mirrored copy, for dense weights that cover all axes.
+
+    Both of its ways, of the whole array and by overlap-add; transforms are told their threads.
+    """
+    signal, fft = libraries.load("scipy.signal"), libraries.load("scipy.fft")
+    work = job.work
+    if signal is None or work.weights is None or work.tol is None:
+        return []
+    flipped = np.ascontiguousarray(np.flip(work.weights)).astype(work.dtype)
+    sides = [(n // 2, (n - 1) // 2) for n in work.weights.shape]
+    last: list[Array] = []
+
+    def contender(name: str, threads: int) -> Contender:
+        convolve = getattr(signal, name)
+
+        def call() -> None:
+            with fft.set_workers(threads):
+                last[:] = [convolve(np.pad(job.x, sides, "symmetric"), flipped, "valid")]
+
+        note = "pads, allocates its output"
+        return Contender(SCIPY_FFT, threads, _nothing, call, lambda: last[0], name, note=note)
+
+    return [contender(name, n) for name in ("fftconvolve", "oaconvolve") for n in work.threads]
+
+
 def opencv(job: Job) -> list[Contender]:
     """OpenCV in 2-D, and in 3-D what its users write: every slice, then all rows of slices."""
     cv2 = libraries.load("cv2")
@@ -92,6 +119,8 @@ def opencv(job: Job) -> list[Contender]:
         return []
     work, border = job.work, {"borderType": cv2.BORDER_REFLECT}
     calls: list[tuple[str, Callable[[], object], str]] = []
+    if work.weights is not None and work.weights.ndim != 2:
+        return []
     if work.weights is not None:
         weights = work.weights.astype(work.dtype)
         note = "by DFT" if weights.size > 11 * 11 else ""  # its documentation: "11 x 11 or larger"
@@ -131,9 +160,9 @@ def _opencv_slices(job: Job, cv2: Any) -> Callable[[], None]:
 def simpleitk(job: Job) -> list[Contender]:
     """DiscreteGaussian with as many taps and the recursive filter for Gaussians, Convolution otherwise."""
     sitk = libraries.load("SimpleITK")
-    if sitk is None:
-        return []
     work = job.work
+    if sitk is None or work.tol is not None:  # its dense convolution is slower than SciPy's
+        return []
     colour = job.x.ndim > len(work.axes)
     image = sitk.GetImageFromArray(job.x, isVector=colour)
     margins = tuple(length // 2 for length in work.lengths())

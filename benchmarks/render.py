@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.results import (
@@ -14,9 +14,12 @@ from benchmarks.results import (
     ConvRecord,
     FilterRecord,
     Measurement,
+    Quantity,
     QuantityRecord,
     RatioRecord,
     Record,
+    Row,
+    TableRecord,
     TimedRecord,
     Verdict,
     not_met,
@@ -51,6 +54,9 @@ Depthwise separable blocks (DW k x k + bias + ReLU, PW + bias + ReLU; float32; o
 - "ONNX Runtime NCHWc" is its graph from its own blocked layout to its own blocked layout, as within a
   network. No program can pass such arrays, so no target counts it.
 - "difference" is the largest absolute difference to float64 arithmetic, relative (l2) for a training step.
+
+Small integers, masks, long kernels: one row for each piece of work, all of its ways in the same rounds;
+"(1.20 x)" is a time over that of the column that has none beside it. ± is the largest of the row.
 """
 
 
@@ -98,10 +104,13 @@ def _group(records: Sequence[Record], many: bool) -> Iterator[str]:
     for record in records:
         if isinstance(record, QuantityRecord):
             yield f"{_title(record, many)}\n"
-            yield from _quantity_table(record)
+            yield from _quantity_table(record.quantities, _tenths)
         if isinstance(record, RatioRecord):
             yield f"{_title(record, many)}\n"
             yield from _ratio_tables(record)
+        if isinstance(record, TableRecord):
+            yield f"{_title(record, many)}\n"
+            yield from _times_table(record)
 
 
 def _title(record: Record, many: bool) -> str:
@@ -179,13 +188,42 @@ def _verdict(verdict: Verdict) -> str:
     return f"{metric} {sign} {bound}: {'met' if verdict.met else '**not met**'}"
 
 
-def _quantity_table(record: QuantityRecord) -> Iterator[str]:
+def _quantity_table(
+    quantities: Sequence[Quantity], number: Callable[[float], str], between: str = "middle half"
+) -> Iterator[str]:
     rows = []
-    for q in record.quantities:
-        bound = "none set" if q.bound is None else f"≤ {q.bound:.1f}: {'met' if q.met else '**not met**'}"
-        spread = f"{q.low:.1f} to {q.high:.1f}" if q.low < q.high else ""
-        rows.append((q.label, f"{q.value:.1f} {q.unit}", spread, bound, q.note))
-    return _table(("what", "value", "middle half", "target", "note"), rows)
+    for q in quantities:
+        bound = "none set" if q.bound is None else f"≤ {number(q.bound)}: {'met' if q.met else '**not met**'}"
+        spread = f"{number(q.low)} to {number(q.high)}" if q.low < q.high else ""
+        rows.append((q.label, f"{number(q.value)} {q.unit}".strip(), spread, bound, q.note))
+    return _table(("what", "value", between, "target", "note"), rows)
+
+
+def _times_table(record: TableRecord) -> Iterator[str]:
+    columns = list(dict.fromkeys(cell.column for row in record.rows for cell in row.cells))
+    yield from _table(
+        (record.corner, "threads", *columns, "±"),
+        (
+            (
+                row.label,
+                row.threads,
+                *(_time(row, column, record.base) for column in columns),
+                f"{row.spread:.0%}",
+            )
+            for row in record.rows
+        ),
+    )
+    yield ""
+    yield from _quantity_table(record.quantities, _number, "least to most")
+    yield ""
+
+
+def _time(row: Row, column: str, base: str) -> str:
+    """Return a time, and in all columns but the base its multiple of the base's."""
+    seconds, ratio = row.seconds(column), row.over(column, base)
+    if seconds is None:
+        return ""
+    return duration(seconds) if ratio is None or column == base else f"{duration(seconds)} ({ratio:.2f} x)"
 
 
 def _ratio_tables(record: RatioRecord) -> Iterator[str]:
@@ -216,7 +254,7 @@ def _misses(records: Iterable[Record]) -> str:
 
 
 def _disturbed(records: Iterable[Record]) -> Iterator[str]:
-    names = [f"`{r.name}`" for r in records if isinstance(r, TimedRecord) and r.disturbed()]
+    names = [f"`{r.name}`" for r in records if isinstance(r, TimedRecord | TableRecord) and r.disturbed()]
     if names:
         yield "## Disturbed\n"
         yield f"Other work used the machine during {', '.join(names)}: measure these again.\n"
@@ -262,6 +300,10 @@ def _line(cells: Iterable[object]) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _tenths(value: float) -> str:
+    return f"{value:.1f}"
 
 
 def _percent(value: float | None) -> str:

@@ -124,8 +124,8 @@ class FilterRecord(TimedRecord):
 
     def find(self, who: str, threads: int, variant: str = "") -> Measurement | None:
         """Return the contender's measurement; one with threads none of its own counts for any number."""
-        rows = [m for m in self.measurements if m.who == who and m.variant == variant]
-        exact = [m for m in rows if m.threads == threads]
+        rows = [m for m in self.measurements if m.who == who and (m.variant == variant or who != SEPARABLE)]
+        exact = sorted((m for m in rows if m.threads == threads), key=_median)
         if exact:
             return exact[0]
         return rows[0] if who == SCIPY and rows else None
@@ -288,7 +288,62 @@ class RatioRecord:
                 yield name, self.median, statistics.median(large), f"{len(large)} calls"
 
 
-Record = FilterRecord | ConvRecord | QuantityRecord | RatioRecord
+@dataclass(frozen=True)
+class Cell:
+    """The time of one way to a row's result, in seconds, and how far from exact that was."""
+
+    column: str
+    median: float
+    low: float
+    high: float
+    cores: float
+    apart: float | None = None  # the largest error found; None: nothing was compared
+
+
+@dataclass(frozen=True)
+class Row:
+    """Several ways to one result, measured in the same rounds."""
+
+    label: str
+    threads: int
+    cells: list[Cell]
+
+    def seconds(self, column: str) -> float | None:
+        """Return a column's time; None where it was not measured."""
+        return next((cell.median for cell in self.cells if cell.column == column), None)
+
+    def over(self, column: str, base: str) -> float | None:
+        """Return the time of `column` over that of `base`; None where one is missing."""
+        own, other = self.seconds(column), self.seconds(base)
+        return None if own is None or other is None else own / other
+
+    @property
+    def spread(self) -> float:
+        """The largest interquartile range of the row's times over their median."""
+        return max((cell.high - cell.low) / cell.median for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class TableRecord:
+    """A table of times, one row for each piece of work, and figures that follow from it."""
+
+    name: str
+    group: str
+    title: str
+    run: str
+    quick: bool
+    corner: str  # what the rows are
+    base: str  # the column beside which the others are seen
+    rows: list[Row]
+    quantities: list[Quantity]
+
+    def disturbed(self) -> bool:
+        """Whether a call on one thread did not get a whole core."""
+        cells = [cell for row in self.rows if row.threads == 1 for cell in row.cells]
+        return not self.quick and any(cell.cores < IDLE_CORE for cell in cells)
+
+
+Record = FilterRecord | ConvRecord | QuantityRecord | RatioRecord | TableRecord
 
 
 def not_met(record: Record) -> Iterator[str]:
@@ -302,6 +357,11 @@ def not_met(record: Record) -> Iterator[str]:
         for q in record.quantities:
             if not q.met:
                 yield f"{record.title}: {q.label} is {q.value:.1f} {q.unit}, asked for at most {q.bound:.1f}."
+        return
+    if isinstance(record, TableRecord):
+        for q in record.quantities:
+            if not q.met:
+                yield f"{record.title}: {q.label} is {q.value:.3g} {q.unit}, asked for at most {q.bound:.3g}."
         return
     for row in record.ours():
         for verdict in record.verdicts(row):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import (
+    Cell,
     ConvRecord,
     FilterRecord,
     Measurement,
@@ -18,6 +19,8 @@ from benchmarks.results import (
     Ratio,
     RatioRecord,
     Record,
+    Row,
+    TableRecord,
     Target,
 )
 
@@ -88,6 +91,10 @@ def _record(item: dict[str, Any]) -> Record:
     if item["kind"] == RatioRecord.__name__:
         ratios = [Ratio(**{**ratio, "shape": tuple(ratio["shape"])}) for ratio in item["ratios"]]
         return RatioRecord(**{**fields, "ratios": ratios})
+    if item["kind"] == TableRecord.__name__:
+        fields["rows"] = [Row(**{**r, "cells": [Cell(**c) for c in r["cells"]]}) for r in item["rows"]]
+        fields["quantities"] = [Quantity(**q) for q in item["quantities"]]
+        return TableRecord(**fields)
     fields["measurements"] = [Measurement(**m) for m in item["measurements"]]
     fields["targets"] = [Target(**t) for t in item["targets"]]
     if item["kind"] == ConvRecord.__name__:

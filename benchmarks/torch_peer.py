@@ -53,7 +53,9 @@ class TorchFilter:
 
     def _direct(self) -> Any:
         image = self._padded[None, None]
-        return self._torch.nn.functional.conv2d(image, self._weights[0])[0, 0]
+        functional = self._torch.nn.functional
+        convolve = functional.conv3d if self._x.ndim == 3 else functional.conv2d
+        return convolve(image, self._weights[0])[0, 0]
 
     def _separable(self) -> Any:
         y = self._padded

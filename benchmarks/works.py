@@ -36,6 +36,8 @@ class Work:
         Dense weights for direct work, as many dimensions as the array.
     sigma
         Standard deviation in samples where all taps are the same Gaussian.
+    tol
+        Relative l1 error allowed to us, for kernels with an l1 norm of 1.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Work:
     weights: Taps | None = None
     sigma: float | None = None
     threads: tuple[int, ...] = (1, 2)
+    tol: float | None = None  # relative l1 error that we are allowed; peers are exact
 
     def title(self, quick: bool) -> str:
         """Say the work in words, with the size it has in this run."""

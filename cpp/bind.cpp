@@ -24,6 +24,7 @@
 #include "machine.h"
 #include "running_job.h"
 #include "separable_job.h"
+#include "sums_job.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -272,6 +273,32 @@ class Running {
  private:
   Shape shape_;
   std::unique_ptr<RunningJob> job_;
+};
+
+class Sums {
+ public:
+  Sums(const Shape& shape, Weights weights, ptrdiff_t axis, const Shape& shifts, const std::vector<int>& modes, double cval,
+       double divisor, bool fixed_point)
+      : shape_(shape) {
+    check_size(shape, 8);
+    Shape extents;
+    for (size_t i = 0; i < weights.ndim(); i++) extents.push_back(ptrdiff_t(weights.shape(i)));
+    std::vector<Mode> m;
+    for (int code : modes) m.push_back(Separable::mode_of(code));
+    job_ = std::make_unique<SumsJob>(shape, extents, weights.data(), axis, shifts, m, cval, divisor, fixed_point);
+  }
+  void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double slack) const {
+    const auto any = [](Element) { return true; };
+    View s(src, false, shape_, any, "src"), d(dst, true, shape_, any, "dst");
+    const Output out{d.data(), d.strides(), d.element(), rounding_of(rounding), overflow_of(overflow), slack};
+    nb::gil_scoped_release free;
+    job_->run({s.data(), s.strides(), s.element()}, out, sane(threads));
+  }
+  size_t scratch_bytes(int threads) const { return job_->scratch_bytes(sane(threads)); }
+
+ private:
+  Shape shape_;
+  std::unique_ptr<SumsJob> job_;
 };
 
 // A buffer of any shape: (N, *spatial, C), channels next to each other.
@@ -530,6 +557,11 @@ NB_MODULE(_core, m) {
            "divisor"_a)
       .def("run", &Running::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0)
       .def("scratch_bytes", &Running::scratch_bytes, "threads"_a);
+  nb::class_<Sums>(m, "SumsJob")
+      .def(nb::init<const Shape&, Weights, ptrdiff_t, const Shape&, const std::vector<int>&, double, double, bool>(),
+           "shape"_a, "weights"_a, "axis"_a, "shifts"_a, "modes"_a, "cval"_a, "divisor"_a, "fixed_point"_a = false)
+      .def("run", &Sums::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0)
+      .def("scratch_bytes", &Sums::scratch_bytes, "threads"_a);
   bind_fused<float>(m, "FusedJob32");
   bind_fused<double>(m, "FusedJob64");
   m.def("empty", &empty, "shape"_a, "dtype"_a);

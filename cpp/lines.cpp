@@ -680,8 +680,9 @@ namespace sep {
 extern const LayerTable SEP_CAT(layers_, SEP_TARGET);
 extern const CastTable SEP_CAT(casts_, SEP_TARGET);
 extern const RunningTable SEP_CAT(running_, SEP_TARGET);
+extern const SumsTable SEP_CAT(sums_, SEP_TARGET);
 extern const Target SEP_CAT(target_, SEP_TARGET);
 const Target SEP_CAT(target_, SEP_TARGET) = {
     SEP_STR(SEP_TARGET), kBytes, table<float>(), table<double>(), &SEP_CAT(layers_, SEP_TARGET),
-    &SEP_CAT(casts_, SEP_TARGET), &SEP_CAT(running_, SEP_TARGET), fma_flops};
+    &SEP_CAT(casts_, SEP_TARGET), &SEP_CAT(running_, SEP_TARGET), &SEP_CAT(sums_, SEP_TARGET), fma_flops};
 }  // namespace sep

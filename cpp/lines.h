@@ -6,6 +6,7 @@
 #include "casts.h"
 #include "layers.h"
 #include "running.h"
+#include "sums.h"
 
 namespace sep {
 
@@ -108,6 +109,7 @@ struct Target {
   const LayerTable* layers;
   const CastTable* casts;
   const RunningTable* running;
+  const SumsTable* sums;
   double (*fma_flops)(int64_t rounds);  // runs that many rounds of independent float32 FMAs, returns FLOPs done
 };
 

@@ -47,7 +47,7 @@ struct Sweep<T>::Worker {
       : memory(s.worker_bytes()),
         stage(memory.take<T>(s.stage_elements())),
         along(memory.take<T>(s.along_elements())),
-        y_ring(memory.take<T>(s.x_nodes() * s.y_slots_ * s.pitch_)),
+        y_ring(memory.take<T>(s.most_together() * s.y_slots_ * s.pitch_)),
         z_ring(memory.take<T>(s.y_nodes() * s.z_slots_ * s.slice_)),
         out(memory.take<T>(s.out_rows() * s.pitch_)),
         constant(memory.take<T>(s.pitch_)),
@@ -96,6 +96,7 @@ Sweep<T>::Sweep(std::vector<Axis<T>> axes, bool in_place, int threads, const Inp
       output_(out.step) {
   merge(axes);
   assign_roles(std::move(axes));
+  bundle();
   choose_tiles(threads);
   if (reader_.masked) weigh();
 }
@@ -169,6 +170,40 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
   }
 }
 
+// In a volume, rows for nodes that have no source in common are made one after the other, so that fewer rings are in use.
+template <class T>
+void Sweep<T>::bundle() {
+  everything_ = {0, int(x_nodes()), {}};
+  for (int j = 0; j < y_nodes(); j++) everything_.nodes.push_back(j);
+  bundles_ = {everything_};
+  if (!x_ || !y_.step || !z_.step) return;
+  const Step<T>& p = *y_.step;
+  std::vector<Bundle> parts;
+  for (int j = 0; j < p.nodes(); j++) {
+    const auto from = p.source.begin() + p.first[size_t(j)], to = p.source.begin() + p.first[size_t(j) + 1];
+    const auto [least, most] = std::minmax_element(from, to);
+    parts.push_back({*least, *most - *least + 1, {j}});
+  }
+  std::sort(parts.begin(), parts.end(), [](const Bundle& a, const Bundle& b) { return a.first < b.first; });
+  bundles_.clear();
+  for (Bundle& part : parts) {
+    Bundle* last = bundles_.empty() ? nullptr : &bundles_.back();
+    if (!last || part.first >= last->first + last->count) {
+      bundles_.push_back(std::move(part));
+      continue;
+    }
+    last->count = std::max(last->first + last->count, part.first + part.count) - last->first;
+    last->nodes.push_back(part.nodes[0]);
+  }
+}
+
+template <class T>
+ptrdiff_t Sweep<T>::most_together() const {
+  int most = 1;
+  for (const Bundle& b : bundles_) most = std::max(most, b.count);
+  return most;
+}
+
 // Tiles as large as keep their rings in the cache, and enough of them for all threads.
 template <class T>
 void Sweep<T>::choose_tiles(int threads) {
@@ -209,7 +244,7 @@ void Sweep<T>::choose_volume_tile(int threads, ptrdiff_t batch) {
   const Caches& c = caches();
   const size_t share = std::min<size_t>(c.l3 / (2 * size_t(usable_cores())), size_t(4) << 20);
   const ptrdiff_t area = ptrdiff_t(std::max(c.l2 / 2, share) / (sizeof(T) * y_nodes() * known_too() * z_slots_ * row_.pixel.step));
-  const ptrdiff_t wide = ptrdiff_t(c.l2 / 2 / (sizeof(T) * x_nodes() * known_too() * std::max<ptrdiff_t>(y_slots_, 1) * row_.pixel.step));
+  const ptrdiff_t wide = ptrdiff_t(c.l2 / 2 / (sizeof(T) * most_together() * known_too() * std::max<ptrdiff_t>(y_slots_, 1) * row_.pixel.step));
   const double ey = double(reach_of(y_.step).extra()), ex = double(row_.reach.extra());
   double least = 0;
   for (ptrdiff_t width = row_.n;; width = round_up(width / 2, quantum())) {
@@ -304,7 +339,7 @@ size_t Sweep<T>::worker_bytes() const {
   const size_t known = b(stage_elements()) + b(y_slots_ * pitch_) + b(z_slots_ * slice_) + b(kBlock * pitch_) +
                        2 * b(pitch_) + Scratch::bytes<T*>(table_rows()) + Scratch::bytes<uint8_t>(y_slots_) +
                        Scratch::bytes<uint8_t>(z_slots_ * tile_y_);
-  return (reader_.masked ? known : 0) + b(stage_elements()) + b(along_elements()) + b(x_nodes() * y_slots_ * pitch_) +
+  return (reader_.masked ? known : 0) + b(stage_elements()) + b(along_elements()) + b(most_together() * y_slots_ * pitch_) +
          b(y_nodes() * z_slots_ * slice_) + b(out_rows() * pitch_) + b(pitch_) + b(in_place_ ? y_.n * pitch_ : 0) +
          Scratch::bytes<T*>(std::max(x_nodes(), y_nodes()) * table_rows()) + Scratch::bytes<T*>(out_rows()) +
          Scratch::bytes<T*>(x_nodes() * kGroup) + Scratch::bytes<T*>(kGroup) + Scratch::bytes<T*>(y_nodes());
@@ -413,6 +448,11 @@ void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Slots& slots, ch
     plane_rows(w, src, t, slots, dst);
     return;
   }
+  for (const Bundle& b : bundles_) plane(w, src, t, b, slots, dst);
+}
+
+template <class T>
+void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Bundle& b, const Slots& slots, char* dst) const {
   const Step<T>& p = *y_.step;
   const ptrdiff_t origin = t.y0 - p.reach.shift, end = std::min(y_.n, t.y1 + p.reach.extra() - p.reach.shift);
   const ptrdiff_t step = table_rows(), item = sizeof(T);
@@ -421,14 +461,14 @@ void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Slots& slots, ch
     const ptrdiff_t count = std::min(kBlock, t.y1 - y), from = y - p.reach.shift, to = from + count + p.reach.extra();
     for (ptrdiff_t n; ring_ && made < std::min(to, end); made += n) {
       n = std::min<ptrdiff_t>(kGroup, end - made);
-      make_rows(w, src, t, made, n, origin);
+      make_rows(w, src, t, b, made, n, origin);
     }
-    if (ring_) make_border_rows(w, src, t, from, to, origin);
+    if (ring_) make_border_rows(w, src, t, b, from, to, origin);
     bool hurt = false;
     for (ptrdiff_t v = from; v < to; v++) {
       const ptrdiff_t h = holder(v, y_.n, p.reach.mode, from, to), at = (h == kNobody ? v : h) - origin;
-      for (ptrdiff_t k = 0; k < x_nodes(); k++)
-        w.rows[k * step + v - from] =
+      for (ptrdiff_t k = 0; k < b.count; k++)
+        w.rows[(b.first + k) * step + v - from] =
             ring_ ? w.y_ring + (k * y_slots_ + at % y_slots_) * pitch_ : source_row(w, src.values, t, v);
       if (!reader_.masked) continue;
       const bool one = w.y_hurt[at % y_slots_];
@@ -442,7 +482,7 @@ void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Slots& slots, ch
       for (ptrdiff_t r = 0; r < count; r++) w.dst[r] = slice + (y - t.y0 + r) * pitch_;
       lines<T>().down(a);
     };
-    for (ptrdiff_t k = 0; k < p.nodes(); k++) {
+    for (const int k : b.nodes) {
       select(a, p, k);
       if (slots)
         into(slots.values[k]);
@@ -473,7 +513,7 @@ void Sweep<T>::plane_rows(Worker& w, Place src, const Tile& t, const Slots& slot
                                 : direct ? reinterpret_cast<T*>(dst + k * output_ + (y + r) * y_.dst + t.x0 * row_dst_)
                                          : w.out + (k * kGroup + r) * pitch_;
     }
-    const unsigned hurt = along(w, rows, count, t, w.dst, known);
+    const unsigned hurt = along(w, rows, count, t, everything_, w.dst, known);
     for (ptrdiff_t r = 0; r < count; r++) {
       const bool one = hurt >> r & 1;
       if (slots.hurt) slots.hurt[y - t.y0 + r] = one;
@@ -511,13 +551,13 @@ void Sweep<T>::put_row(const T* row, char* dst, ptrdiff_t width, bool packed) co
 
 // Those virtual rows of [from, to) outside the plane that no row in the ring stands for, in groups.
 template <class T>
-void Sweep<T>::make_border_rows(Worker& w, Place src, const Tile& t, ptrdiff_t from, ptrdiff_t to,
+void Sweep<T>::make_border_rows(Worker& w, Place src, const Tile& t, const Bundle& b, ptrdiff_t from, ptrdiff_t to,
                                 ptrdiff_t origin) const {
   ptrdiff_t count = 0;
   for (ptrdiff_t v = from; v <= to; v++) {
     const bool wanted = v < to && holder(v, y_.n, y_.step->reach.mode, from, to) == kNobody;
     if (count && (!wanted || count == kGroup)) {
-      make_rows(w, src, t, v - count, count, origin);
+      make_rows(w, src, t, b, v - count, count, origin);
       count = 0;
     }
     count += wanted;
@@ -526,7 +566,7 @@ void Sweep<T>::make_border_rows(Worker& w, Place src, const Tile& t, ptrdiff_t f
 
 // Virtual rows [first, first + count) of a plane, filtered along x, into the ring of rows that starts at `origin`.
 template <class T>
-void Sweep<T>::make_rows(Worker& w, Place src, const Tile& t, ptrdiff_t first, ptrdiff_t count,
+void Sweep<T>::make_rows(Worker& w, Place src, const Tile& t, const Bundle& b, ptrdiff_t first, ptrdiff_t count,
                          ptrdiff_t origin) const {
   const Step<T>& p = *y_.step;
   Place rows[kGroup];
@@ -534,10 +574,10 @@ void Sweep<T>::make_rows(Worker& w, Place src, const Tile& t, ptrdiff_t first, p
   ptrdiff_t inside = 0, places[kGroup];
   for (ptrdiff_t v = first; v < first + count; v++) {
     const ptrdiff_t s = source_index(v, y_.n, p.reach.mode), place = (v - origin) % y_slots_;
-    for (ptrdiff_t k = 0; k < x_nodes(); k++) {
+    for (ptrdiff_t k = 0; k < b.count; k++) {
       T* to = w.y_ring + (k * y_slots_ + place) * pitch_;
       if (s == kOutside)
-        std::fill_n(to, pitch_, p.cval[k]);
+        std::fill_n(to, pitch_, p.cval[b.first + k]);
       else
         w.dst[k * kGroup + inside] = to;
     }
@@ -548,7 +588,7 @@ void Sweep<T>::make_rows(Worker& w, Place src, const Tile& t, ptrdiff_t first, p
     rows[inside++] = src.moved(s, y_.src, y_.mask);
   }
   if (!inside) return;
-  const unsigned hurt = along(w, rows, inside, t, w.dst, known);
+  const unsigned hurt = along(w, rows, inside, t, b, w.dst, known);
   for (ptrdiff_t r = 0; reader_.masked && r < inside; r++) w.y_hurt[places[r]] = hurt >> r & 1;
 }
 
@@ -564,13 +604,14 @@ ptrdiff_t Sweep<T>::piece(ptrdiff_t x, ptrdiff_t end, ptrdiff_t chunk, bool in_p
   return std::min({chunk, end - x, std::max<ptrdiff_t>((last - x) / kBorder * kBorder, kBorder)});
 }
 
-// `count` <= kGroup rows through the x taps of every term: dst[term * kGroup + row]. Returns a bit for each row in which
+// `count` <= kGroup rows through the x taps of a bundle: dst[n * kGroup + row] for its nth. Returns a bit for each row in which
 // something is unknown: what is known of that one goes into known[row].
 template <class T>
-unsigned Sweep<T>::along(Worker& w, const Place* rows, ptrdiff_t count, const Tile& t, T* const* dst, T* const* known) const {
+unsigned Sweep<T>::along(Worker& w, const Place* rows, ptrdiff_t count, const Tile& t, const Bundle& b, T* const* dst,
+                         T* const* known) const {
   const ptrdiff_t step = row_.pixel.step, width = t.x1 - t.x0;
   const ptrdiff_t group = row_.plain ? kGroup * y_.src : 0;  // the group that follows lies that far on: fetched ahead
-  AlongArgs<T> a{w.in, x_ ? x_->taps.data() : nullptr, x_nodes(), w.along_dst, count, 0, step, 0, 0, before_.data(),
+  AlongArgs<T> a{w.in, x_ ? x_->taps.data() + b.first : nullptr, b.count, w.along_dst, count, 0, step, 0, 0, before_.data(),
                  after_.data(), row_.cval, group % ptrdiff_t(sizeof(T)) ? 0 : group / ptrdiff_t(sizeof(T)), w.along};
   const bool sift = reader_.masked && !clean(rows, count, t), in_place = row_.contiguous() && !sift;
   if (x_ && in_place && can_reach_outside(row_.reach.taps, width / (count == 1 ? kGroup : 1), step, row_.n)) {
@@ -645,7 +686,7 @@ void Sweep<T>::along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_
   for (ptrdiff_t r = 0; r < kGroup; r++) {
     const ptrdiff_t part = split ? std::min(r * length, n - length) : 0;
     in[r] += part * row_.pixel.step;
-    for (ptrdiff_t k = 0; k < x_nodes(); k++)
+    for (ptrdiff_t k = 0; k < a.terms; k++)
       out[k * kGroup + r] = dst[k * kGroup + std::min(r, a.count - 1)] + (x + part) * row_.pixel.step;
   }
   AlongArgs<T> part = a;

@@ -29,8 +29,14 @@ class Sweep {
   struct Tile {
     ptrdiff_t y0, y1, x0, x1;
   };
+  struct Bundle {  // nodes of y, and the nodes of x [first, first + count) that they are made of
+    int first, count;
+    std::vector<int> nodes;
+  };
   void merge(std::vector<Axis<T>>& axes) const;
   void assign_roles(std::vector<Axis<T>> axes);
+  void bundle();
+  ptrdiff_t most_together() const;
   void choose_tiles(int threads);
   void choose_volume_tile(int threads, ptrdiff_t batch);
   void choose_plane_tile(int threads, ptrdiff_t batch);
@@ -54,12 +60,13 @@ class Sweep {
   void tile(Worker& w, Place src, char* dst, const Tile& t) const;
   void volume(Worker& w, Place src, char* dst, const Tile& t) const;
   void plane(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const;
+  void plane(Worker& w, Place src, const Tile& t, const Bundle& b, const Slots& slots, char* dst) const;
   void plane_rows(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const;
-  void make_rows(Worker& w, Place src, const Tile& t, ptrdiff_t first, ptrdiff_t count, ptrdiff_t origin) const;
-  void make_border_rows(Worker& w, Place src, const Tile& t, ptrdiff_t from, ptrdiff_t to, ptrdiff_t origin) const;
+  void make_rows(Worker& w, Place src, const Tile& t, const Bundle& b, ptrdiff_t first, ptrdiff_t count, ptrdiff_t origin) const;
+  void make_border_rows(Worker& w, Place src, const Tile& t, const Bundle& b, ptrdiff_t from, ptrdiff_t to, ptrdiff_t origin) const;
   ptrdiff_t piece(ptrdiff_t x, ptrdiff_t end, ptrdiff_t chunk, bool in_place) const;
   bool clean(const Place* rows, ptrdiff_t count, const Tile& t) const;
-  unsigned along(Worker& w, const Place* rows, ptrdiff_t count, const Tile& t, T* const* dst, T* const* known) const;
+  unsigned along(Worker& w, const Place* rows, ptrdiff_t count, const Tile& t, const Bundle& b, T* const* dst, T* const* known) const;
   void along_group(AlongArgs<T>& a, T* const* dst, ptrdiff_t x, ptrdiff_t n) const;
   void along_known(Worker& w, AlongArgs<T> a, ptrdiff_t room, T* const* known, ptrdiff_t x, ptrdiff_t n, unsigned here,
                    unsigned* hurt) const;
@@ -82,6 +89,8 @@ class Sweep {
   char* dst_;
   ptrdiff_t output_;  // bytes from one output to the next
   std::vector<Axis<T>> batch_;
+  Bundle everything_;
+  std::vector<Bundle> bundles_;
   Axis<T> z_{1, 0, 0, 0, nullptr}, y_{1, 0, 0, 0, nullptr};
   RowShape<T> row_{};
   const Step<T>* x_ = nullptr;

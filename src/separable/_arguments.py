@@ -21,7 +21,7 @@ Mode: TypeAlias = str | Sequence[str]
 Origin: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = int | Sequence[int] | None
 Output: TypeAlias = npt.DTypeLike | npt.NDArray[Any] | None
-Method: TypeAlias = Literal["auto", "separable", "direct", "box", "recursive"]
+Method: TypeAlias = Literal["auto", "separable", "direct", "box", "recursive", "fft"]
 
 # Name of a boundary mode -> (canonical name, code in the core). The grid-* names are SciPy's synonyms.
 MODES: Final = {
@@ -34,7 +34,7 @@ MODES: Final = {
     "grid-constant": ("constant", 1),
     "grid-wrap": ("wrap", 4),
 }
-METHODS: Final = ("auto", "separable", "direct", "box", "recursive")
+METHODS: Final = ("auto", "separable", "direct", "box", "recursive", "fft")
 
 # Steps NumPy may spend deciding whether two interleaved views overlap; past it they count as
 # overlapping. 10**4 steps take well under a millisecond.

@@ -95,6 +95,35 @@ class RunningJob:
     ) -> None: ...
     def scratch_bytes(self, threads: int) -> int: ...
 
+@final
+class SumsJob:
+    """Differences of weights over running sums along `axis`; the result is divided by `divisor`.
+
+    Arrays as in RunningJob. Weights, shifts and modes have an entry for every axis of the array.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        weights: npt.NDArray[np.float64],
+        axis: int,
+        shifts: tuple[int, ...],
+        modes: tuple[int, ...],
+        cval: float,
+        divisor: float,
+        fixed_point: bool = False,
+    ) -> None: ...
+    def run(
+        self,
+        src: npt.NDArray[Any],
+        dst: npt.NDArray[Any],
+        threads: int,
+        rounding: int = 0,
+        overflow: int = 0,
+        slack: float = 1.0,
+    ) -> None: ...
+    def scratch_bytes(self, threads: int) -> int: ...
+
 class _FusedJob:
     """A depthwise and a pointwise convolution, channels last; weights are packed when it is made.
 

@@ -1,31 +1,36 @@
-"""Choosing how to run a kernel, by what it costs: as terms, as one dense sweep, by running sums or waves."""
+"""Choosing how to run a kernel by what it costs: passes, a dense sweep, running sums, waves or transforms."""
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from . import costs
 from ._errors import NotSeparableError
+from ._whole import exact_limit
+from .costs import Cost, Pass, Rates
 from .factor import factor
+from .fourier import FourierForm, best_geometry
 from .kernel import KernelError, SeparableKernel
-from .running import DEFAULT_TOL, UNIT, RunningForm, box_form, recursive_form
+from .running import DEFAULT_TOL, RunningForm, box_form, recursive_form
+from .shapes import ShapeForm, shape_form
+from .sharing import shared
 
 Array: TypeAlias = npt.NDArray[Any]
-
-# What running a kernel costs per sample, in the time that one weight of a dense sweep takes: 0.0185 ns
-# for float32 on one AVX-512 core (Zen 4). Fitted to 1024x1024 float32 arrays, 3 to 25 taps along each
-# axis, 1 to 4 terms, dense kernels of 3x3 to 25x25, within 15 %. Only ratios matter.
-DENSE_COST = 10.0  # a dense sweep, beside its weights
-SEPARABLE_COST = 7.0  # a sum of terms, beside its passes
-PASS_COST = 3.0  # one pass along one axis, beside its multiplications
-TAP_COST = 1.1  # one multiplication of a pass
-FOLDED_WEIGHT = 0.65  # a weight of a dense kernel whose columns are (anti)symmetric
+Kernel: TypeAlias = SeparableKernel | RunningForm | ShapeForm | FourierForm | Array
 
 # Running sums never pay below so many taps: nobody looks for a form then.
-SHORT_TAPS = 9
+SHORT_TAPS: Final = 9
+
+# Transforms never pay below so many weights, by a factor of two on every machine measured.
+FEW_WEIGHTS: Final = 100
+
+# Whole numbers of so many levels or more are kept exact where they can be.
+_LEVELS: Final = 255.0
 
 
 class Setting(NamedTuple):
@@ -38,104 +43,249 @@ class Setting(NamedTuple):
     shifts: tuple[int, ...]  # out[i] = sum_k w[k] x[i + k - shift]
     modes: tuple[str, ...]
     cval: complex
+    whole: bool = False  # the arrays hold whole numbers
+
+    @property
+    def real_shape(self) -> tuple[int, ...]:
+        """The shape as the core sees it: the parts of complex numbers are a further axis."""
+        return (*self.shape, 2) if self.dtype.kind == "c" else self.shape
+
+    @property
+    def samples(self) -> int:
+        """How many real numbers the arrays hold."""
+        return math.prod(self.real_shape)
+
+    @property
+    def item(self) -> int:
+        """Bytes of a real number."""
+        return 4 if self.dtype.char in "fF" else 8
+
+    @property
+    def distant(self) -> bool:
+        """Whether input and output do not fit the caches together."""
+        return 2 * self.item * self.samples > self.rates.l3
+
+    @property
+    def rates(self) -> Rates:
+        """What this machine takes for them."""
+        return costs.current(self.dtype)
 
 
 class Choice(NamedTuple):
-    """A way to run a kernel, and what it costs per sample."""
+    """A way to run a kernel, and what it costs."""
 
     method: str
-    kernel: SeparableKernel | RunningForm | Array
+    kernel: Kernel
     terms: int
     error: KernelError
     macs: int
-    cost: float
+    cost: Cost
+
+
+class Refusal(NamedTuple):
+    """Why a kernel does not run in one way: never, or not unless that is asked for by name."""
+
+    method: str
+    reason: str
 
 
 def choose(kernel: SeparableKernel | Array, tol: float | None, method: str, setting: Setting) -> Choice:
-    """Return the cheapest way to run `kernel`, or the one that `method` names."""
-    error = kernel.error if isinstance(kernel, SeparableKernel) else KernelError()
-    if isinstance(kernel, SeparableKernel) and tol is not None and error.relative_l1 > tol:
-        raise NotSeparableError(
-            f"this SeparableKernel has a relative l1 error of {error.relative_l1:.2g} > tol {tol:g}. "
-            "Raise tol, or factor the dense weights with more terms.",
-            relative_l1=error.relative_l1,
-            tol=tol,
-            rank=kernel.rank,
-        )
-    weights = _nonzeros(kernel)
-    direct = Choice("direct", kernel, 0, error, max(1, weights), DENSE_COST + _weight_cost(kernel) * weights)
-    if method == "direct":
-        return direct
-    factored = kernel if isinstance(kernel, SeparableKernel) else factor(kernel, tol)
-    cost = _separable_cost(factored)
-    if method in ("box", "recursive"):
-        return _running(factored, tol, method, setting)
-    if method == "auto":
-        # Along one axis a dense sweep saves nothing but zeros, and takes up to three times as long.
-        swept = sum(n > 1 for n in setting.taps) > 1 or 2 * weights < math.prod(setting.taps)
-        others = [*[direct] * swept, *_running_choices(factored, tol, setting)]
-        cheaper = [choice for choice in others if choice.cost < cost]
-        if cheaper:
-            return min(cheaper, key=lambda choice: choice.cost)
-    return Choice("separable", factored, factored.rank, factored.error, factored.macs, cost)
+    """Return the cheapest way to run `kernel`, or the one that `method` names.
 
-
-def _running(kernel: SeparableKernel, tol: float | None, method: str, setting: Setting) -> Choice:
-    """Return the way to run `kernel` that `method` names."""
-    within = DEFAULT_TOL if tol is None else tol
-    if method == "box":
-        form, needs = box_form(kernel), "one term with equal taps along each axis"
-    else:
-        form = recursive_form(kernel, within)
-        needs = (
-            "one term with taps that are symmetric or antisymmetric about the middle, and few cosines "
-            f"within tol={within:g}"
-        )
-    if form is None:
-        raise ValueError(f"`method={method!r}` needs {needs}; pass method='auto' for this kernel.")
-    return _running_choice(form, setting)
-
-
-def _running_choice(form: RunningForm, setting: Setting) -> Choice:
-    # The unit is that of float32; a dense sweep takes twice as long in float64, running sums do not.
-    unit = UNIT * (1 if setting.dtype.char in "fF" else 2)
-    shape = (*setting.shape, 2) if setting.dtype.kind == "c" else setting.shape
-    return Choice(form.method, form, 1, form.error, form.macs, form.cost(shape, setting.axes) / unit)
-
-
-def _running_choices(kernel: SeparableKernel, tol: float | None, setting: Setting) -> list[Choice]:
-    """List the ways to run `kernel` by running sums that are allowed."""
-    if max(setting.taps) < SHORT_TAPS:
-        return []
-    forms = [box_form(kernel), None if tol is None else recursive_form(kernel, tol)]
-    return [_running_choice(form, setting) for form in forms if form is not None]
-
-
-def _nonzeros(kernel: SeparableKernel | Array) -> int:
-    """Count the weights that are not 0; for several terms, as if none fell on another's."""
-    if isinstance(kernel, SeparableKernel):
-        return sum(math.prod(int(np.count_nonzero(taps)) for taps in term) for term in kernel.terms)
-    return int(np.count_nonzero(kernel))
-
-
-def _weight_cost(kernel: SeparableKernel | Array) -> float:
-    """Return what one weight of a dense sweep costs: less where two rows of the kernel share it."""
-    if isinstance(kernel, SeparableKernel) or kernel.ndim < 2 or kernel.shape[-2] < 5:
-        return 1.0
-    mirrored = np.flip(kernel, -2)
-    return FOLDED_WEIGHT if np.array_equal(kernel, mirrored) or np.array_equal(kernel, -mirrored) else 1.0
-
-
-def _separable_cost(kernel: SeparableKernel) -> float:
-    """Return what running the terms of `kernel` costs per sample.
-
-    A pass multiplies once per tap, or per pair of taps where they are (anti)symmetric. Axes with one
-    tap take no pass.
+    Raises
+    ------
+    NotSeparableError
+        `kernel` errs more than `tol` already.
+    ValueError
+        It does not run in the way that `method` names.
     """
-    passes = [taps for term in kernel.terms for taps in term if taps.size > 1]
-    multiplications = sum((taps.size + 1) // 2 if _folds(taps) else taps.size for taps in passes)
-    return SEPARABLE_COST + PASS_COST * len(passes) + TAP_COST * multiplications
+    ways = Ways(kernel, tol, setting)
+    if method == "auto":
+        return min(ways.choices(), key=lambda choice: choice.cost.nanoseconds)
+    found = ways.named(method)
+    if isinstance(found, Refusal):
+        raise ValueError(f"`method={method!r}` {found.reason}; pass method='auto' for this kernel.")
+    return found
 
 
-def _folds(taps: Array) -> bool:
-    return np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1])
+class Ways:
+    """All ways to run one kernel in one setting; dense weights are factored when terms are first asked for.
+
+    Parameters
+    ----------
+    kernel : SeparableKernel or ndarray
+    tol : float or None
+        Relative l1 error allowed.
+    setting : Setting
+
+    Raises
+    ------
+    NotSeparableError
+        `kernel` errs more than `tol` already.
+    """
+
+    def __init__(self, kernel: SeparableKernel | Array, tol: float | None, setting: Setting) -> None:
+        self._kernel, self._tol, self._setting = kernel, tol, setting
+        self._error = kernel.error if isinstance(kernel, SeparableKernel) else KernelError()
+        if isinstance(kernel, SeparableKernel) and tol is not None and self._error.relative_l1 > tol:
+            raise NotSeparableError(
+                f"this SeparableKernel has a relative l1 error of {self._error.relative_l1:.2g} > "
+                f"tol {tol:g}. "
+                "Raise tol, or factor the dense weights with more terms.",
+                relative_l1=self._error.relative_l1,
+                tol=tol,
+                rank=kernel.rank,
+            )
+
+    def named(self, method: str) -> Choice | Refusal:
+        """Return the way of that name, whatever it costs; a refusal says what it needs."""
+        found: Choice | Refusal = getattr(self, f"_{method}")()
+        return found
+
+    def choices(self) -> list[Choice]:
+        """Return the ways among which the cheapest is taken."""
+        return [found for method in METHODS if isinstance(found := self.considered(method), Choice)]
+
+    def considered(self, method: str) -> Choice | Refusal:
+        """Return the way of that name; a refusal says why it is not chosen without being asked for."""
+        reason = getattr(self, f"_{method}_reserved", lambda: None)()
+        return self.named(method) if reason is None else Refusal(method, reason)
+
+    @functools.cached_property
+    def _factored(self) -> SeparableKernel:
+        return self._kernel if isinstance(self._kernel, SeparableKernel) else factor(self._kernel, self._tol)
+
+    @functools.cached_property
+    def _weights(self) -> int:
+        """How many weights are not 0; for several terms, as if none fell on another's."""
+        if not isinstance(self._kernel, SeparableKernel):
+            return int(np.count_nonzero(self._kernel))
+        terms = self._kernel.terms
+        count = sum(math.prod(int(np.count_nonzero(taps)) for taps in term) for term in terms)
+        return min(count, self._kernel.size)
+
+    def _separable(self) -> Choice:
+        kernel, setting = self._factored, self._setting
+        # The core runs them from the last axis of the array to the first.
+        order = sorted(range(kernel.ndim), key=lambda n: setting.axes[n])
+        program = shared([[[term[n] for n in order] for term in kernel.terms]])
+        last = len(setting.shape) - 1
+        passes = (
+            Pass(last - setting.axes[order[level.axis]], edge.taps)
+            for level in program.levels
+            for node in level.nodes
+            for edge in node
+        )
+        cost = self._swept(costs.of_passes(passes))
+        return Choice("separable", kernel, kernel.rank, kernel.error, kernel.macs, cost)
+
+    def _direct(self) -> Choice:
+        cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel)))
+        return Choice("direct", self._kernel, 0, self._error, max(1, self._weights), cost)
+
+    def _direct_reserved(self) -> str | None:
+        # Along one axis a dense sweep saves nothing but zeros, and takes up to three times as long.
+        setting = self._setting
+        if sum(n > 1 for n in setting.taps) > 1 or 2 * self._weights < math.prod(setting.taps):
+            return None
+        return "along one axis it is a slower pass"
+
+    def _box(self) -> Choice | Refusal:
+        form = box_form(self._factored)
+        if form is not None:
+            return self._running(form)
+        if self._shape is None:
+            needs = (
+                "equal taps along each axis of one term, or weights that equal their neighbours, as in a disk"
+            )
+            return Refusal("box", f"needs {needs}")
+        return self._filled(self._shape)
+
+    def _filled(self, form: ShapeForm) -> Choice:
+        setting = self._setting
+        exact = setting.whole and form.exact
+        if not exact:
+            form = form.within(self._tol, setting.dtype)
+        error = form.error if exact else form.error_on_floats
+        words = exact and form.fits_words(setting.dtype)
+        each = form.cost(setting.real_shape, setting.axes, words=words)
+        cost = costs.of_call(costs.of_running(each, setting.distant), setting.samples, setting.rates)
+        return Choice(form.method, form, 0, error, form.macs, cost)
+
+    @functools.cached_property
+    def _shape(self) -> ShapeForm | None:
+        return shape_form(self._kernel)
+
+    def _recursive(self) -> Choice | Refusal:
+        within = DEFAULT_TOL if self._tol is None else self._tol
+        form = recursive_form(self._factored, within)
+        if form is None:
+            return Refusal(
+                "recursive",
+                "needs one term with taps that are symmetric or antisymmetric about the middle, and few "
+                f"cosines within tol={within:g}",
+            )
+        return self._running(form)
+
+    def _box_reserved(self) -> str | None:
+        if math.prod(self._setting.taps) < SHORT_TAPS:
+            return f"pays from {SHORT_TAPS} weights on"
+        if box_form(self._factored) is not None:
+            return self._short()
+        found = None if self._shape is None else self._filled(self._shape)
+        exact = self._setting.whole and self._shape is not None and self._shape.exact
+        if found is None or exact or (self._tol is not None and found.error.relative_l1 <= self._tol):
+            return None
+        return "rounds sums of floats: only within a `tol` that is given"
+
+    def _short(self) -> str | None:
+        return f"pays from {SHORT_TAPS} taps on" if max(self._setting.taps) < SHORT_TAPS else None
+
+    def _recursive_reserved(self) -> str | None:
+        return "approximates: only where `tol` is given" if self._tol is None else self._short()
+
+    def _fft(self) -> Choice | Refusal:
+        setting = self._setting
+        if setting.samples == 0:
+            return Refusal("fft", "needs an array with samples")
+        geometry, cost = best_geometry(setting.real_shape, self._reach(), setting.item, setting.rates)
+        form = FourierForm(self._kernel, geometry)
+        return Choice("fft", form, 0, self._error, form.macs, cost)
+
+    def _fft_reserved(self) -> str | None:
+        if self._weights < FEW_WEIGHTS:
+            return f"pays from {FEW_WEIGHTS} weights on"
+        if self._setting.whole and exact_limit(self._kernel, self._setting.dtype) >= _LEVELS:
+            return "rounds, where sums of these whole numbers are exact"
+        return None
+
+    def _reach(self) -> tuple[int, ...]:
+        """Return the kernel's extent along each axis of the array as the core sees it."""
+        reach = [1] * len(self._setting.real_shape)
+        for axis, taps in zip(self._setting.axes, self._setting.taps, strict=True):
+            reach[axis] = taps
+        return tuple(reach)
+
+    def _swept(self, counts: costs.Counts) -> Cost:
+        setting = self._setting
+        volume = sum(n > 1 for n in setting.shape) > 2
+        return costs.of_sweep(counts, setting.samples, volume, setting.distant, setting.rates)
+
+    def _running(self, form: RunningForm) -> Choice:
+        setting = self._setting
+        each = form.cost(setting.real_shape, setting.axes)
+        counts = costs.of_running(each, setting.distant * sum(n > 1 for n in setting.taps))
+        cost = costs.of_call(counts, setting.samples, setting.rates)
+        return Choice(form.method, form, 1, form.error, form.macs, cost)
+
+
+METHODS: Final = ("separable", "direct", "box", "recursive", "fft")
+
+
+def _has_mirrored_columns(kernel: SeparableKernel | Array) -> bool:
+    """Return whether two rows of the kernel share each weight, which a dense sweep folds."""
+    if kernel.ndim < 2 or kernel.shape[-2] < 5:
+        return False
+    if isinstance(kernel, SeparableKernel):
+        return any(all(np.array_equal(t[-2], s * t[-2][::-1]) for t in kernel.terms) for s in (1, -1))
+    return any(np.array_equal(kernel, s * np.flip(kernel, -2)) for s in (1, -1))

@@ -72,10 +72,12 @@ def correlate(
     tol : float, optional
         Relative l1 error allowed when dense weights are factored, 1e-6 by default: the result is
         then off by at most ``tol * sum(abs(weights)) * max(abs(x))``.
-    method : {"auto", "separable", "direct", "box", "recursive"}, optional
+    method : {"auto", "separable", "direct", "box", "recursive", "fft"}, optional
         How to run: as a sum of separable terms, as one dense sweep, by running sums (equal taps only),
-        as a sum of cosines within `tol` (1e-3 where that is not given), or the cheapest of them.
-        Cosines are an approximation: they are chosen only where `tol` is given.
+        as a sum of cosines within `tol` (1e-3 where that is not given), by Fourier transforms of blocks, or
+        the cheapest of them (`plan` says which, and why). Cosines are an approximation: they are chosen only
+        where `tol` is given. Transforms round relative to the largest samples of their block, and are not
+        chosen where sums of whole numbers are exact.
     threads : int, optional
         Threads to use at most; by default SEPARABLE_NUM_THREADS, or all cores. The result does not
         depend on it.

@@ -13,16 +13,18 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from . import _arguments as arguments
-from ._core import DirectJob, Job, RunningJob, empty
+from ._core import DirectJob, Job, RunningJob, SumsJob, empty
 from ._masking import Known
 from ._storing import AS_IS, OVERFLOWS, ROUNDINGS, Storing
 from .choosing import Choice, Setting
+from .fourier import FourierForm, FourierJob
 from .kernel import SeparableKernel, Term
 from .running import RunningForm
+from .shapes import ShapeForm
 from .sharing import SWEPT_AXES, indexed, with_scale
 
 Array: TypeAlias = npt.NDArray[Any]
-AnyJob: TypeAlias = Job | DirectJob | RunningJob
+AnyJob: TypeAlias = Job | DirectJob | RunningJob | SumsJob | FourierJob
 Jobs: TypeAlias = tuple[AnyJob, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.
@@ -56,22 +58,64 @@ def _job(
         form = kernel.flipped() if flip else kernel
         passes = form.passes(setting.axes, setting.shifts, [_code(mode) for mode in setting.modes])
         return RunningJob(shape, passes, cval, form.factor, form.divisor)
+    if isinstance(kernel, ShapeForm):
+        turned = kernel.flipped() if flip else kernel
+        weights, shifts, modes = _everywhere(turned.weights, setting, len(shape))
+        along, codes = setting.axes[turned.axis], tuple(map(_code, modes))
+        return SumsJob(shape, weights, along, shifts, codes, cval, turned.divisor, turned.fixed_point)
+    if isinstance(kernel, FourierForm):
+        return _transforms(kernel, choice, setting, flip, shape, dtype, cval)
     if choice.method == "separable" and isinstance(kernel, SeparableKernel):
         return _sum(shape, dtype, [(kernel.adjoint() if flip else kernel).terms], setting, cval)
-    dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
-    weights = np.flip(dense) if flip else dense
-    # The core wants one entry for every axis of the array, in order.
-    order = np.argsort(setting.axes)
-    place = {axis: n for n, axis in enumerate(setting.axes)}
-    every = [place.get(axis) for axis in range(len(shape))]
-    lengths = [1 if n is None else setting.taps[n] for n in every]
-    return DirectJob(
+    weights, shifts, modes = _dense(kernel, setting, flip, len(shape))
+    return DirectJob(shape, dtype, weights, shifts, tuple(map(_code, modes)), cval)
+
+
+def _transforms(
+    form: FourierForm,
+    choice: Choice,
+    setting: Setting,
+    flip: bool,
+    shape: tuple[int, ...],
+    dtype: str,
+    cval: float,
+) -> FourierJob:
+    """Prepare transforms, and the dense sweep for blocks that hold what is not finite."""
+    swept = choice._replace(method="direct", kernel=form.kernel)
+    axes = len(setting.axes)
+    inside = setting._replace(shifts=(0,) * axes, modes=("constant",) * axes)
+    weights, shifts, modes = _dense(form.kernel, setting, flip, len(shape))
+    return FourierJob(
         shape,
         dtype,
+        weights,
+        shifts,
+        modes,
+        cval,
+        form.geometry.leading(len(shape)),
+        lambda block: _job(swept, inside, flip, block, dtype, 0.0),
+    )
+
+
+def _dense(
+    kernel: SeparableKernel | Array, setting: Setting, flip: bool, ndim: int
+) -> tuple[Array, tuple[int, ...], tuple[str, ...]]:
+    dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
+    return _everywhere(np.flip(dense) if flip else dense, setting, ndim)
+
+
+def _everywhere(
+    weights: Array, setting: Setting, ndim: int
+) -> tuple[Array, tuple[int, ...], tuple[str, ...]]:
+    """Return weights, shifts and modes with one entry for every axis of the array, in order."""
+    order = np.argsort(setting.axes)
+    place = {axis: n for n, axis in enumerate(setting.axes)}
+    every = [place.get(axis) for axis in range(ndim)]
+    lengths = [1 if n is None else setting.taps[n] for n in every]
+    return (
         np.ascontiguousarray(weights.transpose(order)).reshape(lengths),
         tuple(0 if n is None else setting.shifts[n] for n in every),
-        tuple(0 if n is None else _code(setting.modes[n]) for n in every),
-        cval,
+        tuple("reflect" if n is None else setting.modes[n] for n in every),
     )
 
 
@@ -196,7 +240,8 @@ def watching() -> Iterator[list[Run]]:
 
 
 def _run(job: AnyJob, source: Array, result: Array, threads: int, how: Storing, known: Known | None) -> None:
-    told = (threads,) if how is AS_IS and known is None else (threads, *_told(job, result, how, known))
+    plain = known is None and (how is AS_IS or (result.dtype.kind == "f" and how.divisor == 1))
+    told = (threads,) if plain else (threads, *_told(job, result, how, known))
     job.run(source, result, *told)
     runs = _WATCHED.get()
     if runs is not None:
@@ -205,9 +250,11 @@ def _run(job: AnyJob, source: Array, result: Array, threads: int, how: Storing, 
 
 def _told(job: AnyJob, result: Array, how: Storing, known: Known | None) -> tuple[Any, ...]:
     rounding, overflow = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
-    if isinstance(job, RunningJob):  # it divides by itself, and takes no mask
+    if isinstance(job, (RunningJob, SumsJob)):  # it divides by itself, and takes no mask
         return rounding, overflow, how.slack
-    mask, omit_nan = known or (None, False)
+    if known is None:
+        return rounding, overflow, how.slack, how.divisor
+    mask, omit_nan = known
     # What is normalised is not exact any more.
     mended = how.raised / how.slack if how.rounding == "truncate" and result.dtype.kind != "f" else 1.0
     return rounding, overflow, how.slack, how.divisor, mask, omit_nan, mended

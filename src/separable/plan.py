@@ -21,19 +21,21 @@ from . import _whole as whole
 from ._core import Job
 from ._core import core_info as core_info
 from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
-from .choosing import Choice, Setting, choose
+from .adjoint import Adjoint
+from .choosing import Choice, Kernel, Setting, choose
+from .costs import Cost
+from .explaining import Explanation, explain, in_bytes, plural
+from .fourier import FourierForm
 from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
 from .running import RunningForm
+from .shapes import ShapeForm
 
 Array: TypeAlias = npt.NDArray[Any]
 
-# Work that is worth waking one more thread for (about 20 us), in the unit of a choice's cost.
-THREAD_GRAIN = 1 << 20
-
 # Dense kernels of up to this many weights are remembered by value: hashing them costs less than
 # factoring them again, and comparing them little beside running them.
-CACHED_WEIGHTS = 4096
+CACHED_WEIGHTS = 1 << 14
 
 
 class Request(NamedTuple):
@@ -80,9 +82,9 @@ class Plan:
     dtype : dtype
         What it computes in and returns: float32, float64, complex64 or complex128. It takes every
         array whose dtype is filtered in this one (see `correlate`).
-    method : {"separable", "direct", "box", "recursive"}
-        How the kernel runs: as a sum of passes along axes, as one dense sweep, by running sums, or as a
-        sum of cosines by oscillators.
+    method : {"separable", "direct", "box", "recursive", "fft"}
+        How the kernel runs: as a sum of passes along axes, as one dense sweep, by running sums, as a
+        sum of cosines by oscillators, or by Fourier transforms.
     axes : tuple of int
         The filtered axes; `taps` and `modes` have one entry for each.
     taps : tuple of int
@@ -90,16 +92,18 @@ class Plan:
     modes : tuple of str
         Boundary mode of each filtered axis.
     terms : int
-        Number of separable terms; 0 when the method is direct.
+        Number of separable terms; 0 for transforms and dense sweeps, also those over running sums.
     macs, dense_macs : int
         Multiply-accumulates per sample: as it runs, and of a dense correlation. Running sums count
-        their additions.
+        their additions, transforms half of their operations.
     error : KernelError
         Certified distance of the kernel that runs from the kernel given.
     threads : int
         Threads it uses by default: not more than the work can keep busy.
     scratch_bytes : int
         Memory taken while it runs, beside the arrays themselves (and a copy of an input of another dtype).
+    cost : Cost
+        What one call is predicted to take on this machine: ``cost.seconds(threads)``.
     """
 
     shape: tuple[int, ...]
@@ -114,6 +118,8 @@ class Plan:
     error: KernelError
     threads: int
     scratch_bytes: int
+    cost: Cost
+    _kernel: SeparableKernel | Array  # as it runs
     _jobs: Jobs
     _busy_threads: int
     _exact_limit: float  # whole numbers of up to this magnitude are filtered without rounding
@@ -166,7 +172,7 @@ class Plan:
         known = None if mask is None and nan == "propagate" else masking.known_of(source, mask, nan)
         if known:
             masking.check_weights(self._recipe[0])
-            if self.terms > 1 or self.method == "recursive":
+            if (self.terms != 1 and self.method != "direct") or self.method == "recursive":
                 return self._of_weights()(
                     x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan
                 )
@@ -195,6 +201,44 @@ class Plan:
             store(values, result, how._replace(divisor=1.0, exact=how.exact and known is None))
         return result
 
+    def explain(self) -> Explanation:
+        """Return every way to run this filter: predicted time, error and memory, or why it does not run so.
+
+        Returns
+        -------
+        Explanation
+            Print it; its `candidates` hold the numbers.
+        """
+        kernel, request, _ = self._recipe
+        setting, tol = _setting(self.taps, request), arguments.tolerance(request.tol)
+        return explain(kernel, tol, setting, request.flip, self.method, self.threads)
+
+    def adjoint(self) -> Adjoint:
+        """Return the adjoint of this filter: ``sum(p(x) * y) == sum(x * p.adjoint()(y))`` up to rounding.
+
+        For every boundary mode, origin and choice of axes; with the very kernel that runs, approximated or
+        not. It costs as much as the filter, and as much again of the borders.
+
+        Returns
+        -------
+        Adjoint
+            Call it on arrays.
+        """
+        kernel, request, threads = self._recipe
+        setting = _setting(self.taps, request)
+        if self.method not in ("box", "recursive"):
+            kernel = self._kernel
+        # The flipped kernel, and what was behind the centre before it.
+        origin = tuple(
+            (n - 1) // 2 - (n - 1 - shift) if not request.flip else (n - 1 - shift) - n // 2
+            for n, shift in zip(setting.taps, setting.shifts, strict=True)
+        )
+        backward = request._replace(
+            dtype=self.dtype, mode="constant", cval=0.0, origin=origin, axes=self.axes,
+            method=self.method, flip=not request.flip, whole=False,
+        )  # fmt: skip
+        return Adjoint(self, setting, lambda shape: build(kernel, backward._replace(shape=shape), threads))
+
     def inexact_mean(self, dtype: np.dtype[Any]) -> bool:
         """Return whether this is a mean, and sums of whole numbers of `dtype` may be rounded in it."""
         return self._divisor != 1 and whole.largest(dtype) > self._exact_limit and self.dtype.char == "f"
@@ -205,11 +249,12 @@ class Plan:
         Where terms cancel it is no sum of terms, and where it is little an approximation misses most of it.
         """
         kernel, request, _ = self._recipe
-        runs = "direct" if self.terms > 1 else "separable"
+        one = isinstance(kernel, SeparableKernel) and kernel.rank == 1
+        runs = "separable" if one or self.method == "recursive" else "direct"
         if request.method == self.method:
             raise ValueError(
-                f"with `mask` or nan='omit' this kernel of {_plural(self.terms, 'term')} runs with "
-                f"method={runs!r}, but method is {self.method!r}; leave `method` out."
+                f"with `mask` or nan='omit' this kernel runs with method={runs!r}, but method is "
+                f"{self.method!r}; leave `method` out."
             )
         return cached_plan(kernel, request._replace(method=runs))
 
@@ -338,13 +383,14 @@ def build(
     kernel = given if isinstance(given, SeparableKernel) else arguments.kernel_weights(given)
     setting = _setting(kernel.shape, request)
     choice = choose(kernel, arguments.tolerance(request.tol), arguments.method_name(request.method), setting)
+    runs = kernel if isinstance(choice.kernel, (RunningForm, ShapeForm, FourierForm)) else choice.kernel
     sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
-    if isinstance(choice.kernel, RunningForm):
-        sums = None  # it divides by itself
+    if isinstance(choice.kernel, (RunningForm, ShapeForm, FourierForm)):
+        sums = None  # the first two divide by themselves, the last rounds in any case
     if sums:
         choice = choice._replace(kernel=sums[0])
     jobs = () if 0 in setting.shape else prepare(choice, setting, request.flip)
-    busy = max(1, int(math.prod(setting.shape) * choice.cost) // THREAD_GRAIN)
+    busy = choice.cost.busy_threads
     count = min(arguments.thread_count(threads), busy)
     return Plan(
         shape=setting.shape,
@@ -359,6 +405,8 @@ def build(
         error=choice.error,
         threads=count,
         scratch_bytes=max((job.scratch_bytes(count) for job in jobs), default=0),
+        cost=choice.cost,
+        _kernel=runs,
         _jobs=jobs,
         _busy_threads=busy,
         _exact_limit=_exact_limit(choice.kernel, setting),
@@ -385,7 +433,7 @@ def _setting(taps: tuple[int, ...], request: Request) -> Setting:
     )
     modes = arguments.boundary_modes(request.mode, axes)
     cval = arguments.constant_value(request.cval, request.dtype)
-    return Setting(shape, request.dtype, axes, taps, shifts, modes, cval)
+    return Setting(shape, request.dtype, axes, taps, shifts, modes, cval, request.whole)
 
 
 def _raised(choice: Choice, setting: Setting) -> float:
@@ -394,8 +442,10 @@ def _raised(choice: Choice, setting: Setting) -> float:
     return raising(setting.dtype, *chain)
 
 
-def _exact_limit(kernel: SeparableKernel | RunningForm | Array, setting: Setting) -> float:
-    if isinstance(kernel, RunningForm):
+def _exact_limit(kernel: Kernel, setting: Setting) -> float:
+    if isinstance(kernel, FourierForm):
+        return 0.0
+    if isinstance(kernel, (RunningForm, ShapeForm)):
         limit = kernel.exact_limit
     else:
         limit = whole.exact_limit(kernel, setting.dtype)
@@ -407,18 +457,19 @@ def _exact_limit(kernel: SeparableKernel | RunningForm | Array, setting: Setting
 def _lines(plan: Plan) -> list[str]:
     """Return the lines of a printed plan."""
     kernel = "x".join(map(str, plan.taps))
-    how = f"{plan.method}, {_plural(plan.terms, 'term')}" if plan.terms else plan.method
+    how = f"{plan.method}, {plural(plan.terms, 'term')}" if plan.terms else plan.method
     folds = _folds_of(plan)
     fewer = f", {plan.dense_macs / plan.macs:.3g}x fewer" if plan.macs < plan.dense_macs else ""
+    target = core_info()["target"]
     return [
         f"{kernel} kernel on {plan.shape} {plan.dtype.name}: {how}",
         *(
-            f"  axis {axis}  {_plural(taps, 'tap'):7s}  {mode:8s}  {folds.get(axis, '')}".rstrip()
+            f"  axis {axis}  {plural(taps, 'tap'):7s}  {mode:8s}  {folds.get(axis, '')}".rstrip()
             for axis, taps, mode in sorted(zip(plan.axes, plan.taps, plan.modes, strict=True), reverse=True)
         ),
         f"  {plan.macs} MACs per sample, dense {plan.dense_macs}{fewer}",
         f"  kernel's relative l1 error at most {plan.error.relative_l1:.2g}",
-        f"  {_plural(plan.threads, 'thread')}, scratch {_bytes(plan.scratch_bytes)}, {core_info()['target']}",
+        f"  {plural(plan.threads, 'thread')}, scratch {in_bytes(plan.scratch_bytes)}, {target}",
     ]
 
 
@@ -429,16 +480,3 @@ def _folds_of(plan: Plan) -> dict[int, str]:
         return {}
     found = {entry["axis"]: sorted(set(entry["folds"])) for entry in job.describe()}
     return {axis: "not folded" if folds == ["none"] else "/".join(folds) for axis, folds in found.items()}
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def _bytes(count: int) -> str:
-    size, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.3g} {unit}"

@@ -9,7 +9,7 @@ import typer
 
 from separable import __version__
 
-from . import auditing, calibrating, demonstrating, factoring, filtering, options, separating
+from . import auditing, calibrating, demonstrating, factoring, filtering, measuring, options, separating
 from .terminal import exits
 from .wish import Wish
 
@@ -63,18 +63,33 @@ def demo(
     help=_paragraphs(
         "Write a kernel as a sum of separable terms, with a certified error.",
         "A kernel that does not separate is told so: how far it is, and what each number of terms costs.",
+        "--plot shows its singular values and what less error costs, and draws them with the kernel, its "
+        "terms and the residual.",
     ),
-    epilog=_examples("factor psf.npy", "factor psf.npy --rank 3", "factor psf.npy --tol 1e-3 --json"),
+    epilog=_examples(
+        "factor psf.npy",
+        "factor psf.npy --rank 3",
+        "factor psf.npy --tol 1e-3 --plot",
+        "factor measured-psf.tif --tol noise",
+        "factor 'rotated_gaussian((5, 2), pi/6)' --tol 1e-2 --json",
+    ),
 )
 @exits
 def factor(
-    kernel: Annotated[Path, typer.Argument(metavar="KERNEL.npy", help="A dense kernel: .npy or any image.")],
+    kernel: Annotated[
+        str,
+        typer.Argument(
+            metavar="KERNEL", help="A dense kernel: .npy, any image, or a family such as 'disk(12)'."
+        ),
+    ],
     tol: options.Tol = None,
     rank: options.Rank = None,
+    plot: options.Plot = False,
+    out: options.PlotOut = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Factor a kernel."""
-    factoring.run(kernel, tol, rank, as_json)
+    factoring.run(kernel, tol, rank, plot=plot, out=out, as_json=as_json)
 
 
 @app.command(
@@ -123,6 +138,22 @@ def filter_file(
     wish = Wish(gaussian, box, sobel, log, unsharp, kernel, order, truncate, amount, in_mm, rank, tol)
     place = filtering.Place(axes, mode, cval, origin, dtype, threads)
     filtering.run(source, target, wish, place, as_json=as_json, quiet=quiet)
+
+
+@app.command(
+    help=_paragraphs(
+        "Measure what filters cost on this machine, once, so that plans choose by it.",
+        "Some two hundred filters are timed on one thread, which takes about a minute. Without it plans "
+        "choose by the rates of another machine, which come with the package.",
+    ),
+    epilog=_examples("calibrate", "calibrate --out costs.json --json"),
+)
+@exits
+def calibrate(
+    out: options.Rates = None, every: options.EveryTarget = False, as_json: options.AsJson = False
+) -> None:
+    """Measure this machine."""
+    measuring.run(out, every, as_json)
 
 
 @app.command(

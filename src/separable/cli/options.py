@@ -58,8 +58,25 @@ Threads: TypeAlias = Annotated[
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 # factor
-Tol: TypeAlias = Annotated[float | None, _option("T", "Relative l1 error allowed. [dim]\\[default: 1e-6][/]")]
+Tol: TypeAlias = Annotated[
+    str | None,
+    _option("T|noise", "Relative l1 error allowed; noise: the kernel's own. [dim]\\[default: 1e-6][/]"),
+]
 Rank: TypeAlias = Annotated[int | None, _option("R", "The most terms allowed.")]
+Plot: TypeAlias = Annotated[
+    bool, typer.Option("--plot", help="Show spectrum and cost, and draw them: KERNEL-factors.png.")
+]
+PlotOut: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="--plot, drawn here: .png, .svg or .pdf.")
+]
+
+# calibrate
+Rates: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", metavar="R.json", help="Where to, instead of the user's cache.")
+]
+EveryTarget: TypeAlias = Annotated[
+    bool, typer.Option("--every", help="Measure every instruction set of this machine.")
+]
 
 # audit, separate: the model
 _MODEL = "Model"

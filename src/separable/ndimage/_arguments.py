@@ -155,7 +155,9 @@ def target(output: Output, x: Array, *, is_complex: bool, promote: bool = False)
             return Target(np.promote_types(x.dtype, np.complex64), None)
         return Target(x.dtype if x.dtype.isnative else x.dtype.newbyteorder("="), None)
     array = None
-    if isinstance(output, (type, np.dtype, str)):
+    if type(output) is np.ndarray:
+        array, dtype = output, output.dtype
+    elif isinstance(output, (type, np.dtype, str)):
         dtype = np.dtype(output)
         if promote and is_complex and dtype.kind != "c" and not isinstance(output, str):
             warnings.warn("promoting specified output dtype to complex", stacklevel=_CALLER)
@@ -163,10 +165,10 @@ def target(output: Output, x: Array, *, is_complex: bool, promote: bool = False)
     else:
         array = np.asarray(output)
         dtype = array.dtype
-        if array.shape != x.shape:
-            raise ArgumentError(
-                f"output shape not correct: `output` has shape {array.shape}, the result {x.shape}."
-            )
+    if array is not None and array.shape != x.shape:
+        raise ArgumentError(
+            f"output shape not correct: `output` has shape {array.shape}, the result {x.shape}."
+        )
     if dtype.kind not in "biufc":
         raise ArgumentError(f"`output` is {dtype}: output must have numeric dtype.")
     if is_complex and dtype.kind != "c":

@@ -14,8 +14,9 @@ from ..kernel import SeparableKernel
 from . import _arguments as arguments
 from ._arguments import Array, Output, Target, remembered
 from ._gaussian import Gaussian, pads_its_passes, product, steps_of
+from ._parts import accumulator, length, parts_of, total
 from ._repeated import repeated
-from ._run import How, Step, accumulator, chain, chain_values, copied, finish, how_to
+from ._run import How, Step, chain, copied, finish, how_to
 
 
 @repeated
@@ -174,7 +175,7 @@ def gaussian_laplace(
     parts = _laplacian(x.ndim, axes, sigma, mode, cval, spacing, *_reach(**kwargs))
     if len(parts) <= 1:
         return chain(parts[0] if parts else (), x, target, how)
-    return finish(_sum(chain_values(part, x, target, how) for part in parts), target, how)
+    return finish(total(parts_of(parts, x, target, how)), target, how)
 
 
 def gaussian_gradient_magnitude(
@@ -214,7 +215,7 @@ def gaussian_gradient_magnitude(
     parts = _gradient(x.ndim, axes, sigma, mode, cval, spacing, *_reach(**kwargs))
     if not parts:
         return copied(x, target, how)
-    return finish(_length(chain_values(part, x, target, how) for part in parts), target, how)
+    return finish(length(parts_of(parts, x, target, how), len(parts)), target, how)
 
 
 def generic_laplace(
@@ -260,8 +261,8 @@ def generic_laplace(
     how = how_to(rounding, overflow)
     x = arguments.samples(input)
     target = arguments.target(output, x, is_complex=False)
-    parts = _of_the_caller(derivative2, x, axes, target, mode, cval, extra_arguments, extra_keywords)
-    return finish(_sum(parts), target, how) if parts else copied(x, target, how)
+    parts, count = _of_the_caller(derivative2, x, axes, target, mode, cval, extra_arguments, extra_keywords)
+    return finish(total(parts), target, how) if count else copied(x, target, how)
 
 
 def generic_gradient_magnitude(
@@ -284,7 +285,7 @@ def generic_gradient_magnitude(
     input, output, mode, cval, extra_arguments, extra_keywords, axes, rounding, overflow
         As in `generic_laplace`.
     derivative : callable
-        Called as `derivative2` there, for first derivatives; what it returns is overwritten.
+        Called as `derivative2` there, for first derivatives.
 
     Returns
     -------
@@ -299,8 +300,8 @@ def generic_gradient_magnitude(
     how = how_to(rounding, overflow)
     x = arguments.samples(input)
     target = arguments.target(output, x, is_complex=False)
-    parts = _of_the_caller(derivative, x, axes, target, mode, cval, extra_arguments, extra_keywords)
-    return finish(_length(parts), target, how) if parts else copied(x, target, how)
+    parts, count = _of_the_caller(derivative, x, axes, target, mode, cval, extra_arguments, extra_keywords)
+    return finish(length(parts, count), target, how) if count else copied(x, target, how)
 
 
 def _of_the_caller(
@@ -312,35 +313,19 @@ def _of_the_caller(
     cval: complex,
     extra_arguments: Sequence[Any],
     extra_keywords: Mapping[str, Any] | None,
-) -> Iterator[Array] | None:
-    """Return the derivatives along each axis, the first in the array that adds up; None without axes."""
+) -> tuple[Iterator[Array], int]:
+    """Return the derivatives along each axis, the first in the array that adds up; and how many."""
     where = arguments.filtered_axes(axes, x.ndim)
     names = arguments.each("mode", mode, len(where))
-    if not where:
-        return None
 
     def derivatives() -> Iterator[Array]:
-        total = accumulator(x, target)
+        first = accumulator(x, target)
         for number, (axis, name) in enumerate(zip(where, names, strict=True)):
-            output = total.dtype if number else total
+            output = first.dtype if number else first
             found = derivative(x, axis, output, name, cval, *extra_arguments, **(extra_keywords or {}))
-            yield found if number else total
+            yield found if number else first
 
-    return derivatives()
-
-
-def _sum(parts: Iterator[Array]) -> Array:
-    """Add the parts up in the first of them."""
-    total = next(parts)
-    for part in parts:
-        total += part
-    return total
-
-
-def _length(parts: Iterator[Array]) -> Array:
-    """Return the root of the sum of squares, in the first of the parts; all are overwritten."""
-    total = _sum(np.multiply(part, part, out=part) for part in parts)
-    return np.sqrt(total, out=total)
+    return derivatives(), len(where)
 
 
 def _edges(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from .. import filters
 from .._arguments import promoted_dtype, working_dtype
 from .._masking import Nan, check_weights, known_of
-from .._storing import Overflow, Rounding, check_names
+from .._storing import OVERFLOWS, ROUNDINGS, Overflow, Rounding, check_names
 from ..kernel import SeparableKernel
 from . import _wide
 from ._arguments import Array, Target, is_wide
@@ -37,8 +38,13 @@ def how_to(
     nan: Nan = "propagate",
 ) -> How:
     """Return those keywords; the two that a sum of floats never brings to a verb are checked here."""
-    check_names(rounding, overflow)
-    return How(rounding=rounding, overflow=overflow, threads=threads, mask=mask, nan=nan)
+    if (rounding, overflow) not in _NAMES:
+        check_names(rounding, overflow)
+    return {"rounding": rounding, "overflow": overflow, "threads": threads, "mask": mask, "nan": nan}
+
+
+# In the order in which they are asked for: a look at each name takes longer than the whole of this.
+_NAMES: Final = tuple(itertools.product(ROUNDINGS[::-1], OVERFLOWS[::-1]))
 
 
 class Step(NamedTuple):
@@ -70,29 +76,24 @@ def run(step: Step, x: Array, target: Target, how: How) -> Array:
     return target.array
 
 
-def values(step: Step, x: Array, target: Target, how: How) -> Array:
-    """Return the filtered values as floats that nothing has rounded yet."""
+def values(step: Step, x: Array, target: Target, how: How, into: Array | None = None) -> Array:
+    """Return the filtered values as floats that nothing has rounded yet, in `into` if that is given."""
     if is_wide(x.dtype) or is_wide(target.dtype):
         return _wide_values(step, x, how)
     verb = getattr(filters, step.verb)
-    computed: Array = verb(x, step.kernel, output=_computed_dtype(x, target), **step.given, **how)
+    output = computed_dtype(x, target) if into is None else into
+    computed: Array = verb(x, step.kernel, output=output, **step.given, **how)
     return computed
 
 
-def _computed_dtype(x: Array, target: Target) -> np.dtype[Any]:
+def computed_dtype(x: Array, target: Target) -> np.dtype[Any]:
+    """Return the dtype in which values are computed that nothing has rounded yet."""
     if is_wide(x.dtype) or is_wide(target.dtype):
         return np.promote_types(x.dtype, np.longdouble)
     dtype = promoted_dtype(working_dtype(x.dtype), target.dtype)
     # Added and truncated, float32 results would be off by one too often where there are more than 8 bits.
     whole = target.dtype.kind in "biu" and max(x.dtype.itemsize, target.dtype.itemsize) > 1
     return np.dtype(np.float64) if whole else dtype
-
-
-def accumulator(x: Array, target: Target) -> Array:
-    """Return the array in which a callable's results add up: the caller's own, unless that holds integers."""
-    if target.dtype.kind in "biu":
-        return np.empty(x.shape, _computed_dtype(x, target))
-    return target.allocated(x.shape)
 
 
 def finish(computed: Array, target: Target, how: How) -> Array:
@@ -122,7 +123,7 @@ def copied(x: Array, target: Target, how: How) -> Array:
         result = target.allocated(x.shape)
         np.copyto(result, x, casting="unsafe")
         return result
-    return finish(x.astype(_computed_dtype(x, target)), target, how)
+    return finish(x.astype(computed_dtype(x, target)), target, how)
 
 
 def chain(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
@@ -134,13 +135,17 @@ def chain(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
     return run(steps[-1], x, target, how)
 
 
-def chain_values(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
-    """Run one step after the other and return the floats."""
+def chain_values(
+    steps: Sequence[Step], x: Array, target: Target, how: How, into: Array | None = None
+) -> Array:
+    """Run one step after the other and return the floats, in `into` if that is given."""
     if not steps:
-        return x.astype(_computed_dtype(x, target))
-    for step in steps:
+        same = np.empty(x.shape, computed_dtype(x, target)) if into is None else into
+        np.copyto(same, x)
+        return same
+    for step in steps[:-1]:
         x = values(step, x, target, how)
-    return x
+    return values(steps[-1], x, target, how, into)
 
 
 def complex_weights(step: Step, x: Array, target: Target, how: How) -> Array:

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from separable.kernel import KernelError
+from separable.kernel import KernelError, SeparableKernel
 
 from .values import Comparison, Study
 
@@ -35,15 +35,26 @@ def factorisation(study: Study) -> Group:
         ("kernel", f"{study.name}, {by(found.shape)} {study.weights.dtype.name}"),
         ("separates", _verdict(study)),
         ("rank", f"{found.rank} term{'s' * (found.rank > 1)}"),
-        ("taps", " + ".join(map(str, found.shape)) + (" per term" if found.rank > 1 else "")),
+        ("taps", " + ".join(map(str, found.shape)) + _per_term(found)),
         ("cost", saving(found.macs, found.size)),
         *_error_rows(found.error),
     ]
+    if found.noise is not None:
+        rows.append(
+            ("noise", f"{percent(found.noise)} of the kernel in l1, estimated; terms below it left out")
+        )
     if found.rank == 1 and max(found.shape) <= _TAPS_SHOWN:
         rows += [(f"axis {axis}", _taps(taps.tolist())) for axis, taps in enumerate(found.terms[0])]
     if not study.offers:
         return Group(facts(rows))
     return Group(facts(rows), Text(), low_rank(study))
+
+
+def _per_term(found: SeparableKernel) -> str:
+    if found.rank == 1:
+        return ""
+    alone = found.rank * sum(n for n in found.shape if n > 1)
+    return " per term; equal ones run once" if found.macs < alone else " per term"
 
 
 def _error_rows(error: KernelError) -> list[tuple[str, str | Text]]:

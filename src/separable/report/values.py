@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 
@@ -62,7 +62,12 @@ class Study:
         return _is_exact(self.single)
 
 
-def study(name: str, weights: npt.NDArray[Any], tol: float | None = None, rank: int | None = None) -> Study:
+def study(
+    name: str,
+    weights: npt.NDArray[Any],
+    tol: float | Literal["noise"] | None = None,
+    rank: int | None = None,
+) -> Study:
     """Factor a kernel, and at several other ranks too if one term is not enough.
 
     Parameters

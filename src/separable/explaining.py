@@ -1,0 +1,154 @@
+"""Why a plan runs as it does: every way it could, what that would take, and what rules the others out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy.typing as npt
+
+from .choosing import METHODS, Refusal, Setting, Ways
+from .jobs import prepare
+from .kernel import KernelError, SeparableKernel
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+class Candidate(NamedTuple):
+    """One way to run a kernel; where it does not run so, `reason` says why and the rest is None.
+
+    Attributes
+    ----------
+    method : str
+    reason : str
+        Empty for a way that may be chosen.
+    seconds : float or None
+        Predicted time of one call.
+    error : KernelError or None
+        Of the kernel that would run.
+    terms, macs : int or None
+        As a plan's.
+    scratch_bytes : int or None
+        Memory beside the arrays.
+    """
+
+    method: str
+    reason: str = ""
+    seconds: float | None = None
+    error: KernelError | None = None
+    terms: int | None = None
+    macs: int | None = None
+    scratch_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Explanation:
+    """The ways to run a kernel, the fastest first; print it to read them.
+
+    Attributes
+    ----------
+    method : str
+        The one that the plan runs.
+    candidates : tuple of Candidate
+        The possible ones by predicted time, then the others.
+    threads : int
+        The times are for so many.
+    source : str
+        Where the rates come from that the times are predicted by.
+    title : str
+        Kernel, shape and dtype in words.
+    """
+
+    method: str
+    candidates: tuple[Candidate, ...]
+    threads: int
+    source: str
+    title: str
+
+    def __str__(self) -> str:
+        names = max(len(candidate.method) for candidate in self.candidates)
+        head = ("predicted", "error", "memory", "")
+        figures = [_figures(candidate) for candidate in self.candidates]
+        widths = [max(len(row[n]) for row in (head, *figures) if row) for n in range(3)]
+        lines = [f"{self.title}, {plural(self.threads, 'thread')}", _line("", "method", names, head, widths)]
+        for candidate, row in zip(self.candidates, figures, strict=True):
+            mark = "*" if candidate.method == self.method else ""
+            if row:
+                lines.append(_line(mark, candidate.method, names, row, widths))
+            else:
+                lines.append(f"  {mark:1} {candidate.method:{names}}  {candidate.reason}")
+        return "\n".join([*lines, f"  rates {self.source}"])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def explain(
+    kernel: SeparableKernel | Array,
+    tol: float | None,
+    setting: Setting,
+    flip: bool,
+    method: str,
+    threads: int,
+) -> Explanation:
+    """Look at every way to run `kernel`, as a plan does that chooses among them."""
+    ways = Ways(kernel, tol, setting)
+    found = [_candidate(ways, name, name == method, setting, flip, threads) for name in METHODS]
+    found.sort(key=lambda candidate: (candidate.seconds is None, candidate.seconds or 0.0))
+    taps = "x".join(map(str, setting.taps))
+    title = f"{taps} kernel on {setting.shape} {setting.dtype.name}"
+    return Explanation(method, tuple(found), threads, setting.rates.source, title)
+
+
+def _candidate(ways: Ways, method: str, taken: bool, setting: Setting, flip: bool, threads: int) -> Candidate:
+    # One that was asked for by name runs, whatever keeps it from being chosen.
+    choice = ways.named(method) if taken else ways.considered(method)
+    if isinstance(choice, Refusal):
+        return Candidate(method, choice.reason)
+    jobs = () if setting.samples == 0 else prepare(choice, setting, flip)
+    scratch = max((job.scratch_bytes(threads) for job in jobs), default=0)
+    seconds = choice.cost.seconds(threads)
+    return Candidate(method, "", seconds, choice.error, choice.terms, choice.macs, scratch)
+
+
+def _figures(candidate: Candidate) -> tuple[str, str, str, str] | None:
+    """Return time, error, memory and operations in words; None for a way that does not run."""
+    if candidate.seconds is None or candidate.error is None or candidate.scratch_bytes is None:
+        return None
+    terms = f"{plural(candidate.terms, 'term')}, " if candidate.terms else ""
+    return (
+        in_seconds(candidate.seconds),
+        f"{candidate.error.relative_l1:.1g}",
+        in_bytes(candidate.scratch_bytes),
+        f"{terms}{candidate.macs} MACs per sample",
+    )
+
+
+def _line(mark: str, name: str, names: int, row: Sequence[str], widths: Sequence[int]) -> str:
+    *figures, note = row
+    cells = "  ".join(figure.rjust(width) for figure, width in zip(figures, widths, strict=True))
+    return f"  {mark:1} {name:{names}}  {cells}  {note}".rstrip()
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the count and the noun: 1 term, 2 terms."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def in_seconds(time: float) -> str:
+    """Return a time in the unit that reads best."""
+    for factor, unit in ((1e6, "us"), (1e3, "ms")):
+        if time * factor < 999.5:
+            return f"{time * factor:.3g} {unit}"
+    return f"{time:.3g} s"
+
+
+def in_bytes(count: int) -> str:
+    """Return a size in the unit that reads best."""
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if size < 999.5:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.3g} {unit}"
