@@ -36,7 +36,7 @@ FLOORS = [
     {"jobs"},
     {"sequence"},
     {"choosing"},
-    {"fourier", "running", "shapes"},
+    {"fourier", "rounding", "running", "shapes"},
     {"cascade", "costs", "recursive"},
     {"conv"},
     {"factor", "families"},

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .choosing import METHODS, Refusal, Setting, Ways
 from .jobs import prepare
 from .kernel import KernelError, SeparableKernel
+from .rounding import as_run
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -109,7 +110,15 @@ def _candidate(ways: Ways, method: str, taken: bool, setting: Setting, flip: boo
     jobs = () if setting.samples == 0 else prepare(choice, setting, flip)
     scratch = max((job.scratch_bytes(threads) for job in jobs), default=0)
     seconds = choice.cost.seconds(threads)
-    return Candidate(method, "", seconds, choice.error, choice.terms, choice.macs, scratch)
+    return Candidate(
+        method,
+        "",
+        seconds,
+        as_run(method, choice.kernel, choice.error, setting.dtype),
+        choice.terms,
+        choice.macs,
+        scratch,
+    )
 
 
 def _figures(candidate: Candidate) -> tuple[str, str, str, str] | None:

@@ -14,8 +14,10 @@ from . import _arguments as arguments
 from . import _masking as masking
 from . import _storing as storing
 from . import families
+from .banks import Bank
+from .jobs import pairs_of
 from .kernel import SeparableKernel
-from .plan import Request, cached_plan
+from .plan import CACHED_WEIGHTS, DenseKey, Request, cached_plan, parts_plan
 
 Array: TypeAlias = npt.NDArray[Any]
 # mode, cval, origin, axes, tol, method, whether to flip the kernel; and rounding, overflow, mask, nan
@@ -227,6 +229,14 @@ def _run_parts(
         complex_dtype if output is None else output, x, x.shape, np.dtype(complex_dtype)
     )
     imaginary = weights.imag if asked[-1] else -weights.imag
+    bank = _together(x, weights.real + 1j * imaginary, dtype, asked)
+    if bank is not None and dtype.kind == "c":
+        first, second = bank(x, None, threads)
+        np.add(first, 1j * second, out=result, casting="same_kind")
+        return result
+    if bank is not None:
+        bank(x, np.moveaxis(pairs_of(result), -1, 0), threads)
+        return result
     if dtype.kind == "c":
         first = _run(x, weights.real, asked, dtype, threads, stored)
         second = _run(x, imaginary, asked, dtype, threads, stored)
@@ -235,6 +245,17 @@ def _run_parts(
         _run(x, weights.real, asked, result.real, threads, stored)
         _run(x, imaginary, asked, result.imag, threads, stored)
     return result
+
+
+def _together(x: Array, weights: Array, dtype: np.dtype[Any], asked: _Asked) -> Bank | None:
+    """Return both parts of complex weights as one bank, where they share passes."""
+    if weights.size > CACHED_WEIGHTS:
+        return None
+    try:
+        request = Request(x.shape, dtype, *asked, x.dtype.kind in "biu").hashable()
+        return parts_plan(DenseKey(weights.tobytes(), weights.shape, weights.dtype.str), request)
+    except TypeError:  # an argument that does not hash: it is named where the parts are filtered
+        return None
 
 
 def _is_whole(output: arguments.Output) -> bool:

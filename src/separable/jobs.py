@@ -228,7 +228,7 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return empty((*shape, 2), real).view(dtype).reshape(shape)
 
 
-def _pairs(z: Array) -> Array:
+def pairs_of(z: Array) -> Array:
     """View complex `z` of shape (...,) as real (..., 2) without a copy, whatever its strides."""
     real = z.real
     return as_strided(real, (*z.shape, 2), (*z.strides, real.itemsize), writeable=z.flags.writeable)
@@ -268,7 +268,7 @@ def run(
         _run(jobs[1], source.imag, result.imag, threads, how, known)
     else:
         for job in jobs:
-            _run(job, _pairs(source), _pairs(result), threads, how, known and known.paired())
+            _run(job, pairs_of(source), pairs_of(result), threads, how, known and known.paired())
 
 
 class Run(NamedTuple):

@@ -27,10 +27,11 @@ from .cascade import Cascade
 from .choosing import Choice, Kernel, Setting, choose
 from .costs import Cost
 from .explaining import Explanation, explain, in_bytes, plural
-from .factor import factor
+from .factor import complex_parts, factor
 from .fourier import FourierForm
 from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
+from .rounding import as_run
 from .running import RunningForm
 from .shapes import ShapeForm
 
@@ -102,7 +103,7 @@ class Plan:
         Multiply-accumulates per sample: as it runs, and of a dense correlation. Running sums count
         their additions, transforms half of their operations.
     error : KernelError
-        Certified distance of the kernel that runs from the kernel given.
+        Certified distance of the kernel that runs, with taps rounded to `dtype`, from the kernel given.
     threads : int
         Threads it uses by default: not more than the work can keep busy.
     scratch_bytes : int
@@ -460,6 +461,16 @@ def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Req
     return _remembered(kernel, request.hashable())
 
 
+@functools.lru_cache(maxsize=64)
+def parts_plan(weights: DenseKey, request: Request) -> Bank | None:
+    """Return the filters with the parts of complex weights in one sweep; None where they share no passes."""
+    pair = complex_parts(np.frombuffer(weights.data, weights.dtype).reshape(weights.shape))
+    if pair is None or request.method not in ("auto", "separable"):
+        return None
+    bank = build_bank(pair, request.hashable())
+    return bank if len(bank.together) == 1 else None
+
+
 @functools.lru_cache(maxsize=512)
 def _remembered(kernel: SeparableKernel | DenseKey, request: Request) -> Plan:
     if isinstance(kernel, DenseKey):
@@ -495,7 +506,7 @@ def build(
         terms=choice.terms,
         macs=choice.macs,
         dense_macs=math.prod(setting.taps),
-        error=choice.error,
+        error=as_run(choice.method, choice.kernel, choice.error, setting.dtype),
         threads=count,
         scratch_bytes=max((job.scratch_bytes(count) for job in jobs), default=0),
         cost=choice.cost,

@@ -3,3 +3,4 @@
 from .verbs import DEFAULT_TOL as DEFAULT_TOL
 from .verbs import factor as factor
 from .verbs import is_separable as is_separable
+from .waves import complex_parts as complex_parts
