@@ -41,16 +41,20 @@ def test_what_is_no_outer_product_has_none():
         assert complex_parts(weights) is None
 
 
+def by_parts(x: np.ndarray, weights: np.ndarray, mode: str) -> np.ndarray:
+    return correlate_dense(x, weights.real, mode, 2.0) + 1j * correlate_dense(x, weights.imag, mode, 2.0)
+
+
 @pytest.mark.parametrize("shape", [(9, 11), (5, 7, 9)])
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "complex64", "complex128"])
 @pytest.mark.parametrize("mode", ["reflect", "constant"])
 def test_results(shape, dtype, mode):
     weights = wave(*shape)
-    x = (np.random.default_rng(1).uniform(0, 100, (14,) * len(shape)) * (1 + 0.5j * (dtype[0] == "c"))).real
-    x = x.astype(dtype)
+    x = np.random.default_rng(1).uniform(0, 100, (14,) * len(shape))
+    x = (x * (1 + 0.5j) if dtype[0] == "c" else x).astype(dtype)
     found = sp.correlate(x, weights, mode=mode, cval=2.0)
-    wanted = correlate_dense(x.astype(complex), weights.conj(), mode, 2.0)
+    wanted = by_parts(x, weights.conj(), mode)
     assert np.abs(found - wanted).max() <= (2e-4 if found.dtype == np.complex64 else 1e-10)
     flipped = sp.convolve(x, weights, mode=mode, cval=2.0, output="complex128")
-    wanted = correlate_dense(x.astype(complex), np.flip(weights), mode, 2.0)
+    wanted = by_parts(x, np.flip(weights), mode)
     assert np.abs(flipped - wanted).max() <= 1e-10
