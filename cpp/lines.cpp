@@ -536,7 +536,7 @@ void along_row(const T* x, const Taps<T>& taps, ptrdiff_t step, T* y, ptrdiff_t 
 
 template <class T>
 void along(const AlongArgs<T>& a) {
-  if (sep::can_reach_outside(a.taps[0].n, a.width, a.step, a.n)) {
+  if (sep::can_reach_outside(a.taps[0].n, a.width, a.step, a.n, kBytes)) {
     if (!along_permuted<T>(a)) along_transposed<T>(a);
     return;
   }

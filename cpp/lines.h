@@ -88,11 +88,12 @@ struct Lines {
 
 // Shifted loads straddle cache lines, so from a few taps on the contiguous axis is filtered by permutes or in transposed
 // blocks (measured on Zen 4); both take borders in their stride.
-constexpr ptrdiff_t kReachTaps = 5, kReachWidth = 16;
+constexpr ptrdiff_t kReachTaps = 5, kReachTapsByPermutes = 2, kReachWidth = 16;
 
 // Whether `along` may be given whole rows and stand-ins for what lies outside.
-static constexpr bool can_reach_outside(ptrdiff_t taps, ptrdiff_t width, ptrdiff_t step, ptrdiff_t n) {
-  return step == 1 && taps >= kReachTaps && width >= kReachWidth && n >= kReachWidth;
+static constexpr bool can_reach_outside(ptrdiff_t taps, ptrdiff_t width, ptrdiff_t step, ptrdiff_t n, int vector_bytes) {
+  const ptrdiff_t least = vector_bytes >= 64 ? kReachTapsByPermutes : kReachTaps;
+  return step == 1 && taps >= least && width >= kReachWidth && n >= kReachWidth;
 }
 
 // `along` works through blocks of this many columns so that its buffers stay in the L1 cache.

@@ -614,7 +614,7 @@ unsigned Sweep<T>::along(Worker& w, const Place* rows, ptrdiff_t count, const Ti
   AlongArgs<T> a{w.in, x_ ? x_->taps.data() + b.first : nullptr, b.count, w.along_dst, count, 0, step, 0, 0, before_.data(),
                  after_.data(), row_.cval, group % ptrdiff_t(sizeof(T)) ? 0 : group / ptrdiff_t(sizeof(T)), w.along};
   const bool sift = reader_.masked && !clean(rows, count, t), in_place = row_.contiguous() && !sift;
-  if (x_ && in_place && can_reach_outside(row_.reach.taps, width / (count == 1 ? kGroup : 1), step, row_.n)) {
+  if (x_ && in_place && can_reach_outside(row_.reach.taps, width / (count == 1 ? kGroup : 1), step, row_.n, target().vector_bytes)) {
     for (ptrdiff_t r = 0; r < kGroup; r++) w.in[r] = reinterpret_cast<const T*>(rows[std::min(r, count - 1)].values);
     a.n = row_.n;
     a.from = t.x0 - row_.reach.shift;
