@@ -13,6 +13,7 @@ namespace {
 
 constexpr ptrdiff_t kBlock = 2 * kGroup;      // rows or slices written together: each ring line is read once for them
 constexpr ptrdiff_t kChunk = 1024;            // elements of a row staged at a time
+constexpr ptrdiff_t kTogether = 8;            // nodes of a volume's sum that are taken together
 constexpr ptrdiff_t kBorder = 16;             // pixels at a border are copied in multiples of this
 constexpr ptrdiff_t kOutWidth = 1024;        // elements of a row that are converted at a time as results leave
 constexpr ptrdiff_t kCrowded = 2048;           // bytes between rows that crowd the L1 cache's sets
@@ -31,12 +32,15 @@ Reach reach_of(const Step<T>* s) {
   return s ? s->reach : Reach{};
 }
 
-// Makes `a` sum up a node of the step.
+// Makes `a` sum up a node of the step; of its edges those whose sources are [first, first + count), which lie together.
 template <class T>
-void select(DownArgs<T>& a, const Step<T>& s, ptrdiff_t node) {
-  a.source = s.source.data() + s.first[size_t(node)];
-  a.taps = s.taps.data() + s.first[size_t(node)];
-  a.terms = s.edges(node);
+void select(DownArgs<T>& a, const Step<T>& s, ptrdiff_t node, ptrdiff_t first = 0, ptrdiff_t count = PTRDIFF_MAX) {
+  ptrdiff_t from = s.first[size_t(node)], to = s.first[size_t(node) + 1];
+  while (from < to && s.source[size_t(from)] < first) from++;
+  while (to > from && s.source[size_t(to) - 1] - first >= count) to--;
+  a.source = s.source.data() + from;
+  a.taps = s.taps.data() + from;
+  a.terms = to - from;
 }
 
 }  // namespace
@@ -48,7 +52,7 @@ struct Sweep<T>::Worker {
         stage(memory.take<T>(s.stage_elements())),
         along(memory.take<T>(s.along_elements())),
         y_ring(memory.take<T>(s.most_together() * s.y_slots_ * s.pitch_)),
-        z_ring(memory.take<T>(s.y_nodes() * s.z_slots_ * s.slice_)),
+        z_ring(memory.take<T>(s.batches_[0].count * s.z_slots_ * s.slice_)),
         out(memory.take<T>(s.out_rows() * s.pitch_)),
         constant(memory.take<T>(s.pitch_)),
         strip(memory.take<T>(s.in_place_ ? s.y_.n * s.pitch_ : 0)),
@@ -170,37 +174,49 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
   }
 }
 
-// In a volume, rows for nodes that have no source in common are made one after the other, so that fewer rings are in use.
+// In a volume, rows for nodes that have no source in common are made one after the other, so that fewer rings of rows are in
+// use; and a sum of many nodes is taken a few at a time, so that the rings of slices stay in the cache.
 template <class T>
 void Sweep<T>::bundle() {
   everything_ = {0, int(x_nodes()), {}};
   for (int j = 0; j < y_nodes(); j++) everything_.nodes.push_back(j);
-  bundles_ = {everything_};
-  if (!x_ || !y_.step || !z_.step) return;
+  const bool sums = z_.step && y_.step && x_;
+  const bool split = sums && z_.step->nodes() == 1 && writer_.plain() && !reader_.masked;
+  const int nodes = int(y_nodes()), most = split ? int(kTogether) : nodes;
+  for (int from = 0, count; from < nodes; from += count) {
+    count = int(ceil_div(nodes - from, ceil_div(nodes - from, most)));
+    batches_.push_back({from, count, sums ? bundles(from, count) : std::vector<Bundle>{everything_}});
+  }
+}
+
+// The nodes of y [from, from + count), those together that have sources in common.
+template <class T>
+std::vector<typename Sweep<T>::Bundle> Sweep<T>::bundles(int from, int count) const {
   const Step<T>& p = *y_.step;
-  std::vector<Bundle> parts;
-  for (int j = 0; j < p.nodes(); j++) {
-    const auto from = p.source.begin() + p.first[size_t(j)], to = p.source.begin() + p.first[size_t(j) + 1];
-    const auto [least, most] = std::minmax_element(from, to);
+  std::vector<Bundle> parts, found;
+  for (int j = from; j < from + count; j++) {
+    const auto begin = p.source.begin() + p.first[size_t(j)], end = p.source.begin() + p.first[size_t(j) + 1];
+    const auto [least, most] = std::minmax_element(begin, end);
     parts.push_back({*least, *most - *least + 1, {j}});
   }
   std::sort(parts.begin(), parts.end(), [](const Bundle& a, const Bundle& b) { return a.first < b.first; });
-  bundles_.clear();
   for (Bundle& part : parts) {
-    Bundle* last = bundles_.empty() ? nullptr : &bundles_.back();
+    Bundle* last = found.empty() ? nullptr : &found.back();
     if (!last || part.first >= last->first + last->count) {
-      bundles_.push_back(std::move(part));
+      found.push_back(std::move(part));
       continue;
     }
     last->count = std::max(last->first + last->count, part.first + part.count) - last->first;
     last->nodes.push_back(part.nodes[0]);
   }
+  return found;
 }
 
 template <class T>
 ptrdiff_t Sweep<T>::most_together() const {
   int most = 1;
-  for (const Bundle& b : bundles_) most = std::max(most, b.count);
+  for (const Batch& batch : batches_)
+    for (const Bundle& b : batch.bundles) most = std::max(most, b.count);
   return most;
 }
 
@@ -243,7 +259,7 @@ template <class T>
 void Sweep<T>::choose_volume_tile(int threads, ptrdiff_t batch) {
   const Caches& c = caches();
   const size_t share = std::min<size_t>(c.l3 / (2 * size_t(usable_cores())), size_t(4) << 20);
-  const ptrdiff_t area = ptrdiff_t(std::max(c.l2 / 2, share) / (sizeof(T) * y_nodes() * known_too() * z_slots_ * row_.pixel.step));
+  const ptrdiff_t area = ptrdiff_t(std::max(c.l2 / 2, share) / (sizeof(T) * batches_[0].count * known_too() * z_slots_ * row_.pixel.step));
   const ptrdiff_t wide = ptrdiff_t(c.l2 / 2 / (sizeof(T) * most_together() * known_too() * std::max<ptrdiff_t>(y_slots_, 1) * row_.pixel.step));
   const double ey = double(reach_of(y_.step).extra()), ex = double(row_.reach.extra());
   double least = 0;
@@ -340,7 +356,7 @@ size_t Sweep<T>::worker_bytes() const {
                        2 * b(pitch_) + Scratch::bytes<T*>(table_rows()) + Scratch::bytes<uint8_t>(y_slots_) +
                        Scratch::bytes<uint8_t>(z_slots_ * tile_y_);
   return (reader_.masked ? known : 0) + b(stage_elements()) + b(along_elements()) + b(most_together() * y_slots_ * pitch_) +
-         b(y_nodes() * z_slots_ * slice_) + b(out_rows() * pitch_) + b(pitch_) + b(in_place_ ? y_.n * pitch_ : 0) +
+         b(batches_[0].count * z_slots_ * slice_) + b(out_rows() * pitch_) + b(pitch_) + b(in_place_ ? y_.n * pitch_ : 0) +
          Scratch::bytes<T*>(std::max(x_nodes(), y_nodes()) * table_rows()) + Scratch::bytes<T*>(out_rows()) +
          Scratch::bytes<T*>(x_nodes() * kGroup) + Scratch::bytes<T*>(kGroup) + Scratch::bytes<T*>(y_nodes());
 }
@@ -384,25 +400,26 @@ void Sweep<T>::tile(Worker& w, Place src, char* dst, const Tile& t) const {
     }
   if (y_.step && !ring_ && y_.step->reach.mode == Mode::constant)
     std::fill_n(w.constant, pitch_, y_.step->cval[0]);
-  if (z_.step)
-    volume(w, src, dst, t);
-  else
-    plane(w, src, t, {}, dst);
+  for (const Batch& batch : batches_)
+    if (z_.step)
+      volume(w, src, dst, t, batch);
+    else
+      plane(w, src, t, batch, {}, dst);
   if (stream_) lines<T>().fence();
 }
 
 // Slices filtered in y and x go into a ring; blocks of output slices come out of it.
 template <class T>
-void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
+void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t, const Batch& batch) const {
   const Step<T>& p = *z_.step;
   const ptrdiff_t first = -p.reach.shift, step = table_rows(), height = t.y1 - t.y0;
   auto place = [&](ptrdiff_t v) { return (v - first) % z_slots_; };
   auto slot = [&](ptrdiff_t k, ptrdiff_t v) { return w.z_ring + (k * z_slots_ + place(v)) * slice_; };
   auto make = [&](ptrdiff_t v) {
     const ptrdiff_t s = source_index(v, z_.n, p.reach.mode);
-    for (ptrdiff_t k = 0; k < y_nodes(); k++) {
-      w.slot[k] = slot(k, v);
-      if (s == kOutside) std::fill_n(w.slot[k], height * pitch_, p.cval[k]);
+    for (ptrdiff_t k = 0; k < batch.count; k++) {
+      w.slot[batch.first + k] = slot(k, v);
+      if (s == kOutside) std::fill_n(slot(k, v), height * pitch_, p.cval[batch.first + k]);
     }
     Slots slots{w.slot};
     if (reader_.masked) {
@@ -410,7 +427,7 @@ void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
       slots.hurt = w.z_hurt + place(v) * tile_y_;
       if (s == kOutside) std::fill_n(slots.hurt, height, 0);
     }
-    if (s != kOutside) plane(w, src.moved(s, z_.src, z_.mask), t, slots, nullptr);
+    if (s != kOutside) plane(w, src.moved(s, z_.src, z_.mask), t, batch, slots, nullptr);
   };
   ptrdiff_t made = 0;
   for (ptrdiff_t z = 0; z < z_.n; z += kBlock) {
@@ -423,7 +440,7 @@ void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
       return h == kNobody ? v : h;
     };
     for (ptrdiff_t v = from; v < to; v++)  // after all are made: `plane` uses the same table
-      for (ptrdiff_t k = 0; k < y_nodes(); k++) w.rows[k * step + v - from] = slot(k, held(v));
+      for (ptrdiff_t k = 0; k < batch.count; k++) w.rows[(batch.first + k) * step + v - from] = slot(k, held(v));
     DownArgs<T> a{w.rows, step, nullptr, nullptr, 0, w.dst, count, (t.x1 - t.x0) * row_.pixel.step, 0, false, 0, 0};
     for (ptrdiff_t y = 0; y < height; y++, a.offset += pitch_) {
       bool hurt = false;
@@ -434,8 +451,8 @@ void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
         hurt |= one;
       }
       for (ptrdiff_t k = 0; k < p.nodes(); k++) {
-        select(a, p, k);
-        down_to(w, a, hurt, dst + k * output_ + z * z_.dst + (t.y0 + y) * y_.dst, z_.dst, t);
+        select(a, p, k, batch.first, batch.count);
+        down_to(w, a, hurt, batch.first > 0, dst + k * output_ + z * z_.dst + (t.y0 + y) * y_.dst, z_.dst, t);
       }
     }
   }
@@ -443,12 +460,12 @@ void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t) const {
 
 // One plane's tile: into the slots of the ring of slices, or, without slots, summed into dst.
 template <class T>
-void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const {
+void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Batch& batch, const Slots& slots, char* dst) const {
   if (!y_.step) {
     plane_rows(w, src, t, slots, dst);
     return;
   }
-  for (const Bundle& b : bundles_) plane(w, src, t, b, slots, dst);
+  for (const Bundle& b : batch.bundles) plane(w, src, t, b, slots, dst);
 }
 
 template <class T>
@@ -487,7 +504,7 @@ void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Bundle& b, const
       if (slots)
         into(slots.values[k]);
       else
-        down_to(w, a, hurt, dst + k * output_ + y * y_.dst, y_.dst, t);
+        down_to(w, a, hurt, false, dst + k * output_ + y * y_.dst, y_.dst, t);
     }
     if (!slots || !reader_.masked) continue;
     std::fill_n(slots.hurt + (y - t.y0), count, uint8_t(hurt));
@@ -531,6 +548,17 @@ void Sweep<T>::finish(T* row, const T* known, char* dst, ptrdiff_t width, bool p
   if (known)
     casts<T>().normalise(row, known, last ? reinterpret_cast<T*>(dst) : row, width, known_, tolerance_, writer_.mended);
   if (!known || !last) put_row(row, dst, width, packed);
+}
+
+// What a row of results holds so far, added to more of it.
+template <class T>
+void Sweep<T>::add_row(const char* so_far, T* row, ptrdiff_t width, bool packed) const {
+  const ptrdiff_t step = row_.pixel.step;
+  for (ptrdiff_t x = 0; x < width; x += step)
+    for (ptrdiff_t c = 0; c < step; c++) {
+      const ptrdiff_t at = packed ? (x + c) * ptrdiff_t(sizeof(T)) : x / step * row_dst_ + c * ptrdiff_t(sizeof(T));
+      row[x + c] += *reinterpret_cast<const T*>(so_far + at);
+    }
 }
 
 // Past the cache where `stream_` says so; pixel by pixel if they are not packed.
@@ -707,15 +735,17 @@ const T* Sweep<T>::source_row(Worker& w, const char* src, const Tile& t, ptrdiff
 // The last `down`: into dst rows `dst_step` bytes apart, whatever their layout; normalised where something is unknown
 // (`hurt`), by what `known_rows` give.
 template <class T>
-void Sweep<T>::down_to(Worker& w, const DownArgs<T>& args, bool hurt, char* dst, ptrdiff_t dst_step, const Tile& t) const {
+void Sweep<T>::down_to(Worker& w, const DownArgs<T>& args, bool hurt, bool add, char* dst, ptrdiff_t dst_step,
+                       const Tile& t) const {
   dst += t.x0 * row_dst_;
   const bool packed = row_dst_ == row_.pixel.step * writer_.item || row_.n == 1;
   const uintptr_t mask = uintptr_t(target().vector_bytes) - 1;
   const bool aligned = ((reinterpret_cast<uintptr_t>(dst) | uintptr_t(dst_step)) & mask) == 0;
   DownArgs<T> a = args;
-  if (packed && writer_.plain() && !hurt && (!stream_ || aligned)) {
+  const bool past = stream_ && batches_.size() == 1;  // nothing is added to it later
+  if (packed && writer_.plain() && !hurt && !add && (!past || aligned)) {
     for (ptrdiff_t r = 0; r < a.count; r++) w.dst[r] = reinterpret_cast<T*>(dst + r * dst_step);
-    a.stream = stream_;
+    a.stream = past;
     lines<T>().down(a);
     return;
   }
@@ -731,8 +761,11 @@ void Sweep<T>::down_to(Worker& w, const DownArgs<T>& args, bool hurt, char* dst,
       b.offset = x;
       lines<T>().down(b);
     }
-    for (ptrdiff_t r = 0; r < a.count; r++)
-      finish(w.out + r * most, hurt ? w.known_out + r * most : nullptr, dst + r * dst_step, a.width, packed);
+    for (ptrdiff_t r = 0; r < a.count; r++) {
+      T* row = w.out + r * most;
+      if (add) add_row(dst + r * dst_step, row, a.width, packed);
+      finish(row, hurt ? w.known_out + r * most : nullptr, dst + r * dst_step, a.width, packed);
+    }
   }
 }
 

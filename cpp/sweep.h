@@ -35,7 +35,12 @@ class Sweep {
   };
   void merge(std::vector<Axis<T>>& axes) const;
   void assign_roles(std::vector<Axis<T>> axes);
+  struct Batch {  // nodes of y [first, first + count), whose share of a volume's sum is taken at once
+    int first, count;
+    std::vector<Bundle> bundles;
+  };
   void bundle();
+  std::vector<Bundle> bundles(int from, int count) const;
   ptrdiff_t most_together() const;
   void choose_tiles(int threads);
   void choose_volume_tile(int threads, ptrdiff_t batch);
@@ -58,8 +63,8 @@ class Sweep {
   };
 
   void tile(Worker& w, Place src, char* dst, const Tile& t) const;
-  void volume(Worker& w, Place src, char* dst, const Tile& t) const;
-  void plane(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const;
+  void volume(Worker& w, Place src, char* dst, const Tile& t, const Batch& batch) const;
+  void plane(Worker& w, Place src, const Tile& t, const Batch& batch, const Slots& slots, char* dst) const;
   void plane(Worker& w, Place src, const Tile& t, const Bundle& b, const Slots& slots, char* dst) const;
   void plane_rows(Worker& w, Place src, const Tile& t, const Slots& slots, char* dst) const;
   void make_rows(Worker& w, Place src, const Tile& t, const Bundle& b, ptrdiff_t first, ptrdiff_t count, ptrdiff_t origin) const;
@@ -74,7 +79,8 @@ class Sweep {
   bool through() const { return !writer_.plain() || reader_.masked; }  // results are not T, or not yet results
   void finish(T* row, const T* known, char* dst, ptrdiff_t width, bool packed) const;
   void put_row(const T* row, char* dst, ptrdiff_t width, bool packed) const;
-  void down_to(Worker& w, const DownArgs<T>& args, bool hurt, char* dst, ptrdiff_t dst_step, const Tile& t) const;
+  void down_to(Worker& w, const DownArgs<T>& args, bool hurt, bool add, char* dst, ptrdiff_t dst_step, const Tile& t) const;
+  void add_row(const char* so_far, T* row, ptrdiff_t width, bool packed) const;
   ptrdiff_t out_width() const;
   // What leaves x (the rows themselves where it is not filtered) for y, and y for z.
   ptrdiff_t x_nodes() const { return x_ ? x_->nodes() : 1; }
@@ -90,7 +96,7 @@ class Sweep {
   ptrdiff_t output_;  // bytes from one output to the next
   std::vector<Axis<T>> batch_;
   Bundle everything_;
-  std::vector<Bundle> bundles_;
+  std::vector<Batch> batches_;
   Axis<T> z_{1, 0, 0, 0, nullptr}, y_{1, 0, 0, 0, nullptr};
   RowShape<T> row_{};
   const Step<T>* x_ = nullptr;

@@ -43,7 +43,10 @@ _MOST_WEIGHTS: Final = 400
 
 _FIRST_ROUNDS: Final = 6  # of fitting weights and taps in turn, before weights are left out and after
 _ROUNDS: Final = 3
-_LEFT_OUT, _LEFT_OUT_FIRST = 0.06, 0.2  # share of the weights that go at a time, and while the error is small
+_LEFT_OUT, _LEFT_OUT_LAST = (
+    0.2,
+    0.015,
+)  # share of the weights that go at a time, halved where that is too many
 _MARGIN: Final = 0.99  # for what the certificate adds
 _HOPELESS: Final = 4.0  # times the tolerance: an error from which the fit does not get there
 _RIDGE: Final = 1e-12  # of the mean squared length of the columns
@@ -97,12 +100,16 @@ def _find(data: bytes, shape: tuple[int, ...], tol: float) -> Cascade | None:
     peak = math.frexp(float(np.abs(target).max()))[1]
     scaled = np.ldexp(target, -peak)
     found: list[_Fit] = []
-    for spaced, share in itertools.product((True, False), _SHARES):
-        for radii, taps, steps in _starts(scaled, share, spaced):
-            fit = _Fit(scaled, radii, taps, steps)
-            if fit.possible and fit.run(tol):
-                found.append(fit)
-        if found:  # narrower smoothing leaves more weights
+    for spaced in (True, False):
+        for share in _SHARES:
+            enough = bool(found)  # narrower smoothing leaves more weights: one more share is tried, no others
+            for radii, taps, steps in _starts(scaled, share, spaced):
+                fit = _Fit(scaled, radii, taps, steps)
+                if fit.possible and fit.run(tol):
+                    found.append(fit)
+            if enough:
+                break
+        if found:
             break
     for fit in sorted(found, key=lambda fit: fit.macs):
         cascade = _certified(dense, wide, fit, peak)
@@ -134,13 +141,15 @@ def _starts(scaled: Array, share: float, spaced: bool) -> Iterator[tuple[list[in
     places = np.indices(scaled.shape).reshape(scaled.ndim, -1).astype(float)
     centred = places - (places @ mass.ravel())[:, np.newaxis]
     covariance = 2 * (centred * mass.ravel()) @ centred.T + 1e-9 * np.eye(scaled.ndim)
-    # The largest diagonal covariance of this shape that leaves the kernel a covariance to make up for.
-    inside = 1 / np.diag(np.linalg.inv(covariance))
+    # The largest diagonal covariance of this shape that leaves the kernel a covariance to make up for, and
+    # the largest that is the same along all axes: one of them suits a tilted kernel better.
+    inside: Array = 1 / np.diag(np.linalg.inv(covariance))
     roots = np.sqrt(inside)
     inside = inside * np.linalg.eigvalsh(covariance / np.multiply.outer(roots, roots))[0]
+    round_one = np.full(scaled.ndim, np.linalg.eigvalsh(covariance)[0])
     seen = set()
-    for reach in _REACHES:
-        sigma = np.sqrt(share * inside)
+    for variances, reach in itertools.product((inside, round_one), _REACHES):
+        sigma = np.sqrt(share * variances)
         radii = [
             min(round(reach * s), (n - 3) // 2) if s >= _SMOOTHEST and n > 4 else 0
             for s, n in zip(sigma, scaled.shape, strict=True)
@@ -193,10 +202,16 @@ class _Fit:
         """Fit, then leave out the smallest weights as long as the error stays within `tol`."""
         best = self._fitted(_FIRST_ROUNDS, _HOPELESS * tol)
         kept = None
-        while best[0] <= _MARGIN * tol and len(self.members) > 1:
-            error, self.taps, self.amplitude = best
-            kept = (self.taps, self.amplitude, self.members, self.signs)
-            share = _LEFT_OUT_FIRST if error < tol / 2 else _LEFT_OUT
+        share = _LEFT_OUT
+        while len(self.members) > 1:
+            if best[0] <= _MARGIN * tol:
+                _, self.taps, self.amplitude = best
+                kept = (self.taps, self.amplitude, self.members, self.signs)
+            elif kept is None or share <= _LEFT_OUT_LAST:
+                break
+            else:  # too many at once
+                self.taps, self.amplitude, self.members, self.signs = kept
+                share /= 2
             count = max(1, int(share * len(self.members)))
             stay = np.sort(np.argsort(-np.abs(self.amplitude), kind="stable")[: len(self.members) - count])
             self.members = [self.members[i] for i in stay]
