@@ -14,7 +14,7 @@ GROUP = "Kernels that do not factor, relative error 1e-3"
 TOL = 1e-3
 FASTER = 3.0  # than every peer
 
-AUTO = Variant("auto")
+AUTO = Variant("auto", style="plan")
 
 
 def works() -> list[Work]:

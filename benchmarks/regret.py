@@ -6,11 +6,12 @@ choice is one of them: regret is its time over the least, less one.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,6 +27,9 @@ IMAGES = tuple((n, n) for n in (64, 256, 1024, 4096))
 VOLUMES = tuple((n, n, n) for n in (64, 128, 256, 384))
 QUICK_SIZES = (3, 15)
 THREADS = (1, 2)
+
+# Where the choice looks bad it is timed again, longer: the worst of hundreds is what noise made of one.
+AGAIN = Effort(rounds=40, seconds=0.6, min_rounds=8)
 
 # Hundreds of cells: a few rounds of each; ways that are predicted to take so many times the least are left
 # out, and calls that turn out to take `SLOWER` times the least are timed once.
@@ -94,30 +98,41 @@ def _fits(kind: Kind, taps: int, shape: Sequence[int]) -> bool:
 
 
 def _cells(kind: Kind, taps: int, x: Array, out: Array, quick: bool) -> Iterator[Cell]:
+    kernel = kind.weights(taps, x.ndim)
+    for threads in (n for n in THREADS if n <= machine.usable_cores()):
+        yield _cell(kind, taps, kernel, x, out, threads, quick)
+
+
+def _cell(kind: Kind, taps: int, kernel: Any, x: Array, out: Array, threads: int, quick: bool) -> Cell:
     import separable
 
-    kernel = kind.weights(taps, x.ndim)
-    chosen = separable.plan(kernel, x.shape, x.dtype, tol=kind.tol)
+    chosen = separable.plan(kernel, x.shape, x.dtype, tol=kind.tol, threads=threads)
     predicted = {c.method: c.seconds for c in chosen.explain().candidates if c.seconds is not None}
     limit = HOPELESS * min(predicted.values())
     plans = {
-        way: separable.plan(kernel, x.shape, x.dtype, tol=kind.tol, method=cast(Any, way))
+        way: separable.plan(kernel, x.shape, x.dtype, tol=kind.tol, method=cast(Any, way), threads=threads)
         for way, seconds in predicted.items()
         if seconds <= limit
     }
-    for threads in (n for n in THREADS if n <= machine.usable_cores()):
-        calls = [functools.partial(plan, x, out, threads) for plan in plans.values()]
-        watches = [Stopwatch(_nothing, call) for call in calls]
-        for watch in watches:
-            watch.first()
-        quickest = min(watch.estimate for watch in watches)
-        close = [watch for watch in watches if watch.estimate <= SLOWER * quickest]
-        for watch in watches:
-            if watch not in close:
-                watch.samples.append(watch.estimate)
-        interleave(close, Effort(1, 0.0, 1) if quick else EFFORT)
-        seconds = {way: watch.timing().median for way, watch in zip(plans, watches, strict=True)}
-        yield Cell(kind.name, taps, x.shape, threads, seconds, chosen.method)
+    calls = [functools.partial(plan, x, out, threads) for plan in plans.values()]
+    watches = [Stopwatch(_nothing, call) for call in calls]
+    for watch in watches:
+        watch.first()
+    quickest = min(watch.estimate for watch in watches)
+    close = [watch for watch in watches if watch.estimate <= SLOWER * quickest]
+    for watch in watches:
+        if watch not in close:
+            watch.samples.append(watch.estimate)
+    interleave(close, Effort(1, 0.0, 1) if quick else EFFORT)
+    cell = Cell(kind.name, taps, x.shape, threads, _seconds(plans, watches), chosen.method)
+    if cell.regret <= WORST / 2 or quick:
+        return cell
+    interleave(close, AGAIN)
+    return dataclasses.replace(cell, seconds=_seconds(plans, watches))
+
+
+def _seconds(plans: Mapping[str, Any], watches: Sequence[Stopwatch]) -> dict[str, float]:
+    return {way: watch.timing().median for way, watch in zip(plans, watches, strict=True)}
 
 
 def _quantities(cells: Sequence[Cell], quick: bool) -> Iterator[Quantity]:

@@ -37,13 +37,15 @@ def test_a_factoring_kernel_runs_as_passes():
         (11, 9),
         ("reflect",) * 2,
     )
-    assert p.error.relative_l1 < 1e-15
+    assert 0 < p.error.relative_l1 < 1.2e-7  # of taps rounded to float32
+    assert sp.plan(SMOOTH, (200, 300), "float64").error.relative_l1 < 1e-15
 
 
 def test_a_kernel_that_does_not_factor_runs_directly():
     p = sp.plan(NOISE, (20, 30))
     assert (p.method, p.terms, p.macs, p.dense_macs) == ("direct", 0, 81, 81)
-    assert p.error == sp.KernelError()
+    assert 0 < p.error.relative_l1 < 6e-8
+    assert sp.plan(NOISE, (20, 30), "float64").error == sp.KernelError()
 
 
 def test_a_kernel_that_nearly_factors_runs_as_passes_within_tol():

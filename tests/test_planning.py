@@ -34,7 +34,7 @@ def test_explain_lists_every_way_the_fastest_first():
     assert times[0] == p.cost.seconds(1)
     by_name = {c.method: c for c in found.candidates}
     assert by_name["separable"].terms == 41
-    assert by_name["separable"].error.relative_l1 > 0 == by_name["direct"].error.relative_l1
+    assert 0 < by_name["direct"].error.relative_l1 < 6e-8 < by_name["separable"].error.relative_l1
     assert by_name["fft"].scratch_bytes == sp.plan(NOISE, (512, 512), method="fft", threads=1).scratch_bytes
     assert by_name["recursive"].reason == "approximates: only where `tol` is given"
     assert "equal taps" in by_name["box"].reason

@@ -102,8 +102,10 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def choose(kernel: SeparableKernel | Array, tol: float | None, method: str, setting: Setting) -> Choice:
-    """Return the cheapest way to run `kernel`, or the one that `method` names.
+def choose(
+    kernel: SeparableKernel | Array, tol: float | None, method: str, setting: Setting, threads: int
+) -> Choice:
+    """Return the fastest way to run `kernel` on so many threads, or the one that `method` names.
 
     Raises
     ------
@@ -114,16 +116,16 @@ def choose(kernel: SeparableKernel | Array, tol: float | None, method: str, sett
     """
     ways = Ways(kernel, tol, setting)
     if method == "auto":
-        return min(ways.choices(), key=_weighed)
+        return min(ways.choices(), key=lambda choice: _weighed(choice, threads))
     found = ways.named(method)
     if isinstance(found, Refusal):
         raise ValueError(f"`method={method!r}` {found.reason}; pass method='auto' for this kernel.")
     return found
 
 
-def _weighed(choice: Choice) -> float:
-    """Return nanoseconds, those of transforms dearer."""
-    return choice.cost.nanoseconds * (_WORTH if choice.method == "fft" else 1.0)
+def _weighed(choice: Choice, threads: int) -> float:
+    """Return the predicted time, that of transforms dearer."""
+    return choice.cost.seconds(threads) * (_WORTH if choice.method == "fft" else 1.0)
 
 
 class Ways:

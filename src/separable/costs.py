@@ -61,6 +61,7 @@ _FEW_TAPS: Final = 5
 _SHARE: Final = 0.9
 _SHARE_OF_MEMORY: Final = 0.3
 _SHARE_OF_ONE_BLOCK: Final = 0.5
+_SMALL_BLOCK: Final = 2e7  # nanoseconds: below, threads gain nothing on transforms of one block
 
 SCHEMA: Final = 1
 
@@ -104,7 +105,7 @@ class Cost(NamedTuple):
         count = max(1, min(threads, self.busy_threads))
         parallel = 1 + _SHARE * (count - 1)
         if self.blocks == 1:
-            parallel = 1 + _SHARE_OF_ONE_BLOCK * (count - 1)
+            parallel = 1 + _SHARE_OF_ONE_BLOCK * (count - 1) * (self.nanoseconds > _SMALL_BLOCK)
         elif self.blocks is not None:
             parallel = min(parallel, self.blocks / math.ceil(self.blocks / count))
         alone, distant = self._of("call"), self._of("distant") + self._of("hauled")

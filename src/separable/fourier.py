@@ -31,6 +31,9 @@ Array: TypeAlias = npt.NDArray[Any]
 # Ways to cut an array that are compared, from one block to one for each sample: for three axes 16 each.
 _COMPARED: Final = 4096
 
+# Transforms of fewer samples are not shared by threads: waking them takes as long.
+_SHARED_SAMPLES: Final = 1 << 20
+
 # A block on its own costs as much more: its transforms are shared by threads, but what lies between is not.
 _LONELY: Final = 1.1
 
@@ -302,7 +305,7 @@ class FourierJob:
     def _transformed(self, staged: Array, threads: int) -> Array:
         rfftn, irfftn, scipys = _transforms()
         # Taken one by one, because numpy's do not know `workers` and `overwrite_x`.
-        more: dict[str, Any] = {"workers": threads} if scipys else {}
+        more: dict[str, Any] = {"workers": threads if staged.size >= _SHARED_SAMPLES else 1} if scipys else {}
         spectrum = rfftn(staged, axes=self._over, **more)
         spectrum *= self._spectrum
         more |= {"overwrite_x": True} if scipys else {}

@@ -485,7 +485,8 @@ def build(
     given = kernel_or_weights
     kernel = given if isinstance(given, SeparableKernel) else arguments.kernel_weights(given)
     setting = _setting(kernel.shape, request)
-    choice = choose(kernel, arguments.tolerance(request.tol), arguments.method_name(request.method), setting)
+    wanted, tol = arguments.thread_count(threads), arguments.tolerance(request.tol)
+    choice = choose(kernel, tol, arguments.method_name(request.method), setting, wanted)
     form = choice.kernel
     runs = form if isinstance(form, (SeparableKernel, np.ndarray)) else kernel
     sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
@@ -495,7 +496,7 @@ def build(
         choice = choice._replace(kernel=sums[0])
     jobs = () if 0 in setting.shape else prepare(choice, setting, request.flip)
     busy = choice.cost.busy_threads
-    count = min(arguments.thread_count(threads), busy)
+    count = min(wanted, busy)
     return Plan(
         shape=setting.shape,
         dtype=setting.dtype,

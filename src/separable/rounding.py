@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,40 +35,65 @@ def as_run(method: str, kernel: object, error: KernelError, dtype: np.dtype[Any]
     """
     if dtype.char not in "fF":
         return error
-    if isinstance(kernel, SeparableKernel) and method == "direct":
-        return _of_weights(kernel, error)
     if isinstance(kernel, SeparableKernel):
-        return _of_taps(kernel.terms[0], error) if kernel.rank == 1 else kernel.rounded("float32").error
+        return _of_weights(kernel, error) if method == "direct" else _of_terms(kernel, error)
     if isinstance(kernel, np.ndarray):
-        return _of_taps([kernel], error)
+        lost = _lost([kernel])
+        return _added(error, lost, lost.norm_l1, lost.norm_l2)
     if isinstance(kernel, Cascade):
         return _of_cascade(kernel, error)
     return error
 
 
-def _of_taps(term: Sequence[Array], error: KernelError) -> KernelError:
-    """Add what rounding does to one outer product: its norms are the products of those of the factors."""
-    l1, relative_l1, relative_l2 = 1.0, 0.0, 0.0  # the latter two: products of 1 + x, less 1
+class _Lost(NamedTuple):
+    """What rounding takes from an outer product at most, and its norms."""
+
+    l1: float
+    l2: float
+    norm_l1: float
+    norm_l2: float
+
+
+def _lost(term: Sequence[Array]) -> _Lost:
+    """Norms of an outer product are the products of those of its factors; powers of two round nothing."""
+    # Shares that are lost: products of 1 + x, less 1. Norms without the powers of two.
+    share_l1, share_l2, norm_l1, norm_l2, power = 0.0, 0.0, 1.0, 1.0, 0
     for taps in term:
-        scale = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]
-        scaled = np.ldexp(taps, -scale)
+        exponent = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]
+        scaled = np.ldexp(taps, -exponent)
         lost = scaled - scaled.astype(np.float32)
-        own, squares = float(np.abs(scaled).sum()), math.sqrt(float(np.square(scaled).sum()))
-        if own == 0:
-            return error
-        share = float(np.abs(lost).sum()) / own
-        relative_l1 += share * (1 + relative_l1)
-        share = math.sqrt(float(np.square(lost).sum())) / squares
-        relative_l2 += share * (1 + relative_l2)
-        l1 *= math.ldexp(own, scale)
-    return _added(error, relative_l1 * l1, relative_l1, relative_l2) if relative_l1 else error
+        own_l1, own_l2 = float(np.abs(scaled).sum()), math.sqrt(float(np.square(scaled).sum()))
+        if own_l1 == 0:
+            return _Lost(0.0, 0.0, 0.0, 0.0)
+        share_l1 += float(np.abs(lost).sum()) / own_l1 * (1 + share_l1)
+        share_l2 += math.sqrt(float(np.square(lost).sum())) / own_l2 * (1 + share_l2)
+        norm_l1, norm_l2, power = norm_l1 * own_l1, norm_l2 * own_l2, power + exponent
+    norm_l1, norm_l2 = _scaled(norm_l1, power), _scaled(norm_l2, power)
+    return _Lost(share_l1 * norm_l1, share_l2 * norm_l2, norm_l1, norm_l2)
+
+
+def _scaled(value: float, power: int) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(value, power))
+
+
+def _of_terms(kernel: SeparableKernel, error: KernelError) -> KernelError:
+    each = [_lost(term) for term in kernel.terms]
+    lost = _Lost(*(sum(values) for values in zip(*each, strict=True)))
+    if kernel.rank == 1:
+        return _added(error, lost, lost.norm_l1, lost.norm_l2)
+    written = _lost([kernel.dense()])
+    return _added(error, lost, written.norm_l1, written.norm_l2)
 
 
 def _of_weights(kernel: SeparableKernel, error: KernelError) -> KernelError:
     """Add what rounding does to the weights that a kernel is written out to."""
-    if kernel.size <= _WRITTEN_OUT:
-        return _of_taps([kernel.dense()], error)
-    return _added(error, _UNIT_ROUNDOFF * kernel.norm_l1, _UNIT_ROUNDOFF, _UNIT_ROUNDOFF)
+    if kernel.size <= _WRITTEN_OUT or kernel.rank > 1:
+        lost = _lost([kernel.dense()])
+        return _added(error, lost, lost.norm_l1, lost.norm_l2)
+    norms = _lost(kernel.terms[0])
+    lost = norms._replace(l1=_UNIT_ROUNDOFF * norms.norm_l1, l2=_UNIT_ROUNDOFF * norms.norm_l2)
+    return _added(error, lost, norms.norm_l1, norms.norm_l2)
 
 
 def _of_cascade(cascade: Cascade, error: KernelError) -> KernelError:
@@ -77,14 +102,18 @@ def _of_cascade(cascade: Cascade, error: KernelError) -> KernelError:
     l1 = share * cascade.smooth.norm_l1 * float(np.abs(cascade.sparse).sum())
     # Relative to the kernel, as its own error is.
     norm = error.l1 / error.relative_l1 if error.relative_l1 else math.inf
-    return _added(error, l1, l1 / norm, l1 / norm)
+    return _added(error, _Lost(l1, l1, norm, norm), norm, norm)
 
 
-def _added(error: KernelError, l1: float, relative_l1: float, relative_l2: float) -> KernelError:
-    # What is lost is relative to the kernel that runs, which is within `error` of the one it stands for.
+def _added(error: KernelError, lost: _Lost, norm_l1: float, norm_l2: float) -> KernelError:
+    """Add up; what is lost is relative to the kernel that runs, which is within `error` of the one meant."""
+    if lost.l1 == 0:
+        return error
+    share_l1 = lost.l1 / norm_l1 if norm_l1 else math.inf
+    share_l2 = lost.l2 / norm_l2 if norm_l2 else math.inf
     return KernelError(
-        l1=(error.l1 + l1) * _UP,
-        relative_l1=(error.relative_l1 + relative_l1 * (1 + error.relative_l1)) * _UP,
-        relative_l2=(error.relative_l2 + relative_l2 * (1 + error.relative_l2)) * _UP,
-        spectral=(error.spectral + l1) * _UP,
+        l1=(error.l1 + lost.l1) * _UP,
+        relative_l1=(error.relative_l1 + share_l1 * (1 + error.relative_l1)) * _UP,
+        relative_l2=(error.relative_l2 + share_l2 * (1 + error.relative_l2)) * _UP,
+        spectral=(error.spectral + lost.l1) * _UP,
     )
