@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from . import nn as nn
     from . import onnx as onnx
     from ._errors import NotSeparableError as NotSeparableError
+    from .banks import Bank as Bank
     from .factor import factor as factor
     from .factor import is_separable as is_separable
     from .filters import convolve as convolve
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 # Where each public name lives; None marks a submodule.
 _HOMES: dict[str, str | None] = {
+    "Bank": "banks",
     "KernelError": "kernel",
     "NotSeparableError": "_errors",
     "Plan": "plan",
@@ -54,6 +56,7 @@ _HOMES: dict[str, str | None] = {
 }
 
 __all__ = [
+    "Bank",
     "KernelError",
     "NotSeparableError",
     "Plan",
