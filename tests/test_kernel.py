@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -324,6 +324,8 @@ def test_taps_beyond_a_dtype_are_refused():
 @settings(max_examples=60)
 def test_no_frequency_is_off_by_more_than_the_spectral_bound(weights, exponent):
     scaled = np.ldexp(weights, exponent)
+    assume(np.array_equal(np.ldexp(scaled, -exponent), weights))  # nothing was lost at the end of the range
+    assume(float(np.abs(scaled).max()) == 0 or float(np.abs(scaled).max()) > 1e-290)
     terms = [[np.zeros(n) for n in weights.shape]]  # the residual is the kernel itself
     error = certified_error(scaled, SeparableKernel(terms).terms)
     fine = [7 * n + 5 for n in weights.shape]

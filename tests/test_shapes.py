@@ -320,7 +320,7 @@ def chosen(weights: Array, dtype: str, tol: float | None, whole: bool) -> str:
     shape = (512, 512)
     middle = tuple(n // 2 for n in weights.shape)
     setting = Setting(shape, np.dtype(dtype), (0, 1), weights.shape, middle, ("reflect",) * 2, 0.0, whole)
-    return choose(weights, tol, "auto", setting).method
+    return choose(weights, tol, "auto", setting, 1).method
 
 
 def test_the_plan_chooses_and_says() -> None:
