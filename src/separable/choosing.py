@@ -35,7 +35,7 @@ FEW_WEIGHTS: Final = 100
 # A plan that will take longer than that is worth the search for a cascade, which takes up to seconds.
 _WORTH_A_SEARCH: Final = 2e6  # nanoseconds
 
-# Nanoseconds for each sample of the array between the two filters of a cascade, whose pages are new in every call.
+# Nanoseconds a sample of the array between the two filters of a cascade, whose pages are new in every call.
 _NEW_PAGES: Final = 0.8
 
 # Weights far apart share no loads: each counts as so many of a dense kernel.
@@ -276,7 +276,7 @@ class Ways:
             name: first.counts.get(name, 0.0) + second.counts.get(name, 0.0)
             for name in {**first.counts, **second.counts}
         }
-        counts |= costs.of_running(_NEW_PAGES * self._setting.samples, 0)
+        counts["running"] = _NEW_PAGES * self._setting.samples  # a rate of about 1
         return Choice("cascade", found, 0, error, found.macs, Cost(counts, self._setting.rates))
 
     def _cascade_reserved(self) -> str | None:
