@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import j0, j1
+from scipy.special import j1
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -55,21 +55,11 @@ def _rotated() -> Array:
 
 
 def widefield(shape: tuple[int, int, int] = (25, 21, 21)) -> Array:
-    """Return a widefield point spread function: NA 1.2 in oil, 520 nm, voxels of 250 x 110 x 110 nm.
+    """Return a widefield point spread function: NA 1.2 in oil, 520 nm, voxels of 250 x 110 x 110 nm."""
+    from separable.families import widefield_psf
 
-    The scalar integral over the pupil (Born and Wolf, Principles of Optics, section 8.8), midpoint rule.
-    """
-    aperture, index, wavelength, voxel = 1.2, 1.515, 0.52, (0.25, 0.11, 0.11)
-    z, y, x = ((np.arange(n) - n // 2) * size for n, size in zip(shape, voxel, strict=True))
-    radii, where = np.unique(np.round(np.hypot(y[:, np.newaxis], x), 12), return_inverse=True)
-    pupil = (np.arange(200) + 0.5) / 200
-    wave = 2 * math.pi / wavelength
-    bessel = j0(wave * aperture * np.multiply.outer(pupil, radii))
-    phase = np.exp(1j * wave * np.multiply.outer(z, np.sqrt(index**2 - (aperture * pupil) ** 2)))
-    amplitude: npt.NDArray[Any] = (phase * pupil) @ bessel
-    intensity: Array = np.abs(amplitude) ** 2
-    volume: Array = intensity[:, where.reshape(shape[1:])] / intensity.max()
-    return volume
+    optics = {"wavelength": 0.52, "numerical_aperture": 1.2, "immersion_index": 1.515}
+    return widefield_psf(shape, (0.25, 0.11, 0.11), **optics)
 
 
 def plain_macs(weights: Array, tol: float) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.results import SCIPY, Target
-from benchmarks.works import Array, Taps, Variant, Work
+from benchmarks.works import Taps, Variant, Work
 
 GROUP = "Kernels that do not factor, relative error 1e-3"
 TOL = 1e-3
@@ -56,26 +56,8 @@ def tilted_gaussian() -> Taps:
 
 
 def psf() -> Taps:
-    """Return the scalar Debye point spread function of a widefield microscope, shape (25, 21, 21).
+    """Return a widefield point spread function: NA 1.2 in water, 520 nm, voxels of 200 x 100 x 100 nm."""
+    from separable.families import widefield_psf
 
-    NA 1.2 in water (1.33), 520 nm; voxels of 200 x 100 x 100 nm. The square of
-    ``integral J0(k NA r t) exp(i k z sqrt(n**2 - (NA t)**2)) t dt`` over t from 0 to 1 [1]_.
-
-    References
-    ----------
-    .. [1] M. Gu, Advanced Optical Imaging Theory, Springer 2000, chapter 6.
-    """
-    aperture, index, wave = 1.2, 1.33, 2 * math.pi / 0.52
-    z, y, x = np.meshgrid(np.arange(-12, 13) * 0.2, *[np.arange(-10, 11) * 0.1] * 2, indexing="ij")
-    radius, inverse = np.unique(np.hypot(y, x), return_inverse=True)
-    t = (np.arange(400) + 0.5) / 400
-    rings = _bessel(wave * aperture * np.multiply.outer(radius, t)) * t
-    depths = np.exp(1j * wave * np.multiply.outer(z[:, 0, 0], np.sqrt(index**2 - (aperture * t) ** 2)))
-    field = (depths @ rings.T)[:, inverse.reshape(z.shape)[0]]
-    return np.asarray(np.abs(field) ** 2)
-
-
-def _bessel(values: Array) -> Array:
-    """Return the Bessel function J0: the mean of ``cos(values * sin(angle))``."""
-    angles = (np.arange(128) + 0.5) * (math.pi / 128)
-    return np.asarray(sum(np.cos(values * math.sin(angle)) for angle in angles) / angles.size)
+    optics = {"wavelength": 0.52, "numerical_aperture": 1.2, "immersion_index": 1.33}
+    return np.asarray(widefield_psf((25, 21, 21), (0.2, 0.1, 0.1), **optics))

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import nonseparable, regret
 from benchmarks.regret import Cell
+from separable.families._pupil import bessel
 
 
 def test_regret_is_the_time_of_the_choice_over_the_least():
@@ -56,4 +57,4 @@ def test_the_point_spread_function_is_even_and_brightest_in_focus():
     assert np.unravel_index(int(psf.argmax()), psf.shape) == (12, 10, 10)
     grid = np.linspace(0, 20, 7)
     series = [sum((-1) ** k * (x / 2) ** (2 * k) / math.factorial(k) ** 2 for k in range(60)) for x in grid]
-    np.testing.assert_allclose(nonseparable._bessel(grid), series, atol=1e-7)
+    np.testing.assert_allclose(bessel(grid), series, atol=1e-7)

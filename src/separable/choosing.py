@@ -32,6 +32,9 @@ SHORT_TAPS: Final = 9
 # Transforms never pay below so many weights, by a factor of two on every machine measured.
 FEW_WEIGHTS: Final = 100
 
+# Terms are remembered for dense kernels of up to so many weights.
+_REMEMBERED: Final = 1 << 16
+
 # A plan that will take longer than that is worth the search for a cascade, which takes up to seconds.
 _WORTH_A_SEARCH: Final = 2e6  # nanoseconds
 
@@ -176,7 +179,7 @@ class Ways:
 
     @functools.cached_property
     def _factored(self) -> SeparableKernel:
-        return self._kernel if isinstance(self._kernel, SeparableKernel) else factor(self._kernel, self._tol)
+        return terms_within(self._kernel, self._tol)
 
     @functools.cached_property
     def _weights(self) -> int:
@@ -327,6 +330,20 @@ class Ways:
 
 
 METHODS: Final = ("separable", "direct", "box", "recursive", "cascade", "fft")
+
+
+def terms_within(kernel: SeparableKernel | Array, tol: float | None) -> SeparableKernel:
+    """Return the kernel as terms; what dense weights come to is remembered, as it takes up to seconds."""
+    if isinstance(kernel, SeparableKernel):
+        return kernel
+    if kernel.size > _REMEMBERED:
+        return factor(kernel, tol)
+    return _terms_within(np.ascontiguousarray(kernel, np.float64).tobytes(), kernel.shape, tol)
+
+
+@functools.lru_cache(maxsize=64)
+def _terms_within(data: bytes, shape: tuple[int, ...], tol: float | None) -> SeparableKernel:
+    return factor(np.frombuffer(data).reshape(shape), tol)
 
 
 def passes_of(kernels: Sequence[Sequence[Term]], setting: Setting) -> list[Pass]:

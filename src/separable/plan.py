@@ -24,10 +24,10 @@ from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
 from .adjoint import Adjoint
 from .banks import Bank, Part, put_together
 from .cascade import Cascade
-from .choosing import Choice, Kernel, Setting, choose
+from .choosing import Choice, Kernel, Setting, choose, terms_within
 from .costs import Cost
 from .explaining import Explanation, explain, in_bytes, plural
-from .factor import complex_parts, factor
+from .factor import complex_parts
 from .fourier import FourierForm
 from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
@@ -171,8 +171,7 @@ class Plan:
             `x` has a dtype that this plan does not filter.
         """
         source = given = x if type(x) is np.ndarray else arguments.input_array(x)
-        if source.shape != self.shape:
-            source = self.readable(source)  # which says why it is not
+        self._check_shape(source)
         known = None if mask is None and nan == "propagate" else masking.known_of(source, mask, nan)
         if known:
             masking.check_weights(self._recipe[0])
@@ -254,19 +253,21 @@ class Plan:
         """Return the terms that this kernel may run as beside others; None where another way is better."""
         if self._divisor != 1 or self.method not in ("separable", "direct"):
             return None
-        if isinstance(self._kernel, SeparableKernel):
-            return self._kernel
         request = self._recipe[1]
         small = self._kernel.size <= CACHED_WEIGHTS and request.method == "auto"
-        return factor(self._kernel, arguments.tolerance(request.tol)) if small else None
+        ready = isinstance(self._kernel, SeparableKernel)
+        return terms_within(self._kernel, arguments.tolerance(request.tol)) if ready or small else None
 
     def readable(self, x: Array) -> Array:
         """Return `x`, or a copy of it in the plan's dtype, as the compiled jobs read it."""
-        if x.shape != self.shape:
-            raise ValueError(f"`x` has shape {x.shape}, but the plan is for {self.shape}; plan again for it.")
+        self._check_shape(x)
         if (x.dtype is not self.dtype and not converts(x, self.dtype)) or not x.flags.aligned:
             return self._converted(x)
         return x
+
+    def _check_shape(self, x: Array) -> None:
+        if x.shape != self.shape:
+            raise ValueError(f"`x` has shape {x.shape}, but the plan is for {self.shape}; plan again for it.")
 
     def _of_floats(self) -> Plan:
         """Return the plan for arrays that hold more than the whole numbers this one is for."""
