@@ -1,9 +1,14 @@
-"""What all tests share: how hypothesis runs, and that no measured rates of this machine decide anything."""
+"""What all tests share: how hypothesis runs, no measured rates of this machine, and the command line."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+from command_line import Done, Run
 from hypothesis import settings
 
 # A machine under load is no reason for a property to fail.
@@ -13,5 +18,24 @@ settings.load_profile("no deadline")
 # Plans choose by the rates that come with the package, here and in processes that tests start.
 os.environ["SEPARABLE_CACHE_DIR"] = os.devnull
 
-# Plans choose by the rates that come with the package, here and in processes that tests start.
-os.environ["SEPARABLE_CACHE_DIR"] = os.devnull
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    """Run the command, given a list of arguments, in an empty directory and a terminal of 80 columns."""
+    from separable.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(arguments: list[str]) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        out, err = capsys.readouterr()
+        return Done(int(left.value.code or 0), out, err)
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)

@@ -4,48 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from command_line import Run
 
 import separable as sp
-from separable.cli import main
 
 pytest.importorskip("typer")
 image = pytest.importorskip("PIL.Image")
 pytest.importorskip("matplotlib")
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run the command in an empty directory, in a terminal of 80 columns."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: object) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main(["factor", *(str(argument) for argument in arguments)])
-        out, err = capsys.readouterr()
-        return Done(int(left.value.code or 0), out, err)
-
-    yield call
-    signal.signal(signal.SIGTERM, handler)
+def run(command: Run) -> Run:
+    """Run `separable factor` in an empty directory, in a terminal of 80 columns."""
+    return lambda *arguments: command(["factor", *(str(argument) for argument in arguments)])
 
 
 # -- kernels by name ---------------------------------------------------------------------------------

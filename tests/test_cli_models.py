@@ -6,15 +6,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
-
-from separable.cli import main
+from command_line import Run
 
 pytest.importorskip("typer")
 onnx = pytest.importorskip("onnx")
@@ -32,33 +30,12 @@ from separable.conv.records import ConversionReport, ConvertedLayer  # noqa: E40
 Array = np.ndarray[Any, Any]
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Run the command in a folder with a model and data for it, in a terminal of 80 columns."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    handler = signal.getsignal(signal.SIGTERM)
+def run(command: Run) -> Run:
+    """Run a command line in a folder with a model and data for it, in a terminal of 80 columns."""
     onnx.save(models.vgg(width=16), "vgg.onnx")
     np.savez("inputs.npz", image=inputs())
-
-    def call(line: str) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main(line.split())
-        out, err = capsys.readouterr()
-        return Done(int(left.value.code or 0), out, err)
-
-    yield call
-    signal.signal(signal.SIGTERM, handler)
+    return lambda line: command(line.split())
 
 
 def inputs(count: int = 24, channels: int = 3) -> Array:

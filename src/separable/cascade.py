@@ -175,10 +175,13 @@ class _Fit:
         self.norm = float(np.abs(scaled).sum())
         self.room = tuple(n - 2 * r for n, r in zip(scaled.shape, radii, strict=True))
         flips = _flips(scaled)
-        rows = _orbits(scaled.shape, flips)[0]
-        self.possible = math.prod(self.room) <= 64 * _MOST_UNKNOWNS
+        # An orbit has at most as many places as there are flips: what is too large is seen unbuilt.
+        places = math.prod(len(range(n // 2 % s, n, s)) for n, s in zip(self.room, steps, strict=True))
+        few = places <= len(flips) * _MOST_UNKNOWNS
+        self.possible = few and scaled.size <= len(flips) * _MOST_ROWS
         if not self.possible:
             return
+        rows = _orbits(scaled.shape, flips)[0]
         first, self.members, self.signs = _lattice(self.room, steps, flips)
         self.rows = np.unravel_index(rows, scaled.shape)
         # Rows stand for all places that the symmetries make of them.

@@ -251,12 +251,12 @@ class Ways:
             return f"pays from {SHORT_TAPS} weights on"
         if box_form(self._factored) is not None:
             return self._short()
-        rounds = "rounds sums of floats: only within a `tol` that is given"
-        if (self._tol is None and not self._setting.whole) or self._shape is None:
-            return None if self._shape is None else rounds
+        if self._shape is None:  # `_box` says what it needs
+            return None
         exact = self._setting.whole and self._shape.exact
-        within = self._tol is not None and self._filled(self._shape).error.relative_l1 <= self._tol
-        return None if exact or within else rounds
+        if exact or (self._tol is not None and self._filled(self._shape).error.relative_l1 <= self._tol):
+            return None
+        return "rounds sums of floats: only within a `tol` that is given"
 
     def _short(self) -> str | None:
         return f"pays from {SHORT_TAPS} taps on" if max(self._setting.taps) < SHORT_TAPS else None
