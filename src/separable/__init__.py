@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import ndimage as ndimage
     from . import nn as nn
     from . import onnx as onnx
+    from ._errors import EffortWarning as EffortWarning
     from ._errors import NotSeparableError as NotSeparableError
     from .banks import Bank as Bank
     from .factor import factor as factor
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 # Where each public name lives; None marks a submodule.
 _HOMES: dict[str, str | None] = {
     "Bank": "banks",
+    "EffortWarning": "_errors",
     "KernelError": "kernel",
     "NotSeparableError": "_errors",
     "Plan": "plan",
@@ -57,6 +59,7 @@ _HOMES: dict[str, str | None] = {
 
 __all__ = [
     "Bank",
+    "EffortWarning",
     "KernelError",
     "NotSeparableError",
     "Plan",

@@ -1,8 +1,12 @@
-"""Errors that carry numbers. What is wrong with a mere argument is a plain ValueError or TypeError."""
+"""Errors that carry numbers, and warnings. A wrong argument is a plain ValueError or TypeError."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+
+class EffortWarning(UserWarning):
+    """A search for terms ended with its `effort` before it came within the tolerance."""
 
 
 class NotSeparableError(ValueError):

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from ..kernel import Array
+from .effort import Effort, sweep_work, weighted_sweep_work
 from .forms import Form, signs_of
 
 # Beside the squared length of a line's atom: keeps apart what least squares cannot tell apart.
@@ -24,7 +25,7 @@ _PATIENCE: Final = 6
 _GAIN: Final = 0.99
 
 
-def fitted(tensor: Array, form: Form, sweeps: int, gain: float = 1e-4) -> Form:
+def fitted(tensor: Array, form: Form, sweeps: int, gain: float = 1e-4, effort: Effort | None = None) -> Form:
     """Return the form after `sweeps` rounds of alternating least squares, fewer where little is gained.
 
     Parameters
@@ -35,10 +36,15 @@ def fitted(tensor: Array, form: Form, sweeps: int, gain: float = 1e-4) -> Form:
     sweeps : int
     gain : float
         Rounds end when the squared error falls by less than this share.
+    effort : Effort, optional
+        Rounds end with it, too.
     """
+    effort = effort or Effort()
     signs, unfolded = signs_of(form, tensor), _unfoldings(tensor)
     before = np.inf
     for _ in range(sweeps):
+        if not effort.takes(sweep_work(tensor.shape, form.count)):
+            break
         for axis in range(tensor.ndim):
             form = _updated(form, axis, unfolded[axis], signs[axis])
         after = float(np.square(tensor - form.dense()).sum())
@@ -48,7 +54,7 @@ def fitted(tensor: Array, form: Form, sweeps: int, gain: float = 1e-4) -> Form:
     return form
 
 
-def least_l1(tensor: Array, form: Form, goal: float, rounds: int) -> Form:
+def least_l1(tensor: Array, form: Form, goal: float, rounds: int, effort: Effort | None = None) -> Form:
     """Return a form with less of an l1 error: each deviation weighs the inverse of what it was before.
 
     Parameters
@@ -60,13 +66,18 @@ def least_l1(tensor: Array, form: Form, goal: float, rounds: int) -> Form:
         The l1 error (absolute) that is enough.
     rounds : int
         At most so many.
+    effort : Effort, optional
+        Rounds end with it, too.
     """
+    effort = effort or Effort()
     signs, unfolded = signs_of(form, tensor), _unfoldings(tensor)
     residual = np.abs(tensor - form.dense())
     best, least, waited = form, float(residual.sum()), 0
     floor = float(residual.mean())
     for _ in range(rounds):
         if least <= goal or waited >= _PATIENCE or floor == 0.0:
+            break
+        if not effort.takes(weighted_sweep_work(tensor.shape, form.count)):
             break
         weights = _unfoldings(floor / np.maximum(residual, floor))
         for axis in range(tensor.ndim):

@@ -61,6 +61,17 @@ def checked_tol(tol: float | str | None) -> float | None:
     return value
 
 
+def checked_effort(effort: float) -> float:
+    """Return an effort as a number > 0, infinity included."""
+    try:
+        value = float(effort)
+    except (TypeError, ValueError):
+        raise TypeError(f"`effort` is {effort!r}; expected a number of multiplications.") from None
+    if not value > 0.0:
+        raise ValueError(f"`effort` is {effort}; expected a number of multiplications > 0, such as 1e10.")
+    return value
+
+
 def checked_rank(rank: SupportsIndex | None) -> int | None:
     """Return a number of terms as an int of at least 1, or None."""
     if rank is None:

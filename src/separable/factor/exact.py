@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernel import Array
+from .effort import CALL, Effort
 from .forms import Form
 from .parity import centre_parity, parity
 
@@ -31,6 +32,8 @@ _LARGEST: Final = 1 << 20
 _DENOMINATORS: Final = 720
 _ROUNDING: Final = 4 * float(np.finfo(np.float64).eps)
 _LOVASZ: Final = 0.75
+_QR: Final = 3.0  # multiplications that one of a step's triangular factor takes as long as, about
+_VECTOR: Final = 2e4  # and one vector of it, handled by Python
 _STEPS: Final = 4000  # of a reduction; a basis that takes more has no small taps
 
 
@@ -71,7 +74,7 @@ def _denominator(ratios: Array) -> int:
     return int(left[0])
 
 
-def integer_form(integers: Integers, most: int) -> Form | None:
+def integer_form(integers: Integers, most: int, effort: Effort | None = None) -> Form | None:
     """Return a form with integer lines (or halves) whose sum is `integers` exactly; None where none is found.
 
     Parameters
@@ -79,31 +82,34 @@ def integer_form(integers: Integers, most: int) -> Form | None:
     integers : ndarray of int64, shape ``(n0, n1, ...)``, two axes or more
     most : int
         The largest number of terms that is of use.
+    effort : Effort, optional
+        None is found once it is spent.
     """
+    effort = effort or Effort()
     found = [
         form
         for axis in range(integers.ndim)
-        if (form := _split(integers, axis, most)) is not None and form.count <= most
+        if (form := _split(integers, axis, most, effort)) is not None and form.count <= most
     ]
     return min(found, key=lambda form: (form.macs, form.amplification()), default=None)
 
 
-def _split(integers: Integers, axis: int, most: int) -> Form | None:
+def _split(integers: Integers, axis: int, most: int, effort: Effort) -> Form | None:
     """Split off one axis; kernels that are even or odd through their centre in an even and an odd part."""
     turned = np.moveaxis(integers, axis, 0)
     dense = turned.astype(np.float64)
     if not centre_parity(dense) or parity(dense, (0,)):
-        return _terms(turned, axis, most, 1.0)
+        return _terms(turned, axis, most, 1.0, effort)
     mirrored = np.flip(turned, 0)
-    parts = [_terms(part, axis, most, 0.5) for part in (turned + mirrored, turned - mirrored)]
+    parts = [_terms(part, axis, most, 0.5, effort) for part in (turned + mirrored, turned - mirrored)]
     one, other = parts
     return one.extended(other) if one is not None and other is not None else None
 
 
-def _terms(turned: Integers, axis: int, most: int, scale: float) -> Form | None:
+def _terms(turned: Integers, axis: int, most: int, scale: float, effort: Effort) -> Form | None:
     """Return a form of `turned` times `scale`, with its first axis at place `axis`."""
     matrix = turned.reshape(len(turned), -1)
-    factors = rank_factors(matrix, most)
+    factors = rank_factors(matrix, most, effort)
     if factors is None:
         return None
     columns, rows = factors
@@ -113,7 +119,7 @@ def _terms(turned: Integers, axis: int, most: int, scale: float) -> Form | None:
         if rest.ndim == 1:
             lines, index = [rest[np.newaxis].astype(np.float64)], [np.zeros(1, np.intp)]
         else:
-            inner = integer_form(rest, most)
+            inner = integer_form(rest, most, effort)
             if inner is None:
                 return None
             lines, index = list(inner.lines), list(inner.index)
@@ -126,12 +132,15 @@ def _terms(turned: Integers, axis: int, most: int, scale: float) -> Form | None:
     return total
 
 
-def rank_factors(matrix: Integers, most: int) -> tuple[Integers, Integers] | None:
+def rank_factors(
+    matrix: Integers, most: int, effort: Effort | None = None
+) -> tuple[Integers, Integers] | None:
     """Return integer C (m, r) and B (r, n) with ``C @ B == matrix`` and r its rank; None if r > `most`.
 
     Of the lattice of the rows and that of the columns the one whose product has the smaller terms.
     """
-    rows, columns = _by_rows(matrix, most), _by_rows(matrix.T, most)
+    effort = effort or Effort()
+    rows, columns = _by_rows(matrix, most, effort), _by_rows(matrix.T, most, effort)
     found = [] if rows is None else [rows]
     found += [] if columns is None else [(columns[1].T, columns[0].T)]
     return min(
@@ -139,8 +148,8 @@ def rank_factors(matrix: Integers, most: int) -> tuple[Integers, Integers] | Non
     )
 
 
-def _by_rows(matrix: Integers, most: int) -> tuple[Integers, Integers] | None:
-    basis = _reduced(matrix, most)
+def _by_rows(matrix: Integers, most: int, effort: Effort) -> tuple[Integers, Integers] | None:
+    basis = _reduced(matrix, most, effort)
     if basis is None:
         return None
     solved, *_ = np.linalg.lstsq(basis.T.astype(np.float64), matrix.T.astype(np.float64), rcond=None)
@@ -151,26 +160,28 @@ def _by_rows(matrix: Integers, most: int) -> tuple[Integers, Integers] | None:
     return (exact, basis) if np.array_equal(exact @ basis, matrix) else None
 
 
-def _reduced(matrix: Integers, most: int) -> Integers | None:
+def _reduced(matrix: Integers, most: int, effort: Effort) -> Integers | None:
     """Return a reduced basis of the lattice that the rows span."""
     rows = np.unique(matrix[matrix.any(axis=1)], axis=0)
     order = np.argsort(np.square(rows.astype(np.float64)).sum(axis=1), kind="stable")
     basis: list[Integers] = []
     steps = _STEPS
     for row in rows[order]:
-        basis, steps = _inserted([*basis, row], steps)
+        basis, steps = _inserted([*basis, row], steps, effort)
         if steps <= 0 or len(basis) > most:
             return None
     return np.array(basis)
 
 
-def _inserted(basis: list[Integers], steps: int) -> tuple[list[Integers], int]:
+def _inserted(basis: list[Integers], steps: int, effort: Effort) -> tuple[list[Integers], int]:
     """Reduce vectors of which the last is new, drop what turns out zero; return the steps that are left.
 
     In floating point: what comes of it is checked with integers.
     """
     k = len(basis) - 1
     while k < len(basis) and steps > 0:
+        if not effort.takes(_QR * (k + 1) ** 2 * basis[k].size + _VECTOR * (k + 1) + CALL / 4):
+            return basis, 0
         steps -= 1
         triangle = _triangle(basis[: k + 1])
         for j in range(k - 1, -1, -1):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..kernel import Array
 from .alternating import fitted, least_l1
+from .effort import Effort, svd_work, sweep_work
 from .forms import Form, relative_l1
 from .parity import centre_parity, parity, with_parity
 from .pencil import from_pencil
@@ -31,15 +32,11 @@ _STARTS: Final = 3
 # Multiplications that all fits together may take: about a second.
 _WORK: Final = 2e9
 _WORK_PER_WEIGHT: Final = 3e5  # small kernels run fast as they are
-_CALL: Final = 3e5  # what the calls of one step take, beside their multiplications
 
 
-def sweep_work(size: int, ndim: int, count: int) -> float:
-    """Return the multiplications of one sweep over a kernel of `size` weights with `count` terms."""
-    return ndim * (4.0 * size * count + _CALL)
-
-
-def best_sum(tensor: Array, expansions: Sequence[Expansion], count: int) -> Form:
+def best_sum(
+    tensor: Array, expansions: Sequence[Expansion], count: int, effort: Effort | None = None
+) -> Form:
     """Return the sum of `count` terms with the least squared error that is found.
 
     Parameters
@@ -48,41 +45,52 @@ def best_sum(tensor: Array, expansions: Sequence[Expansion], count: int) -> Form
     expansions : sequence of Expansion
         Their leading terms are the starts; the result is never worse than they are.
     count : int
+    effort : Effort, optional
+        What the fits may take.
     """
+    effort = effort or Effort()
     starts = _starts(tensor, expansions, count)
-    if len(starts) * _SWEEPS * sweep_work(tensor.size, tensor.ndim, count) > _WORK:
+    if len(starts) * _SWEEPS * sweep_work(tensor.shape, count) > _WORK:
         return starts[0]
-    fits = [fitted(tensor, form, _SWEEPS) for form in starts]
+    fits = [fitted(tensor, form, _SWEEPS, effort=effort) for form in starts]
     return min([*starts, *fits], key=lambda form: _squares(tensor, form))
 
 
-def fewest_terms(tensor: Array, expansions: Sequence[Expansion], tol: float, macs: int) -> Form | None:
+def fewest_terms(
+    tensor: Array, expansions: Sequence[Expansion], tol: float, macs: int, effort: Effort | None = None
+) -> Form | None:
     """Return a sum of few terms within `tol` that takes less than `macs` multiplications, or None.
 
     From the number of terms below which no sum reaches `tol` upwards. Starts are the leading terms of the
     expansions, and the fit with fewer terms and the largest lines of what it leaves.
     """
+    effort = effort or Effort()
+    if not effort.takes(sum(svd_work(n, tensor.size // n) for n in tensor.shape)):
+        return None
     norm = float(np.abs(tensor).sum())
     work = min(_WORK, _WORK_PER_WEIGHT * tensor.size)
     count = max(2, *(_least_rank(tensor, axis, tol * norm) for axis in range(tensor.ndim)))
     best: Form | None = None
     while count * sum(tensor.shape) < macs:
-        sweep = sweep_work(tensor.size, tensor.ndim, count)
+        sweep = sweep_work(tensor.shape, count)
+        if effort.left < sweep:
+            effort.ended = True
+            break
         work -= _STARTS * _FIRST_SWEEPS * sweep
         starts = _starts(tensor, expansions, count) if work >= 0 else []
         if not starts:
             break
         if best is not None and _unmixed(tensor):
             starts.append(_grown(tensor, best, count))
-        fits = [fitted(tensor, form, _FIRST_SWEEPS) for form in starts]
+        fits = [fitted(tensor, form, _FIRST_SWEEPS, effort=effort) for form in starts]
         best = min(fits, key=lambda form: _squares(tensor, form))
         error = relative_l1(tensor, best)
         if tol < error < _HOPEFUL * tol:
             work -= _SWEEPS * sweep
-            best = fitted(tensor, best, _SWEEPS)
+            best = fitted(tensor, best, _SWEEPS, effort=effort)
             error = relative_l1(tensor, best)
         if tol < error < _CLOSE * tol:
-            best = least_l1(tensor, best, tol * norm, _ROUNDS)
+            best = least_l1(tensor, best, tol * norm, _ROUNDS, effort)
             error = relative_l1(tensor, best)
         if error <= tol:
             return best

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..kernel import Array
 from .alternating import fitted, grouped, least_l1
+from .effort import Effort, svd_work
 from .forms import Form, Indices, relative_l1
 
 _TRIALS: Final = 4  # terms that are tried before a form counts as pruned
@@ -27,7 +28,7 @@ _ROUNDS: Final = 10
 _CLOSE: Final = 1.25  # reweighting is tried where the error is this close
 
 
-def pruned(tensor: Array, form: Form, tol: float) -> Form:
+def pruned(tensor: Array, form: Form, tol: float, effort: Effort | None = None) -> Form:
     """Return a form within `tol` that takes as few multiplications as dropping term after term reaches.
 
     Parameters
@@ -37,18 +38,23 @@ def pruned(tensor: Array, form: Form, tol: float) -> Form:
         Within `tol`, or soon after fitting.
     tol : float
         Relative l1 error allowed.
+    effort : Effort, optional
+        No term is dropped once it is spent.
     """
-    form = fitted(tensor, form, _SWEEPS)
+    effort = effort or Effort()
+    form = fitted(tensor, form, _SWEEPS, effort=effort)
     norm = float(np.abs(tensor).sum())
     some = form.count // _SHARE
-    while some > 1:  # many at once as long as that goes
-        trial = _within(tensor, form.without(_dispensable(form)[:some]), tol, norm)
+    while some > 1 and effort.takes(_choosing_work(form)):  # many at once as long as that goes
+        trial = _within(tensor, form.without(_dispensable(form)[:some]), tol, norm, effort)
         if trial is None:
             some //= 2
         else:
             form = trial
-    while form.count > 2:  # single terms are looked for elsewhere
-        trials = (_within(tensor, form.without(term), tol, norm) for term in _dispensable(form)[:_TRIALS])
+    while form.count > 2 and effort.takes(_choosing_work(form)):  # single terms are looked for elsewhere
+        trials = (
+            _within(tensor, form.without(term), tol, norm, effort) for term in _dispensable(form)[:_TRIALS]
+        )
         trial = next((each for each in trials if each is not None), None)
         if trial is None:
             break
@@ -56,14 +62,20 @@ def pruned(tensor: Array, form: Form, tol: float) -> Form:
     return form
 
 
-def _within(tensor: Array, form: Form, tol: float, norm: float) -> Form | None:
+def _within(tensor: Array, form: Form, tol: float, norm: float, effort: Effort) -> Form | None:
     """Return the form fitted so that it is within `tol`, or None."""
-    form = fitted(tensor, form, _SWEEPS)
+    form = fitted(tensor, form, _SWEEPS, effort=effort)
     error = relative_l1(tensor, form)
     if error > tol and error < _CLOSE * tol:
-        form = least_l1(tensor, form, tol * norm, _ROUNDS)
+        form = least_l1(tensor, form, tol * norm, _ROUNDS, effort)
         error = relative_l1(tensor, form)
     return form if error <= tol else None
+
+
+def _choosing_work(form: Form) -> float:
+    """Return what it takes to rank the terms."""
+    others = form.lines[0].shape[1] * form.lines[-1].shape[1]
+    return form.count**2 * others + svd_work(form.count, form.count)
 
 
 def _dispensable(form: Form) -> Indices:

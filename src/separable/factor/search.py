@@ -10,12 +10,17 @@ import numpy as np
 
 from ..kernel import Array, SeparableKernel
 from .alternating import least_l1
+from .effort import CALL, Effort, certificate_work, certified_rank, svd_work, weighted_sweep_work
 from .exact import integer_form, whole
 from .forms import Form
 from .polyadic import best_sum, fewest_terms
 from .pruning import pruned
 from .single import certified, cross_rank_one, integer_rank_one, refined
 from .staged import Expansion, as_form, cheapest_first, expand, largest_svd, orders, paired
+
+# Taking a term off a residual and adding up what is left, in multiplications for each sample.
+_LOOKS: Final = 4.0
+_RANKED: Final = 10.0  # and ordering terms, for each pair of them
 
 _EPS: Final = float(np.finfo(np.float64).eps)
 SVD_BYTES: Final = 2 << 30
@@ -38,6 +43,9 @@ _HOPELESS: Final = 1.2
 # Scales of integers beyond 2**32 are shared out over the axes, by powers of two.
 _INTEGER_RANGE: Final = 32
 
+# Of the effort that is left, expansions may take this share: terms are to be certified and fitted, too.
+_EXPANDING: Final = 0.4
+
 # Multiplications that fitting terms while they are pruned may take: some seconds.
 _PRUNING_WORK: Final = 1e10
 _PRUNING_SWEEPS: Final = 60.0
@@ -51,9 +59,11 @@ class Problem(NamedTuple):
     exponent: int
     tol: float | None
     rank: int | None
+    effort: Effort
 
     def kernel(self, form: Form) -> SeparableKernel:
         """Return a form that was fitted to `scaled` as a kernel with its certificate."""
+        self.effort.spend(certificate_work(self.dense.size, self.dense.ndim, form.count))
         return certified(self.dense, form.terms(self.exponent))
 
     def sound(self, form: Form) -> bool:
@@ -62,11 +72,14 @@ class Problem(NamedTuple):
         return form.amplification() <= limit * float(np.abs(self.scaled).sum())
 
 
-def search(dense: Array, tol: float | None, rank: int | None) -> SeparableKernel:
+def search(
+    dense: Array, tol: float | None, rank: int | None, effort: Effort | None = None
+) -> SeparableKernel:
     """Return the cheapest terms within `tol`, at most `rank`; the best that many can do where that fails.
 
-    `dense` has no axis of length 1, but may be 0-d.
+    `dense` has no axis of length 1, but may be 0-d. What is found once `effort` is spent is returned.
     """
+    effort = effort or Effort()
     if dense.ndim <= 1:
         return SeparableKernel([[np.atleast_1d(dense)]])
     if not dense.any():
@@ -75,7 +88,7 @@ def search(dense: Array, tol: float | None, rank: int | None) -> SeparableKernel
     if single.error.relative_l1 <= 16 * dense.ndim * _EPS:  # rounding: nothing does better
         return single
     exponent = math.frexp(float(np.abs(dense).max()))[1]
-    problem = Problem(dense, np.ldexp(dense, -exponent), exponent, tol, rank)
+    problem = Problem(dense, np.ldexp(dense, -exponent), exponent, tol, rank, effort)
     if too_large(dense.shape):
         if rank != 1 and (tol is None or single.error.relative_l1 > tol):
             raise ValueError(
@@ -84,7 +97,7 @@ def search(dense: Array, tol: float | None, rank: int | None) -> SeparableKernel
                 "which needs no SVD."
             )
         return _choose([single, refined(dense, problem.scaled, exponent, single.terms[0])], problem)
-    expansions = [expand(problem.scaled, order) for order in orders(dense.ndim)]
+    expansions = _expansions(problem)
     found = [single, *_singles(problem, expansions)]
     if rank == 1 or (tol is not None and min(kernel.error.relative_l1 for kernel in found) <= tol):
         return _choose(found, problem)
@@ -93,6 +106,20 @@ def search(dense: Array, tol: float | None, rank: int | None) -> SeparableKernel
         if rank is None or any(kernel.error.relative_l1 <= tol for kernel in sums):
             return _choose([*found, *sums], problem)
     return _choose([*found, *_closest(problem, expansions)], problem)
+
+
+def _expansions(problem: Problem) -> list[Expansion]:
+    """Return the staged decompositions in all orders, as far as the effort goes; one in any case."""
+    found: list[Expansion] = []
+    for order in orders(problem.dense.ndim):
+        part = problem.effort.part(_EXPANDING)
+        shape = [problem.dense.shape[axis] for axis in order]
+        if found and part.left < svd_work(shape[0], math.prod(shape[1:])):
+            problem.effort.ended = True
+            break
+        found.append(expand(problem.scaled, order, part))
+        problem.effort.join(part)
+    return found
 
 
 def too_large(shape: tuple[int, ...]) -> bool:
@@ -124,7 +151,8 @@ def _singles(problem: Problem, expansions: Sequence[Expansion]) -> Iterator[Sepa
     if tol is not None and tol < error <= _CLOSE * tol:
         norm = float(np.abs(problem.scaled).sum())
         for start in starts:
-            yield problem.kernel(least_l1(problem.scaled, start, tol * (1 - 1e-9) * norm, _ROUNDS))
+            goal = tol * (1 - 1e-9) * norm
+            yield problem.kernel(least_l1(problem.scaled, start, goal, _ROUNDS, problem.effort))
 
 
 def _strength(form: Form) -> float:
@@ -137,16 +165,29 @@ def _strength(form: Form) -> float:
 def _closest(problem: Problem, expansions: Sequence[Expansion]) -> Iterator[SeparableKernel]:
     """Yield sums of at most `rank` terms with a small squared error."""
     limit = problem.rank or 1
-    for expansion in expansions:
-        yield problem.kernel(as_form(expansion).select(slice(limit)))
+    for number, expansion in enumerate(expansions):
+        count = _certifiable(problem, limit) if number == 0 else limit
+        if number == 0 or problem.effort.left > _certifying(problem, count):
+            yield problem.kernel(as_form(expansion).select(slice(count)))
     most = max(len(expansion.weights) for expansion in expansions)
     exact = _exact(problem, min(limit, most))
     if exact is not None:
         yield exact
-    if problem.dense.ndim > 2 and 1 < limit < most:
-        form = best_sum(problem.scaled, expansions, limit)
+    if problem.dense.ndim > 2 and 1 < limit < most and problem.effort.left > _certifying(problem, limit):
+        form = best_sum(problem.scaled, expansions, limit, problem.effort)
         if problem.sound(form):
             yield problem.kernel(form)
+
+
+def _certifying(problem: Problem, count: int) -> float:
+    return certificate_work(problem.dense.size, problem.dense.ndim, count)
+
+
+def _certifiable(problem: Problem, count: int) -> int:
+    """Return how many terms of so many can be certified with what is left; at least one."""
+    most = certified_rank(problem.dense.size, problem.dense.ndim, problem.effort.left)
+    problem.effort.ended |= most < count
+    return min(count, most)
 
 
 # -- within a tolerance ------------------------------------------------------------------------------
@@ -155,7 +196,12 @@ def _closest(problem: Problem, expansions: Sequence[Expansion]) -> Iterator[Sepa
 def _sums(problem: Problem, expansions: Sequence[Expansion]) -> list[SeparableKernel]:
     """Return sums of terms: leading ones of each expansion, and whatever is cheaper within `tol`."""
     tol = problem.tol or 0.0
-    found = [_fewest(problem, expansion) for expansion in expansions]
+    found = [_fewest(problem, expansions[0])]
+    for expansion in expansions[1:]:
+        if problem.effort.left < 2 * _certifying(problem, found[0].rank):
+            problem.effort.ended = True
+            break
+        found.append(_fewest(problem, expansion))
     exact = _exact(problem, max(kernel.rank for kernel in found))
     if exact is not None:
         found.append(exact)
@@ -164,6 +210,9 @@ def _sums(problem: Problem, expansions: Sequence[Expansion]) -> list[SeparableKe
         return found
     cheapest = Form.of_terms(best.terms).macs
     for form in (_reduced if problem.dense.ndim == 2 else _cheaper)(problem, expansions, best):
+        if problem.effort.left < _certifying(problem, form.count):
+            problem.effort.ended = True
+            break
         if form.macs < cheapest and problem.sound(form):
             found.append(problem.kernel(form))
             if found[-1].error.relative_l1 <= tol:
@@ -178,7 +227,7 @@ def _fewest(problem: Problem, expansion: Expansion) -> SeparableKernel:
     def kernel(count: int) -> SeparableKernel:
         return problem.kernel(whole_form.select(slice(count)))
 
-    most = len(expansion.weights)
+    most = _certifiable(problem, len(expansion.weights))
     norm = float(np.abs(problem.scaled).sum())
     # The terms are orthogonal, so what is left after r of them has a known l2 norm, and l1 >= l2.
     tails = np.sqrt(np.cumsum(np.square(expansion.weights[::-1]))[::-1])
@@ -186,7 +235,9 @@ def _fewest(problem: Problem, expansion: Expansion) -> SeparableKernel:
     count = min(max(1, hopeless), most)
     residual = problem.scaled - expansion.partial(0, count)
     errors = []
+    problem.effort.spend(count * problem.dense.size)
     for r in range(count, most + 1):
+        problem.effort.spend(_LOOKS * problem.dense.size)
         errors.append(float(np.abs(residual).sum()) / norm)
         if errors[-1] <= tol * (1 + 1e-9):
             candidate = kernel(r)
@@ -200,7 +251,9 @@ def _fewest(problem: Problem, expansion: Expansion) -> SeparableKernel:
 def _exact(problem: Problem, limit: int) -> SeparableKernel | None:
     """Return the kernel in integer taps times one number, of at most `limit` terms, if it is one."""
     found = whole(problem.dense)
-    form = None if found is None else integer_form(found.integers, limit)
+    effort = problem.effort.part(_EXPANDING)
+    form = None if found is None else integer_form(found.integers, limit, effort)
+    problem.effort.join(effort)
     if found is None or form is None:
         return None
     free, ndim = form.free, problem.dense.ndim
@@ -211,6 +264,7 @@ def _exact(problem: Problem, limit: int) -> SeparableKernel | None:
     lines = [np.ldexp(each, share) for each, share in zip(form.lines, shares, strict=True)]
     lines[free] = lines[free] * mantissa
     terms = Form(tuple(lines), form.index).listed()
+    problem.effort.spend(_certifying(problem, len(terms)))
     if found.exact:
         return SeparableKernel(terms)
     return certified(problem.dense, terms)
@@ -224,7 +278,10 @@ def _reduced(problem: Problem, expansions: Sequence[Expansion], best: SeparableK
         form = whole_form.select(slice(count))
         if np.abs(problem.scaled - form.dense()).sum() > _CLOSE * tol * norm:
             return
-        form = least_l1(problem.scaled, form, tol * (1 - 1e-9) * norm, _ROUNDS)
+        if problem.effort.left < weighted_sweep_work(problem.dense.shape, count):
+            problem.effort.ended = True
+            return
+        form = least_l1(problem.scaled, form, tol * (1 - 1e-9) * norm, _ROUNDS, problem.effort)
         if np.abs(problem.scaled - form.dense()).sum() > tol * norm:
             return
         yield form
@@ -241,14 +298,19 @@ def _cheaper(problem: Problem, expansions: Sequence[Expansion], best: SeparableK
         for form in _graphs(problem, expansions, tol):
             yield form
             macs = min(macs, form.macs)
-    fewer = fewest_terms(problem.scaled, expansions, tol, macs)
+    fewer = fewest_terms(problem.scaled, expansions, tol, macs, problem.effort)
     if fewer is not None:
         yield fewer
 
 
 def _graphs(problem: Problem, expansions: Sequence[Expansion], tol: float) -> Iterator[Form]:
     """Yield pruned forms of three axes: from either staged decomposition that shares, and from Tucker's."""
+    if len(expansions) < len(orders(3)):  # the effort has ended
+        return
     by_order = dict(zip(orders(3), expansions, strict=True))
+    first, _, last = problem.dense.shape
+    if not problem.effort.takes(sum(svd_work(n, problem.dense.size // n) for n in (first, last))):
+        return
     pairs = paired(problem.scaled)
     starts = [
         (as_form(by_order[0, 1, 2]), 1.0),
@@ -257,19 +319,22 @@ def _graphs(problem: Problem, expansions: Sequence[Expansion], tol: float) -> It
         (pairs, 0.5),
     ]
     for form, slack in starts:
-        start = _leading(problem.scaled, form, slack * tol)
+        if not problem.effort.takes(_RANKED * form.count**2 + CALL * form.count):
+            return
+        start = _leading(problem.scaled, form, slack * tol, problem.effort)
         yield start
         work = _PRUNING_SWEEPS * problem.scaled.size * start.count**2
         if work <= _PRUNING_WORK and start.macs <= problem.scaled.size:
-            yield pruned(problem.scaled, start, tol)
+            yield pruned(problem.scaled, start, tol, problem.effort)
 
 
-def _leading(tensor: Array, form: Form, tol: float) -> Form:
+def _leading(tensor: Array, form: Form, tol: float, effort: Effort) -> Form:
     """Return the terms with the most energy for their multiplications, as many as `tol` takes."""
     ranking = cheapest_first(form)
     norm, rest = float(np.abs(tensor).sum()), tensor.copy()
     count = 0
     while count < form.count and np.abs(rest).sum() > tol * norm:
+        effort.spend(_LOOKS * tensor.size + CALL)
         rest -= form.select(ranking[count : count + 1]).dense()
         count += 1
     return form.select(ranking[: max(1, count)])

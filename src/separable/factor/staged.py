@@ -11,11 +11,16 @@ from typing import Final
 import numpy as np
 
 from ..kernel import Array
+from .effort import Effort, svd_work
 from .forms import Form, Indices
 from .parity import centre_parity, line_parities, parity, with_parity
 
 _EPS: Final = float(np.finfo(np.float64).eps)
 _BLOCK_ELEMENTS: Final = 1 << 22
+
+# What a leading vector of a matrix takes for each of its elements, and how many more are sketched.
+_SKETCHED: Final = 12.0
+_SURPLUS: Final = 8
 
 # Up to four axes every order of splitting is tried (12 of them); 8 axes would have 20,160.
 _ALL_ORDERS_NDIM: Final = 4
@@ -62,42 +67,67 @@ def largest_svd(shape: tuple[int, ...]) -> int:
     return max(svd_bytes([shape[axis] for axis in order]) for order in orders(len(shape)))
 
 
-def expand(tensor: Array, order: tuple[int, ...]) -> Expansion:
-    """Return the terms that come of splitting off axes in this order, heaviest first."""
+def expand(tensor: Array, order: tuple[int, ...], effort: Effort | None = None) -> Expansion:
+    """Return the terms that come of splitting off axes in this order, heaviest first.
+
+    Where `effort` ends before, those that it reaches: the leading ones, as far as one sees.
+    """
     turned = np.transpose(tensor, order)
-    weights, taps = staged(turned, 0.0)
+    weights, taps = staged(turned, 0.0, effort or Effort())
     ranking = np.argsort(-weights, kind="stable")
     by_axis = dict(zip(order, taps, strict=True))
     return Expansion(weights[ranking], tuple(by_axis[axis][ranking] for axis in range(tensor.ndim)))
 
 
-def staged(tensor: Array, floor: float) -> tuple[Array, list[Array]]:
+def staged(tensor: Array, floor: float, effort: Effort) -> tuple[Array, list[Array]]:
     """Split off the first axis by an SVD, then treat each of its right vectors alike.
 
     Returns the weights (R,) of the terms and their unit taps (R, n) per axis. Terms not above `floor`
     are rounding noise and left out; 0.0 asks for the floor of this tensor.
     """
-    left, values, right = parity_svd(tensor)
+    left, values, right = _affordable_svd(tensor, effort)
     floor = floor or float(values.max()) * _EPS * max(tensor.shape)
     kept = values > floor
     left, values, right = left[kept], values[kept], right[kept]
     if tensor.ndim == 2:
         return values, [left, right]
+    split: dict[int, tuple[Array, list[Array]]] = {}
+    for place in map(int, np.argsort(-values, kind="stable")):
+        rest = right[place]
+        if split and effort.left < svd_work(len(rest), rest.size // len(rest)):
+            effort.ended = True
+            break
+        split[place] = staged(rest, floor / float(values[place]), effort)
     weights, taps = [], []
-    for line, value, rest in zip(left, values, right, strict=True):
-        inner_weights, inner_taps = staged(rest, floor / float(value))
-        weights.append(value * inner_weights)
-        taps.append([np.broadcast_to(line, (len(inner_weights), line.size)), *inner_taps])
+    for place, (inner_weights, inner_taps) in sorted(split.items()):
+        weights.append(values[place] * inner_weights)
+        taps.append([np.broadcast_to(left[place], (len(inner_weights), len(tensor))), *inner_taps])
     return np.concatenate(weights), [np.concatenate(lines) for lines in zip(*taps, strict=True)]
 
 
-def parity_svd(tensor: Array) -> tuple[Array, Array, Array]:
+def _affordable_svd(tensor: Array, effort: Effort) -> tuple[Array, Array, Array]:
+    """Return `parity_svd` of the tensor: whole, or the leading vectors that `effort` pays for."""
+    rows, columns = len(tensor), tensor.size // len(tensor)
+    if effort.takes(svd_work(rows, columns)):
+        return parity_svd(tensor)
+    count = max(1, int(effort.left / (_SKETCHED * rows * columns)) - _SURPLUS)
+    effort.spend(_SKETCHED * rows * columns * (count + _SURPLUS))
+    return parity_svd(tensor, count)
+
+
+def parity_svd(tensor: Array, count: int | None = None) -> tuple[Array, Array, Array]:
     """SVD of the first axis against the rest, with singular vectors of the tensor's own symmetries.
 
     Filters run symmetric and antisymmetric taps in half the multiplications, but only exact ones, and
     an SVD returns them with rounding, or mixed where singular values coincide. A tensor that is even or
     odd through its centre is the sum of its parts even and odd along axis 0, whose row spaces are
     orthogonal: their SVDs together are one of the tensor.
+
+    Parameters
+    ----------
+    tensor : ndarray, two axes or more
+    count : int, optional
+        How many leading vectors are enough, of each part: they are sketched.
 
     Returns
     -------
@@ -116,7 +146,8 @@ def parity_svd(tensor: Array) -> tuple[Array, Array, Array]:
         parts = [(tensor, 0)]
     lefts, values, rights = [], [], []
     for part, sign in parts:
-        u, s, vt = np.linalg.svd(part.reshape(len(tensor), -1), full_matrices=False)
+        matrix = part.reshape(len(tensor), -1)
+        u, s, vt = np.linalg.svd(matrix, full_matrices=False) if count is None else _sketched(matrix, count)
         lefts.append(with_parity(u.T, (1,), sign))
         values.append(s)
         right = vt.reshape(-1, *tensor.shape[1:])
@@ -125,6 +156,22 @@ def parity_svd(tensor: Array) -> tuple[Array, Array, Array]:
     for axis in rest:
         right = with_parity(right, (axis,), parity(tensor, (axis,)))
     return np.concatenate(lefts), np.concatenate(values), right
+
+
+def _sketched(matrix: Array, count: int) -> tuple[Array, Array, Array]:
+    """Return the leading singular vectors from random mixtures of columns, iterated twice.
+
+    N. Halko, P. G. Martinsson, J. A. Tropp, Finding structure with randomness, SIAM Review 53(2), 2011,
+    algorithms 4.4 and 5.1. The mixtures are the same in every call.
+    """
+    wanted = min(count + _SURPLUS, *matrix.shape)
+    mixed = matrix @ np.random.default_rng(0).standard_normal((matrix.shape[1], wanted))
+    for _ in range(2):
+        rows = np.linalg.qr(matrix.T @ np.linalg.qr(mixed)[0])[0]
+        mixed = matrix @ rows
+    basis = np.linalg.qr(mixed)[0]
+    left, values, right = np.linalg.svd(basis.T @ matrix, full_matrices=False)
+    return (basis @ left)[:, :count], values[:count], right[:count]
 
 
 def as_form(expansion: Expansion) -> Form:
