@@ -259,7 +259,7 @@ class Plan:
             method=self.method, flip=not request.flip, whole=False,
         )  # fmt: skip
         form = choice.kernel
-        return Adjoint(
+        return Adjoint.of(
             self, setting, lambda shape: build(kernel, backward._replace(shape=shape), threads, form)
         )
 
