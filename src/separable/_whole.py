@@ -26,25 +26,32 @@ def exact_limit(kernel: SeparableKernel | Array, dtype: np.dtype[Any]) -> float:
     where not even 1 does.
     """
     terms = kernel.terms if isinstance(kernel, SeparableKernel) else [[np.asarray(kernel)]]
-    unit, total = math.inf, 0.0
-    for term in terms:
-        magnitude = math.prod(float(np.abs(taps).sum()) for taps in term)
-        if magnitude == 0:
-            continue
-        unit = min(unit, math.prod(_unit(taps) for taps in term))
-        total += magnitude
+    terms = [term for term in terms if all(taps.any() for taps in term)]
     significand = 2.0 ** (np.finfo(dtype).nmant + 1)
-    if total == 0:
+    if not terms:
         return significand
-    return math.floor(significand * (unit / total)) if unit > 0 else 0.0
+    # In powers of two beside the sums, so that the scale of the kernel does not matter.
+    powers = [[math.frexp(float(np.abs(taps).max()))[1] for taps in term] for term in terms]
+    unit = min(sum(map(_unit, term)) for term in terms)
+    if max(map(sum, powers)) - unit > 2 * np.finfo(np.float64).nmant:
+        return 0.0
+    total = sum(
+        math.ldexp(math.prod(map(_sum, term, own)), sum(own) - unit)
+        for term, own in zip(terms, powers, strict=True)
+    )
+    return float(math.floor(significand / total))
 
 
-def _unit(taps: Array) -> float:
-    """Return the largest power of two that divides every tap."""
+def _sum(taps: Array, power: int) -> float:
+    return float(np.abs(np.ldexp(taps, -power)).sum())
+
+
+def _unit(taps: Array) -> int:
+    """Return the exponent of the largest power of two that divides every tap."""
     mantissa, exponent = np.frexp(taps[taps != 0])
     whole = np.ldexp(mantissa, 53).astype(np.int64)
-    lowest = (whole & -whole).astype(np.float64)  # the lowest bit set
-    return float(np.ldexp(lowest, exponent - 53).min())
+    lowest = np.frexp((whole & -whole).astype(np.float64))[1] - 1  # the lowest bit set
+    return int((lowest + exponent - 53).min())
 
 
 def summing(kernel: SeparableKernel) -> tuple[SeparableKernel, float] | None:

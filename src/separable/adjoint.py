@@ -69,9 +69,9 @@ class _Part(NamedTuple):
 class Adjoint:
     """The adjoint of a plan: ``sum(A(x) * y) == sum(x * A.adjoint()(y))`` up to rounding.
 
-    Made by `Plan.adjoint`; immutable, safe to call from many threads at once. Of a filter with a constant
-    beyond the ends that is not 0, it is the adjoint of its linear part. For complex arrays the products above
-    conjugate one factor.
+    Made by `Plan.adjoint`; immutable, safe to call from many threads at once, and picklable as plans are. Of
+    a filter with a constant beyond the ends that is not 0, it is the adjoint of its linear part. For complex
+    arrays the products above conjugate one factor.
 
     Attributes
     ----------
@@ -84,27 +84,37 @@ class Adjoint:
     __slots__ = ("_axes", "_forward", "_main", "_parts", "dtype", "shape")
 
     def __init__(
-        self, forward: Filter, setting: Setting, backward: Callable[[tuple[int, ...]], Filter]
+        self, forward: Filter, axes: Sequence[_Axis], backward: Callable[[tuple[int, ...]], Filter]
     ) -> None:
         """Prepare; `backward` makes the filter with the flipped kernel between zeros, for a shape."""
-        self.shape, self.dtype, self._forward = setting.shape, setting.dtype, forward
+        self.shape, self.dtype, self._forward = forward.shape, forward.dtype, forward
+        self._axes = tuple(axes)
+        self._main: Filter | None = None
+        self._parts: list[tuple[_Part, Filter]] = []
+        if 0 in self.shape:
+            return
+        parts = list(_borders(self._axes))
+        around = sum(math.prod(_length(i) for i in part.staged) for part in parts)
+        if around <= math.prod(self.shape):
+            self._main = backward(self.shape)
+        else:  # the borders are most of it: all in one
+            parts = [_part(self._axes, [axis.whole for axis in self._axes])]
+        self._parts = [(part, backward(tuple(map(_length, part.staged)))) for part in parts]
+
+    @classmethod
+    def of(cls, forward: Filter, setting: Setting, backward: Callable[[tuple[int, ...]], Filter]) -> Adjoint:
+        """Return the adjoint of a filter in `setting`; `backward` as for the class."""
         axes = [_Axis(n, 1, 0, "constant") for n in setting.shape]
         for axis, taps, shift, mode in zip(
             setting.axes, setting.taps, setting.shifts, setting.modes, strict=True
         ):
             axes[axis] = _Axis(setting.shape[axis], taps, shift, mode)
-        self._axes = tuple(axes)
-        self._main: Filter | None = None
-        self._parts: list[tuple[_Part, Filter]] = []
-        if 0 in setting.shape:
-            return
-        parts = list(_borders(self._axes))
-        around = sum(math.prod(_length(i) for i in part.staged) for part in parts)
-        if around <= math.prod(setting.shape):
-            self._main = backward(setting.shape)
-        else:  # the borders are most of it: all in one
-            parts = [_part(self._axes, [axis.whole for axis in self._axes])]
-        self._parts = [(part, backward(tuple(map(_length, part.staged)))) for part in parts]
+        return cls(forward, axes, backward)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        filters = [backward for _, backward in self._parts]
+        axes = tuple(map(tuple, self._axes))
+        return restore, (self._forward, axes, filters if self._main is None else [self._main, *filters])
 
     def __call__(self, y: npt.ArrayLike, output: Output = None, threads: int | None = None) -> Array:
         """Apply the adjoint to `y`.
@@ -179,6 +189,12 @@ class Adjoint:
 
     def __repr__(self) -> str:
         return f"<Adjoint of {self._forward!r}>"
+
+
+def restore(forward: Filter, axes: Sequence[tuple[int, int, int, str]], filters: Sequence[Filter]) -> Adjoint:
+    """Return the adjoint that was pickled, with the filters that it had, in the order in which it asks."""
+    ready = iter(filters)
+    return Adjoint(forward, [_Axis(*axis) for axis in axes], lambda shape: next(ready))
 
 
 def _borders(axes: Sequence[_Axis]) -> Iterator[_Part]:

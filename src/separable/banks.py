@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -17,10 +17,10 @@ from .choosing import Setting, passes_of
 from .costs import Cost
 from .jobs import Jobs, converts, new_array, prepare_bank, run
 from .kernel import KernelError, SeparableKernel
+from .rounding import SPREAD, magnitude
 from .sharing import SWEPT_AXES, shared
 
 Array: TypeAlias = npt.NDArray[Any]
-Recipe: TypeAlias = tuple[Callable[..., "Bank"], tuple[Any, ...]]
 
 # Results of one sweep beyond the first are only written: so much of what reading and writing a sample takes.
 _WRITTEN = 0.5
@@ -78,11 +78,21 @@ class Group(NamedTuple):
     raised: float
 
 
+class Recipe(NamedTuple):
+    """What a bank is made of again, beside its plans: by whom, and with what."""
+
+    restore: Callable[..., Bank]
+    terms: tuple[SeparableKernel | None, ...]  # of the kernels that run with others
+    flip: bool
+    threads: int | None
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bank:
     """Several filters of one image, prepared for one shape and dtype: call it on arrays, print it.
 
-    Made by `plan` of a list of kernels; immutable, safe to call from many threads at once, and picklable.
+    Made by `plan` of a list of kernels; immutable, safe to call from many threads at once, and picklable as
+    plans are.
 
     Attributes
     ----------
@@ -195,7 +205,8 @@ class Bank:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._recipe
+        restore, terms, flip, threads = self._recipe
+        return restore, (self.plans, terms, self.together, flip, threads)
 
     def __copy__(self) -> Bank:
         return self
@@ -208,10 +219,26 @@ def put_together(
     parts: Sequence[Part],
     flip: bool,
     threads: int | None,
-    recipe: tuple[Callable[..., Bank], tuple[Any, ...]],
+    restore: Callable[..., Bank],
+    together: Sequence[tuple[int, ...]] | None = None,
 ) -> Bank:
-    """Let those kernels run in one sweep whose passes cost less that way than one by one."""
-    groups = tuple(group for members in _alike(parts) if (group := _group(parts, members, flip)) is not None)
+    """Let those kernels run in one sweep whose passes cost less that way than one by one.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    flip : bool
+        A convolution.
+    threads : int or None
+        At most so many.
+    restore : callable
+        Makes the bank again of ``plans, terms, together, flip, threads``.
+    together : sequence of tuples of int, optional
+        The kernels that run in one sweep, where that was chosen before.
+    """
+    if together is None:
+        together = [members for members in _alike(parts) if _pays(parts, members)]
+    groups = tuple(_group(parts, members, flip) for members in together)
     taken = {n for group in groups for n in group.members}
     alone = tuple(n for n in range(len(parts)) if n not in taken)
     costs_of = [group.cost for group in groups] + [parts[n].plan.cost for n in alone]
@@ -228,35 +255,55 @@ def put_together(
         scratch_bytes=max(scratch + [parts[n].plan.scratch_bytes for n in alone]),
         _groups=groups,
         _alone=alone,
-        _recipe=recipe,
+        _recipe=Recipe(
+            restore, tuple(part.terms if n in taken else None for n, part in enumerate(parts)), flip, threads
+        ),
     )
 
 
 def _alike(parts: Sequence[Part]) -> list[tuple[int, ...]]:
-    """List kernels of one size and centre, along so many axes as one sweep takes."""
-    found: dict[Setting, list[int]] = {}
+    """List kernels of one size, centre and scale, along so many axes as one sweep takes."""
+    found: dict[Setting, list[tuple[int, int]]] = {}
     for n, part in enumerate(parts):
         wide = sum(taps > 1 for taps in part.setting.taps)
         if part.terms is not None and wide <= SWEPT_AXES and 0 not in part.setting.shape:
-            found.setdefault(part.setting, []).append(n)
-    return [tuple(members) for members in found.values() if len(members) > 1]
+            found.setdefault(part.setting, []).append((magnitude(part.terms), n))
+    listed = [members for scales in found.values() for members in _near(sorted(scales))]
+    return [members for members in listed if len(members) > 1]
 
 
-def _group(parts: Sequence[Part], members: tuple[int, ...], flip: bool) -> Group | None:
-    chosen = [parts[n] for n in members]
-    setting = chosen[0].setting
-    kernels = [part.terms for part in chosen if part.terms is not None]
-    counts = costs.of_passes(passes_of([kernel.terms for kernel in kernels], setting))
+def _near(scales: Sequence[tuple[int, int]]) -> Iterator[tuple[int, ...]]:
+    """Yield the numbers of kernels whose scales, powers of two, one sweep has room for."""
+    while scales:
+        members = [n for power, n in scales if power - scales[0][0] <= SPREAD]
+        scales = scales[len(members) :]
+        yield tuple(sorted(members))
+
+
+def _members(parts: Sequence[Part], members: tuple[int, ...]) -> list[SeparableKernel]:
+    return [terms for n in members if (terms := parts[n].terms) is not None]
+
+
+def _cost(parts: Sequence[Part], members: tuple[int, ...]) -> Cost:
+    setting = parts[members[0]].setting
+    counts = costs.of_passes(passes_of([kernel.terms for kernel in _members(parts, members)], setting))
     counts["sample"] += _WRITTEN * (len(members) - 1)
     volume = sum(n > 1 for n in setting.shape) > 2
-    cost = costs.of_sweep(counts, setting.samples, volume, setting.distant, setting.rates)
-    if cost.nanoseconds >= sum(part.plan.cost.nanoseconds for part in chosen):
-        return None
+    return costs.of_sweep(counts, setting.samples, volume, setting.distant, setting.rates)
+
+
+def _pays(parts: Sequence[Part], members: tuple[int, ...]) -> bool:
+    """Return whether one thread is predicted to take less than for one kernel after the other."""
+    return _cost(parts, members).nanoseconds < sum(parts[n].plan.cost.nanoseconds for n in members)
+
+
+def _group(parts: Sequence[Part], members: tuple[int, ...], flip: bool) -> Group:
+    chosen, kernels = [parts[n] for n in members], _members(parts, members)
     return Group(
         members,
-        prepare_bank(kernels, setting, flip),
+        prepare_bank(kernels, chosen[0].setting, flip),
         shared([kernel.terms for kernel in kernels]).macs,
-        cost,
+        _cost(parts, members),
         min(part.exact_limit for part in chosen),
         max(part.raised for part in chosen),
     )

@@ -69,6 +69,12 @@ class Cascade(NamedTuple):
         """Multiply-accumulates per sample."""
         return self.smooth.macs + self.weights
 
+    def moved(self, power: int) -> Cascade:
+        """Return the same kernel with `smooth` times ``2**power``, and `sparse` as much less."""
+        first, *others = self.smooth.terms[0]
+        smooth = SeparableKernel([[np.ldexp(first, power), *others]])
+        return self._replace(smooth=smooth, sparse=np.ldexp(self.sparse, -power))
+
 
 def find_cascade(weights: npt.NDArray[Any], tol: float) -> Cascade | None:
     """Return a short separable kernel and a few weights whose convolution lies within `tol` of a kernel.

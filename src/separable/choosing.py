@@ -1,11 +1,15 @@
-"""Choosing how to run a kernel by what it costs: passes, a dense sweep, running sums, waves or transforms."""
+"""Choosing how to run a kernel by what it costs: passes, a dense sweep, running sums, waves or transforms.
+
+Ways are compared by the time that one thread is predicted to take. Ways round differently: chosen for several
+threads, the same filter would give other bits on other machines, or beside other work.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,10 +19,11 @@ from . import costs
 from ._errors import NotSeparableError
 from ._whole import exact_limit
 from .cascade import Cascade, find_cascade
-from .costs import Cost, Pass, Rates
+from .costs import Cost, Machine, Pass, Rates
 from .factor import factor
-from .fourier import FourierForm, best_geometry
+from .fourier import FourierForm, Geometry, best_geometry
 from .kernel import KernelError, SeparableKernel, Term
+from .recursive import Waves
 from .running import DEFAULT_TOL, RunningForm, box_form, recursive_form
 from .shapes import ShapeForm, shape_form
 from .sharing import shared
@@ -63,6 +68,13 @@ class Setting(NamedTuple):
     cval: complex
     whole: bool = False  # the arrays hold whole numbers
     patient: bool = False  # a plan is made once and run many times: a search of seconds pays
+    double: bool = False  # float32 arrays, whose sums are kept in float64
+    machine: Machine | None = None  # whose rates decide; None: this one
+
+    @property
+    def computed(self) -> np.dtype[Any]:
+        """What sums are kept in, float32 or float64."""
+        return np.dtype(np.float64 if self.double or self.item == 8 else np.float32)
 
     @property
     def real_shape(self) -> tuple[int, ...]:
@@ -86,8 +98,11 @@ class Setting(NamedTuple):
 
     @property
     def rates(self) -> Rates:
-        """What this machine takes for them."""
-        return costs.current(self.dtype)
+        """What the machine takes for them; as for float32 where these are summed in float64.
+
+        The scale of a kernel is no reason to choose another way.
+        """
+        return (self.machine or costs.machine()).rates(self.dtype)
 
 
 class Choice(NamedTuple):
@@ -109,9 +124,13 @@ class Refusal(NamedTuple):
 
 
 def choose(
-    kernel: SeparableKernel | Array, tol: float | None, method: str, setting: Setting, threads: int
+    kernel: SeparableKernel | Array,
+    tol: float | None,
+    method: str,
+    setting: Setting,
+    known: Kernel | None = None,
 ) -> Choice:
-    """Return the fastest way to run `kernel` on so many threads, or the one that `method` names.
+    """Return the fastest way to run `kernel`, or the one that `method` names; `known` as in `Ways`.
 
     Raises
     ------
@@ -120,18 +139,18 @@ def choose(
     ValueError
         It does not run in the way that `method` names.
     """
-    ways = Ways(kernel, tol, setting)
+    ways = Ways(kernel, tol, setting, known)
     if method == "auto":
-        return min(ways.choices(), key=lambda choice: _weighed(choice, threads))
+        return min(ways.choices(), key=weighed)
     found = ways.named(method)
     if isinstance(found, Refusal):
         raise ValueError(f"`method={method!r}` {found.reason}; pass method='auto' for this kernel.")
     return found
 
 
-def _weighed(choice: Choice, threads: int) -> float:
-    """Return the predicted time, that of transforms dearer."""
-    return choice.cost.seconds(threads) * (_WORTH if choice.method == "fft" else 1.0)
+def weighed(choice: Choice) -> float:
+    """Return what ways are compared by: the seconds predicted for one thread, those of transforms dearer."""
+    return choice.cost.seconds(1) * (_WORTH if choice.method == "fft" else 1.0)
 
 
 class Ways:
@@ -143,6 +162,8 @@ class Ways:
     tol : float or None
         Relative l1 error allowed.
     setting : Setting
+    known : optional
+        A form of the kernel that was found before: terms, waves or a cascade are not searched for again.
 
     Raises
     ------
@@ -150,8 +171,14 @@ class Ways:
         `kernel` errs more than `tol` already.
     """
 
-    def __init__(self, kernel: SeparableKernel | Array, tol: float | None, setting: Setting) -> None:
-        self._kernel, self._tol, self._setting = kernel, tol, setting
+    def __init__(
+        self,
+        kernel: SeparableKernel | Array,
+        tol: float | None,
+        setting: Setting,
+        known: Kernel | None = None,
+    ) -> None:
+        self._kernel, self._tol, self._setting, self._known = kernel, tol, setting, known
         self._error = kernel.error if isinstance(kernel, SeparableKernel) else KernelError()
         if isinstance(kernel, SeparableKernel) and tol is not None and self._error.relative_l1 > tol:
             raise NotSeparableError(
@@ -179,7 +206,8 @@ class Ways:
 
     @functools.cached_property
     def _factored(self) -> SeparableKernel:
-        return terms_within(self._kernel, self._tol)
+        known = isinstance(self._known, SeparableKernel)
+        return self._known if known else terms_within(self._kernel, self._tol)
 
     @functools.cached_property
     def _weights(self) -> int:
@@ -236,6 +264,8 @@ class Ways:
         return shape_form(self._kernel)
 
     def _recursive(self) -> Choice | Refusal:
+        if isinstance(self._known, RunningForm) and self._known.method == "recursive":
+            return self._running(self._known)
         within = DEFAULT_TOL if self._tol is None else self._tol
         form = recursive_form(self._factored, within)
         if form is None:
@@ -268,7 +298,8 @@ class Ways:
         kernel, own = self._kernel, self._error
         tol = DEFAULT_TOL if self._tol is None else self._tol
         dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
-        found = find_cascade(dense, tol - own.relative_l1)
+        known = isinstance(self._known, Cascade)
+        found = self._known if known else find_cascade(dense, tol - own.relative_l1)
         if found is None:
             needs = f"a smooth kernel along two axes or more, whose error of tol={tol:g} leaves out weights"
             return Refusal("cascade", f"needs {needs}")
@@ -366,3 +397,32 @@ def _has_mirrored_columns(kernel: SeparableKernel | Array) -> bool:
     if isinstance(kernel, SeparableKernel):
         return any(all(np.array_equal(t[-2], s * t[-2][::-1]) for t in kernel.terms) for s in (1, -1))
     return any(np.array_equal(kernel, s * np.flip(kernel, -2)) for s in (1, -1))
+
+
+# What a pickle holds of a choice, by name: it outlives the modules in which these lie.
+_PACKED: Final = {
+    kind.__name__: kind
+    for kind in (
+        Choice, Cost, Rates, Machine, KernelError,
+        RunningForm, Waves, ShapeForm, Cascade, FourierForm, Geometry,
+    )
+}  # fmt: skip
+
+
+def packed(value: Any) -> Any:
+    """Return a choice, or a machine's rates, as plain tuples: the name of each type, then its fields."""
+    name = type(value).__name__
+    if name not in _PACKED:
+        return ("", *map(packed, value)) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return (name, *map(packed, value))
+    return (name, *(packed(getattr(value, field.name)) for field in fields(value)))
+
+
+def unpacked(value: Any) -> Any:
+    """Return what `packed` was given."""
+    if not isinstance(value, tuple):
+        return value
+    name, *rest = value
+    parts = map(unpacked, rest)
+    return _PACKED[name](*parts) if name else tuple(parts)

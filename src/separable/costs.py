@@ -14,6 +14,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -81,6 +82,18 @@ class Rates(NamedTuple):
     def cost(self, counts: Mapping[str, Any]) -> Any:
         """Return the scalar product of counts, numbers or arrays of them, and rates: nanoseconds."""
         return sum(count * self.values[name] for name, count in counts.items())
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Machine:
+    """The rates of one machine: what plans are chosen by, and keep."""
+
+    float32: Rates
+    float64: Rates
+
+    def rates(self, dtype: np.dtype[Any]) -> Rates:
+        """Return those for arrays of the working dtype `dtype`."""
+        return self.float32 if dtype.char in "fF" else self.float64
 
 
 class Cost(NamedTuple):
@@ -218,24 +231,24 @@ def of_call(per_sample: Counts, samples: int, rates: Rates, once: Counts = Mappi
     return Cost({"call": 1.0, **once, **counts}, rates)
 
 
-def current(dtype: np.dtype[Any]) -> Rates:
-    """Return the rates of this machine for an array of the working dtype `dtype`."""
-    own = os.environ.get("SEPARABLE_CACHE_DIR", "")
-    return _rates(core_info()["target"], "float32" if dtype.char in "fF" else "float64", own)
+def machine() -> Machine:
+    """Return the rates of this machine."""
+    return _rates(core_info()["target"], os.environ.get("SEPARABLE_CACHE_DIR", ""))
 
 
 @functools.lru_cache(maxsize=16)
-def _rates(target: str, dtype: str, folder: str) -> Rates:
+def _rates(target: str, folder: str) -> Machine:
     file = cache_file()  # in `folder`, where that is not empty
     caches = core_info()["caches"]
     l2, l3 = float(caches["l2"]), float(caches["l3"] or 4 * caches["l2"])
-    measured = load(file).get(target)
-    if measured is not None:
-        return Rates(measured[dtype], l2, l3, f"measured on this machine, kept in {file}")
-    bundled = load(_BUNDLED, anywhere=True)
-    near = target if target in bundled else _NEAREST
-    source = f"of another machine ({near}): `separable calibrate` measures this one"
-    return Rates(bundled[near][dtype], l2, l3, source)
+    found = load(file).get(target)
+    source = f"measured on this machine, kept in {file}"
+    if found is None:
+        bundled = load(_BUNDLED, anywhere=True)
+        near = target if target in bundled else _NEAREST
+        found = bundled[near]
+        source = f"of another machine ({near}): `separable calibrate` measures this one"
+    return Machine(Rates(found["float32"], l2, l3, source), Rates(found["float64"], l2, l3, source))
 
 
 def cache_file() -> Path:

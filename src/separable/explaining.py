@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-import numpy.typing as npt
-
-from .choosing import METHODS, Refusal, Setting, Ways
+from .choosing import METHODS, Refusal, Setting, Ways, weighed
 from .jobs import prepare
-from .kernel import KernelError, SeparableKernel
+from .kernel import KernelError
 from .rounding import as_run
-
-Array: TypeAlias = npt.NDArray[Any]
 
 
 class Candidate(NamedTuple):
@@ -32,6 +29,8 @@ class Candidate(NamedTuple):
         As a plan's.
     scratch_bytes : int or None
         Memory beside the arrays.
+    seconds_alone : float or None
+        Predicted time on one thread, which decides whatever the threads.
     """
 
     method: str
@@ -41,18 +40,20 @@ class Candidate(NamedTuple):
     terms: int | None = None
     macs: int | None = None
     scratch_bytes: int | None = None
+    seconds_alone: float | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
-    """The ways to run a kernel, the fastest first; print it to read them.
+    """The ways to run a kernel, in the order in which they are chosen; print it to read them.
 
     Attributes
     ----------
     method : str
         The one that the plan runs.
     candidates : tuple of Candidate
-        The possible ones by predicted time, then the others.
+        The possible ones, first the one that is chosen unless another is asked for by name: by predicted time
+        on one thread, whatever `threads`, that of transforms taken 15 % longer. Then the others.
     threads : int
         The times are for so many.
     source : str
@@ -69,9 +70,10 @@ class Explanation:
 
     def __str__(self) -> str:
         names = max(len(candidate.method) for candidate in self.candidates)
-        head = ("predicted", "error", "memory", "")
-        figures = [_figures(candidate) for candidate in self.candidates]
-        widths = [max(len(row[n]) for row in (head, *figures) if row) for n in range(3)]
+        several = self.threads > 1
+        head = ["predicted", *["1 thread"] * several, "error", "memory", ""]
+        figures = [_figures(candidate, several) for candidate in self.candidates]
+        widths = [max(len(row[n]) for row in (head, *figures) if row) for n in range(len(head) - 1)]
         lines = [f"{self.title}, {plural(self.threads, 'thread')}", _line("", "method", names, head, widths)]
         for candidate, row in zip(self.candidates, figures, strict=True):
             mark = "*" if candidate.method == self.method else ""
@@ -79,59 +81,53 @@ class Explanation:
                 lines.append(_line(mark, candidate.method, names, row, widths))
             else:
                 lines.append(f"  {mark:1} {candidate.method:{names}}  {candidate.reason}")
+        if several:
+            lines.append("  in the order of one thread's time, which decides: results depend on no threads")
         return "\n".join([*lines, f"  rates {self.source}"])
 
     def __repr__(self) -> str:
         return str(self)
 
 
-def explain(
-    kernel: SeparableKernel | Array,
-    tol: float | None,
-    setting: Setting,
-    flip: bool,
-    method: str,
-    threads: int,
-) -> Explanation:
-    """Look at every way to run `kernel`, as a plan does that chooses among them."""
-    ways = Ways(kernel, tol, setting)
-    found = [_candidate(ways, name, name == method, setting, flip, threads) for name in METHODS]
-    found.sort(key=lambda candidate: (candidate.seconds is None, candidate.seconds or 0.0))
+def explain(ways: Ways, setting: Setting, flip: bool, method: str, threads: int) -> Explanation:
+    """Look at every way to run a kernel, as a plan does that chooses among them."""
+    each = [_candidate(ways, name, name == method, setting, flip, threads) for name in METHODS]
+    found = [candidate for _, candidate in sorted(each, key=lambda pair: pair[0])]
     taps = "x".join(map(str, setting.taps))
     title = f"{taps} kernel on {setting.shape} {setting.dtype.name}"
     return Explanation(method, tuple(found), threads, setting.rates.source, title)
 
 
-def _candidate(ways: Ways, method: str, taken: bool, setting: Setting, flip: bool, threads: int) -> Candidate:
+def _candidate(
+    ways: Ways, method: str, taken: bool, setting: Setting, flip: bool, threads: int
+) -> tuple[float, Candidate]:
+    """Return a way, and what it is compared with others by."""
     # One that was asked for by name runs, whatever keeps it from being chosen.
     choice = ways.named(method) if taken else ways.considered(method)
     if isinstance(choice, Refusal):
-        return Candidate(method, choice.reason)
+        return math.inf, Candidate(method, choice.reason)
     jobs = () if setting.samples == 0 else prepare(choice, setting, flip)
     scratch = max((job.scratch_bytes(threads) for job in jobs), default=0)
-    seconds = choice.cost.seconds(threads)
-    return Candidate(
+    return weighed(choice), Candidate(
         method,
         "",
-        seconds,
-        as_run(method, choice.kernel, choice.error, setting.dtype),
+        choice.cost.seconds(threads),
+        as_run(method, choice.kernel, choice.error, setting.computed, setting.axes),
         choice.terms,
         choice.macs,
         scratch,
+        choice.cost.seconds(1),
     )
 
 
-def _figures(candidate: Candidate) -> tuple[str, str, str, str] | None:
+def _figures(candidate: Candidate, several: bool) -> list[str] | None:
     """Return time, error, memory and operations in words; None for a way that does not run."""
-    if candidate.seconds is None or candidate.error is None or candidate.scratch_bytes is None:
+    _, _, seconds, error, terms, macs, scratch, alone = candidate
+    if seconds is None or error is None or scratch is None or alone is None:
         return None
-    terms = f"{plural(candidate.terms, 'term')}, " if candidate.terms else ""
-    return (
-        in_seconds(candidate.seconds),
-        f"{candidate.error.relative_l1:.1g}",
-        in_bytes(candidate.scratch_bytes),
-        f"{terms}{candidate.macs} MACs per sample",
-    )
+    times = [in_seconds(seconds), *[in_seconds(alone)] * several]
+    told = f"{plural(terms, 'term')}, " if terms else ""
+    return [*times, f"{error.relative_l1:.1g}", in_bytes(scratch), f"{told}{macs} MACs per sample"]
 
 
 def _line(mark: str, name: str, names: int, row: Sequence[str], widths: Sequence[int]) -> str:

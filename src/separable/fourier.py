@@ -25,6 +25,7 @@ from . import costs
 from ._storing import OVERFLOWS, ROUNDINGS, Storing, store
 from .costs import Cost, Rates
 from .kernel import SeparableKernel
+from .rounding import GAIN
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -227,10 +228,12 @@ class FourierJob:
         wide = tuple(axis for axis, taps in enumerate(weights.shape) if taps > 1)
         self._over = wide or (len(shape) - 1,)
         self._lengths = tuple(geometry.lengths[axis] for axis in self._over)
-        # Scaled by a power of two, so that weights of 1e-60 do not vanish in float32.
-        self._exponent = math.frexp(float(np.abs(weights).max()))[1]
+        # Scaled by a power of two, so that weights of 1e-60 do not vanish in float32. A large one multiplies
+        # the samples instead of the results: next to the smallest numbers transforms lose bits.
+        exponent = math.frexp(float(np.abs(weights).max()))[1]
+        self._before, self._after = (exponent, 0) if exponent > GAIN else (0, exponent)
         rfftn = _transforms()[0]
-        scaled = np.ldexp(weights, -self._exponent)
+        scaled = np.ldexp(weights, -exponent)
         spectrum = np.conj(rfftn(scaled, self._lengths, axes=self._over))
         self._spectrum = spectrum.astype(np.result_type(self._dtype, np.complex64))
 
@@ -293,10 +296,14 @@ class FourierJob:
             tuple(slice(None) if axis in self._over else slice(count) for axis, count in enumerate(counts))
         ]
         self._stage(src, start, staged)
+        if self._before:
+            np.ldexp(staged, self._before, out=staged)
         inside = tuple(map(slice, counts))
         values = self._transformed(staged, threads)[inside]
         if not math.isfinite(float(values.sum())):
             values = np.empty(staged.shape, self._dtype)
+            if self._before:
+                self._stage(src, start, staged)
             self._exact(staged.shape).run(staged, values, threads)
             values = values[inside]
         place = dst[tuple(slice(at, at + count) for at, count in zip(start, counts, strict=True))]
@@ -312,8 +319,8 @@ class FourierJob:
         values = irfftn(spectrum, self._lengths, axes=self._over, **more)
         if values.dtype != self._dtype:  # numpy before 2.0 knows float64 alone
             values = values.astype(self._dtype)
-        if self._exponent:
-            np.ldexp(values, self._exponent, out=values)
+        if self._after:
+            np.ldexp(values, self._after, out=values)
         return values
 
     def _stage(self, src: Array, start: tuple[int, ...], staged: Array) -> None:

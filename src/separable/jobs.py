@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,10 +19,11 @@ from .cascade import Cascade
 from .choosing import Choice, Setting
 from .fourier import FourierForm, FourierJob
 from .kernel import SeparableKernel, Term
+from .rounding import GAIN, magnitude, placed
 from .running import RunningForm
 from .sequence import FOLLOWING, Margin, SequenceJob
 from .shapes import ShapeForm
-from .sharing import SWEPT_AXES, indexed, with_scale
+from .sharing import SWEPT_AXES, indexed
 
 Array: TypeAlias = npt.NDArray[Any]
 AnyJob: TypeAlias = Job | DirectJob | RunningJob | SumsJob | FourierJob | SequenceJob
@@ -31,9 +31,6 @@ Jobs: TypeAlias = tuple[AnyJob, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.
 _CONVERTED: Final = {"f": "?bBhHf", "d": "?bBhHiIlLqQfd", "F": "F", "D": "D"}
-
-# Terms of one pass may differ so much, in powers of two, and be scaled alike: far from the ends of float32.
-_SPREAD: Final = 40
 
 
 def prepare(choice: Choice, setting: Setting, flip: bool) -> Jobs:
@@ -43,8 +40,7 @@ def prepare(choice: Choice, setting: Setting, flip: bool) -> Jobs:
     Gaussian takes 3.1 ms so, and 11.8 ms on parts taken one by one. Only parts padded with different
     constants need two jobs.
     """
-    name = "float32" if setting.dtype.char in "fF" else "float64"
-    cval = setting.cval
+    name, cval = setting.computed.name, setting.cval
     if setting.dtype.kind != "c":
         return (_job(choice, setting, flip, setting.shape, name, cval.real),)
     if cval == 0 or "constant" not in setting.modes:
@@ -55,7 +51,7 @@ def prepare(choice: Choice, setting: Setting, flip: bool) -> Jobs:
 def prepare_bank(kernels: Sequence[SeparableKernel], setting: Setting, flip: bool) -> Jobs:
     """Prepare sums of terms that run in one sweep; the results lie along a first axis of their own."""
     terms = [(kernel.adjoint() if flip else kernel).terms for kernel in kernels]
-    name = "float32" if setting.item == 4 else "float64"
+    name = setting.computed.name
     parts = [setting.cval.real]
     if setting.dtype.kind == "c" and setting.cval != 0 and "constant" in setting.modes:
         parts.append(setting.cval.imag)
@@ -70,7 +66,9 @@ def _job(
     if isinstance(kernel, RunningForm):
         form = kernel.flipped() if flip else kernel
         passes = form.passes(setting.axes, setting.shifts, [_code(mode) for mode in setting.modes])
-        return RunningJob(shape, passes, cval, form.factor, form.divisor)
+        job = RunningJob(shape, passes, cval, form.factor, form.divisor)
+        # Its passes leave their results in the array that they filter into: in float64 if that is asked for.
+        return SequenceJob.of_one(shape, dtype, job) if setting.double else job
     if isinstance(kernel, ShapeForm):
         turned = kernel.flipped() if flip else kernel
         weights, shifts, modes = _everywhere(turned.weights, setting, len(shape))
@@ -143,6 +141,9 @@ def _in_sequence(
         if margins is None
         else tuple(n + m.before + m.after for n, m in zip(shape, margins, strict=True))
     )
+    gain = magnitude(cascade.sparse)
+    if gain > GAIN:
+        cascade = cascade.moved(gain)
     smooth = choice._replace(method="separable", kernel=cascade.smooth)
     first = _job(
         smooth, setting._replace(taps=cascade.smooth.shape, shifts=tuple(radii)), False, wide, dtype, 0.0
@@ -181,43 +182,17 @@ def _code(mode: str) -> int:
 def _sum(
     shape: tuple[int, ...], dtype: str, kernels: Sequence[Sequence[Term]], setting: Setting, cval: float
 ) -> Job:
-    """Prepare the sums of terms of one or several kernels, whose passes run from the last axis to the first.
+    """Prepare the sums of terms of one or several kernels.
 
-    Axes with one tap need no pass: they scale another, which is the last to run where terms may share those
-    before. Outside the array a pass sees what the passes before it made of `cval`.
+    Outside the array a pass sees what the passes before it made of `cval`.
     """
-    order = sorted(range(len(setting.axes)), key=lambda n: setting.axes[n], reverse=True)
-    wide = [n for n in order if setting.taps[n] > 1] or order[:1]
-    into = wide[0] if sum(map(len, kernels)) == 1 else wide[-1]
-    scaled = [[with_scale(term, wide, into) for term in terms] for terms in kernels]
-    terms, distinct = indexed(_ranged([[[term[n] for n in wide] for term in kernel] for kernel in scaled]))
+    passed = placed(kernels, setting.axes)
+    terms, distinct = indexed(passed.kernels)
     passes = [
         (setting.axes[n], setting.shifts[n], _code(setting.modes[n]), taps)
-        for n, taps in zip(wide, distinct, strict=True)
+        for n, taps in zip(passed.axes, distinct, strict=True)
     ]
     return Job(shape, dtype, passes, terms, cval)
-
-
-def _ranged(kernels: list[list[list[Array]]]) -> list[list[list[Array]]]:
-    """Scale passes by powers of two: taps of 1e-60 along one axis and 1e60 along another stay in range.
-
-    Every pass but the last is brought to a sum of magnitudes in [1/2, 1), of the largest term where that lets
-    terms share their last taps. Powers of two round nothing.
-    """
-    sums = [[[float(np.abs(taps).sum()) for taps in term[:-1]] for term in kernel] for kernel in kernels]
-    own = [[[math.frexp(each)[1] for each in term] for term in kernel] for kernel in sums]
-    every = np.array([term for kernel in own for term in kernel], np.int64)
-    most = every.max(axis=0)
-    alike = bool((most - every <= _SPREAD).all())
-    scaled: list[list[list[Array]]] = []
-    for kernel, powers in zip(kernels, own, strict=True):
-        scaled.append([])
-        for term, each in zip(kernel, powers, strict=True):
-            used = [int(p) for p in (most if alike else each)]
-            scaled[-1].append(
-                [np.ldexp(taps, p) for taps, p in zip(term, [*(-p for p in used), sum(used)], strict=True)]
-            )
-    return scaled
 
 
 def new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -18,20 +18,21 @@ import numpy.typing as npt
 from . import _arguments as arguments
 from . import _masking as masking
 from . import _whole as whole
+from . import costs
 from ._core import Job
 from ._core import core_info as core_info
 from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
 from .adjoint import Adjoint
 from .banks import Bank, Part, put_together
 from .cascade import Cascade
-from .choosing import Choice, Kernel, Setting, choose, terms_within
-from .costs import Cost
+from .choosing import Choice, Kernel, Setting, Ways, choose, packed, terms_within, unpacked
+from .costs import Cost, Machine
 from .explaining import Explanation, explain, in_bytes, plural
 from .factor import complex_parts
 from .fourier import FourierForm
 from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
-from .rounding import as_run
+from .rounding import as_run, leaves_float32
 from .running import RunningForm
 from .shapes import ShapeForm
 
@@ -56,6 +57,7 @@ class Request(NamedTuple):
     flip: bool  # a convolution
     whole: bool = False  # of arrays of whole numbers, whose means are sums divided once
     patient: bool = False  # a search of seconds for a faster way pays
+    machine: Machine | None = None  # whose rates decide; None: this one
 
     def hashable(self) -> Request:
         """Return the same request with tuples for lists and arrays."""
@@ -74,11 +76,21 @@ class DenseKey(NamedTuple):
     dtype: str
 
 
+class Recipe(NamedTuple):
+    """What a plan is made of: what was asked, and what was chosen for it."""
+
+    kernel: SeparableKernel | Array
+    request: Request  # with the machine whose rates decided
+    threads: int | None
+    choice: Choice
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Plan:
     """A filter prepared for one shape and dtype: call it on arrays, print it to see what it does.
 
-    Made by `plan`; immutable, safe to call from many threads at once, and picklable.
+    Made by `plan`; immutable, safe to call from many threads at once, and picklable: a pickle holds what was
+    chosen, and gives the same results wherever it is loaded.
 
     Attributes
     ----------
@@ -86,7 +98,8 @@ class Plan:
         Shape of the arrays it filters.
     dtype : dtype
         What it computes in and returns: float32, float64, complex64 or complex128. It takes every
-        array whose dtype is filtered in this one (see `correlate`).
+        array whose dtype is filtered in this one (see `correlate`). Kernels whose weights leave the range
+        of float32 are summed in double precision all the same.
     method : {"separable", "direct", "box", "recursive", "cascade", "fft"}
         How the kernel runs: as a sum of passes along axes, as one dense sweep, by running sums, as a
         sum of cosines by oscillators, as a short kernel and few weights in sequence, or by Fourier
@@ -103,7 +116,7 @@ class Plan:
         Multiply-accumulates per sample: as it runs, and of a dense correlation. Running sums count
         their additions, transforms half of their operations.
     error : KernelError
-        Certified distance of the kernel that runs, with taps rounded to `dtype`, from the kernel given.
+        Certified distance of the kernel that runs, with taps rounded as they are there, from the one given.
     threads : int
         Threads it uses by default: not more than the work can keep busy.
     scratch_bytes : int
@@ -131,7 +144,8 @@ class Plan:
     _exact_limit: float  # whole numbers of up to this magnitude are filtered without rounding
     _divisor: float  # of what the jobs give: they sum what a mean divides
     _raised: float  # factor of what is not exact before it is truncated
-    _recipe: tuple[Any, ...]
+    _setting: Setting
+    _recipe: Recipe
 
     def __call__(
         self,
@@ -215,9 +229,10 @@ class Plan:
         Explanation
             Print it; its `candidates` hold the numbers.
         """
-        kernel, request, _ = self._recipe
-        setting, tol = _setting(self.taps, request), arguments.tolerance(request.tol)
-        return explain(kernel, tol, setting, request.flip, self.method, self.threads)
+        request = self._recipe.request
+        tol = arguments.tolerance(request.tol)
+        ways = Ways(self._recipe.kernel, tol, self._setting, self._recipe.choice.kernel)
+        return explain(ways, self._setting, request.flip, self.method, self.threads)
 
     def adjoint(self) -> Adjoint:
         """Return the adjoint of this filter: ``sum(p(x) * y) == sum(x * p.adjoint()(y))`` up to rounding.
@@ -230,8 +245,8 @@ class Plan:
         Adjoint
             Call it on arrays.
         """
-        kernel, request, threads = self._recipe
-        setting = _setting(self.taps, request)
+        kernel, request, threads, choice = self._recipe
+        setting = self._setting
         if self.method not in ("box", "recursive", "cascade"):
             kernel = self._kernel
         # The flipped kernel, and what was behind the centre before it.
@@ -243,7 +258,10 @@ class Plan:
             dtype=self.dtype, mode="constant", cval=0.0, origin=origin, axes=self.axes,
             method=self.method, flip=not request.flip, whole=False,
         )  # fmt: skip
-        return Adjoint(self, setting, lambda shape: build(kernel, backward._replace(shape=shape), threads))
+        form = choice.kernel
+        return Adjoint.of(
+            self, setting, lambda shape: build(kernel, backward._replace(shape=shape), threads, form)
+        )
 
     def inexact_mean(self, dtype: np.dtype[Any]) -> bool:
         """Return whether this is a mean, and sums of whole numbers of `dtype` may be rounded in it."""
@@ -253,7 +271,7 @@ class Plan:
         """Return the terms that this kernel may run as beside others; None where another way is better."""
         if self._divisor != 1 or self.method not in ("separable", "direct"):
             return None
-        request = self._recipe[1]
+        request = self._recipe.request
         small = self._kernel.size <= CACHED_WEIGHTS and request.method == "auto"
         ready = isinstance(self._kernel, SeparableKernel)
         return terms_within(self._kernel, arguments.tolerance(request.tol)) if ready or small else None
@@ -271,15 +289,14 @@ class Plan:
 
     def _of_floats(self) -> Plan:
         """Return the plan for arrays that hold more than the whole numbers this one is for."""
-        kernel, request, _ = self._recipe
-        return cached_plan(kernel, request._replace(whole=False))
+        return cached_plan(self._recipe.kernel, self._recipe.request._replace(whole=False))
 
     def _of_weights(self) -> Plan:
         """Return the plan that sums with the weights themselves: what is known is divided by.
 
         Where terms cancel it is no sum of terms, and where it is little an approximation misses most of it.
         """
-        kernel, request, _ = self._recipe
+        kernel, request, *_ = self._recipe
         one = isinstance(kernel, SeparableKernel) and kernel.rank == 1
         runs = "separable" if one or self.method == "recursive" else "direct"
         if request.method == self.method:
@@ -302,8 +319,8 @@ class Plan:
             AS_IS,
             None,
         )
-        kernel, request, _ = self._recipe
-        real = np.dtype(self.dtype.char.lower())
+        kernel, request, *_ = self._recipe
+        real = self._setting.computed
         weights = cached_plan(kernel, request._replace(dtype=real, cval=1.0, whole=False))(there.astype(real))
         return masking.normalise(values, weights, kernel)
 
@@ -324,7 +341,9 @@ class Plan:
         return "\n".join(_lines(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return build, self._recipe
+        kernel, request, threads, choice = self._recipe
+        given = request._replace(machine=None)
+        return restore, (kernel, given, threads, packed(choice), packed(request.machine))
 
     def __copy__(self) -> Plan:
         return self
@@ -434,15 +453,28 @@ def _kernels_of(
 def build_bank(
     kernels: tuple[SeparableKernel | Array, ...], request: Request, threads: int | None = None
 ) -> Bank:
-    """Plan each kernel, and put together what runs faster so."""
+    """Plan each kernel, and put together what runs faster so; pickles of older versions name this, too."""
     parts = []
     for kernel in kernels:
         alone = build(kernel, request, threads)
-        setting = _setting(alone.taps, request)
-        runs = alone.terms_of()
-        parts.append(Part(alone, setting, runs, alone._exact_limit, alone._raised))
-    request = request.hashable()
-    return put_together(parts, request.flip, threads, (build_bank, (kernels, request, threads)))
+        parts.append(_part(alone, alone.terms_of()))
+    return put_together(parts, request.flip, threads, restore_bank)
+
+
+def restore_bank(
+    plans: Sequence[Plan],
+    terms: Sequence[SeparableKernel | None],
+    together: Sequence[tuple[int, ...]],
+    flip: bool,
+    threads: int | None,
+) -> Bank:
+    """Return the bank that was pickled: the same kernels run in the same sweeps."""
+    parts = [_part(alone, runs) for alone, runs in zip(plans, terms, strict=True)]
+    return put_together(parts, flip, threads, restore_bank, together)
+
+
+def _part(alone: Plan, terms: SeparableKernel | None) -> Part:
+    return Part(alone, alone._setting, terms, alone._exact_limit, alone._raised)
 
 
 def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request) -> Plan:
@@ -480,14 +512,46 @@ def _remembered(kernel: SeparableKernel | DenseKey, request: Request) -> Plan:
 
 
 def build(
-    kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request, threads: int | None = None
+    kernel_or_weights: SeparableKernel | npt.ArrayLike,
+    request: Request,
+    threads: int | None = None,
+    known: Kernel | None = None,
 ) -> Plan:
-    """Check everything, choose a method and prepare its jobs."""
+    """Check everything, choose a method and prepare its jobs; pickles of older versions name this, too.
+
+    `known` is a form of the kernel that was found before, as in `choosing.Ways`.
+    """
     given = kernel_or_weights
     kernel = given if isinstance(given, SeparableKernel) else arguments.kernel_weights(given)
-    setting = _setting(kernel.shape, request)
-    wanted, tol = arguments.thread_count(threads), arguments.tolerance(request.tol)
-    choice = choose(kernel, tol, arguments.method_name(request.method), setting, wanted)
+    if request.machine is None:
+        request = request._replace(machine=costs.machine())
+    setting = _setting(kernel, request)
+    arguments.thread_count(threads)  # named before the work if it is wrong
+    tol = arguments.tolerance(request.tol)
+    choice = choose(kernel, tol, arguments.method_name(request.method), setting, known)
+    return _prepared(Recipe(kernel, request.hashable(), threads, choice), setting)
+
+
+def restore(
+    kernel: SeparableKernel | Array, request: Request, threads: int | None, choice: Any, machine: Any
+) -> Plan:
+    """Return the plan that was pickled: nothing is searched or chosen again.
+
+    Parameters
+    ----------
+    kernel : SeparableKernel or ndarray
+    request : Request
+    threads : int or None
+    choice, machine : tuples
+        What `packed` made of what was chosen, and of the rates it was chosen by.
+    """
+    request = request._replace(machine=unpacked(machine))
+    return _prepared(Recipe(kernel, request, threads, unpacked(choice)), _setting(kernel, request))
+
+
+def _prepared(recipe: Recipe, setting: Setting) -> Plan:
+    """Prepare the jobs of what was chosen."""
+    kernel, request, threads, choice = recipe
     form = choice.kernel
     runs = form if isinstance(form, (SeparableKernel, np.ndarray)) else kernel
     sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
@@ -497,7 +561,7 @@ def build(
         choice = choice._replace(kernel=sums[0])
     jobs = () if 0 in setting.shape else prepare(choice, setting, request.flip)
     busy = choice.cost.busy_threads
-    count = min(wanted, busy)
+    count = min(arguments.thread_count(threads), busy)
     return Plan(
         shape=setting.shape,
         dtype=setting.dtype,
@@ -508,7 +572,7 @@ def build(
         terms=choice.terms,
         macs=choice.macs,
         dense_macs=math.prod(setting.taps),
-        error=as_run(choice.method, choice.kernel, choice.error, setting.dtype),
+        error=as_run(choice.method, choice.kernel, choice.error, setting.computed, setting.axes),
         threads=count,
         scratch_bytes=max((job.scratch_bytes(count) for job in jobs), default=0),
         cost=choice.cost,
@@ -518,11 +582,13 @@ def build(
         _exact_limit=_exact_limit(choice.kernel, setting),
         _divisor=sums[1] if sums else 1.0,
         _raised=_raised(choice, setting),
-        _recipe=(kernel, request.hashable(), threads),
+        _setting=setting,
+        _recipe=recipe,
     )
 
 
-def _setting(taps: tuple[int, ...], request: Request) -> Setting:
+def _setting(kernel: SeparableKernel | Array, request: Request) -> Setting:
+    taps = kernel.shape
     shape = arguments.shape_tuple(request.shape, request.dtype)
     axes = arguments.filtered_axes(request.axes, len(shape))
     if len(taps) != len(axes):
@@ -539,13 +605,15 @@ def _setting(taps: tuple[int, ...], request: Request) -> Setting:
     )
     modes = arguments.boundary_modes(request.mode, axes)
     cval = arguments.constant_value(request.cval, request.dtype)
-    return Setting(shape, request.dtype, axes, taps, shifts, modes, cval, request.whole, request.patient)
+    setting = Setting(shape, request.dtype, axes, taps, shifts, modes, cval, request.whole, request.patient)
+    double = setting.item == 4 and leaves_float32(kernel)
+    return setting._replace(double=double, machine=request.machine)
 
 
 def _raised(choice: Choice, setting: Setting) -> float:
     passes = max(1, sum(n > 1 for n in setting.taps))
     chain = (passes + choice.terms - 1, sum(setting.taps)) if choice.terms else (1, choice.macs)
-    return raising(setting.dtype, *chain)
+    return raising(setting.computed, *chain)
 
 
 def _exact_limit(kernel: Kernel, setting: Setting) -> float:
@@ -554,7 +622,7 @@ def _exact_limit(kernel: Kernel, setting: Setting) -> float:
     if isinstance(kernel, (RunningForm, ShapeForm)):
         limit = kernel.exact_limit
     else:
-        limit = whole.exact_limit(kernel, setting.dtype)
+        limit = whole.exact_limit(kernel, setting.computed)
     cval = setting.cval
     padded = "constant" in setting.modes
     return 0.0 if padded and not (cval.imag == 0 and cval.real.is_integer() and abs(cval) <= limit) else limit

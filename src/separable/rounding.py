@@ -1,4 +1,4 @@
-"""What it adds to a certified error that filters round a kernel to the dtype they compute in."""
+"""Kernels in float32: which are in its range, how taps are placed there, and what rounding them adds."""
 
 from __future__ import annotations
 
@@ -10,17 +10,113 @@ import numpy as np
 import numpy.typing as npt
 
 from .cascade import Cascade
-from .kernel import KernelError, SeparableKernel
+from .kernel import KernelError, SeparableKernel, Term
+from .sharing import with_scale
 
 Array: TypeAlias = npt.NDArray[Any]
 
 _UNIT_ROUNDOFF: Final = 2.0**-24  # of float32
+_FLUSHED: Final = 2.0**-150  # what a subnormal number is rounded by
 _WRITTEN_OUT: Final = 1 << 14  # larger kernels have the bound of any weights
 _UP: Final = 1 + 2.0**-40  # for the rounding of these few sums themselves
 
+# Sums of magnitudes, as powers of two, that float32 has room for: weights 2**-30 times the largest are still
+# normal numbers, and samples of up to 2**63 do not overflow. Other kernels are summed in float64.
+_LEAST: Final = -96
+_MOST: Final = 64
 
-def as_run(method: str, kernel: object, error: KernelError, dtype: np.dtype[Any]) -> KernelError:
-    """Return the error of a kernel once its taps or weights are rounded to float32.
+# Terms of one pass may differ so much, in powers of two, and be scaled alike: far from the ends of float32.
+SPREAD: Final = 40
+
+# Kernels that multiply by more than that power of two do so in their first pass: samples near the smallest
+# that there are would lose their last bits in passes that make them smaller.
+GAIN: Final = 24
+
+
+def magnitude(kernel: SeparableKernel | Array) -> int:
+    """Return a power of two near the largest gain of a kernel: the exponent of its sum of magnitudes.
+
+    Of several terms that of the largest. 0 for a kernel of zeros.
+    """
+    terms = kernel.terms if isinstance(kernel, SeparableKernel) else [[kernel]]
+    sums = [[_exponent(taps) for taps in term] for term in terms if all(taps.any() for taps in term)]
+    return max(map(sum, sums), default=0)
+
+
+def _exponent(values: Array) -> int:
+    """Return the exponent of the sum of magnitudes, which itself may overflow; 0 for zeros."""
+    with np.errstate(over="ignore"):
+        total = float(np.abs(values).sum())
+    if total < math.inf:
+        return math.frexp(total)[1]
+    half = float(np.abs(np.ldexp(values, -values.size.bit_length())).sum())
+    return math.frexp(half)[1] + values.size.bit_length()
+
+
+def leaves_float32(kernel: SeparableKernel | Array) -> bool:
+    """Return whether weights or sums of `kernel` may vanish or overflow in float32."""
+    return not _LEAST <= magnitude(kernel) <= _MOST
+
+
+class Placed(NamedTuple):
+    """Sums of terms as passes: the kernel's axis of each pass in the order they run, and all taps by it."""
+
+    axes: list[int]
+    kernels: list[list[list[Array]]]
+
+
+def placed(kernels: Sequence[Sequence[Term]], axes: Sequence[int]) -> Placed:
+    """Return the passes of one or several kernels, from the array's last axis on, in range of their dtype.
+
+    Axes with one tap need no pass: they scale another, which is the last to run where terms may share those
+    before. Powers of two move between passes, which rounds nothing: taps of 1e-60 along one axis and 1e60
+    along another stay in range. Every pass but the last is brought to a sum of magnitudes in [1/2, 1), of
+    the largest term where that lets terms share their taps. The last has the scale of the kernel; the first
+    has it where that is large.
+
+    Parameters
+    ----------
+    kernels : sequence of kernels
+        Each a sequence of terms.
+    axes : sequence of int
+        The axis of the array for each axis of the kernels.
+    """
+    order = sorted(range(len(axes)), key=lambda n: axes[n], reverse=True)
+    wide = [n for n in order if kernels[0][0][n].size > 1] or order[:1]
+    into = wide[0] if sum(map(len, kernels)) == 1 else wide[-1]
+    mantissas, powers = zip(*(_split(term, wide) for kernel in kernels for term in kernel), strict=True)
+    terms = [[taps[n] for n in wide] for taps in (with_scale(term, wide, into) for term in mantissas)]
+    own = np.array([[_exponent(taps) for taps in term] for term in terms], np.int64)
+    used, most = own[:, :-1], own[:, :-1].max(axis=0)
+    if (most - used <= SPREAD).all():
+        used = np.broadcast_to(most, used.shape)
+    last = used.sum(axis=1) + np.array(powers)
+    moved = np.concatenate([-used, last[:, np.newaxis]], axis=1)
+    gain = max((own[n, -1] + last[n] for n, term in enumerate(terms) if term[-1].any()), default=0)
+    if gain > GAIN:
+        moved[:, -1] -= gain
+        moved[:, 0] += gain
+    scaled = iter(
+        [np.ldexp(taps, power) for taps, power in zip(term, row, strict=True)]
+        for term, row in zip(terms, moved.tolist(), strict=True)
+    )
+    return Placed(wide, [[next(scaled) for _ in kernel] for kernel in kernels])
+
+
+def _split(term: Term, wide: Sequence[int]) -> tuple[list[Array], int]:
+    """Return a term whose single taps are between 1/2 and 1 in magnitude, and the power of two they lack."""
+    mantissas, power = list(term), 0
+    for axis, taps in enumerate(term):
+        if axis not in wide and taps[0] != 1:
+            mantissa, exponent = math.frexp(float(taps[0]))
+            mantissas[axis], power = np.array([mantissa]), power + exponent
+    return mantissas, power
+
+
+def as_run(
+    method: str, kernel: object, error: KernelError, dtype: np.dtype[Any], axes: Sequence[int]
+) -> KernelError:
+    """Return the error of a kernel once its taps or weights are rounded to float32, as they are placed there.
 
     Parameters
     ----------
@@ -32,11 +128,13 @@ def as_run(method: str, kernel: object, error: KernelError, dtype: np.dtype[Any]
         Of the kernel before rounding.
     dtype : dtype
         Computed in. float64 rounds nothing.
+    axes : sequence of int
+        The axis of the array for each axis of the kernel.
     """
     if dtype.char not in "fF":
         return error
     if isinstance(kernel, SeparableKernel):
-        return _of_weights(kernel, error) if method == "direct" else _of_terms(kernel, error)
+        return _of_weights(kernel, error) if method == "direct" else _of_terms(kernel, error, axes)
     if isinstance(kernel, np.ndarray):
         lost = _lost([kernel])
         return _added(error, lost, lost.norm_l1, lost.norm_l2)
@@ -55,13 +153,14 @@ class _Lost(NamedTuple):
 
 
 def _lost(term: Sequence[Array]) -> _Lost:
-    """Norms of an outer product are the products of those of its factors; powers of two round nothing."""
+    """Norms of an outer product are the products of those of its factors."""
     # Shares that are lost: products of 1 + x, less 1. Norms without the powers of two.
     share_l1, share_l2, norm_l1, norm_l2, power = 0.0, 0.0, 1.0, 1.0, 0
     for taps in term:
         exponent = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]
         scaled = np.ldexp(taps, -exponent)
-        lost = scaled - scaled.astype(np.float32)
+        # Rounded at the scale they run at: what lies below the smallest numbers of float32 is lost.
+        lost = scaled - np.ldexp(taps.astype(np.float32).astype(np.float64), -exponent)
         own_l1, own_l2 = float(np.abs(scaled).sum()), math.sqrt(float(np.square(scaled).sum()))
         if own_l1 == 0:
             return _Lost(0.0, 0.0, 0.0, 0.0)
@@ -77,8 +176,8 @@ def _scaled(value: float, power: int) -> float:
         return float(np.ldexp(value, power))
 
 
-def _of_terms(kernel: SeparableKernel, error: KernelError) -> KernelError:
-    each = [_lost(term) for term in kernel.terms]
+def _of_terms(kernel: SeparableKernel, error: KernelError, axes: Sequence[int]) -> KernelError:
+    each = [_lost(term) for term in placed([kernel.terms], axes).kernels[0]]
     lost = _Lost(*(sum(values) for values in zip(*each, strict=True)))
     if kernel.rank == 1:
         return _added(error, lost, lost.norm_l1, lost.norm_l2)
@@ -92,14 +191,20 @@ def _of_weights(kernel: SeparableKernel, error: KernelError) -> KernelError:
         lost = _lost([kernel.dense()])
         return _added(error, lost, lost.norm_l1, lost.norm_l2)
     norms = _lost(kernel.terms[0])
-    lost = norms._replace(l1=_UNIT_ROUNDOFF * norms.norm_l1, l2=_UNIT_ROUNDOFF * norms.norm_l2)
+    flushed = _FLUSHED * kernel.size
+    lost = norms._replace(
+        l1=_UNIT_ROUNDOFF * norms.norm_l1 + flushed, l2=_UNIT_ROUNDOFF * norms.norm_l2 + flushed
+    )
     return _added(error, lost, norms.norm_l1, norms.norm_l2)
 
 
 def _of_cascade(cascade: Cascade, error: KernelError) -> KernelError:
-    # Both factors' rounding, of the norm of their convolution, which is at most the product of theirs.
-    share = (1 + _UNIT_ROUNDOFF) ** (cascade.smooth.ndim + 1) - 1
-    l1 = share * cascade.smooth.norm_l1 * float(np.abs(cascade.sparse).sum())
+    # Both factors' rounding, of the norm of their convolution, which is at most the product of theirs. The
+    # first is placed near 1, the second at the scale of the kernel.
+    sparse = float(np.abs(cascade.sparse).sum())
+    flushed = _FLUSHED * (2 * sum(cascade.smooth.shape) + cascade.weights / min(sparse, 1.0))
+    share = (1 + _UNIT_ROUNDOFF) ** (cascade.smooth.ndim + 1) - 1 + 2 * flushed
+    l1 = share * cascade.smooth.norm_l1 * sparse
     # Relative to the kernel, as its own error is.
     norm = error.l1 / error.relative_l1 if error.relative_l1 else math.inf
     return _added(error, _Lost(l1, l1, norm, norm), norm, norm)

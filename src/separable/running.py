@@ -68,7 +68,7 @@ class RunningForm(NamedTuple):
     @property
     def exact_limit(self) -> float:
         """Largest magnitude of whole numbers that are summed without rounding, which boxes do in float64."""
-        whole = self.method == "box" and self.factor == 1
+        whole = self.method == "box" and math.frexp(abs(self.factor))[0] == 0.5  # a power of two
         return 2.0**53 / math.prod(self.taps) if whole else 0.0
 
     def flipped(self) -> RunningForm:
@@ -126,11 +126,16 @@ def recursive_form(kernel: SeparableKernel, tol: float) -> RunningForm | None:
     each = left ** (1 / kernel.ndim) - 1
     for taps in kernel.terms[0]:
         scale = _equal(taps)
-        fit = None if scale else fit_waves(taps, each)
-        if scale is None and fit is None:
-            return None
-        scales.append(scale or (1.0, 1.0))
-        waves.append(fit)
+        if scale is None:  # a power of two is left to the end: nothing on the way leaves its range
+            power = math.frexp(float(np.abs(taps).sum()))[1]
+            fit = fit_waves(np.ldexp(taps, -power), each)
+            if fit is None:
+                return None
+            waves.append(fit)
+            scale = math.ldexp(1.0, power), 1.0
+        else:
+            waves.append(None)
+        scales.append(scale)
     return _form("recursive", kernel, waves, scales) if any(waves) else None
 
 
@@ -151,8 +156,13 @@ def _form(
     own = kernel.error
     l1 = (1 + own.relative_l1) * math.prod(1 + w.relative_l1 for w in waves if w) - 1
     l2 = (1 + own.relative_l2) * math.prod(1 + w.relative_l2 for w in waves if w) - 1
-    norm = math.prod(float(np.abs(taps).sum()) for taps in kernel.terms[0])
-    added = max(0.0, l1 - own.relative_l1) * norm
+    added = max(0.0, l1 - own.relative_l1) * kernel.norm_l1
     error = KernelError(own.l1 + added, l1, l2) if any(waves) else own
-    factor, divisor = (math.prod(pair[n] for pair in scales) for n in (0, 1))
+    factor, divisor = (_product([pair[n] for pair in scales]) for n in (0, 1))
     return RunningForm(method, kernel.shape, tuple(waves), factor, divisor, error)
+
+
+def _product(values: Sequence[float]) -> float:
+    """Return a product that stays in range where its factors cancel."""
+    mantissas, powers = zip(*map(math.frexp, values), strict=True)
+    return math.ldexp(math.prod(mantissas), sum(powers))

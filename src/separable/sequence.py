@@ -64,7 +64,12 @@ class SequenceJob:
         self._between = shape
         if margins is not None:
             self._between = tuple(n + m.before + m.after for n, m in zip(shape, margins, strict=True))
-            self._copy = Job(shape, dtype, [(0, 0, 0, [np.ones(1)])], [(0, 0)], 0.0)
+            self._copy = _copy(shape, dtype)
+
+    @classmethod
+    def of_one(cls, shape: tuple[int, ...], dtype: str, first: _Filter) -> SequenceJob:
+        """Return `first` with its results in an array of `dtype`, from which they are stored."""
+        return cls(shape, dtype, first, _copy(shape, dtype), None, 0.0)
 
     def run(self, src: Array, dst: Array, threads: int, *told: Any) -> None:
         """Filter `src` into `dst`, as other jobs do."""
@@ -101,3 +106,8 @@ class SequenceJob:
             else:
                 array = array.take(sources(places, n, margin.mode), axis)
         return array
+
+
+def _copy(shape: tuple[int, ...], dtype: str) -> Job:
+    """Return the filter that changes nothing, and stores what it is told to."""
+    return Job(shape, dtype, [(0, 0, 0, [np.ones(1)])], [(0, 0)], 0.0)

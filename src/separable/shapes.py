@@ -50,7 +50,7 @@ class ShapeForm(NamedTuple):
     axis: int
     divisor: float
     differences: int
-    exact: bool  # the weights are whole numbers, and `divisor` is one
+    exact: bool  # the weights are whole numbers, whose sums are divided once
     error: KernelError  # of the kernel
     fixed_point: bool = False  # floats are rounded to multiples of a power of two
 
@@ -72,8 +72,12 @@ class ShapeForm(NamedTuple):
 
     @property
     def exact_limit(self) -> float:
-        """Largest magnitude of whole numbers that are summed without rounding; 0 where none are."""
-        return math.floor(2.0**53 / self._growth) if self.exact else 0.0
+        """Largest magnitude of whole numbers that are summed without rounding; 0 where none are.
+
+        Nor where they are divided by a number that is rounded itself.
+        """
+        divides = self.divisor.is_integer() or math.frexp(self.divisor)[0] == 0.5
+        return math.floor(2.0**53 / self._growth) if self.exact and divides else 0.0
 
     @property
     def error_on_floats(self) -> KernelError:
@@ -152,7 +156,7 @@ def shape_form(kernel: SeparableKernel | Array) -> ShapeForm | None:
     error = kernel.error if isinstance(kernel, SeparableKernel) else KernelError()
     whole = _whole(weights)
     scaled, divisor = whole or (weights, 1.0)
-    return ShapeForm(scaled, -axis, divisor, count, divisor.is_integer() and whole is not None, error)
+    return ShapeForm(scaled, -axis, divisor, count, whole is not None, error)
 
 
 def _differences(weights: Array, axis: int) -> Array:
@@ -190,7 +194,7 @@ def _whole(weights: Array) -> tuple[Array, float] | None:
     else:
         return None
     largest = float(np.abs(multiples).max())
-    if largest > _LARGEST_WHOLE or smallest < np.finfo(np.float64).tiny:
+    if largest > _LARGEST_WHOLE or smallest < 2 * _MULTIPLES * np.finfo(np.float64).tiny:
         return None
     divisor = count / smallest
     if abs(divisor - round(divisor)) <= _ROUNDING * divisor:

@@ -23,6 +23,7 @@ from ..kernel import Array
 from .effort import CALL, Effort
 from .forms import Form
 from .parity import centre_parity, parity
+from .single import integers_of
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 
@@ -47,8 +48,9 @@ class Whole(NamedTuple):
 
 def whole(dense: Array) -> Whole | None:
     """Return weights that are integers times one number as such, up to the rounding of each, or None."""
-    if float(np.abs(dense).max()) <= _LARGEST and np.array_equal(dense, np.rint(dense)):
-        return Whole(dense.astype(np.int64), 1.0, True)
+    integers = integers_of(dense, _LARGEST.bit_length())
+    if integers is not None and int(np.abs(integers[0]).max()) <= _LARGEST:
+        return Whole(integers[0], math.ldexp(1.0, integers[1]), True)
     values = np.unique(np.abs(dense[dense != 0]))
     if values[0] < values[-1] / _LARGEST:
         return None

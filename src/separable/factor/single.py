@@ -38,13 +38,10 @@ def fibres(values: npt.NDArray[Any]) -> tuple[tuple[int, ...], list[npt.NDArray[
 
 def integer_rank_one(dense: Array) -> SeparableKernel | None:
     """Return the exact factors with integer taps of integers times a power of two, or None."""
-    mantissas, exponents = np.frexp(dense[dense != 0])
-    # A float64 is an odd number of at most 53 bits times a power of two; the smallest such power is the unit.
-    whole = np.ldexp(mantissas, 53).astype(np.int64)
-    lowest = int((exponents - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
-    if int(exponents.max()) - lowest > 62:
+    found = integers_of(dense, 62)
+    if found is None:
         return None
-    integers = np.ldexp(dense, -lowest).astype(np.int64)
+    integers, lowest = found
     pivot, lines = fibres(integers)
     taps = [line // np.gcd.reduce(line) for line in lines]
     taps = [line * np.sign(line[i]) for line, i in zip(taps, pivot, strict=True)]
@@ -56,6 +53,20 @@ def integer_rank_one(dense: Array) -> SeparableKernel | None:
         return None
     first = np.ldexp((taps[0] * factor_out).astype(np.float64), lowest)
     return SeparableKernel([tamed([first, *(line.astype(np.float64) for line in taps[1:])])])
+
+
+def integers_of(dense: Array, bits: int) -> tuple[npt.NDArray[np.int64], int] | None:
+    """Return weights as integers below ``2**bits`` times a power of two, and its exponent, or None.
+
+    The integers have no factor of two in common.
+    """
+    # A float64 is an odd number of at most 53 bits times a power of two; the smallest such power is the unit.
+    mantissas, exponents = np.frexp(dense[dense != 0])
+    whole = np.ldexp(mantissas, 53).astype(np.int64)
+    lowest = int((exponents - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
+    if int(exponents.max()) - lowest > bits:
+        return None
+    return np.ldexp(dense, -lowest).astype(np.int64), lowest
 
 
 def tamed(taps: list[Array]) -> list[Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -32,17 +33,22 @@ def complex_parts(weights: npt.NDArray[Any]) -> tuple[SeparableKernel, Separable
     wide = sum(n > 1 for n in dense.shape)
     if not 2 <= wide <= 3 or not np.isfinite(dense).all() or not (dense.real.any() and dense.imag.any()):
         return None
-    scale = np.abs(dense).max()
-    pivot, lines = fibres(dense / scale)
-    peak = (dense / scale)[pivot]
-    lines = [lines[0] * scale, *(line / peak for line in lines[1:])]
+    power = math.frexp(float(max(np.abs(dense.real).max(), np.abs(dense.imag).max())))[1]
+    scaled = _times(dense, -power)
+    pivot, lines = fibres(scaled)
+    lines = [lines[0], *(line / scaled[pivot] for line in lines[1:])]
     product = lines[0]
     for line in lines[1:]:
         product = np.multiply.outer(product, line)
-    if np.abs(product - dense).sum() > _WITHIN * np.abs(dense).sum():
+    if np.abs(product - scaled).sum() > _WITHIN * np.abs(scaled).sum():
         return None
-    real, imaginary = _expanded(lines)
+    real, imaginary = _expanded([_times(lines[0], power), *lines[1:]])
     return certified(np.array(dense.real), real), certified(np.array(dense.imag), imaginary)
+
+
+def _times(values: npt.NDArray[np.complex128], power: int) -> npt.NDArray[np.complex128]:
+    """Return ``values * 2**power``, which itself may be out of range."""
+    return np.asarray(np.ldexp(values.real, power) + 1j * np.ldexp(values.imag, power))
 
 
 def _expanded(lines: list[npt.NDArray[np.complex128]]) -> tuple[list[Term], list[Term]]:
