@@ -44,7 +44,9 @@ FLOORS = [
     {"_masking", "_whole"},
     {"kernel"},
     {"certificate", "sharing"},
-    {"_arguments", "_errors", "_extras", "_storing"},
+    {"_arguments", "_calling", "_errors", "_extras", "_storing"},
+    {"_foreign", "_numbers"},
+    {"_wording"},
 ]
 CORE = {"_core"}  # the compiled part
 # What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask what machine this is.

@@ -97,12 +97,20 @@ sys.modules[__name__].__class__ = _Facade
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_hint(name)}")
     home = _HOMES[name]
     module = importlib.import_module(f"{__name__}.{home or name}")
     value = module if home is None else getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _hint(name: str) -> str:
+    if name.startswith("_"):
+        return ""
+    from ._wording import meant_function  # only an error needs it
+
+    return meant_function(name, __all__)
 
 
 def __dir__() -> list[str]:

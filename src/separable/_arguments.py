@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 import os
 from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias
@@ -16,8 +15,16 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._foreign import dtype_of as dtype_of
+from ._foreign import output_of, read
+from ._numbers import as_number, as_real, as_whole, each_of, entries, instead
+from ._wording import meant, meant_mode, shown
+
 Array: TypeAlias = npt.NDArray[Any]
-Mode: TypeAlias = str | Sequence[str]
+ModeName: TypeAlias = Literal[
+    "reflect", "constant", "nearest", "mirror", "wrap", "grid-mirror", "grid-constant", "grid-wrap"
+]
+Mode: TypeAlias = ModeName | str | Sequence[str]  # the names are for readers; any str may hold one
 Origin: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = int | Sequence[int] | None
 Output: TypeAlias = npt.DTypeLike | npt.NDArray[Any] | None
@@ -40,19 +47,20 @@ METHODS: Final = ("auto", "separable", "direct", "box", "recursive", "cascade", 
 # overlapping. 10**4 steps take well under a millisecond.
 _OVERLAP_WORK: Final = 10_000
 
+_INTS: Final = frozenset([int])
+_FLOATS: Final = frozenset([float])
+
+# No array has more axes: what has is an array itself, given for its shape.
+_MOST_AXES: Final = 64
+
 # Threads beyond the processors only take turns, and a system refuses thousands; where the processors are
 # few, some more do no harm.
 _MOST_THREADS: Final = max(64, os.cpu_count() or 1)
 
 
-def input_array(x: npt.ArrayLike) -> Array:
+def input_array(x: npt.ArrayLike, name: str = "x") -> Array:
     """Return `x` as a plain ndarray, without copying where it is one already."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(
-            "`x` is a masked array, and a filter would read what the mask hides; "
-            "pass x.filled(value), or filter x.filled(0) and the mask's weights and divide."
-        )
-    return np.asarray(x)
+    return read(name, x)
 
 
 @functools.lru_cache(maxsize=128)
@@ -79,13 +87,11 @@ def working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def output_dtype(output: npt.DTypeLike | Array) -> np.dtype[Any]:
     """Return the dtype that `output`, an array, a dtype or a dtype's name, asks for."""
-    try:
-        dtype = output.dtype if isinstance(output, np.ndarray) else np.dtype(output)
-    except TypeError:
-        raise TypeError(
-            f"`output={output!r}` is neither an array, nor a dtype, nor the name of one "
-            "(pass a NumPy array to write into, or for example output='float32')."
-        ) from None
+    if type(output) is np.ndarray:
+        dtype = output.dtype
+    else:
+        wanted = output_of(output)
+        dtype = wanted if isinstance(wanted, np.dtype) else wanted.dtype
     if dtype.kind not in "biufc" or dtype.itemsize > (16 if dtype.kind == "c" else 8):
         raise TypeError(
             f"`output` has dtype {dtype.name}; expected bool, an integer, float16, float32, float64, "
@@ -128,6 +134,10 @@ def output_array(
         )
     if not isinstance(output, np.ndarray):
         return np.empty(shape, target)
+    if type(output) is not np.ndarray and isinstance(output, np.ma.MaskedArray):
+        raise TypeError(
+            "`output` is a masked array, whose mask would hide results; pass output.data, or a plain array."
+        )
     if output.shape != shape:
         raise ValueError(f"`output` has shape {output.shape}, but the result has shape {shape}.")
     if not output.flags.writeable:
@@ -158,10 +168,12 @@ def _overlap(a: Array, b: Array) -> bool:
 
 def shape_tuple(shape: int | Sequence[int], dtype: np.dtype[Any]) -> tuple[int, ...]:
     """Return `shape` as a tuple of non-negative ints whose bytes can be counted in a signed word."""
-    try:
-        lengths = _whole_numbers(shape if np.iterable(shape) else (shape,))
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"`shape={shape!r}` is not a whole number or a sequence of them.") from None
+    own = getattr(shape, "shape", ())
+    given = None if len(own) > 1 else entries(shape)
+    lengths = each_of((shape,) if given is None else given, as_whole)
+    if lengths is None or len(lengths) > _MOST_AXES:
+        fix = "; pass x.shape." if own else f"{instead(shape)}."
+        raise TypeError(f"`shape={shown(shape)}` is not a whole number or a sequence of them{fix}")
     if any(length < 0 for length in lengths):
         raise ValueError(f"`shape={lengths}` holds a negative length.")
     if math.prod(max(length, 1) for length in lengths) * dtype.itemsize > np.iinfo(np.intp).max:
@@ -169,11 +181,67 @@ def shape_tuple(shape: int | Sequence[int], dtype: np.dtype[Any]) -> tuple[int, 
     return lengths
 
 
-def _whole_numbers(values: Any) -> tuple[int, ...]:
-    """Return the entries of `values` as ints; 1.0 counts as 1, as it does in every comparison."""
-    found = tuple(int(value) for value in values)
-    if any(whole != value for whole, value in zip(found, values, strict=True)):
-        raise ValueError
+def plain(
+    mode: Mode, cval: complex, origin: Origin, axes: Axes, tol: float | None
+) -> tuple[str | tuple[str, ...], complex, int | tuple[int, ...], int | tuple[int, ...] | None, float | None]:
+    """Return these arguments as Python's own values, of one type each: what is right by type.
+
+    Plans are remembered by them, and 1, 1.0 and True are the same to a dictionary: their types are checked
+    before it is asked.
+    """
+    names: Any = mode
+    if type(mode) is not str and (given := entries(mode)) is not None:
+        names = tuple(map(_boundary_mode, given))
+    value = cval if type(cval) is float else _cval(cval)
+    place = origin if type(origin) is int else _wholes("origin", origin)
+    where = axes if axes is None or type(axes) is int else _wholes("axes", axes)
+    return names, value, place, where, None if tol is None else tolerance(tol)
+
+
+def _wholes(name: str, value: Any) -> int | tuple[int, ...]:
+    """Return a whole number, or a sequence of them as a tuple."""
+    if type(value) is tuple and _INTS.issuperset(map(type, value)):  # all the rest takes five times as long
+        return value
+    given = entries(value)
+    found = as_whole(value) if given is None else each_of(given, as_whole)
+    if found is None:
+        raise TypeError(
+            f"`{name}={shown(value)}` is not a whole number or a sequence of them{instead(value)}."
+        )
+    return found
+
+
+def reals(name: str, value: Any, count: int) -> tuple[float, ...]:
+    """Return one real number for each of `count` filtered axes, given as one for all or as a sequence."""
+    own = type(value)
+    if own is float or own is int:
+        return (float(value),) * count
+    if own is tuple and len(value) == count and _FLOATS.issuperset(map(type, value)):
+        return value  # type: ignore[no-any-return]
+    return _numbers(name, value, count, as_real, "a number or a sequence of them; pass one such as 1.5")
+
+
+def wholes(name: str, value: Any, count: int) -> tuple[int, ...]:
+    """Return one whole number for each of `count` filtered axes, given as one for all or as a sequence."""
+    if type(value) is int:
+        return (value,) * count
+    if type(value) is tuple and len(value) == count and _INTS.issuperset(map(type, value)):
+        return value
+    return _numbers(name, value, count, as_whole, f"a whole number or a sequence of them{instead(value)}")
+
+
+def _numbers(name: str, value: Any, count: int, one: Any, expected: str) -> tuple[Any, ...]:
+    given = entries(value)
+    if given is not None and len(given) != count:
+        raise ValueError(
+            f"`{name}={shown(value)}` has {len(given)} entries for {count} filtered axes; "
+            "pass one number, or one for each."
+        )
+    if given is not None and any(entries(each) is not None for each in given):
+        raise ValueError(f"`{name}={shown(value)}` is nested; expected one number for each filtered axis.")
+    found = each_of((value,) * count if given is None else given, one)
+    if found is None:
+        raise TypeError(f"`{name}={shown(value)}` is not {expected}.")
     return found
 
 
@@ -181,41 +249,33 @@ def filtered_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
     """Return the axes to filter, each in ``0..ndim-1``, in the order given; None means all."""
     if axes is None:
         return tuple(range(ndim))
-    given = tuple(axes) if np.iterable(axes) else (axes,)
-    try:
-        wanted = _whole_numbers(given)
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"`axes={axes!r}` is not a whole number or a sequence of them.") from None
+    found = _wholes("axes", axes)
+    wanted = (found,) if isinstance(found, int) else found
     for axis in wanted:
         if not -ndim <= axis < ndim:
-            raise ValueError(f"`axes={axes!r}`: axis {axis} does not exist in {ndim} dimensions.")
-    found = tuple(axis % ndim for axis in wanted)
-    if len(set(found)) != len(found):
-        raise ValueError(f"`axes={axes!r}` names an axis twice.")
-    return found
+            raise ValueError(f"`axes={shown(axes)}`: axis {axis} does not exist in {ndim} dimensions.")
+    places = tuple(axis % ndim for axis in wanted)
+    if len(set(places)) != len(places):
+        raise ValueError(f"`axes={shown(axes)}` names an axis twice.")
+    return places
 
 
 def boundary_modes(mode: Mode, axes: tuple[int, ...]) -> tuple[str, ...]:
     """Return the canonical mode of each filtered axis."""
-    given: tuple[object, ...] = (mode,)  # what it is remains to be seen
-    if isinstance(mode, str):
-        given = (mode,) * len(axes)
-    elif np.iterable(mode):
-        given = tuple(mode)
+    given: tuple[object, ...] | None = entries(mode)
+    if given is None:
+        given = (mode,) * (len(axes) if isinstance(mode, str) else 1)  # what it is remains to be seen
     if len(given) != len(axes):
-        raise ValueError(f"`mode={mode!r}` {_count_mismatch(len(given), axes)}")
+        raise ValueError(f"`mode={shown(mode)}` {_count_mismatch(len(given), axes)}")
     return tuple(map(_boundary_mode, given))
 
 
 def _boundary_mode(name: object) -> str:
     if isinstance(name, str) and name in MODES:
         return MODES[name][0]
-    import difflib  # only an error needs it
-
-    close = difflib.get_close_matches(str(name).lower(), MODES, 1)
     raise ValueError(
-        f"`mode={name!r}` is not a boundary mode; expected one of {', '.join(map(repr, MODES))}."
-        + (f" Did you mean {close[0]!r}?" if close else "")
+        f"`mode={shown(name)}` is not a boundary mode; expected one of {', '.join(map(repr, MODES))}."
+        + meant_mode(name, MODES)
     )
 
 
@@ -225,37 +285,38 @@ def _count_mismatch(count: int, axes: tuple[int, ...]) -> str:
 
 def origins(origin: Origin, axes: tuple[int, ...], taps: tuple[int, ...]) -> tuple[int, ...]:
     """Return the origin of each filtered axis, checked against the taps it has there."""
-    given = tuple(origin) if np.iterable(origin) else (origin,) * len(axes)
+    found = _wholes("origin", origin)
+    given = (found,) * len(axes) if isinstance(found, int) else found
     if len(given) != len(axes):
-        raise ValueError(f"`origin={origin!r}` {_count_mismatch(len(given), axes)}")
-    try:
-        found = _whole_numbers(given)
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"`origin={origin!r}` is not a whole number or a sequence of them.") from None
-    for place, (axis, value, count) in enumerate(zip(axes, found, taps, strict=True)):
+        raise ValueError(f"`origin={shown(origin)}` {_count_mismatch(len(given), axes)}")
+    for place, (axis, value, count) in enumerate(zip(axes, given, taps, strict=True)):
         low, high = -(count // 2), (count - 1) // 2
         if not low <= value <= high:
-            name = f"origin[{place}]" if np.iterable(origin) else "origin"
+            name = "origin" if isinstance(found, int) else f"origin[{place}]"
             raise ValueError(
                 f"`{name}={value}` lies outside axis {axis}'s {count} taps (allowed {low}..{high})."
             )
-    return found
+    return given
+
+
+def _cval(cval: Any) -> complex:
+    value = as_number(cval)
+    if value is None:
+        raise TypeError(f"`cval={shown(cval)}` is not a number; pass one such as 0.0.")
+    return value
 
 
 def constant_value(cval: complex, dtype: np.dtype[Any]) -> complex:
-    """Return `cval` as a complex number, real where the array is."""
-    try:
-        value = complex(operator.pos(cval))  # refuses a string, which complex() would parse
-    except TypeError:
-        raise TypeError(f"`cval={cval!r}` is not a number.") from None
-    if dtype.kind != "c" and value.imag != 0:
-        raise TypeError(f"`cval={cval!r}` is complex, but the array is {dtype.name}; pass a real cval.")
-    return value
+    """Return `cval` as a complex number, of a real type where the array is real."""
+    value = _cval(cval)
+    if dtype.kind != "c" and isinstance(value, complex):
+        raise TypeError(f"`cval={shown(cval)}` is complex, but the array is {dtype.name}; pass a real cval.")
+    return complex(value)
 
 
 def kernel_weights(weights: npt.ArrayLike) -> Array:
     """Return dense `weights` as a float64 array: real, finite, not empty, at least 1-D."""
-    array = np.asarray(weights)
+    array = input_array(weights, "kernel_or_weights")
     if array.dtype.kind == "c":
         raise TypeError("kernel weights are complex; plan for weights.real and for weights.imag.")
     if array.dtype.kind not in "biuf":
@@ -270,8 +331,11 @@ def kernel_weights(weights: npt.ArrayLike) -> Array:
 
 def method_name(method: str) -> str:
     """Return `method` if it is one."""
-    if method not in METHODS:
-        raise ValueError(f"`method={method!r}` is unknown; expected one of {', '.join(map(repr, METHODS))}.")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(
+            f"`method={shown(method)}` is unknown; expected one of {', '.join(map(repr, METHODS))}."
+            + meant(method, METHODS)
+        )
     return method
 
 
@@ -279,12 +343,11 @@ def tolerance(tol: float | None) -> float | None:
     """Return `tol` as a float >= 0, or None."""
     if tol is None:
         return None
-    try:
-        value = float(tol)
-    except (TypeError, ValueError):
-        raise TypeError(f"`tol={tol!r}` is not a number; expected one such as 1e-3.") from None
+    value = as_real(tol)
+    if value is None:
+        raise TypeError(f"`tol={shown(tol)}` is not a number; expected one such as 1e-3.")
     if not 0.0 <= value < math.inf:
-        raise ValueError(f"`tol={tol!r}` is not a relative l1 error; expected a number >= 0, such as 1e-3.")
+        raise ValueError(f"`tol={tol}` is not a relative l1 error; expected a number >= 0, such as 1e-3.")
     return value
 
 
@@ -292,10 +355,9 @@ def thread_count(threads: int | None) -> int:
     """Return how many threads to use at most; None asks SEPARABLE_NUM_THREADS, then the machine."""
     if threads is None:
         return min(default_threads(), _MOST_THREADS)
-    try:
-        count = operator.index(threads)
-    except TypeError:
-        raise TypeError(f"`threads={threads!r}` is not a whole number.") from None
+    count = as_whole(threads)
+    if count is None:
+        raise TypeError(f"`threads={shown(threads)}` is not a whole number{instead(threads)}.")
     if count < 1:
         raise ValueError(f"`threads={count}` is too few; expected at least 1; leave it out for all cores.")
     return min(count, _MOST_THREADS)

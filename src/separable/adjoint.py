@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ._arguments import Output, input_array, output_array
+from ._arguments import Output, output_array
+from ._foreign import through
 from ._storing import store
 from .choosing import Setting
 from .fourier import sources
@@ -140,7 +141,9 @@ class Adjoint:
         TypeError
             `y` has a dtype that the plan does not filter.
         """
-        source = input_array(y)
+        if type(y) is not np.ndarray or not (output is None or isinstance(output, (np.ndarray, np.dtype))):
+            return through(lambda array, into: self(array, into, threads), y, output, "y")  # type: ignore[no-any-return]
+        source = y
         if source.shape != self.shape:
             raise ValueError(
                 f"`y` has shape {source.shape}, but the plan is for {self.shape}; plan again for it."

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from . import _arguments as arguments
 from . import _whole as whole
 from . import costs
+from ._foreign import through
 from ._storing import AS_IS, Overflow, Rounding, store, storing
 from .choosing import Setting, passes_of
 from .costs import Cost
@@ -153,7 +154,11 @@ class Bank:
         ValueError, TypeError
             As a call of a `Plan`.
         """
-        given = arguments.input_array(x)
+        if type(x) is not np.ndarray or not (output is None or isinstance(output, (np.ndarray, np.dtype))):
+            return through(  # type: ignore[no-any-return]
+                lambda array, into: self(array, into, threads, rounding=rounding, overflow=overflow), x, output
+            )
+        given = x
         source = self.plans[0].readable(given)
         shape = (len(self.plans), *self.shape)
         if output is None:

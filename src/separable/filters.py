@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from . import _arguments as arguments
 from . import _masking as masking
 from . import _storing as storing
 from . import families
+from ._calling import verb
 from .banks import Bank
 from .jobs import pairs_of
 from .kernel import SeparableKernel
@@ -22,9 +23,11 @@ from .plan import CACHED_WEIGHTS, DenseKey, Request, cached_plan, parts_plan
 Array: TypeAlias = npt.NDArray[Any]
 # mode, cval, origin, axes, tol, method, whether to flip the kernel; and rounding, overflow, mask, nan
 _Asked: TypeAlias = tuple[arguments.Mode, complex, arguments.Origin, arguments.Axes, float | None, str, bool]
+_new: Final = tuple.__new__
 _Stored: TypeAlias = tuple[storing.Rounding, storing.Overflow, npt.ArrayLike | None, masking.Nan]
 
 
+@verb
 def correlate(
     x: npt.ArrayLike,
     kernel_or_weights: SeparableKernel | npt.ArrayLike,
@@ -132,6 +135,7 @@ def correlate(
     return _run(x, kernel_or_weights, asked, output, threads, (rounding, overflow, mask, nan))
 
 
+@verb
 def convolve(
     x: npt.ArrayLike,
     kernel_or_weights: SeparableKernel | npt.ArrayLike,
@@ -191,14 +195,20 @@ def _run(
 ) -> Array:
     """Find the plan, or make it, and run it."""
     source = x if type(x) is np.ndarray else arguments.input_array(x)
+    mode, cval, origin, axes, tol, method, flip = asked
+    along = axes is None or type(axes) is int
+    if not (along and type(mode) is str and type(cval) is float and type(origin) is int and tol is None):
+        asked = (*arguments.plain(mode, cval, origin, axes, tol), method, flip)
     if not isinstance(kernel_or_weights, SeparableKernel):
-        kernel_or_weights = np.asarray(kernel_or_weights)
+        if type(kernel_or_weights) is not np.ndarray:
+            kernel_or_weights = arguments.input_array(kernel_or_weights, "kernel_or_weights")
         if kernel_or_weights.dtype.kind == "c":
             return _run_parts(source, kernel_or_weights, asked, output, threads, stored)
     dtype = arguments.working_dtype(source.dtype)
     if output is not None:
         dtype = arguments.promoted_dtype(dtype, output)
-    request = Request(source.shape, dtype, *asked, source.dtype.kind in "biu")
+    # A third of the time that the class takes to make one of these.
+    request = _new(Request, (source.shape, dtype, *asked, source.dtype.kind in "biu", False))
     plan = cached_plan(kernel_or_weights, request)
     if plan.inexact_mean(source.dtype) and _is_whole(output):
         plan = cached_plan(kernel_or_weights, request._replace(dtype=np.dtype(np.float64)))
@@ -262,6 +272,7 @@ def _is_whole(output: arguments.Output) -> bool:
     return output is not None and arguments.output_dtype(output).kind in "biu"
 
 
+@verb
 def gaussian(
     x: npt.ArrayLike,
     sigma: float | Sequence[float],
@@ -325,13 +336,13 @@ def gaussian(
     array([0.   , 0.274, 0.452, 0.274, 0.   ])
     """
     source = x if type(x) is np.ndarray else arguments.input_array(x)
-    count = len(arguments.filtered_axes(axes, source.ndim))
+    count = (axes is None and source.ndim) or _count_axes(axes, source.ndim)
     kernel = _gaussian_kernel(
-        _each("sigma", sigma, count),
-        _each("order", order, count),
-        truncate,
-        None if radius is None else _each("radius", radius, count),
-        None if spacing is None else _each("spacing", spacing, count),
+        arguments.reals("sigma", sigma, count),
+        arguments.wholes("order", order, count),
+        truncate if type(truncate) is float else arguments.reals("truncate", truncate, 1)[0],
+        None if radius is None else arguments.wholes("radius", radius, count),
+        None if spacing is None else arguments.reals("spacing", spacing, count),
     )
     asked = (mode, cval, 0, axes, tol, method, False)
     return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
@@ -357,6 +368,7 @@ def _gaussian_kernel(
     return SeparableKernel([scaled])
 
 
+@verb
 def uniform(
     x: npt.ArrayLike,
     size: int | Sequence[int],
@@ -403,8 +415,8 @@ def uniform(
     array([0., 1., 1., 1., 0.])
     """
     source = x if type(x) is np.ndarray else arguments.input_array(x)
-    count = len(arguments.filtered_axes(axes, source.ndim))
-    kernel = _box_kernel(_each("size", size, count))
+    count = (axes is None and source.ndim) or _count_axes(axes, source.ndim)
+    kernel = _box_kernel(arguments.wholes("size", size, count))
     asked = (mode, cval, origin, axes, None, method, False)
     return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
 
@@ -414,13 +426,13 @@ def _box_kernel(size: tuple[int, ...]) -> SeparableKernel:
     return families.box(size)
 
 
-def _each(name: str, value: Any, count: int) -> tuple[Any, ...]:
-    """Return one value for each filtered axis."""
-    if isinstance(value, (int, float)) or not np.iterable(value):  # the first answers in a tenth of the time
-        return (value,) * count
-    given = tuple(value)
-    if len(given) != count:
-        raise ValueError(f"`{name}={value!r}` has {len(given)} entries for {count} filtered axes.")
-    if any(isinstance(entry, (list, np.ndarray)) for entry in given):
-        raise ValueError(f"`{name}={value!r}` is nested; expected one number for each filtered axis.")
-    return given
+def _count_axes(axes: arguments.Axes, ndim: int) -> int:
+    """Return how many axes are filtered: at least one."""
+    count = ndim if axes is None else len(arguments.filtered_axes(axes, ndim))
+    if count == 0:
+        raise ValueError(
+            "`x` has no axes to filter along: it is a single number; expected an array."
+            if ndim == 0
+            else "`axes=()` names no axis; expected at least one."
+        )
+    return count

@@ -19,8 +19,10 @@ from . import _arguments as arguments
 from . import _masking as masking
 from . import _whole as whole
 from . import costs
+from ._calling import hinting
 from ._core import Job
 from ._core import core_info as core_info
+from ._foreign import through
 from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
 from .adjoint import Adjoint
 from .banks import Bank, Part, put_together
@@ -184,7 +186,10 @@ class Plan:
         TypeError
             `x` has a dtype that this plan does not filter.
         """
-        source = given = x if type(x) is np.ndarray else arguments.input_array(x)
+        if type(x) is not np.ndarray or not (output is None or isinstance(output, (np.ndarray, np.dtype))):
+            keywords = {"rounding": rounding, "overflow": overflow, "mask": mask, "nan": nan}
+            return through(lambda array, into: self(array, into, threads, **keywords), x, output)  # type: ignore[no-any-return, arg-type]
+        source = given = x
         self._check_shape(source)
         known = None if mask is None and nan == "propagate" else masking.known_of(source, mask, nan)
         if known:
@@ -380,6 +385,7 @@ def plan(  # type: ignore[overload-cannot-match, unused-ignore]
     method: arguments.Method = ...,
     threads: int | None = ...,
 ) -> Plan: ...
+@hinting
 def plan(
     kernel_or_weights: SeparableKernel | npt.ArrayLike | Sequence[SeparableKernel | npt.ArrayLike],
     shape: int | Sequence[int],
@@ -425,8 +431,10 @@ def plan(
     >>> p.method, p.terms, p.macs, p.dense_macs
     ('separable', 1, 6, 9)
     """
-    given = np.dtype(dtype)
+    given = arguments.dtype_of("dtype", dtype)
     working = arguments.working_dtype(given)
+    shape = arguments.shape_tuple(shape, working)
+    mode, cval, origin, axes, tol = arguments.plain(mode, cval, origin, axes, tol)
     request = Request(
         shape, working, mode, cval, origin, axes, tol, method, False, given.kind in "biu", patient=True
     )
@@ -437,14 +445,14 @@ def plan(
 
 
 def _kernels_of(
-    given: Any, shape: int | Sequence[int], axes: arguments.Axes
+    given: Any, shape: tuple[int, ...], axes: arguments.Axes
 ) -> tuple[SeparableKernel | Array, ...]:
     """Tell several kernels from the rows of one: each has an axis for every filtered axis."""
     if not isinstance(given, (list, tuple)):
         return ()
     if any(isinstance(each, SeparableKernel) for each in given):
         return tuple(given)
-    filtered = len(arguments.filtered_axes(axes, len(shape) if isinstance(shape, Sequence) else 1))
+    filtered = len(arguments.filtered_axes(axes, len(shape)))
     if all(isinstance(each, np.ndarray) and each.ndim == filtered for each in given):
         return tuple(given)
     return ()
@@ -593,7 +601,7 @@ def _setting(kernel: SeparableKernel | Array, request: Request) -> Setting:
     axes = arguments.filtered_axes(request.axes, len(shape))
     if len(taps) != len(axes):
         raise ValueError(
-            f"kernel of shape {taps} has {len(taps)} axes, but `axes={request.axes!r}` filters {len(axes)} "
+            f"kernel of shape {taps} has {len(taps)} axes, but `axes={arguments.shown(request.axes)}` filters {len(axes)} "
             f"of an array of shape {shape}; pass a kernel with one axis for each, or name the axes."
         )
     offsets = arguments.origins(request.origin, axes, taps)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
+from .._numbers import as_real, as_whole, instead
+from .._wording import shown
 from ..kernel import MAX_NDIM, Array, SeparableKernel
 
 
@@ -52,10 +53,9 @@ def checked_tol(tol: float | str | None) -> float | None:
     """Return a tolerance as a finite number, or None."""
     if tol is None:
         return None
-    try:
-        value = float(tol)
-    except (TypeError, ValueError):
-        raise TypeError(f"`tol` is {tol!r}; expected a number, 'noise' or None.") from None
+    value = as_real(tol)
+    if value is None:
+        raise TypeError(f"`tol` is {shown(tol)}; expected a number, 'noise' or None.")
     if not 0.0 <= value < math.inf:
         raise ValueError(f"`tol` is {tol}; expected a finite number >= 0, such as 1e-6.")
     return value
@@ -76,10 +76,9 @@ def checked_rank(rank: SupportsIndex | None) -> int | None:
     """Return a number of terms as an int of at least 1, or None."""
     if rank is None:
         return None
-    try:
-        value = operator.index(rank)
-    except TypeError:
-        raise TypeError(f"`rank` is {rank!r}; expected an integer or None.") from None
+    value = as_whole(rank)
+    if value is None:
+        raise TypeError(f"`rank` is {shown(rank)}; expected an integer or None{instead(rank)}.")
     if value < 1:
         raise ValueError(f"`rank` is {value}; expected at least 1.")
     return value

@@ -9,6 +9,8 @@ Angles are in radians, from the columns' axis (axis 1) towards the rows' (axis 0
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from ._edges import farid, prewitt, scharr, sobel
 from ._gaussians import (
     difference_of_gaussians,
@@ -49,3 +51,16 @@ __all__ = [
     "steerable",
     "widefield_psf",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> NoReturn:
+    from .._wording import close_to  # only an error needs it
+
+    close = None if name.startswith("_") else close_to(name, __all__)
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}" + (f". Did you mean {close!r}?" if close else "")
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Final, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from .._numbers import as_real, as_whole, instead
+from .._wording import shown
 from ..kernel import MAX_NDIM, Array
 
 PerAxis: TypeAlias = float | Sequence[float]
@@ -46,7 +47,7 @@ def per_axis(name: str, value: Any, count: int, check: Callable[[str, Any], _T])
 
 
 def _is_sequence(value: object) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, str) and getattr(value, "ndim", 1) == 1
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) == 1
 
 
 def check_radii(sigmas: list[float], truncate: float, radius: PerAxisInt | None) -> list[int]:
@@ -73,10 +74,9 @@ def sine_cosine(angles: npt.ArrayLike) -> tuple[Array, Array]:
 
 
 def check_real(name: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"`{name}` is {value!r}; expected a number.") from None
+    number = as_real(value)
+    if number is None:
+        raise TypeError(f"`{name}` is {shown(value)}; expected a number.")
     if not math.isfinite(number):
         raise ValueError(f"`{name}` is {number}; expected a finite number.")
     return number
@@ -97,10 +97,10 @@ def check_positive(name: str, value: Any) -> float:
 
 
 def check_integer(name: str, value: Any) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"`{name}` is {value!r}; expected an integer.") from None
+    number = as_whole(value)
+    if number is None:
+        raise TypeError(f"`{name}` is {shown(value)}; expected an integer{instead(value)}.")
+    return number
 
 
 def check_count(name: str, value: Any) -> int:

@@ -7,6 +7,8 @@ to the verbs of this package. `installed` puts them in SciPy's place in code tha
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from ._derivatives import (
     gaussian_gradient_magnitude,
     gaussian_laplace,
@@ -38,3 +40,19 @@ __all__ = [
     "uniform_filter",
     "uniform_filter1d",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .._wording import close_to  # only an error needs it
+
+    close = close_to(name, __all__)
+    raise AttributeError(
+        f"module {__name__!r} has no attribute {name!r}: here are SciPy's linear filters alone."
+        + (f" Did you mean {close!r}?" if close else "")
+    )

@@ -7,40 +7,70 @@ also says what was expected.
 from __future__ import annotations
 
 import functools
-import operator
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
+from types import FunctionType
+from typing import Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from .._arguments import MODES, input_array, working_dtype
+from .._foreign import output_of
+from .._numbers import as_number, as_real, as_whole, entries, instead
+from .._wording import meant_mode, shown
 
 Array: TypeAlias = npt.NDArray[Any]
 Output: TypeAlias = npt.DTypeLike | Array | None
 
-# From the call of `warnings.warn` through `target`, the public function and `repeated` to its caller.
-_CALLER = 4
+# From the call of `warnings.warn` through `target`, the public function, and `through` and `call` of
+# `repeated` to its caller.
+_CALLER = 5
 
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def remembered(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep what a function made of its last few hundred arguments, those that hash.
+# What is equal to nothing but the same value of its type: any other object may be equal to itself alone, and change.
+_PLAIN: Final = frozenset(
+    [type(None), bool, int, float, complex, str, np.float64, np.float32, np.int64, np.int32, type, FunctionType]
+)
 
-    On small arrays, reading the arguments costs as much as filtering.
+
+def is_plain(value: Any) -> bool:
+    """Tell whether a value may stand in a key: a number, a name, a type or a dtype."""
+    return type(value) in _PLAIN or isinstance(value, (type, np.dtype))
+
+
+def types_of(values: tuple[Any, ...]) -> tuple[type, ...] | None:
+    """Return the types in a tuple, which are compared beside its values: ``(1, 2) == (True, 2.0)``.
+
+    None where something in it may not stand in a key.
     """
-    cached = cast("Callable[P, T]", functools.lru_cache(maxsize=256, typed=True)(function))
+    types = tuple(map(type, values))
+    return types if _PLAIN.issuperset(types) else None
+
+
+def remembered(function: Callable[P, T]) -> Callable[P, T]:
+    """Keep what a function made of its last few hundred arguments: plain values, and tuples of them.
+
+    On small arrays, reading the arguments costs as much as filtering. Calls are alike where all types agree,
+    within tuples too; lists and arrays are read each time.
+    """
+
+    @functools.lru_cache(maxsize=256, typed=True)
+    def cached(within: tuple[Any, ...], /, *args: Any) -> T:
+        return cast("Callable[..., T]", function)(*args)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return cached(*args, **kwargs)
-        except TypeError:  # a list does not hash; a wrong argument fails again
+        if _PLAIN.issuperset(map(type, args)):
+            return cached((), *args)
+        within = tuple(types_of(each) for each in args if type(each) is tuple)
+        if None in within or not all(type(each) is tuple or is_plain(each) for each in args):
             return function(*args, **kwargs)
+        return cached(within, *args)
 
     return call
 
@@ -75,37 +105,65 @@ def is_wide(dtype: np.dtype[Any]) -> bool:
 
 def each(name: str, value: Any, count: int) -> list[Any]:
     """Return one value for each of `count` axes; a string counts as one value."""
-    if isinstance(value, str) or not np.iterable(value):
+    given = entries(value)
+    if given is None:
         return [value] * count
-    given = list(value)
     if len(given) != count:
         raise ArgumentError(
             f"`{name}` has {len(given)} entries for {count} filtered axes: "
             "sequence argument must have length equal to input rank, or to that of `axes`."
         )
-    return given
+    return list(given)
+
+
+def real(name: str, value: Any) -> float:
+    """Return a real number, of which bool is one here: SciPy takes it."""
+    if isinstance(value, (bool, np.bool_)):
+        return float(value)
+    found = as_real(value)
+    if found is None:
+        raise TypeError(f"`{name}` is {shown(value)}; expected a real number.")
+    return found
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a whole number, of which True is one here: SciPy takes it."""
+    found = int(value) if value is True or value is False else as_whole(value)
+    if found is None:
+        raise TypeError(f"`{name}` is {shown(value)}; expected an integer{instead(value)}.")
+    return found
+
+
+def one_cval(cval: Any, x: Array) -> complex:
+    """Return the value beyond the ends: a real number, or any where the input is complex."""
+    if type(cval) is float or isinstance(cval, (np.longdouble, np.clongdouble)):
+        return cval  # type: ignore[return-value]  # of all its digits
+    value = float(cval) if isinstance(cval, (bool, np.bool_)) else as_number(cval)
+    if value is None:
+        raise TypeError(f"`cval` is {shown(cval)}; expected a number.")
+    if isinstance(value, complex) and x.dtype.kind != "c":
+        raise TypeError(f"`cval` is {shown(cval)}, but the input is {x.dtype}; expected a real number.")
+    return value
 
 
 def filtered_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     """Return the axes to filter, each in ``0..ndim-1``, in the order given; None means all."""
     if axes is None:
         return tuple(range(ndim))
-    if isinstance(axes, Iterable) and not isinstance(axes, str):
-        wanted = tuple(operator.index(axis) for axis in axes)
-    else:
-        wanted = (operator.index(axes),)
+    given = entries(axes)
+    wanted = tuple(whole("axes", axis) for axis in ((axes,) if given is None else given))
     for axis in wanted:
         if not -ndim <= axis < ndim:
             raise ValueError(f"specified axis: {axis} is out of range for {ndim} dimensions.")
     found = tuple(axis % ndim for axis in wanted)
     if len(set(found)) != len(found):
-        raise ValueError(f"`axes` is {axes!r}: axes must be unique.")
+        raise ValueError(f"`axes` is {shown(axes)}: axes must be unique.")
     return found
 
 
 def one_axis(axis: Any, ndim: int) -> int:
     """Return an axis in ``0..ndim-1``."""
-    place = operator.index(axis)
+    place = whole("axis", axis)
     if not -ndim <= place < ndim:
         raise np.exceptions.AxisError(place, ndim)
     return place % ndim
@@ -116,9 +174,10 @@ def one_mode(mode: Any) -> str:
     if isinstance(mode, str) and mode in MODES:
         return mode
     if not isinstance(mode, str) and np.iterable(mode):
-        raise ArgumentError(f"`mode` is {mode!r}: A sequence of modes is not supported; pass one name.")
+        raise ArgumentError(f"`mode` is {shown(mode)}: A sequence of modes is not supported; pass one name.")
     raise ArgumentError(
-        f"`mode` is {mode!r}: boundary mode not supported; expected one of {', '.join(map(repr, MODES))}."
+        f"`mode` is {shown(mode)}: boundary mode not supported; expected one of "
+        f"{', '.join(map(repr, MODES))}.{meant_mode(mode, MODES)}"
     )
 
 
@@ -129,7 +188,7 @@ def modes(mode: Any, count: int) -> tuple[str, ...]:
 
 def check_origin(origin: Any, taps: int) -> int:
     """Return an origin that keeps the centre inside a kernel of `taps` taps."""
-    place = operator.index(origin)
+    place = whole("origin", origin)
     low, high = -(taps // 2), (taps - 1) // 2
     if not low <= place <= high:
         raise ValueError(f"invalid origin {place}: a kernel of {taps} taps allows {low} to {high}.")
@@ -157,14 +216,17 @@ def target(output: Output, x: Array, *, is_complex: bool, promote: bool = False)
     array = None
     if type(output) is np.ndarray:
         array, dtype = output, output.dtype
-    elif isinstance(output, (type, np.dtype, str)):
-        dtype = np.dtype(output)
-        if promote and is_complex and dtype.kind != "c" and not isinstance(output, str):
-            warnings.warn("promoting specified output dtype to complex", stacklevel=_CALLER)
-            dtype = np.promote_types(dtype, np.complex64)
     else:
-        array = np.asarray(output)
-        dtype = array.dtype
+        wanted = output_of(output)
+        if isinstance(wanted, np.dtype):
+            dtype = wanted
+            if promote and is_complex and dtype.kind != "c" and not isinstance(output, str):
+                warnings.warn("promoting specified output dtype to complex", stacklevel=_CALLER)
+                dtype = np.promote_types(dtype, np.complex64)
+        else:
+            array, dtype = wanted, wanted.dtype
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("`output` is a masked array, whose mask would hide results; pass output.data.")
     if array is not None and array.shape != x.shape:
         raise ArgumentError(
             f"output shape not correct: `output` has shape {array.shape}, the result {x.shape}."

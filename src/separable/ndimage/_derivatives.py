@@ -15,7 +15,7 @@ from . import _arguments as arguments
 from ._arguments import Array, Output, Target, remembered
 from ._gaussian import Gaussian, pads_its_passes, product, steps_of
 from ._parts import accumulator, length, parts_of, total
-from ._repeated import repeated
+from ._repeated import outward, repeated
 from ._run import How, Step, chain, copied, finish, how_to
 
 
@@ -122,6 +122,7 @@ def laplace(
     """
     how = how_to(rounding, overflow, threads)
     x = arguments.samples(input)
+    cval = arguments.one_cval(cval, x)
     target = arguments.target(output, x, is_complex=x.dtype.kind == "c")
     return chain(_second_differences(x.ndim, axes, mode, cval), x, target, how)
 
@@ -171,6 +172,7 @@ def gaussian_laplace(
     """
     how = how_to(rounding, overflow, threads)
     x = arguments.samples(input)
+    cval = arguments.one_cval(cval, x)
     target = arguments.target(output, x, is_complex=x.dtype.kind == "c")
     parts = _laplacian(x.ndim, axes, sigma, mode, cval, spacing, *_reach(**kwargs))
     if len(parts) <= 1:
@@ -178,6 +180,7 @@ def gaussian_laplace(
     return finish(total(parts_of(parts, x, target, how)), target, how)
 
 
+@outward
 def gaussian_gradient_magnitude(
     input: npt.ArrayLike,
     sigma: Any,
@@ -211,6 +214,7 @@ def gaussian_gradient_magnitude(
     """
     how = how_to(rounding, overflow, threads)
     x = arguments.samples(input)
+    cval = arguments.one_cval(cval, x)
     target = arguments.target(output, x, is_complex=x.dtype.kind == "c")
     parts = _gradient(x.ndim, axes, sigma, mode, cval, spacing, *_reach(**kwargs))
     if not parts:
@@ -218,6 +222,7 @@ def gaussian_gradient_magnitude(
     return finish(length(parts_of(parts, x, target, how), len(parts)), target, how)
 
 
+@outward
 def generic_laplace(
     input: npt.ArrayLike,
     derivative2: Callable[..., Any],
@@ -265,6 +270,7 @@ def generic_laplace(
     return finish(total(parts), target, how) if count else copied(x, target, how)
 
 
+@outward
 def generic_gradient_magnitude(
     input: npt.ArrayLike,
     derivative: Callable[..., Any],
@@ -338,6 +344,7 @@ def _edges(
     how: How,
 ) -> Array:
     x = arguments.samples(input)
+    cval = arguments.one_cval(cval, x)
     steps = _edge_steps(family, x.ndim, axis, mode, cval)
     target = arguments.target(output, x, is_complex=x.dtype.kind == "c")
     return chain(steps, x, target, how)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .. import families
+from .._numbers import as_real, as_whole, instead
+from .._wording import shown
 from ..kernel import SeparableKernel
 from . import _arguments as arguments
 from ._arguments import Array
@@ -33,15 +34,17 @@ class Gaussian(NamedTuple):
         cls, axis: int, sigma: float, order: Any, mode: Any, truncate: float, radius: Any, spacing: Any
     ) -> Gaussian:
         """Return the Gaussian that the arguments of one axis describe."""
-        length = 1.0 if spacing is None else float(spacing)
+        length = 1.0 if spacing is None else arguments.real("spacing", spacing)
         if not 0 < length < math.inf:
-            raise ValueError(f"`spacing` is {spacing!r}; expected the length of a sample, a positive number.")
-        reach = int(truncate * (float(sigma) / length) + 0.5) if radius is None else radius
-        if not isinstance(reach, numbers.Integral) or reach < 0:
-            raise ValueError(f"Radius must be a nonnegative integer; got {reach!r}.")
-        if order < 0:
-            raise ValueError(f"order must be non-negative; got {order!r}.")
-        return cls(axis, float(sigma), int(order), arguments.one_mode(mode), int(reach), length)
+            raise ValueError(f"`spacing` is {length}; expected the length of a sample, a positive number.")
+        width = arguments.real("sigma", sigma)
+        derivative = 0 if as_real(order) == 0 else as_whole(order)  # 0.0 is the one float that SciPy takes
+        if derivative is None:
+            raise TypeError(f"`order` is {shown(order)}; expected an integer{instead(order)}.")
+        if derivative < 0:
+            raise ValueError(f"order must be non-negative; got {derivative}.")
+        reach = _reach(width / length, arguments.real("truncate", truncate), radius)
+        return cls(axis, width, derivative, arguments.one_mode(mode), reach, length)
 
     @classmethod
     def along(
@@ -66,13 +69,28 @@ class Gaussian(NamedTuple):
             arguments.each("spacing", spacing, count),
             strict=True,
         )
-        return [cls.of(*each) for each in given if each[1] > _NO_SIGMA]
+        return [cls.of(*each) for each in given if arguments.real("sigma", each[1]) > _NO_SIGMA]
 
     def taps(self) -> Array:
         """Return the weights of the correlation."""
         kernel = families.gaussian([self.sigma / self.spacing], order=[self.order], radius=[self.radius])
         taps: Array = kernel.terms[0][0] / self.spacing**self.order
         return taps
+
+
+def _reach(sigma: float, truncate: float, radius: Any) -> int:
+    if radius is None:
+        reach = truncate * sigma + 0.5
+        if reach < 0:
+            raise ValueError(f"Radius must be a nonnegative integer; `truncate` is {truncate}.")
+        return int(reach)
+    try:
+        found = arguments.whole("radius", radius)
+    except TypeError as error:
+        raise ValueError(f"Radius must be a nonnegative integer: {error}") from None
+    if found < 0:
+        raise ValueError(f"Radius must be a nonnegative integer; got {found}.")
+    return found
 
 
 def product(kernels: Sequence[Gaussian]) -> SeparableKernel:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._arguments import input_array
 from .._masking import Nan
 from .._storing import Overflow, Rounding
 from ..factor import factor
@@ -224,7 +225,7 @@ def convolve1d(
 
 def _operands(verb: Verb, input: npt.ArrayLike, weights: npt.ArrayLike) -> tuple[Array, Array, bool]:
     """Return samples, weights (a correlation conjugates them), and whether the result is complex."""
-    taps = np.asarray(weights)
+    taps = weights if type(weights) is np.ndarray else input_array(weights, "weights")
     if verb == "correlate" and taps.dtype.kind == "c":
         taps = taps.conj()
     x = arguments.samples(input)
@@ -247,6 +248,7 @@ def _filtered(
         raise arguments.ArgumentError(
             f"`weights` has shape {weights.shape}; expected one on each axis or more."
         )
+    cval = _cval(cval, x, weights)
     given = _given(x.ndim, axes, weights.shape, origin, mode, cval, tol)
     if not weights.ndim:
         return copied(np.asarray(x * weights), target, how)
@@ -287,6 +289,7 @@ def _filtered_line(
         raise arguments.ArgumentError(
             f"no filter weights given: `weights` has shape {weights.shape}; expected 1-D taps, one or more."
         )
+    cval = _cval(cval, x, weights)
     given = _given_line(x.ndim, axis, weights.size, origin, mode, cval)
     return _either(Step(verb, weights, given), x, target, how)
 
@@ -297,12 +300,16 @@ def _given_line(ndim: int, axis: Any, taps: int, origin: Any, mode: Any, cval: c
     return {"mode": arguments.one_mode(mode), "cval": cval, "axes": (place,), "origin": (at,)}
 
 
+def _cval(cval: Any, x: Array, weights: Array) -> complex:
+    if weights.dtype.kind == "c" and x.dtype.kind != "c" and np.iscomplexobj(cval):
+        raise ValueError("Cannot provide a complex-valued cval when the input is real.")
+    return arguments.one_cval(cval, x)
+
+
 def _either(step: Step, x: Array, target: Target, how: How) -> Array:
     """Run a step with real or complex weights."""
     if step.kernel.dtype.kind != "c":
         return run(step, x, target, how)
-    if x.dtype.kind != "c" and np.iscomplexobj(step.given["cval"]):
-        raise ValueError("Cannot provide a complex-valued cval when the input is real.")
     return complex_weights(step, x, target, how)
 
 

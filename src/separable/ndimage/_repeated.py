@@ -5,36 +5,47 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Hashable
-from typing import Any, Final, ParamSpec
+from typing import Any, Final, ParamSpec, TypeAlias
 
 import numpy as np
 
+from .._calling import raise_for_keywords, readable
+from .._foreign import output_of
 from ..jobs import AnyJob, Run, new_array, watching
-from ._arguments import Array
+from ._arguments import Array, is_plain, types_of
 
 P = ParamSpec("P")
 
 # As many kinds of calls of one function are kept, the latest.
 _MOST: Final = 256
 
+# What an output is named by, where it is no array.
+_NAMES: Final = (type, np.dtype, str)
+
 # Larger weights take longer to compare than to factor again would matter.
 _MOST_WEIGHTS: Final = 1024
+
+
+# Where tuples stand among the arguments, by place or name, and the types of what they hold.
+Tuples: TypeAlias = tuple[tuple[Any, tuple[type, ...]], ...]
 
 
 class _Kind:
     """What calls of one kind came to: one compiled job, what it was told, and the dtype of its result."""
 
-    __slots__ = ("dtype", "job", "seen", "told")
+    __slots__ = ("dtype", "job", "seen", "told", "tuples")
 
     def __init__(self) -> None:
         self.seen = False
         self.job: AnyJob | None = None  # None where such calls take the long way
         self.told: tuple[Any, ...] = ()
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
+        self.tuples: Tuples = ()
 
-    def keep(self, runs: list[Run], x: Array, result: Array) -> None:
-        """Keep what ran, if that was one job from `x` to `result`."""
-        if len(runs) == 1 and runs[0].source is x and runs[0].result is result:
+    def keep(self, runs: list[Run], x: Array, result: Array, tuples: Tuples | None) -> None:
+        """Keep what ran, if that was one job from `x` to `result`, and all else may stand in a key."""
+        self.tuples = tuples or ()
+        if tuples is not None and len(runs) == 1 and runs[0].source is x and runs[0].result is result:
             self.told, self.dtype, self.job = runs[0].told, result.dtype, runs[0].job
         self.seen = True  # last: another thread may look
 
@@ -54,6 +65,7 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
     """
     names = list(inspect.signature(function).parameters)
     third, weighted = names.index("output"), names[1] == "weights"
+    through = outward(function)
 
     # Its key, with the types, is made in C: two fifths of the time that Python takes to build one.
     @functools.lru_cache(maxsize=_MOST, typed=True)
@@ -62,10 +74,9 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
     ) -> _Kind:
         return _Kind()
 
-    @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Array:
         if not args or type(args[0]) is not np.ndarray:
-            return function(*args, **kwargs)
+            return through(*args, **kwargs)
         x: Array = args[0]
         output: Any
         if len(args) > third:
@@ -74,37 +85,91 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
             more = kwargs.copy()  # type: ignore[assignment]
             output, rest = more.pop("output", None), args[1:]
         given = type(output) is np.ndarray
+        if not (given or output is None or isinstance(output, _NAMES)) or more.get("mask") is not None:
+            return through(*args, **kwargs)  # arrays that hash as objects, not by what they hold
+        taps = 0  # what stands for the weights
         try:
             if weighted and rest:
-                rest = _comparable(rest[0]) + rest[1:]
+                key = _comparable(rest[0])
+                rest, taps = key + rest[1:], len(key)
             kind = kind_of(x.shape, x.dtype, (output.dtype,) if given else output, *rest, **more)  # type: ignore[arg-type]
         except TypeError:  # something that does not hash
-            return function(*args, **kwargs)
+            return through(*args, **kwargs)
         if not kind.seen:
             with watching() as runs:
-                result = function(*args, **kwargs)
-            kind.keep(runs, x, result)
+                result = through(*args, **kwargs)
+            kind.keep(runs, x, result, _tuples(rest[taps:], more))
             return result
         if kind.job is None or not (_is_apart(x, output) if given else x.flags.c_contiguous):
-            return function(*args, **kwargs)
+            return through(*args, **kwargs)
+        for place, types in kind.tuples:
+            if tuple(map(type, more[place] if type(place) is str else rest[taps + place])) != types:
+                return through(*args, **kwargs)
         result = output if given else _new(x.shape, kind.dtype)
         try:
             kind.job.run(x, result, *kind.told)
         except TypeError:  # arrays that it does not take, before anything is written
-            return function(*args, **kwargs)
+            return through(*args, **kwargs)
         return result
 
-    return call
+    return functools.wraps(function)(readable(call, function))
+
+
+def outward(function: Callable[P, Array]) -> Callable[P, Array]:
+    """Let a function return `output` itself where it wrote into the memory of another library's array.
+
+    Keywords that the function does not have are answered with the one that was meant.
+
+    Parameters
+    ----------
+    function : callable
+        Has a parameter `output`, and returns the ndarray that it gets there.
+    """
+    third = list(inspect.signature(function).parameters).index("output")
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> Array:
+        output: Any = args[third] if len(args) > third else kwargs.get("output")
+        try:
+            if output is None or isinstance(output, (np.ndarray, *_NAMES)):
+                return function(*args, **kwargs)
+            memory = output_of(output)
+            if len(args) > third:
+                args = (*args[:third], memory, *args[third + 1 :])  # type: ignore[assignment]
+            else:
+                kwargs["output"] = memory
+            result = function(*args, **kwargs)
+        except TypeError as error:
+            raise_for_keywords(function, kwargs, error)
+            raise
+        return output if result is memory else result  # type: ignore[no-any-return]
+
+    return functools.wraps(function)(readable(call, function))
 
 
 def _comparable(weights: Any) -> tuple[Any, ...]:
     """Return what stands for the values of `weights`; TypeError where there are too many."""
-    if type(weights) is list and len(weights) <= _MOST_WEIGHTS:
+    if type(weights) in (list, tuple) and len(weights) <= _MOST_WEIGHTS:
         # Numbers (rows in it do not hash): 1 and 1 + 0j are equal, and not the same weights.
-        return tuple(weights), tuple(map(type, weights))
+        types = types_of(tuple(weights))
+        if types is not None:
+            return tuple(weights), types
     if type(weights) is np.ndarray and weights.size <= _MOST_WEIGHTS:
         return weights.shape, weights.dtype, weights.tobytes()
-    return (weights,)
+    raise TypeError("these weights are not compared")
+
+
+def _tuples(rest: tuple[Any, ...], more: Any) -> Tuples | None:
+    """Return where there are tuples; None where something may not stand in a key."""
+    found = []
+    for place, value in (*enumerate(rest), *more.items()):
+        if type(value) is tuple:
+            types = types_of(value)
+            if types is None:
+                return None
+            found.append((place, types))
+        elif not is_plain(value):
+            return None
+    return tuple(found)
 
 
 def _is_apart(x: Array, output: Array) -> bool:

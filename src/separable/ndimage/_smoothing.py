@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy.typing as npt
@@ -84,6 +83,7 @@ def gaussian_filter(
     """
     how = how_to(rounding, overflow, threads, mask, nan)
     x = arguments.samples(input)
+    cval = arguments.one_cval(cval, x)
     target = arguments.target(output, x, is_complex=x.dtype.kind == "c")
     steps = _gaussian_steps(x.ndim, axes, sigma, order, mode, cval, truncate, radius, spacing, tol)
     return chain(steps, x, target, how)
@@ -136,6 +136,7 @@ def gaussian_filter1d(
     """
     how = how_to(rounding, overflow, threads, mask, nan)
     x = arguments.samples(input)
+    cval = arguments.one_cval(cval, x)
     target = arguments.target(output, x, is_complex=x.dtype.kind == "c", promote=True)
     steps = _gaussian_line(x.ndim, axis, sigma, order, mode, cval, truncate, radius, spacing, tol)
     return chain(steps, x, target, how)
@@ -183,6 +184,7 @@ def uniform_filter(
     """
     how = how_to(rounding, overflow, threads, mask, nan)
     x = arguments.samples(input)
+    cval = arguments.one_cval(cval, x)
     target = arguments.target(output, x, is_complex=x.dtype.kind == "c", promote=True)
     return chain(_box_steps(x.ndim, axes, size, origin, mode, cval), x, target, how)
 
@@ -226,6 +228,7 @@ def uniform_filter1d(
     """
     how = how_to(rounding, overflow, threads, mask, nan)
     x = arguments.samples(input)
+    cval = arguments.one_cval(cval, x)
     steps = _line_steps(x.ndim, axis, size, origin, mode, cval)
     target = arguments.target(output, x, is_complex=x.dtype.kind == "c", promote=True)
     return chain(steps, x, target, how)
@@ -276,13 +279,15 @@ def _box_steps(ndim: int, axes: Any, size: Any, origin: Any, mode: Any, cval: co
         arguments.modes(mode, count),
         strict=True,
     )
-    return _means([(axis, int(length), at, name) for axis, length, at, name in boxes if length > 1], cval)
+    # SciPy takes any real number for a size, and what lies before its point.
+    sized = [(axis, int(arguments.real("size", length)), at, name) for axis, length, at, name in boxes]
+    return _means([box for box in sized if box[1] > 1], cval)
 
 
 @remembered
 def _line_steps(ndim: int, axis: Any, size: Any, origin: Any, mode: Any, cval: complex) -> tuple[Step, ...]:
     place = arguments.one_axis(axis, ndim)
-    length = operator.index(size)
+    length = arguments.whole("size", size)
     if length < 1:
         raise arguments.ArgumentError(f"incorrect filter size: `size` is {size}; expected 1 or more.")
     return _means([(place, length, origin, arguments.one_mode(mode))], cval)

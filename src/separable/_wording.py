@@ -1,0 +1,180 @@
+"""Words of error messages: values cut short, and what was meant by a name that is not ours."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+# Boundary modes of NumPy, scikit-image, PyTorch, OpenCV, scipy.signal, MATLAB, TensorFlow -> ours. NumPy's and
+# PyTorch's "reflect" does not repeat the last sample, which is "mirror" here: as a name it is ours all the same.
+_MODES: Final = {
+    "symmetric": "reflect",
+    "symm": "reflect",
+    "border_reflect": "reflect",
+    "half-sample": "reflect",
+    "edge": "nearest",
+    "replicate": "nearest",
+    "border": "nearest",
+    "border_replicate": "nearest",
+    "clamp": "nearest",
+    "extend": "nearest",
+    "reflect101": "mirror",
+    "reflect_101": "mirror",
+    "reflect-101": "mirror",
+    "border_reflect101": "mirror",
+    "border_reflect_101": "mirror",
+    "border_default": "mirror",
+    "reflection": "mirror",
+    "whole-sample": "mirror",
+    "zero": "constant",
+    "zeros": "constant",
+    "zero_padding": "constant",
+    "same": "constant",
+    "fill": "constant",
+    "pad": "constant",
+    "border_constant": "constant",
+    "circular": "wrap",
+    "circ": "wrap",
+    "periodic": "wrap",
+    "border_wrap": "wrap",
+}
+
+# Keywords of other libraries -> those of the filters, the first that a function has.
+_KEYWORDS: Final = {
+    "out": ("output",),
+    "dst": ("output",),
+    "dtype": ("output",),
+    "boundary": ("mode",),
+    "border": ("mode",),
+    "borderType": ("mode",),
+    "border_mode": ("mode",),
+    "padding": ("mode",),
+    "padding_mode": ("mode",),
+    "pad_mode": ("mode",),
+    "fillvalue": ("cval",),
+    "fill_value": ("cval",),
+    "constant_values": ("cval",),
+    "value": ("cval",),
+    "axis": ("axes",),
+    "dim": ("axes", "axis"),
+    "kernel": ("kernel_or_weights", "weights"),
+    "weights": ("kernel_or_weights",),
+    "filter": ("kernel_or_weights", "weights"),
+    "kernel_or_weights": ("weights",),
+    "kernel_size": ("size", "radius"),
+    "ksize": ("size", "radius"),
+    "std": ("sigma",),
+    "sigmas": ("sigma",),
+    "sampling": ("spacing",),
+    "voxel_size": ("spacing",),
+    "pixel_size": ("spacing",),
+    "zooms": ("spacing",),
+    "anchor": ("origin",),
+    "rtol": ("tol",),
+    "tolerance": ("tol",),
+    "workers": ("threads",),
+    "n_jobs": ("threads",),
+    "num_threads": ("threads",),
+    "where": ("mask",),
+    "input": ("x",),
+    "image": ("x", "input"),
+    "x": ("input",),
+}
+
+# Functions of other libraries -> what does that here.
+_FUNCTIONS: Final = {
+    "gaussian_filter": "separable.gaussian, or separable.ndimage.gaussian_filter with SciPy's arguments",
+    "gaussian_blur": "separable.gaussian",
+    "GaussianBlur": "separable.gaussian",
+    "uniform_filter": "separable.uniform, or separable.ndimage.uniform_filter with SciPy's arguments",
+    "box_filter": "separable.uniform",
+    "boxFilter": "separable.uniform",
+    "blur": "separable.uniform",
+    "mean_filter": "separable.uniform",
+    "filter2D": "separable.correlate",
+    "sepFilter2D": "separable.correlate, with a separable.SeparableKernel([[taps0, taps1]])",
+    "sepfir2d": "separable.correlate, with a separable.SeparableKernel([[taps0, taps1]])",
+    "conv2d": "separable.correlate, or separable.nn for layers",
+    "conv3d": "separable.correlate, or separable.nn for layers",
+    "convolve2d": "separable.convolve (mode='constant' is SciPy's boundary='fill', the result has the shape of x)",
+    "correlate2d": "separable.correlate (mode='constant' is SciPy's boundary='fill', the result has the shape of x)",
+    "fftconvolve": "separable.convolve, which takes transforms where they are faster",
+    "oaconvolve": "separable.convolve, which takes transforms where they are faster",
+    "separate": "separable.nn.separate or separable.onnx.separate for networks, separable.factor for kernels",
+    "audit": "separable.nn.audit or separable.onnx.audit",
+    "decompose": "separable.factor, or separable.conv.decompose for layers",
+}
+
+
+class _Short(reprlib.Repr):
+    """Values as they were typed, but for what is longer than a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdict = 8
+        self.maxstring = self.maxother = 80
+        self.maxlong = 40
+
+    def repr_ndarray(self, array: Any, level: int) -> str:
+        """Show a few numbers as they are; of more, how many and of what."""
+        if array.size <= self.maxlist:
+            return repr(array)
+        return f"<array of shape {array.shape}, {array.dtype}>"
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        """Show a few words; of arrays of other libraries their kind and shape, without reading them."""
+        shape = getattr(value, "shape", ())
+        if shape and not isinstance(value, type):
+            return f"<{kind(value)} of shape {tuple(shape)}>"
+        return super().repr_instance(value, level)
+
+
+_SHORT: Final = _Short()
+
+
+def shown(value: object) -> str:
+    """Return how `value` is written in a message: as typed where that is short, never an array in full."""
+    return _SHORT.repr(value)
+
+
+def kind(value: object) -> str:
+    """Return the name of a value's type with its library's: ``h5py.Dataset``."""
+    own = type(value)
+    library = own.__module__.partition(".")[0]
+    return own.__qualname__ if library == "builtins" else f"{library}.{own.__qualname__}"
+
+
+def close_to(name: str, names: Iterable[str]) -> str | None:
+    """Return the one of `names` that `name` looks like, if any."""
+    by_case = {each.lower(): each for each in names}
+    found = difflib.get_close_matches(name.lower(), by_case, 1)
+    return by_case[found[0]] if found else None
+
+
+def meant(name: object, names: Iterable[str], others: Mapping[str, str] | None = None) -> str:
+    """Return ``" Did you mean ...?"``, or nothing: `others` are names of other libraries for ours."""
+    found = (others or {}).get(str(name).lower()) or close_to(str(name), names)
+    return f" Did you mean {found!r}?" if found else ""
+
+
+def meant_mode(name: object, names: Iterable[str]) -> str:
+    """Return what may be meant by a boundary mode that is none, as `meant` does."""
+    return meant(name, names, _MODES)
+
+
+def meant_keyword(name: str, names: Iterable[str]) -> str:
+    """Return what may be meant by a keyword that a function with the parameters `names` does not have."""
+    known = list(names)
+    own = next((each for each in _KEYWORDS.get(name, ()) if each in known), None)
+    found = own or close_to(name, known)
+    return f" Did you mean `{found}`?" if found else ""
+
+
+def meant_function(name: str, names: Iterable[str]) -> str:
+    """Return what may be meant by a function that the package does not have."""
+    if name in _FUNCTIONS:
+        return f". Did you mean {_FUNCTIONS[name]}?"
+    found = close_to(name, names)
+    return f". Did you mean {found!r}?" if found else ""
