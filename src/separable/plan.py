@@ -41,6 +41,9 @@ Array: TypeAlias = npt.NDArray[Any]
 # factoring them again, and comparing them little beside running them.
 CACHED_WEIGHTS = 1 << 14
 
+# A last axis of so many samples is most likely one of colours.
+_COLOURS = (3, 4)
+
 
 class Request(NamedTuple):
     """What is asked of a kernel: the arguments of a filter as they were given."""
@@ -346,6 +349,7 @@ def plan(
     tol: float | None = ...,
     method: arguments.Method = ...,
     threads: int | None = ...,
+    channel_axis: int | None = ...,
 ) -> Bank: ...
 @overload
 def plan(  # type: ignore[overload-cannot-match, unused-ignore]
@@ -360,6 +364,7 @@ def plan(  # type: ignore[overload-cannot-match, unused-ignore]
     tol: float | None = ...,
     method: arguments.Method = ...,
     threads: int | None = ...,
+    channel_axis: int | None = ...,
 ) -> Plan: ...
 def plan(
     kernel_or_weights: SeparableKernel | npt.ArrayLike | Sequence[SeparableKernel | npt.ArrayLike],
@@ -373,6 +378,7 @@ def plan(
     tol: float | None = None,
     method: arguments.Method = "auto",
     threads: int | None = None,
+    channel_axis: int | None = None,
 ) -> Plan | Bank:
     """Prepare the correlation of arrays of one shape and dtype with a kernel, or with several.
 
@@ -385,7 +391,7 @@ def plan(
         Shape of the arrays to filter.
     dtype : dtype, optional
         Their dtype.
-    mode, cval, origin, axes, tol, method, threads
+    mode, cval, origin, axes, tol, method, threads, channel_axis
         As in `correlate`.
 
     Returns
@@ -408,6 +414,8 @@ def plan(
     """
     given = np.dtype(dtype)
     working = arguments.working_dtype(given)
+    if channel_axis is not None:
+        axes = arguments.axes_beside(channel_axis, axes, len(arguments.shape_tuple(shape, working)))
     request = Request(
         shape, working, mode, cval, origin, axes, tol, method, False, given.kind in "biu", patient=True
     )
@@ -526,9 +534,15 @@ def _setting(taps: tuple[int, ...], request: Request) -> Setting:
     shape = arguments.shape_tuple(request.shape, request.dtype)
     axes = arguments.filtered_axes(request.axes, len(shape))
     if len(taps) != len(axes):
+        colours = request.axes is None and len(taps) == len(shape) - 1 and shape[-1] in _COLOURS
         raise ValueError(
             f"kernel of shape {taps} has {len(taps)} axes, but `axes={request.axes!r}` filters {len(axes)} "
-            f"of an array of shape {shape}; pass a kernel with one axis for each, or name the axes."
+            f"of an array of shape {shape}; "
+            + (
+                f"pass channel_axis=-1 to filter each of the {shape[-1]} colours by itself, or name the axes."
+                if colours
+                else "pass a kernel with one axis for each, or name the axes."
+            )
         )
     offsets = arguments.origins(request.origin, axes, taps)
     # A convolution is the correlation with the flipped kernel: what was before the centre is after
@@ -572,6 +586,11 @@ def _lines(plan: Plan) -> list[str]:
         *(
             f"  axis {axis}  {plural(taps, 'tap'):7s}  {mode:8s}  {folds.get(axis, '')}".rstrip()
             for axis, taps, mode in sorted(zip(plan.axes, plan.taps, plan.modes, strict=True), reverse=True)
+        ),
+        *(
+            f"  axis {axis}  not filtered"
+            for axis in reversed(range(len(plan.shape)))
+            if axis not in plan.axes
         ),
         f"  {plan.macs} MACs per sample, dense {plan.dense_macs}{fewer}",
         f"  kernel's relative l1 error at most {plan.error.relative_l1:.2g}",
