@@ -32,30 +32,37 @@ def assert_same_filter(kernel, expected, mode="reflect"):
 # -- Gaussians ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [0, 1, 2, 3, 6, (0, 1, 0), (1, 0, 2), (3, 2, 1)])
-def test_gaussian_is_scipys(order):
+def test_gaussian_is_scipys():
     sigma = (1.2, 0.9, 1.5)
-    k = families.gaussian(sigma, order=order, truncate=3.0)
+    k = families.gaussian(sigma, truncate=3.0)
     assert (k.rank, k.error) == (1, KernelError())
-    assert_same_filter(k, ndimage.gaussian_filter(VOLUME, sigma, order=order, truncate=3.0))
+    assert_same_filter(k, ndimage.gaussian_filter(VOLUME, sigma, truncate=3.0))
 
 
-@pytest.mark.parametrize("order", range(5))
+@pytest.mark.parametrize("order", [1, 2, (0, 1, 0), (1, 0, 2), (0, 2, 1)])
+def test_gaussian_derivatives_come_close_to_scipys(order):
+    sigma = (1.2, 0.9, 1.5)
+    k = families.gaussian(sigma, order=order)
+    expected = ndimage.gaussian_filter(VOLUME, sigma, order=order)
+    got = correlate_dense(VOLUME, k.dense(), "reflect")
+    np.testing.assert_allclose(got, expected, rtol=0, atol=5e-3 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.4, 7.0])
-def test_gaussian_taps_are_scipys(sigma, order):
-    (taps,) = families.gaussian(sigma, order=order, ndim=1).terms[0]
+def test_gaussian_taps_are_scipys(sigma):
+    (taps,) = families.gaussian(sigma, ndim=1).terms[0]
     impulse = np.zeros(2 * taps.size + 1)
     impulse[taps.size] = 1.0
-    response = ndimage.gaussian_filter1d(impulse, sigma, order=order, mode="constant")
+    response = ndimage.gaussian_filter1d(impulse, sigma, mode="constant")
     centre = slice(taps.size - taps.size // 2, taps.size + taps.size // 2 + 1)
-    np.testing.assert_allclose(taps[::-1], response[centre], rtol=1e-13, atol=1e-15 * np.abs(taps).max())
-    np.testing.assert_array_equal(taps, (-1) ** order * taps[::-1])
+    np.testing.assert_allclose(taps, response[centre], rtol=1e-13, atol=1e-15 * np.abs(taps).max())
+    np.testing.assert_array_equal(taps, taps[::-1])
 
 
 def test_gaussian_of_a_ramp_is_its_slope():
     ramp = 3.0 * np.arange(40.0)
     k = families.gaussian(2.0, order=1, ndim=1)
-    np.testing.assert_allclose(correlate_dense(ramp, k.dense())[15:25], 3.0, rtol=1e-3)
+    np.testing.assert_allclose(correlate_dense(ramp, k.dense())[15:25], 3.0, rtol=1e-14)
 
 
 def test_gaussian_radius_and_truncate():
@@ -85,13 +92,15 @@ def test_number_of_axes_comes_from_ndim_or_a_sequence_or_is_two():
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_laplacian_of_gaussian_is_scipys_with_one_term_per_axis(ndim):
+def test_laplacian_of_gaussian_comes_close_to_scipys_with_one_term_per_axis(ndim):
     sigma = (1.0, 1.3, 0.8)[:ndim]
     k = families.laplacian_of_gaussian(sigma)
     assert k.rank == ndim
     expected = ndimage.gaussian_laplace(VOLUME, (*sigma, 0, 0)[:ndim], axes=tuple(range(ndim)))
     wide = np.reshape(k.dense(), k.shape + (1,) * (3 - ndim))
-    np.testing.assert_allclose(correlate_dense(VOLUME, wide), expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(
+        correlate_dense(VOLUME, wide), expected, rtol=0, atol=2e-3 * np.abs(expected).max()
+    )
     assert families.laplacian_of_gaussian(1.0, radius=3, ndim=ndim).shape == (7,) * ndim
 
 
@@ -410,6 +419,16 @@ def test_disk_is_dense_and_does_not_separate(radius):
         (lambda: families.gaussian(1.0, radius=-2), ValueError, r"`radius` is -2"),
         (lambda: families.gaussian(1e9), ValueError, r"`sigma\[0\]` = 1e\+09 asks for more than .* pixels"),
         (lambda: families.gaussian(1.0, radius=2**40), ValueError, r"asks for more than"),
+        (
+            lambda: families.gaussian((1, 1), order=(0, 2), radius=(0, 1)),
+            ValueError,
+            r"`radius` is 1 along axis 1, where the order is 2; expected 2 or more",
+        ),
+        (lambda: families.laplacian_of_gaussian(1.0, radius=1), ValueError, r"`radius` is 1 along axis 0"),
+        (lambda: families.gaussian(), TypeError, r"takes one of `sigma` and `fwhm`; got neither"),
+        (lambda: families.gaussian(1, fwhm=2), TypeError, r"got sigma=1 and fwhm=2"),
+        (lambda: families.gaussian(fwhm=(2, -1)), ValueError, r"`fwhm\[1\]` is -1; expected a number >= 0"),
+        (lambda: families.gaussian(fwhm="wide"), TypeError, r"`fwhm` is 'wide'; expected a number"),
         (lambda: families.gaussian((1, 2), order=(0, 1, 2)), ValueError, r"sigma: 2, order: 3"),
         (lambda: families.gaussian((1, 2), ndim=3), ValueError, r"ndim: 3, sigma: 2"),
         (lambda: families.gaussian(1.0, ndim=9), ValueError, r"`ndim` asks for 9 axes; expected 1 to 8"),

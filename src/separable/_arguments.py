@@ -260,6 +260,26 @@ def filtered_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
     return places
 
 
+def axes_beside(channel_axis: int, axes: Axes, ndim: int) -> tuple[int, ...]:
+    """Return the axes to filter, in ``0..ndim-1``, of an array one of whose axes holds channels."""
+    channel = as_whole(channel_axis)
+    if channel is None:
+        raise TypeError(
+            f"`channel_axis={shown(channel_axis)}` is not a whole number, nor None{instead(channel_axis)}."
+        )
+    if not -ndim <= channel < ndim:
+        raise ValueError(f"`channel_axis={channel}` does not exist in {ndim} dimensions.")
+    wanted = filtered_axes(axes, ndim)
+    if axes is not None and channel % ndim in wanted:
+        raise ValueError(
+            f"`axes={shown(axes)}` holds the axis of `channel_axis={channel}`; leave it out of one."
+        )
+    beside = tuple(axis for axis in wanted if axis != channel % ndim)
+    if not beside:
+        raise ValueError(f"`channel_axis={channel}` leaves no axis to filter in {ndim} dimensions.")
+    return beside
+
+
 def boundary_modes(mode: Mode, axes: tuple[int, ...]) -> tuple[str, ...]:
     """Return the canonical mode of each filtered axis."""
     given: tuple[object, ...] | None = entries(mode)

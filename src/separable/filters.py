@@ -16,6 +16,7 @@ from . import _storing as storing
 from . import families
 from ._calling import verb
 from .banks import Bank
+from .families._gaussians import width_of
 from .jobs import pairs_of
 from .kernel import SeparableKernel
 from .plan import CACHED_WEIGHTS, DenseKey, Request, cached_plan, parts_plan
@@ -44,6 +45,7 @@ def correlate(
     overflow: storing.Overflow = "saturate",
     mask: npt.ArrayLike | None = None,
     nan: masking.Nan = "propagate",
+    channel_axis: int | None = None,
 ) -> Array:
     """Correlate `x` with a kernel: ``out[i] = sum_k w[k] x[i + k - n // 2 - origin]``.
 
@@ -104,6 +106,10 @@ def correlate(
         NaN, in integers 0. A kernel that is a sum of several terms runs directly.
     nan : {"propagate", "omit"}, optional
         Whether NaN spoils all results in reach, or counts as unknown.
+    channel_axis : int, optional
+        The axis that holds channels, such as -1 in a colour image of shape ``(rows, columns, 3)``: each
+        channel is filtered by itself. The kernel has one axis for each of the others, or for each of `axes`,
+        which count all axes of `x` and leave this one out. By default every axis is filtered.
 
     Returns
     -------
@@ -131,6 +137,9 @@ def correlate(
     >>> sp.correlate(np.array([0.0, 0.0, 1.0, 0.0, 0.0]), [1, 2, 3])
     array([0., 3., 2., 1., 0.])
     """
+    if channel_axis is not None:
+        x = arguments.input_array(x)
+        axes = arguments.axes_beside(channel_axis, axes, x.ndim)
     asked = (mode, cval, origin, axes, tol, method, False)
     return _run(x, kernel_or_weights, asked, output, threads, (rounding, overflow, mask, nan))
 
@@ -152,6 +161,7 @@ def convolve(
     overflow: storing.Overflow = "saturate",
     mask: npt.ArrayLike | None = None,
     nan: masking.Nan = "propagate",
+    channel_axis: int | None = None,
 ) -> Array:
     """Convolve `x` with a kernel: correlate it with the kernel flipped along each axis.
 
@@ -162,7 +172,7 @@ def convolve(
     ----------
     x, kernel_or_weights, mode, cval, origin, axes, output, tol, method, threads
         As in `correlate`, but that complex weights are not conjugated.
-    rounding, overflow, mask, nan
+    rounding, overflow, mask, nan, channel_axis
         As in `correlate`.
 
     Returns
@@ -181,6 +191,9 @@ def convolve(
     >>> sp.convolve(np.array([0.0, 0.0, 1.0, 0.0, 0.0]), [1, 2, 3])
     array([0., 1., 2., 3., 0.])
     """
+    if channel_axis is not None:
+        x = arguments.input_array(x)
+        axes = arguments.axes_beside(channel_axis, axes, x.ndim)
     asked = (mode, cval, origin, axes, tol, method, True)
     return _run(x, kernel_or_weights, asked, output, threads, (rounding, overflow, mask, nan))
 
@@ -275,7 +288,7 @@ def _is_whole(output: arguments.Output) -> bool:
 @verb
 def gaussian(
     x: npt.ArrayLike,
-    sigma: float | Sequence[float],
+    sigma: float | Sequence[float] | None = None,
     *,
     order: int | Sequence[int] = 0,
     mode: arguments.Mode = "reflect",
@@ -292,6 +305,8 @@ def gaussian(
     overflow: storing.Overflow = "saturate",
     mask: npt.ArrayLike | None = None,
     nan: masking.Nan = "propagate",
+    channel_axis: int | None = None,
+    fwhm: float | Sequence[float] | None = None,
 ) -> Array:
     """Filter `x` with a sampled Gaussian or one of its derivatives.
 
@@ -302,21 +317,25 @@ def gaussian(
     sigma : float or sequence of float
         Standard deviation for all filtered axes or for each, in samples or, with `spacing`, in its units.
     order : int or sequence of int, optional
-        Order of the derivative along all filtered axes or each; 0 smooths.
+        Order of the derivative along all filtered axes or each; 0 smooths. A derivative of order n is exact
+        on polynomials up to the n-th degree, however small sigma is.
     mode, cval : optional
         As in `correlate`.
     truncate : float, optional
-        The kernel ends at ``int(truncate * sigma + 0.5)`` samples from its centre.
+        The kernel ends at ``int(truncate * sigma + 0.5)`` samples from its centre; a derivative's reaches as
+        far as its order at least.
     radius : int or sequence of int, optional
         Where it ends in samples, instead of by `truncate`.
     spacing : float or sequence of float, optional
         Length of a sample along all filtered axes or each, in the units of `sigma`: a voxel's edge in
         millimetres, say. Derivatives are then taken by those units too.
+    fwhm : float or sequence of float, optional
+        Full width at half maximum, instead of `sigma` and as that: ``2 * sqrt(2 * log(2))`` times as much.
     tol : float, optional
         Relative l1 error allowed, such as 1e-3 or 1e-5: the result is then off by at most
         ``tol * sum(abs(weights)) * max(abs(x))``, and wide Gaussians take the time of narrow ones.
         Without it the taps are those of the Gaussian.
-    axes, output, method, threads, rounding, overflow, mask, nan : optional
+    axes, output, method, threads, rounding, overflow, mask, nan, channel_axis : optional
         As in `correlate`.
 
     Returns
@@ -334,9 +353,16 @@ def gaussian(
     >>> import numpy as np, separable as sp
     >>> sp.gaussian(np.array([0.0, 0.0, 1.0, 0.0, 0.0]), 1, radius=1).round(3)
     array([0.   , 0.274, 0.452, 0.274, 0.   ])
+    >>> photo = np.zeros((60, 80, 3), np.float32)  # red, green, blue along the last axis
+    >>> sp.gaussian(photo, 2, channel_axis=-1).shape
+    (60, 80, 3)
     """
     source = x if type(x) is np.ndarray else arguments.input_array(x)
+    if channel_axis is not None:
+        axes = arguments.axes_beside(channel_axis, axes, source.ndim)
     count = (axes is None and source.ndim) or _count_axes(axes, source.ndim)
+    if fwhm is not None or sigma is None:
+        sigma = width_of(sigma, fwhm)
     kernel = _gaussian_kernel(
         arguments.reals("sigma", sigma, count),
         arguments.wholes("order", order, count),
@@ -384,6 +410,7 @@ def uniform(
     overflow: storing.Overflow = "saturate",
     mask: npt.ArrayLike | None = None,
     nan: masking.Nan = "propagate",
+    channel_axis: int | None = None,
 ) -> Array:
     """Replace each sample by the mean of the box around it.
 
@@ -394,7 +421,7 @@ def uniform(
     size : int or sequence of int
         Length of the box in samples, along all filtered axes or each; an even box reaches one
         sample further back than forward.
-    mode, cval, origin, axes, output, method, threads, rounding, overflow, mask, nan : optional
+    mode, cval, origin, axes, output, method, threads, rounding, overflow, mask, nan, channel_axis : optional
         As in `correlate`. Whole numbers are summed exactly where the sums fit (see `rounding`), and
         divided once.
 
@@ -415,6 +442,8 @@ def uniform(
     array([0., 1., 1., 1., 0.])
     """
     source = x if type(x) is np.ndarray else arguments.input_array(x)
+    if channel_axis is not None:
+        axes = arguments.axes_beside(channel_axis, axes, source.ndim)
     count = (axes is None and source.ndim) or _count_axes(axes, source.ndim)
     kernel = _box_kernel(arguments.wholes("size", size, count))
     asked = (mode, cval, origin, axes, None, method, False)

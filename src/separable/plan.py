@@ -44,6 +44,9 @@ Array: TypeAlias = npt.NDArray[Any]
 # factoring them again, and comparing them little beside running them.
 CACHED_WEIGHTS = 1 << 14
 
+# A last axis of so many samples is most likely one of colours.
+_COLOURS = (3, 4)
+
 
 class Request(NamedTuple):
     """What is asked of a kernel: the arguments of a filter as they were given."""
@@ -370,6 +373,7 @@ def plan(
     tol: float | None = ...,
     method: arguments.Method = ...,
     threads: int | None = ...,
+    channel_axis: int | None = ...,
 ) -> Bank: ...
 @overload
 def plan(  # type: ignore[overload-cannot-match, unused-ignore]
@@ -384,6 +388,7 @@ def plan(  # type: ignore[overload-cannot-match, unused-ignore]
     tol: float | None = ...,
     method: arguments.Method = ...,
     threads: int | None = ...,
+    channel_axis: int | None = ...,
 ) -> Plan: ...
 @hinting
 def plan(
@@ -398,6 +403,7 @@ def plan(
     tol: float | None = None,
     method: arguments.Method = "auto",
     threads: int | None = None,
+    channel_axis: int | None = None,
 ) -> Plan | Bank:
     """Prepare the correlation of arrays of one shape and dtype with a kernel, or with several.
 
@@ -410,7 +416,7 @@ def plan(
         Shape of the arrays to filter.
     dtype : dtype, optional
         Their dtype.
-    mode, cval, origin, axes, tol, method, threads
+    mode, cval, origin, axes, tol, method, threads, channel_axis
         As in `correlate`.
 
     Returns
@@ -434,6 +440,8 @@ def plan(
     given = arguments.dtype_of("dtype", dtype)
     working = arguments.working_dtype(given)
     shape = arguments.shape_tuple(shape, working)
+    if channel_axis is not None:
+        axes = arguments.axes_beside(channel_axis, axes, len(shape))
     mode, cval, origin, axes, tol = arguments.plain(mode, cval, origin, axes, tol)
     request = Request(
         shape, working, mode, cval, origin, axes, tol, method, False, given.kind in "biu", patient=True
@@ -600,9 +608,15 @@ def _setting(kernel: SeparableKernel | Array, request: Request) -> Setting:
     shape = arguments.shape_tuple(request.shape, request.dtype)
     axes = arguments.filtered_axes(request.axes, len(shape))
     if len(taps) != len(axes):
+        colours = request.axes is None and len(taps) == len(shape) - 1 and shape[-1] in _COLOURS
         raise ValueError(
             f"kernel of shape {taps} has {len(taps)} axes, but `axes={arguments.shown(request.axes)}` filters {len(axes)} "
-            f"of an array of shape {shape}; pass a kernel with one axis for each, or name the axes."
+            f"of an array of shape {shape}; "
+            + (
+                f"pass channel_axis=-1 to filter each of the {shape[-1]} colours by itself, or name the axes."
+                if colours
+                else "pass a kernel with one axis for each, or name the axes."
+            )
         )
     offsets = arguments.origins(request.origin, axes, taps)
     # A convolution is the correlation with the flipped kernel: what was before the centre is after
@@ -648,6 +662,11 @@ def _lines(plan: Plan) -> list[str]:
         *(
             f"  axis {axis}  {plural(taps, 'tap'):7s}  {mode:8s}  {folds.get(axis, '')}".rstrip()
             for axis, taps, mode in sorted(zip(plan.axes, plan.taps, plan.modes, strict=True), reverse=True)
+        ),
+        *(
+            f"  axis {axis}  not filtered"
+            for axis in reversed(range(len(plan.shape)))
+            if axis not in plan.axes
         ),
         f"  {plan.macs} MACs per sample, dense {plan.dense_macs}{fewer}",
         f"  kernel's relative l1 error at most {plan.error.relative_l1:.2g}",

@@ -19,7 +19,6 @@ from separable.kernel import SeparableKernel
 from .terminal import naming
 
 Weights: TypeAlias = SeparableKernel | npt.NDArray[Any]
-Term: TypeAlias = tuple[npt.NDArray[np.float64], ...]
 T = TypeVar("T")
 
 
@@ -179,11 +178,12 @@ def _gaussian(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Gr
 
 def _log(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
     sigma = _sigmas("--log", wish.log or "", steps)
-    terms: list[Term] = []
-    for axis, step in enumerate(steps):
-        order = tuple(2 * (n == axis) for n in range(len(axes)))
-        second = families.gaussian(sigma, order=order, truncate=wish.truncate)
-        terms.extend(_scaled(second, step**-2).terms)
+    # A second derivative is per square millimetre where sigma is in millimetres.
+    seconds = families.laplacian_of_gaussian(sigma, truncate=wish.truncate).terms
+    scaled = (
+        _scaled(SeparableKernel([second]), step**-2) for second, step in zip(seconds, steps, strict=True)
+    )
+    terms = [kernel.terms[0] for kernel in scaled]
     text = f"Laplacian of Gaussian, sigma {_sigma_text(wish, wish.log, sigma)}"
     return Granted(SeparableKernel(terms), text, sigma)
 

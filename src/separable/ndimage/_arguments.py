@@ -34,7 +34,20 @@ T = TypeVar("T")
 
 # What is equal to nothing but the same value of its type: any other object may be equal to itself alone, and change.
 _PLAIN: Final = frozenset(
-    [type(None), bool, int, float, complex, str, np.float64, np.float32, np.int64, np.int32, type, FunctionType]
+    [
+        type(None),
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        np.float64,
+        np.float32,
+        np.int64,
+        np.int32,
+        type,
+        FunctionType,
+    ]
 )
 
 

@@ -149,7 +149,8 @@ def gaussian_laplace(
     input, output, cval, rounding, overflow, threads
         As in `correlate`.
     sigma : float or sequence of float
-        Standard deviation in samples, for all filtered axes or for each.
+        Standard deviation in samples, for all filtered axes or for each. The taps are SciPy's, samples of the
+        derivatives, which are off where sigma is below 0.7: `separable.families` corrects them.
     mode : str or sequence of str, optional
         As in `correlate`; of several, each is the mode of one axis's second derivative, smoothed in that
         same mode along all axes.

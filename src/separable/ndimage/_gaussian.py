@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,6 +9,8 @@ from typing import Any, NamedTuple
 from .. import families
 from .._numbers import as_real, as_whole, instead
 from .._wording import shown
+from ..families._gaussians import sampled_taps
+from ..families._parameters import check_positive, check_radii
 from ..kernel import SeparableKernel
 from . import _arguments as arguments
 from ._arguments import Array
@@ -72,10 +73,15 @@ class Gaussian(NamedTuple):
         return [cls.of(*each) for each in given if arguments.real("sigma", each[1]) > _NO_SIGMA]
 
     def taps(self) -> Array:
-        """Return the weights of the correlation."""
-        kernel = families.gaussian([self.sigma / self.spacing], order=[self.order], radius=[self.radius])
-        taps: Array = kernel.terms[0][0] / self.spacing**self.order
-        return taps
+        """Return the weights of the correlation: samples of the derivative, as SciPy takes them.
+
+        `separable.gaussian` corrects their moments; code that was written for SciPy gets SciPy's.
+        """
+        width = self.sigma / self.spacing
+        if not self.order:
+            return families.gaussian([width], radius=[self.radius]).terms[0][0]
+        check_radii([check_positive("sigma", width)], 4.0, [self.radius])
+        return sampled_taps(width, self.order, self.radius) / self.spacing**self.order
 
 
 def _reach(sigma: float, truncate: float, radius: Any) -> int:
@@ -119,10 +125,11 @@ def steps_of(kernels: Sequence[Gaussian], cval: complex, tol: float | None = Non
 
 
 def _step(kernels: Sequence[Gaussian], cval: complex, tol: float | None) -> Step:
-    axes, sigmas, orders, modes, radii, spacings = zip(*kernels, strict=True)
-    given: dict[str, Any] = {"order": orders, "mode": modes, "radius": radii, "axes": axes, "cval": cval}
+    given: dict[str, Any] = {
+        "mode": tuple(kernel.mode for kernel in kernels),
+        "axes": tuple(kernel.axis for kernel in kernels),
+        "cval": cval,
+    }
     if tol is not None:
         given["tol"] = tol
-    if any(length != 1 for length in spacings):
-        given["spacing"] = spacings
-    return Step("gaussian", sigmas, given, functools.partial(product, kernels))
+    return Step("correlate", product(kernels), given)

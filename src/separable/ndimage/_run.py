@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..kernel import SeparableKernel
 from . import _wide
 from ._arguments import Array, Target, is_wide
 
-Verb: TypeAlias = Literal["correlate", "convolve", "gaussian", "uniform"]
+Verb: TypeAlias = Literal["correlate", "convolve", "uniform"]
 
 
 class How(TypedDict):
@@ -48,15 +48,11 @@ _NAMES: Final = tuple(itertools.product(ROUNDINGS[::-1], OVERFLOWS[::-1]))
 
 
 class Step(NamedTuple):
-    """One call of a verb: its name, its kernel (weights, sigma or size) and its keywords.
-
-    `weights` makes the kernel of a Gaussian for the dtypes that no verb computes in.
-    """
+    """One call of a verb: its name, its kernel (weights, or the size of a box) and its keywords."""
 
     verb: Verb
     kernel: Any
     given: dict[str, Any]
-    weights: Callable[[], SeparableKernel] | None = None
 
 
 def run(step: Step, x: Array, target: Target, how: How) -> Array:
@@ -167,7 +163,7 @@ def _wide_values(step: Step, x: Array, how: How) -> Array:
     known = known_of(x, how["mask"], how["nan"])
     if known is None:
         return _wide_sums(step, x)
-    check_weights(step.weights() if step.weights else np.ones(1) if step.verb == "uniform" else step.kernel)
+    check_weights(np.ones(1) if step.verb == "uniform" else step.kernel)
     there = known.of(x)
     # `cval` is known.
     counting = step._replace(given={**step.given, "cval": 1.0})
@@ -180,8 +176,6 @@ def _wide_values(step: Step, x: Array, how: How) -> Array:
 
 def _wide_sums(step: Step, x: Array) -> Array:
     known = {key: step.given[key] for key in ("mode", "cval", "axes", "origin") if key in step.given}
-    if step.weights is not None:
-        return _wide.correlate(x, step.weights(), **known)
     if step.verb == "uniform":
         ones = SeparableKernel([[np.ones(size) for size in step.kernel]])
         return _wide.correlate(x, ones, **known) / ones.size

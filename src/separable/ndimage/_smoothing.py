@@ -44,7 +44,8 @@ def gaussian_filter(
     sigma : float or sequence of float
         Standard deviation in samples, for all filtered axes or for each; 0 leaves an axis alone.
     order : int or sequence of int, optional
-        Order of the derivative along all filtered axes or each; 0 smooths.
+        Order of the derivative along all filtered axes or each; 0 smooths. The taps are SciPy's, samples of
+        the derivative, which are off where sigma is below 0.7: `separable.gaussian` corrects them.
     output, cval, rounding, overflow, threads, mask, nan
         As in `correlate`.
     mode : str or sequence of str, optional

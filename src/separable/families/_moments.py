@@ -1,0 +1,89 @@
+"""Derivatives that are right on polynomials: samples of one, changed as little as that takes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..kernel import Array
+
+
+def with_moments(target: Array, window: Array, derivative: Mapping[tuple[int, ...], float]) -> Array:
+    """Return the weights nearest to `target` that derive every polynomial up to their order exactly.
+
+    Parameters
+    ----------
+    target : ndarray
+        Odd lengths. Even through the centre for an even order, odd for an odd one; so is the result, bit by
+        bit.
+    window : ndarray
+        The root of how much each weight may change; of the same shape, largest at the centre.
+    derivative : mapping of tuple of int to float
+        The derivative as a polynomial in those along the axes: a coefficient for each tuple of orders; all
+        tuples have one sum, the order.
+
+    Returns
+    -------
+    ndarray
+        Of all weights ``w`` with ``sum(w * p) == derivative of p at the centre`` for polynomials p up to the
+        order, those with the least ``sum(((w - target) / window)**2)``.
+
+    Notes
+    -----
+    The least change is the window's square times a polynomial [1]_. Samples along an axis are powers of their
+    place but for lower ones, ``x (x**2 - 1) (x**2 - 4) ...``, which vanish on the inner samples: where the
+    window falls steeply the matrix is all but triangular, and each weight comes out with its own digits.
+
+    References
+    ----------
+    .. [1] A. Bjoerck, Numerical Methods for Least Squares Problems, SIAM 1996, section 1.1.4 (least change
+       under linear conditions) and 4.4.2 (rows of very different size).
+    """
+    order = sum(next(iter(derivative)))
+    centre = target.size // 2
+    half = centre + (order % 2 == 0)  # an odd derivative has nothing at the centre
+    given = target.ravel()[:half]
+    rows = np.argsort(-window.ravel()[:half], kind="stable")
+    root = window.ravel()[:half][rows]
+    twice = np.where(rows == centre, 1.0, math.sqrt(2.0))  # a row stands for a sample and its mirror image
+    powers = [
+        each
+        for total in range(order % 2, order + 1, 2)
+        for each in itertools.product(range(total + 1), repeat=target.ndim)
+        if sum(each) == total
+    ]
+    places = np.unravel_index(rows, target.shape)
+    factors = [
+        [_factorial_power(at - n // 2, power) for power in range(order + 1)]
+        for at, n in zip(places, target.shape, strict=True)
+    ]
+    matrix = np.stack(
+        [
+            math.prod((line[n] for line, n in zip(factors, each, strict=True)), start=root * twice)
+            for each in powers
+        ],
+        axis=1,
+    )
+    scale = np.abs(matrix).max(axis=0)
+    matrix /= scale
+    wanted = [derivative.get(each, 0.0) * math.prod(map(math.factorial, each)) for each in powers] / scale
+    basis, triangle = np.linalg.qr(matrix)
+    changed = np.divide(given[rows] * twice, root, out=np.zeros(half), where=root > 0)
+    for _ in range(2):  # the second time for what rounding left
+        changed += basis @ np.linalg.solve(triangle.T, wanted - matrix.T @ changed)
+    found = np.zeros(target.size)
+    found[rows] = root * changed / twice
+    found[centre + 1 :] = (1 - 2 * (order % 2)) * found[:centre][::-1]
+    return found.reshape(target.shape)
+
+
+def _factorial_power(x: Array, power: int) -> Array:
+    """Return ``x**power`` but for lower powers: a polynomial that vanishes on the inner integers."""
+    squares = np.square(x.astype(np.float64))
+    value = x.astype(np.float64) if power % 2 else np.ones(x.shape)
+    for inner in range(power % 2, power // 2 + power % 2):
+        value = value * (squares - inner * inner)
+    return value
