@@ -40,7 +40,7 @@ FLOORS = [
     {"cascade", "costs", "recursive"},
     {"conv"},
     {"factor", "families"},
-    {"_masking", "_whole"},
+    {"_masking", "_whole", "signs"},
     {"kernel"},
     {"certificate", "sharing"},
     {"_arguments", "_errors", "_extras", "_storing"},

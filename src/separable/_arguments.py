@@ -21,7 +21,7 @@ Mode: TypeAlias = str | Sequence[str]
 Origin: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = int | Sequence[int] | None
 Output: TypeAlias = npt.DTypeLike | npt.NDArray[Any] | None
-Method: TypeAlias = Literal["auto", "separable", "direct", "box", "recursive", "cascade", "fft"]
+Method: TypeAlias = Literal["auto", "separable", "direct", "box", "recursive", "cascade", "fft"] | None
 
 # Name of a boundary mode -> (canonical name, code in the core). The grid-* names are SciPy's synonyms.
 MODES: Final = {
@@ -268,9 +268,9 @@ def kernel_weights(weights: npt.ArrayLike) -> Array:
     return finite
 
 
-def method_name(method: str) -> str:
-    """Return `method` if it is one."""
-    if method not in METHODS:
+def method_name(method: str | None) -> str | None:
+    """Return `method` if it is one; None is the fastest whose results have the signs and zeros of sums."""
+    if method is not None and method not in METHODS:
         raise ValueError(f"`method={method!r}` is unknown; expected one of {', '.join(map(repr, METHODS))}.")
     return method
 

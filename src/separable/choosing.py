@@ -22,6 +22,7 @@ from .kernel import KernelError, SeparableKernel, Term
 from .running import DEFAULT_TOL, RunningForm, box_form, recursive_form
 from .shapes import ShapeForm, shape_form
 from .sharing import shared
+from .signs import terms_keep
 
 Array: TypeAlias = npt.NDArray[Any]
 Kernel: TypeAlias = SeparableKernel | RunningForm | ShapeForm | Cascade | FourierForm | Array
@@ -63,6 +64,7 @@ class Setting(NamedTuple):
     cval: complex
     whole: bool = False  # the arrays hold whole numbers
     patient: bool = False  # a plan is made once and run many times: a search of seconds pays
+    as_summed: bool = False  # results are negative, or not 0, only where direct sums can be
 
     @property
     def real_shape(self) -> tuple[int, ...]:
@@ -109,7 +111,7 @@ class Refusal(NamedTuple):
 
 
 def choose(
-    kernel: SeparableKernel | Array, tol: float | None, method: str, setting: Setting, threads: int
+    kernel: SeparableKernel | Array, tol: float | None, method: str | None, setting: Setting, threads: int
 ) -> Choice:
     """Return the fastest way to run `kernel` on so many threads, or the one that `method` names.
 
@@ -121,7 +123,7 @@ def choose(
         It does not run in the way that `method` names.
     """
     ways = Ways(kernel, tol, setting)
-    if method == "auto":
+    if method is None or method == "auto":
         return min(ways.choices(), key=lambda choice: _weighed(choice, threads))
     found = ways.named(method)
     if isinstance(found, Refusal):
@@ -194,6 +196,11 @@ class Ways:
         kernel = self._factored
         cost = self._swept(costs.of_passes(passes_of([kernel.terms], self._setting)))
         return Choice("separable", kernel, kernel.rank, kernel.error, kernel.macs, cost)
+
+    def _separable_reserved(self) -> str | None:
+        if not self._setting.as_summed or terms_keep(self._factored, self._kernel):
+            return None
+        return "its terms cancel: rounding leaves negative values, or none that are 0, where sums of products are"
 
     def _direct(self) -> Choice:
         cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel)))

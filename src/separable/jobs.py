@@ -110,6 +110,7 @@ def _transforms(
         cval,
         form.geometry.leading(len(shape)),
         lambda block: _job(swept, inside, flip, block, dtype, 0.0),
+        as_summed=setting.as_summed,
     )
 
 

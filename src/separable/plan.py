@@ -52,7 +52,7 @@ class Request(NamedTuple):
     origin: arguments.Origin
     axes: arguments.Axes
     tol: float | None
-    method: str
+    method: str | None
     flip: bool  # a convolution
     whole: bool = False  # of arrays of whole numbers, whose means are sums divided once
     patient: bool = False  # a search of seconds for a faster way pays
@@ -539,7 +539,10 @@ def _setting(taps: tuple[int, ...], request: Request) -> Setting:
     )
     modes = arguments.boundary_modes(request.mode, axes)
     cval = arguments.constant_value(request.cval, request.dtype)
-    return Setting(shape, request.dtype, axes, taps, shifts, modes, cval, request.whole, request.patient)
+    as_summed = request.method is None and not request.tol  # what approximates may have other signs
+    return Setting(
+        shape, request.dtype, axes, taps, shifts, modes, cval, request.whole, request.patient, as_summed
+    )
 
 
 def _raised(choice: Choice, setting: Setting) -> float:
