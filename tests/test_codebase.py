@@ -40,10 +40,10 @@ FLOORS = [
     {"cascade", "costs", "recursive"},
     {"conv"},
     {"factor", "families"},
-    {"_masking", "_whole", "signs"},
+    {"_masking", "_whole", "means", "signs"},
     {"kernel"},
     {"certificate", "sharing"},
-    {"_arguments", "_errors", "_extras", "_storing"},
+    {"_arguments", "_caches", "_errors", "_extras", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part
 # What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask what machine this is.

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import costs
+from ._caches import kept
 from ._errors import NotSeparableError
 from ._whole import exact_limit
 from .cascade import Cascade, find_cascade
@@ -348,7 +349,7 @@ def terms_within(kernel: SeparableKernel | Array, tol: float | None) -> Separabl
     return _terms_within(np.ascontiguousarray(kernel, np.float64).tobytes(), kernel.shape, tol)
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def _terms_within(data: bytes, shape: tuple[int, ...], tol: float | None) -> SeparableKernel:
     return factor(np.frombuffer(data).reshape(shape), tol)
 

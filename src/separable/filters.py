@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ from . import _arguments as arguments
 from . import _masking as masking
 from . import _storing as storing
 from . import families
+from ._caches import kept
 from .banks import Bank
 from .jobs import pairs_of
 from .kernel import SeparableKernel
@@ -341,7 +341,7 @@ def gaussian(
     return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
 
 
-@functools.lru_cache(maxsize=256)
+@kept
 def _gaussian_kernel(
     sigma: tuple[float, ...],
     order: tuple[int, ...],
@@ -413,7 +413,7 @@ def uniform(
     return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
 
 
-@functools.lru_cache(maxsize=256)
+@kept
 def _box_kernel(size: tuple[int, ...]) -> SeparableKernel:
     return families.box(size)
 

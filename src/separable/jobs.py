@@ -20,6 +20,7 @@ from .cascade import Cascade
 from .choosing import Choice, Setting
 from .fourier import FourierForm, FourierJob
 from .kernel import SeparableKernel, Term
+from .means import as_run
 from .running import RunningForm
 from .sequence import FOLLOWING, Margin, SequenceJob
 from .shapes import ShapeForm
@@ -190,7 +191,8 @@ def _sum(
     order = sorted(range(len(setting.axes)), key=lambda n: setting.axes[n], reverse=True)
     wide = [n for n in order if setting.taps[n] > 1] or order[:1]
     into = wide[0] if sum(map(len, kernels)) == 1 else wide[-1]
-    scaled = [[with_scale(term, wide, into) for term in terms] for terms in kernels]
+    means = [[as_run(term, dtype) for term in terms] for terms in kernels]
+    scaled = [[with_scale(term, wide, into) for term in terms] for terms in means]
     terms, distinct = indexed(_ranged([[[term[n] for n in wide] for term in kernel] for kernel in scaled]))
     passes = [
         (setting.axes[n], setting.shifts[n], _code(setting.modes[n]), taps)

@@ -6,7 +6,6 @@ frozen `Plan`. This is the only module that talks to the filters of the compiled
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from . import _arguments as arguments
 from . import _masking as masking
 from . import _whole as whole
+from ._caches import kept
 from ._core import Job
 from ._core import core_info as core_info
 from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
@@ -132,6 +132,13 @@ class Plan:
     _divisor: float  # of what the jobs give: they sum what a mean divides
     _raised: float  # factor of what is not exact before it is truncated
     _recipe: tuple[Any, ...]
+
+    @property
+    def _hidden_bytes(self) -> int:
+        """The compiled jobs' own taps or weights, as large as the kernel's at most."""
+        kernel = self._kernel
+        terms = kernel.terms if isinstance(kernel, SeparableKernel) else ((kernel,),)
+        return sum(taps.nbytes for term in terms for taps in term)
 
     def __call__(
         self,
@@ -462,7 +469,7 @@ def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Req
     return _remembered(kernel, request.hashable())
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def parts_plan(weights: DenseKey, request: Request) -> Bank | None:
     """Return the filters with the parts of complex weights in one sweep; None where they share no passes."""
     pair = complex_parts(np.frombuffer(weights.data, weights.dtype).reshape(weights.shape))
@@ -472,7 +479,7 @@ def parts_plan(weights: DenseKey, request: Request) -> Bank | None:
     return bank if len(bank.together) == 1 else None
 
 
-@functools.lru_cache(maxsize=512)
+@kept
 def _remembered(kernel: SeparableKernel | DenseKey, request: Request) -> Plan:
     if isinstance(kernel, DenseKey):
         return build(np.frombuffer(kernel.data, kernel.dtype).reshape(kernel.shape), request)

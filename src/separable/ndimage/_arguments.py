@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arguments import MODES, input_array, working_dtype
+from .._caches import budget
 
 Array: TypeAlias = npt.NDArray[Any]
 Output: TypeAlias = npt.DTypeLike | Array | None
@@ -33,7 +34,9 @@ def remembered(function: Callable[P, T]) -> Callable[P, T]:
 
     On small arrays, reading the arguments costs as much as filtering.
     """
-    cached = cast("Callable[P, T]", functools.lru_cache(maxsize=256, typed=True)(function))
+    quick = functools.lru_cache(maxsize=256, typed=True)(function)
+    budget.add_shortcut(quick.cache_clear)  # few bytes each, but the caller's own
+    cached = cast("Callable[P, T]", quick)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .._arguments import Method
+from .._caches import kept
 from .._masking import Nan
 from .._storing import Overflow, Rounding
 from ..factor import factor
@@ -260,12 +260,17 @@ def _filtered(
     if not weights.ndim:
         return copied(np.asarray(x * weights), target, how)
     chosen = how["method"] in (None, "auto")
-    if chosen and target.dtype.kind in "biu" and how["rounding"] == "truncate" and not _factors_exactly(weights):
+    if (
+        chosen
+        and target.dtype.kind in "biu"
+        and how["rounding"] == "truncate"
+        and not _factors_exactly(weights)
+    ):
         how = {**how, "method": "direct"}
     return _either(Step(verb, weights, given), x, target, how)
 
 
-@remembered
+@kept
 def _given(
     ndim: int, axes: Any, shape: tuple[int, ...], origin: Any, mode: Any, cval: complex, tol: float
 ) -> dict[str, Any]:
@@ -301,7 +306,7 @@ def _filtered_line(
     return _either(Step(verb, weights, given), x, target, how)
 
 
-@remembered
+@kept
 def _given_line(ndim: int, axis: Any, taps: int, origin: Any, mode: Any, cval: complex) -> dict[str, Any]:
     place, at = arguments.one_axis(axis, ndim), arguments.check_origin(origin, taps)
     return {"mode": arguments.one_mode(mode), "cval": cval, "axes": (place,), "origin": (at,)}
@@ -327,7 +332,7 @@ def _factors_exactly(weights: Array) -> bool:
     return _has_integer_taps(weights.astype(np.float64).tobytes(), weights.shape)
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def _has_integer_taps(data: bytes, shape: tuple[int, ...]) -> bool:
     kernel = factor(np.frombuffer(data).reshape(shape), tol=0)
     return kernel.rank == 1 and kernel.error.l1 == 0

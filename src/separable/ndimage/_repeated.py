@@ -9,6 +9,7 @@ from typing import Any, Final, ParamSpec
 
 import numpy as np
 
+from .._caches import budget, size_of
 from ..jobs import AnyJob, Run, new_array, watching
 from ._arguments import Array
 
@@ -24,9 +25,10 @@ _MOST_WEIGHTS: Final = 1024
 class _Kind:
     """What calls of one kind came to: one compiled job, what it was told, and the dtype of its result."""
 
-    __slots__ = ("dtype", "job", "seen", "told")
+    __slots__ = ("dtype", "job", "seen", "size", "told")
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self.size = size  # bytes of what is compared, and of this
         self.seen = False
         self.job: AnyJob | None = None  # None where such calls take the long way
         self.told: tuple[Any, ...] = ()
@@ -37,6 +39,7 @@ class _Kind:
         if len(runs) == 1 and runs[0].source is x and runs[0].result is result:
             self.told, self.dtype, self.job = runs[0].told, result.dtype, runs[0].job
         self.seen = True  # last: another thread may look
+        budget.count_shortcut(self.size)
 
 
 def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
@@ -60,7 +63,9 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
     def kind_of(
         shape: tuple[int, ...], dtype: Hashable, wanted: Hashable, /, *rest: Hashable, **more: Hashable
     ) -> _Kind:
-        return _Kind()
+        return _Kind(size_of(shape, rest, more))
+
+    budget.add_shortcut(kind_of.cache_clear)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> Array:
