@@ -35,6 +35,19 @@ Taps<T> pack(const std::vector<double>& taps, std::vector<T>& w) {
   return {w.data(), n, same ? Fold::symmetric : Fold::antisymmetric, same && n % 2 == 1};
 }
 
+// What samples of 1 come to, added as the line kernels do: from the centre in pairs, or one after the other.
+template <class T>
+T of_ones(const Taps<T>& taps) {
+  T sum = 0;
+  if (taps.fold == Fold::none) {
+    for (ptrdiff_t k = 0; k < taps.n; k++) sum += taps.w[k];
+  } else if (taps.fold == Fold::symmetric) {
+    if (taps.center) sum = taps.w[0];
+    for (ptrdiff_t j = 1; j <= taps.n / 2; j++) sum += taps.w[j] * 2;
+  }
+  return sum;
+}
+
 void check(bool ok, const char* what) {
   if (!ok) throw std::invalid_argument(what);
 }
@@ -69,12 +82,9 @@ SeparableJob<T>::SeparableJob(std::vector<ptrdiff_t> shape, const std::vector<Ax
     for (size_t i = 0; i < given.taps.size(); i++) {
       check(ptrdiff_t(given.taps[i].size()) == n, "all taps of a pass have one length");
       pass.taps.push_back(pack(given.taps[i], pass.weights[i]));
-      pass.sums.push_back(0);
+      pass.sums.push_back(of_ones(pass.taps[i]));
       pass.rounded_sums.push_back(0);
-      for (double tap : given.taps[i]) {
-        pass.sums[i] += tap;
-        pass.rounded_sums[i] += T(tap);
-      }
+      for (double tap : given.taps[i]) pass.rounded_sums[i] += T(tap);
     }
     passes_.push_back(std::move(pass));
   }

@@ -41,10 +41,10 @@ FLOORS = [
     {"cascade", "costs", "recursive"},
     {"conv"},
     {"factor", "families"},
-    {"_masking", "_whole"},
+    {"_masking", "_whole", "means", "signs"},
     {"kernel"},
     {"certificate", "sharing"},
-    {"_arguments", "_calling", "_errors", "_extras", "_storing"},
+    {"_arguments", "_caches", "_calling", "_errors", "_extras", "_storing"},
     {"_foreign", "_numbers"},
     {"_wording"},
 ]

@@ -18,6 +18,7 @@ from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from separable._caches import LIMIT, Budget, budget  # noqa: E402
 from separable.nn import _operator, _packed, functional, layers, loaders  # noqa: E402
 from separable.nn._activation import FUNCTIONS  # noqa: E402
 from separable.nn._packed import Options, PackedConvs, Weights  # noqa: E402
@@ -436,7 +437,7 @@ def test_flops_are_counted_as_of_two_convolutions(order):
 # --- packed weights ---------------------------------------------------------------------------------
 
 
-def packed(limit=_packed.LIMIT):
+def packed(limit=LIMIT):
     options = Options("dw-pw", (1,), ((0, 0),), (1,), "zeros", None, None)
     rng = np.random.default_rng(0)
 
@@ -444,7 +445,7 @@ def packed(limit=_packed.LIMIT):
         shapes = ((inputs, 1, 3), (outputs, inputs))
         return Weights(*(rng.standard_normal(shape) for shape in shapes), None, None)
 
-    return PackedConvs(limit), options, layer
+    return PackedConvs(Budget(limit)), options, layer
 
 
 def test_weights_are_packed_once():
@@ -469,12 +470,14 @@ def test_any_change_of_the_weights_is_seen():
 
 
 def test_memory_is_bounded():
-    convs, options, layer = packed(limit=1000)
-    size = 2 * sum(a.nbytes for a in layer()[:2])
+    convs, options, layer = packed(limit=2000)
+    convs.get(layer(), options)
+    size = convs.bytes  # operators keep two copies, and a note
+    assert size > 2 * sum(a.nbytes for a in layer()[:2])
     for _ in range(20):
         convs.get(layer(), options)
-        assert convs.bytes <= 1000
-    assert len(convs) == 1000 // size == convs.bytes // size
+        assert convs.bytes <= 2000
+    assert len(convs) == 2000 // size == convs.bytes // size
     kept = len(convs)
     convs.get(layer(100, 100), options)  # larger than all there is: used, not kept
     assert (len(convs), convs.bytes) == (kept, kept * size)
@@ -483,7 +486,9 @@ def test_memory_is_bounded():
 
 
 def test_what_was_used_last_is_kept():
-    convs, options, layer = packed(limit=3 * 2 * sum(a.nbytes for a in packed()[2]()[:2]))
+    convs, options, layer = packed()
+    convs.get(layer(), options)
+    convs, options, layer = packed(limit=3 * convs.bytes)
     layers = [layer() for _ in range(4)]
     ops = [convs.get(each, options) for each in layers[:3]]
     assert convs.get(layers[0], options) is ops[0]
@@ -545,7 +550,7 @@ def test_many_threads_share_the_packed_weights():
 def test_a_fork_while_the_cache_is_busy():
     x, tensors = torch.randn(1, 4, 9, 8), weights(2, "dw-pw")
     want = depthwise_separable(x, *tensors)
-    with _packed.packed_convs._lock:
+    with budget._lock:
         child = os.fork()
         if child == 0:
             os._exit(0 if torch.equal(depthwise_separable(x, *tensors), want) else 1)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import ndimage as ndimage
     from . import nn as nn
     from . import onnx as onnx
+    from ._caches import clear_caches as clear_caches
     from ._errors import EffortWarning as EffortWarning
     from ._errors import NotSeparableError as NotSeparableError
     from .banks import Bank as Bank
@@ -42,6 +43,7 @@ _HOMES: dict[str, str | None] = {
     "NotSeparableError": "_errors",
     "Plan": "plan",
     "SeparableKernel": "kernel",
+    "clear_caches": "_caches",
     "conv": None,
     "convolve": "filters",
     "core_info": "plan",
@@ -65,6 +67,7 @@ __all__ = [
     "Plan",
     "SeparableKernel",
     "__version__",
+    "clear_caches",
     "conv",
     "convolve",
     "core_info",

@@ -28,7 +28,7 @@ Mode: TypeAlias = ModeName | str | Sequence[str]  # the names are for readers; a
 Origin: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = int | Sequence[int] | None
 Output: TypeAlias = npt.DTypeLike | npt.NDArray[Any] | None
-Method: TypeAlias = Literal["auto", "separable", "direct", "box", "recursive", "cascade", "fft"]
+Method: TypeAlias = Literal["auto", "separable", "direct", "box", "recursive", "cascade", "fft"] | None
 
 # Name of a boundary mode -> (canonical name, code in the core). The grid-* names are SciPy's synonyms.
 MODES: Final = {
@@ -349,9 +349,9 @@ def kernel_weights(weights: npt.ArrayLike) -> Array:
     return finite
 
 
-def method_name(method: str) -> str:
-    """Return `method` if it is one."""
-    if not isinstance(method, str) or method not in METHODS:
+def method_name(method: str | None) -> str | None:
+    """Return `method` if it is one; None is the fastest whose results have the signs and zeros of sums."""
+    if method is not None and (not isinstance(method, str) or method not in METHODS):
         raise ValueError(
             f"`method={shown(method)}` is unknown; expected one of {', '.join(map(repr, METHODS))}."
             + meant(method, METHODS)

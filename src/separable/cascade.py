@@ -16,7 +16,6 @@ References
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._caches import kept
 from .kernel import KernelError, SeparableKernel, certified_error
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -96,7 +96,7 @@ def find_cascade(weights: npt.NDArray[Any], tol: float) -> Cascade | None:
     return _find(dense.tobytes(), dense.shape, tol)
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def _find(data: bytes, shape: tuple[int, ...], tol: float) -> Cascade | None:
     dense = np.frombuffer(data).reshape(shape)
     wide = [axis for axis, n in enumerate(shape) if n > 1]

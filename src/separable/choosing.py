@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import costs
+from ._caches import kept
 from ._errors import NotSeparableError
 from ._whole import exact_limit
 from .cascade import Cascade, find_cascade
@@ -27,6 +28,7 @@ from .recursive import Waves
 from .running import DEFAULT_TOL, RunningForm, box_form, recursive_form
 from .shapes import ShapeForm, shape_form
 from .sharing import shared
+from .signs import terms_keep
 
 Array: TypeAlias = npt.NDArray[Any]
 Kernel: TypeAlias = SeparableKernel | RunningForm | ShapeForm | Cascade | FourierForm | Array
@@ -75,6 +77,7 @@ class Setting(NamedTuple):
     def computed(self) -> np.dtype[Any]:
         """What sums are kept in, float32 or float64."""
         return np.dtype(np.float64 if self.double or self.item == 8 else np.float32)
+    as_summed: bool = False  # results are negative, or not 0, only where direct sums can be
 
     @property
     def real_shape(self) -> tuple[int, ...]:
@@ -126,7 +129,7 @@ class Refusal(NamedTuple):
 def choose(
     kernel: SeparableKernel | Array,
     tol: float | None,
-    method: str,
+    method: str | None,
     setting: Setting,
     known: Kernel | None = None,
 ) -> Choice:
@@ -140,7 +143,7 @@ def choose(
         It does not run in the way that `method` names.
     """
     ways = Ways(kernel, tol, setting, known)
-    if method == "auto":
+    if method is None or method == "auto":
         return min(ways.choices(), key=weighed)
     found = ways.named(method)
     if isinstance(found, Refusal):
@@ -222,6 +225,11 @@ class Ways:
         kernel = self._factored
         cost = self._swept(costs.of_passes(passes_of([kernel.terms], self._setting)))
         return Choice("separable", kernel, kernel.rank, kernel.error, kernel.macs, cost)
+
+    def _separable_reserved(self) -> str | None:
+        if not self._setting.as_summed or terms_keep(self._factored, self._kernel):
+            return None
+        return "its terms cancel: rounding leaves negative values, or none that are 0, where sums of products are"
 
     def _direct(self) -> Choice:
         cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel)))
@@ -372,7 +380,7 @@ def terms_within(kernel: SeparableKernel | Array, tol: float | None) -> Separabl
     return _terms_within(np.ascontiguousarray(kernel, np.float64).tobytes(), kernel.shape, tol)
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def _terms_within(data: bytes, shape: tuple[int, ...], tol: float | None) -> SeparableKernel:
     return factor(np.frombuffer(data).reshape(shape), tol)
 

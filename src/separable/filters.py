@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
@@ -14,6 +13,7 @@ from . import _arguments as arguments
 from . import _masking as masking
 from . import _storing as storing
 from . import families
+from ._caches import kept
 from ._calling import verb
 from .banks import Bank
 from .families._gaussians import width_of
@@ -23,7 +23,9 @@ from .plan import CACHED_WEIGHTS, DenseKey, Request, cached_plan, parts_plan
 
 Array: TypeAlias = npt.NDArray[Any]
 # mode, cval, origin, axes, tol, method, whether to flip the kernel; and rounding, overflow, mask, nan
-_Asked: TypeAlias = tuple[arguments.Mode, complex, arguments.Origin, arguments.Axes, float | None, str, bool]
+_Asked: TypeAlias = tuple[
+    arguments.Mode, complex, arguments.Origin, arguments.Axes, float | None, arguments.Method, bool
+]
 _new: Final = tuple.__new__
 _Stored: TypeAlias = tuple[storing.Rounding, storing.Overflow, npt.ArrayLike | None, masking.Nan]
 
@@ -79,13 +81,15 @@ def correlate(
     tol : float, optional
         Relative l1 error allowed when dense weights are factored, 1e-6 by default: the result is
         then off by at most ``tol * sum(abs(weights)) * max(abs(x))``.
-    method : {"auto", "separable", "direct", "box", "recursive", "cascade", "fft"}, optional
+    method : {"auto", "separable", "direct", "box", "recursive", "cascade", "fft"} or None, optional
         How to run: as a sum of separable terms, as one dense sweep, by running sums (equal taps only),
         as a sum of cosines within `tol` (1e-3 where that is not given), as a short kernel and few weights in
         sequence (within `tol`, too), by Fourier transforms of blocks, or the cheapest of them (`plan` says
         which, and why). Cosines and sequences approximate: they are chosen only where `tol` is given, and
         sequences, which take a search of up to seconds, only by `plan` or by name. Transforms round relative
         to the largest samples of their block, and are not chosen where sums of whole numbers are exact.
+        None takes the cheapest whose results are negative, or not 0, only where sums of products can be, as
+        long as no `tol` > 0 is given: terms that do not cancel, and transforms with their results mended.
     threads : int, optional
         Threads to use at most; by default SEPARABLE_NUM_THREADS, or all cores. The result does not
         depend on it.
@@ -374,7 +378,7 @@ def gaussian(
     return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
 
 
-@functools.lru_cache(maxsize=256)
+@kept
 def _gaussian_kernel(
     sigma: tuple[float, ...],
     order: tuple[int, ...],
@@ -450,7 +454,7 @@ def uniform(
     return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
 
 
-@functools.lru_cache(maxsize=256)
+@kept
 def _box_kernel(size: tuple[int, ...]) -> SeparableKernel:
     return families.box(size)
 

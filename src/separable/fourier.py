@@ -26,6 +26,7 @@ from ._storing import OVERFLOWS, ROUNDINGS, Storing, store
 from .costs import Cost, Rates
 from .kernel import SeparableKernel
 from .rounding import GAIN
+from .signs import Signs
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -37,6 +38,9 @@ _SHARED_SAMPLES: Final = 1 << 20
 
 # A block on its own costs as much more: its transforms are shared by threads, but what lies between is not.
 _LONELY: Final = 1.1
+
+# Sums of so many products take less time than to find out by transforms which of them are sums of zeros.
+_FEW_WEIGHTS: Final = 4096
 
 OUTSIDE: Final = -1  # in a table of sources: no sample, but the constant
 
@@ -207,6 +211,10 @@ class FourierJob:
         Given the shape of a staged block, returns the compiled job that correlates it with `weights`, shift
         0: it runs where a block holds what is not finite, or sums leave the range of `dtype`. A transform
         would spread that over the block.
+    as_summed : bool, optional
+        Results are negative, or not 0, only where direct sums can be; those of weights >= 0 that sum to 1 lie
+        between the smallest and the largest sample of their block. Where results are too small to tell them from
+        rounding, `exact` runs.
     """
 
     def __init__(
@@ -219,11 +227,13 @@ class FourierJob:
         cval: float,
         geometry: Geometry,
         exact: Callable[[tuple[int, ...]], Runs],
+        *,
+        as_summed: bool = False,
     ) -> None:
         self._shape, self._dtype, self._cval = shape, np.dtype(dtype), cval
         self._axes = [_Axis(*each) for each in zip(shape, weights.shape, shifts, modes, strict=True)]
         self._geometry = geometry
-        self._exact = functools.lru_cache(maxsize=2)(exact)
+        self._exact = exact
         # Over axes with several taps; a kernel of a single weight still needs one.
         wide = tuple(axis for axis, taps in enumerate(weights.shape) if taps > 1)
         self._over = wide or (len(shape) - 1,)
@@ -236,6 +246,8 @@ class FourierJob:
         scaled = np.ldexp(weights, -exponent)
         spectrum = np.conj(rfftn(scaled, self._lengths, axes=self._over))
         self._spectrum = spectrum.astype(np.result_type(self._dtype, np.complex64))
+        self._signs = Signs.of(weights) if as_summed else None
+        self._support = weights != 0 if as_summed else None
 
     def run(
         self,
@@ -252,6 +264,7 @@ class FourierJob:
     ) -> None:
         """Filter `src` into `dst`; the arguments are those of the compiled jobs, and there is no mask."""
         how = Storing(ROUNDINGS[rounding], OVERFLOWS[overflow], False, divisor, slack)
+        rare = _Rare(self)
         starts = list(
             itertools.product(
                 *(range(0, n, step) for n, step in zip(self._shape, self._geometry.results, strict=True))
@@ -259,18 +272,20 @@ class FourierJob:
         )
         workers = min(threads, len(starts))
         if workers <= 1:
-            self._share(src, dst, starts, how, threads)
+            self._share(src, dst, starts, how, threads, rare)
             return
         shares = [starts[first::workers] for first in range(workers)]
         with ThreadPoolExecutor(workers - 1) as pool:
-            others = [pool.submit(self._share, src, dst, share, how, 1) for share in shares[1:]]
-            self._share(src, dst, shares[0], how, 1)
+            others = [pool.submit(self._share, src, dst, share, how, 1, rare) for share in shares[1:]]
+            self._share(src, dst, shares[0], how, 1, rare)
             for other in others:
                 other.result()
 
     def scratch_bytes(self, threads: int) -> int:
         """Return the memory taken: for each thread a staged block, its spectrum and its result."""
         own = 2 * self._dtype.itemsize * self._geometry.samples + self._batch() * self._spectrum.nbytes
+        if self._signs is not None:  # a block in float64, whose samples are counted
+            own += 4 * 8 * self._geometry.samples
         workers = min(threads, self._geometry.blocks(self._shape))
         return self._spectrum.nbytes + workers * own
 
@@ -279,41 +294,91 @@ class FourierJob:
         return self._geometry.samples // math.prod(self._lengths)
 
     def _share(
-        self, src: Array, dst: Array, starts: list[tuple[int, ...]], how: Storing, threads: int
+        self,
+        src: Array,
+        dst: Array,
+        starts: list[tuple[int, ...]],
+        how: Storing,
+        threads: int,
+        rare: _Rare,
     ) -> None:
         staged = np.empty(self._geometry.lengths, self._dtype)
         for start in starts:
-            with np.errstate(over="ignore", invalid="ignore"):
-                self._block(src, dst, start, staged, how, threads)
+            counts = [
+                min(step, n - at)
+                for at, n, step in zip(start, self._shape, self._geometry.results, strict=True)
+            ]
+            part = staged[
+                tuple(slice(None) if axis in self._over else slice(n) for axis, n in enumerate(counts))
+            ]
+            place = dst[tuple(slice(at, at + n) for at, n in zip(start, counts, strict=True))]
+            with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+                self._stage(src, start, part)
+                store(self._values(part, tuple(map(slice, counts)), threads, rare), place, how)
 
-    def _block(
-        self, src: Array, dst: Array, start: tuple[int, ...], staged: Array, how: Storing, threads: int
-    ) -> None:
-        counts = [
-            min(step, n - at) for at, n, step in zip(start, self._shape, self._geometry.results, strict=True)
-        ]
-        staged = staged[
-            tuple(slice(None) if axis in self._over else slice(count) for axis, count in enumerate(counts))
-        ]
-        self._stage(src, start, staged)
-        if self._before:
-            np.ldexp(staged, self._before, out=staged)
-        inside = tuple(map(slice, counts))
+    def _values(self, staged: Array, inside: tuple[slice, ...], threads: int, rare: _Rare) -> Array:
+        """Return the results of a staged block."""
+        if self._signs is not None and not staged.any():
+            return np.zeros(staged[inside].shape, self._dtype)
         values = self._transformed(staged, threads)[inside]
         if not math.isfinite(float(values.sum())):
-            values = np.empty(staged.shape, self._dtype)
-            if self._before:
-                self._stage(src, start, staged)
-            self._exact(staged.shape).run(staged, values, threads)
-            values = values[inside]
-        place = dst[tuple(slice(at, at + count) for at, count in zip(start, counts, strict=True))]
-        store(values, place, how)
+            return self._swept(staged, inside, threads, rare)
+        if self._signs is None:
+            return values
+        return self._as_summed(self._signs, staged, values, inside, threads, rare)
+
+    def _swept(self, staged: Array, inside: tuple[slice, ...], threads: int, rare: _Rare) -> Array:
+        values = np.empty(staged.shape, self._dtype)
+        rare.exact(staged.shape).run(staged, values, threads)
+        return values[inside]
+
+    def _as_summed(
+        self,
+        signs: Signs,
+        staged: Array,
+        values: Array,
+        inside: tuple[slice, ...],
+        threads: int,
+        rare: _Rare,
+    ) -> Array:
+        """Return the results with the signs and zeros of direct sums."""
+        doubts = signs.look_at(staged, values, math.prod(self._lengths))
+        if not doubts.none:
+            zeros = staged.size - np.count_nonzero(staged) >= signs.count  # a result may be a sum of zeros
+            if signs.count <= _FEW_WEIGHTS and (zeros or doubts.unsettled(None)):
+                return self._swept(staged, inside, threads, rare)
+            reached = self._reached(staged, threads, rare)[inside] if zeros else None
+            if doubts.unsettled(reached):
+                return self._swept(staged, inside, threads, rare)
+            if reached is not None:
+                values[~reached] = 0
+        if signs.mean:
+            np.clip(values, doubts.low, doubts.high, out=values)
+        return values
+
+    def _reached(self, staged: Array, threads: int, rare: _Rare) -> Array:
+        """Return where a sample that is not 0 meets a weight that is not 0: their number is above 1/2."""
+        # In float64, where a transform of 2**30 samples errs by far less than that.
+        rfftn, irfftn, scipys = _transforms()
+        more: dict[str, Any] = {"workers": threads} if scipys and staged.size >= _SHARED_SAMPLES else {}
+        spectrum = rfftn((staged != 0).astype(np.float64), axes=self._over, **more)
+        spectrum *= rare.support()
+        reached: Array = irfftn(spectrum, self._lengths, axes=self._over, **more) > 0.5
+        return reached
+
+    def _spectrum_of_support(self) -> Array:
+        assert self._support is not None
+        spectrum: Array = np.conj(
+            _transforms()[0](self._support.astype(np.float64), self._lengths, axes=self._over)
+        )
+        return spectrum
 
     def _transformed(self, staged: Array, threads: int) -> Array:
         rfftn, irfftn, scipys = _transforms()
         # Taken one by one, because numpy's do not know `workers` and `overwrite_x`.
         more: dict[str, Any] = {"workers": threads if staged.size >= _SHARED_SAMPLES else 1} if scipys else {}
-        spectrum = rfftn(staged, axes=self._over, **more)
+        samples = np.ldexp(staged, self._before) if self._before else staged
+        spectrum = rfftn(samples, axes=self._over, **more)
         spectrum *= self._spectrum
         more |= {"overwrite_x": True} if scipys else {}
         values = irfftn(spectrum, self._lengths, axes=self._over, **more)
@@ -339,6 +404,14 @@ class FourierJob:
                 if isinstance(piece.source, np.ndarray):
                     part = part.take(piece.source, axis)
             np.copyto(target, part, casting="unsafe")
+
+
+class _Rare:
+    """What few blocks need: prepared when the first of a run does, and not kept after it."""
+
+    def __init__(self, job: FourierJob) -> None:
+        self.exact = functools.lru_cache(maxsize=2)(job._exact)
+        self.support = functools.lru_cache(maxsize=1)(job._spectrum_of_support)
 
 
 class _Piece(NamedTuple):

@@ -19,6 +19,7 @@ from .cascade import Cascade
 from .choosing import Choice, Setting
 from .fourier import FourierForm, FourierJob
 from .kernel import SeparableKernel, Term
+from .means import as_run
 from .rounding import GAIN, magnitude, placed
 from .running import RunningForm
 from .sequence import FOLLOWING, Margin, SequenceJob
@@ -108,6 +109,7 @@ def _transforms(
         cval,
         form.geometry.leading(len(shape)),
         lambda block: _job(swept, inside, flip, block, dtype, 0.0),
+        as_summed=setting.as_summed,
     )
 
 
@@ -144,10 +146,8 @@ def _in_sequence(
     gain = magnitude(cascade.sparse)
     if gain > GAIN:
         cascade = cascade.moved(gain)
-    smooth = choice._replace(method="separable", kernel=cascade.smooth)
-    first = _job(
-        smooth, setting._replace(taps=cascade.smooth.shape, shifts=tuple(radii)), False, wide, dtype, 0.0
-    )
+    smooth = setting._replace(taps=cascade.smooth.shape, shifts=tuple(radii))
+    first = _sum(wide, dtype, [cascade.smooth.terms], smooth, 0.0, means=False)
     sparse = choice._replace(method="direct", kernel=cascade.sparse)
     second_job = _job(sparse, setting._replace(taps=rest, shifts=tuple(after)), flip, wide, dtype, 0.0)
     return SequenceJob(shape, dtype, first, second_job, margins, cval)
@@ -180,13 +180,20 @@ def _code(mode: str) -> int:
 
 
 def _sum(
-    shape: tuple[int, ...], dtype: str, kernels: Sequence[Sequence[Term]], setting: Setting, cval: float
+    shape: tuple[int, ...],
+    dtype: str,
+    kernels: Sequence[Sequence[Term]],
+    setting: Setting,
+    cval: float,
+    *,
+    means: bool = True,
 ) -> Job:
-    """Prepare the sums of terms of one or several kernels.
+    """Prepare the sums of terms of one or several kernels; `means` run as such.
 
     Outside the array a pass sees what the passes before it made of `cval`.
     """
-    passed = placed(kernels, setting.axes)
+    running = [[as_run(term, dtype) for term in terms] for terms in kernels] if means else kernels
+    passed = placed(running, setting.axes)
     terms, distinct = indexed(passed.kernels)
     passes = [
         (setting.axes[n], setting.shifts[n], _code(setting.modes[n]), taps)

@@ -6,7 +6,6 @@ frozen `Plan`. This is the only module that talks to the filters of the compiled
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from . import _arguments as arguments
 from . import _masking as masking
 from . import _whole as whole
 from . import costs
+from ._caches import kept
 from ._calling import hinting
 from ._core import Job
 from ._core import core_info as core_info
@@ -58,7 +58,7 @@ class Request(NamedTuple):
     origin: arguments.Origin
     axes: arguments.Axes
     tol: float | None
-    method: str
+    method: str | None
     flip: bool  # a convolution
     whole: bool = False  # of arrays of whole numbers, whose means are sums divided once
     patient: bool = False  # a search of seconds for a faster way pays
@@ -151,6 +151,13 @@ class Plan:
     _raised: float  # factor of what is not exact before it is truncated
     _setting: Setting
     _recipe: Recipe
+
+    @property
+    def _hidden_bytes(self) -> int:
+        """The compiled jobs' own taps or weights, as large as the kernel's at most."""
+        kernel = self._kernel
+        terms = kernel.terms if isinstance(kernel, SeparableKernel) else ((kernel,),)
+        return sum(taps.nbytes for term in terms for taps in term)
 
     def __call__(
         self,
@@ -510,7 +517,7 @@ def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Req
     return _remembered(kernel, request.hashable())
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def parts_plan(weights: DenseKey, request: Request) -> Bank | None:
     """Return the filters with the parts of complex weights in one sweep; None where they share no passes."""
     pair = complex_parts(np.frombuffer(weights.data, weights.dtype).reshape(weights.shape))
@@ -520,7 +527,7 @@ def parts_plan(weights: DenseKey, request: Request) -> Bank | None:
     return bank if len(bank.together) == 1 else None
 
 
-@functools.lru_cache(maxsize=512)
+@kept
 def _remembered(kernel: SeparableKernel | DenseKey, request: Request) -> Plan:
     if isinstance(kernel, DenseKey):
         return build(np.frombuffer(kernel.data, kernel.dtype).reshape(kernel.shape), request)
@@ -627,7 +634,10 @@ def _setting(kernel: SeparableKernel | Array, request: Request) -> Setting:
     )
     modes = arguments.boundary_modes(request.mode, axes)
     cval = arguments.constant_value(request.cval, request.dtype)
-    setting = Setting(shape, request.dtype, axes, taps, shifts, modes, cval, request.whole, request.patient)
+    as_summed = request.method is None and not request.tol  # what approximates may have other signs
+    setting = Setting(
+        shape, request.dtype, axes, taps, shifts, modes, cval, request.whole, request.patient, as_summed=as_summed
+    )
     double = setting.item == 4 and leaves_float32(kernel)
     return setting._replace(double=double, machine=request.machine)
 

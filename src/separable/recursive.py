@@ -14,11 +14,12 @@ References
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from ._caches import kept
 
 Array = npt.NDArray[np.float64]
 
@@ -65,7 +66,7 @@ def fit_waves(taps: npt.NDArray[Any], tol: float) -> Waves | None:
     return _fit(np.ascontiguousarray(taps, np.float64).tobytes(), tol)
 
 
-@functools.lru_cache(maxsize=256)
+@kept
 def _fit(data: bytes, tol: float) -> Waves | None:
     taps = np.frombuffer(data)
     odd = bool(np.array_equal(taps, -taps[::-1]))

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from . import means
 from .cascade import Cascade
 from .kernel import KernelError, SeparableKernel, Term
 from .sharing import with_scale
@@ -127,14 +128,16 @@ def as_run(
     error : KernelError
         Of the kernel before rounding.
     dtype : dtype
-        Computed in. float64 rounds nothing.
+        Computed in. float64 rounds nothing but the taps of means (`separable.means`).
     axes : sequence of int
         The axis of the array for each axis of the kernel.
     """
+    if isinstance(kernel, SeparableKernel) and method != "direct":
+        return _of_terms(kernel, error, "float32" if dtype.char in "fF" else "float64", axes)
     if dtype.char not in "fF":
         return error
     if isinstance(kernel, SeparableKernel):
-        return _of_weights(kernel, error) if method == "direct" else _of_terms(kernel, error, axes)
+        return _of_weights(kernel, error)
     if isinstance(kernel, np.ndarray):
         lost = _lost([kernel])
         return _added(error, lost, lost.norm_l1, lost.norm_l2)
@@ -171,13 +174,25 @@ def _lost(term: Sequence[Array]) -> _Lost:
     return _Lost(share_l1 * norm_l1, share_l2 * norm_l2, norm_l1, norm_l2)
 
 
+def _norms(term: Sequence[Array]) -> _Lost:
+    """Return the norms of an outer product that nothing is taken from."""
+    return _lost(term)._replace(l1=0.0, l2=0.0)
+
+
+def _with(lost: _Lost, moved: tuple[float, float]) -> _Lost:
+    """Add shares of the norms that taps were moved by."""
+    return lost._replace(l1=lost.l1 + moved[0] * lost.norm_l1, l2=lost.l2 + moved[1] * lost.norm_l2)
+
+
 def _scaled(value: float, power: int) -> float:
     with np.errstate(over="ignore"):
         return float(np.ldexp(value, power))
 
 
-def _of_terms(kernel: SeparableKernel, error: KernelError, axes: Sequence[int]) -> KernelError:
-    each = [_lost(term) for term in placed([kernel.terms], axes).kernels[0]]
+def _of_terms(kernel: SeparableKernel, error: KernelError, dtype: str, axes: Sequence[int]) -> KernelError:
+    placed_terms = placed([kernel.terms], axes).kernels[0]
+    each = [_lost(term) if dtype == "float32" else _norms(term) for term in placed_terms]
+    each = [_with(*pair) for pair in zip(each, (means.moved(t, dtype) for t in kernel.terms), strict=True)]
     lost = _Lost(*(sum(values) for values in zip(*each, strict=True)))
     if kernel.rank == 1:
         return _added(error, lost, lost.norm_l1, lost.norm_l2)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._arguments import MODES, input_array, working_dtype
+from .._caches import budget
 from .._foreign import output_of
 from .._numbers import as_number, as_real, as_whole, entries, instead
 from .._wording import meant_mode, shown
@@ -75,6 +76,8 @@ def remembered(function: Callable[P, T]) -> Callable[P, T]:
     @functools.lru_cache(maxsize=256, typed=True)
     def cached(within: tuple[Any, ...], /, *args: Any) -> T:
         return cast("Callable[..., T]", function)(*args)
+
+    budget.add_shortcut(cached.cache_clear)  # few bytes each, but the caller's own
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .._arguments import input_array
+from .._arguments import Method, input_array
+from .._caches import kept
 from .._masking import Nan
 from .._storing import Overflow, Rounding
 from ..factor import factor
@@ -34,6 +34,7 @@ def correlate(
     threads: int | None = None,
     mask: npt.ArrayLike | None = None,
     nan: Nan = "propagate",
+    method: Method = None,
 ) -> Array:
     """Correlate an array with a kernel: `scipy.ndimage.correlate`.
 
@@ -70,6 +71,10 @@ def correlate(
         in integers, where none is known. The weights must be >= 0.
     nan : {"propagate", "omit"}, optional
         Whether NaN spoils every result in reach, or counts as unknown.
+    method : {None, "auto", "separable", "direct", "box", "recursive", "cascade", "fft"}, optional
+        How to run. By default the fastest way whose results are negative, or not 0, only where sums of
+        products can be, as SciPy's are, unless a `tol` > 0 is given; ``"auto"`` takes the fastest, and the
+        others are those of `separable.correlate`.
 
     Returns
     -------
@@ -87,7 +92,7 @@ def correlate(
     >>> ndi.correlate([2, 8, 0, 4, 1, 9, 9, 0], [1, 3])
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
     """
-    how = how_to(rounding, overflow, threads, mask, nan)
+    how = how_to(rounding, overflow, threads, mask, nan, method)
     x, taps, is_complex = _operands("correlate", input, weights)
     target = arguments.target(output, x, is_complex=is_complex, promote=True)
     return _filtered("correlate", x, taps, target, mode, cval, origin, axes, tol, how)
@@ -109,12 +114,13 @@ def convolve(
     threads: int | None = None,
     mask: npt.ArrayLike | None = None,
     nan: Nan = "propagate",
+    method: Method = None,
 ) -> Array:
     """Convolve an array with a kernel: `scipy.ndimage.convolve`.
 
     Parameters
     ----------
-    input, weights, output, mode, cval, origin, axes, rounding, overflow, tol, threads, mask, nan
+    input, weights, output, mode, cval, origin, axes, rounding, overflow, tol, threads, mask, nan, method
         As in `correlate`; complex weights are not conjugated.
 
     Returns
@@ -133,7 +139,7 @@ def convolve(
     >>> ndi.convolve([2, 8, 0, 4, 1, 9, 9, 0], [1, 3])
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
-    how = how_to(rounding, overflow, threads, mask, nan)
+    how = how_to(rounding, overflow, threads, mask, nan, method)
     x, taps, is_complex = _operands("convolve", input, weights)
     target = arguments.target(output, x, is_complex=is_complex, promote=True)
     return _filtered("convolve", x, taps, target, mode, cval, origin, axes, tol, how)
@@ -154,6 +160,7 @@ def correlate1d(
     threads: int | None = None,
     mask: npt.ArrayLike | None = None,
     nan: Nan = "propagate",
+    method: Method = None,
 ) -> Array:
     """Correlate an array with taps along one axis: `scipy.ndimage.correlate1d`.
 
@@ -165,7 +172,7 @@ def correlate1d(
         The taps, 1-D. Complex taps are conjugated.
     axis : int, optional
         The axis to filter.
-    output, mode, cval, origin, rounding, overflow, threads, mask, nan
+    output, mode, cval, origin, rounding, overflow, threads, mask, nan, method
         As in `correlate`.
 
     Returns
@@ -178,7 +185,7 @@ def correlate1d(
     RuntimeError, ValueError, TypeError
         As `correlate`.
     """
-    how = how_to(rounding, overflow, threads, mask, nan)
+    how = how_to(rounding, overflow, threads, mask, nan, method)
     x, taps, is_complex = _operands("correlate", input, weights)
     target = arguments.target(output, x, is_complex=is_complex, promote=True)
     return _filtered_line("correlate", x, taps, target, mode, cval, origin, axis, how)
@@ -199,12 +206,13 @@ def convolve1d(
     threads: int | None = None,
     mask: npt.ArrayLike | None = None,
     nan: Nan = "propagate",
+    method: Method = None,
 ) -> Array:
     """Convolve an array with taps along one axis: `scipy.ndimage.convolve1d`.
 
     Parameters
     ----------
-    input, weights, axis, output, mode, cval, origin, rounding, overflow, threads, mask, nan
+    input, weights, axis, output, mode, cval, origin, rounding, overflow, threads, mask, nan, method
         As in `correlate1d`; complex taps are not conjugated.
 
     Returns
@@ -217,7 +225,7 @@ def convolve1d(
     RuntimeError, ValueError, TypeError
         As `correlate`.
     """
-    how = how_to(rounding, overflow, threads, mask, nan)
+    how = how_to(rounding, overflow, threads, mask, nan, method)
     x, taps, is_complex = _operands("convolve", input, weights)
     target = arguments.target(output, x, is_complex=is_complex, promote=True)
     return _filtered_line("convolve", x, taps, target, mode, cval, origin, axis, how)
@@ -252,12 +260,18 @@ def _filtered(
     given = _given(x.ndim, axes, weights.shape, origin, mode, cval, tol)
     if not weights.ndim:
         return copied(np.asarray(x * weights), target, how)
-    if target.dtype.kind in "biu" and how["rounding"] == "truncate" and not _factors_exactly(weights):
-        given = {**given, "method": "direct"}
+    chosen = how["method"] in (None, "auto")
+    if (
+        chosen
+        and target.dtype.kind in "biu"
+        and how["rounding"] == "truncate"
+        and not _factors_exactly(weights)
+    ):
+        how = {**how, "method": "direct"}
     return _either(Step(verb, weights, given), x, target, how)
 
 
-@remembered
+@kept
 def _given(
     ndim: int, axes: Any, shape: tuple[int, ...], origin: Any, mode: Any, cval: complex, tol: float
 ) -> dict[str, Any]:
@@ -294,7 +308,7 @@ def _filtered_line(
     return _either(Step(verb, weights, given), x, target, how)
 
 
-@remembered
+@kept
 def _given_line(ndim: int, axis: Any, taps: int, origin: Any, mode: Any, cval: complex) -> dict[str, Any]:
     place, at = arguments.one_axis(axis, ndim), arguments.check_origin(origin, taps)
     return {"mode": arguments.one_mode(mode), "cval": cval, "axes": (place,), "origin": (at,)}
@@ -324,7 +338,7 @@ def _factors_exactly(weights: Array) -> bool:
     return _has_integer_taps(weights.astype(np.float64).tobytes(), weights.shape)
 
 
-@functools.lru_cache(maxsize=64)
+@kept
 def _has_integer_taps(data: bytes, shape: tuple[int, ...]) -> bool:
     kernel = factor(np.frombuffer(data).reshape(shape), tol=0)
     return kernel.rank == 1 and kernel.error.l1 == 0

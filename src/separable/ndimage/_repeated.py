@@ -9,6 +9,7 @@ from typing import Any, Final, ParamSpec, TypeAlias
 
 import numpy as np
 
+from .._caches import budget, size_of
 from .._calling import raise_for_keywords, readable
 from .._foreign import output_of
 from ..jobs import AnyJob, Run, new_array, watching
@@ -33,9 +34,10 @@ Tuples: TypeAlias = tuple[tuple[Any, tuple[type, ...]], ...]
 class _Kind:
     """What calls of one kind came to: one compiled job, what it was told, and the dtype of its result."""
 
-    __slots__ = ("dtype", "job", "seen", "told", "tuples")
+    __slots__ = ("dtype", "job", "seen", "size", "told", "tuples")
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        self.size = size  # bytes of what is compared, and of this
         self.seen = False
         self.job: AnyJob | None = None  # None where such calls take the long way
         self.told: tuple[Any, ...] = ()
@@ -48,6 +50,7 @@ class _Kind:
         if tuples is not None and len(runs) == 1 and runs[0].source is x and runs[0].result is result:
             self.told, self.dtype, self.job = runs[0].told, result.dtype, runs[0].job
         self.seen = True  # last: another thread may look
+        budget.count_shortcut(self.size)
 
 
 def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
@@ -72,7 +75,9 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
     def kind_of(
         shape: tuple[int, ...], dtype: Hashable, wanted: Hashable, /, *rest: Hashable, **more: Hashable
     ) -> _Kind:
-        return _Kind()
+        return _Kind(size_of(shape, rest, more))
+
+    budget.add_shortcut(kind_of.cache_clear)
 
     def call(*args: P.args, **kwargs: P.kwargs) -> Array:
         if not args or type(args[0]) is not np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import filters
-from .._arguments import promoted_dtype, working_dtype
+from .._arguments import Method, method_name, promoted_dtype, working_dtype
 from .._masking import Nan, check_weights, known_of
 from .._storing import OVERFLOWS, ROUNDINGS, Overflow, Rounding, check_names
 from ..kernel import SeparableKernel
@@ -28,6 +28,7 @@ class How(TypedDict):
     threads: int | None
     mask: npt.ArrayLike | None
     nan: Nan
+    method: Method
 
 
 def how_to(
@@ -36,11 +37,24 @@ def how_to(
     threads: int | None = None,
     mask: npt.ArrayLike | None = None,
     nan: Nan = "propagate",
+    method: Method = None,
 ) -> How:
-    """Return those keywords; the two that a sum of floats never brings to a verb are checked here."""
+    """Return those keywords; the two that a sum of floats never brings to a verb are checked here.
+
+    Without a method results are negative, or not 0, only where SciPy's can be.
+    """
     if (rounding, overflow) not in _NAMES:
         check_names(rounding, overflow)
-    return {"rounding": rounding, "overflow": overflow, "threads": threads, "mask": mask, "nan": nan}
+    if method is not None:
+        method_name(method)
+    return {
+        "rounding": rounding,
+        "overflow": overflow,
+        "threads": threads,
+        "mask": mask,
+        "nan": nan,
+        "method": method,
+    }
 
 
 # In the order in which they are asked for: a look at each name takes longer than the whole of this.
@@ -63,12 +77,12 @@ def run(step: Step, x: Array, target: Target, how: How) -> Array:
     if target.array is None:
         # The verb's own array is aligned for the core; one of another dtype has to be asked for.
         output = None if working_dtype(x.dtype) == target.dtype else target.dtype
-        filtered: Array = verb(x, step.kernel, output=output, **step.given, **how)
+        filtered: Array = verb(x, step.kernel, output=output, **{**how, **step.given})
         return filtered
     if np.may_share_memory(x, target.array):
-        target.array[...] = verb(x, step.kernel, output=target.dtype, **step.given, **how)
+        target.array[...] = verb(x, step.kernel, output=target.dtype, **{**how, **step.given})
     else:
-        verb(x, step.kernel, output=target.array, **step.given, **how)
+        verb(x, step.kernel, output=target.array, **{**how, **step.given})
     return target.array
 
 
@@ -78,7 +92,7 @@ def values(step: Step, x: Array, target: Target, how: How, into: Array | None = 
         return _wide_values(step, x, how)
     verb = getattr(filters, step.verb)
     output = computed_dtype(x, target) if into is None else into
-    computed: Array = verb(x, step.kernel, output=output, **step.given, **how)
+    computed: Array = verb(x, step.kernel, output=output, **{**how, **step.given})
     return computed
 
 

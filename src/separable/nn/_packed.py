@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy.typing as npt
 
+from .._caches import Budget, Cache, budget
 from ..conv.fused import FusedConv
 from ..conv.geometry import Padding
 
 Array: TypeAlias = npt.NDArray[Any]
-
-# Bytes of weights that stay packed: several networks of MobileNetV1's size (4.2 M parameters, 34 MB here).
-LIMIT: Final = 256 << 20
 
 # An operator keeps its weights twice: in the core's order, and as they were given, to compare with.
 _COPIES: Final = 2
@@ -46,20 +41,22 @@ class Options(NamedTuple):
 
 
 class PackedConvs:
-    """The operators used last, at most `limit` bytes of them.
+    """The operators used last, within a budget of bytes: the process's, unless one of their own is given.
 
     An entry is found by shapes, options and a few sampled weights, and used only after all its weights
     have been compared with those of the call. Nothing of the caller is referenced.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
-        self.limit = limit
-        self.bytes = 0
-        self._entries: OrderedDict[object, tuple[FusedConv, int]] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, within: Budget = budget) -> None:
+        self._kept: Cache[FusedConv] = within.cache()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._kept)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the operators."""
+        return self._kept.bytes
 
     def get(self, weights: Weights, options: Options) -> FusedConv:
         """Return the operator of these weights, packing them if that has not been done.
@@ -74,12 +71,9 @@ class PackedConvs:
         FusedConv
         """
         key = _key(weights, options)
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._entries.move_to_end(key)
-        if entry is not None and entry[0].matches(*weights):
-            return entry[0]
+        found = self._kept.get(key)
+        if found is not None and found.matches(*weights):
+            return found
         packed = FusedConv(
             weights.depthwise,
             weights.pointwise,
@@ -87,7 +81,8 @@ class PackedConvs:
             bias=weights.bias,
             **options._asdict(),
         )
-        self._keep(key, packed, _COPIES * sum(array.nbytes for array in weights if array is not None))
+        self._kept.drop(key)
+        self._kept.put(key, packed, _COPIES * sum(array.nbytes for array in weights if array is not None))
         return packed
 
     def drop(self, weights: Weights, options: Options) -> None:
@@ -98,33 +93,11 @@ class PackedConvs:
         weights : Weights
         options : Options
         """
-        with self._lock:
-            self._remove(_key(weights, options))
+        self._kept.drop(_key(weights, options))
 
     def clear(self) -> None:
         """Forget every operator."""
-        with self._lock:
-            self._entries.clear()
-            self.bytes = 0
-
-    def _keep(self, key: object, packed: FusedConv, size: int) -> None:
-        with self._lock:
-            self._remove(key)
-            if size > self.limit:
-                return
-            self._entries[key] = packed, size
-            self.bytes += size
-            while self.bytes > self.limit:
-                self._remove(next(iter(self._entries)))
-
-    def _remove(self, key: object) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self.bytes -= entry[1]
-
-    def _after_fork(self) -> None:
-        # Another thread of the parent may have held the lock at the moment of the fork.
-        self._lock = threading.Lock()
+        self._kept.clear()
 
 
 def _key(weights: Weights, options: Options) -> object:
@@ -138,5 +111,3 @@ def _sample(array: Array) -> bytes:
 
 
 packed_convs: Final = PackedConvs()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=packed_convs._after_fork)
