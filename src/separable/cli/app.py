@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -37,12 +38,14 @@ app = typer.Typer(
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; wrong usage is one line on stderr."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(arguments, prog_name="separable", standalone_mode=False)
+        code = app(words, prog_name="separable", standalone_mode=False)
     except usage.UsageError as error:
         if usage.is_help(error):
+            app(["--help"], prog_name="separable", standalone_mode=False)
             return 2
-        say(one_line(usage.told(error)), stderr=True, style="red")
+        say(one_line(usage.told(error, words)), stderr=True, style="red")
         return 2
     except typer.Abort:
         say(one_line("interrupted."), stderr=True, style="red")
@@ -143,8 +146,8 @@ def filter_files(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IN.. [OUT]",
-            help=".npy, PNG, JPEG, TIFF (stacks too) or NIfTI; without -o one file, then where to.",
+            metavar="FILES",
+            help="IN OUT, or with -o any number of inputs: .npy, PNG, JPEG, TIFF (stacks too) or NIfTI.",
         ),
     ],
     gaussian: options.Gaussian = None,

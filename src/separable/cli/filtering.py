@@ -49,6 +49,8 @@ class Place:
         if self.axes is not None:
             whole_numbers("--axes", self.axes)
         whole_numbers("--origin", self.origin)
+        modes = self.mode.split(",")
+        arguments.boundary_modes(modes, tuple(range(len(modes))))
         arguments.thread_count(self.threads)
         _ = self.given_dtype, self.given_nodata, self.mask_samples
 

@@ -234,7 +234,8 @@ def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> I
         task = bar.add_task("", total=None)
 
         def show(phase: str, done: int, total: int) -> None:
-            bar.update(task, description=printable(phase), completed=done, total=total or None)
+            bar.tasks[0].total = total or None  # update() takes None for "as it was"
+            bar.update(task, description=printable(phase), completed=done)
 
         yield show
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import typer
@@ -11,18 +13,22 @@ import typer
 # The parser's own exceptions: from the package click, or from typer where that has one inside.
 UsageError: Final[type[Exception]] = typer.BadParameter.__mro__[1]
 
-_KINDS: Final = {"integer": "a whole number, such as 4", "float": "a number, such as 1.5"}
+_NUMBERS: Final = {"integer": "a whole number, such as 4", "float": "a number, such as 1.5"}
 
 
-def told(error: Any) -> str:
+def told(error: Any, arguments: Sequence[str]) -> str:
     """Return what is wrong with a command line, and where the help is.
 
     Parameters
     ----------
     error : UsageError
+    arguments : sequence of str
+        The command line: parsers keep the value that they refuse to themselves.
     """
-    verb = error.ctx.command_path if error.ctx is not None else "separable"
-    return f"{_what(error, verb)} See {verb} --help"
+    verb = " ".join(["separable", *itertools.takewhile(lambda word: word[:1] != "-", arguments[:1])])
+    if error.ctx is not None:
+        verb = error.ctx.command_path
+    return f"{_what(error, verb, arguments)} See {verb} --help"
 
 
 def is_help(error: Exception) -> bool:
@@ -30,7 +36,7 @@ def is_help(error: Exception) -> bool:
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
-def _what(error: Any, verb: str) -> str:
+def _what(error: Any, verb: str, arguments: Sequence[str]) -> str:
     kind, message = type(error).__name__, str(error.message)
     if kind == "NoSuchOption":
         return (
@@ -42,32 +48,37 @@ def _what(error: Any, verb: str) -> str:
         lacks = "requires" in message
         return f"`{error.option_name}` {'needs a value' if lacks else 'takes no value'}."
     if kind == "BadParameter" and error.param is not None:
-        return _bad_value(_name(error.param), message)
+        return _bad_value(error.param, message, arguments)
     if found := re.match(r"No such command '(.*?)'\.", message):
         verbs = list(error.ctx.command.commands)
         return f"`{found[1]}` is no verb; expected one of {', '.join(verbs)}.{_meant(found[1], verbs)}"
-    if found := re.match(r"Got unexpected extra arguments? \((.*)\)", message):
+    if found := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
         return f"`{found[1]}` is more than {verb} takes."
     return f"{message.rstrip('.')}."
 
 
-def _bad_value(name: str, message: str) -> str:
+def _bad_value(parameter: Any, message: str, arguments: Sequence[str]) -> str:
     """Return what is wrong with the value of an option or an argument."""
-    number = re.match(r"'(.*)' is not a valid (?:integer|float)\b", message)
-    if number:
-        kind = "integer" if "integer" in message else "float"
-        return f"{_with_value(name, number[1])} is not {_KINDS[kind]}."
-    choice = re.match(r"'(.*)' is not one of (.*?)\.?$", message)
-    if choice:
-        allowed = re.findall("'(.*?)'", choice[2])
-        return f"{_with_value(name, choice[1])}: expected one of {', '.join(allowed)}." + _meant(
-            choice[1], allowed
-        )
-    return f"{name}: {message.rstrip('.')}."
+    shown = _name(parameter)
+    value = _typed(parameter, arguments)
+    if value is not None:
+        shown = f"{shown[:-1]} {value}`"
+    if found := re.search(r"valid (integer|float|number)", message):
+        return f"{shown} is not {_NUMBERS['integer' if found[1] == 'integer' else 'float']}."
+    if found := re.search(r"is not one of (.*?)\.?$", message):
+        allowed = re.findall("'(.*?)'", found[1])
+        return f"{shown}: expected one of {', '.join(allowed)}.{_meant(value or '', allowed)}"
+    return f"{shown}: {message.rstrip('.')}."
 
 
-def _with_value(name: str, value: str) -> str:
-    return f"{name[:-1]} {value}`" if name.startswith("`") else f"{name} `{value}`"
+def _typed(parameter: Any, arguments: Sequence[str]) -> str | None:
+    """Return the last value that an option was given."""
+    value = None
+    for word, following in itertools.zip_longest(arguments, arguments[1:]):
+        name, equals, rest = word.partition("=")
+        if name in parameter.opts:
+            value = rest if equals else following
+    return value
 
 
 def _name(parameter: Any) -> str:
@@ -81,6 +92,7 @@ def _options(context: Any) -> list[str]:
     return [option for parameter in context.command.params for option in parameter.opts if option[0] == "-"]
 
 
-def _meant(typed: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(typed, known, 1)
-    return f" Did you mean {near[0]}?" if near else ""
+def _meant(typed: str, known: Sequence[str]) -> str:
+    bare = {each.lstrip("-"): each for each in known}
+    near = difflib.get_close_matches(typed.lstrip("-"), bare, 1)
+    return f" Did you mean {bare[near[0]]}?" if near else ""

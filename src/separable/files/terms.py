@@ -31,7 +31,9 @@ def write_terms(path: Path, kernel: SeparableKernel) -> None:
     relative_l1, relative_l2 and spectral of `KernelError`; ``noise`` that of the kernel, NaN where it was not
     estimated; ``format`` says what the file is.
     """
-    taps = {f"taps{axis}": np.array([term[axis] for term in kernel.terms]) for axis in range(kernel.ndim)}
+    taps: dict[str, Any] = {
+        f"taps{axis}": np.array([term[axis] for term in kernel.terms]) for axis in range(kernel.ndim)
+    }
     error = np.array([getattr(kernel.error, name) for name in _ERRORS])
     noise = np.float64(math.nan if kernel.noise is None else kernel.noise)
     with replacing(path) as beside, beside.open("wb") as file:
@@ -56,13 +58,13 @@ def read_terms(path: Path) -> SeparableKernel:
         if not taps or any(each.ndim != 2 or len(each) != len(taps[0]) for each in taps):
             shapes = ", ".join(str(each.shape) for each in taps) or "no taps"
             raise FileError(f"`{path}` holds {shapes}; expected (terms, taps) for each axis.")
-        error, noise = found["error"], float(found["noise"])
-        if error.shape != (len(_ERRORS),) or not (error >= 0).all() or noise < 0:
+        error, noise = found["error"], found["noise"]
+        if error.shape != (len(_ERRORS),) or not (error >= 0).all() or noise.shape != () or noise < 0:
             raise FileError(f"`{path}` states no error: {error}, noise {noise}; expected numbers >= 0.")
         return SeparableKernel(
             zip(*taps, strict=True),
             error=KernelError(*map(float, error)),
-            noise=None if math.isnan(noise) else noise,
+            noise=None if math.isnan(noise) else float(noise),
         )
 
 
