@@ -76,14 +76,14 @@ def test_without_typer_it_says_what_to_install(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "typer", None)
     done = run("--help")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "error: typer is not installed: pip install 'separable[cli]'\n"
+    assert done.err == "separable: typer is not installed: pip install 'separable[cli]'\n"
 
 
 def test_without_nibabel_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nibabel", None)
     done = run("filter", BRAIN / "anatomical.nii", "out.nii", "--gaussian", 1)
     assert done.code == 1
-    assert done.err == "error: nibabel is not installed: pip install 'separable[files]'\n"
+    assert done.err == "separable: nibabel is not installed: pip install 'separable[files]'\n"
     assert names() == []
 
 
@@ -147,7 +147,7 @@ def test_factor_says_which_option_or_file_is_wrong(run: Run, arguments: str, mes
         np.save(name, [[1.0, np.nan]])
     done = run("factor", *arguments.split())
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith(f"error: {message}")
+    assert done.err.startswith(f"separable: {message}")
 
 
 def test_factor_beyond_the_dense_cost_says_so(run: Run) -> None:
@@ -187,7 +187,7 @@ def test_factor_refuses_with_a_reason(run: Run, array: Array, message: str) -> N
     np.save("k.npy", array)
     done = run("factor", "k.npy")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: ")
+    assert done.err.startswith("separable: ")
     assert done.err.count("\n") == 1
     assert message in done.err
 
@@ -338,16 +338,16 @@ def prepared() -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("x.npy y.npy", "expected one of --gaussian, --box"),
+        ("x.npy y.npy", "expected one of --gaussian, --fwhm, --box"),
         ("x.npy y.npy --box 3 --gaussian 2", "got --gaussian and --box"),
-        ("x.npy y.npy --box 3 --order 1", "`--order` goes with --gaussian, not with --box"),
-        ("x.npy y.npy --box 3 --unit mm", "`--unit mm` goes with --gaussian or --log"),
+        ("x.npy y.npy --box 3 --order 1", "`--order` goes with --gaussian or --fwhm, not with --box"),
+        ("x.npy y.npy --box 3 --unit mm", "`--unit mm` goes with --gaussian or --fwhm or --log"),
         ("x.npy y.npy --box 3 --rank 2", "`--rank` goes with --kernel"),
         ("x.npy y.npy --gaussian two", "`--gaussian two` is not a number"),
         ("x.npy y.npy --gaussian 1,2,3", "has 3 numbers for 2 filtered axes; pass 1 or 2"),
         ("x.npy y.npy --gaussian -1", "a standard deviation is a number >= 0"),
         ("x.npy y.npy --gaussian nan", "a standard deviation is a number >= 0"),
-        ("x.npy y.npy --gaussian 1e9", "sigma"),
+        ("x.npy y.npy --gaussian 1e9", "`--gaussian 1e9` is a standard deviation of 1e+09 samples"),
         ("x.npy y.npy --gaussian 2 --unit mm", "`x.npy` states none for axis 0"),
         ("x.npy y.npy --box 2.5", "not a whole number"),
         ("x.npy y.npy --box 0", "`--box` is 0; expected an integer from 1"),

@@ -77,7 +77,7 @@ def test_a_file_wins_over_a_name(run: Run) -> None:
 def test_a_wrong_name_is_refused_with_a_reason(run: Run, call: str, message: str) -> None:
     done = run(call)
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: ")
+    assert done.err.startswith("separable: ")
     assert message in done.err
 
 
@@ -95,7 +95,7 @@ def test_a_measured_kernel_is_factored_to_its_noise(run: Run) -> None:
     assert "of the kernel in l1, estimated" in run("k.npy", "--tol", "noise").out
     assert json.loads(run("k.npy", "--tol", "0.1", "--json").out)["noise"] is None
     done = run("k.npy", "--tol", "much")
-    assert (done.code, done.err) == (2, "error: `--tol` is 'much'; expected a number, or noise.\n")
+    assert (done.code, done.err) == (2, "separable: `--tol` is 'much'; expected a number, or noise.\n")
 
 
 # -- --plot ------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_picture_that_cannot_be_is_refused_before_any_work(
 ) -> None:
     np.save("k.npy", np.ones((3, 3)))
     for out, message in (
-        ("k.gif", "ends with .png, .svg, .pdf"),
+        ("k.gif", "ends with .npz, .png, .svg, .pdf"),
         ("nowhere/k.png", "the directory"),
     ):
         done = run("k.npy", "--out", out)

@@ -302,7 +302,7 @@ def prepared() -> list[str]:
         (f"{SEPARATE}", "--out"),
         ("separate vgg.onnx -o o.onnx", "--calibration"),
         ("separate no.onnx --calibration inputs.npz -o o.onnx", "`no.onnx` does not exist"),
-        ("separate relu.onnx --calibration inputs.npz -o o.onnx", "error: "),
+        ("separate relu.onnx --calibration inputs.npz -o o.onnx", "separable: "),
         (f"{SEPARATE} -o o.onnx --calibration no.npz", "`no.npz` does not exist"),
         (f"{SEPARATE} -o o.onnx --calibration cut.npz", "`cut.npz` is not a readable"),
         (f"{SEPARATE} -o o.onnx --calibration folder", "`--calibration` is the folder `folder`"),
@@ -321,7 +321,7 @@ def prepared() -> list[str]:
         (f"{SEPARATE} -o o.onnx --rank 0", "`--rank 0` is no rank"),
         (f"{SEPARATE} -o o.onnx --batch-size 0", "`--batch-size 0` is too small"),
         (f"{SEPARATE} -o o.onnx --threads 0", "`--threads 0` is too few"),
-        (f"{SEPARATE} -o o.onnx --skip *", "error: "),
+        (f"{SEPARATE} -o o.onnx --skip *", "separable: "),
     ],
 )
 def test_wrong_usage_and_bad_input(run: Run, line: str, message: str) -> None:
@@ -391,7 +391,7 @@ def test_without_onnx_it_says_what_to_install(run: Run, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "onnx", None)
     done = run("audit vgg.onnx")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "error: onnx is not installed: pip install 'separable[onnx]'\n"
+    assert done.err == "separable: onnx is not installed: pip install 'separable[onnx]'\n"
 
 
 def test_a_page_that_cannot_be_drawn_is_told_before_any_work(
@@ -403,5 +403,5 @@ def test_a_page_that_cannot_be_drawn_is_told_before_any_work(
     before = names()
     done = run(f"{SEPARATE} -o small.onnx --html page.html")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "error: altair is not installed: pip install 'separable[report]'\n"
+    assert done.err == "separable: altair is not installed: pip install 'separable[report]'\n"
     assert names() == before

@@ -199,7 +199,7 @@ def test_a_missing_peer_is_told_before_any_work(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     assert call() == 1
-    assert capsys.readouterr().err == f"error: {module} is not installed: pip install 'separable[demo]'\n"
+    assert capsys.readouterr().err == f"separable: {module} is not installed: pip install 'separable[demo]'\n"
     assert list(here.iterdir()) == []
 
 

@@ -19,9 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with extra("cli"):
-            from .app import app
+            from .app import command
     except MissingExtraError as missing:
-        print(f"error: {missing}", file=sys.stderr)
+        print(f"separable: {missing}", file=sys.stderr)
         sys.exit(1)
-    app(arguments, prog_name="separable")
-    sys.exit(0)
+    sys.exit(command(arguments))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +11,18 @@ import typer
 
 from separable import __version__
 
-from . import auditing, calibrating, demonstrating, factoring, filtering, measuring, options, separating
-from .terminal import exits
+from . import (
+    auditing,
+    calibrating,
+    demonstrating,
+    factoring,
+    filtering,
+    measuring,
+    options,
+    separating,
+    usage,
+)
+from .terminal import exits, one_line, say
 from .wish import Wish
 
 app = typer.Typer(
@@ -22,6 +34,23 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; wrong usage is one line on stderr."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = app(words, prog_name="separable", standalone_mode=False)
+    except usage.UsageError as error:
+        if usage.is_help(error):
+            app(["--help"], prog_name="separable", standalone_mode=False)
+            return 2
+        say(one_line(usage.told(error, words)), stderr=True, style="red")
+        return 2
+    except typer.Abort:
+        say(one_line("interrupted."), stderr=True, style="red")
+        return 130
+    return code if isinstance(code, int) else 0
 
 
 def _paragraphs(*texts: str) -> str:
@@ -64,12 +93,13 @@ def demo(
         "Write a kernel as a sum of separable terms, with a certified error.",
         "A kernel that does not separate is told so: how far it is, and what each number of terms costs.",
         "--plot shows its singular values and what less error costs, and draws them with the kernel, its "
-        "terms and the residual.",
+        "terms and the residual. -o keeps the terms, for separable filter --kernel, or names the picture.",
     ),
     epilog=_examples(
         "factor psf.npy",
         "factor psf.npy --rank 3",
         "factor psf.npy --tol 1e-3 --plot",
+        "factor psf.npy --tol 1e-3 -o terms.npz",
         "factor measured-psf.tif --tol noise",
         "factor 'rotated_gaussian((5, 2), pi/6)' --tol 1e-2 --json",
     ),
@@ -79,40 +109,49 @@ def factor(
     kernel: Annotated[
         str,
         typer.Argument(
-            metavar="KERNEL", help="A dense kernel: .npy, any image, or a family such as 'disk(12)'."
+            metavar="KERNEL",
+            help="A dense kernel: .npy, any image, terms.npz, or a family such as 'disk(12)'.",
         ),
     ],
     tol: options.Tol = None,
     rank: options.Rank = None,
     plot: options.Plot = False,
-    out: options.PlotOut = None,
+    out: options.FactorOut = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Factor a kernel."""
-    factoring.run(kernel, tol, rank, plot=plot, out=out, as_json=as_json)
+    factoring.run(kernel, tol, rank, plot=plot, out=out or [], as_json=as_json)
 
 
 @app.command(
     "filter",
     help=_paragraphs(
-        "Filter an image or a volume over its axes of space.",
+        "Filter images or volumes over their axes of space.",
         "Colours and time points are filtered each on their own. Header, affine, voxel size and colour "
-        "profile are kept. OUT may be IN; it appears under its name once it is whole.",
+        "profile are kept. OUT may be IN; it appears under its name once it is whole. With -o DIR any number "
+        "of files are filtered into a directory, under their own names.",
+        "What is unknown is left out: the file's own no-data value, --mask, and NaN with --nan omit.",
     ),
     epilog=_examples(
         "filter photo.jpg soft.jpg --gaussian 2",
-        "filter scan.nii.gz smooth.nii.gz --gaussian 3 --unit mm",
+        "filter scan.nii.gz smooth.nii.gz --fwhm 6 --unit mm",
         "filter stack.tif edges.tif --sobel 1 --dtype float32",
-        "filter image.npy out.npy --kernel psf.npy --tol 1e-3",
+        "filter image.npy out.npy --kernel psf.npy --normalise --tol 1e-3",
+        "filter image.npy out.npy --kernel 'disk(5)' --mask known.png --nan omit",
+        "filter tiles/*.tif -o smooth --box 5",
     ),
 )
 @exits
-def filter_file(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A .npy, PNG, JPEG, TIFF (stacks too) or NIfTI file.")
+def filter_files(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILES",
+            help="IN OUT, or with -o any number of inputs: .npy, PNG, JPEG, TIFF (stacks too) or NIfTI.",
+        ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where to; the suffix names the format.")],
     gaussian: options.Gaussian = None,
+    fwhm: options.Fwhm = None,
     box: options.Box = None,
     sobel: options.Sobel = None,
     log: options.Log = None,
@@ -122,22 +161,41 @@ def filter_file(
     order: options.Order = "0",
     truncate: options.Truncate = 4.0,
     amount: options.Amount = 1.0,
+    normalise: options.Normalise = False,
     rank: options.KernelRank = None,
     tol: options.KernelTol = None,
     axes: options.Axes = None,
     mode: options.Mode = "reflect",
     cval: options.Cval = 0.0,
     origin: options.Origin = "0",
+    mask: options.Mask = None,
+    nan: options.Nan = options.NaN.propagate,
+    nodata: options.NoData = None,
+    out: options.Filtered = None,
     dtype: options.Dtype = None,
     threads: options.Threads = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Filter a file."""
-    in_mm = unit is options.Unit.mm
-    wish = Wish(gaussian, box, sobel, log, unsharp, kernel, order, truncate, amount, in_mm, rank, tol)
-    place = filtering.Place(axes, mode, cval, origin, dtype, threads)
-    filtering.run(source, target, wish, place, as_json=as_json, quiet=quiet)
+    """Filter files."""
+    wish = Wish(
+        gaussian=gaussian,
+        fwhm=fwhm,
+        box=box,
+        sobel=sobel,
+        log=log,
+        unsharp=unsharp,
+        kernel=kernel,
+        order=order,
+        truncate=truncate,
+        amount=amount,
+        unit=unit.value,
+        rank=rank,
+        tol=tol,
+        normalise=normalise,
+    )
+    place = filtering.Place(axes, mode, cval, origin, dtype, threads, mask, nan.value, nodata)
+    filtering.run(files, out, wish, place, as_json=as_json, quiet=quiet)
 
 
 @app.command(

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from separable import _arguments as arguments
@@ -15,7 +14,7 @@ from separable.report import tables
 from separable.report.audit_table import printable
 
 from . import model_tables
-from .terminal import check_page, naming_model, progress
+from .terminal import check_page, naming_model, plain_console, progress
 from .wish import whole_numbers
 
 
@@ -64,7 +63,7 @@ def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | tuple[int, ...
 
 
 def _print(audit: onnx.Audit, html: Path | None) -> None:
-    console = Console()
+    console = plain_console()
     rows = model_tables.audit_rows(audit)
     if html is not None:
         rows.append(("page", str(html)))

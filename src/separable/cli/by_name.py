@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from separable import SeparableKernel, families, files
+from separable.files import terms
+from separable.files.guard import check_readable
 
 _OPERATIONS: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
@@ -23,8 +25,8 @@ _OPERATIONS: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
 }
 
 
-def read(kernel: str) -> npt.NDArray[Any]:
-    """Return the weights in a file of this name, or those of the family that it calls.
+def read(kernel: str) -> SeparableKernel | npt.NDArray[Any]:
+    """Return the weights or the terms in a file of this name, or those of the family that it calls.
 
     Raises
     ------
@@ -32,16 +34,22 @@ def read(kernel: str) -> npt.NDArray[Any]:
         If there is neither, or the family refuses its arguments.
     """
     if Path(kernel).exists() or not re.fullmatch(r"\w+\s*\(.*\)", kernel.strip(), flags=re.DOTALL):
-        return files.read(Path(kernel)).data
+        return _from_file(Path(kernel))
     try:
         made = _called(ast.parse(kernel.strip(), mode="eval").body)
     except (SyntaxError, TypeError, ValueError, ZeroDivisionError) as error:
         reason = "is not written as a call" if isinstance(error, SyntaxError) else str(error)
         raise files.FileError(f"`{kernel}`: {reason}") from error
-    weights = made.dense() if isinstance(made, SeparableKernel) else made
-    if not isinstance(weights, np.ndarray):
+    if not isinstance(made, (SeparableKernel, np.ndarray)):
         raise files.FileError(f"`{kernel}`: gives several kernels; take one in Python and save it.")
-    return weights
+    return made
+
+
+def _from_file(path: Path) -> SeparableKernel | npt.NDArray[Any]:
+    if path.suffix.lower() not in terms.SUFFIXES:
+        return files.read(path).data
+    check_readable(path)
+    return files.read_terms(path)
 
 
 def _called(node: ast.expr) -> object:

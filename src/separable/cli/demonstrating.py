@@ -18,7 +18,7 @@ from separable.report import mosaics, pictures, tables
 from separable.report.conversions import count
 
 from . import factoring, model_tables
-from .terminal import progress
+from .terminal import plain_console, progress
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def run(out: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_facts(done, written)))
     else:
-        console = Console()
+        console = plain_console()
         _print_filters(console, done.filtered)
         _print_network(console, done.converted)
         console.print("", tables.facts([("written" if not n else "", str(p)) for n, p in enumerate(written)]))

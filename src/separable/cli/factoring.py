@@ -4,45 +4,48 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
-
-from rich.console import Console
 
 from separable import SeparableKernel, files
 from separable._extras import MissingExtraError
 from separable.files.target import check_target, replacing
+from separable.files.terms import SUFFIXES
 from separable.report import anatomy as parts
 from separable.report import anatomy_picture, tables
 from separable.report.values import Study, study
 
 from . import by_name
-from .terminal import naming, same_file
+from .terminal import naming, plain_console, same_file, say
 
 _FORMATS: Final = (".png", ".svg", ".pdf")
 
 
 def run(
-    kernel: str, tol: str | None, rank: int | None, *, plot: bool, out: Path | None, as_json: bool
+    kernel: str, tol: str | None, rank: int | None, *, plot: bool, out: Sequence[Path], as_json: bool
 ) -> None:
-    """Factor a kernel, print what came of it, and draw it where that is wanted."""
-    target = _target(kernel, plot, out)
-    with naming(Path(kernel)):
-        weights = by_name.read(kernel)
+    """Factor a kernel, print what came of it, keep its terms and draw it where that is wanted."""
+    kept, target = _targets(kernel, plot, out)
+    with naming(kernel):
+        found = by_name.read(kernel)
+        weights = found.dense() if isinstance(found, SeparableKernel) else found
         done = study(kernel, weights, _tolerance(tol), rank)
-        taken = parts.anatomy(weights) if plot or out else None
+        taken = parts.anatomy(weights) if plot or target else None
+    if kept:
+        files.write_terms(kept, done.found)
     if taken and target:
         with replacing(target) as beside:
             anatomy_picture.anatomy_page(beside, done, taken)
     if as_json:
-        print(json.dumps(facts(done) | (_more_facts(taken, target) if taken else {})))
+        written = {"terms_file": str(kept) if kept else None}
+        print(json.dumps(facts(done) | (_more_facts(taken, target) if taken else {}) | written))
         return
-    console = Console()
-    console.print(tables.factorisation(done))
+    plain_console().print(tables.factorisation(done))
     if taken:
-        console.print(parts.tables(taken, done.found))
-    if target:
-        console.print(f"wrote {target}", markup=False, highlight=False, soft_wrap=True)
+        plain_console().print(parts.tables(taken, done.found))
+    for path in filter(None, (kept, target)):
+        say(f"wrote {path}")
 
 
 def _tolerance(tol: str | None) -> float | Literal["noise"] | None:
@@ -56,26 +59,43 @@ def _tolerance(tol: str | None) -> float | Literal["noise"] | None:
         raise ValueError(f"`tol` is {tol!r}; expected a number, or noise.") from None
 
 
-def _target(kernel: str, plot: bool, out: Path | None) -> Path | None:
+def _targets(kernel: str, plot: bool, out: Sequence[Path]) -> tuple[Path | None, Path | None]:
+    """Return where the terms go, and where the picture; None where one is not wanted."""
+    terms = [path for path in out if path.suffix.lower() in SUFFIXES]
+    pictures = [path for path in out if path not in terms]
+    for each in (terms, pictures):
+        if len(each) > 1:
+            raise files.FileError(
+                f"`--out {each[1]}`: `--out {each[0]}` is its place already; leave one out."
+            )
+    for path in out:
+        if path.suffix.lower() not in (*SUFFIXES, *_FORMATS):
+            raise files.FileError(
+                f"`--out {path}`: expected a name that ends with {', '.join((*SUFFIXES, *_FORMATS))}."
+            )
+    picture = _picture(kernel, plot, pictures[0] if pictures else None)
+    for path in filter(None, (*terms, picture)):
+        check_target(path)
+        if same_file(path, Path(kernel)):
+            raise files.FileError(f"`--out {path}` is the kernel's own place; give the result another name.")
+    return (terms[0] if terms else None), picture
+
+
+def _picture(kernel: str, plot: bool, out: Path | None) -> Path | None:
     """Return where the picture goes; None where none is wanted, or nothing can draw the one that is."""
-    if out is None:
-        if not plot:
-            return None
-        try:
-            anatomy_picture.check_available()
-        except MissingExtraError as missing:
-            Console(stderr=True).print(f"no picture: {missing}", style="yellow", markup=False, soft_wrap=True)
-            return None
-        called = re.match(r"\s*(\w+)", kernel)
-        name = Path(kernel).stem if Path(kernel).exists() or called is None else called[1]
-        out = Path(f"{name}-factors.png")
-    anatomy_picture.check_available()
-    if out.suffix.lower() not in _FORMATS:
-        raise files.FileError(f"`--out {out}`: expected a name that ends with {', '.join(_FORMATS)}.")
-    check_target(out)
-    if same_file(out, Path(kernel)):
-        raise files.FileError(f"`--out {out}` is the kernel's own place; give the picture another name.")
-    return out
+    if out is not None:
+        anatomy_picture.check_available()
+        return out
+    if not plot:
+        return None
+    try:
+        anatomy_picture.check_available()
+    except MissingExtraError as missing:
+        say(f"no picture: {missing}", stderr=True, style="yellow")
+        return None
+    called = re.match(r"\s*(\w+)", kernel)
+    name = Path(kernel).stem if Path(kernel).exists() or called is None else called[1]
+    return Path(f"{name}-factors.png")
 
 
 def facts(done: Study) -> dict[str, Any]:

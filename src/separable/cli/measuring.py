@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from separable import costs
@@ -15,7 +14,7 @@ from separable.files.target import check_target
 from separable.measuring import Fit, calibrate
 from separable.report import tables
 
-from .terminal import progress
+from .terminal import plain_console, progress
 
 
 def run(out: Path | None, every: bool, as_json: bool) -> None:
@@ -28,7 +27,7 @@ def run(out: Path | None, every: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"file": str(file), "rates": _facts(fits)}))
         return
-    console = Console()
+    console = plain_console()
     console.print(_table(fits))
     console.print(tables.facts([("kept in", str(file))]))
 

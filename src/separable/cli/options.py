@@ -14,6 +14,15 @@ class Unit(str, Enum):
 
     px = "px"
     mm = "mm"
+    um = "um"
+    nm = "nm"
+
+
+class NaN(str, Enum):
+    """What NaN in a file means."""
+
+    propagate = "propagate"
+    omit = "omit"
 
 
 def _option(metavar: str | None, text: str, panel: str | None = None) -> Any:
@@ -21,20 +30,36 @@ def _option(metavar: str | None, text: str, panel: str | None = None) -> Any:
 
 
 _KERNEL, _TUNING, _PLACE = "Kernel (one of)", "Kernel, in detail", "Where and how"
+_UNKNOWN, _RESULT = "What is unknown", "What comes out"
 
 # filter: which kernel
 Gaussian: TypeAlias = Annotated[str | None, _option("S[,S..]", "Gaussian of standard deviation S.", _KERNEL)]
+Fwhm: TypeAlias = Annotated[
+    str | None, _option("W[,W..]", "Gaussian W wide at half its height: W = 2.355 S.", _KERNEL)
+]
 Box: TypeAlias = Annotated[str | None, _option("N[,N..]", "Mean over N samples.", _KERNEL)]
 Sobel: TypeAlias = Annotated[int | None, _option("AXIS", "Edges: the derivative along an axis.", _KERNEL)]
 Log: TypeAlias = Annotated[str | None, _option("S[,S..]", "Laplacian of Gaussian.", _KERNEL)]
 Unsharp: TypeAlias = Annotated[str | None, _option("S[,S..]", "Sharpen what is finer than S.", _KERNEL)]
-Kernel: TypeAlias = Annotated[Path | None, _option("K.npy", "Dense weights from a file.", _KERNEL)]
+Kernel: TypeAlias = Annotated[
+    str | None,
+    _option("K", "Weights from a file, terms of separable factor -o, or such as 'disk(5)'.", _KERNEL),
+]
 
 # filter: what belongs to one kernel or another
-SigmaUnit: TypeAlias = Annotated[Unit, _option(None, "Of S; mm goes by the voxel size.", _TUNING)]
-Order: TypeAlias = Annotated[str, _option("D[,D..]", "--gaussian: derivative along each axis.", _TUNING)]
+SigmaUnit: TypeAlias = Annotated[Unit, _option(None, "Of S and W; all but px go by the voxel size.", _TUNING)]
+Order: TypeAlias = Annotated[str, _option("D[,D..]", "Gaussians: derivative along each axis.", _TUNING)]
 Truncate: TypeAlias = Annotated[float, _option("T", "Cut Gaussians at T standard deviations.", _TUNING)]
 Amount: TypeAlias = Annotated[float, _option("A", "--unsharp: its strength.", _TUNING)]
+Normalise: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--normalise",
+        "--normalize",
+        help="--kernel: divide it by its sum, so that a constant stays one.",
+        rich_help_panel=_TUNING,
+    ),
+]
 KernelRank: TypeAlias = Annotated[int | None, _option("R", "--kernel: the most terms allowed.", _TUNING)]
 KernelTol: TypeAlias = Annotated[float | None, _option("T", "--kernel: relative l1 error allowed.", _TUNING)]
 
@@ -48,9 +73,30 @@ Mode: TypeAlias = Annotated[
 Cval: TypeAlias = Annotated[float, _option("V", "The value beyond the border in mode constant.", _PLACE)]
 Origin: TypeAlias = Annotated[str, _option("N[,N..]", "Shift of the kernel's centre.", _PLACE)]
 
+# filter: what is unknown
+Mask: TypeAlias = Annotated[
+    Path | None, _option("FILE", "0 where a sample is unknown, in the shape of IN or of its space.", _UNKNOWN)
+]
+Nan: TypeAlias = Annotated[NaN, _option(None, "omit: what is NaN is unknown.", _UNKNOWN)]
+NoData: TypeAlias = Annotated[
+    str | None,
+    _option("V|none", "Samples that are V are unknown. [dim]\\[default: as IN says][/]", _UNKNOWN),
+]
+
 # filter: what comes out
+Filtered: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Where to, instead of OUT: a directory, made if it is missing. Of one file also a file.",
+        rich_help_panel=_RESULT,
+    ),
+]
 Dtype: TypeAlias = Annotated[
-    str | None, _option("NAME", "Of OUT; integers round and saturate. [dim]\\[default: as IN][/]", _PLACE)
+    str | None,
+    _option("NAME", "Of the samples; integers round and saturate. [dim]\\[default: as IN][/]", _RESULT),
 ]
 Threads: TypeAlias = Annotated[
     int | None, _option("N", "Threads at most. [dim]\\[default: all cores][/]", _PLACE)
@@ -66,8 +112,14 @@ Rank: TypeAlias = Annotated[int | None, _option("R", "The most terms allowed.")]
 Plot: TypeAlias = Annotated[
     bool, typer.Option("--plot", help="Show spectrum and cost, and draw them: KERNEL-factors.png.")
 ]
-PlotOut: TypeAlias = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="--plot, drawn here: .png, .svg or .pdf.")
+FactorOut: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help=".npz: the terms; .png, .svg or .pdf: the picture. May be repeated.",
+    ),
 ]
 
 # calibrate

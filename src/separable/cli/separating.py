@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from rich.console import Console
-
 from separable import _arguments as arguments
 from separable import files, onnx
 from separable._extras import extra
@@ -19,7 +17,7 @@ from separable.report import tables
 
 from . import model_tables
 from .calibrating import Data
-from .terminal import check_page, naming_model, progress, same_file
+from .terminal import check_page, naming_model, plain_console, progress, same_file
 
 FixedRank: TypeAlias = int | Literal["full"] | None
 
@@ -133,7 +131,7 @@ def _notes(goal: Goal, done: onnx.Separation) -> list[str]:
 
 
 def _print(model: Path, out: Path, html: Path | None, goal: Goal, done: onnx.Separation) -> None:
-    console = Console()
+    console = plain_console()
     rows = [
         ("in", str(model)),
         ("out", str(out)),

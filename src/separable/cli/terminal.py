@@ -1,17 +1,31 @@
-"""What a verb does to the terminal: one line per error, an exit code, a progress bar."""
+"""What a verb does to the terminal: one line per error, an exit code, a progress bar.
+
+Names of files, nodes and inputs come from outside: they are never markup, and steer no terminal.
+`plain_console` makes every console of the command line, so that no table or message has to think of it.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, ParamSpec
+from typing import Final, ParamSpec, TypeAlias
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from separable import files
 from separable._errors import NotSeparableError
@@ -20,6 +34,7 @@ from separable.files.target import check_target
 from separable.report.audit_table import printable
 
 P = ParamSpec("P")
+Show: TypeAlias = Callable[[str, int, int], None]
 
 # Arguments of the library that carry an option's value -> the option.
 _OPTIONS: Final = {
@@ -31,6 +46,19 @@ _OPTIONS: Final = {
 } | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}
 _NAME: Final = f"({'|'.join(_OPTIONS)})"
 
+_SILENCE: Final = 1.0  # seconds before a run that no terminal shows says what it does
+_BAR: Final = 24  # characters: 60 columns hold percentage, time and a name beside it
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is: square brackets are no markup, colons no emoji."""
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+def say(text: str, *, stderr: bool = False, style: str | None = None) -> None:
+    """Print one line, for grep: the terminal folds it. Line breaks and control characters are shown."""
+    plain_console(stderr=stderr).print(Text(printable(text), style=style or ""), soft_wrap=True)
+
 
 def exits(verb: Callable[P, None]) -> Callable[P, None]:
     """Turn what a verb raises into one line on stderr and an exit code."""
@@ -41,22 +69,27 @@ def exits(verb: Callable[P, None]) -> Callable[P, None]:
             verb(*args, **kwargs)
         except KeyboardInterrupt:
             raise _failure("interrupted.", 130) from None
-        except NotSeparableError as error:
-            raise _failure(as_typed(str(error)), 1) from error
-        except MissingExtraError as error:
-            raise _failure(str(error), 1) from error
-        except MemoryError as error:
-            raise _failure(f"not enough memory. {error}".rstrip(), 1) from error
-        except files.FileError as error:
-            raise _failure(str(error), 2) from error
-        except (ValueError, TypeError) as error:
-            raise _failure(as_typed(str(error)), 2) from error
         except BrokenPipeError:  # the reader of our output went away: typer leaves quietly
             raise
-        except OSError as error:
-            raise _failure(str(error), 1) from error
+        except Exception as error:
+            message = failure_of(error)
+            if message is None:
+                raise
+            ours = isinstance(error, (ValueError, TypeError)) and not isinstance(error, NotSeparableError)
+            raise _failure(message, 2 if ours else 1) from error
 
     return run
+
+
+def failure_of(error: Exception) -> str | None:
+    """Return an error as it is told on the command line; None for what is no failure but a fault."""
+    if isinstance(error, (MissingExtraError, files.FileError)):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory. {error}".rstrip()
+    if isinstance(error, (ValueError, TypeError)):
+        return as_typed(str(error))
+    return str(error) if isinstance(error, OSError) else None
 
 
 def as_typed(message: str) -> str:
@@ -80,8 +113,18 @@ def _shape_as_typed(found: re.Match[str]) -> str:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name the file where the block says that something is wrong with weights, which are from it.
+def typed(option: str, *names: str) -> Iterator[None]:
+    """Name the option where the block says that the library's arguments, which carry its value, are wrong."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        argument = rf"`({'|'.join(names)})(\[\d+\])?(=[^`]*)?`"
+        raise type(error)(re.sub(argument, f"`{option}`", str(error))) from error
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Name the file, or the call, that weights are from, where the block says that they are wrong.
 
     Raises
     ------
@@ -139,17 +182,26 @@ def naming_model(model: Path) -> Iterator[None]:
         raise files.FileError(str(error).replace("`path_or_model`", f"`{model}`", 1)) from error
 
 
+def one_line(message: str) -> str:
+    """Return an error as it is printed: one line, ``separable: <what>``."""
+    folded = re.sub(r"\s*\n\s*", "; ", message.strip())
+    return f"separable: {printable(folded)}"
+
+
 def _failure(message: str, code: int) -> typer.Exit:
-    # An error is one line, for grep; the terminal folds it (soft_wrap). Names in it may come from a file.
-    message = printable(re.sub(r"\s*\n\s*", "; ", message.strip()))
-    Console(stderr=True).print(
-        f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
+    say(one_line(message), stderr=True, style="red")
     return typer.Exit(code)
 
 
+class _Percent(ProgressColumn):
+    """How much is done, where that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.percentage:3.0f} %")
+
+
 @contextmanager
-def progress(wanted: bool, *, remaining: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> Iterator[Show]:
     """Show a bar on stderr while the block runs, if that is a terminal.
 
     Parameters
@@ -158,20 +210,63 @@ def progress(wanted: bool, *, remaining: bool = False) -> Iterator[Callable[[str
         False hides it on a terminal too.
     remaining : bool, optional
         Show the time that is left, not the time that has passed.
+    lines : bool, optional
+        Where stderr is no terminal, print a line for each phase, from the second after which a run is worth
+        a word: what is done sooner, or refused, leaves nothing in a log but its errors.
 
     Yields
     ------
     callable
         Called with (phase, steps done, steps in all); 0 in all where it is not known.
     """
-    console = Console(stderr=True)
+    there = plain_console(stderr=True)
+    if wanted and lines and not there.is_terminal:
+        phases = _Phases()
+        try:
+            yield phases.show
+        finally:
+            phases.end()
+        return
     clock = TimeRemainingColumn() if remaining else TimeElapsedColumn()
-    columns = (BarColumn(), clock, TextColumn("{task.description}", markup=False))
-    hidden = not (wanted and console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+    columns = (BarColumn(_BAR), _Percent(), clock, TextColumn("{task.description}", markup=False))
+    hidden = not (wanted and there.is_terminal)
+    with Progress(*columns, console=there, transient=True, disable=hidden) as bar:
         task = bar.add_task("", total=None)
 
         def show(phase: str, done: int, total: int) -> None:
-            bar.update(task, description=phase, completed=done, total=total or None)
+            bar.tasks[0].total = total or None  # update() takes None for "as it was"
+            bar.update(task, description=printable(phase), completed=done)
 
         yield show
+
+
+class _Phases:
+    """A line on stderr for each phase of a run that takes its time."""
+
+    def __init__(self) -> None:
+        self._phase = self._said = ""
+        self._speaks = False
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(_SILENCE, self._begin)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def show(self, phase: str, done: int, total: int) -> None:
+        with self._lock:
+            self._phase = phase
+            self._say()
+
+    def end(self) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._phase = self._said
+
+    def _begin(self) -> None:
+        with self._lock:
+            self._speaks = True
+            self._say()
+
+    def _say(self) -> None:
+        if self._speaks and self._phase != self._said:
+            self._said = self._phase
+            say(self._phase, stderr=True)

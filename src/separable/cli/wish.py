@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,30 +15,41 @@ import numpy.typing as npt
 from separable import families, files
 from separable._arguments import kernel_weights
 from separable.factor import factor
-from separable.kernel import SeparableKernel
+from separable.families._parameters import MAX_TAPS
+from separable.kernel import KernelError, SeparableKernel
 
-from .terminal import naming
+from . import by_name
+from .terminal import naming, typed
 
 Weights: TypeAlias = SeparableKernel | npt.NDArray[Any]
 T = TypeVar("T")
 
+# What a length may be measured in, and how many of it a millimetre has; px goes by no voxel size.
+_PER_MM: Final = {"mm": 1.0, "um": 1e3, "nm": 1e6}
+_FWHM: Final = 2.0 * math.sqrt(2.0 * math.log(2.0))  # full width at half maximum of a Gaussian of sigma 1
+_KERNELS: Final = ("gaussian", "fwhm", "box", "sobel", "log", "unsharp", "kernel")
+_CANCELLED: Final = 1e-6  # weights that sum to less than this share of their magnitudes make a derivative
+_GAUSSIANS: Final = ("gaussian", "fwhm", "log", "unsharp")
+
 
 @dataclass(frozen=True)
 class Wish:
-    """What to filter with, as typed: exactly one of the first six is not None."""
+    """What to filter with, as typed: exactly one of the first seven is not None."""
 
     gaussian: str | None = None
+    fwhm: str | None = None
     box: str | None = None
     sobel: int | None = None
     log: str | None = None
     unsharp: str | None = None
-    kernel: Path | None = None
+    kernel: str | None = None
     order: str = "0"
     truncate: float = 4.0
     amount: float = 1.0
-    millimetres: bool = False
+    unit: str = "px"
     rank: int | None = None
     tol: float | None = None
+    normalise: bool = False
 
     def name(self) -> str:
         """Return which kernel was asked for.
@@ -47,19 +59,48 @@ class Wish:
         ValueError
             If none or several were, or if an option goes with another kernel.
         """
-        names = ("gaussian", "box", "sobel", "log", "unsharp", "kernel")
-        given = [name for name in names if getattr(self, name) is not None]
+        given = [name for name in _KERNELS if getattr(self, name) is not None]
         if len(given) != 1:
             got = " and ".join(f"--{name}" for name in given) or "none"
-            raise ValueError(f"expected one of {', '.join(f'--{name}' for name in names)}; got {got}.")
+            raise ValueError(f"expected one of {', '.join(f'--{name}' for name in _KERNELS)}; got {got}.")
         name = given[0]
-        self._only("--order", self.order != "0", name, "gaussian")
+        self._only("--order", self.order != "0", name, "gaussian", "fwhm")
         self._only("--amount", self.amount != 1.0, name, "unsharp")
-        self._only("--unit mm", self.millimetres, name, "gaussian", "log", "unsharp")
-        self._only("--truncate", self.truncate != 4.0, name, "gaussian", "log", "unsharp")
+        self._only(f"--unit {self.unit}", self.unit != "px", name, *_GAUSSIANS)
+        self._only("--truncate", self.truncate != 4.0, name, *_GAUSSIANS)
         self._only("--rank", self.rank is not None, name, "kernel")
         self._only("--tol", self.tol is not None, name, "kernel")
+        self._only("--normalise", self.normalise, name, "kernel")
         return name
+
+    def check(self) -> None:
+        """Refuse what is wrong whatever the image is.
+
+        Raises
+        ------
+        ValueError
+            Also where a file of weights does not hold any.
+        """
+        name = self.name()
+        if name in _GAUSSIANS:
+            _lengths(f"--{name}", getattr(self, name))
+            whole_numbers("--order", self.order)
+        elif name == "box":
+            whole_numbers("--box", self.box or "")
+        elif name == "kernel":
+            _ = self.weights
+
+    @functools.cached_property
+    def weights(self) -> Weights:
+        """The weights of --kernel, read once for all images: as they will run."""
+        name = self.kernel or ""
+        found = by_name.read(name)
+        with naming(name):
+            if self.rank is not None:
+                dense = found.dense() if isinstance(found, SeparableKernel) else found
+                found = factor(dense, tol=self.tol, rank=self.rank)
+            weights = found if isinstance(found, SeparableKernel) else kernel_weights(found)
+            return _normalised(weights, name) if self.normalise else weights
 
     @staticmethod
     def _only(option: str, given: bool, name: str, *fitting: str) -> None:
@@ -94,7 +135,7 @@ def grant(wish: Wish, image: files.Image, axes: Sequence[int], source: Path) -> 
     ----------
     wish : Wish
     image : Image
-        Its voxel size turns millimetres into samples.
+        Its voxel size turns lengths into samples.
     axes : sequence of int
         The filtered axes.
     source : Path
@@ -105,14 +146,15 @@ def grant(wish: Wish, image: files.Image, axes: Sequence[int], source: Path) -> 
     ValueError
         If a number is not what the kernel takes, or if the voxel size is not known.
     """
-    steps = _steps(image, axes, source) if wish.millimetres else (1.0,) * len(axes)
+    steps = _steps(wish.unit, image, axes, source)
     make: dict[str, Callable[[Wish, tuple[int, ...], tuple[float, ...]], Granted]] = {
         "gaussian": _gaussian,
+        "fwhm": _gaussian,
         "box": _box,
         "sobel": _sobel,
         "log": _log,
         "unsharp": _unsharp,
-        "kernel": _from_file,
+        "kernel": _given,
     }
     return make[wish.name()](wish, tuple(axes), steps)
 
@@ -143,60 +185,96 @@ def _parsed(
     return values * count
 
 
-def _steps(image: files.Image, axes: Sequence[int], source: Path) -> tuple[float, ...]:
+def _steps(unit: str, image: files.Image, axes: Sequence[int], source: Path) -> tuple[float, ...]:
+    """Return the distance of neighbouring samples along each axis, in the unit that was asked for."""
+    if unit == "px":
+        return (1.0,) * len(axes)
     steps = [image.spacing[axis] for axis in axes]
-    known = [step for step in steps if step is not None]
+    known = [step * _PER_MM[unit] for step in steps if step is not None]
     if len(known) < len(steps):
         raise ValueError(
-            f"`--unit mm` needs a voxel size, and `{source}` states none for axis {axes[steps.index(None)]} "
-            "(NIfTI, ImageJ and OME TIFF do); pass pixels with --unit px."
+            f"`--unit {unit}` needs a voxel size, and `{source}` states none for axis "
+            f"{axes[steps.index(None)]} (NIfTI, ImageJ and OME TIFF do); pass pixels with --unit px."
         )
     return tuple(known)
 
 
-def _sigmas(option: str, text: str, steps: tuple[float, ...]) -> tuple[float, ...]:
-    values = numbers(option, text, len(steps))
+def _lengths(option: str, text: str, count: int | None = None) -> tuple[float, ...]:
+    values = numbers(option, text, count)
     if not all(0 <= value < math.inf for value in values):
-        raise ValueError(f"`{option} {text}`: a standard deviation is a number >= 0, such as 1.5.")
-    return tuple(value / step for value, step in zip(values, steps, strict=True))
+        what = "a width" if option == "--fwhm" else "a standard deviation"
+        raise ValueError(f"`{option} {text}`: {what} is a number >= 0, such as 1.5.")
+    return values
 
 
-def _sigma_text(wish: Wish, typed: str | None, sigma: tuple[float, ...]) -> str:
-    return f"{typed} mm = {_by(sigma)} samples" if wish.millimetres else f"{_by(sigma)} samples"
+@dataclass(frozen=True)
+class _Widths:
+    """Standard deviations in samples along each axis, and how they were typed."""
+
+    option: str
+    text: str
+    sigma: tuple[float, ...]
+
+    def gaussian(self, order: Sequence[int], truncate: float) -> SeparableKernel:
+        """Return the Gaussian, or a derivative of it; errors name the option."""
+        return self.made(families.gaussian, order=tuple(order), truncate=truncate)
+
+    def made(self, family: Callable[..., SeparableKernel], truncate: float, **more: Any) -> SeparableKernel:
+        """Return the kernel of a family of Gaussians; errors name the option."""
+        for sigma in self.sigma:
+            if 2 * sigma * truncate > MAX_TAPS:
+                raise ValueError(
+                    f"`{self.option}` is a standard deviation of {sigma:g} samples, which asks for more than "
+                    f"{MAX_TAPS} taps; expected less (--unit says what it is measured in)."
+                )
+        with typed(self.option, "sigma"):
+            return family(self.sigma, truncate=truncate, **more)
+
+
+def _widths(wish: Wish, steps: tuple[float, ...]) -> _Widths:
+    name = wish.name()
+    option, typed_text = f"--{name}", getattr(wish, name)
+    scale = _FWHM if name == "fwhm" else 1.0
+    lengths = _lengths(option, typed_text, len(steps))
+    sigma = tuple(value / scale / step for value, step in zip(lengths, steps, strict=True))
+    shown = f"{_by(sigma)} samples"
+    if wish.unit != "px":
+        shown = f"{_by([value / scale for value in lengths])} {wish.unit} = {shown}"
+    if name == "fwhm":
+        shown = f"{shown} (FWHM {typed_text} {wish.unit})"
+    return _Widths(f"{option} {typed_text}", shown, sigma)
 
 
 def _gaussian(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
-    sigma = _sigmas("--gaussian", wish.gaussian or "", steps)
+    widths = _widths(wish, steps)
     order = whole_numbers("--order", wish.order, len(axes))
-    kernel = families.gaussian(sigma, order=order, truncate=wish.truncate)
+    kernel = widths.gaussian(order, wish.truncate)
     # A derivative is per millimetre where sigma is in millimetres.
     scale = math.prod(step**-n for step, n in zip(steps, order, strict=True))
     derived = f", derivative {_by(order)}" if any(order) else ""
-    text = f"Gaussian, sigma {_sigma_text(wish, wish.gaussian, sigma)}{derived}"
-    return Granted(_scaled(kernel, scale), text, sigma)
+    return Granted(_scaled(kernel, scale), f"Gaussian, sigma {widths.text}{derived}", widths.sigma)
 
 
 def _log(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
-    sigma = _sigmas("--log", wish.log or "", steps)
+    widths = _widths(wish, steps)
     # A second derivative is per square millimetre where sigma is in millimetres.
-    seconds = families.laplacian_of_gaussian(sigma, truncate=wish.truncate).terms
+    seconds = widths.made(families.laplacian_of_gaussian, truncate=wish.truncate).terms
     scaled = (
         _scaled(SeparableKernel([second]), step**-2) for second, step in zip(seconds, steps, strict=True)
     )
     terms = [kernel.terms[0] for kernel in scaled]
-    text = f"Laplacian of Gaussian, sigma {_sigma_text(wish, wish.log, sigma)}"
-    return Granted(SeparableKernel(terms), text, sigma)
+    return Granted(SeparableKernel(terms), f"Laplacian of Gaussian, sigma {widths.text}", widths.sigma)
 
 
 def _unsharp(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
     """Sharpen: x + amount * (x - Gaussian of x), as one kernel of two terms."""
-    sigma = _sigmas("--unsharp", wish.unsharp or "", steps)
-    blur = families.gaussian(sigma, order=(0,) * len(axes), truncate=wish.truncate)
+    widths = _widths(wish, steps)
+    blur = widths.gaussian([0] * len(axes), wish.truncate)
     impulse = [np.eye(1, length, length // 2)[0] for length in blur.shape]
     sharp = SeparableKernel([impulse])
     terms = [*_scaled(sharp, 1.0 + wish.amount).terms, *_scaled(blur, -wish.amount).terms]
-    text = f"unsharp mask, sigma {_sigma_text(wish, wish.unsharp, sigma)}, amount {wish.amount:g}"
-    return Granted(SeparableKernel(terms), text, sigma)
+    text = f"unsharp mask, sigma {widths.text}, amount {wish.amount:g}"
+    return Granted(SeparableKernel(terms), text, widths.sigma)
 
 
 def _box(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
@@ -211,20 +289,42 @@ def _sobel(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Grant
     return Granted(families.sobel(axes.index(wish.sobel), ndim=len(axes)), f"Sobel along axis {wish.sobel}")
 
 
-def _from_file(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
-    path = wish.kernel or Path()
-    weights = files.read(path).data
-    if weights.ndim != len(axes):
+def _given(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+    name, kernel = wish.kernel or "", wish.weights
+    if kernel.ndim != len(axes):
         raise ValueError(
-            f"`--kernel {path}` has {weights.ndim} axes, {_by(weights.shape)}, and {len(axes)} are filtered "
+            f"`--kernel {name}` has {kernel.ndim} axes, {_by(kernel.shape)}, and {len(axes)} are filtered "
             f"({', '.join(map(str, axes))}); choose them with --axes."
         )
-    text = f"{path.name}, {_by(weights.shape)} taps"
-    with naming(path):
-        if wish.rank is None:
-            return Granted(kernel_weights(weights), text)
-        kernel = factor(weights, tol=wish.tol, rank=wish.rank)
-    return Granted(kernel, f"{text}, {kernel.rank} term{'s' * (kernel.rank > 1)}")
+    text = f"{Path(name).name if Path(name).exists() else name}, {_by(kernel.shape)} taps"
+    if isinstance(kernel, SeparableKernel):
+        text += f", {kernel.rank} term{'s' * (kernel.rank > 1)}"
+    return Granted(kernel, f"{text}, normalised" if wish.normalise else text)
+
+
+def _normalised(weights: Weights, name: str) -> Weights:
+    """Return weights whose sum is 1.
+
+    Raises
+    ------
+    FileError
+        If they have none to divide by: positive ones and negative ones cancel.
+    """
+    total = files.weight_sum(weights)
+    gain = weights.norm_l1 if isinstance(weights, SeparableKernel) else float(np.abs(weights).sum())
+    if not abs(total) > _CANCELLED * gain:
+        raise files.FileError(
+            f"`{name}`: the weights sum to {total:g}, {_CANCELLED:g} of their magnitudes or less; leave out "
+            "--normalise."
+        )
+    if not isinstance(weights, SeparableKernel):
+        return np.asarray(weights / total)
+    error = weights.error
+    scaled = _scaled(weights, 1.0 / total)
+    size = KernelError(
+        error.l1 / abs(total), error.relative_l1, error.relative_l2, error.spectral / abs(total)
+    )
+    return SeparableKernel(scaled.terms, error=size, noise=weights.noise)
 
 
 def _scaled(kernel: SeparableKernel, scale: float) -> SeparableKernel:

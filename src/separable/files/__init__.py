@@ -9,21 +9,30 @@ is written beside its place and renamed into it, so it is never half-written.
 from __future__ import annotations
 
 from .filtering import Setting, filtered, result_dtype, weight_sum
-from .formats import check_storable, check_target, read, write
+from .formats import check_storable, check_suffix, check_target, has_format, read, write
 from .guard import FileError
 from .image import Image
+from .naming import named_as
 from .target import replacing
+from .terms import read_terms, write_terms
+from .unknown import fitted_mask
 
 __all__ = [
     "FileError",
     "Image",
     "Setting",
     "check_storable",
+    "check_suffix",
     "check_target",
     "filtered",
+    "fitted_mask",
+    "has_format",
+    "named_as",
     "read",
+    "read_terms",
     "replacing",
     "result_dtype",
     "weight_sum",
     "write",
+    "write_terms",
 ]

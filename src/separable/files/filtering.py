@@ -1,7 +1,8 @@
-"""A kernel applied to an image from a file: over space, frame by frame, with opacity respected."""
+"""A kernel applied to an image from a file: over space, frame by frame, with opacity and holes respected."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,16 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from separable._arguments import promoted_dtype, working_dtype
+from separable._masking import Nan
 from separable._storing import store
 from separable.kernel import SeparableKernel
 from separable.plan import Plan, plan
 
+from . import unknown
 from .image import Array, Image
+from .unknown import Knowledge
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
-    """How a kernel is applied, as in `separable.correlate`."""
+    """How a kernel is applied, as in `separable.correlate`; `mask` broadcasts to the image."""
 
     axes: tuple[int, ...]
     mode: str | Sequence[str] = "reflect"
@@ -28,10 +32,20 @@ class Setting:
     origin: int | Sequence[int] = 0
     tol: float | None = None
     threads: int | None = None
+    mask: Array | None = None
+    nan: Nan = "propagate"
 
-    def plan(self, kernel: SeparableKernel | Array, data: Array, dtype: np.dtype[Any], cval: float) -> Plan:
-        """Prepare the correlation of arrays like `data`."""
-        return plan(
+    def plan(
+        self,
+        kernel: SeparableKernel | Array,
+        data: Array,
+        dtype: np.dtype[Any],
+        cval: float,
+        complete: bool = True,
+    ) -> Plan:
+        """Prepare the correlation of arrays like `data`; not `complete`: of which samples are unknown."""
+        prepare = functools.partial(
+            plan,
             kernel,
             data.shape,
             dtype,
@@ -42,6 +56,12 @@ class Setting:
             tol=self.tol,
             threads=self.threads,
         )
+        made = prepare()
+        if complete or made.method == "direct" or (made.terms == 1 and made.method != "recursive"):
+            return made
+        # A plan would do so by itself where samples are unknown; made here, it says how it runs.
+        one = isinstance(kernel, SeparableKernel) and kernel.rank == 1
+        return prepare(method="separable" if one or made.method == "recursive" else "direct")
 
 
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -62,6 +82,11 @@ def filtered(
     average (no negative taps, sum 1), colours are weighted by it and it is filtered too, so that
     what is transparent does not bleed; with any other kernel opacity stays as it was.
 
+    What is unknown is left out, as in `separable.correlate`: where ``setting.mask`` is False, NaN if
+    ``setting.nan`` is "omit", and samples that are ``image.nodata``. A pixel with opacity is unknown as a
+    whole: if one of its samples is masked or NaN, or if all its colours are the no-data value. Where nothing
+    in reach is known the result is ``image.nodata``; without it NaN, and in integers 0. Opacity is 0 there.
+
     Parameters
     ----------
     image : Image
@@ -76,46 +101,65 @@ def filtered(
     Returns
     -------
     Image
-        As `image`, with other samples.
+        As `image`, with other samples, and notes on what is unknown in them.
     Plan
         How one frame was filtered.
 
     Raises
     ------
     ValueError, TypeError
-        As `separable.correlate`.
+        As `separable.correlate`; ValueError if the result's dtype has no such value as ``image.nodata``.
     """
     weights = kernel if isinstance(kernel, SeparableKernel) else np.asarray(kernel)
     target = result_dtype(image.data.dtype) if dtype is None else dtype
+    known = unknown.knowledge(image, setting.mask, setting.nan)
+    if not known.complete and image.nodata is not None and not unknown.representable(image.nodata, target):
+        raise ValueError(
+            f"`dtype={target.name}` has no value {image.nodata:g}, which is what unknown samples are; "
+            "choose a dtype that has."
+        )
     if image.alpha:
-        data, made = _with_opacity(image.data, image.axes.index("S"), weights, setting, target)
+        data, made, empty = _with_opacity(image, weights, setting, target, known)
     else:
-        data, made = _frames(image.data, weights, setting, target, progress)
-    return replace(image, data=data), made
+        data, made, empty = _frames(image, weights, setting, target, known, progress)
+    # Colours with opacity are unknown together, or not at all: one of them may be any value.
+    notes = unknown.notes(data, None if image.alpha else image.nodata, 0 if image.alpha else empty)
+    return replace(image, data=data, notes=(*image.notes, *notes)), made
 
 
 def _frames(
-    data: Array,
+    image: Image,
     kernel: SeparableKernel | Array,
     setting: Setting,
     dtype: np.dtype[Any],
+    known: Knowledge,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Array, Plan]:
+) -> tuple[Array, Plan, int]:
+    """Filter frame by frame; return the result, how, and in how many samples nothing was known."""
+    data = image.data
     outer = _outer_axis(data, setting.axes)
     result = np.empty_like(
         data, dtype=dtype
     )  # in the memory order of `data`: NIfTI's first axis is contiguous
-    frames = np.moveaxis(data, outer, 0) if outer is not None else data[np.newaxis]
-    results = np.moveaxis(result, outer, 0) if outer is not None else result[np.newaxis]
+
+    def split(array: Array) -> Array:
+        return np.moveaxis(array, outer, 0) if outer is not None else array[np.newaxis]
+
+    frames, results = split(data), split(result)
+    masks = None if known.mask is None else split(np.broadcast_to(known.mask, data.shape))
     inner = setting
     if outer is not None:
         inner = replace(setting, axes=tuple(axis - (axis > outer) for axis in setting.axes))
-    run = inner.plan(kernel, frames[0], promoted_dtype(data.dtype, dtype), setting.cval)
-    for done, (frame, place) in enumerate(zip(frames, results, strict=True), start=1):
-        run(frame, output=place)
+    run = inner.plan(
+        kernel, frames[0], promoted_dtype(data.dtype, dtype), setting.cval, complete=known.complete
+    )
+    empty = 0
+    for number, (frame, place) in enumerate(zip(frames, results, strict=True)):
+        here = known._replace(mask=None if masks is None else masks[number])
+        empty += unknown.filter_known(run, frame, place, here, image.nodata)
         if progress is not None:
-            progress(done, len(frames))
-    return result, run
+            progress(number + 1, len(frames))
+    return result, run, empty
 
 
 def _outer_axis(data: Array, axes: tuple[int, ...]) -> int | None:
@@ -126,8 +170,13 @@ def _outer_axis(data: Array, axes: tuple[int, ...]) -> int | None:
 
 
 def _with_opacity(
-    data: Array, samples: int, kernel: SeparableKernel | Array, setting: Setting, dtype: np.dtype[Any]
-) -> tuple[Array, Plan]:
+    image: Image,
+    kernel: SeparableKernel | Array,
+    setting: Setting,
+    dtype: np.dtype[Any],
+    known: Knowledge,
+) -> tuple[Array, Plan, int]:
+    data, samples = image.data, image.axes.index("S")
     if samples in setting.axes:
         raise ValueError(
             f"`axes={setting.axes}`: axis {samples} holds colours and opacity, which do not mix."
@@ -135,19 +184,23 @@ def _with_opacity(
     values = data.astype(working_dtype(promoted_dtype(data.dtype, dtype)))
     colours, opacity = np.split(values, [data.shape[samples] - 1], axis=samples)
     full = np.iinfo(data.dtype).max if data.dtype.kind in "iu" else 1.0
-    run = setting.plan(kernel, colours, colours.dtype, setting.cval)
-    if _averages(kernel):
+    run = setting.plan(kernel, colours, colours.dtype, setting.cval, complete=known.complete)
+    averages = _averages(kernel)
+    source = colours * (opacity / full) if averages else colours
+    found = run(source, mask=known.mask)
+    nothing = unknown.without_known(run, source, found, known)
+    colours = found
+    if averages:
         # Outside the picture is opaque and has the colour cval.
-        opacity_run = setting.plan(kernel, opacity, opacity.dtype, float(full))
-        blurred = opacity_run(opacity)
-        weighted = run(colours * (opacity / full)) * full
-        colours = np.divide(weighted, blurred, out=np.zeros_like(weighted), where=blurred > 0)
-        opacity = blurred
-    else:
-        colours = run(colours)
+        opacity_run = setting.plan(kernel, opacity, opacity.dtype, float(full), complete=known.complete)
+        opacity = opacity_run(opacity, mask=known.mask)
+        colours = np.divide(found * full, opacity, out=np.zeros_like(found), where=opacity > 0)
+    if nothing is not None:
+        colours[nothing] = np.nan if image.nodata is None else image.nodata
+        opacity[np.take(nothing, [0], axis=samples)] = 0
     result = np.empty_like(data, dtype=dtype)
     store(np.concatenate([colours, opacity], axis=samples), result)
-    return result, run
+    return result, run, 0 if nothing is None else int(np.count_nonzero(nothing))
 
 
 def _averages(kernel: SeparableKernel | Array) -> bool:

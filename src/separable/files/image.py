@@ -32,6 +32,10 @@ class Image:
         What the samples of axis S are, in Pillow's words: L, LA, RGB, RGBA, CMYK, or empty if unsaid.
     carried : object
         What the format that read the file needs to write it again; opaque to everyone else.
+    nodata : float or None
+        The sample value that says "nothing is known here"; None where there is none.
+    notes : tuple of str
+        What the user may not expect of the samples or of the file, a sentence each.
     """
 
     data: Array
@@ -39,11 +43,19 @@ class Image:
     spacing: tuple[float | None, ...]
     colour: str = ""
     carried: object = None
+    nodata: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def spatial(self) -> tuple[int, ...]:
         """The axes that are space, in the order of the array."""
         return tuple(axis for axis, letter in enumerate(self.axes) if letter in SPACE)
+
+    @property
+    def axis_names(self) -> str | None:
+        """A letter for each axis, ``?`` for one that its file does not name; None if it names none."""
+        names = "".join(letter if letter in _NAMES else "?" for letter in self.axes)
+        return names if names.strip("?") else None
 
     def axis_text(self, axis: int) -> str:
         """Return an axis as people read it: ``0 (y)``."""

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from separable.kernel import KernelError, SeparableKernel
 
+from .audit_table import printable
 from .values import Comparison, Study
 
 _TAPS_SHOWN = 9  # taps along an axis that are worth printing
@@ -19,12 +20,12 @@ _WIDE = 74  # characters that a row of times needs
 
 
 def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
-    """Return labels and what they stand for, in two columns."""
+    """Return labels and what they stand for, in two columns; text is shown as it is, and is no markup."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, value in rows:
-        grid.add_row(label, value)
+        grid.add_row(label, Text(printable(value)) if isinstance(value, str) else value)
     return grid
 
 

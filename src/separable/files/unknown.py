@@ -1,0 +1,181 @@
+"""Which samples of an image are unknown, and what is stored where a filter finds nothing that is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from separable._masking import Nan
+from separable._storing import integer_range, store
+from separable.plan import Plan
+
+from .guard import FileError
+from .image import Array, Image, size_text
+
+
+class Knowledge(NamedTuple):
+    """What is known of an image.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, or None
+        In the shape of the image, or of length 1 along its samples where these are known together; None if
+        no sample is unknown but for NaN.
+    nan : {"propagate", "omit"}
+        What NaN means, as in `separable.correlate`.
+    """
+
+    mask: Array | None
+    nan: Nan
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can be unknown."""
+        return self.mask is None and self.nan == "propagate"
+
+
+def knowledge(image: Image, mask: Array | None, nan: Nan) -> Knowledge:
+    """Return what is known of an image: neither outside `mask`, nor its no-data value, nor NaN if omitted.
+
+    With opacity a pixel is known or unknown as a whole: unknown where all its colours are the no-data value,
+    and where one of its samples is masked, or is NaN and NaN is omitted.
+    """
+    data = image.data
+    omit = nan == "omit" and data.dtype.kind in "fc" and bool(np.isnan(data).any())
+    there = _not_nodata(data, image.nodata)
+    if image.alpha:
+        samples = image.axes.index("S")
+        if there is not None:
+            colours, _ = np.split(there, [data.shape[samples] - 1], axis=samples)
+            there = colours.any(axis=samples, keepdims=True)
+        if mask is not None:
+            mask = np.broadcast_to(mask, data.shape).all(axis=samples, keepdims=True)
+        if omit:
+            numbers = ~np.isnan(data).any(axis=samples, keepdims=True)
+            mask, omit = numbers if mask is None else mask & numbers, False
+    elif mask is not None:
+        mask = np.broadcast_to(mask, data.shape)
+    if there is not None and mask is not None:
+        there = there & mask
+    elif there is None:
+        there = mask
+    if there is not None and there.all():
+        there = None
+    return Knowledge(there, "omit" if omit else "propagate")
+
+
+def _not_nodata(data: Array, nodata: float | None) -> Array | None:
+    """Return where samples are not the no-data value; None where that is no value of their dtype."""
+    if nodata is None:
+        return None
+    if math.isnan(nodata):
+        return ~np.isnan(data) if data.dtype.kind in "fc" else None
+    if not representable(nodata, data.dtype):
+        return None
+    kept: Array = data != data.dtype.type(int(nodata) if data.dtype.kind in "iu" else nodata)
+    return kept
+
+
+def representable(value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether a sample of this dtype can have the value; floats take it to their precision."""
+    if dtype.kind in "biu":
+        low, high = integer_range(dtype)
+        return math.isfinite(value) and value.is_integer() and low <= int(value) <= high
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(dtype.type(value))) or not math.isfinite(value)
+
+
+def fitted_mask(mask: Array, image: Image, name: str, source: str) -> Array:
+    """Return a mask in a shape that broadcasts to an image: of all its axes, or of its axes of space.
+
+    Parameters
+    ----------
+    mask : ndarray
+        0 where a sample is unknown.
+    image : Image
+    name, source : str
+        What mask and image are, for the error.
+
+    Raises
+    ------
+    FileError
+        If the mask has another shape.
+    """
+    space = tuple(image.data.shape[axis] for axis in image.spatial)
+    if mask.shape == image.data.shape:
+        return mask != 0
+    if mask.shape == space:
+        others = tuple(axis for axis in range(image.data.ndim) if axis not in image.spatial)
+        return np.expand_dims(mask != 0, others)
+    allowed = " or ".join(dict.fromkeys((size_text(image.data.shape), size_text(space))))
+    raise FileError(
+        f"`{name}` has {size_text(mask.shape)} samples, and `{source}` has {size_text(image.data.shape)}; "
+        f"expected {allowed}, 0 where a sample is unknown."
+    )
+
+
+def filter_known(run: Plan, x: Array, place: Array, known: Knowledge, fill: float | None) -> int:
+    """Filter what is known of `x` into `place`, and count the results in whose reach nothing is known.
+
+    Parameters
+    ----------
+    run : Plan
+    x, place : ndarray
+    known : Knowledge
+        Of `x`.
+    fill : float or None
+        What these results are; by default NaN, in integers 0.
+    """
+    if known.complete:
+        run(x, output=place)
+        return 0
+    values = run(x, mask=known.mask, nan=known.nan)
+    nothing = without_known(run, x, values, known)
+    store(values, place)
+    if nothing is None:
+        return 0
+    if fill is not None:
+        place[nothing] = fill
+    return int(np.count_nonzero(nothing))
+
+
+def without_known(run: Plan, x: Array, values: Array, known: Knowledge) -> Array | None:
+    """Return where nothing in reach is known, in the shape of `x`; None where that is nowhere.
+
+    The filter makes that NaN, and also what is spoiled by a NaN or an infinity that counts as known.
+    """
+    nothing: Array = np.isnan(values)
+    if known.complete or not nothing.any():
+        return None
+    if x.dtype.kind in "fc":
+        there = np.broadcast_to(True if known.mask is None else known.mask, x.shape)
+        if known.nan == "omit":
+            there = there & ~np.isnan(x)
+        if not np.isfinite(x[there]).all():
+            nothing = np.isnan(run(np.zeros(x.shape, run.dtype), mask=there))
+    return nothing
+
+
+def notes(result: Array, nodata: float | None, empty: int) -> Sequence[str]:
+    """Return what the user may not expect where samples were unknown."""
+    said = []
+    if empty and nodata is None and result.dtype.kind in "biu":
+        said.append(f"{_results(empty)} nothing known in reach, and {_are(empty)} 0; --nodata V marks them.")
+    alike = None if nodata is None else _not_nodata(result, nodata)
+    by_chance = 0 if alike is None else int(alike.size - np.count_nonzero(alike)) - empty
+    if by_chance > 0 and nodata is not None and not math.isnan(nodata):
+        said.append(
+            f"{_results(by_chance)} the no-data value {nodata:g} by chance, and will be read as unknown."
+        )
+    return said
+
+
+def _results(count: int) -> str:
+    return f"{count} result{'s have' if count > 1 else ' has'}"
+
+
+def _are(count: int) -> str:
+    return "are" if count > 1 else "is"
