@@ -33,7 +33,7 @@ def run(
         taken = parts.anatomy(weights) if plot or out else None
     if taken and target:
         with replacing(target) as beside:
-            anatomy_picture.anatomy_page(beside, done, taken)
+            anatomy_picture.anatomy_page(beside, done, taken, target.suffix.lower()[1:])
     if as_json:
         print(json.dumps(facts(done) | (_more_facts(taken, target) if taken else {})))
         return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +26,7 @@ SUFFIXES = (".nii", ".nii.gz")
 _AXES = "XYZTUVW"
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _MAX_NIFTI1 = 32767  # lengths are int16 in NIfTI-1, int64 in NIfTI-2
+_GZIP_LEVEL = 1  # nibabel's: noise of a scanner hardly shrinks at any level
 _DTYPES = frozenset(["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "f", "d", "F", "D"])
 
 
@@ -100,8 +103,15 @@ def write(path: Path, image: Image) -> None:
     stored = kind(volume.data, affine, header, dtype=volume.data.dtype)
     if header is None and any(volume.spacing):
         stored.header.set_xyzt_units("mm")
-    with replacing(path) as beside:
-        stored.to_filename(beside)
+    with replacing(path) as draft, draft.open("wb") as file, _packed(file, path) as stream:
+        stored.to_stream(stream)
+
+
+def _packed(file: IO[bytes], path: Path) -> AbstractContextManager[IO[bytes]]:
+    """Return what to write to; compressed as nibabel does it, without a time or a name inside."""
+    if path.suffix.lower() != ".gz":
+        return nullcontext(file)
+    return gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0)
 
 
 def _volume(image: Image) -> Image:

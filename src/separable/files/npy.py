@@ -31,7 +31,7 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
 
 def write(path: Path, image: Image) -> None:
     """Write the array; .npy holds nothing else."""
-    with replacing(path) as beside, beside.open("wb") as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.lib.format.write_array(file, image.data, allow_pickle=False)
 
 

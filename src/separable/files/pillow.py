@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,8 +109,11 @@ def write(path: Path, image: Image) -> None:
     shown = PillowImage.fromarray(np.ascontiguousarray(samples))
     if picture.colour == "CMYK":  # four samples look like RGBA to Pillow
         shown = PillowImage.frombytes("CMYK", shown.size, shown.tobytes())
-    with replacing(path) as beside:
-        shown.save(beside, format=name, **options, **info)
+    # Given a file, Pillow's JPEG encoder takes no notice of a write that came out short on a full disk.
+    encoded = io.BytesIO()
+    shown.save(encoded, format=name, **options, **info)
+    with replacing(path) as draft:
+        draft.write_bytes(encoded.getbuffer())
 
 
 def _picture(image: Image, name: str) -> Image:

@@ -218,8 +218,9 @@ def write(path: Path, image: Image) -> None:
     else:
         options["metadata"] = {"axes": stack.axes, **(carried.metadata if flavour else {})}
     with (
-        replacing(path) as beside,
-        tifffile.TiffWriter(beside, imagej=flavour == "imagej", ome=flavour == "ome") as file,
+        replacing(path) as draft,
+        draft.open("w+b") as stream,
+        tifffile.TiffWriter(stream, imagej=flavour == "imagej", ome=flavour == "ome") as file,
     ):
         file.write(stack.data, **options)
 
