@@ -32,6 +32,10 @@ class Image:
         What the samples of axis S are, in Pillow's words: L, LA, RGB, RGBA, CMYK, or empty if unsaid.
     carried : object
         What the format that read the file needs to write it again; opaque to everyone else.
+    nodata : float or None
+        The sample that means "not known", NaN too; None where the file does not say one.
+    notes : tuple of str
+        What the reader of the file could not take from it, or had to guess.
     """
 
     data: Array
@@ -39,6 +43,8 @@ class Image:
     spacing: tuple[float | None, ...]
     colour: str = ""
     carried: object = None
+    nodata: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def spatial(self) -> tuple[int, ...]:

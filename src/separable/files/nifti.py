@@ -76,7 +76,7 @@ def _spacing(volume: nib.Nifti1Image, voxel: Array) -> tuple[float | None, ...]:
     return tuple((known + [None] * 4)[: len(volume.shape)])
 
 
-def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
+def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
     """Refuse what a NIfTI file cannot hold.
 
     Raises
@@ -87,6 +87,7 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
     _volume(image)
     if dtype.char not in _DTYPES:
         raise FileError(f"`{path}`: NIfTI has no {dtype.name}; pass --dtype float32.")
+    return ()
 
 
 def write(path: Path, image: Image) -> None:

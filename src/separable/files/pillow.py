@@ -73,7 +73,7 @@ def _check_kind(path: Path, picture: PillowImage.Image) -> None:
         raise FileError(f"`{path}` is a 16-bit colour PNG, which Pillow reads at 8 bits; convert it to TIFF.")
 
 
-def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
+def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
     """Refuse what a PNG or a JPEG cannot hold.
 
     Raises
@@ -92,6 +92,7 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
         )
     if picture.colour not in {"PNG": ("L", "LA", "RGB", "RGBA"), "JPEG": ("L", "RGB", "CMYK")}[name]:
         raise FileError(f"`{path}`: a {name} holds no {picture.colour} picture; write .tif or .npy.")
+    return ()
 
 
 def write(path: Path, image: Image) -> None:
