@@ -9,15 +9,14 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ModuleNotFoundError:  # not POSIX: there a file that is open cannot be removed, which serves as well
-    fcntl = None  # type: ignore[assignment]
 
 # A draft that has a name, where the system has no unnamed files: nobody else's file is called so.
 _DRAFT: Final = re.compile(r"\.separable-[0-9a-f]{16}\.part")
@@ -79,7 +78,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.fsync(handle)
         if beside != draft:
             _give_name(handle, draft)
-        if fcntl is None:  # there a file that is open cannot be renamed
+        if sys.platform == "win32":  # there a file that is open cannot be renamed
             os.close(handle)
             handle = -1
         os.replace(draft, place)
@@ -127,7 +126,7 @@ def _named(draft: Path) -> tuple[int, Path]:
 
 def _lock(handle: int) -> bool:
     """Return whether nobody else holds the file; where nothing can be locked, that is taken for granted."""
-    if fcntl is None:
+    if sys.platform == "win32":  # there a file that is open cannot be removed, which serves as well
         return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,7 +146,7 @@ def _clear(folder: Path) -> None:
 
 
 def _remove_abandoned(draft: Path) -> None:
-    if fcntl is not None:
+    if sys.platform != "win32":
         handle = os.open(draft, os.O_RDWR | os.O_NOFOLLOW)
         try:
             held = os.fstat(handle)

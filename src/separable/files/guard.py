@@ -29,7 +29,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except (FileError, MissingExtraError):
         raise
     except MemoryError as error:
-        raise MemoryError(f"`{path}` does not fit: {error or 'no room for its samples'}.") from error
+        raise MemoryError(f"`{path}` does not fit: {str(error) or 'no room for its samples'}.") from error
     except Exception as error:  # decoders raise anything on a damaged file: KeyError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileError(f"`{path}` is not a readable {kind} file: {reason.rstrip('.')}.") from error

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gzip
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -104,15 +103,12 @@ def write(path: Path, image: Image) -> None:
     stored = kind(volume.data, affine, header, dtype=volume.data.dtype)
     if header is None and any(volume.spacing):
         stored.header.set_xyzt_units("mm")
-    with replacing(path) as draft, draft.open("wb") as file, _packed(file, path) as stream:
-        stored.to_stream(stream)
-
-
-def _packed(file: IO[bytes], path: Path) -> AbstractContextManager[IO[bytes]]:
-    """Return what to write to; compressed as nibabel does it, without a time or a name inside."""
-    if path.suffix.lower() != ".gz":
-        return nullcontext(file)
-    return gzip.GzipFile(filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=file, mtime=0)
+    with replacing(path) as draft, draft.open("wb") as file:
+        if path.suffix.lower() == ".gz":  # compressed as nibabel does it, without a time or a name inside
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as packed:
+                stored.to_stream(packed)
+        else:
+            stored.to_stream(file)
 
 
 def _volume(image: Image) -> Image:

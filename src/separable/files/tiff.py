@@ -65,7 +65,8 @@ def _check_kind(series: tifffile.TiffPageSeries, path: Path) -> None:
     page = series.keyframe
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         raise FileError(f"`{path}` stores palette indices, which cannot be averaged; convert it to RGB.")
-    if series.dtype is None or series.dtype.kind not in "biufc":
+    dtype: np.dtype[Any] | None = series.dtype  # None for what NumPy has no dtype for
+    if dtype is None or dtype.kind not in "biufc":
         raise FileError(
             f"`{path}` stores samples of {page.bitspersample} bits in format {page.sampleformat}, which are "
             "not read; convert it to 8, 16, 32 or 64 bits."

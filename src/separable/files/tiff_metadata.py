@@ -107,8 +107,9 @@ def carried(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Carried
             losses.append(f"its {compression_name(page)} compression becomes Deflate, which is lossless.")
     if "S" in series.axes:
         samples |= {"planarconfig": page.planarconfig, "extrasamples": page.extrasamples or None}
-    if page.is_tiled and len(page.tile) == 2 and all(side in _TILES and side % 16 == 0 for side in page.tile):
-        optional["tile"] = page.tile
+    tile = page.tile or ()
+    if len(tile) == 2 and all(side in _TILES and side % 16 == 0 for side in tile):
+        optional["tile"] = tile
     optional |= _resolution(page, losses)
     profile = page.tags.get(_COLOUR_PROFILE)
     if profile is not None:
@@ -257,7 +258,7 @@ def _imagej_steps(metadata: dict[str, Any], page: tifffile.TiffPage) -> dict[str
         return {}
     steps = {"Z": number(metadata.get("spacing")) * unit / 1e3}
     for letter, name in (("X", "XResolution"), ("Y", "YResolution")):
-        ratio = page.tags[name].value if name in page.tags else None
+        ratio: Any = page.tags[name].value if name in page.tags else None
         if _is_ratio(ratio) and ratio[0]:
             steps[letter] = ratio[1] / ratio[0] * unit / 1e3
     return steps
