@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -67,6 +68,21 @@ def unnamed(data: Array) -> Image:
     return Image(data, "Q" * data.ndim, (None,) * data.ndim)
 
 
+def check_samples(image: Image, kind: str, path: Path) -> None:
+    """Refuse an image without samples or without axes, which no picture and no volume is.
+
+    Raises
+    ------
+    FileError
+    """
+    if image.data.ndim == 0:
+        raise FileError(f"`{path}`: a {kind} holds no single number without axes; write .npy.")
+    if image.data.size == 0:
+        raise FileError(
+            f"`{path}`: a {kind} holds no empty image ({size_text(image.data.shape)}); write .npy."
+        )
+
+
 def arranged(image: Image, order: str, holds: str) -> Image:
     """Return `image` with its axes in the order of the letters of `order`.
 
@@ -76,7 +92,7 @@ def arranged(image: Image, order: str, holds: str) -> Image:
     order : str
         The letters the target knows, in its order.
     holds : str
-        What the target holds, for the error: "a PNG holds one 2-D picture".
+        The target and what it holds, for the error: "`a.png`: a PNG holds one 2-D picture".
 
     Raises
     ------

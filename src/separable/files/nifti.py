@@ -13,7 +13,7 @@ import numpy as np
 from separable._extras import extra
 
 from .guard import DEFLATE_LIMIT, FileError, check_promise, reading
-from .image import Array, Image, arranged
+from .image import Array, Image, arranged, check_samples
 from .target import replacing
 
 if TYPE_CHECKING:
@@ -83,9 +83,11 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
     FileError
         If the image has colours, or if its dtype is not one of the standard's.
     """
-    _volume(image)
+    check_samples(image, "NIfTI file", path)
+    _volume(image, path)
     if dtype.char not in _DTYPES:
-        raise FileError(f"`{path}`: NIfTI has no {dtype.name}; pass --dtype float32.")
+        other = "uint8" if dtype == np.bool_ else "float32"
+        raise FileError(f"`{path}`: NIfTI has no {dtype.name}; pass --dtype {other}.")
     return ()
 
 
@@ -94,7 +96,7 @@ def write(path: Path, image: Image) -> None:
     with extra("files"):
         import nibabel as nib
 
-    volume = _volume(image)
+    volume = _volume(image, path)
     if isinstance(volume.carried, _Carried):
         kind, affine, header = volume.carried.kind, volume.carried.affine, volume.carried.header
     else:
@@ -111,12 +113,12 @@ def write(path: Path, image: Image) -> None:
             stored.to_stream(file)
 
 
-def _volume(image: Image) -> Image:
+def _volume(image: Image, path: Path) -> Image:
     if set(image.axes) == {"Q"} and image.data.ndim <= len(_AXES):
         return replace(image, axes=_AXES[: image.data.ndim])
     pages = next((letter for letter in "QI" if letter in image.axes and "Z" not in image.axes), "")
     named = replace(image, axes=image.axes.replace(pages, "Z")) if pages else image
-    return arranged(named, _AXES, "a NIfTI file holds volumes of space and time")
+    return arranged(named, _AXES, f"`{path}`: a NIfTI file holds volumes of space and time")
 
 
 def _known(spacing: tuple[float | None, ...]) -> list[float]:

@@ -15,7 +15,7 @@ import numpy as np
 from separable._extras import extra
 
 from .guard import FileError
-from .image import Array, Image, arranged, size_text
+from .image import Array, Image, arranged, check_samples, size_text
 from .target import replacing
 from .tiff_metadata import GDAL_NODATA, Carried, nodata_value, ome_sizes, ome_type, rewritten_ome
 
@@ -115,12 +115,12 @@ def _prepared(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[_Job, tup
     with extra("files"):
         import tifffile  # noqa: F401
 
-    if image.data.size == 0 or image.data.ndim == 0:
-        kind = f"empty image ({size_text(image.data.shape)})" if image.data.ndim else "number without axes"
-        raise FileError(f"`{path}`: a TIFF holds no {kind}; write .npy.")
-    stack = _stack(image)
+    check_samples(image, "TIFF", path)
+    stack = _stack(image, path)
+    if dtype == np.bool_ and "S" in stack.axes:
+        raise FileError(f"`{path}`: a TIFF holds no colours of one bit; pass --dtype uint8, or write .npy.")
     carried = stack.carried if isinstance(stack.carried, Carried) else Carried("", _plain(stack))
-    big = _is_big(stack.data.shape, dtype)
+    big = _is_big(stack, dtype)
     reason = ""
     for form in _forms(stack, carried, dtype, big):
         job = _Job(stack, dtype, big, form)
@@ -158,11 +158,14 @@ def _with_all_that_goes(job: _Job, stack: Image, carried: Carried) -> tuple[_Job
     return kept, lost
 
 
-def _is_big(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    # As many pages as there can be: all but the two longest axes.
-    pages = math.prod(sorted(shape)[:-2])
-    size = math.prod(shape) * dtype.itemsize
-    return size * _GROWTH + pages * _BYTES_PER_PAGE >= _CLASSIC_LIMIT
+def _is_big(stack: Image, dtype: np.dtype[Any]) -> bool:
+    size = stack.data.size * dtype.itemsize
+    return size * _GROWTH + _pages(stack) * _BYTES_PER_PAGE >= _CLASSIC_LIMIT
+
+
+def _pages(stack: Image) -> int:
+    lengths = zip(stack.axes, stack.data.shape, strict=True)
+    return math.prod(length for letter, length in lengths if letter not in "YXS")
 
 
 def _forms(stack: Image, carried: Carried, dtype: np.dtype[Any], big: bool) -> Iterator[_Form]:
@@ -172,13 +175,11 @@ def _forms(stack: Image, carried: Carried, dtype: np.dtype[Any], big: bool) -> I
         samples["predictor"] = True  # differences of neighbours; for floats that takes imagecodecs
     if stack.data.ndim == 1:  # told that black is 0, tifffile wants rows
         samples.pop("photometric", None)
-    axes, lengths = stack.axes, dict(zip(stack.axes, stack.data.shape, strict=True))
-    own, said = carried.flavour, {**carried.metadata, "axes": axes}
+    axes, own, said = stack.axes, carried.flavour, {**carried.metadata, "axes": stack.axes}
     if own == "imagej" and not big and dtype.name in _IMAGEJ_DTYPES:
         yield _Form("imagej", {**samples, "metadata": said})
     if own == "ome":
-        pages = math.prod(length for letter, length in lengths.items() if letter not in "YXS")
-        xml = rewritten_ome(carried.xml, axes, dtype, pages)
+        xml = rewritten_ome(carried.xml, axes, dtype, _pages(stack))
         if xml is not None:
             yield _Form("", {**samples, "metadata": None, "description": xml.encode()})
     why = "of 4 GiB or more" if big and own == "imagej" else f"of {dtype.name}"
@@ -201,8 +202,8 @@ def _lost(own: str, carried: Carried, why: str) -> str:
     if own == "ome":
         return f"OME's metadata do not describe samples {why}: voxel size alone is kept."
     rest = sorted(set(carried.metadata) - {"spacing", "unit", "finterval", "fps", "mode", "loop"})
-    but = f" {', '.join(rest)} {'are' if len(rest) > 1 else 'is'} not kept." if rest else ""
-    return f"ImageJ holds no samples {why}: written as OME-TIFF with its voxel size.{but}"
+    but = f", without its {', '.join(rest)}" if rest else ""
+    return f"ImageJ holds no samples {why}: written as OME-TIFF with its voxel size{but}."
 
 
 def _plain(stack: Image) -> dict[str, Any]:
@@ -213,7 +214,7 @@ def _plain(stack: Image) -> dict[str, Any]:
     return {"photometric": base, "planarconfig": "contig", "extrasamples": extras}
 
 
-def _stack(image: Image) -> Image:
+def _stack(image: Image, path: Path) -> Image:
     if isinstance(image.carried, Carried):
         return image
     if set(image.axes) == {"Q"}:
@@ -221,8 +222,9 @@ def _stack(image: Image) -> Image:
         names = "YXS" if picture else {1: "X", 2: "YX", 3: "ZYX"}.get(image.data.ndim)
         if names is None:
             raise FileError(
-                f"a TIFF holds pages, not {size_text(image.data.shape)} unnamed samples; write .npy."
+                f"`{path}`: a TIFF holds pages, not {size_text(image.data.shape)} samples without names; "
+                "write .npy."
             )
         colour = {3: "RGB", 4: "RGBA"}[image.data.shape[2]] if picture else "L"
         return replace(image, axes=names, colour=colour)
-    return arranged(image, _AXES, "a TIFF holds pages of x, y, z, time and colour")
+    return arranged(image, _AXES, f"`{path}`: a TIFF holds pages of x, y, z, time and colour")
