@@ -44,7 +44,7 @@ FLOORS = [
     {"_masking", "_whole", "means", "signs"},
     {"kernel"},
     {"certificate", "sharing"},
-    {"_arguments", "_caches", "_calling", "_errors", "_extras", "_storing"},
+    {"_arguments", "_atomic", "_caches", "_calling", "_errors", "_extras", "_storing"},
     {"_foreign", "_numbers"},
     {"_wording"},
 ]

@@ -173,7 +173,7 @@ def test_animations_are_refused(tmp_path: Path) -> None:
         ((5, 7, 4), "u1", "x.jpg", "a JPEG holds no RGBA picture"),
         ((5, 7, 9), "u1", "x.png", "1 to 4 colours, not 5 x 7 x 9"),
         ((5, 7, 9, 3), "u1", "x.png", "one 2-D picture"),
-        ((5, 7, 9, 3), "u1", "x.tif", "not 5 x 7 x 9 x 3 unnamed"),
+        ((5, 7, 9, 3), "u1", "x.tif", "not 5 x 7 x 9 x 3 samples without"),
         ((5, 7, 9), "f2", "x.nii", "NIfTI has no float16; pass --dtype float32"),
     ],
 )

@@ -184,10 +184,10 @@ def test_a_failed_write_leaves_the_old_rates(cache, monkeypatch):
     costs.save(cache, bundled())
     before = cache.read_text(encoding="utf-8")
 
-    def refuse(self, target):
+    def refuse(*_):
         raise OSError("no space")
 
-    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(OSError, match="no space"):
         costs.save(cache, bundled())
     assert cache.read_text(encoding="utf-8") == before

@@ -298,19 +298,13 @@ def _whole(entry: Any) -> bool:
 
 
 def save(file: Path, rates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """Write measured rates beside `file` and rename: it is never half-written."""
-    import tempfile
+    """Write measured rates; the file is never half-written."""
+    from ._atomic import replacing  # what it needs takes longer to import than all of this package
 
     file.parent.mkdir(parents=True, exist_ok=True)
     data = {"schema": SCHEMA, "machine": fingerprint(), "rates": rates}
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(data, stream, indent=1)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(file) as draft:
+        draft.write_text(json.dumps(data, indent=1), encoding="utf-8")
     _rates.cache_clear()
 
 

@@ -36,7 +36,7 @@ def run(
         files.write_terms(kept, done.found)
     if taken and target:
         with replacing(target) as beside:
-            anatomy_picture.anatomy_page(beside, done, taken)
+            anatomy_picture.anatomy_page(beside, done, taken, target.suffix.lower()[1:])
     if as_json:
         written = {"terms_file": str(kept) if kept else None}
         print(json.dumps(facts(done) | (_more_facts(taken, target) if taken else {}) | written))

@@ -225,7 +225,7 @@ def _filter(job: Job, wish: Wish, place: Place, show: Show, quiet: bool) -> Outc
     if told and place.axes is None and not quiet:
         say(f"note: {told[0]}", stderr=True)
     stored = place.stored_dtype(image)
-    files.check_storable(image, stored, job.target)
+    lost = files.check_storable(image, stored, job.target)
     axes = place.filtered_axes(image, job.source)
     granted = grant(wish, image, axes, job.source)
     setting = place.setting(image, job.source, wish.tol if wish.rank is None else None)
@@ -240,6 +240,7 @@ def _filter(job: Job, wish: Wish, place: Place, show: Show, quiet: bool) -> Outc
     times.append(time.perf_counter())
     show("writing", 0, 0)
     files.write(job.target, result)
+    result = replace(result, notes=(*result.notes, *lost))
     times.append(time.perf_counter())
     laps = [after - before for before, after in itertools.pairwise(times)]
     seconds = dict(zip(("read", "filter", "write"), laps, strict=True))

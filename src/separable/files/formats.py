@@ -14,7 +14,7 @@ from .image import Image
 
 class _Format(Protocol):
     def read(self, path: Path) -> Image: ...
-    def check(self, image: Image, dtype: np.dtype[Any], path: Path) -> None: ...
+    def check(self, image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]: ...
     def write(self, path: Path, image: Image) -> None: ...
 
 
@@ -67,9 +67,22 @@ def check_suffix(path: Path) -> None:
     _format(path)
 
 
-def check_storable(image: Image, dtype: np.dtype[Any], path: Path) -> None:
-    """Refuse a target whose format cannot hold `image` as `dtype`, before any work is done for it."""
-    _format(path).check(image, dtype, path)
+def check_storable(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
+    """Refuse a target whose format cannot hold `image` as `dtype`, before any work is done for it.
+
+    Returns
+    -------
+    tuple of str
+        What the file will not hold of what the image's own file says: sentences for the user.
+
+    Raises
+    ------
+    FileError
+        If the format cannot hold the image.
+    MissingExtraError
+        If the package that writes the format is not installed.
+    """
+    return _format(path).check(image, dtype, path)
 
 
 def write(path: Path, image: Image) -> None:

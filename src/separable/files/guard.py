@@ -26,8 +26,10 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     """Name the file and its kind in whatever a decoder raises on a file that is not what it says."""
     try:
         yield
-    except (FileError, MissingExtraError, MemoryError):
+    except (FileError, MissingExtraError):
         raise
+    except MemoryError as error:
+        raise MemoryError(f"`{path}` does not fit: {str(error) or 'no room for its samples'}.") from error
     except Exception as error:  # decoders raise anything on a damaged file: KeyError, struct.error, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileError(f"`{path}` is not a readable {kind} file: {reason.rstrip('.')}.") from error
@@ -46,7 +48,9 @@ def check_readable(path: Path) -> None:
         raise FileError(f"`{path}` is empty (0 bytes).")
 
 
-def check_promise(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], ratio: int | None) -> None:
+def check_promise(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], ratio: int | None, bits: int | None = None
+) -> None:
     """Refuse a header that promises more samples than its file, or this machine, can hold.
 
     Parameters
@@ -57,13 +61,16 @@ def check_promise(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], rati
     ratio : int or None
         The largest factor by which the file's compression can shrink data: 1 without compression, None
         where there is no limit.
+    bits : int, optional
+        Of one sample in the file, where these are packed.
     """
     if any(length < 0 for length in shape):
         raise FileError(f"`{path}` is damaged: its header says {shape}, a negative length.")
     promised = math.prod(shape) * dtype.itemsize
     held = path.stat().st_size
     says = f"its header says {' x '.join(map(str, shape))} {dtype.name} ({human_bytes(promised)})"
-    if ratio is not None and promised > held * ratio:
+    stored = promised if bits is None else math.prod(shape) * bits // 8
+    if ratio is not None and stored > held * ratio:
         raise FileError(f"`{path}` is damaged or cut short: {says}, but the file has {human_bytes(held)}.")
     memory = _physical_memory()
     if memory is not None and promised > memory:

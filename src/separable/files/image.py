@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,9 +34,9 @@ class Image:
     carried : object
         What the format that read the file needs to write it again; opaque to everyone else.
     nodata : float or None
-        The sample value that says "nothing is known here"; None where there is none.
+        The sample that means "not known", NaN too; None where the file does not say one.
     notes : tuple of str
-        What the user may not expect of the samples or of the file, a sentence each.
+        What the reader of the file could not take from it, or had to guess.
     """
 
     data: Array
@@ -73,6 +74,21 @@ def unnamed(data: Array) -> Image:
     return Image(data, "Q" * data.ndim, (None,) * data.ndim)
 
 
+def check_samples(image: Image, kind: str, path: Path) -> None:
+    """Refuse an image without samples or without axes, which no picture and no volume is.
+
+    Raises
+    ------
+    FileError
+    """
+    if image.data.ndim == 0:
+        raise FileError(f"`{path}`: a {kind} holds no single number without axes; write .npy.")
+    if image.data.size == 0:
+        raise FileError(
+            f"`{path}`: a {kind} holds no empty image ({size_text(image.data.shape)}); write .npy."
+        )
+
+
 def arranged(image: Image, order: str, holds: str) -> Image:
     """Return `image` with its axes in the order of the letters of `order`.
 
@@ -82,7 +98,7 @@ def arranged(image: Image, order: str, holds: str) -> Image:
     order : str
         The letters the target knows, in its order.
     holds : str
-        What the target holds, for the error: "a PNG holds one 2-D picture".
+        The target and what it holds, for the error: "`a.png`: a PNG holds one 2-D picture".
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from separable._extras import extra
 
 from .guard import DEFLATE_LIMIT, FileError, check_promise, reading
-from .image import Array, Image, arranged
+from .image import Array, Image, arranged, check_samples
 from .target import replacing
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ SUFFIXES = (".nii", ".nii.gz")
 _AXES = "XYZTUVW"
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _MAX_NIFTI1 = 32767  # lengths are int16 in NIfTI-1, int64 in NIfTI-2
+_GZIP_LEVEL = 1  # nibabel's: noise of a scanner hardly shrinks at any level
 _DTYPES = frozenset(["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "f", "d", "F", "D"])
 
 
@@ -73,7 +75,7 @@ def _spacing(volume: nib.Nifti1Image, voxel: Array) -> tuple[float | None, ...]:
     return tuple((known + [None] * 4)[: len(volume.shape)])
 
 
-def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
+def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
     """Refuse what a NIfTI file cannot hold.
 
     Raises
@@ -81,9 +83,12 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
     FileError
         If the image has colours, or if its dtype is not one of the standard's.
     """
-    _volume(image)
+    check_samples(image, "NIfTI file", path)
+    _volume(image, path)
     if dtype.char not in _DTYPES:
-        raise FileError(f"`{path}`: NIfTI has no {dtype.name}; pass --dtype float32.")
+        other = "uint8" if dtype == np.bool_ else "float32"
+        raise FileError(f"`{path}`: NIfTI has no {dtype.name}; pass --dtype {other}.")
+    return ()
 
 
 def write(path: Path, image: Image) -> None:
@@ -91,7 +96,7 @@ def write(path: Path, image: Image) -> None:
     with extra("files"):
         import nibabel as nib
 
-    volume = _volume(image)
+    volume = _volume(image, path)
     if isinstance(volume.carried, _Carried):
         kind, affine, header = volume.carried.kind, volume.carried.affine, volume.carried.header
     else:
@@ -100,16 +105,20 @@ def write(path: Path, image: Image) -> None:
     stored = kind(volume.data, affine, header, dtype=volume.data.dtype)
     if header is None and any(volume.spacing):
         stored.header.set_xyzt_units("mm")
-    with replacing(path) as beside:
-        stored.to_filename(beside)
+    with replacing(path) as draft, draft.open("wb") as file:
+        if path.suffix.lower() == ".gz":  # compressed as nibabel does it, without a time or a name inside
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as packed:
+                stored.to_stream(packed)
+        else:
+            stored.to_stream(file)
 
 
-def _volume(image: Image) -> Image:
+def _volume(image: Image, path: Path) -> Image:
     if set(image.axes) == {"Q"} and image.data.ndim <= len(_AXES):
         return replace(image, axes=_AXES[: image.data.ndim])
     pages = next((letter for letter in "QI" if letter in image.axes and "Z" not in image.axes), "")
     named = replace(image, axes=image.axes.replace(pages, "Z")) if pages else image
-    return arranged(named, _AXES, "a NIfTI file holds volumes of space and time")
+    return arranged(named, _AXES, f"`{path}`: a NIfTI file holds volumes of space and time")
 
 
 def _known(spacing: tuple[float | None, ...]) -> list[float]:

@@ -25,13 +25,14 @@ def read(path: Path) -> Image:
         return unnamed(np.lib.format.read_array(file, allow_pickle=False))
 
 
-def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
+def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
     """Accept every array: .npy holds any shape and any dtype of numbers."""
+    return ()
 
 
 def write(path: Path, image: Image) -> None:
     """Write the array; .npy holds nothing else."""
-    with replacing(path) as beside, beside.open("wb") as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.lib.format.write_array(file, image.data, allow_pickle=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from separable._extras import extra
 
 from .guard import FileError, reading
-from .image import Image, arranged, size_text
+from .image import Image, arranged, check_samples, size_text
 from .target import replacing
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ SUFFIXES = PNG_SUFFIXES + JPEG_SUFFIXES
 # How the modes Pillow opens are filtered: palettes and bits become the colours they stand for.
 _MODES = {"1": "L", "P": "RGB", "PA": "RGBA"}
 _SAMPLES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_JPEG_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 _JPEG_QUALITY = 95  # the highest Pillow recommends: above it files grow without gain
 
 
@@ -72,7 +74,7 @@ def _check_kind(path: Path, picture: PillowImage.Image) -> None:
         raise FileError(f"`{path}` is a 16-bit colour PNG, which Pillow reads at 8 bits; convert it to TIFF.")
 
 
-def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
+def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
     """Refuse what a PNG or a JPEG cannot hold.
 
     Raises
@@ -81,7 +83,7 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
         If the image is not one picture, or if its dtype needs another format.
     """
     name = "JPEG" if path.suffix.lower() in JPEG_SUFFIXES else "PNG"
-    picture = _picture(image, name)
+    picture = _picture(image, name, path)
     wide = name == "PNG" and picture.data.ndim == 2
     if dtype != np.uint8 and not (wide and dtype == np.uint16):
         allowed = "uint8 or uint16" if wide else "uint8"
@@ -91,6 +93,12 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
         )
     if picture.colour not in {"PNG": ("L", "LA", "RGB", "RGBA"), "JPEG": ("L", "RGB", "CMYK")}[name]:
         raise FileError(f"`{path}`: a {name} holds no {picture.colour} picture; write .tif or .npy.")
+    if name == "JPEG" and max(picture.data.shape) > _JPEG_SIDE:
+        raise FileError(
+            f"`{path}`: a JPEG holds at most {_JPEG_SIDE} rows and columns, not "
+            f"{size_text(picture.data.shape[:2])}; write .png, .tif or .npy."
+        )
+    return ()
 
 
 def write(path: Path, image: Image) -> None:
@@ -99,7 +107,7 @@ def write(path: Path, image: Image) -> None:
         from PIL import Image as PillowImage
 
     name = "JPEG" if path.suffix.lower() in JPEG_SUFFIXES else "PNG"
-    picture = _picture(image, name)
+    picture = _picture(image, name, path)
     samples = picture.data
     if samples.ndim == 3 and samples.shape[2] == 1:
         samples = samples[..., 0]
@@ -108,19 +116,24 @@ def write(path: Path, image: Image) -> None:
     shown = PillowImage.fromarray(np.ascontiguousarray(samples))
     if picture.colour == "CMYK":  # four samples look like RGBA to Pillow
         shown = PillowImage.frombytes("CMYK", shown.size, shown.tobytes())
-    with replacing(path) as beside:
-        shown.save(beside, format=name, **options, **info)
+    # Given a file, Pillow's JPEG encoder takes no notice of a write that came out short on a full disk.
+    encoded = io.BytesIO()
+    shown.save(encoded, format=name, **options, **info)
+    with replacing(path) as draft:
+        draft.write_bytes(encoded.getbuffer())
 
 
-def _picture(image: Image, name: str) -> Image:
+def _picture(image: Image, name: str, path: Path) -> Image:
     """Return `image` as rows x columns [x samples], with its colour named."""
+    check_samples(image, name, path)
     if set(image.axes) == {"Q"} and image.data.ndim in (2, 3):
         image = replace(image, axes="YXS"[: image.data.ndim])
-    picture = arranged(image, "YXS", f"a {name} holds one 2-D picture")
+    picture = arranged(image, "YXS", f"`{path}`: a {name} holds one 2-D picture")
     samples = picture.data.shape[2] if picture.axes == "YXS" else 1
     if picture.axes not in ("YX", "YXS") or samples not in _SAMPLES:
         size = size_text(image.data.shape)
         raise FileError(
-            f"a {name} holds one 2-D picture of 1 to 4 colours, not {size} samples; write .tif or .npy."
+            f"`{path}`: a {name} holds one 2-D picture of 1 to 4 colours, not {size} samples; "
+            "write .tif or .npy."
         )
     return replace(picture, colour=picture.colour or _SAMPLES[samples])

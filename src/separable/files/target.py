@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from separable import _atomic
 
 from .guard import FileError
 
@@ -34,26 +34,24 @@ def check_target(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the block a file beside `path` to write; rename it to `path` if the block succeeds.
+    """Give the block a file to write; put it at `path` if the block succeeds.
 
-    Whatever happens in the block, `path` holds either what it held before or the whole new file. A
-    symbolic link is followed, and the permissions of a file that is replaced are kept.
+    As `separable._atomic.replacing`, which says what holds; the block is given an open file's path,
+    without a suffix.
+
+    Raises
+    ------
+    FileError
+        If no file can be made there.
+    WriteError
+        If the disk is full, or fails.
     """
-    place = _place(path)
-    # The suffix stays last: writers choose the format by it.
-    beside = place.with_name(f".{secrets.token_hex(4)}-{place.name}")
-    try:
-        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise FileError(f"`{path}` cannot be written: {error.strerror or error}.") from error
-    try:
-        yield beside
-        if place.exists():
-            shutil.copymode(place, beside)
-        os.replace(beside, place)
-    finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
+    with ExitStack() as stack:
+        try:
+            draft = stack.enter_context(_atomic.replacing(path))
+        except OSError as error:
+            raise FileError(f"`{path}` cannot be written: {error.strerror or error}.") from error
+        yield draft
 
 
 def _place(path: Path) -> Path:

@@ -7,38 +7,34 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 
 from separable._extras import extra
 
-from .guard import FileError, check_promise, reading
-from .image import Image, arranged, size_text
-from .target import replacing
+from .guard import DEFLATE_LIMIT, FileError, check_promise, reading
+from .image import Array, Image, size_text
+from .tiff_metadata import (
+    DEFLATE,
+    NO_COMPRESSION,
+    carried,
+    compression_name,
+    nodata_text,
+    nodata_value,
+    photometric,
+    spacing,
+)
+from .tiff_writing import check, write
 
 if TYPE_CHECKING:
     import tifffile
 
+__all__ = ["SUFFIXES", "check", "read", "write"]
+
 SUFFIXES = (".tif", ".tiff")
-
-_AXES = "TZCYXS"  # the order ImageJ wants
-_MICROMETRES = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00B5m": 1.0, "micron": 1.0, "microns": 1.0,
-                "mm": 1e3, "cm": 1e4, "m": 1e6}  # fmt: skip
-_IMAGEJ_DTYPES = ("uint8", "uint16", "float32")
-# Tags that place a picture on the earth (GeoTIFF 1.1, annex) and GDAL's metadata and no-data value.
-_GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
-_NO_COMPRESSION = 1
-
-
-@dataclass(frozen=True)
-class _Carried:
-    flavour: str  # "imagej", "ome", or "" for what has only tags
-    options: dict[str, Any]
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 def read(path: Path) -> Image:
@@ -49,22 +45,55 @@ def read(path: Path) -> Image:
     with reading(path, "TIFF"), _no_lost_pages(path), tifffile.TiffFile(path) as file:
         series = _only_series(file, path)
         page = series.keyframe
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            raise FileError(f"`{path}` stores palette indices, which cannot be averaged; convert it to RGB.")
-        _check_complete(series, path)
-        try:
-            data = series.asarray()
-        except (KeyError, ValueError) as error:  # which of them depends on the version of tifffile
-            if "imagecodecs" in str(error):
-                raise FileError(
-                    f"`{path}` cannot be read: {error.args[0]}: pip install imagecodecs"
-                ) from error
+        _check_kind(series, path)
+        absent = _check_complete(series, path)
+        data = _decoded(series, path)
+        image = Image(data, series.axes, spacing(file, series), _colour(series), carried(file, series))
+        said = nodata_text(page)
+    notes = []
+    if absent:
+        notes.append(f"`{path}` lacks {absent} of its {len(series.pages)} planes; taken as 0.")
+    if said and nodata_value(said) is None:
+        notes.append(f"`{path}` calls {said!r} no data, which is no number; all samples are taken as data.")
+    return replace(image, nodata=nodata_value(said), notes=tuple(notes))
+
+
+def _check_kind(series: tifffile.TiffPageSeries, path: Path) -> None:
+    """Refuse what holds no samples that can be filtered."""
+    import tifffile
+
+    page = series.keyframe
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        raise FileError(f"`{path}` stores palette indices, which cannot be averaged; convert it to RGB.")
+    dtype: np.dtype[Any] | None = series.dtype  # None for what NumPy has no dtype for
+    if dtype is None or dtype.kind not in "biufc":
+        raise FileError(
+            f"`{path}` stores samples of {page.bitspersample} bits in format {page.sampleformat}, which are "
+            "not read; convert it to 8, 16, 32 or 64 bits."
+        )
+    if 0 in series.shape:
+        raise FileError(f"`{path}` holds an empty image ({size_text(series.shape)}).")
+
+
+def _decoded(series: tifffile.TiffPageSeries, path: Path) -> Array:
+    page = series.keyframe
+    try:
+        data = series.asarray()
+    except Exception as error:  # which one depends on the codec, and on the version of tifffile
+        if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
             raise
-        axes, spacing = series.axes, _spacing(file, series)
-        colour, carried = _colour(series), _carried(file, series)
+        if "packints" in str(error):
+            kind = f"stores samples of {page.bitspersample} bits"
+        elif "predictor" in str(error).lower():
+            kind = "stores differences of floating-point samples (predictor 3)"
+        else:
+            kind = f"is compressed with {compression_name(page)}"
+        raise FileError(
+            f"`{path}` {kind}, and what reads that is not installed: pip install imagecodecs"
+        ) from error
     if data.dtype == np.bool_:
-        data = np.where(data, np.uint8(255), np.uint8(0))
-    return Image(data, axes, spacing, colour, carried)
+        return np.where(data, np.uint8(255), np.uint8(0))
+    return np.asarray(data)
 
 
 class _Complaints(logging.Handler):
@@ -103,15 +132,24 @@ def _only_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries
     return file.series[0]
 
 
-def _check_complete(series: tifffile.TiffPageSeries, path: Path) -> None:
-    """Refuse a file that ends before its last page does: tifffile would fill the rest with zeros."""
-    held = path.stat().st_size
-    plain = series.keyframe.compression == _NO_COMPRESSION
-    check_promise(path, series.shape, series.dtype, ratio=1 if plain else None)
-    extents = ((page.dataoffsets, page.databytecounts) for page in series.pages if page is not None)
+def _check_complete(series: tifffile.TiffPageSeries, path: Path) -> int:
+    """Refuse a file that ends before its last page does: tifffile would fill the rest with zeros.
+
+    Returns
+    -------
+    int
+        How many planes the file says that it does not have.
+    """
+    held, page = path.stat().st_size, series.keyframe
+    extents = [(page.dataoffsets, page.databytecounts) for page in series.pages if page is not None]
+    # Of a sparse file, some parts are said to be empty.
+    sparse = len(extents) < len(series.pages) or any(0 in counts for _, counts in extents)
+    ratio = {NO_COMPRESSION: 1, **dict.fromkeys(DEFLATE, DEFLATE_LIMIT)}.get(page.compression)
+    check_promise(path, series.shape, series.dtype, None if sparse else ratio, page.bitspersample)
     ends = [start + count for pair in extents for start, count in zip(*pair, strict=True)]
     if ends and max(ends) > held:
         raise FileError(f"`{path}` is cut short: its pages end at byte {max(ends)}, the file at {held}.")
+    return len(series.pages) - len(extents)
 
 
 def _colour(series: tifffile.TiffPageSeries) -> str:
@@ -120,128 +158,16 @@ def _colour(series: tifffile.TiffPageSeries) -> str:
     page = series.keyframe
     if "S" not in series.axes:
         return "L"
-    basic = {"RGB": "RGB", "YCBCR": "RGB", "SEPARATED": "CMYK", "MINISBLACK": "L", "MINISWHITE": "L"}
-    colour = basic.get(tifffile.PHOTOMETRIC(page.photometric).name, "")
-    extras = [tifffile.EXTRASAMPLE(sample).name for sample in page.extrasamples]
+    basic = {"RGB": "RGB", "YCBCR": "YCbCr", "SEPARATED": "CMYK", "MINISBLACK": "L", "MINISWHITE": "L"}
+    colour = basic.get(_member_name(tifffile.PHOTOMETRIC, photometric(page)), "")
+    extras = [_member_name(tifffile.EXTRASAMPLE, sample) for sample in page.extrasamples]
     if not colour or (colour == "L" and not extras):
         return f"{page.samplesperpixel}-band"
     return colour + {"": "", "UNASSALPHA": "A", "ASSOCALPHA": "a"}.get("".join(extras), f"+{len(extras)}")
 
 
-def _spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float | None, ...]:
-    """Return millimetres per axis, from ImageJ's or OME's metadata; a print resolution says nothing."""
-    steps: dict[str, float] = {}
-    if file.is_imagej and file.imagej_metadata:
-        steps = _imagej_steps(file.imagej_metadata, series.keyframe)
-    elif file.is_ome and file.ome_metadata:
-        steps = _ome_steps(file.ome_metadata)
-    return tuple(steps[letter] if steps.get(letter, 0.0) > 0.0 else None for letter in series.axes)
-
-
-def _imagej_steps(metadata: dict[str, Any], page: tifffile.TiffPage) -> dict[str, float]:
-    unit = _MICROMETRES.get(str(metadata.get("unit", "")))
-    if unit is None:
-        return {}
-    steps = {"Z": float(metadata.get("spacing", 0.0)) * unit / 1e3}
-    for letter, tag in (("X", "XResolution"), ("Y", "YResolution")):
-        per_step, count = page.tags[tag].value if tag in page.tags else (0, 1)
-        steps[letter] = count / per_step * unit / 1e3 if per_step else 0.0
-    return steps
-
-
-def _ome_steps(xml: str) -> dict[str, float]:
-    steps = {}
-    for element in ET.fromstring(xml).iter():
-        if element.tag.endswith("}Pixels"):
-            for letter in "XYZ":
-                unit = _MICROMETRES.get(element.get(f"PhysicalSize{letter}Unit", "µm"), 0.0)
-                steps[letter] = float(element.get(f"PhysicalSize{letter}", 0.0)) * unit / 1e3
-            break
-    return steps
-
-
-def _carried(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> _Carried:
-    page = series.keyframe
-    options: dict[str, Any] = {"photometric": page.photometric}
-    if page.compression != _NO_COMPRESSION:
-        options["compression"] = "zlib"  # the one lossless compression that tifffile writes by itself
-    if "S" in series.axes:
-        options |= {"planarconfig": page.planarconfig, "extrasamples": page.extrasamples or None}
-    if "XResolution" in page.tags and "YResolution" in page.tags:
-        options["resolution"] = (page.tags["XResolution"].value, page.tags["YResolution"].value)
-        options["resolutionunit"] = page.resolutionunit
-    if page.iccprofile:
-        options["iccprofile"] = page.iccprofile
-    geo = [page.tags[code] for code in _GEO_TAGS if code in page.tags]
-    options["extratags"] = [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in geo]
-    if file.is_imagej:
-        known = file.imagej_metadata or {}
-        kept = ("spacing", "unit", "finterval", "fps", "Info", "Labels", "Ranges", "LUTs", "mode", "loop")
-        return _Carried("imagej", options, {key: known[key] for key in kept if key in known})
-    if file.is_ome:
-        return _Carried("ome", options, _ome_sizes(_spacing(file, series), series.axes))
-    if not file.is_shaped and page.description:
-        options["description"] = page.description
-    return _Carried("", options)
-
-
-def _ome_sizes(spacing: tuple[float | None, ...], axes: str) -> dict[str, Any]:
-    known = {letter: step for letter, step in zip(axes, spacing, strict=True) if step}
-    return {f"PhysicalSize{letter}": step * 1e3 for letter, step in known.items()}
-
-
-def check(image: Image, dtype: np.dtype[Any], path: Path) -> None:
-    """Refuse what a TIFF cannot hold.
-
-    Raises
-    ------
-    FileError
-        If the axes are not those of a picture or a stack.
-    """
-    _stack(image)
-
-
-def write(path: Path, image: Image) -> None:
-    """Write a picture or a stack; from a TIFF, with its resolution, profile, geo tags and voxel size."""
-    with extra("files"):
-        import tifffile
-
-    stack = _stack(image)
-    carried = stack.carried if isinstance(stack.carried, _Carried) else _Carried("", _plain(stack))
-    flavour, options = carried.flavour, dict(carried.options)
-    if "compression" in options and stack.data.dtype.kind in "iu" and stack.data.dtype.itemsize <= 4:
-        options["predictor"] = True  # differences of neighbours; for floats that takes imagecodecs
-    if flavour == "imagej" and stack.data.dtype.name not in _IMAGEJ_DTYPES:
-        flavour = ""
-    if "description" in options:
-        options["metadata"] = None
-    else:
-        options["metadata"] = {"axes": stack.axes, **(carried.metadata if flavour else {})}
-    with (
-        replacing(path) as beside,
-        tifffile.TiffWriter(beside, imagej=flavour == "imagej", ome=flavour == "ome") as file,
-    ):
-        file.write(stack.data, **options)
-
-
-def _plain(stack: Image) -> dict[str, Any]:
-    if "S" not in stack.axes:
-        return {"photometric": "minisblack"}
-    extras = {"RGBA": ["unassalpha"], "LA": ["unassalpha"]}.get(stack.colour)
-    base = {"C": "separated", "R": "rgb"}.get(stack.colour[:1], "minisblack")
-    return {"photometric": base, "planarconfig": "contig", "extrasamples": extras}
-
-
-def _stack(image: Image) -> Image:
-    if isinstance(image.carried, _Carried):
-        return image
-    if set(image.axes) == {"Q"}:
-        picture = image.data.ndim == 3 and image.data.shape[2] in (3, 4) and image.data.dtype.itemsize <= 2
-        names = "YXS" if picture else {1: "X", 2: "YX", 3: "ZYX"}.get(image.data.ndim)
-        if names is None:
-            raise FileError(
-                f"a TIFF holds pages, not {size_text(image.data.shape)} unnamed samples; write .npy."
-            )
-        colour = {3: "RGB", 4: "RGBA"}[image.data.shape[2]] if picture else "L"
-        return replace(image, axes=names, colour=colour)
-    return arranged(image, _AXES, "a TIFF holds pages of x, y, z, time and colour")
+def _member_name(members: Any, value: int) -> str:
+    try:
+        return str(members(value).name)
+    except ValueError:
+        return "UNKNOWN"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._atomic import replacing
 from ..conv.layer import ConvLayer, Replacement
 from ..conv.records import Conversion, ConversionReport, ConvertedLayer, Option
 from ._running import Call, tensors_of
@@ -78,7 +78,7 @@ class Checkpoint:
             self.conversion, self.training = _conversion(held["conversion"]), held["training"]
 
     def save(self, conversion: Conversion, training: Mapping[str, Any]) -> None:
-        """Write beside the file, then rename: what is cut short leaves the file as it was.
+        """Write and exchange the file: what is cut short leaves it as it was.
 
         Parameters
         ----------
@@ -95,16 +95,8 @@ class Checkpoint:
             },
             "training": dict(training),
         }
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                torch.save(held, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(self._path) as draft, draft.open("wb") as stream:
+            torch.save(held, stream)
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -35,15 +35,17 @@ def check_available() -> None:
         import matplotlib as mpl  # noqa: F401
 
 
-def anatomy_page(path: Path, study: Study, parts: Anatomy) -> None:
+def anatomy_page(path: Path, study: Study, parts: Anatomy, form: str) -> None:
     """Draw a kernel, its reconstruction, residual, spectrum, terms and curve.
 
     Parameters
     ----------
     path : Path
-        Written to, in the format of its suffix.
+        Written to.
     study : Study
     parts : Anatomy
+    form : {"png", "svg", "pdf"}
+        Its format.
 
     Raises
     ------
@@ -69,7 +71,7 @@ def anatomy_page(path: Path, study: Study, parts: Anatomy) -> None:
     _draw_spectra(rows[1, 0].subplots(), parts.spectra)
     _draw_terms(rows[1, 1], found)
     _draw_curve(rows[1, 2].subplots(), parts.curve, found)
-    figure.savefig(path)
+    figure.savefig(path, format=form)
 
 
 def _draw_values(figure: SubFigure, values: Array, caption: str) -> None:
