@@ -43,7 +43,7 @@ FLOORS = [
     {"_masking", "_whole"},
     {"kernel"},
     {"certificate", "sharing"},
-    {"_arguments", "_errors", "_extras", "_storing"},
+    {"_arguments", "_errors", "_extras", "_storing", "_text"},
 ]
 CORE = {"_core"}  # the compiled part
 # What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask what machine this is.

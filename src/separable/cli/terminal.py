@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from separable import files
 from separable._errors import NotSeparableError
 from separable._extras import MissingExtraError, extra
+from separable._text import printable
 from separable.files.target import check_target
-from separable.report.audit_table import printable
 
 P = ParamSpec("P")
 

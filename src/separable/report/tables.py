@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from separable._text import printable
 from separable.kernel import KernelError, SeparableKernel
 
 from .values import Comparison, Study
@@ -24,7 +25,8 @@ def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for label, value in rows:
-        grid.add_row(label, value)
+        # Names of files and of what is in them are no markup.
+        grid.add_row(label, Text(printable(value)) if isinstance(value, str) else value)
     return grid
 
 
