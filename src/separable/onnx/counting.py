@@ -16,6 +16,7 @@ from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 from separable.report.audits import Layer, Shape
 
 from .graph import Graph, attributes, is_standard, nodes_within
+from .naming import ModelError
 from .reading import Array, Stored, with_open_weights
 from .sessions import shapes_of
 from .sizes import check_fits
@@ -97,6 +98,12 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
     if missing:
         _check_tensors(shapes, types)
         shapes.update(shapes_of(stored, missing, feeds, threads))
+    for name in wanted:
+        if min(shapes[name], default=0) < 0:
+            raise ModelError(
+                f"tensor `{name}` comes out with shape {shapes[name]}: what it is made of is too small for the "
+                "layer that makes it. Give larger inputs, or export the model again."
+            )
     used: set[str] = set()
     layers = tuple(
         _layer(graph, node, _RULES[node.op_type](graph, node, shapes), shapes, types, used) for node in nodes

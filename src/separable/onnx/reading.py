@@ -48,6 +48,8 @@ _OLDEST_OPSET: Final = 13
 # Protobuf refuses messages from 2 GiB on; what a model has beside its tensors needs far less than 16 MiB.
 _LARGEST_FILE: Final = 2**31 - 2**24
 
+_LONGEST_NAME: Final = 255  # bytes of a file's name, on most systems
+
 # Tensors of fewer elements stay in the model: shape inference reads some of them.
 _SMALL: Final = 256
 
@@ -226,7 +228,8 @@ def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
     """
     where = {entry.key: entry.value for entry in tensor.external_data}
     location = where.get("location", "")
-    said = f"`{path}` keeps tensor `{tensor.name}` in {location!r}"
+    shown = location if len(location) <= _LONGEST_NAME else f"{location[:_LONGEST_NAME]}..."
+    said = f"`{path}` keeps tensor `{tensor.name}` in {shown!r}"
     if not location or os.path.isabs(location) or "\0" in location:
         raise FileError(f"{said}; expected a path relative to the model's folder.")
     found = Path(os.path.realpath(path.parent / location))
@@ -235,7 +238,7 @@ def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
         for folder in (os.path.realpath(path.parent), Path(os.path.realpath(path)).parent)
     ):
         raise FileError(f"{said}, outside of the model's folder; only files in that folder are read.")
-    if not found.is_file():
+    if not os.path.isfile(found):  # which no name is too long for
         raise FileError(f"{said}, which is not a file there; put it beside the model.")
     size = found.stat().st_size
     wanted = bytes_of(tensor, f"`{path}`")
@@ -414,8 +417,8 @@ def write_model(stored: Stored, path: Path) -> None:
 
     Large tensors go to ``<name>.data`` beside it if the model came with external data, or would be larger
     than what protobuf can write. Where a file is called so, it is left alone, and they go to
-    ``<name>.2.data``: whenever the writing stops, the model under its name has the data that belong to it. The
-    data that only the model before it read are removed at the end.
+    ``<name>.2.data``: whenever the writing stops, the model under its name has the data that belong to it.
+    The data of the model that was there before are removed at the end.
 
     Parameters
     ----------

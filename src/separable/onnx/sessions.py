@@ -21,7 +21,7 @@ from .reading import Array, Stored, keep
 
 __all__ = ["Session", "alone", "giving", "interleaved_ms", "layer_ms", "median_ms", "runnable", "shapes_of"]
 
-_ERRORS_ONLY: Final = 3  # ONNX Runtime's log levels: 2 warns of every initializer that pruning left over
+_SILENT: Final = 4  # ONNX Runtime's log levels: what is an error is raised, and need not be told twice
 
 # A median is taken of runs that take so many seconds together, and of so many runs at least and at most.
 _TIMED_SECONDS: Final = 0.03
@@ -51,7 +51,7 @@ class Session:
 
     def __init__(self, stored: Stored, threads: int | None = None, profile: str | None = None) -> None:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _SILENT
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = profile
