@@ -46,7 +46,7 @@ FLOORS = [
     {"certificate", "sharing"},
     {"_arguments", "_atomic", "_caches", "_calling", "_errors", "_extras", "_storing"},
     {"_foreign", "_numbers"},
-    {"_wording"},
+    {"_text", "_wording"},
 ]
 CORE = {"_core"}  # the compiled part
 # What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask what machine this is.

@@ -519,7 +519,7 @@ def test_errors() -> None:
         audit(linear, "photo.png")
     with pytest.raises(ValueError, match=r"`example=\(-1, 3\)` is no shape"):
         audit(linear, (-1, 3))
-    with pytest.raises(ValueError, match=r"`runs=0` is too few"):
+    with pytest.raises(ValueError, match=r"`runs=0` is too small"):
         audit(linear, (1, 3), runs=0)
     with pytest.raises(ValueError, match=r"`weight`, which has no shape yet .*; run the model once first"):
         audit(nn.LazyLinear(4), (1, 3))

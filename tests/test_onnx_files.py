@@ -289,7 +289,7 @@ def test_operator_sets_that_are_not_known() -> None:
 def test_rules_that_are_broken_are_named() -> None:
     model = vgg()
     model.graph.node[0].input[0] = "nowhere"
-    with pytest.raises(ValueError, match=r"`model` breaks the rules of ONNX: .*nowhere"):
+    with pytest.raises(ValueError, match=r"`path_or_model`: it breaks the rules of ONNX: .*nowhere"):
         read_model(model)
     with pytest.raises(TypeError, match="`path_or_model` is a int; expected the path"):
         read_model(3)  # type: ignore[arg-type]
@@ -298,7 +298,7 @@ def test_rules_that_are_broken_are_named() -> None:
 def test_a_model_in_memory_must_hold_its_data(tmp_path: Path) -> None:
     save_external(vgg(), tmp_path / "m.onnx")
     model = onnx.load(tmp_path / "m.onnx", load_external_data=False)
-    with pytest.raises(ValueError, match=r"`model` keeps tensor .* in another file; pass the path"):
+    with pytest.raises(ValueError, match=r"it keeps tensor .* in another file; pass the path"):
         read_model(model)
 
 

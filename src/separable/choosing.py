@@ -77,6 +77,7 @@ class Setting(NamedTuple):
     def computed(self) -> np.dtype[Any]:
         """What sums are kept in, float32 or float64."""
         return np.dtype(np.float64 if self.double or self.item == 8 else np.float32)
+
     as_summed: bool = False  # results are negative, or not 0, only where direct sums can be
 
     @property

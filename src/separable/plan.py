@@ -636,7 +636,16 @@ def _setting(kernel: SeparableKernel | Array, request: Request) -> Setting:
     cval = arguments.constant_value(request.cval, request.dtype)
     as_summed = request.method is None and not request.tol  # what approximates may have other signs
     setting = Setting(
-        shape, request.dtype, axes, taps, shifts, modes, cval, request.whole, request.patient, as_summed=as_summed
+        shape,
+        request.dtype,
+        axes,
+        taps,
+        shifts,
+        modes,
+        cval,
+        request.whole,
+        request.patient,
+        as_summed=as_summed,
     )
     double = setting.item == 4 and leaves_float32(kernel)
     return setting._replace(double=double, machine=request.machine)

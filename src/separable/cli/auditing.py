@@ -10,8 +10,8 @@ from rich.text import Text
 
 from separable import _arguments as arguments
 from separable import onnx
+from separable._text import printable
 from separable.report import tables
-from separable.report.audit_table import printable
 
 from . import model_tables
 from .terminal import check_page, naming_model, plain_console, progress

@@ -11,13 +11,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from separable._text import printable
 from separable.conv.forms import ORDERS
 from separable.conv.records import ConversionReport, ConvertedLayer
 from separable.conv.separability import Separability
 from separable.report import tables
-from separable.report.audit_table import milliseconds, outlook, percent, printable
+from separable.report.audit_table import milliseconds, outlook, percent
 from separable.report.audits import Audit, Layer
-from separable.report.conversions import change, count, fewer, rank_of, reasons
+from separable.report.conversions import change, count, fewer, loss, rank_of, reasons
 
 __all__ = [
     "audit_layers",
@@ -140,9 +141,8 @@ def conversion_rows(
                 "(ONNX Runtime, one input)",
             )
         )
-    loss = change(report.output_change)
-    where = report.measured_on
-    rows.append(("loss", f"the outputs change by {loss} of their variance (mean squared, {where})"))
+    stated = report.unmeasured or f"the {loss(report)} (mean squared, {report.measured_on})"
+    rows.append(("loss", stated))
     return rows
 
 

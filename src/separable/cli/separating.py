@@ -11,13 +11,16 @@ from typing import Any, Literal, TypeAlias
 from separable import _arguments as arguments
 from separable import files, onnx
 from separable._extras import extra
+from separable.conv.goal import check_goal, count
+from separable.conv.layer import FORMS
 from separable.files.guard import reading
 from separable.files.target import check_target
 from separable.report import tables
+from separable.report.progress import shown
 
 from . import model_tables
 from .calibrating import Data
-from .terminal import check_page, naming_model, plain_console, progress, same_file
+from .terminal import check_page, naming_model, plain_console, same_file
 
 FixedRank: TypeAlias = int | Literal["full"] | None
 
@@ -46,11 +49,13 @@ class Goal:
     def options(self) -> dict[str, Any]:
         """Return the keyword arguments of `separable.onnx.separate`."""
         rank = self.fixed_rank()
+        forms = FORMS if self.forms is None else tuple(self.forms.split(","))
+        check_goal(self.budget, self.by, forms, rank)
         return {
             **({} if rank is None else {"rank": rank}),
             "budget": self.budget,
             "by": self.by,
-            "forms": None if self.forms is None else tuple(self.forms.split(",")),
+            "forms": forms,
             "skip": self.skip,
             "never_slower": self.never_slower,
         }
@@ -69,24 +74,17 @@ def run(
 ) -> None:
     """Convert a model, write it and its page, and print what became of it."""
     options = goal.options()  # what can be refused without reading is refused first
+    if data.batch_size is not None:
+        options["batch_size"] = count(data.batch_size, "batch_size")
     if threads is not None:
         arguments.thread_count(threads)
     _check_out(out, model, data.path)
     check_page(html, model, out)
-    with progress(not quiet, remaining=True) as show, naming_model(model):
-        show("reading", 0, 0)
+    with shown(not quiet) as show, naming_model(model):
+        show(0, 0, "reading")
         _check_data(out, model)
-        calibration = data.read(model)
-        if data.batch_size is not None:
-            options["batch_size"] = data.batch_size
-        done = onnx.separate(
-            model,
-            calibration,
-            threads=threads,
-            progress=lambda steps, total, step: show(step, steps, total),
-            **options,
-        )
-        show("writing", 0, 0)
+        done = onnx.separate(model, data.read(model), threads=threads, progress=show, **options)
+        show(0, 0, "writing")
         done.save(out)
     if html is not None:
         done.report.to_html(html)
@@ -106,18 +104,23 @@ def _check_out(out: Path, model: Path, data: Path) -> None:
 
 def _check_data(out: Path, model: Path) -> None:
     """Refuse to write the result's data in the place of those of the input."""
-    place = out.with_name(f"{out.name}.data")
-    if not place.exists() or not model.is_file():
+    if not model.is_file():
         return
     with extra("onnx"):
         from onnx import load
+
+        from separable.onnx.reading import data_beside
+    places = data_beside(out)
+    if not places:
+        return
     with reading(model, "ONNX"):
         tensors = load(model, load_external_data=False).graph.initializer
     taken = {entry.value for each in tensors for entry in each.external_data if entry.key == "location"}
-    if any(same_file(place, model.parent / location) for location in taken):
-        raise files.FileError(
-            f"`--out {out}`: `{place}` holds data of the input; give the result another name."
-        )
+    for place in places:
+        if any(same_file(place, model.parent / location) for location in taken):
+            raise files.FileError(
+                f"`--out {out}`: `{place}` holds data of the input; give the result another name."
+            )
 
 
 def _notes(goal: Goal, done: onnx.Separation) -> list[str]:

@@ -30,8 +30,8 @@ from rich.text import Text
 from separable import files
 from separable._errors import NotSeparableError
 from separable._extras import MissingExtraError, extra
+from separable._text import printable
 from separable.files.target import check_target
-from separable.report.audit_table import printable
 
 P = ParamSpec("P")
 Show: TypeAlias = Callable[[str, int, int], None]

@@ -10,9 +10,10 @@ from typing import Final
 
 import numpy as np
 
-from .curves import COSTS, Curves
+from .curves import Curves
 from .equalise import equalised
 from .fit import Fitter
+from .goal import COSTS, check_goal, count
 from .layer import FORMS, ConvLayer, Replacement
 from .moments import Moments
 from .network import Network, Progress, Values
@@ -54,7 +55,7 @@ def convert(
     ----------
     network : Network
     budget : float, optional
-        What may be left of the original's cost, as a fraction.
+        What may be left of the original's cost, as a fraction: above 0, at most 1.
     by : {"macs", "params", "latency"}, optional
         The cost. "latency" is that of the network's layers, as it measures them.
     forms : sequence of str, optional
@@ -94,7 +95,12 @@ def convert(
        from the better of both, where each layer by itself is put back, and the network converted once more,
        as long as that changes the outputs less.
     """
-    run = _Run(network, by, forms, positions, progress)
+    check_goal(budget, by, forms, rank)
+    count(positions, "positions")
+    count(rounds, "rounds", 0)
+    for cost, name in ((other_macs, "other_macs"), (other_params, "other_params")):
+        count(cost, name, 0)
+    run = _Run(network, by, tuple(forms), positions, progress)
     if rank is not None:
         picks = run.curves.of_rank(rank)
         replaced = run.exact(picks) if rank == "full" else run.fitted(picks)
@@ -113,8 +119,6 @@ def convert(
 
 def _allowed(curves: Curves, budget: float, other: float) -> float:
     """Return what the layers may cost together."""
-    if not 0.0 < budget < math.inf:
-        raise ValueError(f"`budget={budget!r}` is not a fraction of the cost; expected > 0, such as 0.125.")
     original = sum(options[0].cost for options in curves.options) + other
     least = sum(min(option.cost for option in options) for options in curves.options) + other
     if least > budget * original:
@@ -182,8 +186,8 @@ class _Run:
 
     def _effects(self, attempt: _Attempt) -> dict[int, float]:
         """Return by how much the outputs would change less if each layer by itself were put back."""
-        found = {}
-        for index in attempt.replaced:
+        found: dict[int, float] = {}
+        for index in attempt.replaced if math.isfinite(attempt.change) else ():
             rest = {other: new for other, new in attempt.replaced.items() if other != index}
             gain = attempt.change - self.network.output_change(rest)
             # Layers behind it make up for its error: to put it back may even be worse.
@@ -250,9 +254,15 @@ class _Run:
         self, picks: Sequence[Option], replaced: Mapping[int, Replacement]
     ) -> tuple[ConvertedLayer, ...]:
         """Return the rows of the report."""
-        return tuple(self._row(index, pick, replaced.get(index)) for index, pick in enumerate(picks))
+        first = min(replaced, default=len(picks))
+        return tuple(
+            # What reads the results of changed layers and stays as it is gives something else as well; by how
+            # much was not measured.
+            self._row(index, pick, replaced.get(index), 0.0 if index < first else math.nan)
+            for index, pick in enumerate(picks)
+        )
 
-    def _row(self, index: int, pick: Option, new: Replacement | None) -> ConvertedLayer:
+    def _row(self, index: int, pick: Option, new: Replacement | None, unchanged: float) -> ConvertedLayer:
         layer, options = self.layers[index], self.curves.options[index] if self.curves.options else []
         timed = self.curves.by == "latency" and bool(options)
         reason = ""
@@ -270,7 +280,7 @@ class _Run:
             macs_after=layer.macs if new is None else new.macs,
             params_before=layer.params,
             params_after=layer.params if new is None else new.params,
-            error=0.0 if new is None else new.error,
+            error=unchanged if new is None else new.error,
             reason=reason,
             milliseconds_before=options[0].cost if timed else None,
             milliseconds_after=pick.cost if timed else None,

@@ -11,17 +11,14 @@ import numpy as np
 
 from .allocate import Choice, allocate
 from .fit import Fitter
-from .geometry import whole
-from .layer import FORMS, ConvLayer
+from .goal import COSTS
+from .layer import ConvLayer
 from .moments import Moments
 from .network import Network
 from .records import Option
 from .stages import form_cost, full_rank
 
-__all__ = ["COSTS", "Curves"]
-
-# What a budget can be of.
-COSTS: Final = ("macs", "params", "latency")
+__all__ = ["Curves"]
 
 # Of each form at most so many ranks are tried; where each is timed, at most so many.
 _RANKS: Final = 16
@@ -52,21 +49,9 @@ class Curves:
         For each layer that was measured: as it is, then all that are cheaper.
     forms : list of str
         Those that may be used, but "dense".
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as described.
     """
 
     def __init__(self, network: Network, by: str, forms: Sequence[str]) -> None:
-        if by not in COSTS:
-            raise ValueError(f"`by={by!r}` is unknown; expected one of {', '.join(map(repr, COSTS))}.")
-        if isinstance(forms, str):
-            raise TypeError(f"`forms={forms!r}` is one string; expected a sequence, such as ({forms!r},).")
-        unknown = [form for form in forms if form not in FORMS]
-        if unknown:
-            raise ValueError(f"`forms` holds {unknown[0]!r}; expected some of {', '.join(map(repr, FORMS))}.")
         self.by = by
         self.forms = [form for form in forms if form != "dense"]
         self.options: list[list[Option]] = []
@@ -203,15 +188,11 @@ class Curves:
 
     def of_rank(self, rank: int | str) -> list[Option]:
         """Return one rank for every layer, each in the first form that it has."""
-        if isinstance(rank, str) and rank != "full":
-            raise ValueError(f"`rank={rank!r}` is unknown; expected an int or 'full'.")
         found = []
         for layer in self._network.layers:
             form = next((form for form in self.forms if full_rank(layer, form)), "dense")
             most = full_rank(layer, form)
-            count = (
-                0 if form == "dense" else most if isinstance(rank, str) else min(whole(rank, "rank"), most)
-            )
+            count = 0 if form == "dense" else most if isinstance(rank, str) else min(int(rank), most)
             found.append(Option(form, count, math.nan, math.nan, math.nan))
         return found
 

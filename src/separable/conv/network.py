@@ -52,7 +52,11 @@ class Network(Protocol):
         """
 
     def output_change(self, replaced: Mapping[int, Replacement]) -> float:
-        """Return the mean squared change of the outputs over their variance, on inputs not fitted to."""
+        """Return the mean squared change of the outputs over their variance, on inputs not fitted to.
+
+        0 where no layer is replaced; NaN where it cannot be measured, infinite where outputs change that do
+        not vary: neither is ever less than the change of another attempt.
+        """
 
     @property
     def held_out(self) -> int:
@@ -145,9 +149,7 @@ class OutputChange:
 
     def __init__(self, held_out: HeldOut) -> None:
         self._held_out = held_out
-        self._change, self._measured, self._elements = 0.0, 0, 0
-        # Of each output and its elements: how often it came, means, and sums of squared distances to them.
-        self._sums: dict[tuple[object, int], tuple[int, Values, Values]] = {}
+        self._outputs: dict[object, _Output] = {}
 
     def add(self, number: int, output: object, before: Values, after: Values | None) -> None:
         """Add one output of a batch.
@@ -159,38 +161,74 @@ class OutputChange:
         output : hashable
             Which output.
         before : ndarray, shape ``(N, ...)`` or ``()``
-            The original's.
-        after : ndarray of the same shape, or None
-            The changed network's; None where the batch holds no input that is held out.
+            The original's. What is not finite is left out.
+        after : ndarray or None
+            The changed network's; None where the batch holds no input that is held out. An output whose shape
+            changes cannot be compared: it is left out, with all of its batches.
         """
-        precise = before.astype(np.float64)
-        self._spread(output, precise)
-        self._elements += precise.size
-        if after is not None:
-            rows: Any = self._held_out.measured(number, len(precise)) if precise.ndim else ...
-            apart = after[rows] - precise[rows]
-            self._change += float(np.square(apart).sum())
-            self._measured += apart.size
+        precise, known = _finite(before.astype(np.float64))
+        sums = self._outputs.setdefault(output, _Output())
+        sums.spread(precise)
+        if after is None:
+            return
+        if after.shape != before.shape:
+            sums.comparable = False
+            return
+        rows: Any = self._held_out.measured(number, len(precise)) if precise.ndim else ...
+        now = after[rows] if known is None else np.where(known, after, precise)[rows]
+        with np.errstate(invalid="ignore", over="ignore"):  # an output that became infinite
+            change = float(np.square(now - precise[rows]).sum())
+        sums.change += math.inf if math.isnan(change) else change
+        sums.measured += now.size
 
     @property
     def value(self) -> float:
         """The mean squared change over the mean variance of all elements.
 
-        The variance is about the mean of all elements where there was one input.
+        The variance is about the mean of all elements where there was one input. NaN where nothing was
+        measured: there is no output that varies, or none that can be compared.
         """
-        total = sum(
+        compared = [each for each in self._outputs.values() if each.comparable]
+        elements = sum(each.elements for each in compared)
+        change, measured = (sum(getattr(each, name) for each in compared) for name in ("change", "measured"))
+        total = sum(each.variation for each in compared)
+        if elements and total * measured > 0:
+            return float(change / (total * measured / elements))
+        return math.inf if change > 0 else math.nan
+
+
+class _Output:
+    """What is summed up of one output."""
+
+    def __init__(self) -> None:
+        self.comparable = True
+        self.change, self.measured, self.elements = 0.0, 0, 0
+        # By length of a row: how many came, their mean, and the sums of squared distances to it.
+        self._sums: dict[int, tuple[int, Values, Values]] = {}
+
+    @property
+    def variation(self) -> float:
+        """The sum of squared distances to the mean."""
+        return sum(
             float(squares.sum() if count > 1 else np.square(mean - mean.mean()).sum())
             for count, mean, squares in self._sums.values()
         )
-        expected = total * self._measured / self._elements if self._elements else 0.0
-        return self._change / expected if expected > 0 else (0.0 if self._change == 0 else math.inf)
 
-    def _spread(self, output: object, values: Values) -> None:
+    def spread(self, values: Values) -> None:
+        """Add a batch of the original's."""
+        self.elements += values.size
+        if not values.size:
+            return
         rows = values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(-1, 1)
-        key = output, rows.shape[1]
-        count, mean, squares = self._sums.get(key, (0, np.zeros(1), np.zeros(1)))
+        count, mean, squares = self._sums.get(rows.shape[1], (0, np.zeros(1), np.zeros(1)))
         own = rows.mean(axis=0)
         # Chan, Golub, LeVeque: updating formulae, 1979; sums of squares alone would cancel.
         share = len(rows) / (count + len(rows))
         squares = squares + np.square(rows - own).sum(axis=0) + np.square(own - mean) * count * share
-        self._sums[key] = (count + len(rows), mean + (own - mean) * share, squares)
+        self._sums[rows.shape[1]] = (count + len(rows), mean + (own - mean) * share, squares)
+
+
+def _finite(values: Values) -> tuple[Values, npt.NDArray[np.bool_] | None]:
+    """Return values with 0 for what is not finite, such as the logarithm of 0, and which are; None: all."""
+    known = np.isfinite(values)
+    return (values, None) if known.all() else (np.where(known, values, 0.0), known)

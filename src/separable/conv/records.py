@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from separable._text import printable
 
 from .layer import Replacement
 
-__all__ = ["Conversion", "ConversionReport", "ConvertedLayer", "Option"]
+__all__ = ["Conversion", "ConversionReport", "ConvertedLayer", "Option", "json_text"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class ConvertedLayer:
     macs_before, macs_after, params_before, params_after : int
         MACs for one input sample, all calls.
     error : float
-        Mean squared error of the layer's output, in the converted network, over the output's variance.
+        Mean squared error of the layer's output, in the converted network, over the output's variance. Of one
+        that stayed as it is behind others that changed it was not measured: NaN, and ``null`` in JSON.
     reason : str
         Why it stayed dense; empty where it did not.
     milliseconds_before, milliseconds_after : float or None
@@ -84,6 +89,8 @@ class ConversionReport:
         In running order.
     output_change : float
         Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs.
+        NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
+        JSON, and `unmeasured` says which.
     other_macs, other_params : int
         Of the convolutions that cannot be converted.
     held_out : int
@@ -92,6 +99,9 @@ class ConversionReport:
     frontier : tuple of (float, float)
         What other budgets would come to, by the sum of the layers' effects: the fraction of the original's
         cost that is left, and the change of the outputs that is expected.
+    measured : tuple of str
+        The tensors that `output_change` is of, where that is not the outputs: these hold whole numbers, such
+        as labels, and are computed from those.
     """
 
     by: str
@@ -102,6 +112,7 @@ class ConversionReport:
     other_params: int = 0
     frontier: tuple[tuple[float, float], ...] = ()
     held_out: int = 0
+    measured: tuple[str, ...] = ()
 
     @property
     def macs_before(self) -> int:
@@ -126,9 +137,28 @@ class ConversionReport:
     @property
     def measured_on(self) -> str:
         """Which inputs `output_change` is of, in words."""
-        if not self.held_out:
-            return "calibration inputs, which it was fitted to"
-        return f"{self.held_out} calibration input{'s' if self.held_out > 1 else ''} left out of the fit"
+        where = "calibration inputs, which it was fitted to"
+        if self.held_out:
+            where = f"{self.held_out} calibration input{'s' if self.held_out > 1 else ''} left out of the fit"
+        if self.measured:
+            where += f"; of {', '.join(map(printable, self.measured))}, which the outputs are chosen by"
+        return where
+
+    @property
+    def unmeasured(self) -> str:
+        """Why `output_change` is no number, in words; empty where it is one."""
+        if math.isnan(self.output_change):
+            return "not measured: no output of floating-point numbers varies with the calibration inputs"
+        if math.isinf(self.output_change):
+            return (
+                "outputs change that do not vary with the calibration inputs: no fraction of their variance"
+            )
+        return ""
+
+    @property
+    def aim(self) -> str:
+        """What was asked for, in words; empty where that was a rank."""
+        return "" if self.budget is None else f"budget {self.budget:g} of {self.by}"
 
     def __str__(self) -> str:
         rows: list[tuple[str, ...]] = [("layer", "form", "rank", "MACs", "", "params", "", "error", "")]
@@ -136,15 +166,15 @@ class ConversionReport:
             rank = layer.rank if isinstance(layer.rank, int) else sum(layer.rank)
             rows.append(
                 (
-                    layer.name,
+                    printable(layer.name),
                     layer.form,
                     str(rank or "-"),
                     f"{layer.macs_before:,}",
                     f"{layer.macs_after:,}",
                     f"{layer.params_before:,}",
                     f"{layer.params_after:,}",
-                    f"{layer.error:.1e}" if layer.error else "0",
-                    layer.reason,
+                    _error(layer.error),
+                    printable(layer.reason),
                 )
             )
         totals = (self.macs_before, self.macs_after, self.params_before, self.params_after)
@@ -154,8 +184,8 @@ class ConversionReport:
                 "",
                 "",
                 *(f"{number:,}" for number in totals),
-                f"{self.output_change:.1e}",
-                "of the output",
+                _error(self.output_change),
+                self.unmeasured or "of the output",
             )
         )
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -168,13 +198,12 @@ class ConversionReport:
             lines.append("  ".join(cells).rstrip())
         saved = self.macs_before / self.macs_after if self.macs_after else math.inf
         fewer = self.params_before / self.params_after if self.params_after else math.inf
-        lines.append(
-            f"{saved:.2f}x fewer MACs, {fewer:.2f}x fewer parameters; budget {self.budget:g} of {self.by}."
-        )
+        ratios = f"{saved:.2f}x fewer MACs, {fewer:.2f}x fewer parameters"
+        lines.append(f"{'; '.join(filter(None, (ratios, self.aim)))}.")
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """Return everything as JSON text.
+        """Return everything as JSON text; numbers that were not measured, or are infinite, are ``null``.
 
         Returns
         -------
@@ -184,7 +213,36 @@ class ConversionReport:
             name: getattr(self, name)
             for name in ("macs_before", "macs_after", "params_before", "params_after")
         }
-        return json.dumps({**asdict(self), **totals}, indent=2)
+        return json_text({**asdict(self), **totals}, indent=2)
+
+
+def json_text(values: Mapping[str, Any], indent: int | None = None) -> str:
+    """Return values as JSON, which has no word for NaN and infinity: ``null`` stands for them.
+
+    Parameters
+    ----------
+    values : mapping
+        Of nested mappings, sequences, text and numbers.
+    indent : int, optional
+        As in `json.dumps`.
+
+    Returns
+    -------
+    str
+    """
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _error(error: float) -> str:
+    return "-" if math.isnan(error) else f"{error:.1e}" if error else "0"
 
 
 @dataclass(frozen=True, eq=False)

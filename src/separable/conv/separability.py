@@ -160,7 +160,9 @@ def frontier(found: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, f
     whole = sum(each.macs for each in found)
     least = math.fsum(min(choice.cost for choice in layer) for layer in choices)
     budgets = [part * (whole + rest) - rest for part in _FRACTIONS]
-    budgets += (np.geomspace(max(least + rest, 1), max(whole + rest, 1), _BUDGETS) - rest).tolist()
+    budgets += (
+        np.geomspace(float(max(least + rest, 1)), float(max(whole + rest, 1)), _BUDGETS) - rest
+    ).tolist()
     points: dict[int, float] = {}
     for budget in [least, whole, *(budget for budget in budgets if least < budget < whole)]:
         picks = allocate(choices, budget)

@@ -72,7 +72,7 @@ def check_promise(
     stored = promised if bits is None else math.prod(shape) * bits // 8
     if ratio is not None and stored > held * ratio:
         raise FileError(f"`{path}` is damaged or cut short: {says}, but the file has {human_bytes(held)}.")
-    memory = _physical_memory()
+    memory = physical_memory()
     if memory is not None and promised > memory:
         raise FileError(
             f"`{path}` does not fit: {says}, but this machine has {human_bytes(memory)} of memory."
@@ -88,7 +88,8 @@ def human_bytes(count: int) -> str:
     return f"{count / 1024**power:.4g} {units[power - 1]}"
 
 
-def _physical_memory() -> int | None:
+def physical_memory() -> int | None:
+    """Return the bytes of memory that this machine has; None where the system cannot say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not every system can say

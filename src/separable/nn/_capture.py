@@ -315,8 +315,10 @@ class TorchNetwork:
         float
             The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
             all inputs of the squared distance to each element's mean (the mean of all of them, where there is
-            one input).
+            one input). NaN where no output holds floating-point numbers that vary.
         """
+        if not replaced:
+            return 0.0
         return self._change(lambda number, call: self._outputs(call, replaced, number))
 
     @torch.no_grad()

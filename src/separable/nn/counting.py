@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ..conv.goal import count
 from ..conv.machine import Machine, this_machine
 from ..report.audits import Audit, Layer
 from ._judging import judged, unconvertible
@@ -73,8 +74,7 @@ def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: in
     73728
     """
     check_model(model)
-    if runs < 1:
-        raise ValueError(f"`runs={runs}` is too few; expected at least 1.")
+    runs = count(runs, "runs")
     call = call_of(model, example)
     watched = watch(model, call, runs if measure else 0)
     devices = {each.device.type for each in (*model.parameters(), *tensors_of(call))}

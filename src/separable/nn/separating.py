@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..conv.convert import convert
+from ..conv.goal import check_goal, check_patterns, count
 from ..conv.layer import FORMS, Replacement
 from ..conv.network import Progress
 from ..conv.records import ConvertedLayer
@@ -97,7 +98,7 @@ def separate(
         its forward takes, so that labels behind the inputs are left out. Read several times. Moved to the
         device and dtype of the model.
     budget : float, optional
-        What may be left of the original's cost, as a fraction of all its convolutions.
+        What may be left of the original's cost, as a fraction of all its convolutions: above 0, at most 1.
     by : {"macs", "params", "latency"}, optional
         The cost: multiply-accumulates, parameters, or milliseconds measured here, in torch, for one sample.
     forms : sequence of str, optional
@@ -125,8 +126,9 @@ def separate(
         Scale the channels between two convolutions so that eight bits hold them well, where a later
         quantisation may profit; the result is the same but for rounding.
     progress : bool or callable, optional
-        Show a bar with the time that remains on stderr; by default if that is a terminal. A callable is told
-        the steps done, those to do, and the present one instead.
+        Show a bar on stderr, with the time that remains where that is known; by default if stderr is a
+        terminal. True where it is none: a line for each stage. A callable is told the steps done, those to
+        do, and the present one instead.
 
     Returns
     -------
@@ -164,7 +166,10 @@ def separate(
     >>> result.model(torch.randn(1, 8, 12, 12)).shape
     torch.Size([1, 32, 8, 8])
     """
+    check_goal(budget, by, forms, rank)
+    check_patterns(skip)
     _check_distillation(distill, distill_seconds, checkpoint)
+    count(memory, "memory", 0)
     work = prepared(model)
     data = Calibration(work, calibration, memory)
     sample = _sample(work, data.first)
@@ -274,7 +279,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
 def _row(name: str, macs: int, params: int, reason: str, more: ConvertedLayer | None) -> ConvertedLayer:
     macs += more.macs_before if more else 0
     params += more.params_before if more else 0
-    return ConvertedLayer(name or "(model)", "dense", 0, macs, macs, params, params, 0.0, reason)
+    return ConvertedLayer(name or "(model)", "dense", 0, macs, macs, params, params, math.nan, reason)
 
 
 def _reason(layer: Layer, refused: Mapping[str, str]) -> str:

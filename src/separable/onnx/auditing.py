@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx.onnx_ml_pb2 import ModelProto, ValueInfoProto
 
@@ -18,10 +20,12 @@ from separable.conv.separability import Separability, separability
 from separable.report.audits import Audit, Layer
 
 from .convolutions import find_convolutions
-from .counting import count
+from .counting import check_memory, count
 from .graph import Graph
+from .naming import ModelError, naming
 from .reading import Array, Stored, read_model
 from .sessions import Session, alone, layer_ms, median_ms
+from .sizes import check_fits
 
 __all__ = ["Audit", "Separability", "audit"]
 
@@ -69,24 +73,28 @@ def audit(
     ``.params`` are the floating constants that nodes read, except scalars and the running statistics of batch
     norms; exporters often fold batch norms into convolutions, which lessens it.
     """
+    machine = this_machine(arguments.thread_count(threads))
     stored = read_model(path_or_model)
     graph = Graph(stored)
-    feeds = _zeros(graph, shapes)
-    found = count(stored, feeds, threads)
-    convolutions, refused = find_convolutions(stored)
-    machine = this_machine(arguments.thread_count(threads))
-    layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in found.layers]
+    with naming(path_or_model):
+        feeds = _zeros(graph, shapes)
     whole_ms = None
-    if measure:
-        whole_ms = median_ms(Session(stored, threads), feeds)
-        layers = _measured(stored, graph, layers, found.nodes, threads)
+    with naming(path_or_model, "counted"):
+        found = count(stored, feeds, threads)
+        convolutions, refused = find_convolutions(stored)
+        layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in found.layers]
+        if measure:
+            check_memory(stored, feeds)
+            whole_ms = median_ms(Session(stored, threads), feeds)
+            layers = _measured(stored, graph, layers, found.nodes, threads)
+        inputs = {place: layer.inputs[0] for place, layer in zip(found.nodes, layers, strict=True)}
+        judged = [
+            separability(each.layer(inputs[each.node][2:], max(inputs[each.node][0], 1)))
+            for each in convolutions
+        ]
     remark = (
         "counted on shapes alone, nothing was computed" if found.inferred else "run on zeros, for the shapes"
     )
-    inputs = {place: layer.inputs[0] for place, layer in zip(found.nodes, layers, strict=True)}
-    judged = [
-        separability(each.layer(inputs[each.node][2:], max(inputs[each.node][0], 1))) for each in convolutions
-    ]
     return Audit(
         model=stored.proto.graph.name or "ONNX model",
         example=", ".join(f"{name} {array.shape} {array.dtype}" for name, array in feeds.items()),
@@ -110,8 +118,10 @@ def _zeros(graph: Graph, shapes: Shapes | None) -> dict[str, Array]:
         given: dict[str, Sequence[int]] = {}
     elif isinstance(shapes, Mapping):
         given = dict(shapes)
+    elif isinstance(shapes, (str, bytes)) or not isinstance(shapes, Iterable):
+        raise TypeError(f"`shapes={shapes!r}` is no shape; expected one such as (1, 3, 224, 224).")
     elif len(inputs) == 1:
-        given = dict.fromkeys(inputs, shapes)
+        given = dict.fromkeys(inputs, tuple(shapes))
     else:
         raise ValueError(f"`shapes` is one shape, but the model has inputs {', '.join(map(repr, inputs))}.")
     unknown = [name for name in given if name not in inputs]
@@ -139,7 +149,16 @@ def _zero(given: ValueInfoProto, shape: Sequence[int] | None) -> Array:
             f"input `{given.name}` has open lengths, {_shown(given)}; say which to count: "
             f"shapes={{{given.name!r}: (1, 3, 224, 224)}}."
         )
-    return np.zeros(sizes, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    dtype = np.dtype(_np_dtype(kind.elem_type, given.name))
+    check_fits(f"input `{given.name}`", sizes, math.prod(sizes) * dtype.itemsize)
+    return np.zeros(sizes, dtype)
+
+
+def _np_dtype(element: int, name: str) -> npt.DTypeLike:
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(element)
+    except KeyError:
+        raise ModelError(f"input `{name}` is no tensor of numbers; only such models are counted.") from None
 
 
 def _agree(known: int | None, length: int | None) -> bool:

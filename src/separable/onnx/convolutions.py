@@ -14,6 +14,7 @@ from separable.conv.layer import ConvLayer
 from separable.report.audits import Refused
 
 from .graph import Graph, attributes, is_standard, nodes_within
+from .naming import ModelError
 from .reading import Array, Stored
 
 __all__ = ["Found", "UnusableError", "find_convolutions"]
@@ -91,19 +92,32 @@ class Found:
         return same
 
     def layer(self, sizes: tuple[int, ...], calls: int) -> ConvLayer:
-        """Return it as the conversion knows it, for inputs of these sizes."""
-        return ConvLayer(
-            name=self.name,
-            weights=self.weights,
-            bias=self.bias,
-            stride=self.stride,
-            padding=self.padding(sizes),
-            dilation=self.dilation,
-            groups=self.groups,
-            sizes=sizes,
-            calls=calls,
-            activation=self.activation,
-        )
+        """Return it as the conversion knows it, for inputs of these sizes.
+
+        Raises
+        ------
+        ModelError
+            If it cannot run on them.
+        """
+        try:
+            return ConvLayer(
+                name=self.name,
+                weights=self.weights,
+                bias=self.bias,
+                stride=self.stride,
+                padding=self.padding(sizes),
+                dilation=self.dilation,
+                groups=self.groups,
+                sizes=sizes,
+                calls=calls,
+                activation=self.activation,
+            )
+        except (TypeError, ValueError) as error:
+            kernel = "x".join(map(str, self.weights.shape[2:]))
+            raise ModelError(
+                f"Conv `{self.name}`, kernel {kernel}, dilation {self.dilation}, padding {self.pads}, does not "
+                f"fit an input of size {sizes}. Give larger inputs, or export the model again."
+            ) from error
 
 
 class UnusableError(Exception):

@@ -16,10 +16,12 @@ from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 from separable.report.audits import Layer, Shape
 
 from .graph import Graph, attributes, is_standard, nodes_within
+from .naming import ModelError
 from .reading import Array, Stored, with_open_weights
 from .sessions import shapes_of
+from .sizes import check_fits
 
-__all__ = ["Counted", "count"]
+__all__ = ["Counted", "check_memory", "count", "dtypes_of"]
 
 # Parts of names that say that an operator multiplies: one that has no rule is reported as not counted.
 _TELLTALE: Final = re.compile(r"conv|gemm|matmul|einsum|lstm|gru|rnn|attention|bilinear", re.IGNORECASE)
@@ -94,7 +96,14 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
     shapes, types = _inferred(stored, feeds)
     missing = [name for name in wanted if name not in shapes]
     if missing:
+        _check_tensors(shapes, types)
         shapes.update(shapes_of(stored, missing, feeds, threads))
+    for name in wanted:
+        if min(shapes[name], default=0) < 0:
+            raise ModelError(
+                f"tensor `{name}` comes out with shape {shapes[name]}: what it is made of is too small for the "
+                "layer that makes it. Give larger inputs, or export the model again."
+            )
     used: set[str] = set()
     layers = tuple(
         _layer(graph, node, _RULES[node.op_type](graph, node, shapes), shapes, types, used) for node in nodes
@@ -131,6 +140,42 @@ def _layer(
         roofline_ms=None,
         measured_ms=None,
     )
+
+
+def check_memory(stored: Stored, feeds: Mapping[str, Array]) -> None:
+    """Refuse a model that asks for more memory than this machine has when it runs, as far as its shapes tell.
+
+    Parameters
+    ----------
+    stored : Stored
+    feeds : mapping of str to ndarray
+        The input; without it, what follows from constants alone is looked at.
+
+    Raises
+    ------
+    ModelError
+    """
+    _check_tensors(*_inferred(stored, feeds))
+
+
+def _check_tensors(shapes: Mapping[str, Shape], types: Mapping[str, str]) -> None:
+    for name, shape in shapes.items():
+        count = math.prod(shape) * np.dtype(types.get(name, "float32")).itemsize
+        check_fits(f"tensor `{name}`", shape, count)
+
+
+def dtypes_of(stored: Stored) -> dict[str, str]:
+    """Return the dtypes of a model's tensors, as far as they can be inferred.
+
+    Parameters
+    ----------
+    stored : Stored
+
+    Returns
+    -------
+    dict of str to str
+    """
+    return _inferred(stored, {})[1]
 
 
 # -- shapes ------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from .calibration import Calibration
 from .convolutions import Found, find_convolutions
 from .counting import count
 from .graph import Graph
+from .outcomes import judged_by
 from .passes import Walk
 from .reading import Array, Stored
 from .sessions import Session, giving, interleaved_ms, layer_ms, shapes_of
@@ -84,6 +85,7 @@ class OnnxNetwork:
         self._answers: list[Values] | None = None
         self._inputs = [next((len(each) for each in batch.values() if each.ndim), 0) for batch in calibration]
         self._held_out = HeldOut(self._inputs)
+        self._outputs = judged_by(stored, self._graph, [each.gives for each in found])
         self._times: dict[tuple[object, ...], float] = {}
         self._timed: tuple[int, list[str], dict[str, Array]] | None = None
 
@@ -91,6 +93,11 @@ class OnnxNetwork:
     def held_out(self) -> int:
         """How many inputs no layer is fitted to."""
         return self._held_out.count
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The tensors that `output_change` is of, where they are not outputs of the model."""
+        return tuple(name for name in self._outputs if name not in self._graph.outputs)
 
     @property
     def layers(self) -> Sequence[ConvLayer]:
@@ -162,11 +169,12 @@ class OnnxNetwork:
         -------
         float
             The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
-            all inputs of the squared distance to the mean of each element.
+            all inputs of the squared distance to the mean of each element. Where the outputs hold whole
+            numbers, such as labels, it is of what they are chosen by; NaN where there is nothing of the kind.
         """
         if not replaced:
             return 0.0
-        names = [each.name for each in self._stored.proto.graph.output]
+        names = self._outputs
         converted, places = self.converted(replaced), self._places(replaced)
         # What runs before the first change is the same as in the original.
         walk = next((walk for walk in self._walked if walk.stands(places)), self._walked[0])

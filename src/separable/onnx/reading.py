@@ -6,9 +6,13 @@ no weights, and so that nothing depends on protobuf's limit of 2 GiB.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -16,15 +20,20 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
-from onnx.onnx_ml_pb2 import FunctionProto, GraphProto, ModelProto, TensorProto
+from onnx.onnx_ml_pb2 import FunctionProto, GraphProto, ModelProto, SparseTensorProto, TensorProto
 
 from separable.files.guard import FileError, check_promise, check_readable, human_bytes, reading
 from separable.files.target import check_target, replacing
 
+from .naming import ModelError, in_short, legible, naming
+from .sizes import bytes_of, check_declared, check_list, check_sparse
+
 __all__ = [
     "Array",
     "Stored",
+    "data_beside",
     "keep",
     "read_model",
     "whole_model",
@@ -38,6 +47,8 @@ _OLDEST_OPSET: Final = 13
 
 # Protobuf refuses messages from 2 GiB on; what a model has beside its tensors needs far less than 16 MiB.
 _LARGEST_FILE: Final = 2**31 - 2**24
+
+_LONGEST_NAME: Final = 255  # bytes of a file's name, on most systems
 
 # Tensors of fewer elements stay in the model: shape inference reads some of them.
 _SMALL: Final = 256
@@ -102,7 +113,8 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
         If `source` is neither.
     """
     if isinstance(source, ModelProto):
-        return _checked(source, None, "`model`")
+        with naming(source, "read"):
+            return _checked(legible(source), None, "`path_or_model`")
     try:
         path = Path(source)
     except TypeError:
@@ -110,7 +122,8 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
             f"`path_or_model` is a {type(source).__name__}; expected the path of an .onnx file, or a "
             "ModelProto."
         ) from None
-    return _checked(_parsed(path), path, f"`{path}`")
+    with naming(path, "read"):
+        return _checked(legible(_parsed(path)), path, f"`{path}`")
 
 
 def _parsed(path: Path) -> ModelProto:
@@ -132,44 +145,49 @@ def _parsed(path: Path) -> ModelProto:
 
 
 def _checked(model: ModelProto, path: Path | None, name: str) -> Stored:
-    _check_opsets(model, name)
+    _check_opsets(model)
     external = False
     total = 0
+    for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        check_declared(info, name)
+    for sparse in _sparse(model.graph):
+        check_sparse(sparse, name)
     for tensor in _tensors(model):
         if tensor.data_location == _EXTERNAL:
             external = True
             if path is None:
-                raise ValueError(
-                    f"{name} keeps tensor `{tensor.name}` in another file; pass the path of the model, or "
-                    "load it with onnx.load(path), which reads external data."
+                raise ModelError(
+                    f"it keeps tensor `{tensor.name}` in another file; pass the path of the model, or load "
+                    "it with onnx.load(path), which reads external data."
                 )
             total += _external_place(tensor, path)[2]
         else:
-            _check_size(tensor, name)
+            check_list(tensor, name)
     if path is not None:
         check_promise(path, (total,), np.dtype(np.uint8), ratio=None)
     stored = _taken_apart(model, path, external)
     problem = _what_is_wrong(stored)
     if problem:
-        kind = FileError if path is not None else ValueError
-        raise kind(f"{name} breaks the rules of ONNX: {problem}")
+        raise ModelError(f"it breaks the rules of ONNX: {problem}")
     return stored
 
 
-def _check_opsets(model: ModelProto, name: str) -> None:
+def _check_opsets(model: ModelProto) -> None:
     versions = {each.domain: each.version for each in model.opset_import}
     version = versions.get("", versions.get("ai.onnx"))
     if version is None:
-        raise ValueError(f"{name} names no operator set of ONNX (opset_import); it cannot be read.")
+        raise ModelError(
+            "it names no operator set of ONNX (opset_import), and cannot be read; export it again."
+        )
     if version < _OLDEST_OPSET:
-        raise ValueError(
-            f"{name} uses operator set {version}; expected {_OLDEST_OPSET} or newer. "
+        raise ModelError(
+            f"it uses operator set {version}; expected {_OLDEST_OPSET} or newer. "
             f"Convert it: onnx.version_converter.convert_version(model, {_OLDEST_OPSET})."
         )
     newest = onnx.defs.onnx_opset_version()
     if version > newest:
-        raise ValueError(
-            f"{name} uses operator set {version}, and onnx {onnx.__version__} knows those up to {newest}; "
+        raise ModelError(
+            f"it uses operator set {version}, and onnx {onnx.__version__} knows those up to {newest}; "
             "install a newer onnx, or convert the model."
         )
 
@@ -194,52 +212,13 @@ def _tensors_of_nodes(holder: GraphProto | FunctionProto) -> Iterator[TensorProt
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            one = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            for sparse in (*one, *attribute.sparse_tensors):
                 yield from (sparse.values, sparse.indices)
             if attribute.HasField("g"):
                 yield from _tensors_of_graph(attribute.g)
             for graph in attribute.graphs:
                 yield from _tensors_of_graph(graph)
-
-
-def _check_size(tensor: TensorProto, name: str) -> None:
-    """Refuse a tensor whose bytes are not as many as its shape says."""
-    if not tensor.HasField("raw_data"):
-        return  # a list of numbers; the checker counts them
-    count = _elements(tensor, name)
-    bits = _bits(tensor, name)
-    if bits and len(tensor.raw_data) != -(-count * bits // 8):
-        raise FileError(
-            f"{name} is damaged: tensor `{tensor.name}` of shape {tuple(tensor.dims)} takes "
-            f"{human_bytes(-(-count * bits // 8))}, but holds {human_bytes(len(tensor.raw_data))}."
-        )
-
-
-def _elements(tensor: TensorProto, name: str) -> int:
-    if any(length < 0 for length in tensor.dims):
-        raise FileError(
-            f"{name} is damaged: tensor `{tensor.name}` has a negative length, {tuple(tensor.dims)}."
-        )
-    return math.prod(tensor.dims)
-
-
-def _bits(tensor: TensorProto, name: str) -> int:
-    """Return the bits of one element; 0 for strings, which have no fixed size."""
-    try:
-        kind = TensorProto.DataType.Name(tensor.data_type)
-    except ValueError:
-        kind = "UNDEFINED"
-    if kind == "UNDEFINED":
-        raise FileError(
-            f"{name} is damaged: tensor `{tensor.name}` is of no known type ({tensor.data_type})."
-        )
-    if kind == "STRING":
-        return 0
-    if "INT4" in kind or "FLOAT4" in kind:
-        return 4
-    if "INT2" in kind:
-        return 2
-    return 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
@@ -249,7 +228,8 @@ def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
     """
     where = {entry.key: entry.value for entry in tensor.external_data}
     location = where.get("location", "")
-    said = f"`{path}` keeps tensor `{tensor.name}` in {location!r}"
+    shown = location if len(location) <= _LONGEST_NAME else f"{location[:_LONGEST_NAME]}..."
+    said = f"`{path}` keeps tensor `{tensor.name}` in {shown!r}"
     if not location or os.path.isabs(location) or "\0" in location:
         raise FileError(f"{said}; expected a path relative to the model's folder.")
     found = Path(os.path.realpath(path.parent / location))
@@ -258,10 +238,10 @@ def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
         for folder in (os.path.realpath(path.parent), Path(os.path.realpath(path)).parent)
     ):
         raise FileError(f"{said}, outside of the model's folder; only files in that folder are read.")
-    if not found.is_file():
+    if not os.path.isfile(found):  # which no name is too long for
         raise FileError(f"{said}, which is not a file there; put it beside the model.")
     size = found.stat().st_size
-    wanted = -(-_elements(tensor, f"`{path}`") * _bits(tensor, f"`{path}`") // 8)
+    wanted = bytes_of(tensor, f"`{path}`")
     try:
         offset = int(where.get("offset", 0))
         length = int(where.get("length", wanted))
@@ -273,6 +253,18 @@ def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
             f"({human_bytes(wanted)}), but that file has {human_bytes(size)}; it is damaged or cut short."
         )
     return found, offset, length
+
+
+def _sparse(graph: GraphProto) -> Iterator[SparseTensorProto]:
+    """Return the sparse tensors of a graph, those in its nodes and their subgraphs included."""
+    yield from graph.sparse_initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("sparse_tensor"):
+                yield attribute.sparse_tensor
+            yield from attribute.sparse_tensors
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _sparse(inner)
 
 
 def _taken_apart(model: ModelProto, path: Path | None, external: bool) -> Stored:
@@ -391,7 +383,7 @@ def _what_is_wrong(stored: Stored) -> str:
     try:
         onnx.checker.check_model(with_open_weights(stored))
     except (onnx.checker.ValidationError, ValueError) as error:
-        return " ".join(str(error).split())
+        return in_short(error)
     return ""
 
 
@@ -424,7 +416,9 @@ def write_model(stored: Stored, path: Path) -> None:
     """Write a model; the file appears under its name once it is whole.
 
     Large tensors go to ``<name>.data`` beside it if the model came with external data, or would be larger
-    than what protobuf can write.
+    than what protobuf can write. Where a file is called so, it is left alone, and they go to
+    ``<name>.2.data``: whenever the writing stops, the model under its name has the data that belong to it.
+    The data of the model that was there before are removed at the end.
 
     Parameters
     ----------
@@ -439,19 +433,83 @@ def write_model(stored: Stored, path: Path) -> None:
     check_target(path)
     size = sum(array.nbytes for array in stored.tensors.values())
     if not stored.external and size < _LARGEST_FILE:
-        with replacing(path) as beside:
-            beside.write_bytes(whole_model(stored).SerializeToString(deterministic=True))
+        _exchange(path, whole_model(stored))
         return
-    data = path.with_name(f"{path.name}.data")
-    check_target(data)
     model = ModelProto()
     model.CopyFrom(stored.proto)
-    with replacing(path) as beside, replacing(data) as data_beside:
-        with data_beside.open("wb") as stream:
+    old = _own_data(path)
+    with _new_data(path, old) as data:
+        with replacing(data) as beside, beside.open("wb") as stream:
             for tensor in model.graph.initializer:
                 if tensor.name in stored.tensors:
                     _write_tensor(stream, tensor, stored.tensors[tensor.name], data.name)
+        _exchange(path, model)
+
+
+def _exchange(path: Path, model: ModelProto) -> None:
+    """Put a model in the place of another, then remove the data that only that one read."""
+    old = _own_data(path)
+    with replacing(path) as beside:
         beside.write_bytes(model.SerializeToString(deterministic=True))
+    for data in old:
+        with suppress(OSError):  # the model is in its place: a file too many is no reason to fail
+            data.unlink()
+
+
+def data_beside(path: Path) -> list[Path]:
+    """Return the files that lie beside a model and are called as :func:`write_model` calls its data.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    list of Path
+    """
+    named = re.compile(rf"{re.escape(path.name)}(\.\d+)?\.data")
+    return sorted(each for each in path.parent.iterdir() if named.fullmatch(each.name))
+
+
+def _own_data(path: Path) -> list[Path]:
+    """Return those of them that the model which is at the path now reads."""
+    found = data_beside(path)
+    if not found:
+        return []
+    try:
+        model = ModelProto.FromString(path.read_bytes())
+    except (OSError, DecodeError):
+        return []
+    entries = (entry for tensor in _tensors(model) for entry in tensor.external_data)
+    places = {entry.value for entry in entries if entry.key == "location"}
+    return [each for each in found if each.name in places]
+
+
+@contextmanager
+def _new_data(path: Path, old: Sequence[Path]) -> Iterator[Path]:
+    """Give the block a file of data that nobody has, with the mode of the old one; remove it if it fails.
+
+    Whatever comes once the model that reads it is in its place, it stays.
+    """
+    for number in itertools.count(1):
+        data = path.with_name(f"{path.name}.{number}.data" if number > 1 else f"{path.name}.data")
+        try:
+            os.close(os.open(data, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise FileError(f"`{data}` cannot be written: {error.strerror or error}.") from error
+        break
+    try:
+        for each in old[:1]:
+            with suppress(OSError):
+                shutil.copymode(each, data)
+        yield data
+    except BaseException:
+        if data not in _own_data(path):
+            with suppress(OSError):
+                data.unlink()
+        raise
 
 
 def _write_tensor(stream: Any, tensor: TensorProto, array: Array, location: str) -> None:

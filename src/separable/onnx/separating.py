@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +13,18 @@ from typing import Final
 
 from onnx.onnx_ml_pb2 import ModelProto
 
+from separable import _arguments as arguments
+from separable._text import printable
 from separable.conv.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
+from separable.conv.goal import check_goal, check_patterns, count
 from separable.conv.layer import FORMS
 from separable.report.conversions import SeparationReport
 from separable.report.progress import shown
 
 from .calibration import BATCH, Calibration, CalibrationLike
+from .counting import check_memory
 from .graph import Graph
+from .naming import ModelError, naming
 from .network import OnnxNetwork
 from .reading import Stored, read_model, whole_model, write_model
 from .sessions import runnable
@@ -78,7 +84,7 @@ class Separation:
         write_model(replace(read_model(self.model), external=self._stored.external), Path(path))
 
     def __repr__(self) -> str:
-        report, name = self.report, self._stored.proto.graph.name or "an ONNX model"
+        report, name = self.report, printable(self._stored.proto.graph.name) or "an ONNX model"
         return (
             f"<Separation of {name}: {report.macs_before} MACs to {report.macs_after}, "
             f"output change {report.output_change:.2e}>"
@@ -116,7 +122,7 @@ def separate(
         along its first axis, a mapping (or a .npz file) one array for each input of the model. A folder holds
         .npy files, each one input or several. An iterable gives batches, as arrays or as mappings.
     budget : float, optional
-        What may be left of the original's cost, as a fraction of all its convolutions.
+        What may be left of the original's cost, as a fraction of all its convolutions: above 0, at most 1.
     by : {"macs", "params", "latency"}, optional
         The cost: multiply-accumulates, parameters, or milliseconds measured here in ONNX Runtime.
     forms : sequence of str, optional
@@ -139,8 +145,9 @@ def separate(
         Scale the channels between the convolutions of a form so that quantising the result to eight bits
         costs less accuracy. In floating point it stays the same.
     progress : bool or callable, optional
-        Whether to show a bar on stderr; by default if that is a terminal. A callable is told instead: steps
-        done, steps in all, and the present step.
+        Whether to show a bar on stderr, with the time that remains where that is known; by default if stderr
+        is a terminal. True where it is none: a line for each stage. A callable is told instead: steps done,
+        steps in all, and the present step.
 
     Returns
     -------
@@ -178,18 +185,28 @@ def separate(
     >>> result.report.macs_after <= 0.5 * result.report.macs_before
     True
     """
-    stored = runnable(read_model(path_or_model), threads)
-    graph = Graph(stored)
-    inputs = [each for each in graph.inputs if each.name in graph.feeds()]
-    data = Calibration(calibration, inputs, batch_size)
-    network = OnnxNetwork(
-        stored, data, threads, memory, lambda name: any(fnmatchcase(name, each) for each in skip)
-    )
-    others = _others(network)
-    if not network.layers:
-        reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others)
-        raise ValueError(f"`path_or_model` has no convolution that can be converted.{reasons}")
-    with shown(progress) as show:
+    check_goal(budget, by, FORMS if forms is None else forms, rank)
+    check_patterns(skip)
+    count(batch_size, "batch_size")
+    count(memory, "memory", 0)
+    if threads is not None:
+        arguments.thread_count(threads)
+    stored = read_model(path_or_model)
+    with naming(path_or_model):
+        check_memory(stored, {})  # what constants alone make, a runtime makes when it loads a model
+        stored = runnable(stored, threads)
+        graph = Graph(stored)
+        inputs = [each for each in graph.inputs if each.name in graph.feeds()]
+        data = Calibration(calibration, inputs, batch_size)
+        check_memory(stored, data.first)
+        network = OnnxNetwork(
+            stored, data, threads, memory, lambda name: any(fnmatchcase(name, each) for each in skip)
+        )
+        others = _others(network)
+        if not network.layers:
+            reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others)
+            raise ModelError(f"it has no convolution that can be converted.{reasons}")
+    with naming(path_or_model), shown(progress) as show:
         done = convert(
             network,
             budget,
@@ -204,8 +221,10 @@ def separate(
     before: float | None = None
     after: float | None = None
     if never_slower and rank is None:
-        done, (before, after) = _no_slower(network, done)
-    report = replace(done.report, layers=(*done.report.layers, *others), other_macs=0, other_params=0)
+        with naming(path_or_model):
+            done, (before, after) = _no_slower(network, done)
+    layers = (*done.report.layers, *others)
+    report = replace(done.report, layers=layers, other_macs=0, other_params=0, measured=network.measured)
     result = network.converted(done.replacements)
     predicted = _predicted(report, before) if by == "latency" and rank is None else None
     changed = sum(each.form != "dense" for each in done.replacements.values())
@@ -226,7 +245,7 @@ def _others(network: OnnxNetwork) -> tuple[ConvertedLayer, ...]:
     rows = []
     for each in network.refused:
         macs, params = costs.get(each.name, (0, 0))
-        rows.append(ConvertedLayer(each.name, "dense", 0, macs, macs, params, params, 0.0, each.reason))
+        rows.append(ConvertedLayer(each.name, "dense", 0, macs, macs, params, params, math.nan, each.reason))
     return tuple(rows)
 
 
@@ -268,7 +287,7 @@ def _put_back(row: ConvertedLayer, reason: str) -> ConvertedLayer:
         rank=0,
         macs_after=row.macs_before,
         params_after=row.params_before,
-        error=0.0,
+        error=math.nan,
         reason=reason,
         milliseconds_after=row.milliseconds_before,
     )

@@ -16,11 +16,12 @@ import onnxruntime
 from onnx.onnx_ml_pb2 import ModelProto, NodeProto, ValueInfoProto
 
 from .graph import Graph, pruned, reads
+from .naming import ModelError, in_short
 from .reading import Array, Stored, keep
 
 __all__ = ["Session", "alone", "giving", "interleaved_ms", "layer_ms", "median_ms", "runnable", "shapes_of"]
 
-_ERRORS_ONLY: Final = 3  # ONNX Runtime's log levels: 2 warns of every initializer that pruning left over
+_SILENT: Final = 4  # ONNX Runtime's log levels: what is an error is raised, and need not be told twice
 
 # A median is taken of runs that take so many seconds together, and of so many runs at least and at most.
 _TIMED_SECONDS: Final = 0.03
@@ -44,13 +45,13 @@ class Session:
 
     Raises
     ------
-    ValueError
+    ModelError
         If ONNX Runtime refuses the model.
     """
 
     def __init__(self, stored: Stored, threads: int | None = None, profile: str | None = None) -> None:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _SILENT
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = profile
@@ -68,7 +69,7 @@ class Session:
                 stored.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's exceptions have no common class
-            raise ValueError(f"ONNX Runtime {onnxruntime.__version__} refuses the model: {error}") from error
+            raise ModelError(_refusal(error)) from error
         self.threads = threads
         self._inputs = [each.name for each in self._session.get_inputs()]
         self.outputs: list[str] = [each.name for each in self._session.get_outputs()]
@@ -80,7 +81,10 @@ class Session:
             results = self._session.run(None, given)
         except Exception as error:
             shapes = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in given.items())
-            raise ValueError(f"the model does not run on {shapes}: {error}") from error
+            raise ModelError(
+                f"ONNX Runtime cannot run it on {shapes}: {in_short(error).rstrip('.')}. Pass inputs that "
+                "the model takes, or export it again."
+            ) from error
         return dict(zip(self.outputs, results, strict=True))
 
     def profile(self) -> list[dict[str, Any]]:
@@ -88,6 +92,15 @@ class Session:
         with open(self._session.end_profiling(), encoding="utf-8") as file:
             events: list[dict[str, Any]] = json.load(file)
         return events
+
+
+def _refusal(error: Exception) -> str:
+    """Return what ONNX Runtime says against a model, and what can be done."""
+    said = in_short(error)
+    fix = "export it again, or make it load there first: onnxruntime.InferenceSession(path)."
+    if "NOT_IMPLEMENTED" in said or "IR version" in said or "opset" in said:
+        fix = "install a newer onnxruntime, or export the model for an older operator set."
+    return f"ONNX Runtime {onnxruntime.__version__} refuses it: {said.rstrip('.')}. To go on, {fix}"
 
 
 def runnable(stored: Stored, threads: int | None = None) -> Stored:
@@ -106,12 +119,12 @@ def runnable(stored: Stored, threads: int | None = None) -> Stored:
 
     Raises
     ------
-    ValueError
+    ModelError
         If ONNX Runtime refuses the model for another reason.
     """
     try:
         Session(stored, threads)
-    except ValueError as refusal:
+    except ModelError as refusal:
         least = onnx.helper.find_min_ir_version_for(list(stored.proto.opset_import), ignore_unknown=True)
         if "IR version" not in str(refusal) or stored.proto.ir_version <= least:
             raise

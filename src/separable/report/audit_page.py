@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from separable._text import printable
 from separable.conv.layer import FORMS
 
-from .audit_table import Column, columns, percent, printable, refusals, remarks, sums, title
+from .audit_table import Column, columns, percent, refusals, remarks, sums, title
 from .charts import audit_charts, audit_details
 from .pages import Cell, Heading, Row, rendered, short
 

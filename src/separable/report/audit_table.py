@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from separable._text import printable
+
 if TYPE_CHECKING:
     from separable.conv.separability import Separability
 
@@ -116,7 +118,7 @@ def remarks(audit: Audit) -> list[str]:
     if not audit.layers:
         found.append("no layer multiplies")
     if audit.uncounted:
-        found.append(f"NOT counted, and may multiply: {', '.join(audit.uncounted)}")
+        found.append(f"NOT counted, and may multiply: {', '.join(map(printable, audit.uncounted))}")
     return found
 
 
@@ -167,11 +169,6 @@ def refusals(audit: Audit) -> list[str]:
         f"not convertible: {each.operator} `{printable(each.name)}`: {printable(each.reason)}"
         for each in audit.refused
     ]
-
-
-def printable(text: str) -> str:
-    """Return text that does nothing to a terminal: names come out of files that anyone may have made."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def percent(error: float) -> str:

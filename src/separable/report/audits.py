@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from separable._extras import extra
+from separable._text import printable
+from separable.conv.records import json_text
 from separable.conv.separability import Separability, frontier
 
 from .audit_table import table
@@ -175,9 +176,8 @@ class Audit:
         return table(self)
 
     def __repr__(self) -> str:
-        return (
-            f"<Audit of {self.model}: {self.macs} MACs, {self.params} parameters, {len(self.layers)} layers>"
-        )
+        costs = f"{self.macs} MACs, {self.params} parameters"
+        return f"<Audit of {printable(self.model)}: {costs}, {len(self.layers)} layers>"
 
     def to_json(self) -> str:
         """Return everything as JSON: the attributes, the sums, the frontier, and a list of layers.
@@ -188,7 +188,7 @@ class Audit:
         """
         sums = {"macs": self.macs, "flops": self.flops, "bytes": self.bytes}
         more = {"macs_by_kind": self.macs_by_kind, "frontier": self.frontier}
-        return json.dumps({**asdict(self), **sums, **more}, indent=1)
+        return json_text({**asdict(self), **sums, **more}, indent=1)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write one HTML page that opens offline: charts, spectra, errors and costs of every layer.

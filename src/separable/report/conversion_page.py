@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
+from separable._text import printable
 from separable.conv.layer import FORMS
 
-from .audit_table import printable
 from .charts import conversion_charts, conversion_details
 from .conversions import change, fewer, rank_of, reasons
 from .pages import Cell, Heading, Row, rendered, short
@@ -99,8 +100,9 @@ def _sums(report: SeparationReport) -> list[tuple[str, str, str]]:
     if before and after:
         text = f"{before:.3g} \N{RIGHTWARDS ARROW} {after:.3g}"
         found.append(("ms of the layers", text, f"{before / after:.2f}x as fast"))
-    where = f"of their variance; {report.measured_on}"
-    return [*found, ("change of the outputs", change(report.output_change), where)]
+    where = report.unmeasured or f"of their variance; {report.measured_on}"
+    value = "\N{EN DASH}" if report.unmeasured else change(report.output_change)
+    return [*found, ("change of the outputs", value, where)]
 
 
 def _milliseconds(report: SeparationReport) -> tuple[float, float]:
@@ -197,7 +199,7 @@ def _detail(layer: ConvertedLayer) -> dict[str, Any]:
         ("form", f"{layer.form} {rank_of(layer)}".rstrip()),
         ("MACs", f"{layer.macs_before:,} \N{RIGHTWARDS ARROW} {layer.macs_after:,}"),
         ("parameters", f"{layer.params_before:,} \N{RIGHTWARDS ARROW} {layer.params_after:,}"),
-        ("error", change(layer.error)),
+        *([] if math.isnan(layer.error) else [("error", change(layer.error))]),
     ]
     if layer.milliseconds_before is not None and layer.milliseconds_after is not None:
         times = f"{layer.milliseconds_before:.3g} \N{RIGHTWARDS ARROW} {layer.milliseconds_after:.3g}"
@@ -251,6 +253,7 @@ def _rows(report: SeparationReport) -> list[Row]:
         if timed:
             times = (layer.milliseconds_before, layer.milliseconds_after)
             cells += [Cell("", "n", -1) if ms is None else Cell(f"{ms:.3g}", "n", ms) for ms in times]
-        cells += [Cell(change(layer.error), "n", layer.error), Cell(printable(layer.reason), "text")]
+        sort = -1 if math.isnan(layer.error) else layer.error
+        cells += [Cell(change(layer.error), "n", sort), Cell(printable(layer.reason), "text")]
         rows.append(Row(layer.form, place, cells))
     return rows

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
 from separable._extras import extra
+from separable._text import printable
 from separable.conv.records import ConversionReport, ConvertedLayer
 
-from .audit_table import aligned, printable
+from .audit_table import aligned
 
-__all__ = ["SeparationReport", "change", "count", "fewer", "rank_of", "reasons"]
+__all__ = ["SeparationReport", "change", "count", "fewer", "loss", "rank_of", "reasons"]
 
 _WIDE: Final = 79  # characters; a table that is wider has a line for each name
 
@@ -30,11 +32,17 @@ class SeparationReport(ConversionReport):
         In running order.
     output_change : float
         Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs.
+        NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
+        JSON, and `unmeasured` says which.
     other_macs, other_params : int
         Of what is not in `layers`.
     frontier : tuple of (float, float)
         What other budgets would come to: the fraction of the convolutions' cost that is left, and the change
         of the outputs that is expected.
+    held_out : int
+        Calibration inputs that were left out of the fit to measure `output_change` on.
+    measured : tuple of str
+        The tensors that `output_change` is of, where that is not the outputs.
     """
 
     @classmethod
@@ -50,10 +58,10 @@ class SeparationReport(ConversionReport):
         ratios = [fewer(self.macs_before, self.macs_after), fewer(self.params_before, self.params_after)]
         lines = aligned(["", "", "", ""], sums, [False, True, False, True])[2:]
         lines = [f"{line}  {ratio}" for line, ratio in zip(lines, ratios, strict=True)]
-        loss = change(self.output_change)
-        lines += [f"outputs change by {loss} of their variance", f"  ({self.measured_on})"]
-        if self.budget is not None:
-            lines.append(f"budget {self.budget:g} of {self.by}")
+        lines += (
+            [f"outputs: {self.unmeasured}"] if self.unmeasured else [loss(self), f"  ({self.measured_on})"]
+        )
+        lines += [self.aim] if self.aim else []
         changed = [layer for layer in self.layers if layer.form != "dense"]
         lines += ["", *_table(changed)] if changed else []
         for reason, names in reasons(self.layers).items():
@@ -103,8 +111,15 @@ def rank_of(layer: ConvertedLayer) -> str:
     return str(least) if least == most else f"{least}..{most}"
 
 
+def loss(report: ConversionReport) -> str:
+    """Return by how much the outputs change, in words, where that was measured."""
+    return f"outputs change by {change(report.output_change)} of their variance"
+
+
 def change(error: float) -> str:
-    """Return a mean squared change over a variance: ``1.3 %``."""
+    """Return a mean squared change over a variance: ``1.3 %``; nothing where it was not measured."""
+    if math.isnan(error):
+        return ""
     return "0" if error == 0 else f"{100 * error:.2g} %" if 1e-4 <= error < 10 else f"{error:.1e}"
 
 

@@ -6,9 +6,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from separable._text import printable
 from separable.conv.network import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
 
 __all__ = ["shown"]
 
@@ -18,7 +23,9 @@ _EVERY: Final = 0.1  # seconds between two pictures
 
 @contextmanager
 def shown(wanted: bool | Progress | None) -> Iterator[Progress]:
-    """Show a bar with the time that remains while the block runs.
+    """Show how far the block is on stderr: a bar on a terminal, a line for each stage elsewhere.
+
+    The bar tells the time that remains where that is known.
 
     Parameters
     ----------
@@ -50,17 +57,61 @@ def shown(wanted: bool | Progress | None) -> Iterator[Progress]:
         from rich import progress as rich
         from rich.console import Console
     except ModuleNotFoundError:
-        yield from _plain()
+        if sys.stderr.isatty():
+            yield from _plain()
+        else:
+            yield _lines()
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
         return
     columns = (
         rich.BarColumn(),
-        rich.TextColumn("{task.completed}/{task.total}"),
-        rich.TimeRemainingColumn(),
+        *_counts(),
         rich.TextColumn("{task.description}", markup=False),
     )
-    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with rich.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
-        yield lambda done, total, step: bar.update(task, completed=done, total=total, description=step)
+
+        def show(done: int, total: int, step: str) -> None:
+            if not total:
+                bar.tasks[0].total = None  # which `update` takes for no news
+            bar.update(task, completed=done, total=total or None, description=printable(step))
+
+        yield show
+
+
+def _counts() -> list[ProgressColumn]:
+    """Return columns with the steps and the time that remains, each empty as long as nobody knows."""
+    from rich.progress import ProgressColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Steps(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text() if task.total is None else Text(f"{task.completed:.0f}/{task.total:.0f}")
+
+    class Remaining(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            return Text() if task.time_remaining is None else super().render(task)
+
+    return [Steps(), Remaining()]
+
+
+def _lines() -> Progress:
+    """Return what writes a line for each stage: where it begins, and what it does."""
+    last: tuple[str, int] | None = None
+
+    def show(done: int, total: int, step: str) -> None:
+        nonlocal last
+        stage = step.partition(" ")[0].rstrip(":"), total
+        if stage != last:
+            last = stage
+            place = f", step {done + 1} of {total}" if total else ""
+            sys.stderr.write(f"{printable(stage[0])}{place}\n")
+            sys.stderr.flush()
+
+    return show
 
 
 def _silent(done: int, total: int, step: str) -> None:
@@ -81,7 +132,7 @@ def _plain() -> Iterator[Progress]:
         last = now
         left = f"{(now - start) * (total - done) / (done - began):.0f} s left" if done > began else ""
         filled = _WIDTH * done // max(total, 1)
-        line = f"{'#' * filled}{'-' * (_WIDTH - filled)} {done}/{total} {left} {step}"
+        line = f"{'#' * filled}{'-' * (_WIDTH - filled)} {done}/{total} {left} {printable(step)}"
         sys.stderr.write(f"\r\x1b[K{line[:100]}")
         sys.stderr.flush()
 

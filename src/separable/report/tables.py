@@ -10,9 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from separable._text import printable
 from separable.kernel import KernelError, SeparableKernel
 
-from .audit_table import printable
 from .values import Comparison, Study
 
 _TAPS_SHOWN = 9  # taps along an axis that are worth printing
