@@ -225,7 +225,7 @@ def _run(
     if output is not None:
         dtype = arguments.promoted_dtype(dtype, output)
     # A third of the time that the class takes to make one of these.
-    request = _new(Request, (source.shape, dtype, *asked, source.dtype.kind in "biu", False))
+    request = _new(Request, (source.shape, dtype, *asked, source.dtype.kind in "biu", False, None))
     plan = cached_plan(kernel_or_weights, request)
     if plan.inexact_mean(source.dtype) and _is_whole(output):
         plan = cached_plan(kernel_or_weights, request._replace(dtype=np.dtype(np.float64)))
