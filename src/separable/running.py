@@ -71,6 +71,12 @@ class RunningForm(NamedTuple):
         whole = self.method == "box" and math.frexp(abs(self.factor))[0] == 0.5  # a power of two
         return 2.0**53 / math.prod(self.taps) if whole else 0.0
 
+    @property
+    def gain(self) -> int:
+        """A power of two near the largest gain."""
+        ones = math.prod(n for n, waves in zip(self.taps, self.waves, strict=True) if not waves)
+        return math.frexp(self.factor)[1] + math.frexp(ones / self.divisor)[1]
+
     def flipped(self) -> RunningForm:
         """Return the form of the kernel flipped along every axis: sines change their sign."""
         turned = [
