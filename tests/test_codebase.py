@@ -42,13 +42,13 @@ FLOORS = [
     {"factor", "families"},
     {"_masking", "_whole"},
     {"kernel"},
-    {"certificate", "sharing"},
-    {"_arguments", "_errors", "_extras", "_storing"},
+    {"certificate", "drawing", "sharing"},
+    {"_arguments", "_errors", "_extras", "_html", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part
 # What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask what machine this is.
 DOORS = {"jobs", "plan", "conv", "sharing", "sequence", "costs", "measuring"}
-OPTIONAL = {"fourier": "scipy"}  # used where it is installed, imported on first use
+OPTIONAL = {"drawing": "matplotlib", "fourier": "scipy"}  # used where it is installed, imported on first use
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python
 LONGEST_FUNCTION = 60  # lines after signature and docstring: fits a screen

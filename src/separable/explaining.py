@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy.typing as npt
 
+from . import _html
 from .choosing import METHODS, Refusal, Setting, Ways
 from .jobs import prepare
 from .kernel import KernelError, SeparableKernel
@@ -83,6 +84,16 @@ class Explanation:
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [(each.method, *(_figures(each) or (each.reason,))) for each in self.candidates]
+        chosen = [n for n, each in enumerate(self.candidates) if each.method == self.method]
+        numbers = (False, True, True, True, False)
+        return _html.block(
+            f"{self.title}, {plural(self.threads, 'thread')}: {self.method}",
+            _html.table(("method", "predicted", "error", "memory", ""), rows, numbers, chosen),
+            _html.lines([f"rates {self.source}"]),
+        )
 
 
 def explain(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from separable._extras import extra
 from separable.conv.separability import Separability, frontier
 
-from .audit_table import table
+from .audit_table import notebook, table
 
 if TYPE_CHECKING:
     from separable.conv.machine import Machine
@@ -178,6 +178,9 @@ class Audit:
         return (
             f"<Audit of {self.model}: {self.macs} MACs, {self.params} parameters, {len(self.layers)} layers>"
         )
+
+    def _repr_html_(self) -> str:
+        return notebook(self)
 
     def to_json(self) -> str:
         """Return everything as JSON: the attributes, the sums, the frontier, and a list of layers.
