@@ -43,15 +43,15 @@ FLOORS = [
     {"factor", "families"},
     {"_masking", "_whole", "means", "signs"},
     {"kernel"},
-    {"certificate", "sharing"},
-    {"_arguments", "_atomic", "_caches", "_calling", "_errors", "_extras", "_storing"},
+    {"certificate", "drawing", "sharing"},
+    {"_arguments", "_atomic", "_caches", "_calling", "_errors", "_extras", "_html", "_storing"},
     {"_foreign", "_numbers"},
     {"_text", "_wording"},
 ]
 CORE = {"_core"}  # the compiled part
 # What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask what machine this is.
 DOORS = {"jobs", "plan", "conv", "sharing", "sequence", "costs", "measuring"}
-OPTIONAL = {"fourier": "scipy"}  # used where it is installed, imported on first use
+OPTIONAL = {"drawing": "matplotlib", "fourier": "scipy"}  # used where it is installed, imported on first use
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python
 LONGEST_FUNCTION = 60  # lines after signature and docstring: fits a screen

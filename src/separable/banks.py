@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arguments as arguments
+from . import _html, costs
 from . import _whole as whole
-from . import costs
 from ._foreign import through
 from ._storing import AS_IS, Overflow, Rounding, store, storing
 from .choosing import Setting, passes_of
@@ -194,22 +194,32 @@ class Bank:
         return f"<Bank of {len(self)}, shape {self.shape}, {self.dtype.name}, {self.macs} MACs per sample>"
 
     def __str__(self) -> str:
+        rows = (f"  {n:>2s}  {kernel}  {runs}, {macs} MACs alone" for n, kernel, runs, macs in self._rows())
+        return "\n".join([self._title(), *rows, *(f"  {remark}" for remark in self._remarks())])
+
+    def _repr_html_(self) -> str:
+        table = _html.table(("", "kernel", "runs in", "MACs alone"), self._rows(), (True, False, False, True))
+        return _html.block(self._title(), table, _html.lines(self._remarks()))
+
+    def _title(self) -> str:
+        sweeps = len(self._groups) + len(self._alone)
+        return f"{len(self)} kernels on {self.shape} {self.dtype.name}: {sweeps} sweep{'s' * (sweeps != 1)}"
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        """Return for each kernel its number, its size, what it runs in, and what it costs alone."""
+        where = {n: f"sweep {g}" for g, group in enumerate(self._groups) for n in group.members}
+        return [
+            (str(n), "x".join(map(str, plan.taps)), where.get(n, plan.method), str(plan.macs))
+            for n, plan in enumerate(self.plans)
+        ]
+
+    def _remarks(self) -> list[str]:
         alone = sum(plan.macs for plan in self.plans)
         worst = max(plan.error.relative_l1 for plan in self.plans)
-        sweeps = len(self._groups) + len(self._alone)
-        where = {n: f"sweep {g}" for g, group in enumerate(self._groups) for n in group.members}
-        return "\n".join(
-            [
-                f"{len(self)} kernels on {self.shape} {self.dtype.name}: {sweeps} sweep{'s' * (sweeps != 1)}",
-                *(
-                    f"  {n:2d}  {'x'.join(map(str, plan.taps))}  {where.get(n, plan.method)}, "
-                    f"{plan.macs} MACs alone"
-                    for n, plan in enumerate(self.plans)
-                ),
-                f"  {self.macs} MACs per sample, {alone} one by one",
-                f"  kernels' relative l1 error at most {worst:.2g}",
-            ]
-        )
+        return [
+            f"{self.macs} MACs per sample, {alone} one by one",
+            f"kernels' relative l1 error at most {worst:.2g}",
+        ]
 
     def __reduce__(self) -> tuple[Any, ...]:
         restore, terms, flip, threads = self._recipe

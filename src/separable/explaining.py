@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from . import _html
 from .choosing import METHODS, Refusal, Setting, Ways, weighed
 from .jobs import prepare
 from .kernel import KernelError
@@ -87,6 +88,16 @@ class Explanation:
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [(each.method, *(_figures(each) or (each.reason,))) for each in self.candidates]
+        chosen = [n for n, each in enumerate(self.candidates) if each.method == self.method]
+        numbers = (False, True, True, True, False)
+        return _html.block(
+            f"{self.title}, {plural(self.threads, 'thread')}: {self.method}",
+            _html.table(("method", "predicted", "error", "memory", ""), rows, numbers, chosen),
+            _html.lines([f"rates {self.source}"]),
+        )
 
 
 def explain(ways: Ways, setting: Setting, flip: bool, method: str, threads: int) -> Explanation:

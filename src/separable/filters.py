@@ -56,7 +56,8 @@ def correlate(
     Parameters
     ----------
     x : array_like
-        Any number of dimensions, any strides; never written to. Computed in, and returned as:
+        Any number of dimensions, any strides; never written to. All axes are filtered; a colour image
+        takes ``channel_axis=-1``. Computed in, and returned as:
         bool, 8- and 16-bit integers, float16 and float32 in float32; 32- and 64-bit integers and
         float64 in float64; complex64 and complex128 as they are.
     kernel_or_weights : SeparableKernel or array_like
@@ -314,6 +315,8 @@ def gaussian(
 ) -> Array:
     """Filter `x` with a sampled Gaussian or one of its derivatives.
 
+    Along all axes: a colour image of shape ``(rows, columns, 3)`` takes ``channel_axis=-1``.
+
     Parameters
     ----------
     x : array_like
@@ -417,6 +420,8 @@ def uniform(
     channel_axis: int | None = None,
 ) -> Array:
     """Replace each sample by the mean of the box around it.
+
+    Along all axes: a colour image of shape ``(rows, columns, 3)`` takes ``channel_axis=-1``.
 
     Parameters
     ----------

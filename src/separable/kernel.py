@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
+from . import _html
 from .certificate import KernelError as KernelError
 from .certificate import after_rounding, outer, unit_scaled
 from .certificate import certified_error as certified_error
+from .drawing import draw_kernel
 from .sharing import shared
+
+if TYPE_CHECKING:
+    from .drawing import Figure
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Term: TypeAlias = tuple[Array, ...]
 
 # No known filter has more axes, and a typo that makes hundreds of them should be named here.
 MAX_NDIM: Final = 8
+
+# A notebook shows at once what is written out and drawn in milliseconds.
+_DRAWN_SIZE: Final = 1 << 20
 
 
 @final
@@ -213,6 +221,51 @@ class SeparableKernel:
         self,
     ) -> tuple[Callable[..., SeparableKernel], tuple[tuple[Term, ...], KernelError, float | None]]:
         return _restore, (self.terms, self.error, self.noise)
+
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """Draw the kernel written out, the taps of its terms along each axis, and its error.
+
+        It needs ``pip install 'separable[plot]'``.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure, optional
+            Drawn into; a new one of ``matplotlib.pyplot`` by default.
+
+        Returns
+        -------
+        matplotlib Figure
+            Its ``axes`` are the picture (of two axes or more; of more than two, the plane through the largest
+            element), then one for each axis of the kernel. ``figure.savefig(path)`` writes it.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        words = f"{_html.by(self.shape)}, {self.rank} term{'s' * (self.rank != 1)}, {self.macs} MACs"
+        return draw_kernel(self.dense(), self.terms, f"{words}; {self._error_text()}", figure)
+
+    def _error_text(self) -> str:
+        if self.error.l1 == 0:
+            return "the terms are the kernel"
+        return f"relative l1 error at most {self.error.relative_l1:.3g}"
+
+    def _repr_html_(self) -> str:
+        macs = f"{self.macs} MACs per sample, dense {self.size}{_html.ratio(self.size, self.macs)}"
+        rows = [("cost", macs), ("error", self._error_text())]
+        if self.noise is not None:
+            rows.append(("noise", f"{self.noise:.3g} of the kernel in l1, estimated and left out"))
+        pictures = []
+        if self.ndim > 1 and self.size <= _DRAWN_SIZE:
+            plane = _html.largest_plane(self.dense())
+            caption = "written out" if self.ndim == 2 else "the plane through the largest"
+            pictures.append((caption, _html.plane(plane)))
+        first = "taps" if self.rank == 1 else "taps of the first term"
+        for axis, taps in enumerate(self.terms[0]):
+            pictures.append((f"{first}, axis {axis}", _html.stems(taps)))
+        title = f"SeparableKernel {_html.by(self.shape)}, {self.rank} term{'s' * (self.rank != 1)}"
+        return _html.block(title, _html.side_by_side(pictures), _html.facts(rows))
 
     def __repr__(self) -> str:
         noise = "" if self.noise is None else f", noise={self.noise:.3g}"

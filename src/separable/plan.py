@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arguments as arguments
+from . import _html
 from . import _masking as masking
 from . import _whole as whole
 from . import costs
@@ -355,6 +356,11 @@ class Plan:
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 
+    def _repr_html_(self) -> str:
+        rows = [(str(axis), *row) for axis, *row in _rows(self)]
+        table = _html.table(("axis", "taps", "mode", ""), rows, (True, False, False, False))
+        return _html.block(_title(self), table, _html.lines(_remarks(self)))
+
     def __reduce__(self) -> tuple[Any, ...]:
         kernel, request, threads, choice = self._recipe
         given = request._replace(machine=None)
@@ -671,25 +677,36 @@ def _exact_limit(kernel: Kernel, setting: Setting) -> float:
 
 def _lines(plan: Plan) -> list[str]:
     """Return the lines of a printed plan."""
+    rows = (
+        f"  axis {axis}  {taps:7s}  {mode:8s}  {folds}".rstrip() for axis, taps, mode, folds in _rows(plan)
+    )
+    return [_title(plan), *rows, *(f"  {remark}" for remark in _remarks(plan))]
+
+
+def _title(plan: Plan) -> str:
     kernel = "x".join(map(str, plan.taps))
     how = f"{plan.method}, {plural(plan.terms, 'term')}" if plan.terms else plan.method
+    return f"{kernel} kernel on {plan.shape} {plan.dtype.name}: {how}"
+
+
+def _rows(plan: Plan) -> list[tuple[int, str, str, str]]:
+    """Return each axis with its taps, mode and how they are folded: the filtered ones first."""
     folds = _folds_of(plan)
+    filtered = sorted(zip(plan.axes, plan.taps, plan.modes, strict=True), reverse=True)
+    others = sorted(set(range(len(plan.shape))) - set(plan.axes), reverse=True)
+    return [
+        *((axis, plural(taps, "tap"), mode, folds.get(axis, "")) for axis, taps, mode in filtered),
+        *((axis, "not filtered", "", "") for axis in others),
+    ]
+
+
+def _remarks(plan: Plan) -> list[str]:
     fewer = f", {plan.dense_macs / plan.macs:.3g}x fewer" if plan.macs < plan.dense_macs else ""
     target = core_info()["target"]
     return [
-        f"{kernel} kernel on {plan.shape} {plan.dtype.name}: {how}",
-        *(
-            f"  axis {axis}  {plural(taps, 'tap'):7s}  {mode:8s}  {folds.get(axis, '')}".rstrip()
-            for axis, taps, mode in sorted(zip(plan.axes, plan.taps, plan.modes, strict=True), reverse=True)
-        ),
-        *(
-            f"  axis {axis}  not filtered"
-            for axis in reversed(range(len(plan.shape)))
-            if axis not in plan.axes
-        ),
-        f"  {plan.macs} MACs per sample, dense {plan.dense_macs}{fewer}",
-        f"  kernel's relative l1 error at most {plan.error.relative_l1:.2g}",
-        f"  {plural(plan.threads, 'thread')}, scratch {in_bytes(plan.scratch_bytes)}, {target}",
+        f"{plan.macs} MACs per sample, dense {plan.dense_macs}{fewer}",
+        f"kernel's relative l1 error at most {plan.error.relative_l1:.2g}",
+        f"{plural(plan.threads, 'thread')}, scratch {in_bytes(plan.scratch_bytes)}, {target}",
     ]
 
 

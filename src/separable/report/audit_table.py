@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from separable import _html
 from separable._text import printable
 
 if TYPE_CHECKING:
@@ -61,6 +62,34 @@ def table(audit: Audit) -> str:
     if audit.refused:
         parts += ["", *refusals(audit)]
     return "\n".join(parts)
+
+
+def notebook(audit: Audit) -> str:
+    """Return the same as HTML for a notebook.
+
+    Parameters
+    ----------
+    audit : Audit
+
+    Returns
+    -------
+    str
+    """
+    shown = columns(audit)
+    parts = [_html.facts(sums(audit)), _html.lines(map(printable, remarks(audit)))]
+    if audit.layers:
+        rows = [[column.text(layer) for column in shown] for layer in audit.layers]
+        headings = [column.heading for column in shown]
+        parts.append(_html.table(headings, rows, [column.value is not None for column in shown]))
+        parts.append(
+            _html.table(["kind", "layers", "MACs", "share"], shares(audit), [False, True, True, True])
+        )
+    if audit.separability:
+        headings, rows = separabilities(audit.separability)
+        parts.append(_html.table(headings, rows, [False, False, *[True] * (len(headings) - 2)]))
+        parts.append(_html.lines(outlook(audit)))
+    parts.append(_html.lines(refusals(audit)))
+    return _html.block(f"{printable(audit.model)} on {printable(audit.example)}", *parts)
 
 
 def columns(audit: Audit) -> list[Column]:

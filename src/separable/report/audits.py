@@ -12,7 +12,7 @@ from separable._text import printable
 from separable.conv.records import json_text
 from separable.conv.separability import Separability, frontier
 
-from .audit_table import table
+from .audit_table import notebook, table
 
 if TYPE_CHECKING:
     from separable.conv.machine import Machine
@@ -178,6 +178,9 @@ class Audit:
     def __repr__(self) -> str:
         costs = f"{self.macs} MACs, {self.params} parameters"
         return f"<Audit of {printable(self.model)}: {costs}, {len(self.layers)} layers>"
+
+    def _repr_html_(self) -> str:
+        return notebook(self)
 
     def to_json(self) -> str:
         """Return everything as JSON: the attributes, the sums, the frontier, and a list of layers.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
+from separable import _html
 from separable._extras import extra
 from separable._text import printable
 from separable.conv.records import ConversionReport, ConvertedLayer
@@ -51,22 +52,43 @@ class SeparationReport(ConversionReport):
         return cls(**{each.name: getattr(report, each.name) for each in fields(ConversionReport)})
 
     def __str__(self) -> str:
-        sums = [
-            ["MACs", f"{self.macs_before:,}", "->", f"{self.macs_after:,}"],
-            ["parameters", f"{self.params_before:,}", "->", f"{self.params_after:,}"],
-        ]
-        ratios = [fewer(self.macs_before, self.macs_after), fewer(self.params_before, self.params_after)]
-        lines = aligned(["", "", "", ""], sums, [False, True, False, True])[2:]
-        lines = [f"{line}  {ratio}" for line, ratio in zip(lines, ratios, strict=True)]
-        lines += (
-            [f"outputs: {self.unmeasured}"] if self.unmeasured else [loss(self), f"  ({self.measured_on})"]
-        )
-        lines += [self.aim] if self.aim else []
+        lines = aligned(["", "", "", ""], [row[:4] for row in self._sums()], [False, True, False, True])[2:]
+        lines = [f"{line}  {ratio}" for line, (*_, ratio) in zip(lines, self._sums(), strict=True)]
+        lines += [f"  {remark}" if remark.startswith("(") else remark for remark in self._remarks()]
         changed = [layer for layer in self.layers if layer.form != "dense"]
         lines += ["", *_table(changed)] if changed else []
         for reason, names in reasons(self.layers).items():
             lines += ["", f"stayed dense: {reason}", *(f"  {name}" for name in names)]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [
+            _html.table(["", "before", "", "after", ""], self._sums(), [False, True, False, True, False]),
+            _html.lines(self._remarks()),
+        ]
+        changed = [layer for layer in self.layers if layer.form != "dense"]
+        if changed:
+            parts.append(_html.table(*_rows(changed)))
+        dense = (
+            (f"stayed dense: {reason}", ", ".join(names)) for reason, names in reasons(self.layers).items()
+        )
+        return _html.block("Conversion to separable form", *parts, _html.facts(dense))
+
+    def _sums(self) -> list[list[str]]:
+        """Return what MACs and parameters were and are, in words."""
+        counts = {
+            "MACs": (self.macs_before, self.macs_after),
+            "parameters": (self.params_before, self.params_after),
+        }
+        return [
+            [name, f"{before:,}", "->", f"{after:,}", fewer(before, after)]
+            for name, (before, after) in counts.items()
+        ]
+
+    def _remarks(self) -> list[str]:
+        """Return the loss and what it was measured on, or why it was not, and what was asked for."""
+        said = [f"outputs: {self.unmeasured}"] if self.unmeasured else [loss(self), f"({self.measured_on})"]
+        return [*said, self.aim] if self.aim else said
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write one HTML page that opens offline: before and after, the frontier, every layer's options.
@@ -138,6 +160,17 @@ def count(number: float) -> str:
 
 def _table(layers: Sequence[ConvertedLayer]) -> list[str]:
     """Return a line for each layer, or two where a line would be long."""
+    headings, rows, numbers = _rows(layers)
+    lines = aligned(headings, rows, numbers)
+    if max(map(len, lines)) <= _WIDE:
+        return lines
+    lines = aligned(headings[1:], [row[1:] for row in rows], numbers[1:])
+    named = [text for row, line in zip(rows, lines[2:], strict=True) for text in (row[0], f"  {line}")]
+    return [f"  {lines[0]}", f"  {lines[1]}", *named]
+
+
+def _rows(layers: Sequence[ConvertedLayer]) -> tuple[list[str], list[list[str]], list[bool]]:
+    """Return headings, a row for each layer, and which columns are numbers."""
     timed = any(layer.milliseconds_after is not None for layer in layers)
     headings = ["layer", "form", "rank", "MACs", "now", *(["ms", "now"] if timed else []), "error"]
     rows = [
@@ -153,12 +186,7 @@ def _table(layers: Sequence[ConvertedLayer]) -> list[str]:
         for layer in layers
     ]
     numbers = [False, False, *[True] * (len(headings) - 2)]
-    lines = aligned(headings, rows, numbers)
-    if max(map(len, lines)) <= _WIDE:
-        return lines
-    lines = aligned(headings[1:], [row[1:] for row in rows], numbers[1:])
-    named = [text for row, line in zip(rows, lines[2:], strict=True) for text in (row[0], f"  {line}")]
-    return [f"  {lines[0]}", f"  {lines[1]}", *named]
+    return headings, rows, numbers
 
 
 def _ms(value: float | None) -> str:
