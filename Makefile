@@ -2,6 +2,7 @@
 # once that is done. `make help` lists the rest. PYTHON chooses the interpreter, PYTEST_ARGS goes to pytest.
 
 PYTHON ?= python3
+FUZZ ?= 1500 0
 PYTEST_ARGS ?= -n auto --maxprocesses 8
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,13 +13,14 @@ SOURCES := pyproject.toml CMakeLists.txt README.md \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench sanitize wheel clean
+.PHONY: help demo test lint bench fuzz sanitize wheel clean
 
 help:
 	@echo 'make demo    filter a photograph and an MRI volume, convert a network; compare with what is used today'
 	@echo 'make test    ruff, mypy --strict and pytest: what CI runs'
 	@echo 'make lint    ruff and mypy --strict only'
 	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'
+	@echo 'make fuzz    read mutated files: each gives a result or an error that names it (FUZZ: how many, from which on)'
 	@echo 'make sanitize  the tests of the core under AddressSanitizer and ThreadSanitizer (GCC or Clang; minutes)'
 	@echo 'make wheel   build dist/separable-*.whl'
 	@echo 'make clean   remove .venv, build and dist'
@@ -36,6 +38,10 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m tests.fuzz_images $(FUZZ)
+	$(BIN)/python -m tests.fuzz_models $(FUZZ)
 
 sanitize: $(VENV)/installed-dev
 	$(BIN)/python -m tests.sanitize

@@ -496,6 +496,23 @@ def test_no_memory_is_taken_on_the_word_of_a_header(tmp_path: Path) -> None:
         files.read(huge)
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_no_memory_is_taken_for_a_header_either(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "h.npy"
+    path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<I", 2**32 - 1) + b"{'descr': '<f8', ")
+    with pytest.raises(files.FileError, match=r"h\.npy` is damaged: it says that its header has 4 GiB"):
+        files.read(path)
+
+
+def test_running_out_of_memory_names_the_file(tmp_path: Path) -> None:
+    def fail() -> None:
+        with guard.reading(tmp_path / "a.npy", "NumPy .npy"):
+            raise MemoryError("Unable to allocate 7 GiB")
+
+    with pytest.raises(MemoryError, match=r"a\.npy` does not fit: Unable to allocate 7 GiB"):
+        fail()
+
+
 def test_more_than_the_machine_holds_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", samples((100, 100), "f8"))
     monkeypatch.setattr(guard, "_physical_memory", lambda: 50_000)

@@ -13,7 +13,7 @@ import numpy as np
 from separable._extras import extra
 
 from .guard import DEFLATE_LIMIT, FileError, check_promise, reading
-from .image import Array, Image, arranged, check_samples
+from .image import Array, Image, arranged, check_samples, size_text
 from .target import replacing
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def read(path: Path) -> Image:
             raise FileError(
                 f"`{path}` holds {dtype} (RGB?), not numbers; split its colours into volumes first."
             )
+        if not volume.shape or 0 in volume.shape:
+            raise FileError(f"`{path}` holds an empty volume ({size_text(volume.shape)}).")
         check_promise(path, volume.shape, dtype, DEFLATE_LIMIT if path.suffix.lower() == ".gz" else 1)
         data = _samples(volume)
         spacing = _spacing(volume, nib.affines.voxel_sizes(volume.affine))

@@ -71,7 +71,7 @@ def _check_kind(series: tifffile.TiffPageSeries, path: Path) -> None:
             f"`{path}` stores samples of {page.bitspersample} bits in format {page.sampleformat}, which are "
             "not read; convert it to 8, 16, 32 or 64 bits."
         )
-    if 0 in series.shape:
+    if not series.shape or 0 in series.shape:
         raise FileError(f"`{path}` holds an empty image ({size_text(series.shape)}).")
 
 
@@ -91,6 +91,11 @@ def _decoded(series: tifffile.TiffPageSeries, path: Path) -> Array:
         raise FileError(
             f"`{path}` {kind}, and what reads that is not installed: pip install imagecodecs"
         ) from error
+    if data.size == 0 or data.ndim != len(series.axes):
+        raise FileError(
+            f"`{path}` is damaged: it says that it holds {size_text(series.shape)} samples, and gives "
+            f"{size_text(data.shape)}."
+        )
     if data.dtype == np.bool_:
         return np.where(data, np.uint8(255), np.uint8(0))
     return np.asarray(data)
