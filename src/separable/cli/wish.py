@@ -22,7 +22,6 @@ from . import by_name
 from .terminal import naming, typed
 
 Weights: TypeAlias = SeparableKernel | npt.NDArray[Any]
-Term: TypeAlias = tuple[npt.NDArray[np.float64], ...]
 T = TypeVar("T")
 
 # What a length may be measured in, and how many of it a millimetre has; px goes by no voxel size.
@@ -216,8 +215,10 @@ class _Widths:
     text: str
     sigma: tuple[float, ...]
 
-    def gaussian(self, order: Sequence[int], truncate: float) -> SeparableKernel:
-        """Return the Gaussian, or a derivative of it; errors name the option."""
+    def kernel(
+        self, family: Callable[..., SeparableKernel], truncate: float, **options: Any
+    ) -> SeparableKernel:
+        """Return the family's kernel of these widths; errors name the option."""
         for sigma in self.sigma:
             if 2 * sigma * truncate > MAX_TAPS:
                 raise ValueError(
@@ -225,7 +226,7 @@ class _Widths:
                     f"{MAX_TAPS} taps; expected less (--unit says what it is measured in)."
                 )
         with typed(self.option, "sigma"):
-            return families.gaussian(self.sigma, order=tuple(order), truncate=truncate)
+            return family(self.sigma, truncate=truncate, **options)
 
 
 def _widths(wish: Wish, steps: tuple[float, ...]) -> _Widths:
@@ -245,7 +246,7 @@ def _widths(wish: Wish, steps: tuple[float, ...]) -> _Widths:
 def _gaussian(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
     widths = _widths(wish, steps)
     order = whole_numbers("--order", wish.order, len(axes))
-    kernel = widths.gaussian(order, wish.truncate)
+    kernel = widths.kernel(families.gaussian, wish.truncate, order=order)
     # A derivative is per millimetre where sigma is in millimetres.
     scale = math.prod(step**-n for step, n in zip(steps, order, strict=True))
     derived = f", derivative {_by(order)}" if any(order) else ""
@@ -254,17 +255,19 @@ def _gaussian(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Gr
 
 def _log(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
     widths = _widths(wish, steps)
-    terms: list[Term] = []
-    for axis, step in enumerate(steps):
-        second = widths.gaussian([2 * (n == axis) for n in range(len(axes))], wish.truncate)
-        terms.extend(_scaled(second, step**-2).terms)
+    seconds = widths.kernel(families.laplacian_of_gaussian, wish.truncate).terms
+    # A second derivative is per square millimetre where sigma is in millimetres.
+    scaled = (
+        _scaled(SeparableKernel([second]), step**-2) for second, step in zip(seconds, steps, strict=True)
+    )
+    terms = [kernel.terms[0] for kernel in scaled]
     return Granted(SeparableKernel(terms), f"Laplacian of Gaussian, sigma {widths.text}", widths.sigma)
 
 
 def _unsharp(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
     """Sharpen: x + amount * (x - Gaussian of x), as one kernel of two terms."""
     widths = _widths(wish, steps)
-    blur = widths.gaussian([0] * len(axes), wish.truncate)
+    blur = widths.kernel(families.gaussian, wish.truncate, order=(0,) * len(axes))
     impulse = [np.eye(1, length, length // 2)[0] for length in blur.shape]
     sharp = SeparableKernel([impulse])
     terms = [*_scaled(sharp, 1.0 + wish.amount).terms, *_scaled(blur, -wish.amount).terms]
