@@ -215,12 +215,10 @@ class _Widths:
     text: str
     sigma: tuple[float, ...]
 
-    def gaussian(self, order: Sequence[int], truncate: float) -> SeparableKernel:
-        """Return the Gaussian, or a derivative of it; errors name the option."""
-        return self.made(families.gaussian, order=tuple(order), truncate=truncate)
-
-    def made(self, family: Callable[..., SeparableKernel], truncate: float, **more: Any) -> SeparableKernel:
-        """Return the kernel of a family of Gaussians; errors name the option."""
+    def kernel(
+        self, family: Callable[..., SeparableKernel], truncate: float, **options: Any
+    ) -> SeparableKernel:
+        """Return the family's kernel of these widths; errors name the option."""
         for sigma in self.sigma:
             if 2 * sigma * truncate > MAX_TAPS:
                 raise ValueError(
@@ -228,7 +226,7 @@ class _Widths:
                     f"{MAX_TAPS} taps; expected less (--unit says what it is measured in)."
                 )
         with typed(self.option, "sigma"):
-            return family(self.sigma, truncate=truncate, **more)
+            return family(self.sigma, truncate=truncate, **options)
 
 
 def _widths(wish: Wish, steps: tuple[float, ...]) -> _Widths:
@@ -248,7 +246,7 @@ def _widths(wish: Wish, steps: tuple[float, ...]) -> _Widths:
 def _gaussian(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
     widths = _widths(wish, steps)
     order = whole_numbers("--order", wish.order, len(axes))
-    kernel = widths.gaussian(order, wish.truncate)
+    kernel = widths.kernel(families.gaussian, wish.truncate, order=order)
     # A derivative is per millimetre where sigma is in millimetres.
     scale = math.prod(step**-n for step, n in zip(steps, order, strict=True))
     derived = f", derivative {_by(order)}" if any(order) else ""
@@ -257,8 +255,8 @@ def _gaussian(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Gr
 
 def _log(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
     widths = _widths(wish, steps)
+    seconds = widths.kernel(families.laplacian_of_gaussian, wish.truncate).terms
     # A second derivative is per square millimetre where sigma is in millimetres.
-    seconds = widths.made(families.laplacian_of_gaussian, truncate=wish.truncate).terms
     scaled = (
         _scaled(SeparableKernel([second]), step**-2) for second, step in zip(seconds, steps, strict=True)
     )
@@ -269,7 +267,7 @@ def _log(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted
 def _unsharp(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
     """Sharpen: x + amount * (x - Gaussian of x), as one kernel of two terms."""
     widths = _widths(wish, steps)
-    blur = widths.gaussian([0] * len(axes), wish.truncate)
+    blur = widths.kernel(families.gaussian, wish.truncate, order=(0,) * len(axes))
     impulse = [np.eye(1, length, length // 2)[0] for length in blur.shape]
     sharp = SeparableKernel([impulse])
     terms = [*_scaled(sharp, 1.0 + wish.amount).terms, *_scaled(blur, -wish.amount).terms]

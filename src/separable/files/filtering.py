@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from separable._arguments import promoted_dtype, working_dtype
+from separable._arguments import Method, promoted_dtype, working_dtype
 from separable._masking import Nan
 from separable._storing import store
 from separable.kernel import SeparableKernel
@@ -44,8 +43,23 @@ class Setting:
         complete: bool = True,
     ) -> Plan:
         """Prepare the correlation of arrays like `data`; not `complete`: of which samples are unknown."""
-        prepare = functools.partial(
-            plan,
+        made = self._plan(kernel, data, dtype, cval, "auto")
+        if complete or made.method == "direct" or (made.terms == 1 and made.method != "recursive"):
+            return made
+        # A plan would do so by itself where samples are unknown; made here, it says how it runs.
+        one = isinstance(kernel, SeparableKernel) and kernel.rank == 1
+        runs: Method = "separable" if one or made.method == "recursive" else "direct"
+        return self._plan(kernel, data, dtype, cval, runs)
+
+    def _plan(
+        self,
+        kernel: SeparableKernel | Array,
+        data: Array,
+        dtype: np.dtype[Any],
+        cval: float,
+        method: Method,
+    ) -> Plan:
+        return plan(
             kernel,
             data.shape,
             dtype,
@@ -54,14 +68,9 @@ class Setting:
             origin=self.origin,
             axes=self.axes,
             tol=self.tol,
+            method=method,
             threads=self.threads,
         )
-        made = prepare()
-        if complete or made.method == "direct" or (made.terms == 1 and made.method != "recursive"):
-            return made
-        # A plan would do so by itself where samples are unknown; made here, it says how it runs.
-        one = isinstance(kernel, SeparableKernel) and kernel.rank == 1
-        return prepare(method="separable" if one or made.method == "recursive" else "direct")
 
 
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

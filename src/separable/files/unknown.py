@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -43,28 +44,29 @@ def knowledge(image: Image, mask: Array | None, nan: Nan) -> Knowledge:
     With opacity a pixel is known or unknown as a whole: unknown where all its colours are the no-data value,
     and where one of its samples is masked, or is NaN and NaN is omitted.
     """
-    data = image.data
+    data, samples = image.data, image.axes.find("S") if image.alpha else None
     omit = nan == "omit" and data.dtype.kind in "fc" and bool(np.isnan(data).any())
+    parts: list[Array] = []
+    if mask is not None:
+        parts.append(_together(np.broadcast_to(mask, data.shape), samples))
     there = _not_nodata(data, image.nodata)
-    if image.alpha:
-        samples = image.axes.index("S")
-        if there is not None:
-            colours, _ = np.split(there, [data.shape[samples] - 1], axis=samples)
-            there = colours.any(axis=samples, keepdims=True)
-        if mask is not None:
-            mask = np.broadcast_to(mask, data.shape).all(axis=samples, keepdims=True)
-        if omit:
-            numbers = ~np.isnan(data).any(axis=samples, keepdims=True)
-            mask, omit = numbers if mask is None else mask & numbers, False
-    elif mask is not None:
-        mask = np.broadcast_to(mask, data.shape)
-    if there is not None and mask is not None:
-        there = there & mask
-    elif there is None:
-        there = mask
-    if there is not None and there.all():
-        there = None
-    return Knowledge(there, "omit" if omit else "propagate")
+    if there is not None and samples is not None:
+        colours, _ = np.split(there, [data.shape[samples] - 1], axis=samples)
+        there = np.any(colours, axis=samples, keepdims=True)
+    if there is not None:
+        parts.append(there)
+    if omit and samples is not None:
+        parts.append(_together(~np.isnan(data), samples))
+        omit = False
+    known = functools.reduce(np.logical_and, parts) if parts else None
+    if known is not None and known.all():
+        known = None
+    return Knowledge(known, "omit" if omit else "propagate")
+
+
+def _together(known: Array, samples: int | None) -> Array:
+    """Return where all samples of a pixel are known, if `samples` is an axis of them."""
+    return known if samples is None else np.logical_and.reduce(known, axis=samples, keepdims=True)
 
 
 def _not_nodata(data: Array, nodata: float | None) -> Array | None:
@@ -99,17 +101,23 @@ def fitted_mask(mask: Array, image: Image, name: str, source: str) -> Array:
     name, source : str
         What mask and image are, for the error.
 
+    Returns
+    -------
+    ndarray of bool
+        True where a sample is known.
+
     Raises
     ------
     FileError
         If the mask has another shape.
     """
     space = tuple(image.data.shape[axis] for axis in image.spatial)
+    known = np.not_equal(mask, 0)
     if mask.shape == image.data.shape:
-        return mask != 0
+        return known
     if mask.shape == space:
         others = tuple(axis for axis in range(image.data.ndim) if axis not in image.spatial)
-        return np.expand_dims(mask != 0, others)
+        return np.expand_dims(known, others)
     allowed = " or ".join(dict.fromkeys((size_text(image.data.shape), size_text(space))))
     raise FileError(
         f"`{name}` has {size_text(mask.shape)} samples, and `{source}` has {size_text(image.data.shape)}; "
