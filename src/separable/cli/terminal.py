@@ -143,7 +143,7 @@ def _failure(message: str, code: int) -> typer.Exit:
     # An error is one line, for grep; the terminal folds it (soft_wrap). Names in it may come from a file.
     message = printable(re.sub(r"\s*\n\s*", "; ", message.strip()))
     Console(stderr=True).print(
-        f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True
+        f"error: {message}", style="red", markup=False, emoji=False, highlight=False, soft_wrap=True
     )
     return typer.Exit(code)
 
