@@ -115,8 +115,8 @@ class Found:
         except (TypeError, ValueError) as error:
             kernel = "x".join(map(str, self.weights.shape[2:]))
             raise ModelError(
-                f"Conv `{self.name}`, kernel {kernel}, dilation {self.dilation}, padding {self.pads}, does not "
-                f"fit an input of size {sizes}. Give larger inputs, or export the model again."
+                f"Conv `{self.name}`, kernel {kernel}, dilation {self.dilation}, padding {self.pads}, does "
+                f"not fit an input of size {sizes}. Give larger inputs, or export the model again."
             ) from error
 
 

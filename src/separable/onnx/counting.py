@@ -101,8 +101,8 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
     for name in wanted:
         if min(shapes[name], default=0) < 0:
             raise ModelError(
-                f"tensor `{name}` comes out with shape {shapes[name]}: what it is made of is too small for the "
-                "layer that makes it. Give larger inputs, or export the model again."
+                f"tensor `{name}` comes out with shape {shapes[name]}: what it is made of is too small for "
+                "the layer that makes it. Give larger inputs, or export the model again."
             )
     used: set[str] = set()
     layers = tuple(
