@@ -24,18 +24,20 @@ _MOST_WEIGHTS: Final = 1024
 class _Kind:
     """What calls of one kind came to: one compiled job, what it was told, and the dtype of its result."""
 
-    __slots__ = ("dtype", "job", "seen", "told")
+    __slots__ = ("dtype", "job", "seen", "telling", "told")
 
     def __init__(self) -> None:
         self.seen = False
         self.job: AnyJob | None = None  # None where such calls take the long way
         self.told: tuple[Any, ...] = ()
+        self.telling: Callable[[Array], tuple[Any, ...]] | None = None
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
 
     def keep(self, runs: list[Run], x: Array, result: Array) -> None:
         """Keep what ran, if that was one job from `x` to `result`."""
         if len(runs) == 1 and runs[0].source is x and runs[0].result is result:
-            self.told, self.dtype, self.job = runs[0].told, result.dtype, runs[0].job
+            self.told, self.telling, self.dtype = runs[0].told, runs[0].telling, result.dtype
+            self.job = runs[0].job
         self.seen = True  # last: another thread may look
 
 
@@ -89,10 +91,10 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
             return function(*args, **kwargs)
         result = output if given else _new(x.shape, kind.dtype)
         try:
-            kind.job.run(x, result, *kind.told)
+            weak = kind.job.run(x, result, *(kind.told if kind.telling is None else kind.telling(x)))
         except TypeError:  # arrays that it does not take, before anything is written
             return function(*args, **kwargs)
-        return result
+        return function(*args, **kwargs) if weak else result  # the long way mends what little is known of
 
     return call
 
