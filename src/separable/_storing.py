@@ -54,6 +54,7 @@ class Storing(NamedTuple):
     bounds: Bounds | None = None  # what the values are to be kept within, once the samples are known
     low: float = -math.inf  # what they are kept within
     high: float = math.inf
+    absolute: float = 0.0  # rounding error that does not shrink with a value
 
     @property
     def snap(self) -> float:
@@ -127,8 +128,8 @@ def store(values: Array, output: Array, how: Storing | None = None) -> None:
             ends = values.dtype.type(how.low), values.dtype.type(how.high)
         np.clip(values, *ends, out=values)
     if how.rounding == "truncate":
-        if how.snap:
-            values += snapped(values, how.snap)
+        if how.snap or how.absolute:
+            values += snapped(values, how.snap, how.absolute)
         np.trunc(values, out=values)
     else:
         np.rint(values, out=values)
@@ -138,11 +139,13 @@ def store(values: Array, output: Array, how: Storing | None = None) -> None:
         _saturate(values, output)
 
 
-def snapped(values: Array, error: float) -> Array:
-    """Return what a rounding error of `error` times their magnitude may keep `values` from a whole number."""
-    with np.errstate(invalid="ignore"):
-        moved: Array = np.clip(values * values.dtype.type(error), -_SNAP, _SNAP)
-    return moved
+def snapped(values: Array, error: float, absolute: float = 0.0) -> Array:
+    """Return what rounding errors may keep `values` from a whole number.
+
+    They are at most `error` times the magnitude of a value, or `absolute` where that is more.
+    """
+    size = np.minimum(np.maximum(np.abs(values) * values.dtype.type(error), absolute), _SNAP)
+    return np.copysign(size.astype(values.dtype), values)
 
 
 def _saturate(values: Array, output: Array) -> None:

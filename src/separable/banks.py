@@ -76,7 +76,7 @@ class Group(NamedTuple):
     macs: int
     cost: Cost
     exact_limit: float
-    error: float  # of values that are not exact, relative to them
+    errors: tuple[float, ...]  # of each kernel's values that are not exact, relative to them
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -166,13 +166,15 @@ class Bank:
         self, group: Group, source: Array, result: Array, threads: int, rounding: Rounding, overflow: Overflow
     ) -> None:
         exact = whole.largest(source.dtype) <= group.exact_limit
-        how = storing(rounding, overflow, exact, 1.0, group.error)
-        if len(group.members) == len(self.plans) and converts(result, self.dtype):
+        hows = [storing(rounding, overflow, exact, 1.0, error) for error in group.errors]
+        how = hows[0]
+        alike = exact or rounding == "nearest" or len(set(group.errors)) == 1
+        if alike and len(group.members) == len(self.plans) and converts(result, self.dtype):
             run(group.jobs, self.dtype, source, result, threads, how, None)
             return
         values = new_array((len(group.members), *self.shape), self.dtype)
         run(group.jobs, self.dtype, source, values, threads, AS_IS, None)
-        for n, each in zip(group.members, values, strict=True):
+        for n, each, how in zip(group.members, values, hows, strict=True):
             store(each, result[n], how)
 
     def __len__(self) -> int:
@@ -263,5 +265,5 @@ def _group(parts: Sequence[Part], members: tuple[int, ...], flip: bool) -> Group
         shared([kernel.terms for kernel in kernels]).macs,
         cost,
         min(part.exact_limit for part in chosen),
-        max(part.error for part in chosen),
+        tuple(part.error for part in chosen),
     )

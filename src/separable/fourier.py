@@ -299,6 +299,8 @@ class FourierJob:
             self._exact(staged.shape).run(staged, values, threads)
             values = values[inside]
         place = dst[tuple(slice(at, at + count) for at, count in zip(start, counts, strict=True))]
+        if how.snap and math.isfinite(largest := float(np.abs(staged).max())):
+            how = how._replace(absolute=how.snap * largest)  # errors are relative to the largest samples
         store(values, place, how)
 
     def _transformed(self, staged: Array, threads: int) -> Array:

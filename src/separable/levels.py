@@ -61,6 +61,8 @@ class Levels(NamedTuple):
         The smallest magnitude of a weight that is not 0, or less.
     noise : float
         Bound of the rounding errors on an array that is 1 everywhere.
+    unit : float
+        The unit roundoff of what the plan computes in.
     wide : bool
         They are those of float64, whatever the plan computes in.
     approximate : bool
@@ -72,6 +74,7 @@ class Levels(NamedTuple):
     negative: float
     least: float
     noise: float
+    unit: float
     wide: bool
     approximate: bool
 
@@ -104,7 +107,7 @@ class Levels(NamedTuple):
     @property
     def _normalised(self) -> float:
         # The known weights round as the sum does, and so do a quotient and a product.
-        return 2 * self.noise + 4 * _UNIT_ROUNDOFF[4] * self.norm if not self.wide else 2.1 * self.noise
+        return 2 * self.noise + 4 * self.unit * self.norm
 
     def bounds(self, outside: float | None, masked: bool) -> Bounds:
         """Return what results lie within; `outside` is what stands beyond the ends, None where samples do."""
@@ -134,7 +137,7 @@ def levels_of(kernel: SeparableKernel | Array, choice: Choice, setting: Setting,
     total, norm, negative, least = sums_of(kernel)
     noise = _noise(choice, setting, _UNIT_ROUNDOFF[8 if wide else 4], norm * divisor) / divisor
     approximate = choice.method in ("recursive", "cascade") or getattr(form, "fixed_point", False)
-    return Levels(total, norm, negative, least, noise, wide, approximate)
+    return Levels(total, norm, negative, least, noise, _UNIT_ROUNDOFF[item], wide, approximate)
 
 
 def sums_of(kernel: SeparableKernel | Array) -> tuple[float, float, float, float]:

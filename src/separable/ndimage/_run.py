@@ -103,7 +103,7 @@ def computed_dtype(x: Array, target: Target) -> np.dtype[Any]:
 
 
 def finish(computed: Array, target: Target, how: How, within: tuple[Any, Any] | None = None) -> Array:
-    """Store computed values, once, in `target`; long doubles within the limits that the samples set, if given."""
+    """Store computed values, once, in `target`; long doubles within the limits that are given."""
     if computed is target.array or (target.array is None and computed.dtype == target.dtype):
         return computed
     result = target.allocated(computed.shape)
