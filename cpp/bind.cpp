@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -19,6 +21,7 @@
 #endif
 
 #include "direct_job.h"
+#include "extent.h"
 #include "fused_gradients.h"
 #include "fused_job.h"
 #include "machine.h"
@@ -31,6 +34,8 @@ using namespace nb::literals;
 using namespace sep;
 
 namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 using Shape = std::vector<ptrdiff_t>;
 using Weights = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
@@ -127,8 +132,11 @@ class Prepared {
   using Job = std::variant<Kind<float>, Kind<double>>;
 
   // Codes: rounding and overflow as the enumerations say. mask: None, or bool of the shape.
-  void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double slack, double divisor,
-           nb::handle mask, bool nan_unknown, double mended) const {
+  // Returns whether a normalised result is weak, see Norm.
+  bool run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double snap, double divisor, double low,
+           double high, nb::handle mask, bool nan_unknown, bool outside_unknown, double mended, double least,
+           double small) const {
+    std::atomic<bool> weak{false};
     std::visit(
         [&](const auto& j) {
           using T = std::remove_cvref_t<decltype(j)>::Value;
@@ -137,15 +145,18 @@ class Prepared {
           View d(dst, true, many ? results_ : shape_, [](Element e) { return casts<T>().narrow[int(e)][0][0]; }, "dst");
           std::optional<View> m;
           if (!mask.is_none()) m.emplace(mask, false, shape_, [](Element e) { return e == Element::boolean; }, "mask");
-          if ((m || nan_unknown) && !j.takes_masks())
+          const Input in{s.data(),    s.strides(),    s.element(), m ? m->data() : nullptr, m ? m->strides() : nullptr,
+                         nan_unknown, outside_unknown};
+          if (in.masked() && !j.takes_masks())
             throw nb::value_error("a job of several terms or of more than three passes takes no mask");
-          const Input in{s.data(), s.strides(), s.element(), m ? m->data() : nullptr, m ? m->strides() : nullptr, nan_unknown};
           const Output out{d.data(), d.strides() + many, d.element(), rounding_of(rounding), overflow_of(overflow),
-                           slack,    divisor,            mended,      many ? d.strides()[0] : 0};
+                           snap,     divisor,            low,         high,                  mended,
+                           least,    small,              &weak,       many ? d.strides()[0] : 0};
           nb::gil_scoped_release free;
           j.run(in, out, sane(threads));
         },
         *job_);
+    return weak;
   }
   size_t scratch_bytes(int threads) const {
     return std::visit([&](const auto& j) { return j.scratch_bytes(sane(threads)); }, *job_);
@@ -261,8 +272,9 @@ class Running {
     }
     job_ = std::make_unique<RunningJob>(shape, std::move(list), cval, factor, divisor);
   }
-  void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double slack) const {
-    const Storing how{1, 1, rounding_of(rounding), overflow_of(overflow), slack};
+  void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double snap, double low,
+           double high) const {
+    const Storing how{1, 1, rounding_of(rounding), overflow_of(overflow), snap, low, high};
     const auto any = [](Element) { return true; };
     View s(src, false, shape_, any, "src"), d(dst, true, shape_, any, "dst");
     nb::gil_scoped_release free;
@@ -287,10 +299,11 @@ class Sums {
     for (int code : modes) m.push_back(Separable::mode_of(code));
     job_ = std::make_unique<SumsJob>(shape, extents, weights.data(), axis, shifts, m, cval, divisor, fixed_point);
   }
-  void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double slack) const {
+  void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double snap, double low,
+           double high) const {
     const auto any = [](Element) { return true; };
     View s(src, false, shape_, any, "src"), d(dst, true, shape_, any, "dst");
-    const Output out{d.data(), d.strides(), d.element(), rounding_of(rounding), overflow_of(overflow), slack};
+    const Output out{d.data(), d.strides(), d.element(), rounding_of(rounding), overflow_of(overflow), snap, 1, low, high};
     nb::gil_scoped_release free;
     job_->run({s.data(), s.strides(), s.element()}, out, sane(threads));
   }
@@ -300,6 +313,20 @@ class Sums {
   Shape shape_;
   std::unique_ptr<SumsJob> job_;
 };
+
+// (smallest, largest) of the samples, without NaN and those that the mask (None, or bool of the shape) hides; as floats.
+nb::tuple extent(const Shape& shape, nb::handle src, int threads, nb::handle mask) {
+  View s(src, false, shape, [](Element) { return true; }, "src");
+  std::optional<View> m;
+  if (!mask.is_none()) m.emplace(mask, false, shape, [](Element e) { return e == Element::boolean; }, "mask");
+  const Input in{s.data(), s.strides(), s.element(), m ? m->data() : nullptr, m ? m->strides() : nullptr};
+  Extent found;
+  {
+    nb::gil_scoped_release free;
+    found = extent_of(shape, in, sane(threads));
+  }
+  return nb::make_tuple(found.low, found.high);
+}
 
 // A buffer of any shape: (N, *spatial, C), channels next to each other.
 template <class T>
@@ -542,29 +569,34 @@ NB_MODULE(_core, m) {
   nb::class_<Separable>(m, "Job")
       .def(nb::init<const Shape&, const std::string&, nb::list, std::vector<std::vector<int>>, double>(), "shape"_a,
            "dtype"_a, "passes"_a, "terms"_a, "cval"_a)
-      .def("run", &Separable::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0,
-           "divisor"_a = 1.0, "mask"_a = nb::none(), "nan_unknown"_a = false, "mended"_a = 1.0)
+      .def("run", &Separable::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "snap"_a = 0.0,
+           "divisor"_a = 1.0, "low"_a = -kInfinity, "high"_a = kInfinity, "mask"_a = nb::none(), "nan_unknown"_a = false,
+           "outside_unknown"_a = false, "mended"_a = 0.0, "least"_a = 0.0, "small"_a = 0.0)
       .def("scratch_bytes", &Separable::scratch_bytes, "threads"_a)
       .def("describe", &Separable::describe);
   nb::class_<Direct>(m, "DirectJob")
       .def(nb::init<const Shape&, const std::string&, Weights, const Shape&, const std::vector<int>&, double>(),
            "shape"_a, "dtype"_a, "weights"_a, "shifts"_a, "modes"_a, "cval"_a)
-      .def("run", &Direct::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0,
-           "divisor"_a = 1.0, "mask"_a = nb::none(), "nan_unknown"_a = false, "mended"_a = 1.0)
+      .def("run", &Direct::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "snap"_a = 0.0,
+           "divisor"_a = 1.0, "low"_a = -kInfinity, "high"_a = kInfinity, "mask"_a = nb::none(), "nan_unknown"_a = false,
+           "outside_unknown"_a = false, "mended"_a = 0.0, "least"_a = 0.0, "small"_a = 0.0)
       .def("scratch_bytes", &Direct::scratch_bytes, "threads"_a);
   nb::class_<Running>(m, "RunningJob")
       .def(nb::init<const Shape&, nb::list, double, double, double>(), "shape"_a, "passes"_a, "cval"_a, "factor"_a,
            "divisor"_a)
-      .def("run", &Running::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0)
+      .def("run", &Running::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "snap"_a = 0.0,
+           "low"_a = -kInfinity, "high"_a = kInfinity)
       .def("scratch_bytes", &Running::scratch_bytes, "threads"_a);
   nb::class_<Sums>(m, "SumsJob")
       .def(nb::init<const Shape&, Weights, ptrdiff_t, const Shape&, const std::vector<int>&, double, double, bool>(),
            "shape"_a, "weights"_a, "axis"_a, "shifts"_a, "modes"_a, "cval"_a, "divisor"_a, "fixed_point"_a = false)
-      .def("run", &Sums::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "slack"_a = 1.0)
+      .def("run", &Sums::run, "src"_a, "dst"_a, "threads"_a, "rounding"_a = 0, "overflow"_a = 0, "snap"_a = 0.0,
+           "low"_a = -kInfinity, "high"_a = kInfinity)
       .def("scratch_bytes", &Sums::scratch_bytes, "threads"_a);
   bind_fused<float>(m, "FusedJob32");
   bind_fused<double>(m, "FusedJob64");
   m.def("empty", &empty, "shape"_a, "dtype"_a);
+  m.def("extent", &extent, "shape"_a, "src"_a, "threads"_a, "mask"_a = nb::none());
   m.def("core_info", &core_info);
   m.def(
       "force",

@@ -8,9 +8,12 @@ namespace {
 using sep::Casts;
 using sep::CastTable;
 using sep::Element;
+using sep::kSnap;
 using sep::Narrow;
+using sep::Norm;
 using sep::Overflow;
 using sep::Rounding;
+using sep::Stored;
 using sep::Widen;
 
 // Of a loop whose output may be its input, but element by element.
@@ -92,47 +95,134 @@ SEP_INLINE To wrapped(T v) {
     return To(int64_t(v));
 }
 
+// v moved away from 0 by what its rounding error may be; NaN and infinity stay.
+template <class T>
+SEP_INLINE T snapped(T v, T snap) {
+  T d = v * snap;
+  d = d < T(kSnap) ? d : T(kSnap);
+  d = d > -T(kSnap) ? d : -T(kSnap);
+  return v + d;
+}
+
 template <class T, class To, Rounding R, Overflow O, bool Divide>
-SEP_INLINE void narrow_loop(const T* __restrict in, To* __restrict out, ptrdiff_t n, T slack, T divisor) {
+SEP_INLINE void narrow_loop(const T* __restrict in, To* __restrict out, ptrdiff_t n, T divisor, T snap) {
   for (ptrdiff_t i = 0; i < n; i++) {
     T v = in[i];
     if constexpr (Divide) v /= divisor;
-    if constexpr (R == Rounding::truncate)
-      v = sizeof(T) == 4 ? T(__builtin_truncf(float(v * slack))) : T(__builtin_trunc(double(v * slack)));
-    else
+    if constexpr (R == Rounding::truncate) {
+      v = snapped(v, snap);
+      v = sizeof(T) == 4 ? T(__builtin_truncf(float(v))) : T(__builtin_trunc(double(v)));
+    } else {
       v = nearest(v);
+    }
     out[i] = O == Overflow::wrap ? wrapped<T, To>(v) : saturated<T, To>(v);
   }
 }
 
+// Divided, and within the bounds.
+template <class T>
+SEP_INLINE void bound(const T* __restrict in, T* __restrict out, ptrdiff_t n, const Stored<T>& how) {
+  const T low = how.low, high = how.high, divisor = how.divisor;
+  for (ptrdiff_t i = 0; i < n; i++) {
+    T v = in[i] / divisor;
+    v = v < low ? low : v;
+    out[i] = v > high ? high : v;
+  }
+}
+
+// Calls store(in, out, n) on pieces of values within the bounds.
+template <class T, class Store>
+SEP_INLINE void in_bounds(const T* in, char* out, ptrdiff_t item, ptrdiff_t n, const Stored<T>& how, Store store) {
+  constexpr ptrdiff_t kPiece = 256;
+  T some[kPiece];
+  for (ptrdiff_t i = 0; i < n; i += kPiece) {
+    const ptrdiff_t length = n - i < kPiece ? n - i : kPiece;
+    bound(in + i, some, length, how);
+    store(some, out + i * item, length);
+  }
+}
+
 template <class T, class To, Rounding R, Overflow O>
-void narrow(const T* in, void* out, ptrdiff_t n, T slack, T divisor) {
-  if (divisor == T(1))
-    narrow_loop<T, To, R, O, false>(in, static_cast<To*>(out), n, slack, divisor);
+void narrow(const T* in, void* out, ptrdiff_t n, const Stored<T>& how) {
+  const T snap = how.snap;
+  if (how.bounded())
+    in_bounds(in, static_cast<char*>(out), sizeof(To), n, how, [snap](const T* some, void* to, ptrdiff_t length) {
+      narrow_loop<T, To, R, O, false>(some, static_cast<To*>(to), length, T(1), snap);
+    });
+  else if (how.divisor == T(1))
+    narrow_loop<T, To, R, O, false>(in, static_cast<To*>(out), n, T(1), snap);
   else
-    narrow_loop<T, To, R, O, true>(in, static_cast<To*>(out), n, slack, divisor);
+    narrow_loop<T, To, R, O, true>(in, static_cast<To*>(out), n, how.divisor, snap);
 }
 
 // Clamped to 0 and 1; or, where integers would wrap around, whether it differs from 0.
 template <class T, Rounding R, Overflow O>
-void narrow_boolean(const T* __restrict in, void* out, ptrdiff_t n, T slack, T divisor) {
+SEP_INLINE void boolean_loop(const T* __restrict in, void* out, ptrdiff_t n, T divisor, T snap) {
   uint8_t* __restrict to = static_cast<uint8_t*>(out);
   for (ptrdiff_t i = 0; i < n; i++) {
     const T v = in[i] / divisor;
-    const T w = R == Rounding::truncate ? v * slack : v;
+    const T w = R == Rounding::truncate ? snapped(v, snap) : v;
     const T past = w < T(0) ? -w : w;  // NaN and infinity: as integers treat them
     const bool one = R == Rounding::truncate ? past >= T(1) : past > T(0.5);
     to[i] = uint8_t(one & (O == Overflow::wrap ? past - past == T(0) : w > T(0)));
   }
 }
 
+template <class T, Rounding R, Overflow O>
+void narrow_boolean(const T* in, void* out, ptrdiff_t n, const Stored<T>& how) {
+  const T snap = how.snap;
+  if (how.bounded())
+    in_bounds(in, static_cast<char*>(out), 1, n, how, [snap](const T* some, void* to, ptrdiff_t length) {
+      boolean_loop<T, R, O>(some, to, length, T(1), snap);
+    });
+  else
+    boolean_loop<T, R, O>(in, out, n, how.divisor, snap);
+}
+
 template <class T, class To>
-void narrow_float(const T* __restrict in, void* out, ptrdiff_t n, T, T divisor) {
+void narrow_float(const T* __restrict in, void* out, ptrdiff_t n, const Stored<T>& how) {
   To* __restrict to = static_cast<To*>(out);
+  const T divisor = how.divisor;
   if (divisor == T(1))
     for (ptrdiff_t i = 0; i < n; i++) to[i] = To(in[i]);
   else
     for (ptrdiff_t i = 0; i < n; i++) to[i] = To(in[i] / divisor);
+}
+
+// ---- ranges --------------------------------------------------------------------------------------------------------
+
+template <class From, bool Masked>
+SEP_INLINE void extend_loop(const From* __restrict x, const uint8_t* __restrict mask, ptrdiff_t n, double* range) {
+  typedef std::numeric_limits<From> L;
+  constexpr bool kFloat = L::has_infinity;
+  From low = kFloat ? L::infinity() : L::max(), high = kFloat ? From(-L::infinity()) : L::lowest();
+  for (ptrdiff_t i = 0; i < n; i++) {
+    const bool there = !Masked || mask[i];
+    const From least = there ? x[i] : low, most = there ? x[i] : high;
+    low = least < low ? least : low;
+    high = most > high ? most : high;
+  }
+  if (!(low <= high)) return;  // nothing but NaN
+  range[0] = double(low) < range[0] ? double(low) : range[0];
+  range[1] = double(high) > range[1] ? double(high) : range[1];
+}
+
+template <class From>
+void extend(const void* in, const uint8_t* mask, ptrdiff_t n, double* range) {
+  const From* x = static_cast<const From*>(in);
+  if (mask)
+    extend_loop<From, true>(x, mask, n, range);
+  else
+    extend_loop<From, false>(x, nullptr, n, range);
+}
+
+void extend_boolean(const void* in, const uint8_t* mask, ptrdiff_t n, double* range) {
+  double bytes[2] = {__builtin_inf(), -__builtin_inf()};
+  extend<uint8_t>(in, mask, n, bytes);
+  if (bytes[0] > bytes[1]) return;
+  const double low = bytes[0] != 0, high = bytes[1] != 0;
+  range[0] = low < range[0] ? low : range[0];
+  range[1] = high > range[1] ? high : range[1];
 }
 
 // ---- masks ---------------------------------------------------------------------------------------------------------
@@ -172,14 +262,26 @@ bool clean(const uint8_t* __restrict mask, const T* __restrict x, ptrdiff_t n) {
   return !hidden;
 }
 
-template <class T>
-void normalise(const T* x, const T* __restrict known, T* out, ptrdiff_t n, T sum, T tolerance, T slack) {
-  const T top = sum * slack;
+template <class T, bool Snap>
+SEP_INLINE bool normalise_loop(const T* x, const T* __restrict known, T* out, ptrdiff_t n, const Norm<T>& norm) {
+  typedef typename Register<T>::type Int;
+  const T sum = norm.sum, full = norm.full, least = norm.least, few = norm.few, small = norm.small, snap = norm.snap;
+  Int weak = 0;
   SEP_ELEMENTWISE
   for (ptrdiff_t i = 0; i < n; i++) {
-    const T k = known[i], off = k < sum ? sum - k : k - sum, v = x[i];
-    out[i] = off <= tolerance ? v : v * (top / k);  // 0 / 0 where nothing is known
+    const T k = known[i], v = x[i], size = v < T(0) ? -v : v;
+    weak |= Int(k < least) | (Int(k > T(0)) & Int(k < few) & Int(size < small));
+    T w = v * (sum / k);  // 0 / 0 where nothing is known
+    if constexpr (Snap) w = snapped(w, snap);
+    out[i] = k == full ? v : w;
   }
+  return weak != 0;
+}
+
+template <class T>
+bool normalise(const T* x, const T* known, T* out, ptrdiff_t n, const Norm<T>& norm) {
+  if (norm.snap > T(0)) return normalise_loop<T, true>(x, known, out, n, norm);
+  return normalise_loop<T, false>(x, known, out, n, norm);
 }
 
 // ---- streaming -----------------------------------------------------------------------------------------------------
@@ -235,5 +337,8 @@ constexpr Casts<T> table() {
 
 namespace sep {
 extern const CastTable SEP_CAT(casts_, SEP_TARGET);
-const CastTable SEP_CAT(casts_, SEP_TARGET) = {table<float>(), table<double>()};
+const CastTable SEP_CAT(casts_, SEP_TARGET) = {
+    table<float>(), table<double>(),
+    {extend_boolean, extend<int8_t>, extend<uint8_t>, extend<int16_t>, extend<uint16_t>, extend<int32_t>, extend<uint32_t>,
+     extend<int64_t>, extend<uint64_t>, extend<float>, extend<double>}};
 }  // namespace sep

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace sep {
 
@@ -21,11 +22,32 @@ constexpr Element kOwn = sizeof(T) == 4 ? Element::f32 : Element::f64;
 enum class Rounding : int { nearest, truncate };
 enum class Overflow : int { saturate, wrap };
 
+// Truncation takes values that a rounding error of `snap` times their magnitude keeps from a whole number for that number.
+// The error is never taken for more than this: below half a step.
+constexpr double kSnap = 0.25;
+
+// Values are divided by `divisor` and kept within [low, high] before they are stored as another type; see kSnap. NaN becomes
+// the integer 0.
+template <class T>
+struct Stored {
+  T divisor = 1, snap = 0, low = -std::numeric_limits<T>::infinity(), high = std::numeric_limits<T>::infinity();
+  bool bounded() const { return low > -std::numeric_limits<T>::infinity() || high < std::numeric_limits<T>::infinity(); }
+};
+
+// What normalising takes: `sum` of all weights, and `full`, what filters make of ones, to the last bit. Results are weak where
+// less than `least` is known, or less than `few` and the sum is smaller than `small`: something may have underflowed. Others
+// are snapped as Stored says, by `snap`.
+template <class T>
+struct Norm {
+  T sum = 1, full = 1, least = 0, few = 0, small = 0, snap = 0;
+};
+
 template <class T>
 using Widen = void (*)(const void* in, T* out, ptrdiff_t n);
-// Values are divided by `divisor`, and before truncation multiplied by `slack`. NaN becomes the integer 0.
 template <class T>
-using Narrow = void (*)(const T* in, void* out, ptrdiff_t n, T slack, T divisor);
+using Narrow = void (*)(const T* in, void* out, ptrdiff_t n, const Stored<T>& how);
+// The smallest and the largest of n elements whose byte of the mask (null: none) is not 0, and no NaN: `range` is widened.
+using Extend = void (*)(const void* in, const uint8_t* mask, ptrdiff_t n, double* range);
 
 template <class T>
 struct Casts {  // null where a type is not for filters that compute in T
@@ -36,15 +58,16 @@ struct Casts {  // null where a type is not for filters that compute in T
   bool (*sift)(const uint8_t* mask, bool nan, const T* x, T* out, T* known, ptrdiff_t n);
   // Whether no byte of the mask (null: none) is 0 and no x (null: none) is NaN.
   bool (*clean)(const uint8_t* mask, const T* x, ptrdiff_t n);
-  // out[i] = x[i] * sum * slack / known[i], or x[i] if known[i] is sum within `tolerance`; NaN where known[i] is 0. out may
-  // be x.
-  void (*normalise)(const T* x, const T* known, T* out, ptrdiff_t n, T sum, T tolerance, T slack);
+  // out[i] = x[i] * sum / known[i], or x[i] where known[i] is `full`; NaN where known[i] is 0. out may be x. Whether a result
+  // is weak.
+  bool (*normalise)(const T* x, const T* known, T* out, ptrdiff_t n, const Norm<T>& norm);
   void (*stream_bytes)(char* dst, const char* src, ptrdiff_t n);  // past the cache; any alignment
 };
 
 struct CastTable {
   Casts<float> f32;
   Casts<double> f64;
+  Extend extend[kElements];
 };
 
 }  // namespace sep

@@ -81,7 +81,7 @@ class Dense {
   Kernel kernel_;
   ptrdiff_t tile_x_, tile_y_, tile_z_, pitch_, tasks_;
   T cval_;
-  T known_ = 0, tolerance_ = 0;  // the sum of the weights: what is known where all is
+  Norm<T> norm_;
   int threads_;
   bool stream_;
 
@@ -91,6 +91,7 @@ class Dense {
   void cut_column(const T* weights, ptrdiff_t plane, ptrdiff_t k, ptrdiff_t gap, Kernel& into) const;
   void add_run(const T* weights, ptrdiff_t n, ptrdiff_t plane, ptrdiff_t offset, Kernel& into) const;
   void choose_tiles(int threads);
+  void weigh();
   Place base(Place src, ptrdiff_t lead, ptrdiff_t group) const;
   void tile(Worker& w, Place src, char* dst, ptrdiff_t lead, const Tile& t) const;
   bool halo(Place row, ptrdiff_t from, ptrdiff_t to, T* out, T* known) const;
@@ -157,10 +158,21 @@ Dense<T>::Dense(std::vector<DenseAxis> axes, const T* weights, T cval, int threa
   assign_roles(std::move(axes));
   choose_tiles(threads);
   kernel_ = cut(weights);
+  if (reader_.masked) weigh();
+  if (reader_.outside_unknown) cval_ = T(0);
+}
+
+// What the kernel makes of samples that are all known: it adds up in one order wherever a sample lies.
+template <class T>
+void Dense<T>::weigh() {
   double sum = 0;
   for (T tap : kernel_.taps) sum += tap;
-  known_ = T(sum);
-  tolerance_ = T(double(kernel_.taps.size() + 1) * double(std::numeric_limits<T>::epsilon()) * std::abs(sum));
+  const std::vector<T> ones(size_t(height() * pitch_), T(1));
+  std::vector<T> out(size_t(pitch_), T(0));
+  const std::vector<const T*> planes(size_t(slots()), ones.data());
+  lines<T>().direct({planes.data(), pitch_, 0, kernel_.runs.data(), ptrdiff_t(kernel_.runs.size()), out.data(), pitch_, 1,
+                     kVector, false});
+  norm_ = writer_.norm(sum, out[0]);
 }
 
 // As dst lies in memory, outermost first. Neighbours that no weight reaches across and that lie like one become one.
@@ -377,18 +389,19 @@ bool Dense<T>::stage(Worker& w, Place plane, const Tile& t, T* to, T* known) con
   auto offset = [&](ptrdiff_t r, ptrdiff_t x) { return r * pitch_ + (x - from) * step_; };
   auto at = [&](ptrdiff_t r, ptrdiff_t x) { return to + offset(r, x); };
   auto known_at = [&](ptrdiff_t r, ptrdiff_t x) { return known ? known + offset(r, x) : nullptr; };
+  bool whole = true;
   for (ptrdiff_t r = 0; r < rows; r++) {
     const ptrdiff_t s = source_index(origin + r, y_.n, y_.reach.mode), twin = s - origin;
     w.rows[r] = {{nullptr, nullptr}, s != kOutside && twin >= 0 && twin < rows ? twin : r};
     if (!plane.values || s == kOutside) {
       std::fill_n(at(r, from), pitch_, cval_);
-      if (known) std::fill_n(known_at(r, from), pitch_, T(1));
+      if (known) std::fill_n(known_at(r, from), pitch_, T(!reader_.outside_unknown));
+      whole &= !reader_.outside_unknown;
     } else if (w.rows[r].twin == r) {
       w.rows[r].from = plane.moved(s, y_.src, y_.mask);
     }
   }
   const ptrdiff_t piece = reads_runs() ? x_.n : kGather;
-  bool whole = true;
   for (ptrdiff_t x = lo; x < hi; x += piece)
     for (ptrdiff_t r = 0; r < rows; r++) {
       const Place row = w.rows[r].from;
@@ -418,7 +431,8 @@ bool Dense<T>::halo(Place row, ptrdiff_t from, ptrdiff_t to, T* out, T* known) c
     const ptrdiff_t s = source_index(x, x_.n, x_.reach.mode);
     if (s == kOutside) {
       std::fill_n(out, step_, cval_);
-      if (known) std::fill_n(known, step_, T(1));
+      if (known) std::fill_n(known, step_, T(!reader_.outside_unknown));
+      whole &= !reader_.outside_unknown;
     } else if (reader_.plain()) {
       for (ptrdiff_t c = 0; c < step_; c++)
         out[c] = *reinterpret_cast<const T*>(row.values + s * x_.src + c * inner_.src);
@@ -450,7 +464,7 @@ void Dense<T>::slice(Worker& w, bool hurt, char* dst, const Tile& t) const {
     }
     for (ptrdiff_t r = 0; through && r < count; r++) {
       T* row = w.out + r * pitch_;
-      if (hurt) casts<T>().normalise(row, w.known_out + r * pitch_, row, width, known_, tolerance_, writer_.mended);
+      if (hurt) writer_.normalise(row, w.known_out + r * pitch_, row, width, norm_);
       put(writer_, row, to + r * y_.dst, t.nx);
     }
   }

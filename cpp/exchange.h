@@ -2,9 +2,11 @@
 // Conversions happen a piece of a row at a time, where rows become contiguous T and where results leave.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "casts.h"
@@ -20,7 +22,8 @@ struct Input {
   const char* mask = nullptr;  // bytes, 0 where a sample is unknown
   const ptrdiff_t* mask_strides = nullptr;
   bool nan_unknown = false;
-  bool masked() const { return mask || nan_unknown; }
+  bool outside_unknown = false;  // as is what `constant` pads with
+  bool masked() const { return mask || nan_unknown || outside_unknown; }
 };
 
 struct Output {
@@ -29,8 +32,11 @@ struct Output {
   Element type;
   Rounding rounding = Rounding::nearest;
   Overflow overflow = Overflow::saturate;
-  double slack = 1, divisor = 1;  // see Narrow
-  double mended = 1;  // factor of results that are normalised, where `slack` does not tell
+  double snap = 0, divisor = 1;  // see Stored
+  double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
+  double mended = 0;  // `snap` of results that are normalised, where that does not tell
+  double least = 0, small = 0;        // see Norm
+  std::atomic<bool>* weak = nullptr;  // set where a result is
   ptrdiff_t step = 0;  // bytes from one output to the next, of a job that has several
 };
 
@@ -80,6 +86,7 @@ inline void spread(const char* from, char* to, ptrdiff_t n, const PixelStrides& 
   move_pixels<false>(to, const_cast<char*>(from), n, p, item);
 }
 
+constexpr double kFew = 1.0 / 1024;  // of all weights: rounding to the smallest numbers is magnified by no more where more is known
 constexpr ptrdiff_t kPiece = 512;  // elements converted at a time where they are gathered, spread or streamed
 // In whole pixels, which have at most that many elements.
 inline ptrdiff_t piece_pixels(const PixelStrides& p) { return kPiece / p.step; }
@@ -91,7 +98,8 @@ struct Reader {
       : item(size_of(in.type)),
         widen(in.type == kOwn<T> ? nullptr : casts<T>().widen[int(in.type)]),
         masked(in.masked()),
-        nan_unknown(in.nan_unknown) {}
+        nan_unknown(in.nan_unknown),
+        outside_unknown(in.outside_unknown) {}
 
   bool plain() const { return !widen && !masked; }
 
@@ -127,7 +135,7 @@ struct Reader {
 
   ptrdiff_t item;
   Widen<T> widen;  // null: the elements are T
-  bool masked, nan_unknown;
+  bool masked, nan_unknown, outside_unknown;
 
  private:
   static bool packed(ptrdiff_t n, ptrdiff_t step, ptrdiff_t stride, ptrdiff_t inner, ptrdiff_t item) {
@@ -159,19 +167,21 @@ struct Writer {
         narrow(out.type == kOwn<T> && out.divisor == 1
                    ? nullptr
                    : casts<T>().narrow[int(out.type)][int(out.rounding)][int(out.overflow)]),
-        slack(T(out.slack)),
-        divisor(T(out.divisor)),
-        mended(T(out.mended)) {}
+        how{T(out.divisor), T(out.snap), T(out.low), T(out.high)},
+        mended(T(out.mended)),
+        least(T(out.least)),
+        small(T(out.small)),
+        weak(out.weak) {}
 
   bool plain() const { return !narrow; }
 
   // `count` elements; `stream`: past the cache.
   void write(const T* from, char* to, ptrdiff_t count, bool stream) const {
-    if (!stream) return narrow(from, to, count, slack, divisor);
+    if (!stream) return narrow(from, to, count, how);
     alignas(64) char piece[kPiece * 8];
     for (ptrdiff_t i = 0; i < count; i += kPiece) {
       const ptrdiff_t length = std::min(kPiece, count - i);
-      narrow(from + i, piece, length, slack, divisor);
+      narrow(from + i, piece, length, how);
       casts<T>().stream_bytes(to + i * item, piece, length * item);
     }
   }
@@ -181,14 +191,23 @@ struct Writer {
     const ptrdiff_t piece = piece_pixels(p);
     for (ptrdiff_t i = 0; i < n; i += piece) {
       const ptrdiff_t length = std::min(piece, n - i);
-      narrow(from + i * p.step, some, length * p.step, slack, divisor);
+      narrow(from + i * p.step, some, length * p.step, how);
       spread(some, to + i * p.stride, length, p, item);
     }
   }
 
+  // How results are normalised whose weights sum to `sum`, and that are `full` where all is known.
+  Norm<T> norm(double sum, T full) const { return {T(sum), full, least, T(sum * kFew), small, mended}; }
+  // n of them, from `row` to `out`, which may be the same.
+  void normalise(const T* row, const T* known, T* out, ptrdiff_t n, const Norm<T>& norm) const {
+    if (casts<T>().normalise(row, known, out, n, norm)) weak->store(true, std::memory_order_relaxed);
+  }
+
   ptrdiff_t item;
   Narrow<T> narrow;  // null: T as it is
-  T slack, divisor, mended;
+  Stored<T> how;
+  T mended, least, small;
+  std::atomic<bool>* weak;
 };
 
 }  // namespace sep

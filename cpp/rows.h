@@ -72,7 +72,8 @@ struct RowShape {
       const ptrdiff_t s = source_index(i, n, reach.mode);
       if (s == kOutside) {
         std::fill_n(at(buffer, i), pixel.step, cval);
-        if (known) std::fill_n(at(known, i), pixel.step, T(1));
+        if (known) std::fill_n(at(known, i), pixel.step, T(!reader.outside_unknown));
+        if (reader.outside_unknown) *whole = false;
       } else if (s >= lo && s < hi) {  // it has been read
         copy(at(buffer, s), at(buffer, i));
         if (known) copy(at(known, s), at(known, i));

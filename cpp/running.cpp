@@ -134,7 +134,13 @@ SEP_INLINE uint64_t modular(double v) {
 }
 
 SEP_INLINE double whole(double v, const Storing& how) {
-  return how.rounding == Rounding::truncate ? __builtin_trunc(v * how.slack) : __builtin_rint(v);
+  v = v < how.low ? how.low : v;
+  v = v > how.high ? how.high : v;
+  if (how.rounding == Rounding::nearest) return __builtin_rint(v);
+  double d = v * how.snap;
+  d = d < sep::kSnap ? d : sep::kSnap;
+  d = d > -sep::kSnap ? d : -sep::kSnap;
+  return __builtin_trunc(v + d);
 }
 
 template <class T>

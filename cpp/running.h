@@ -20,13 +20,13 @@ struct LineSet {
   bool adjacent;
 };
 
-// What becomes of a sum before it is stored: sum * factor / divisor, then for integers rounding (of `slack` times what is
-// truncated) and what does not fit.
+// What becomes of a sum before it is stored: sum * factor / divisor, then for integers bounds, rounding (see kSnap) and what
+// does not fit.
 struct Storing {
   double factor = 1, divisor = 1;
   Rounding rounding = Rounding::nearest;
   Overflow overflow = Overflow::saturate;
-  double slack = 1;
+  double snap = 0, low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
 };
 
 // Sums of n rows: x[t - n + 1] + ... + x[t], by additions only. Of the block of n rows that was filled last, ring[k] holds

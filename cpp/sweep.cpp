@@ -103,6 +103,7 @@ Sweep<T>::Sweep(std::vector<Axis<T>> axes, bool in_place, int threads, const Inp
   bundle();
   choose_tiles(threads);
   if (reader_.masked) weigh();
+  if (reader_.outside_unknown) row_.cval = T(0);
 }
 
 // Neighbouring axes that no pass touches and that lie like one axis in both arrays become one.
@@ -331,22 +332,26 @@ ptrdiff_t Sweep<T>::out_width() const {
   return through() ? std::min(std::max(kOutWidth / step, ptrdiff_t(1)) * step, round_up(tile_x_ * step, kAlign / sizeof(T))) : pitch_;
 }
 
-// What the passes make of samples that are all known.
+// What the passes make of samples that are all known: the line kernels add up in one order wherever a sample lies.
 template <class T>
 void Sweep<T>::weigh() {
+  constexpr ptrdiff_t kWide = 16;  // elements: a vector of any target
   double sum = 1;
-  ptrdiff_t steps = 0;
-  auto pass = [&](const Step<T>* p) {
-    if (p) {
-      sum *= p->sum;
-      steps += p->reach.taps + 1;
-    }
-    return T(sum);
+  auto pass = [&](const Step<T>* p, T ones) {
+    if (!p) return ones;
+    sum *= p->sum;
+    alignas(kAlign) T row[kWide], out[kWide];
+    std::fill_n(row, kWide, ones);
+    const std::vector<const T*> rows(size_t(p->reach.taps), row);
+    const int source = 0;
+    T* const dst = out;
+    lines<T>().down({rows.data(), p->reach.taps, &source, p->taps.data(), 1, &dst, 1, kWide, 0, false, 0, 0});
+    return out[0];
   };
-  known_x_ = pass(x_);
-  known_xy_ = pass(y_.step);
-  known_ = pass(z_.step);
-  tolerance_ = T(double(steps) * double(std::numeric_limits<T>::epsilon()) * std::abs(sum));
+  known_x_ = pass(x_, T(1));
+  known_xy_ = pass(y_.step, known_x_);
+  const T full = pass(z_.step, known_xy_);
+  norm_ = writer_.norm(sum, full);
 }
 
 template <class T>
@@ -419,13 +424,14 @@ void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t, const Batc
     const ptrdiff_t s = source_index(v, z_.n, p.reach.mode);
     for (ptrdiff_t k = 0; k < batch.count; k++) {
       w.slot[batch.first + k] = slot(k, v);
-      if (s == kOutside) std::fill_n(slot(k, v), height * pitch_, p.cval[batch.first + k]);
+      if (s == kOutside) std::fill_n(slot(k, v), height * pitch_, outside(p, batch.first + k));
     }
     Slots slots{w.slot};
     if (reader_.masked) {
       slots.known = w.z_known + place(v) * slice_;
       slots.hurt = w.z_hurt + place(v) * tile_y_;
-      if (s == kOutside) std::fill_n(slots.hurt, height, 0);
+      if (s == kOutside) std::fill_n(slots.hurt, height, reader_.outside_unknown);
+      if (s == kOutside && reader_.outside_unknown) std::fill_n(slots.known, height * pitch_, T(0));
     }
     if (s != kOutside) plane(w, src.moved(s, z_.src, z_.mask), t, batch, slots, nullptr);
   };
@@ -546,7 +552,7 @@ template <class T>
 void Sweep<T>::finish(T* row, const T* known, char* dst, ptrdiff_t width, bool packed) const {
   const bool last = writer_.plain() && packed && !stream_;  // what normalises also writes
   if (known)
-    casts<T>().normalise(row, known, last ? reinterpret_cast<T*>(dst) : row, width, known_, tolerance_, writer_.mended);
+    writer_.normalise(row, known, last ? reinterpret_cast<T*>(dst) : row, width, norm_);
   if (!known || !last) put_row(row, dst, width, packed);
 }
 
@@ -605,11 +611,12 @@ void Sweep<T>::make_rows(Worker& w, Place src, const Tile& t, const Bundle& b, p
     for (ptrdiff_t k = 0; k < b.count; k++) {
       T* to = w.y_ring + (k * y_slots_ + place) * pitch_;
       if (s == kOutside)
-        std::fill_n(to, pitch_, p.cval[b.first + k]);
+        std::fill_n(to, pitch_, outside(p, b.first + k));
       else
         w.dst[k * kGroup + inside] = to;
     }
-    if (s == kOutside && reader_.masked) w.y_hurt[place] = 0;
+    if (s == kOutside && reader_.masked) w.y_hurt[place] = reader_.outside_unknown;
+    if (s == kOutside && reader_.outside_unknown) std::fill_n(w.y_known + place * pitch_, pitch_, T(0));
     if (s == kOutside) continue;
     places[inside] = place;
     known[inside] = w.y_known + place * pitch_;
@@ -677,7 +684,10 @@ unsigned Sweep<T>::along(Worker& w, const Place* rows, ptrdiff_t count, const Ti
 template <class T>
 bool Sweep<T>::clean(const Place* rows, ptrdiff_t count, const Tile& t) const {
   ptrdiff_t from = t.x0 - row_.reach.shift, to = t.x1 - row_.reach.shift + row_.reach.extra();
-  if (from < 0 || to > row_.n) from = 0, to = row_.n;  // what stands in outside may lie anywhere
+  if (from < 0 || to > row_.n) {
+    if (reader_.outside_unknown && row_.reach.mode == Mode::constant) return false;
+    from = 0, to = row_.n;  // what stands in outside may lie anywhere
+  }
   const PixelStrides& p = row_.pixel;
   for (ptrdiff_t r = 0; r < count; r++)
     if (!reader_.clean(rows[r].moved(from, p.stride, p.mask_stride), to - from, p)) return false;

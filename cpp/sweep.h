@@ -16,7 +16,8 @@ struct Axis {  // of the array a sweep runs over
 // slice for each node of the step before, and several outputs go to dst and beyond it. `in_place`: src is dst, all is T, and
 // there is one term. With a mask (one term only) what is known is filtered beside the samples, where something is unknown, and the results
 // are normalised with it: rings of `known` rows go along with those of the samples, and what holds no unknown sample is
-// stood for by one constant row.
+// stood for by one constant row: of what the passes make of ones, to the last bit, so that results of which everything in
+// reach is known are told from others by that.
 template <class T>
 class Sweep {
  public:
@@ -52,6 +53,7 @@ class Sweep {
   ptrdiff_t chunk() const;
   ptrdiff_t table_rows() const;
   void weigh();
+  T outside(const Step<T>& p, ptrdiff_t source) const { return reader_.outside_unknown ? T(0) : p.cval[size_t(source)]; }
 
   // Where a plane goes: slots of the ring of slices, one per node; the slot of what is known, and a flag for each of its
   // rows, set where something is not.
@@ -105,7 +107,8 @@ class Sweep {
   bool ring_ = false;      // the rows that `down` over y reads are made first
   bool stream_ = false;    // dst is larger than the cache
   int threads_ = 1;
-  T known_x_ = 1, known_xy_ = 1, known_ = 1, tolerance_ = 0;  // what is known of known samples after the passes over x, y, z
+  T known_x_ = 1, known_xy_ = 1;  // what the passes over x and y make of ones
+  Norm<T> norm_;
   ptrdiff_t tile_y_ = 1, tile_x_ = 1, pitch_ = 0, slice_ = 0, y_slots_ = 0, z_slots_ = 0;
 };
 

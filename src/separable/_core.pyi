@@ -16,6 +16,9 @@ class _PassFacts(TypedDict):
     folds: list[str]  # of each list of taps: "none", "symmetric" or "antisymmetric"
     nodes: list[list[_Edge]]  # of arrays in C order
 
+def extent(
+    shape: tuple[int, ...], src: npt.NDArray[Any], threads: int, mask: npt.NDArray[np.bool_] | None = None
+) -> tuple[float, float]: ...
 def shared_passes(terms: Sequence[Sequence[int]], levels: int) -> list[list[list[_Edge]]]: ...
 
 class _FilterJob:
@@ -28,12 +31,17 @@ class _FilterJob:
         threads: int,
         rounding: int = 0,
         overflow: int = 0,
-        slack: float = 1.0,
+        snap: float = 0.0,
         divisor: float = 1.0,
+        low: float = ...,
+        high: float = ...,
         mask: npt.NDArray[np.bool_] | None = None,
         nan_unknown: bool = False,
-        mended: float = 1.0,
-    ) -> None: ...
+        outside_unknown: bool = False,
+        mended: float = 0.0,
+        least: float = 0.0,
+        small: float = 0.0,
+    ) -> bool: ...
     def scratch_bytes(self, threads: int) -> int: ...
 
 @final
@@ -91,7 +99,9 @@ class RunningJob:
         threads: int,
         rounding: int = 0,
         overflow: int = 0,
-        slack: float = 1.0,
+        snap: float = 0.0,
+        low: float = ...,
+        high: float = ...,
     ) -> None: ...
     def scratch_bytes(self, threads: int) -> int: ...
 
@@ -121,7 +131,9 @@ class SumsJob:
         threads: int,
         rounding: int = 0,
         overflow: int = 0,
-        slack: float = 1.0,
+        snap: float = 0.0,
+        low: float = ...,
+        high: float = ...,
     ) -> None: ...
     def scratch_bytes(self, threads: int) -> int: ...
 

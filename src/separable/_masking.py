@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ._storing import snapped
 from .kernel import SeparableKernel
 
 Array: TypeAlias = npt.NDArray[Any]
 Nan: TypeAlias = Literal["propagate", "omit"]
 NANS: Final = ("propagate", "omit")
+
+# Of all weights: where more is known, rounding to the smallest numbers is magnified less. As in the core.
+FEW: Final = 2.0**-10
 
 
 class Known(NamedTuple):
@@ -21,12 +24,13 @@ class Known(NamedTuple):
 
     mask: Array | None
     omit_nan: bool
+    outside: bool = True  # so is the constant beyond the ends
 
     def paired(self) -> Known:
         """Return the same for real and imaginary parts as a further axis of two."""
         if self.mask is None:
             return self
-        return Known(np.broadcast_to(self.mask[..., None], (*self.mask.shape, 2)), self.omit_nan)
+        return self._replace(mask=np.broadcast_to(self.mask[..., None], (*self.mask.shape, 2)))
 
     def of(self, x: Array) -> Array:
         """Return a bool array of the shape of `x`."""
@@ -34,8 +38,16 @@ class Known(NamedTuple):
         return mask & ~np.isnan(x) if self.omit_nan else mask
 
 
-def known_of(x: Array, mask: npt.ArrayLike | None, nan: str) -> Known | None:
+def known_of(x: Array, mask: npt.ArrayLike | None, nan: str, cval: complex | None = None) -> Known | None:
     """Return what is known of `x`; None if nothing hides any of it.
+
+    Parameters
+    ----------
+    x : ndarray
+    mask : array_like of bool or None
+    nan : {"propagate", "omit"}
+    cval : complex, optional
+        What stands beyond the ends, if it is not samples that do: NaN is left out as well.
 
     Raises
     ------
@@ -46,12 +58,13 @@ def known_of(x: Array, mask: npt.ArrayLike | None, nan: str) -> Known | None:
     """
     if nan not in NANS:
         raise ValueError(f"`nan={nan!r}` is unknown; expected 'propagate' or 'omit'.")
+    outside = cval is None or nan != "omit" or cval == cval
     omit = nan == "omit" and x.dtype.kind in "fc"
     full = None if mask is None else _mask(x, mask)
     if omit and x.dtype.kind == "c":  # unknown together where either part is NaN
         there = ~np.isnan(x)
-        return Known(there if full is None else full & there, False)
-    return None if full is None and not omit else Known(full, omit)
+        return Known(there if full is None else full & there, False, outside)
+    return None if full is None and not omit and outside else Known(full, omit, outside)
 
 
 def _mask(x: Array, mask: npt.ArrayLike) -> Array:
@@ -90,19 +103,37 @@ def check_weights(kernel: SeparableKernel | Array) -> None:
         )
 
 
-def normalise(values: Array, weights: Array, kernel: SeparableKernel | Array) -> Array:
-    """Return `values` divided by what is known (`weights`) and times the sum of `kernel`.
+class Sums(NamedTuple):
+    """What filters make of samples with 0 for the unknown ones, of 1 for the known, of 1 for the others."""
 
-    NaN where nothing is known; as they are where all is, to the last bit.
-    """
-    dense_sum = sum(math.prod(float(taps.sum()) for taps in term) for term in _terms(kernel))
-    steps = sum(kernel.shape) + kernel.ndim
-    off = np.abs(weights - weights.dtype.type(dense_sum))
-    partly = off > steps * float(np.finfo(weights.dtype).eps) * abs(dense_sum)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values[partly] *= weights.dtype.type(dense_sum) / weights[partly]
-    return values
+    values: Array
+    known: Array
+    hidden: Array
+
+    def normalised(self, total: float, snap: float = 0.0) -> Array:
+        """Return `values` divided by what is known and times the sum of the weights, `total`.
+
+        NaN where nothing is known; as they are where all is, to the last bit: a sum of what is unknown is 0
+        there and nowhere else. Others are snapped as `_storing.snapped` says.
+        """
+        result = self.values.copy()
+        partly = self.hidden != 0
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            some = result[partly] * (total / self.known[partly])
+            if snap:
+                some += snapped(some, snap)
+        result[partly] = some
+        return result
+
+    def weak(self, total: float, least: float, small: float) -> Array:
+        """Return where something may be lost to underflow, as the core tells it (`Norm` in casts.h)."""
+        few = (self.known > 0) & (self.known < total * FEW) & (np.abs(self.values) < small)
+        found: Array = (self.hidden != 0) & ((self.known < least) | few)
+        return found
 
 
-def _terms(kernel: SeparableKernel | Array) -> Sequence[Sequence[Array]]:
-    return kernel.terms if isinstance(kernel, SeparableKernel) else [[kernel]]
+def smallest(x: Array, there: Array, cval: complex) -> float:
+    """Return the smallest magnitude but 0 of samples that are there, and of `cval`; infinity without any."""
+    size = np.abs(x.astype(np.float64) if x.dtype.kind in "biu" else x)
+    least = float(size.min(where=there & (size > 0), initial=np.inf))
+    return min(least, abs(cval)) if abs(cval) > 0 else least

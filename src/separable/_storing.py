@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,41 +16,83 @@ Overflow: TypeAlias = Literal["saturate", "wrap"]
 ROUNDINGS: Final = ("nearest", "truncate")
 OVERFLOWS: Final = ("saturate", "wrap")
 
-# Taps that should sum to 1 sum to 1 - 1e-8, and truncation would turn 100 into 99: unless the arithmetic was
-# exact, values are raised first, by so many units in the last place for each pass and tap. Constant images
-# through Gaussians of sigma 0.3 to 20 along one to three axes lack at most a third of that.
-_SLACK_OF_A_PASS: Final = 3
-_SLACK_OF_A_TAP: Final = 1 / 16
+# Truncation takes values for the whole number that their rounding error may keep them from, and never takes
+# that error for more than this: below half a step. As `kSnap` in the core.
+_SNAP: Final = 0.25
 
 
-def raising(dtype: np.dtype[Any], passes: int, taps: int) -> float:
-    """Return the factor before truncation of values that `passes` with `taps` in all made in `dtype`."""
-    return 1 + (_SLACK_OF_A_PASS * passes + _SLACK_OF_A_TAP * taps) * float(np.finfo(dtype).eps)
+class Bounds(NamedTuple):
+    """What the exact results of a filter lie within, as soon as it is known what the samples lie within."""
+
+    total: float  # the sum of the weights
+    negative: float  # the sum of the magnitudes of those below 0, or more
+    outside: float | None = None  # what stands beyond the ends
+
+    def of(self, low: float, high: float) -> tuple[float, float]:
+        """Return the least and the largest result of samples from `low` to `high`.
+
+        With weights of sums P and -N it lies in ``[P low - N high, P high - N low]``. Of samples that are all
+        equal that is one point: a constant stays what it is, whatever is rounded on the way.
+        """
+        if self.outside is not None:
+            low, high = min(low, self.outside), max(high, self.outside)
+        if not low <= high:  # there is no sample
+            return -math.inf, math.inf
+        spread = self.negative * (high - low) if self.negative else 0.0
+        ends = self.total * low - spread, self.total * high + spread
+        return -math.inf if math.isnan(ends[0]) else ends[0], math.inf if math.isnan(ends[1]) else ends[1]
 
 
 class Storing(NamedTuple):
-    """How a result becomes an element of the output; `rounding` and `overflow` concern integers and bool."""
+    """How a result becomes an element of the output; all but `divisor` concerns integers and bool."""
 
     rounding: Rounding = "nearest"
     overflow: Overflow = "saturate"
     exact: bool = True  # the values carry no rounding error, and truncation takes them as they are
     divisor: float = 1.0  # values are divided by it first: a mean is a sum until then
-    raised: float = 1.0  # factor before truncation of values that are not exact
+    error: float = 0.0  # rounding error of values that are not exact, relative to them
+    bounds: Bounds | None = None  # what the values are to be kept within, once the samples are known
+    low: float = -math.inf  # what they are kept within
+    high: float = math.inf
+    absolute: float = 0.0  # rounding error that does not shrink with a value
 
     @property
-    def slack(self) -> float:
-        """The factor that values are multiplied by before truncation."""
-        return 1.0 if self.exact else self.raised
+    def snap(self) -> float:
+        """The error that truncation makes up for, relative to a value."""
+        return 0.0 if self.exact else self.error
+
+    def within(self, extent: tuple[float, float], source: np.dtype[Any], dtype: np.dtype[Any]) -> Storing:
+        """Return the same for samples of that extent, in an array of `source`, and an output of `dtype`.
+
+        What lies within the range of the integers cannot wrap around, and saturated it does not even where
+        the largest of them is no float: no more than the samples, it lies within.
+        """
+        if self.bounds is None or dtype.kind not in "biu":
+            return self
+        low, high = self.bounds.of(*extent)
+        first, last = integer_range(dtype)
+        fits = source.kind in "biu" and np.can_cast(source, dtype)
+        inside = first <= low and (high <= last or (fits and high <= extent[1]))
+        return self._replace(
+            bounds=None, low=low, high=high, overflow="saturate" if inside else self.overflow
+        )
 
 
 AS_IS: Final = Storing()  # floats into floats, whole numbers to the nearest
 
 
 @functools.lru_cache(maxsize=256)
-def storing(rounding: Rounding, overflow: Overflow, exact: bool, divisor: float, raised: float) -> Storing:
+def storing(
+    rounding: Rounding,
+    overflow: Overflow,
+    exact: bool = True,
+    divisor: float = 1.0,
+    error: float = 0.0,
+    bounds: Bounds | None = None,
+) -> Storing:
     """Return the `Storing` of these; ValueError unless `rounding` and `overflow` are names."""
     check_names(rounding, overflow)
-    return Storing(rounding, overflow, exact, divisor, raised)
+    return Storing(rounding, overflow, exact, divisor, error, bounds)
 
 
 def check_names(rounding: str, overflow: str) -> None:
@@ -68,7 +111,7 @@ def store(values: Array, output: Array, how: Storing | None = None) -> None:
 
     Parameters
     ----------
-    values : ndarray of float32, float64 or their complex counterparts
+    values : ndarray of float32, float64, long double or their complex counterparts
     output : ndarray
     how : Storing, optional
         Rounded to the nearest and saturated by default.
@@ -80,8 +123,13 @@ def store(values: Array, output: Array, how: Storing | None = None) -> None:
         with np.errstate(over="ignore"):  # float16 ends at 65504
             np.copyto(output, values, casting="unsafe")
         return
+    if how.low > -math.inf or how.high < math.inf:
+        with np.errstate(over="ignore"):
+            ends = values.dtype.type(how.low), values.dtype.type(how.high)
+        np.clip(values, *ends, out=values)
     if how.rounding == "truncate":
-        values *= values.dtype.type(how.slack)
+        if how.snap or how.absolute:
+            values += snapped(values, how.snap, how.absolute)
         np.trunc(values, out=values)
     else:
         np.rint(values, out=values)
@@ -89,6 +137,15 @@ def store(values: Array, output: Array, how: Storing | None = None) -> None:
         _wrap(values, output)
     else:
         _saturate(values, output)
+
+
+def snapped(values: Array, error: float, absolute: float = 0.0) -> Array:
+    """Return what rounding errors may keep `values` from a whole number.
+
+    They are at most `error` times the magnitude of a value, or `absolute` where that is more.
+    """
+    size = np.minimum(np.maximum(np.abs(values) * values.dtype.type(error), absolute), _SNAP)
+    return np.copysign(size.astype(values.dtype), values)
 
 
 def _saturate(values: Array, output: Array) -> None:

@@ -47,6 +47,7 @@ class Single(Protocol):
     @property
     def cost(self) -> Cost: ...  # noqa: D102
     def readable(self, x: Array) -> Array: ...  # noqa: D102
+    def keeps_levels(self, source: np.dtype[Any], output: np.dtype[Any]) -> bool: ...  # noqa: D102
     def __call__(  # noqa: D102
         self,
         x: npt.ArrayLike,
@@ -65,7 +66,7 @@ class Part(NamedTuple):
     setting: Setting
     terms: SeparableKernel | None
     exact_limit: float
-    raised: float
+    error: float
 
 
 class Group(NamedTuple):
@@ -76,7 +77,7 @@ class Group(NamedTuple):
     macs: int
     cost: Cost
     exact_limit: float
-    raised: float
+    errors: tuple[float, ...]  # of each kernel's values that are not exact, relative to them
 
 
 class Recipe(NamedTuple):
@@ -168,9 +169,13 @@ class Bank:
         else:
             result = arguments.output_array(output, given, shape, self.dtype)
         count = self.threads if threads is None else arguments.thread_count(threads)
+        alone = list(self._alone)
         for group in self._groups:
-            self._run(group, source, result, min(count, group.cost.busy_threads), rounding, overflow)
-        for n in self._alone:
+            if all(self.plans[n].keeps_levels(source.dtype, result.dtype) for n in group.members):
+                self._run(group, source, result, min(count, group.cost.busy_threads), rounding, overflow)
+            else:
+                alone += group.members
+        for n in alone:
             self.plans[n](source, result[n], count, rounding=rounding, overflow=overflow)
         return result
 
@@ -178,13 +183,15 @@ class Bank:
         self, group: Group, source: Array, result: Array, threads: int, rounding: Rounding, overflow: Overflow
     ) -> None:
         exact = whole.largest(source.dtype) <= group.exact_limit
-        how = storing(rounding, overflow, exact, 1.0, group.raised)
-        if len(group.members) == len(self.plans) and converts(result, self.dtype):
+        hows = [storing(rounding, overflow, exact, 1.0, error) for error in group.errors]
+        how = hows[0]
+        alike = exact or rounding == "nearest" or len(set(group.errors)) == 1
+        if alike and len(group.members) == len(self.plans) and converts(result, self.dtype):
             run(group.jobs, self.dtype, source, result, threads, how, None)
             return
         values = new_array((len(group.members), *self.shape), self.dtype)
         run(group.jobs, self.dtype, source, values, threads, AS_IS, None)
-        for n, each in zip(group.members, values, strict=True):
+        for n, each, how in zip(group.members, values, hows, strict=True):
             store(each, result[n], how)
 
     def __len__(self) -> int:
@@ -322,5 +329,5 @@ def _group(parts: Sequence[Part], members: tuple[int, ...], flip: bool) -> Group
         shared([kernel.terms for kernel in kernels]).macs,
         _cost(parts, members),
         min(part.exact_limit for part in chosen),
-        max(part.raised for part in chosen),
+        tuple(part.error for part in chosen),
     )

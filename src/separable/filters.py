@@ -98,8 +98,10 @@ def correlate(
         How results are stored in integers: rounded to the nearest (halves to the even), or towards 0.
         There is one rounding, at the end. Where the arithmetic is exact (taps that are whole numbers
         times a power of two, on whole numbers whose sums stay below 2**24 in float32 or 2**53 in
-        float64) truncation is plain; elsewhere values are raised first, by 3 units in the last place for
-        each pass and one for 16 taps, so that a constant image keeps its value.
+        float64) truncation is plain; elsewhere a value that its rounding error may keep from a whole
+        number is taken for that. Nothing is moved by more than a quarter: where errors could be larger,
+        sums are taken in float64, or kept within what the samples allow. A constant image keeps its value,
+        and a flat part of an image its own, with either rounding and whatever overflows.
     overflow : {"saturate", "wrap"}, optional
         What becomes of results outside the range of an integer output: its nearest end, or the value
         modulo ``2**bits``.
@@ -108,9 +110,11 @@ def correlate(
         ignored. Results are sums over the known samples in reach, divided by the sum of their weights and
         multiplied by that of all (normalised convolution), for kernels of weights >= 0. Outside the array
         the mask continues as `x` does; `cval` is known. Where nothing in reach is known the result is
-        NaN, in integers 0. A kernel that is a sum of several terms runs directly.
+        NaN, in integers 0; where all is, it is that of the plain filter. A kernel that is a sum of several
+        terms runs directly.
     nan : {"propagate", "omit"}, optional
-        Whether NaN spoils all results in reach, or counts as unknown.
+        Whether NaN spoils all results in reach, or counts as unknown: in `x`, and as the `cval` of mode
+        ``"constant"``, so that what lies outside is left out.
     channel_axis : int, optional
         The axis that holds channels, such as -1 in a colour image of shape ``(rows, columns, 3)``: each
         channel is filtered by itself. The kernel has one axis for each of the others, or for each of `axes`,
@@ -228,8 +232,6 @@ def _run(
     # A third of the time that the class takes to make one of these.
     request = _new(Request, (source.shape, dtype, *asked, source.dtype.kind in "biu", False, None))
     plan = cached_plan(kernel_or_weights, request)
-    if plan.inexact_mean(source.dtype) and _is_whole(output):
-        plan = cached_plan(kernel_or_weights, request._replace(dtype=np.dtype(np.float64)))
     rounding, overflow, mask, nan = stored
     return plan(source, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan)
 
@@ -284,10 +286,6 @@ def _together(x: Array, weights: Array, dtype: np.dtype[Any], asked: _Asked) -> 
         return parts_plan(DenseKey(weights.tobytes(), weights.shape, weights.dtype.str), request)
     except TypeError:  # an argument that does not hash: it is named where the parts are filtered
         return None
-
-
-def _is_whole(output: arguments.Output) -> bool:
-    return output is not None and arguments.output_dtype(output).kind in "biu"
 
 
 @verb

@@ -48,7 +48,7 @@ OUTSIDE: Final = -1  # in a table of sources: no sample, but the constant
 class Runs(Protocol):
     """A job of the compiled core, as far as a block needs it."""
 
-    def run(self, src: Array, dst: Array, threads: int) -> None:
+    def run(self, src: Array, dst: Array, threads: int) -> object:
         """Filter `src` into `dst`."""
 
 
@@ -256,14 +256,13 @@ class FourierJob:
         threads: int,
         rounding: int = 0,
         overflow: int = 0,
-        slack: float = 1.0,
+        snap: float = 0.0,
         divisor: float = 1.0,
-        mask: None = None,
-        nan_unknown: bool = False,
-        mended: float = 1.0,
+        low: float = -math.inf,
+        high: float = math.inf,
     ) -> None:
         """Filter `src` into `dst`; the arguments are those of the compiled jobs, and there is no mask."""
-        how = Storing(ROUNDINGS[rounding], OVERFLOWS[overflow], False, divisor, slack)
+        how = Storing(ROUNDINGS[rounding], OVERFLOWS[overflow], False, divisor, snap, None, low, high)
         rare = _Rare(self)
         starts = list(
             itertools.product(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -13,6 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from . import _arguments as arguments
 from ._core import DirectJob, Job, RunningJob, SumsJob, empty
+from ._core import extent as core_extent
 from ._masking import Known
 from ._storing import AS_IS, OVERFLOWS, ROUNDINGS, Storing
 from .cascade import Cascade
@@ -241,26 +243,43 @@ def run(
     threads: int,
     how: Storing,
     known: Known | None,
-) -> None:
-    """Filter `source` into `result`, both of which jobs `converts`."""
+    weak: tuple[float, float] = (0.0, 0.0),
+) -> bool:
+    """Filter `source` into `result`, both of which jobs `converts`; return whether a result is weak.
+
+    That is a result that was normalised, and for which more may have underflowed than its rounding: less
+    than `weak[0]` is known, or little and the sum is smaller than `weak[1]`.
+    """
     if dtype.kind != "c":
-        for job in jobs:
-            _run(job, source, result, threads, how, known)
+        parts = [(job, source, result) for job in jobs]
     elif len(jobs) == 2:
-        _run(jobs[0], source.real, result.real, threads, how, known)
-        _run(jobs[1], source.imag, result.imag, threads, how, known)
+        parts = [(jobs[0], source.real, result.real), (jobs[1], source.imag, result.imag)]
     else:
-        for job in jobs:
-            _run(job, pairs_of(source), pairs_of(result), threads, how, known and known.paired())
+        parts = [(job, pairs_of(source), pairs_of(result)) for job in jobs]
+        known = known and known.paired()
+    found = [_run(job, x, y, threads, how, known, weak) for job, x, y in parts]
+    return any(found)
+
+
+def bounded(how: Storing, source: Array, dtype: np.dtype[Any], threads: int, known: Known | None) -> Storing:
+    """Return `how` with the bounds that the known samples of `source` set to results of `dtype`."""
+    if how.bounds is None or dtype.kind not in "biu":
+        return how
+    mask = None if known is None else known.mask
+    return how.within(core_extent(source.shape, source, threads, mask), source.dtype, dtype)
 
 
 class Run(NamedTuple):
-    """A job that was run, what it was told, and the arrays it went from and to."""
+    """A job that was run, what it was told, and the arrays it went from and to.
+
+    What it is to be told of other samples, `telling` says where that depends on them.
+    """
 
     job: AnyJob
     told: tuple[Any, ...]
     source: Array
     result: Array
+    telling: Callable[[Array], tuple[Any, ...]] | None
 
 
 _WATCHED: ContextVar[list[Run] | None] = ContextVar("watched", default=None)
@@ -277,22 +296,58 @@ def watching() -> Iterator[list[Run]]:
         _WATCHED.reset(token)
 
 
-def _run(job: AnyJob, source: Array, result: Array, threads: int, how: Storing, known: Known | None) -> None:
+def _run(
+    job: AnyJob,
+    source: Array,
+    result: Array,
+    threads: int,
+    how: Storing,
+    known: Known | None,
+    weak: tuple[float, float],
+) -> bool:
     plain = known is None and (how is AS_IS or (result.dtype.kind == "f" and how.divisor == 1))
-    told = (threads,) if plain else (threads, *_told(job, result, how, known))
-    job.run(source, result, *told)
+    telling = None
+    if plain:
+        told: tuple[Any, ...] = (threads,)
+    elif how.bounds is not None and result.dtype.kind in "biu":
+        telling = functools.partial(_telling, job, result.dtype, threads, how, known, weak)
+        told = telling(source)
+    else:
+        told = _told(job, result.dtype, threads, how, known, weak)
+    found = job.run(source, result, *told)
     runs = _WATCHED.get()
     if runs is not None:
-        runs.append(Run(job, told, source, result))
+        runs.append(Run(job, told, source, result, telling))
+    return bool(found)
 
 
-def _told(job: AnyJob, result: Array, how: Storing, known: Known | None) -> tuple[Any, ...]:
-    rounding, overflow = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
+def _telling(
+    job: AnyJob,
+    dtype: np.dtype[Any],
+    threads: int,
+    how: Storing,
+    known: Known | None,
+    weak: tuple[float, float],
+    source: Array,
+) -> tuple[Any, ...]:
+    """Return what a job is told of the samples of `source`, which bound its results."""
+    return _told(job, dtype, threads, bounded(how, source, dtype, threads, known), known, weak)
+
+
+def _told(
+    job: AnyJob,
+    dtype: np.dtype[Any],
+    threads: int,
+    how: Storing,
+    known: Known | None,
+    weak: tuple[float, float],
+) -> tuple[Any, ...]:
+    codes = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
     if isinstance(job, (RunningJob, SumsJob)):  # it divides by itself, and takes no mask
-        return rounding, overflow, how.slack
+        return threads, *codes, how.snap, how.low, how.high
+    stored = (threads, *codes, how.snap, how.divisor, how.low, how.high)
     if known is None:
-        return rounding, overflow, how.slack, how.divisor
-    mask, omit_nan = known
+        return stored
     # What is normalised is not exact any more.
-    mended = how.raised / how.slack if how.rounding == "truncate" and result.dtype.kind != "f" else 1.0
-    return rounding, overflow, how.slack, how.divisor, mask, omit_nan, mended
+    mended = how.error if how.exact and how.rounding == "truncate" and dtype.kind != "f" else 0.0
+    return *stored, known.mask, known.omit_nan, not known.outside, mended, *weak

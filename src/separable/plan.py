@@ -24,7 +24,7 @@ from ._calling import hinting
 from ._core import Job
 from ._core import core_info as core_info
 from ._foreign import through
-from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
+from ._storing import AS_IS, Overflow, Rounding, Storing, store, storing
 from .adjoint import Adjoint
 from .banks import Bank, Part, put_together
 from .cascade import Cascade
@@ -33,8 +33,10 @@ from .costs import Cost, Machine
 from .explaining import Explanation, explain, in_bytes, plural
 from .factor import complex_parts
 from .fourier import FourierForm
-from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
+from .jobs import Jobs, bounded, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
+from .levels import LIMIT, Levels, levels_of
+from .ranged import normalised
 from .rounding import as_run, leaves_float32
 from .running import RunningForm
 from .shapes import ShapeForm
@@ -149,7 +151,7 @@ class Plan:
     _busy_threads: int
     _exact_limit: float  # whole numbers of up to this magnitude are filtered without rounding
     _divisor: float  # of what the jobs give: they sum what a mean divides
-    _raised: float  # factor of what is not exact before it is truncated
+    _levels: Levels  # what becomes of whole numbers that are not filtered exactly
     _setting: Setting
     _recipe: Recipe
 
@@ -202,22 +204,15 @@ class Plan:
             return through(lambda array, into: self(array, into, threads, **keywords), x, output)  # type: ignore[no-any-return, arg-type]
         source = given = x
         self._check_shape(source)
-        known = None if mask is None and nan == "propagate" else masking.known_of(source, mask, nan)
-        if known:
-            masking.check_weights(self._recipe[0])
-            if (self.terms != 1 and self.method != "direct") or self.method == "recursive":
-                return self._of_weights()(
-                    x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan
-                )
-        if self._recipe[1].whole and source.dtype.kind not in "biu":
-            return self._of_floats()(
-                x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan
-            )
-        if self._divisor == 1 and rounding == "nearest" and overflow == "saturate":
+        known = None if mask is None and nan == "propagate" else self._known(source, mask, nan)
+        stored = None if output is None else arguments.output_dtype(output)
+        if (other := self._instead(source.dtype, stored, known)) is not None:
+            threads = self._recipe.threads if threads is None else threads
+            return other(x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan)
+        if stored is None and self._divisor == 1 and rounding == "nearest" and overflow == "saturate":
             how = AS_IS
         else:
-            exact = whole.largest(source.dtype) <= self._exact_limit
-            how = storing(rounding, overflow, exact, self._divisor, self._raised)
+            how = self._storing(source.dtype, stored or self.dtype, known, rounding, overflow)
         source = self.readable(source)
         count = self.threads if threads is None else min(arguments.thread_count(threads), self._busy_threads)
         # Along the memory of the input: a Fortran-ordered volume takes three times as long into C order.
@@ -227,15 +222,70 @@ class Plan:
             result = new_array(self.shape[::-1], self.dtype).T
         else:
             result = new_array(self.shape, self.dtype)
-        if known and not takes_masks(self._jobs):
-            store(self._normalised_apart(source, known, count), result, how._replace(exact=False))
+        if known is not None:
+            self._run_masked(source, result, count, how, known)
         elif output is None or converts(result, self.dtype):
-            run(self._jobs, self.dtype, source, result, count, how, known)
+            run(self._jobs, self.dtype, source, result, count, how, None)
         else:
             values = new_array(self.shape, self.dtype)
-            run(self._jobs, self.dtype, source, values, count, how, known)
-            store(values, result, how._replace(divisor=1.0, exact=how.exact and known is None))
+            run(self._jobs, self.dtype, source, values, count, how, None)
+            how = bounded(how, source, result.dtype, count, None)
+            store(values, result, how._replace(divisor=1.0))
         return result
+
+    def _known(self, x: Array, mask: npt.ArrayLike | None, nan: masking.Nan) -> masking.Known | None:
+        """Return what is known of `x`; a constant beyond the ends that is NaN is left out as NaN is."""
+        cval = self._recipe.request.cval if "constant" in self.modes else None
+        known = masking.known_of(x, mask, nan, cval)
+        if known is not None:
+            masking.check_weights(self._recipe.kernel)
+        return known
+
+    def _instead(
+        self, source: np.dtype[Any], stored: np.dtype[Any] | None, known: masking.Known | None
+    ) -> Plan | None:
+        """Return the plan that filters such samples instead of this one; None where this one does."""
+        kernel, request = self._recipe.kernel, self._recipe.request
+        by_weights = self.method == "direct" or (self.terms == 1 and self.method != "recursive")
+        if known is not None and not by_weights:
+            return self._of_weights()
+        if request.whole and source.kind not in "biu":  # it is for whole numbers alone
+            return cached_plan(kernel, request._replace(whole=False))
+        if stored is None or stored.kind not in "biu" or self.dtype.char != "f" or self._levels.wide:
+            return None
+        exact = whole.largest(source) <= self._exact_limit
+        if self._levels.approximate or (exact and known is None):
+            return None
+        # Sums of a mean that leave float32 are taken in float64: divided, they are exact to the last bit.
+        if (exact or self._divisor == 1) and self._levels.error(source, stored, known is not None) <= LIMIT:
+            return None
+        return cached_plan(kernel, request._replace(dtype=np.dtype(np.float64)))
+
+    def _storing(
+        self,
+        source: np.dtype[Any],
+        stored: np.dtype[Any],
+        known: masking.Known | None,
+        rounding: Rounding,
+        overflow: Overflow,
+    ) -> Storing:
+        """Say how results are stored: exact as they are, or within bounds where a level may be lost."""
+        exact = whole.largest(source) <= self._exact_limit
+        if stored.kind not in "biu" or (exact and known is None):
+            return storing(rounding, overflow, exact, self._divisor)
+        masked = known is not None
+        levels, bounds = self._levels, None
+        if levels.approximate or levels.error(source, stored, masked) > LIMIT:
+            cval = self._recipe.request.cval
+            padded = "constant" in self.modes and (known is None or known.outside)
+            bounds = levels.bounds(float(np.real(cval)) if padded else None, masked)
+        return storing(rounding, overflow, exact, self._divisor, levels.relative(masked), bounds)
+
+    def keeps_levels(self, source: np.dtype[Any], output: np.dtype[Any]) -> bool:
+        """Return whether values that this plan computes need only to be rounded to be stored in integers."""
+        if output.kind not in "biu" or whole.largest(source) <= self._exact_limit:
+            return True
+        return not self._levels.approximate and self._levels.error(source, output, False) <= LIMIT
 
     def explain(self) -> Explanation:
         """Return every way to run this filter: predicted time, error and memory, or why it does not run so.
@@ -279,10 +329,6 @@ class Plan:
             self, setting, lambda shape: build(kernel, backward._replace(shape=shape), threads, form)
         )
 
-    def inexact_mean(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether this is a mean, and sums of whole numbers of `dtype` may be rounded in it."""
-        return self._divisor != 1 and whole.largest(dtype) > self._exact_limit and self.dtype.char == "f"
-
     def terms_of(self) -> SeparableKernel | None:
         """Return the terms that this kernel may run as beside others; None where another way is better."""
         if self._divisor != 1 or self.method not in ("separable", "direct"):
@@ -303,10 +349,6 @@ class Plan:
         if x.shape != self.shape:
             raise ValueError(f"`x` has shape {x.shape}, but the plan is for {self.shape}; plan again for it.")
 
-    def _of_floats(self) -> Plan:
-        """Return the plan for arrays that hold more than the whole numbers this one is for."""
-        return cached_plan(self._recipe.kernel, self._recipe.request._replace(whole=False))
-
     def _of_weights(self) -> Plan:
         """Return the plan that sums with the weights themselves: what is known is divided by.
 
@@ -322,23 +364,88 @@ class Plan:
             )
         return cached_plan(kernel, request._replace(method=runs))
 
-    def _normalised_apart(self, source: Array, known: masking.Known, threads: int) -> Array:
-        """Filter samples, then what is known of them: over more axes than one sweep takes."""
+    def _run_masked(
+        self, source: Array, result: Array, threads: int, how: Storing, known: masking.Known
+    ) -> None:
+        """Filter what is known of `source` into `result`; where little of it is known, more carefully."""
+        floors = self._levels.floors(self._setting.computed.itemsize)
+        direct = converts(result, self.dtype)
+        if not takes_masks(self._jobs):
+            kernel, request = self._recipe.kernel, self._recipe.request
+            same = self if known.outside else cached_plan(kernel, request._replace(cval=0.0))
+            own = np.promote_types(self.dtype, self._setting.computed)
+            sums = self._sums(source, known, own, threads, same._jobs)
+            exact = how.exact and how.rounding == "truncate" and result.dtype.kind in "biu"
+            values = sums.normalised(self._levels.total, how.error if exact else 0.0)
+            weak = bool(sums.weak(self._levels.total, *floors).any())
+            direct = False
+        else:
+            values = result if direct else new_array(self.shape, self.dtype)
+            weak = run(self._jobs, self.dtype, source, values, threads, how, known, floors)
+            if not direct:
+                how = how._replace(divisor=1.0, exact=False)
+        if not direct:
+            store(values, result, bounded(how, source, result.dtype, threads, known))
+        if weak:
+            self._mend(source, result, threads, how._replace(divisor=1.0, exact=False), known, floors)
+
+    def _sums(
+        self,
+        source: Array,
+        known: masking.Known,
+        dtype: np.dtype[Any],
+        threads: int,
+        jobs: Jobs | None = None,
+    ) -> masking.Sums:
+        """Filter samples, what is known and what is not apart, in `dtype`; the samples by `jobs` if given."""
+        kernel, request = self._recipe.kernel, self._recipe.request
+        request = request._replace(dtype=dtype, whole=False)
         there = known.of(source)
-        values = new_array(self.shape, self.dtype)
-        run(
-            self._jobs,
-            self.dtype,
-            np.where(there, source, 0).astype(self.dtype),
-            values,
-            threads,
-            AS_IS,
-            None,
-        )
-        kernel, request, *_ = self._recipe
-        real = self._setting.computed
-        weights = cached_plan(kernel, request._replace(dtype=real, cval=1.0, whole=False))(there.astype(real))
-        return masking.normalise(values, weights, kernel)
+        samples = np.where(there, source, 0).astype(dtype)
+        if jobs is None:
+            cval = request.cval if known.outside else 0.0
+            values = cached_plan(kernel, request._replace(cval=cval))(samples, threads=threads)
+        else:
+            values = new_array(self.shape, dtype)
+            run(jobs, dtype, samples, values, threads, AS_IS, None)
+        real = np.dtype(dtype.char.lower())
+        weights = [
+            cached_plan(kernel, request._replace(dtype=real, cval=float(outside)))(
+                which.astype(real), threads=threads
+            )
+            for which, outside in ((there, known.outside), (~there, not known.outside))
+        ]
+        return masking.Sums(values, *weights)
+
+    def _mend(
+        self,
+        source: Array,
+        result: Array,
+        threads: int,
+        how: Storing,
+        known: masking.Known,
+        floors: tuple[float, float],
+    ) -> None:
+        """Put right results of which so little is known that it underflows: in float64, or beyond that."""
+        kernel, request = self._recipe.kernel, self._recipe.request
+        levels, there = self._levels, known.of(source)
+        cval = request.cval if known.outside and "constant" in self.modes else 0.0
+        least = masking.smallest(source, there, cval)
+        if not floors[0] and least * levels.least >= floors[1]:  # samples are 0, and so are results
+            return
+        wide = np.dtype(np.complex128 if self.dtype.kind == "c" else np.float64)
+        sums = self._sums(source, known, wide, threads)
+        weak = sums.weak(levels.total, *floors)
+        better = sums.normalised(levels.total)
+        further = levels.floors(8)
+        if further.least or least * levels.least < further.small:
+            poor = weak & sums.weak(levels.total, *further)
+            if poor.any():
+                mean = normalised(source, known, kernel, self._setting, request.flip)
+                better[poor] = (levels.total * mean)[poor]
+        mended = np.empty(int(np.count_nonzero(weak)), result.dtype)
+        store(better[weak], mended, bounded(how, source, result.dtype, threads, known))
+        result[weak] = mended
 
     def _converted(self, x: Array) -> Array:
         """Return a copy of `x` in the plan's dtype, if that is the one for it or a wider one."""
@@ -503,7 +610,7 @@ def restore_bank(
 
 
 def _part(alone: Plan, terms: SeparableKernel | None) -> Part:
-    return Part(alone, alone._setting, terms, alone._exact_limit, alone._raised)
+    return Part(alone, alone._setting, terms, alone._exact_limit, alone._levels.relative(False))
 
 
 def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request) -> Plan:
@@ -610,7 +717,7 @@ def _prepared(recipe: Recipe, setting: Setting) -> Plan:
         _busy_threads=busy,
         _exact_limit=_exact_limit(choice.kernel, setting),
         _divisor=sums[1] if sums else 1.0,
-        _raised=_raised(choice, setting),
+        _levels=levels_of(kernel, choice, setting, sums[1] if sums else 1.0),
         _setting=setting,
         _recipe=recipe,
     )
@@ -655,12 +762,6 @@ def _setting(kernel: SeparableKernel | Array, request: Request) -> Setting:
     )
     double = setting.item == 4 and leaves_float32(kernel)
     return setting._replace(double=double, machine=request.machine)
-
-
-def _raised(choice: Choice, setting: Setting) -> float:
-    passes = max(1, sum(n > 1 for n in setting.taps))
-    chain = (passes + choice.terms - 1, sum(setting.taps)) if choice.terms else (1, choice.macs)
-    return raising(setting.computed, *chain)
 
 
 def _exact_limit(kernel: Kernel, setting: Setting) -> float:

@@ -34,13 +34,14 @@ Tuples: TypeAlias = tuple[tuple[Any, tuple[type, ...]], ...]
 class _Kind:
     """What calls of one kind came to: one compiled job, what it was told, and the dtype of its result."""
 
-    __slots__ = ("dtype", "job", "seen", "size", "told", "tuples")
+    __slots__ = ("dtype", "job", "seen", "size", "telling", "told", "tuples")
 
     def __init__(self, size: int) -> None:
         self.size = size  # bytes of what is compared, and of this
         self.seen = False
         self.job: AnyJob | None = None  # None where such calls take the long way
         self.told: tuple[Any, ...] = ()
+        self.telling: Callable[[Array], tuple[Any, ...]] | None = None
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
         self.tuples: Tuples = ()
 
@@ -48,7 +49,8 @@ class _Kind:
         """Keep what ran, if that was one job from `x` to `result`, and all else may stand in a key."""
         self.tuples = tuples or ()
         if tuples is not None and len(runs) == 1 and runs[0].source is x and runs[0].result is result:
-            self.told, self.dtype, self.job = runs[0].told, result.dtype, runs[0].job
+            self.told, self.telling, self.dtype = runs[0].told, runs[0].telling, result.dtype
+            self.job = runs[0].job
         self.seen = True  # last: another thread may look
         budget.count_shortcut(self.size)
 
@@ -112,10 +114,10 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
                 return through(*args, **kwargs)
         result = output if given else _new(x.shape, kind.dtype)
         try:
-            kind.job.run(x, result, *kind.told)
+            weak = kind.job.run(x, result, *(kind.told if kind.telling is None else kind.telling(x)))
         except TypeError:  # arrays that it does not take, before anything is written
             return through(*args, **kwargs)
-        return result
+        return through(*args, **kwargs) if weak else result  # the long way mends what little is known of
 
     return functools.wraps(function)(readable(call, function))
 

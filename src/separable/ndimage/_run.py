@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -11,13 +12,18 @@ import numpy.typing as npt
 
 from .. import filters
 from .._arguments import Method, method_name, promoted_dtype, working_dtype
-from .._masking import Nan, check_weights, known_of
-from .._storing import OVERFLOWS, ROUNDINGS, Overflow, Rounding, check_names
+from .._masking import Nan, Sums, check_weights, known_of
+from .._storing import OVERFLOWS, ROUNDINGS, Bounds, Overflow, Rounding, check_names, store, storing
 from ..kernel import SeparableKernel
+from ..levels import sums_of
 from . import _wide
 from ._arguments import Array, Target, is_wide
 
 Verb: TypeAlias = Literal["correlate", "convolve", "uniform"]
+
+
+# Relative rounding error of long doubles that are stored in integers: they are far more precise.
+_WIDE_ERROR: Final = 2.0**-53
 
 
 class How(TypedDict):
@@ -72,7 +78,7 @@ class Step(NamedTuple):
 def run(step: Step, x: Array, target: Target, how: How) -> Array:
     """Filter `x` and store the result in `target`, whose array may overlap `x`."""
     if is_wide(x.dtype) or is_wide(target.dtype):
-        return finish(values(step, x, target, how), target, how)
+        return finish(values(step, x, target, how), target, how, _wide_extent(step, x, target, how))
     verb = getattr(filters, step.verb)
     if target.array is None:
         # The verb's own array is aligned for the core; one of another dtype has to be asked for.
@@ -106,8 +112,8 @@ def computed_dtype(x: Array, target: Target) -> np.dtype[Any]:
     return np.dtype(np.float64) if whole else dtype
 
 
-def finish(computed: Array, target: Target, how: How) -> Array:
-    """Store computed values, once, in `target`."""
+def finish(computed: Array, target: Target, how: How, within: tuple[Any, Any] | None = None) -> Array:
+    """Store computed values, once, in `target`; long doubles within the limits that are given."""
     if computed is target.array or (target.array is None and computed.dtype == target.dtype):
         return computed
     result = target.allocated(computed.shape)
@@ -115,13 +121,18 @@ def finish(computed: Array, target: Target, how: How) -> Array:
         with np.errstate(over="ignore"):  # float16 ends at 65504
             np.copyto(result, computed, casting="unsafe")
         return result
+    if is_wide(computed.dtype):
+        # What float64 cannot tell from a whole number is one, and integers of 64 bits are long doubles.
+        bounds = None if within is None else Bounds(1.0, 0.0)
+        wide = storing(how["rounding"], how["overflow"], exact=False, error=_WIDE_ERROR, bounds=bounds)
+        store(computed.copy(), result, wide.within(within or (0, 0), computed.dtype, target.dtype))
+        return result
     # A filter that changes nothing stores integers as every filter does.
-    floats = computed.astype(np.float64) if is_wide(computed.dtype) else computed
     stored = how_to(how["rounding"], how["overflow"], how["threads"])
-    if floats.ndim:
-        filters.uniform(floats, 1, output=result, **stored)
+    if computed.ndim:
+        filters.uniform(computed, 1, output=result, **stored)
     else:
-        result[...] = filters.uniform(floats[np.newaxis], 1, output=target.dtype, **stored)[0]
+        result[...] = filters.uniform(computed[np.newaxis], 1, output=target.dtype, **stored)[0]
     return result
 
 
@@ -174,18 +185,46 @@ def complex_weights(step: Step, x: Array, target: Target, how: How) -> Array:
 
 
 def _wide_values(step: Step, x: Array, how: How) -> Array:
-    known = known_of(x, how["mask"], how["nan"])
+    known = known_of(x, how["mask"], how["nan"], step.given.get("cval", 0.0) if _is_padded(step) else None)
     if known is None:
         return _wide_sums(step, x)
-    check_weights(np.ones(1) if step.verb == "uniform" else step.kernel)
+    kernel = _wide_kernel(step)
+    check_weights(kernel)
     there = known.of(x)
-    # `cval` is known.
-    counting = step._replace(given={**step.given, "cval": 1.0})
-    reached = _wide_sums(counting, there.astype(np.longdouble))
-    everything = _wide_sums(counting, np.ones(x.shape, np.longdouble))
-    sums = _wide_sums(step, np.where(there, x, 0))
-    with np.errstate(invalid="ignore", divide="ignore"):  # NaN where nothing is known
-        return sums * (everything / reached)
+    sums = step if known.outside else step._replace(given={**step.given, "cval": 0.0})
+    values = _wide_sums(sums, np.where(there, x, 0))
+    weights = [
+        _wide_sums(step._replace(given={**step.given, "cval": float(outside)}), which.astype(np.longdouble))
+        for which, outside in ((there, known.outside), (~there, not known.outside))
+    ]
+    terms = kernel.terms if isinstance(kernel, SeparableKernel) else [[kernel]]
+    total = sum(math.prod(taps.sum(dtype=np.longdouble) for taps in term) for term in terms)
+    return Sums(values, *weights).normalised(total)
+
+
+def _wide_extent(step: Step, x: Array, target: Target, how: How) -> tuple[Any, Any] | None:
+    """Return what the results of a step lie within that are to be integers, in long double."""
+    if target.dtype.kind not in "biu":
+        return None
+    known = known_of(x, how["mask"], how["nan"])
+    there = ~np.isnan(x) if known is None else known.of(x) & ~np.isnan(x)
+    if not there.any():
+        return None
+    total, _, negative, _ = sums_of(_wide_kernel(step))
+    bounds = Bounds(
+        total, negative if known is None else 0.0, step.given.get("cval") if _is_padded(step) else None
+    )
+    return bounds.of(x[there].min(), x[there].max())
+
+
+def _wide_kernel(step: Step) -> SeparableKernel | Array:
+    """Return the weights of a step, or others of the same sums and signs."""
+    return np.ones(1) if step.verb == "uniform" else step.kernel
+
+
+def _is_padded(step: Step) -> bool:
+    modes = step.given.get("mode", "reflect")
+    return any("constant" in mode for mode in ([modes] if isinstance(modes, str) else modes))
 
 
 def _wide_sums(step: Step, x: Array) -> Array:
