@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -25,8 +26,8 @@ def exact_limit(kernel: SeparableKernel | Array, dtype: np.dtype[Any]) -> float:
     such power and at most the largest sum of magnitudes: exact while that ratio fits the significand. 0
     where not even 1 does.
     """
-    terms = kernel.terms if isinstance(kernel, SeparableKernel) else [[np.asarray(kernel)]]
-    terms = [term for term in terms if all(taps.any() for taps in term)]
+    given: Sequence[Sequence[Array]] = kernel.terms if isinstance(kernel, SeparableKernel) else [[kernel]]
+    terms = [term for term in given if all(taps.any() for taps in term)]
     significand = 2.0 ** (np.finfo(dtype).nmant + 1)
     if not terms:
         return significand

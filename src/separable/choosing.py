@@ -219,8 +219,8 @@ class Ways:
 
     @functools.cached_property
     def _factored(self) -> SeparableKernel:
-        known = isinstance(self._known, SeparableKernel)
-        return self._known if known else terms_within(self._kernel, self._tol)
+        known = self._known
+        return known if isinstance(known, SeparableKernel) else terms_within(self._kernel, self._tol)
 
     @functools.cached_property
     def _weights(self) -> int:
@@ -316,8 +316,8 @@ class Ways:
         kernel, own = self._kernel, self._error
         tol = DEFAULT_TOL if self._tol is None else self._tol
         dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
-        known = isinstance(self._known, Cascade)
-        found = self._known if known else find_cascade(dense, tol - own.relative_l1)
+        known = self._known
+        found = known if isinstance(known, Cascade) else find_cascade(dense, tol - own.relative_l1)
         if found is None:
             needs = f"a smooth kernel along two axes or more, whose error of tol={tol:g} leaves out weights"
             return Refusal("cascade", f"needs {needs}")

@@ -70,7 +70,7 @@ def _job(
         form = kernel.flipped() if flip else kernel
         passes = form.passes(setting.axes, setting.shifts, [_code(mode) for mode in setting.modes])
         job = RunningJob(shape, passes, cval, form.factor, form.divisor)
-        # Its passes leave their results in the array that they filter into; in float64 next to float32's ends.
+        # Its passes leave their results in the array they filter into: in float64 next to float32's ends.
         double = setting.double or (dtype == "float32" and form.gain > GAIN)
         return SequenceJob.of_one(shape, "float64", job) if double else job
     if isinstance(kernel, ShapeForm):
