@@ -198,7 +198,7 @@ def _run(
     mode, cval, origin, axes, tol, method, flip = asked
     along = axes is None or type(axes) is int
     if not (along and type(mode) is str and type(cval) is float and type(origin) is int and tol is None):
-        asked = (*arguments.plain(mode, cval, origin, axes, tol), method, flip)
+        asked = (*arguments.plain(mode, cval, origin, axes, tol, source.dtype), method, flip)
     if not isinstance(kernel_or_weights, SeparableKernel):
         if type(kernel_or_weights) is not np.ndarray:
             kernel_or_weights = arguments.input_array(kernel_or_weights, "kernel_or_weights")
@@ -210,7 +210,7 @@ def _run(
     # A third of the time that the class takes to make one of these.
     request = _new(Request, (source.shape, dtype, *asked, source.dtype.kind in "biu", False))
     plan = cached_plan(kernel_or_weights, request)
-    if plan.inexact_mean(source.dtype) and _is_whole(output):
+    if plan._divisor != 1 and plan.inexact_mean(source.dtype) and _is_whole(output):
         plan = cached_plan(kernel_or_weights, request._replace(dtype=np.dtype(np.float64)))
     rounding, overflow, mask, nan = stored
     return plan(source, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan)

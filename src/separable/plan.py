@@ -415,7 +415,7 @@ def plan(
     given = arguments.dtype_of("dtype", dtype)
     working = arguments.working_dtype(given)
     shape = arguments.shape_tuple(shape, working)
-    mode, cval, origin, axes, tol = arguments.plain(mode, cval, origin, axes, tol)
+    mode, cval, origin, axes, tol = arguments.plain(mode, cval, origin, axes, tol, working)
     request = Request(
         shape, working, mode, cval, origin, axes, tol, method, False, given.kind in "biu", patient=True
     )

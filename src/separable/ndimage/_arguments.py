@@ -130,7 +130,7 @@ def whole(name: str, value: Any) -> int:
     """Return a whole number, of which True is one here: SciPy takes it."""
     found = int(value) if value is True or value is False else as_whole(value)
     if found is None:
-        raise TypeError(f"`{name}` is {shown(value)}; expected an integer{instead(value)}.")
+        raise TypeError(f"`{name}` is {shown(value)}, which cannot be interpreted as an integer{instead(value)}.")
     return found
 
 
