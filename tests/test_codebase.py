@@ -43,7 +43,8 @@ FLOORS = [
     {"_masking", "_whole"},
     {"kernel"},
     {"certificate", "sharing"},
-    {"_arguments", "_calling", "_errors", "_extras", "_storing"},
+    {"_calling"},
+    {"_arguments", "_errors", "_extras", "_storing"},
     {"_foreign", "_numbers"},
     {"_wording"},
 ]

@@ -146,7 +146,9 @@ class Bank:
         """
         if type(x) is not np.ndarray or not (output is None or isinstance(output, (np.ndarray, np.dtype))):
             return through(  # type: ignore[no-any-return]
-                lambda array, into: self(array, into, threads, rounding=rounding, overflow=overflow), x, output
+                lambda array, into: self(array, into, threads, rounding=rounding, overflow=overflow),
+                x,
+                output,
             )
         given = x
         source = self.plans[0].readable(given)

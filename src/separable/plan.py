@@ -23,6 +23,7 @@ from ._core import Job
 from ._core import core_info as core_info
 from ._foreign import through
 from ._storing import AS_IS, Overflow, Rounding, raising, store, storing
+from ._wording import shown
 from .adjoint import Adjoint
 from .banks import Bank, Part, put_together
 from .cascade import Cascade
@@ -535,8 +536,8 @@ def _setting(taps: tuple[int, ...], request: Request) -> Setting:
     axes = arguments.filtered_axes(request.axes, len(shape))
     if len(taps) != len(axes):
         raise ValueError(
-            f"kernel of shape {taps} has {len(taps)} axes, but `axes={arguments.shown(request.axes)}` filters {len(axes)} "
-            f"of an array of shape {shape}; pass a kernel with one axis for each, or name the axes."
+            f"kernel of shape {taps} has {len(taps)} axes, but `axes={shown(request.axes)}` filters "
+            f"{len(axes)} of an array of shape {shape}; pass a kernel with one axis for each, or name the axes."
         )
     offsets = arguments.origins(request.origin, axes, taps)
     # A convolution is the correlation with the flipped kernel: what was before the centre is after

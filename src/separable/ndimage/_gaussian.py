@@ -36,7 +36,9 @@ class Gaussian(NamedTuple):
         """Return the Gaussian that the arguments of one axis describe."""
         length = 1.0 if spacing is None else arguments.real("spacing", spacing)
         if not 0 < length < math.inf:
-            raise ValueError(f"`spacing` is {shown(spacing)}; expected the length of a sample, a positive number.")
+            raise ValueError(
+                f"`spacing` is {shown(spacing)}; expected the length of a sample, a positive number."
+            )
         width = arguments.real("sigma", sigma)
         # 0.0 is the one float that SciPy takes for an order.
         derivative = 0 if as_real(order) == 0 else arguments.whole("order", order)
