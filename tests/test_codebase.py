@@ -44,7 +44,8 @@ FLOORS = [
     {"_masking", "_whole", "means", "signs"},
     {"kernel"},
     {"certificate", "drawing", "sharing"},
-    {"_arguments", "_atomic", "_caches", "_calling", "_errors", "_extras", "_html", "_storing"},
+    {"_calling"},
+    {"_arguments", "_atomic", "_caches", "_errors", "_extras", "_html", "_storing"},
     {"_foreign", "_numbers"},
     {"_text", "_wording"},
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import shlex
@@ -11,11 +12,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 import separable
+import separable.filters
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -58,11 +61,23 @@ def modules() -> list[str]:
     return [f"separable.{name}" for name in sorted(names) if not name.startswith("_")]
 
 
+class Finder(doctest.DocTestFinder):
+    """Finds the examples of decorated functions too: they belong where the function within does."""
+
+    def _from_module(self, module: ModuleType | None, object: object) -> bool:
+        return super()._from_module(module, inspect.unwrap(object))  # type: ignore[no-any-return, misc, arg-type]
+
+
+def test_examples_of_decorated_functions_are_found() -> None:
+    found = {example.name for example in Finder().find(separable.filters) if example.examples}
+    assert {f"separable.filters.{verb}" for verb in ("correlate", "convolve", "gaussian", "uniform")} <= found
+
+
 @pytest.mark.parametrize("module", modules())
 def test_docstring_examples(module: str) -> None:
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False)
-    for example in doctest.DocTestFinder().find(importlib.import_module(module)):
+    for example in Finder().find(importlib.import_module(module)):
         runner.run(example, out=report.append)
     assert not report, "".join(report)
 

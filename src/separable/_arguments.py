@@ -182,9 +182,9 @@ def shape_tuple(shape: int | Sequence[int], dtype: np.dtype[Any]) -> tuple[int, 
 
 
 def plain(
-    mode: Mode, cval: complex, origin: Origin, axes: Axes, tol: float | None
+    mode: Mode, cval: complex, origin: Origin, axes: Axes, tol: float | None, dtype: np.dtype[Any]
 ) -> tuple[str | tuple[str, ...], complex, int | tuple[int, ...], int | tuple[int, ...] | None, float | None]:
-    """Return these arguments as Python's own values, of one type each: what is right by type.
+    """Return these arguments of a filter of `dtype` as Python's own values, of one type each.
 
     Plans are remembered by them, and 1, 1.0 and True are the same to a dictionary: their types are checked
     before it is asked.
@@ -192,7 +192,7 @@ def plain(
     names: Any = mode
     if type(mode) is not str and (given := entries(mode)) is not None:
         names = tuple(map(_boundary_mode, given))
-    value = cval if type(cval) is float else _cval(cval)
+    value = cval if type(cval) is float else _cval(cval, dtype)
     place = origin if type(origin) is int else _wholes("origin", origin)
     where = axes if axes is None or type(axes) is int else _wholes("axes", axes)
     return names, value, place, where, None if tol is None else tolerance(tol)
@@ -319,19 +319,18 @@ def origins(origin: Origin, axes: tuple[int, ...], taps: tuple[int, ...]) -> tup
     return given
 
 
-def _cval(cval: Any) -> complex:
+def _cval(cval: Any, dtype: np.dtype[Any]) -> complex:
     value = as_number(cval)
     if value is None:
         raise TypeError(f"`cval={shown(cval)}` is not a number; pass one such as 0.0.")
+    if dtype.kind != "c" and isinstance(value, complex):
+        raise TypeError(f"`cval={shown(cval)}` is complex, but the array is {dtype.name}; pass a real cval.")
     return value
 
 
 def constant_value(cval: complex, dtype: np.dtype[Any]) -> complex:
     """Return `cval` as a complex number, of a real type where the array is real."""
-    value = _cval(cval)
-    if dtype.kind != "c" and isinstance(value, complex):
-        raise TypeError(f"`cval={shown(cval)}` is complex, but the array is {dtype.name}; pass a real cval.")
-    return complex(value)
+    return complex(_cval(cval, dtype))
 
 
 def kernel_weights(weights: npt.ArrayLike) -> Array:

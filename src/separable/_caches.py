@@ -266,8 +266,8 @@ def size_of(*values: Any) -> int:
             total += len(value)
         elif (
             isinstance(value, (int, float, complex, np.dtype, type))
-            or callable(value)
-            and not _is_ours(value)
+            or (callable(value)
+            and not _is_ours(value))
         ):
             continue
         else:

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from ._arguments import Mode, ModeName
 from ._foreign import through
 from ._wording import meant_keyword
 
@@ -73,18 +74,20 @@ def readable(call: T, function: Callable[..., Any]) -> T:
     signature = inspect.signature(function)
     space: dict[str, Any] = getattr(inspect.unwrap(function), "__globals__", {})
     shown = [
-        parameter.replace(annotation=_spelled(parameter.annotation, space))
+        parameter.replace(annotation=_spelled(parameter.name, parameter.annotation, space))
         for parameter in signature.parameters.values()
     ]
     call.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
     return call
 
 
-def _spelled(annotation: Any, space: dict[str, Any]) -> Any:
+def _spelled(name: str, annotation: Any, space: dict[str, Any]) -> Any:
     """Return the type that an alias of ours stands for; other annotations as they are written."""
     if not isinstance(annotation, str):
         return annotation
-    holder, _, name = annotation.rpartition(".")
-    if name not in _ALIASES:
+    if name == "mode" and annotation in ("str", "Any"):  # SciPy's functions take one name, or any sequence
+        return ModeName if annotation == "str" else Mode
+    holder, _, alias = annotation.rpartition(".")
+    if alias not in _ALIASES:
         return annotation
-    return getattr(space[holder], name) if holder else space[name]
+    return getattr(space[holder], alias) if holder else space[alias]

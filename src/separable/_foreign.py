@@ -1,4 +1,4 @@
-"""Arrays of other libraries: read where they lie, written to where they can be, and given back as what they were.
+"""Arrays of other libraries: read where they lie, written to where they can be, given back as what they were.
 
 No library is imported: an array is known by its attributes, or by a module that is loaded already.
 """
@@ -87,7 +87,7 @@ def _described(value: object) -> str:
 
 
 def _check_readable(name: str, value: Any) -> None:
-    """Refuse tensors that NumPy must not or cannot see the numbers of, with the call that makes them plain."""
+    """Refuse tensors whose numbers NumPy must not or cannot see, with the call that makes them plain."""
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(
             f"`{name}` requires grad, and a filter's result would carry none; pass {name}.detach(), "
@@ -167,11 +167,11 @@ def _is_table(value: Any) -> bool:
 
 
 def wrap_of(x: Any) -> Wrap | None:
-    """Return what makes an array of `x`'s kind, with its labels, of a result; None where results stay ndarrays.
+    """Return what makes an array of `x`'s kind, with its labels, of a result; None: it stays an ndarray.
 
-    Tensors of torch become tensors; arrays with labels as in xarray keep dimensions, coordinates and attributes;
-    tables as in pandas keep index and columns; others go by ``__array_wrap__`` or the namespace of the array API
-    standard. A result with another number of axes (of several kernels) is labelled ``"kernel"`` along the first.
+    Tensors of torch become tensors; arrays with labels as in xarray keep dimensions, coordinates and
+    attributes; tables as in pandas keep index and columns; others go by ``__array_wrap__`` or the namespace of
+    the array API standard. Results of several kernels are labelled ``"kernel"`` along their first axis.
     """
     if type(x) is np.ndarray or isinstance(x, (list, tuple, np.generic, np.memmap)):
         return None
@@ -257,7 +257,7 @@ def output_of(output: Any) -> Array | np.dtype[Any]:
 
 
 def dtype_of(name: str, dtype: Any) -> np.dtype[Any]:
-    """Return what is named by a dtype, its name, a scalar type, or another library's dtype of the same name."""
+    """Return what is named by a dtype, its name, a scalar type, or a dtype of torch of the same name."""
     named = str(dtype).removeprefix("torch.") if type(dtype).__name__ == "dtype" else dtype
     try:
         return np.dtype(named)
@@ -278,18 +278,26 @@ def _is_array(value: Any) -> bool:
 
 
 def _memory_of(output: Any) -> Array | None:
-    """Return an ndarray over the memory of another library's array; None if it has none that can be written to.
+    """Return an ndarray over the memory of another library's array; None if none of it can be written to.
 
     Whether it is that memory, and not a copy of it, is seen from reading twice: first from one corner, since
     what lies on disk or is still to be computed may be large.
     """
-    corner = (slice(0, 1),) * len(getattr(output, "shape", ()))
     try:
-        if corner and not _is_table(output) and not _is_shared(output[corner]):
-            return None
-        return np.asarray(output) if _is_shared(output) else None
-    except (TypeError, ValueError, RuntimeError, IndexError):
+        return np.asarray(output) if _is_shared(_corner(output)) and _is_shared(output) else None
+    except (TypeError, ValueError, RuntimeError):  # it has no numbers for NumPy
         return None
+
+
+def _corner(output: Any) -> Any:
+    """Return a corner of an array, or all of it where it has none."""
+    axes = len(getattr(output, "shape", ()))
+    if axes == 0 or _is_table(output):
+        return output
+    try:
+        return output[(slice(0, 1),) * axes]
+    except (TypeError, ValueError, LookupError):
+        return output
 
 
 def _is_shared(output: Any) -> bool:

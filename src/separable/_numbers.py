@@ -1,9 +1,9 @@
 """Numbers as arguments: what counts as a whole number and what as a real one, decided by type alone.
 
 Whole numbers are ints, NumPy's integers and arrays of them without axes; real numbers are those, floats, and
-whatever else Python turns into a float. Neither are bool, complex numbers (3 + 0j, say), text, and arrays with
-axes. A float that is whole is no whole number: 3.0 == 3, but whether it is accepted may not depend on whether an
-equal number was seen before.
+whatever else Python turns into a float. Neither are bool, complex numbers (3 + 0j, say), text, and arrays
+with axes. A float that is whole is no whole number: 3.0 == 3, but whether it is accepted may not depend on
+whether an equal number was seen before.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-# Boundary modes of NumPy, scikit-image, PyTorch, OpenCV, scipy.signal, MATLAB, TensorFlow -> ours. NumPy's and
-# PyTorch's "reflect" does not repeat the last sample, which is "mirror" here: as a name it is ours all the same.
+# Boundary modes of NumPy, scikit-image, PyTorch, OpenCV, scipy.signal, MATLAB, TensorFlow -> ours. The "reflect"
+# of NumPy and PyTorch, which does not repeat the last sample, is "mirror" here: its name cannot tell.
 _MODES: Final = {
     "symmetric": "reflect",
     "symm": "reflect",
@@ -98,8 +98,8 @@ _FUNCTIONS: Final = {
     "sepfir2d": "separable.correlate, with a separable.SeparableKernel([[taps0, taps1]])",
     "conv2d": "separable.correlate, or separable.nn for layers",
     "conv3d": "separable.correlate, or separable.nn for layers",
-    "convolve2d": "separable.convolve (mode='constant' is SciPy's boundary='fill', the result has the shape of x)",
-    "correlate2d": "separable.correlate (mode='constant' is SciPy's boundary='fill', the result has the shape of x)",
+    "convolve2d": "separable.convolve (SciPy's boundary='fill' is mode='constant' here)",
+    "correlate2d": "separable.correlate (SciPy's boundary='fill' is mode='constant' here)",
     "fftconvolve": "separable.convolve, which takes transforms where they are faster",
     "oaconvolve": "separable.convolve, which takes transforms where they are faster",
     "separate": "separable.nn.separate or separable.onnx.separate for networks, separable.factor for kernels",
@@ -116,6 +116,7 @@ class _Short(reprlib.Repr):
         self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdict = 8
         self.maxstring = self.maxother = 80
         self.maxlong = 40
+        self.maxlevel = 3
 
     def repr_ndarray(self, array: Any, level: int) -> str:
         """Show a few numbers as they are; of more, how many and of what."""
@@ -132,11 +133,13 @@ class _Short(reprlib.Repr):
 
 
 _SHORT: Final = _Short()
+_LONGEST: Final = 160  # characters
 
 
 def shown(value: object) -> str:
     """Return how `value` is written in a message: as typed where that is short, never an array in full."""
-    return _SHORT.repr(value)
+    text = _SHORT.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 40]}...{text[-40:]}"
 
 
 def kind(value: object) -> str:
@@ -146,10 +149,10 @@ def kind(value: object) -> str:
     return own.__qualname__ if library == "builtins" else f"{library}.{own.__qualname__}"
 
 
-def close_to(name: str, names: Iterable[str]) -> str | None:
-    """Return the one of `names` that `name` looks like, if any."""
+def close_to(name: str, names: Iterable[str], least: float = 0.6) -> str | None:
+    """Return the one of `names` that `name` looks like, if any does by `least` of its letters."""
     by_case = {each.lower(): each for each in names}
-    found = difflib.get_close_matches(name.lower(), by_case, 1)
+    found = difflib.get_close_matches(name.lower(), by_case, 1, least)
     return by_case[found[0]] if found else None
 
 

@@ -220,7 +220,7 @@ def _run(
     mode, cval, origin, axes, tol, method, flip = asked
     along = axes is None or type(axes) is int
     if not (along and type(mode) is str and type(cval) is float and type(origin) is int and tol is None):
-        asked = (*arguments.plain(mode, cval, origin, axes, tol), method, flip)
+        asked = (*arguments.plain(mode, cval, origin, axes, tol, source.dtype), method, flip)
     if not isinstance(kernel_or_weights, SeparableKernel):
         if type(kernel_or_weights) is not np.ndarray:
             kernel_or_weights = arguments.input_array(kernel_or_weights, "kernel_or_weights")

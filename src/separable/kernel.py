@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _html
+from ._foreign import read
 from .certificate import KernelError as KernelError
 from .certificate import after_rounding, outer, unit_scaled
 from .certificate import certified_error as certified_error
@@ -302,7 +303,7 @@ def _checked_terms(terms: Iterable[Iterable[npt.ArrayLike]]) -> tuple[Term, ...]
 
 
 def _checked_taps(name: str, values: npt.ArrayLike) -> Array:
-    array = np.asarray(values)
+    array = read(name, values)
     if array.ndim != 1:
         raise ValueError(
             f"`{name}` has {array.ndim} dimensions; expected 1-D taps: a single term is written "

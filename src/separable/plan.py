@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _arguments as arguments
-from . import _html
+from . import _html, costs
 from . import _masking as masking
 from . import _whole as whole
-from . import costs
 from ._caches import kept
 from ._calling import hinting
 from ._core import Job
 from ._core import core_info as core_info
 from ._foreign import through
 from ._storing import AS_IS, Overflow, Rounding, Storing, store, storing
+from ._wording import shown
 from .adjoint import Adjoint
 from .banks import Bank, Part, put_together
 from .cascade import Cascade
@@ -562,7 +562,7 @@ def plan(
     shape = arguments.shape_tuple(shape, working)
     if channel_axis is not None:
         axes = arguments.axes_beside(channel_axis, axes, len(shape))
-    mode, cval, origin, axes, tol = arguments.plain(mode, cval, origin, axes, tol)
+    mode, cval, origin, axes, tol = arguments.plain(mode, cval, origin, axes, tol, working)
     request = Request(
         shape, working, mode, cval, origin, axes, tol, method, False, given.kind in "biu", patient=True
     )
@@ -730,8 +730,8 @@ def _setting(kernel: SeparableKernel | Array, request: Request) -> Setting:
     if len(taps) != len(axes):
         colours = request.axes is None and len(taps) == len(shape) - 1 and shape[-1] in _COLOURS
         raise ValueError(
-            f"kernel of shape {taps} has {len(taps)} axes, but `axes={arguments.shown(request.axes)}` filters {len(axes)} "
-            f"of an array of shape {shape}; "
+            f"kernel of shape {taps} has {len(taps)} axes, but `axes={shown(request.axes)}` filters "
+            f"{len(axes)} of an array of shape {shape}; "
             + (
                 f"pass channel_axis=-1 to filter each of the {shape[-1]} colours by itself, or name the axes."
                 if colours

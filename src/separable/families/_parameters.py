@@ -47,9 +47,8 @@ def per_axis(name: str, value: Any, count: int, check: Callable[[str, Any], _T])
 
 
 def _is_sequence(value: object) -> bool:
-    return (
-        hasattr(value, "__len__") and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) == 1
-    )
+    text = isinstance(value, (str, bytes))
+    return hasattr(value, "__len__") and not text and getattr(value, "ndim", 1) == 1
 
 
 def check_radii(sigmas: list[float], truncate: float, radius: PerAxisInt | None) -> list[int]:

@@ -51,7 +51,7 @@ def __getattr__(name: str) -> NoReturn:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .._wording import close_to  # only an error needs it
 
-    close = close_to(name, __all__)
+    close = close_to(name, __all__, least=0.85)  # median_filter looks like gaussian_filter
     raise AttributeError(
         f"module {__name__!r} has no attribute {name!r}: here are SciPy's linear filters alone."
         + (f" Did you mean {close!r}?" if close else "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 
@@ -33,22 +33,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-# What is equal to nothing but the same value of its type: any other object may be equal to itself alone, and change.
+# What is equal to nothing but the same value of its type: other objects may be equal to themselves alone, and
+# change.
 _PLAIN: Final = frozenset(
-    [
-        type(None),
-        bool,
-        int,
-        float,
-        complex,
-        str,
-        np.float64,
-        np.float32,
-        np.int64,
-        np.int32,
-        type,
-        FunctionType,
-    ]
+    [type(None), bool, int, float, complex, str, type, FunctionType]
+    + [np.float64, np.float32, np.int64, np.int32]
 )
 
 
@@ -146,7 +135,9 @@ def whole(name: str, value: Any) -> int:
     """Return a whole number, of which True is one here: SciPy takes it."""
     found = int(value) if value is True or value is False else as_whole(value)
     if found is None:
-        raise TypeError(f"`{name}` is {shown(value)}; expected an integer{instead(value)}.")
+        raise TypeError(
+            f"`{name}` is {shown(value)}, which cannot be interpreted as an integer{instead(value)}."
+        )
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .. import families
-from .._numbers import as_real, as_whole, instead
+from .._numbers import as_real, as_whole
 from .._wording import shown
 from ..families._gaussians import sampled_taps
 from ..families._parameters import check_positive, check_radii
@@ -37,11 +37,12 @@ class Gaussian(NamedTuple):
         """Return the Gaussian that the arguments of one axis describe."""
         length = 1.0 if spacing is None else arguments.real("spacing", spacing)
         if not 0 < length < math.inf:
-            raise ValueError(f"`spacing` is {length}; expected the length of a sample, a positive number.")
+            raise ValueError(
+                f"`spacing` is {shown(spacing)}; expected the length of a sample, a positive number."
+            )
         width = arguments.real("sigma", sigma)
-        derivative = 0 if as_real(order) == 0 else as_whole(order)  # 0.0 is the one float that SciPy takes
-        if derivative is None:
-            raise TypeError(f"`order` is {shown(order)}; expected an integer{instead(order)}.")
+        # 0.0 is the one float that SciPy takes for an order.
+        derivative = 0 if as_real(order) == 0 else arguments.whole("order", order)
         if derivative < 0:
             raise ValueError(f"order must be non-negative; got {derivative}.")
         reach = _reach(width / length, arguments.real("truncate", truncate), radius)
@@ -90,12 +91,9 @@ def _reach(sigma: float, truncate: float, radius: Any) -> int:
         if reach < 0:
             raise ValueError(f"Radius must be a nonnegative integer; `truncate` is {truncate}.")
         return int(reach)
-    try:
-        found = arguments.whole("radius", radius)
-    except TypeError as error:
-        raise ValueError(f"Radius must be a nonnegative integer: {error}") from None
-    if found < 0:
-        raise ValueError(f"Radius must be a nonnegative integer; got {found}.")
+    found = int(radius) if isinstance(radius, bool) else as_whole(radius)
+    if found is None or found < 0:
+        raise ValueError(f"Radius must be a nonnegative integer; got {shown(radius)}.")
     return found
 
 
