@@ -134,3 +134,23 @@ def test_bounds_in_double_precision_hold_and_are_close(seed, shape, power, data)
     )
     truth = float(np.abs(residual).sum() / np.abs(weights.astype(np.longdouble)).sum())
     assert truth <= error.relative_l1 <= truth * 1.01 + 1e-15 * len(terms)
+
+
+# -- plans ---------------------------------------------------------------------------------------------
+
+
+def test_plans_do_without_terms_that_were_not_found(monkeypatch):
+    monkeypatch.setattr("separable.choosing.DEFAULT_EFFORT", 1e6)
+    sp.clear_caches()
+    weights = kernel((24, 24, 24), "noise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = sp.plan(weights, (40, 40, 40), "float64")
+    assert plan.method in ("direct", "fft")
+    assert "the search for them ended too early" in str(plan.explain())
+    x = np.random.default_rng(1).random((40, 40, 40))
+    exact = sp.correlate(x, weights, method="direct")
+    np.testing.assert_allclose(plan(x), exact, atol=1e-9 * np.abs(weights).sum())
+    with pytest.raises(ValueError, match=r"`method='separable'` needs terms"):
+        sp.plan(weights, (40, 40, 40), method="separable")
+    sp.clear_caches()

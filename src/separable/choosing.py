@@ -21,7 +21,8 @@ from ._errors import NotSeparableError
 from ._whole import exact_limit
 from .cascade import Cascade, find_cascade
 from .costs import Cost, Machine, Pass, Rates
-from .factor import factor
+from .factor import DEFAULT_EFFORT, Effort, factored
+from .factor import DEFAULT_TOL as FACTOR_TOL
 from .fourier import FourierForm, Geometry, best_geometry
 from .kernel import KernelError, SeparableKernel, Term
 from .recursive import Waves
@@ -218,7 +219,8 @@ class Ways:
         return self.named(method) if reason is None else Refusal(method, reason)
 
     @functools.cached_property
-    def _factored(self) -> SeparableKernel:
+    def _factored(self) -> SeparableKernel | None:
+        """The kernel as terms; None where the search ended before they were within the tolerance."""
         known = self._known
         return known if isinstance(known, SeparableKernel) else terms_within(self._kernel, self._tol)
 
@@ -231,15 +233,21 @@ class Ways:
         count = sum(math.prod(int(np.count_nonzero(taps)) for taps in term) for term in terms)
         return min(count, self._kernel.size)
 
-    def _separable(self) -> Choice:
+    def _separable(self) -> Choice | Refusal:
         kernel = self._factored
+        if kernel is None:
+            return Refusal(
+                "separable",
+                "needs terms, and the search for them ended too early: pass factor(weights, effort=...)",
+            )
         cost = self._swept(costs.of_passes(passes_of([kernel.terms], self._setting)))
         return Choice("separable", kernel, kernel.rank, kernel.error, kernel.macs, cost)
 
     def _separable_reserved(self) -> str | None:
-        if not self._setting.as_summed or terms_keep(self._factored, self._kernel):
+        kernel = self._factored
+        if not self._setting.as_summed or kernel is None or terms_keep(kernel, self._kernel):
             return None
-        return "its terms cancel: rounding leaves negative values, or none that are 0, where sums of products are"
+        return "its terms cancel: rounding leaves values below 0, or none that are 0, where sums of products are"
 
     def _direct(self) -> Choice:
         cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel)))
@@ -253,7 +261,7 @@ class Ways:
         return "along one axis it is a slower pass"
 
     def _box(self) -> Choice | Refusal:
-        form = box_form(self._factored)
+        form = self._box_form
         if form is not None:
             return self._running(form)
         if self._shape is None:
@@ -262,6 +270,10 @@ class Ways:
             )
             return Refusal("box", f"needs {needs}")
         return self._filled(self._shape)
+
+    @property
+    def _box_form(self) -> RunningForm | None:
+        return None if self._factored is None else box_form(self._factored)
 
     def _filled(self, form: ShapeForm) -> Choice:
         setting = self._setting
@@ -285,7 +297,7 @@ class Ways:
         if isinstance(self._known, RunningForm) and self._known.method == "recursive":
             return self._running(self._known)
         within = DEFAULT_TOL if self._tol is None else self._tol
-        form = recursive_form(self._factored, within)
+        form = None if self._factored is None else recursive_form(self._factored, within)
         if form is None:
             return Refusal(
                 "recursive",
@@ -297,7 +309,7 @@ class Ways:
     def _box_reserved(self) -> str | None:
         if math.prod(self._setting.taps) < SHORT_TAPS:
             return f"pays from {SHORT_TAPS} weights on"
-        if box_form(self._factored) is not None:
+        if self._box_form is not None:
             return self._short()
         if self._shape is None:  # `_box` says what it needs
             return None
@@ -334,9 +346,10 @@ class Ways:
     def _cascade_reserved(self) -> str | None:
         if self._tol is None:
             return "approximates: only where `tol` is given"
-        if self._factored.rank == 1:
+        if self._factored is not None and self._factored.rank == 1:
             return "pays for kernels of several terms"
-        least = min(way.cost.nanoseconds for way in (self._separable(), self._direct()))
+        ways = (self._separable(), self._direct())
+        least = min(way.cost.nanoseconds for way in ways if isinstance(way, Choice))
         if self._setting.patient and least > _WORTH_A_SEARCH:
             return None
         return "takes a search: only by name, or in plans of large arrays"
@@ -381,18 +394,28 @@ class Ways:
 METHODS: Final = ("separable", "direct", "box", "recursive", "cascade", "fft")
 
 
-def terms_within(kernel: SeparableKernel | Array, tol: float | None) -> SeparableKernel:
-    """Return the kernel as terms; what dense weights come to is remembered, as it takes up to seconds."""
+def terms_within(kernel: SeparableKernel | Array, tol: float | None) -> SeparableKernel | None:
+    """Return the kernel as terms; what dense weights come to is remembered, as it takes up to seconds.
+
+    None where the search ended with its effort before they were within `tol`.
+    """
     if isinstance(kernel, SeparableKernel):
         return kernel
     if kernel.size > _REMEMBERED:
-        return factor(kernel, tol)
+        return _searched(kernel, tol)
     return _terms_within(np.ascontiguousarray(kernel, np.float64).tobytes(), kernel.shape, tol)
 
 
 @kept
-def _terms_within(data: bytes, shape: tuple[int, ...], tol: float | None) -> SeparableKernel:
-    return factor(np.frombuffer(data).reshape(shape), tol)
+def _terms_within(data: bytes, shape: tuple[int, ...], tol: float | None) -> SeparableKernel | None:
+    return _searched(np.frombuffer(data).reshape(shape), tol)
+
+
+def _searched(weights: Array, tol: float | None) -> SeparableKernel | None:
+    work = Effort(DEFAULT_EFFORT)
+    found = factored(weights, tol, None, work)
+    within = found.error.relative_l1 <= (FACTOR_TOL if tol is None else tol)
+    return found if within or not work.ended else None
 
 
 def passes_of(kernels: Sequence[Sequence[Term]], setting: Setting) -> list[Pass]:

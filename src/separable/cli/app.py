@@ -115,12 +115,13 @@ def factor(
     ],
     tol: options.Tol = None,
     rank: options.Rank = None,
+    effort: options.Effort = 1e10,
     plot: options.Plot = False,
     out: options.FactorOut = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Factor a kernel."""
-    factoring.run(kernel, tol, rank, plot=plot, out=out or [], as_json=as_json)
+    factoring.run(kernel, tol, rank, effort, plot=plot, out=out or [], as_json=as_json)
 
 
 @app.command(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from separable import SeparableKernel, files
 from separable._extras import MissingExtraError
+from separable.factor.effort import Report
 from separable.files.target import check_target, replacing
 from separable.files.terms import SUFFIXES
 from separable.report import anatomy as parts
@@ -17,20 +18,27 @@ from separable.report import anatomy_picture, tables
 from separable.report.values import Study, study
 
 from . import by_name
-from .terminal import naming, plain_console, same_file, say
+from .terminal import Show, naming, plain_console, progress, same_file, say
 
 _FORMATS: Final = (".png", ".svg", ".pdf")
 
 
 def run(
-    kernel: str, tol: str | None, rank: int | None, *, plot: bool, out: Sequence[Path], as_json: bool
+    kernel: str,
+    tol: str | None,
+    rank: int | None,
+    effort: float,
+    *,
+    plot: bool,
+    out: Sequence[Path],
+    as_json: bool,
 ) -> None:
     """Factor a kernel, print what came of it, keep its terms and draw it where that is wanted."""
     kept, target = _targets(kernel, plot, out)
-    with naming(kernel):
+    with progress(not as_json, lines=True) as show, naming(kernel):
         found = by_name.read(kernel)
         weights = found.dense() if isinstance(found, SeparableKernel) else found
-        done = study(kernel, weights, _tolerance(tol), rank)
+        done = study(kernel, weights, _tolerance(tol), rank, effort=effort, report=_shown_by(show))
         taken = parts.anatomy(weights) if plot or target else None
     if kept:
         files.write_terms(kept, done.found)
@@ -42,10 +50,26 @@ def run(
         print(json.dumps(facts(done) | (_more_facts(taken, target) if taken else {}) | written))
         return
     plain_console().print(tables.factorisation(done))
+    if done.ended is not None:
+        say(
+            f"note: the search ended after {done.ended:g} multiplications, before it came within --tol; "
+            f"--effort {10 * done.ended:g} looks further.",
+            stderr=True,
+        )
     if taken:
         plain_console().print(parts.tables(taken, done.found))
     for path in filter(None, (kept, target)):
         say(f"wrote {path}")
+
+
+def _shown_by(show: Show) -> Callable[[int], Report]:
+    """Show how much of its effort each search has spent; most end before."""
+
+    def search(number: int) -> Report:
+        phase = "looking for terms" if number == 1 else "and for other numbers of terms"
+        return lambda share: show(phase, round(100 * share), 100)
+
+    return search
 
 
 def _tolerance(tol: str | None) -> float | Literal["noise"] | None:
@@ -109,6 +133,7 @@ def facts(done: Study) -> dict[str, Any]:
         "dense_macs": found.size,
         **_cost_and_error(found),
         "noise": found.noise,
+        "effort_ended": done.ended is not None,
         "terms": [[taps.tolist() for taps in term] for term in found.terms],
         "offers": [_cost_and_error(kernel) for kernel in done.offers],
     }

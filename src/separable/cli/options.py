@@ -109,6 +109,9 @@ Tol: TypeAlias = Annotated[
     _option("T|noise", "Relative l1 error allowed; noise: the kernel's own. [dim]\\[default: 1e-6][/]"),
 ]
 Rank: TypeAlias = Annotated[int | None, _option("R", "The most terms allowed.")]
+Effort: TypeAlias = Annotated[
+    float, _option("N", "Multiplications that the search may take: 1e10 are a few seconds.")
+]
 Plot: TypeAlias = Annotated[
     bool, typer.Option("--plot", help="Show spectrum and cost, and draw them: KERNEL-factors.png.")
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from separable import families, files
 from separable._arguments import kernel_weights
+from separable._errors import EffortWarning
 from separable.factor import factor
 from separable.families._parameters import MAX_TAPS
 from separable.kernel import KernelError, SeparableKernel
@@ -98,7 +100,12 @@ class Wish:
         with naming(name):
             if self.rank is not None:
                 dense = found.dense() if isinstance(found, SeparableKernel) else found
-                found = factor(dense, tol=self.tol, rank=self.rank)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", EffortWarning)
+                    try:
+                        found = factor(dense, tol=self.tol, rank=self.rank)
+                    except EffortWarning as ended:
+                        raise ValueError(f"{ended} (separable factor --effort keeps terms.npz)") from None
             weights = found if isinstance(found, SeparableKernel) else kernel_weights(found)
             return _normalised(weights, name) if self.normalise else weights
 

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from separable.factor import factor
+from separable.factor import DEFAULT_EFFORT, Effort, factored
 from separable.kernel import SeparableKernel
 
 from .tables import percent, times
@@ -61,7 +61,7 @@ def anatomy(weights: npt.NDArray[Any]) -> Anatomy:
     for tol in TOLERANCES:
         if curve and curve[-1].error.relative_l1 <= tol:
             continue
-        curve.append(factor(weights, tol=tol))
+        curve.append(factored(weights, tol, None, Effort(DEFAULT_EFFORT)))
     return Anatomy(_spectra(dense / (np.abs(dense).max() or 1.0)), curve)
 
 

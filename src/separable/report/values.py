@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy.typing as npt
 
-from separable.factor import DEFAULT_TOL, factor
+from separable.factor import DEFAULT_EFFORT, DEFAULT_TOL, Effort, factored
+from separable.factor.effort import Report
 from separable.kernel import SeparableKernel
 
 # The ranks that are tried on a kernel that does not separate: close where the error falls fastest.
@@ -44,12 +45,15 @@ class Study:
     found : SeparableKernel
     offers : sequence of SeparableKernel
         The kernel at several ranks, from 1; empty if it separates.
+    ended : float, optional
+        The effort that ended before `found` was as close as it was asked to be.
     """
 
     name: str
     weights: npt.NDArray[Any]
     found: SeparableKernel
     offers: Sequence[SeparableKernel]
+    ended: float | None = None
 
     @property
     def single(self) -> SeparableKernel:
@@ -67,6 +71,9 @@ def study(
     weights: npt.NDArray[Any],
     tol: float | Literal["noise"] | None = None,
     rank: int | None = None,
+    *,
+    effort: float = DEFAULT_EFFORT,
+    report: Callable[[int], Report] = lambda number: lambda share: None,
 ) -> Study:
     """Factor a kernel, and at several other ranks too if one term is not enough.
 
@@ -74,21 +81,30 @@ def study(
     ----------
     name : str
     weights : ndarray
-    tol, rank : optional
-        As in `separable.factor`.
+    tol, rank, effort : optional
+        As in `separable.factor`; each number of terms has an effort of its own.
+    report : callable, optional
+        Given the number of a search, from 1, returns what is told how much of its effort is spent.
 
     Raises
     ------
     NotSeparableError, TypeError, ValueError
         As `separable.factor`.
     """
-    found = factor(weights, tol=tol, rank=rank)
+    work = Effort(effort, report(1))
+    found = factored(weights, tol, rank, work)
+    missed = work.ended and rank is None and not _is_within(found, tol)
     offers: list[SeparableKernel] = []
-    for offered in sorted({*OFFERED_RANKS, found.rank}):
-        offers.append(found if offered == found.rank else factor(weights, rank=offered))
+    for number, offered in enumerate(sorted({*OFFERED_RANKS, found.rank}), start=2):
+        again = Effort(effort, report(number))
+        offers.append(found if offered == found.rank else factored(weights, None, offered, again))
         if _is_exact(offers[-1]) or offers[-1].rank < offered:
             break
-    return Study(name, weights, found, offers if len(offers) > 1 else [])
+    return Study(name, weights, found, offers if len(offers) > 1 else [], effort if missed else None)
+
+
+def _is_within(kernel: SeparableKernel, tol: float | str | None) -> bool:
+    return isinstance(tol, str) or kernel.error.relative_l1 <= (DEFAULT_TOL if tol is None else tol)
 
 
 def _is_exact(kernel: SeparableKernel) -> bool:
