@@ -328,7 +328,7 @@ def kernel_weights(weights: npt.ArrayLike) -> Array:
     return finite
 
 
-def method_name(method: str) -> str:
+def method_name(method: object) -> str:
     """Return `method` if it is one."""
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(

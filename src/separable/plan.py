@@ -537,7 +537,8 @@ def _setting(taps: tuple[int, ...], request: Request) -> Setting:
     if len(taps) != len(axes):
         raise ValueError(
             f"kernel of shape {taps} has {len(taps)} axes, but `axes={shown(request.axes)}` filters "
-            f"{len(axes)} of an array of shape {shape}; pass a kernel with one axis for each, or name the axes."
+            f"{len(axes)} of an array of shape {shape}; "
+            "pass a kernel with one axis for each, or name the axes."
         )
     offsets = arguments.origins(request.origin, axes, taps)
     # A convolution is the correlation with the flipped kernel: what was before the centre is after
