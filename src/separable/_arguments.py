@@ -348,9 +348,11 @@ def kernel_weights(weights: npt.ArrayLike) -> Array:
     return finite
 
 
-def method_name(method: str | None) -> str | None:
+def method_name(method: object) -> str | None:
     """Return `method` if it is one; None is the fastest whose results have the signs and zeros of sums."""
-    if method is not None and (not isinstance(method, str) or method not in METHODS):
+    if method is None:
+        return None
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(
             f"`method={shown(method)}` is unknown; expected one of {', '.join(map(repr, METHODS))}."
             + meant(method, METHODS)

@@ -27,17 +27,18 @@ def verb(function: Callable[P, T]) -> Callable[P, T]:
     with the one that was meant.
     """
 
+    filtered: Callable[..., Any] = function
+
     def call(x: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             if type(x) is np.ndarray:
                 if "output" not in kwargs:
-                    return function(x, *args, **kwargs)  # type: ignore[call-arg]
+                    return filtered(x, *args, **kwargs)
                 output = kwargs["output"]
                 if type(output) is np.ndarray or isinstance(output, np.dtype):
-                    return function(x, *args, **kwargs)  # type: ignore[call-arg]
+                    return filtered(x, *args, **kwargs)
             output = kwargs.pop("output", None)
-            inner: Callable[..., Any] = function
-            return through(lambda source, into: inner(source, *args, output=into, **kwargs), x, output)
+            return through(lambda source, into: filtered(source, *args, output=into, **kwargs), x, output)
         except TypeError as error:
             raise_for_keywords(function, kwargs, error)
             raise

@@ -170,8 +170,8 @@ def wrap_of(x: Any) -> Wrap | None:
     """Return what makes an array of `x`'s kind, with its labels, of a result; None: it stays an ndarray.
 
     Tensors of torch become tensors; arrays with labels as in xarray keep dimensions, coordinates and
-    attributes; tables as in pandas keep index and columns; others go by ``__array_wrap__`` or the namespace of
-    the array API standard. Results of several kernels are labelled ``"kernel"`` along their first axis.
+    attributes; tables as in pandas keep index and columns; others go by ``__array_wrap__`` or the namespace
+    of the array API standard. Results of several kernels are labelled ``"kernel"`` along their first axis.
     """
     if type(x) is np.ndarray or isinstance(x, (list, tuple, np.generic, np.memmap)):
         return None

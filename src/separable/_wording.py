@@ -7,8 +7,8 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-# Boundary modes of NumPy, scikit-image, PyTorch, OpenCV, scipy.signal, MATLAB, TensorFlow -> ours. The "reflect"
-# of NumPy and PyTorch, which does not repeat the last sample, is "mirror" here: its name cannot tell.
+# Boundary modes of NumPy, scikit-image, PyTorch, OpenCV, scipy.signal, MATLAB, TensorFlow -> ours. The
+# "reflect" of NumPy and PyTorch, which does not repeat the last sample, is "mirror" here: a name cannot tell.
 _MODES: Final = {
     "symmetric": "reflect",
     "symm": "reflect",

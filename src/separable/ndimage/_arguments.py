@@ -35,10 +35,8 @@ T = TypeVar("T")
 
 # What is equal to nothing but the same value of its type: other objects may be equal to themselves alone, and
 # change.
-_PLAIN: Final = frozenset(
-    [type(None), bool, int, float, complex, str, type, FunctionType]
-    + [np.float64, np.float32, np.int64, np.int32]
-)
+_NUMPYS: Final = (np.float64, np.float32, np.int64, np.int32)
+_PLAIN: Final = frozenset([type(None), bool, int, float, complex, str, type, FunctionType, *_NUMPYS])
 
 
 def is_plain(value: Any) -> bool:
