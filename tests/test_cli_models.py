@@ -131,7 +131,7 @@ def test_names_from_a_file_do_not_steer_the_terminal(run: Run) -> None:
 
 def test_separate_writes_the_model_and_says_what_it_cost(run: Run) -> None:
     done = run(f"{SEPARATE} -o small.onnx --html page.html")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err.splitlines()[0]) == (0, "reading")
     models.check(onnx.load("small.onnx"))
     before, after = sp.onnx.audit("vgg.onnx"), sp.onnx.audit("small.onnx")
     conv_before, conv_after = (
@@ -334,13 +334,28 @@ def test_wrong_usage_and_bad_input(run: Run, line: str, message: str) -> None:
     assert names() == before
 
 
+def test_what_the_runtime_refuses_is_one_line_with_the_file_and_what_to_do(run: Run) -> None:
+    model = models.vgg(width=4)
+    model.graph.node[0].op_type, model.graph.node[0].domain = "Odd", "my.own"
+    model.opset_import.add(domain="my.own", version=1)
+    onnx.save(model, "odd.onnx")
+    done = run("separate odd.onnx --calibration inputs.npz -o o.onnx")
+    assert done.code == 2
+    error = done.err.splitlines()[-1]
+    assert error.startswith("error: `odd.onnx`: ONNX Runtime ")
+    assert "Odd" in error
+    assert error.endswith("InferenceSession(path).")
+    assert done.err.splitlines()[:-1] == ["reading"]
+
+
 def test_an_error_is_one_line(run: Run) -> None:
     net = models.Net()
     x = net.input("x", ["N", 4, 8, 8])
     net.constant("w", net.normal(4, 4, 3, 3))
     onnx.save(net.model(net.node("ConvTranspose", [x, "w"], "up")), "up.onnx")
     done = run("separate up.onnx --calibration inputs.npz -o o.onnx")
-    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.code == 2
+    assert [line.split(":")[0] for line in done.err.splitlines()] == ["reading", "error"]
 
 
 def test_data_of_the_input_are_not_overwritten(run: Run) -> None:
@@ -376,8 +391,10 @@ def test_signals_leave_nothing_behind(
     assert Path("small.onnx").read_bytes() == b"precious"
 
 
-def test_the_bar_is_drawn_on_a_terminal_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(f"{SEPARATE} -o small.onnx").err == ""
+def test_a_bar_on_a_terminal_and_lines_elsewhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = [line.split(",")[0] for line in run(f"{SEPARATE} -o small.onnx").err.splitlines()]
+    assert list(dict.fromkeys(stages)) == ["reading", "measuring", "fitting", "writing"]  # a line for each
+    assert len(stages) < 12
     monkeypatch.setenv("FORCE_COLOR", "1")
     seen = run(f"{SEPARATE} -o small.onnx")
     assert "fitting" in seen.err

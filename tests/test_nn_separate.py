@@ -732,7 +732,10 @@ def test_progress_is_shown_to_those_who_look(capsys, monkeypatch):
     sp.nn.separate(model, x, rank=1, distill=1)
     assert capsys.readouterr() == ("", "")
     sp.nn.separate(model, x, rank=1, distill=1, progress=True)
-    assert capsys.readouterr().out == ""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split(",")[0] for line in err.splitlines()] == ["fitting", "distilling"]
+    monkeypatch.setattr(__import__("sys").stderr, "isatty", lambda: True)
     monkeypatch.setitem(__import__("sys").modules, "rich.console", None)
     monkeypatch.setattr("separable.report.progress._EVERY", 0)
     sp.nn.separate(model, x, rank=1, distill=2, progress=True)
@@ -746,6 +749,7 @@ def test_the_time_that_remains_is_that_of_the_present_kind_of_step(capsys, monke
     clock = iter([0.0, 0.0, 10.0, 10.0, 12.0])
     monkeypatch.setattr("separable.report.progress.time.monotonic", lambda: next(clock))
     monkeypatch.setitem(__import__("sys").modules, "rich.console", None)
+    monkeypatch.setattr(__import__("sys").stderr, "isatty", lambda: True)
     with shown(True) as show:
         show(0, 4, "fitting")
         show(2, 4, "fitting")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,8 +16,6 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-import contextlib
 
 import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 from onnx import numpy_helper  # noqa: E402

@@ -28,6 +28,7 @@ _REFUSED: Final = {
     "FusedConv": "fused by a runtime: convert the model before it is optimised",
 }
 _AUTO_PADS: Final = ("SAME_UPPER", "SAME_LOWER")
+_FARTHEST: Final = 2**31 - 1  # samples that a stride, a dilation or a pad may reach: no input is so long
 _DTYPES: Final = ("float16", "float32", "float64")
 
 
@@ -215,8 +216,13 @@ def _read(graph: Graph, number: int, name: str) -> Found:
         sum_rectified=False,
         sources=tuple(map(graph.source, node.input[1:3])),
     )
-    if len(found.stride) != ndim or len(found.dilation) != ndim or min(*found.stride, *found.dilation) < 1:
-        raise UnusableError("its strides or dilations do not fit its weights")
+    steps = (*found.stride, *found.dilation)
+    if (
+        len(found.stride) != ndim
+        or len(found.dilation) != ndim
+        or not 1 <= min(steps) <= max(steps) <= _FARTHEST
+    ):
+        raise UnusableError(f"its strides {found.stride} or dilations {found.dilation} fit no input")
     found = _with_norm(graph, found)
     if not np.isfinite(found.weights).all() or (found.bias is not None and not np.isfinite(found.bias).all()):
         raise UnusableError("its weights hold NaN or infinity")
@@ -275,7 +281,7 @@ def _pads(given: Mapping[str, AttributeProto], auto_pad: str, ndim: int) -> Padd
     if auto_pad not in ("NOTSET", "VALID"):
         raise UnusableError(f"`auto_pad={auto_pad}` is unknown")
     pads = _ints(given, "pads", (0,) * 2 * ndim) if auto_pad == "NOTSET" else (0,) * 2 * ndim
-    if len(pads) != 2 * ndim or min(pads) < 0:
+    if len(pads) != 2 * ndim or min(pads) < 0 or max(pads) > _FARTHEST:
         raise UnusableError(f"`pads={pads}` is negative, or does not fit {ndim} spatial axes")
     return tuple(zip(pads[:ndim], pads[ndim:], strict=True))
 

@@ -133,7 +133,7 @@ def check_sparse(sparse: SparseTensorProto, name: str) -> None:
 
 
 def check_declared(info: ValueInfoProto, name: str) -> None:
-    """Refuse an input or output of negative length.
+    """Refuse an input or output of negative length, or of no known type.
 
     Parameters
     ----------
@@ -145,7 +145,10 @@ def check_declared(info: ValueInfoProto, name: str) -> None:
     ------
     FileError
     """
-    lengths = [each.dim_value for each in info.type.tensor_type.shape.dim if each.HasField("dim_value")]
+    kind = info.type.tensor_type
+    if kind.elem_type not in TensorProto.DataType.values():
+        raise FileError(f"{name} is damaged: `{info.name}` is of no known type ({kind.elem_type}).")
+    lengths = [each.dim_value for each in kind.shape.dim if each.HasField("dim_value")]
     if any(length < 0 for length in lengths):
         raise FileError(
             f"{name} is damaged: `{info.name}` has a negative length, {min(lengths)}; a length that is open "

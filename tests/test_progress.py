@@ -1,0 +1,64 @@
+"""How far a conversion is: a bar where somebody looks, a line for each stage elsewhere, no time made up."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from separable.report.progress import shown
+
+Capture = pytest.CaptureFixture[str]
+
+
+def steps(show: Any) -> None:
+    show(0, 0, "reading")
+    for done in range(6):
+        show(done, 6, f"{'measuring' if done < 3 else 'fitting'} conv{done % 3}")
+    for done in range(6, 9):
+        show(done, 9, f"fitting conv{done % 3}")
+    for done in range(5):
+        show(done, 100, f"distilling: {done:.2e} of the outputs' variance is left")
+    show(0, 0, "writing")
+
+
+def test_one_line_a_stage_where_nobody_looks(capsys: Capture) -> None:
+    with shown(True) as show:
+        steps(show)
+    assert capsys.readouterr() == (
+        "",
+        "reading\n"
+        "measuring, step 1 of 6\n"
+        "fitting, step 4 of 6\n"
+        "fitting, step 7 of 9\n"
+        "distilling, step 1 of 100\n"
+        "writing\n",
+    )
+
+
+def test_the_same_without_rich(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "rich.console", None)
+    with shown(True) as show:
+        steps(show)
+    assert capsys.readouterr().err.splitlines()[1:3] == ["measuring, step 1 of 6", "fitting, step 4 of 6"]
+
+
+def test_nobody_asked(capsys: Capture) -> None:
+    for wanted in (None, False):
+        with shown(wanted) as show:
+            steps(show)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_no_time_where_it_is_not_known(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with shown(True) as show:
+        show(0, 0, "reading")
+        show(0, 6, "measuring conv0")
+    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert "-:--" not in seen
+    assert "None" not in seen
+    assert re.search(r"0/6 +measuring conv0", seen)
