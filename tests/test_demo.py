@@ -45,6 +45,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: Demo) -> Iterato
     """An empty directory, and a demo that has done its work already."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("separable.cli.terminal._SILENCE", 1e6)
     monkeypatch.setattr(filtering, "run", lambda show: done.filtered)
     monkeypatch.setattr(converting, "run", lambda show: done.converted)
     handler = signal.getsignal(signal.SIGTERM)

@@ -35,7 +35,7 @@ def run(out: Path, as_json: bool) -> None:
     filtering.check_available()
     converting.check_available()
     _make_directory(out)
-    with progress(True) as show:
+    with progress(True, lines=True) as show:
         done = Demo(filtering.run(show), converting.run(show))
         show("drawing", 0, 0)
         written = _write(done.filtered, out) + _write_network(done.converted, out)

@@ -136,6 +136,7 @@ class Outcome:
     axes: tuple[int, ...]
     granted: Granted
     plan: Plan
+    place: Place
     seconds: dict[str, float]
     told: tuple[str, ...]  # notes that were printed before the work
 
@@ -245,7 +246,7 @@ def _filter(job: Job, wish: Wish, place: Place, show: Show, quiet: bool) -> Outc
     laps = [after - before for before, after in itertools.pairwise(times)]
     seconds = dict(zip(("read", "filter", "write"), laps, strict=True))
     told = told if place.axes is None else ()
-    return Outcome(job, image, result, axes, granted, plan, seconds, told)
+    return Outcome(job, image, result, axes, granted, plan, place, seconds, told)
 
 
 def _colour_notes(read: files.Image, image: files.Image, job: Job) -> tuple[str, ...]:
@@ -322,6 +323,8 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
         "dtype": image.data.dtype.name,
         "output_dtype": outcome.result.data.dtype.name,
         "nodata": "nan" if image.nodata is not None and math.isnan(image.nodata) else image.nodata,
+        "nan": outcome.place.nan,
+        "mask": None if outcome.place.mask is None else str(outcome.place.mask),
         "filtered_axes": outcome.axes,
         "kernel": outcome.granted.text,
         "kernel_shape": plan.taps,

@@ -22,7 +22,7 @@ def run(out: Path | None, every: bool, as_json: bool) -> None:
     file = costs.cache_file() if out is None else out
     if out is not None:
         check_target(out)
-    with progress(not as_json, remaining=True) as show:
+    with progress(not as_json, remaining=True, lines=True) as show:
         fits = calibrate(file, every, lambda done, of: show("measuring", done, of))
     if as_json:
         print(json.dumps({"file": str(file), "rates": _facts(fits)}))

@@ -46,7 +46,7 @@ _OPTIONS: Final = {
 } | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}
 _NAME: Final = f"({'|'.join(_OPTIONS)})"
 
-_SILENCE: Final = 1.0  # seconds before a run that no terminal shows says what it does
+_SILENCE: Final = 2.0  # seconds before a run that no terminal shows says what it does
 _BAR: Final = 24  # characters: 60 columns hold percentage, time and a name beside it
 
 
@@ -211,8 +211,8 @@ def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> I
     remaining : bool, optional
         Show the time that is left, not the time that has passed.
     lines : bool, optional
-        Where stderr is no terminal, print a line for each phase, from the second after which a run is worth
-        a word: what is done sooner, or refused, leaves nothing in a log but its errors.
+        Where stderr is no terminal, print a line for each phase, once a run has taken two seconds: what is
+        done sooner, or refused, leaves nothing in a log but its errors.
 
     Yields
     ------

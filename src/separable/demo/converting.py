@@ -132,7 +132,7 @@ def run(show: Show) -> Converted:
         budget=conv_macs(cut) / conv_macs(audit),
         threads=1,
         never_slower=False,  # what is put back must not depend on the machine
-        progress=lambda done, total, step: show(step, done, total),
+        progress=lambda done, total, step: show("converting a network", done, total),
     )
     audits = {DENSE: audit, DATA_FREE: cut, SEPARABLE: onnx.audit(separation.model)}
     show("running the networks", 0, 0)
