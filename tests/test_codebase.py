@@ -40,9 +40,9 @@ FLOORS = [
     {"cascade", "costs", "recursive"},
     {"conv"},
     {"factor", "families"},
-    {"_masking", "_whole", "means", "signs"},
+    {"_masking", "_whole", "signs"},
     {"kernel"},
-    {"certificate", "sharing"},
+    {"certificate", "means", "sharing"},
     {"_arguments", "_caches", "_errors", "_extras", "_storing"},
 ]
 CORE = {"_core"}  # the compiled part

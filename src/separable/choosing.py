@@ -201,7 +201,7 @@ class Ways:
     def _separable_reserved(self) -> str | None:
         if not self._setting.as_summed or terms_keep(self._factored, self._kernel):
             return None
-        return "its terms cancel: rounding leaves negative values, or none that are 0, where sums of products are"
+        return "its terms cancel, and rounding leaves values that are negative, or not 0, where no sum is"
 
     def _direct(self) -> Choice:
         cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel)))

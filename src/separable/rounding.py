@@ -11,16 +11,19 @@ import numpy.typing as npt
 
 from .cascade import Cascade
 from .kernel import KernelError, SeparableKernel
+from .means import as_run as as_means_run
+from .means import shared_out
 
 Array: TypeAlias = npt.NDArray[Any]
 
 _UNIT_ROUNDOFF: Final = 2.0**-24  # of float32
+_DIVIDED: Final = 2.0**-48  # a mean's sum differs from 1 by less
 _WRITTEN_OUT: Final = 1 << 14  # larger kernels have the bound of any weights
 _UP: Final = 1 + 2.0**-40  # for the rounding of these few sums themselves
 
 
 def as_run(method: str, kernel: object, error: KernelError, dtype: np.dtype[Any]) -> KernelError:
-    """Return the error of a kernel once its taps or weights are rounded to float32.
+    """Return the error of a kernel once its taps or weights are rounded to the dtype it computes in.
 
     Parameters
     ----------
@@ -31,12 +34,15 @@ def as_run(method: str, kernel: object, error: KernelError, dtype: np.dtype[Any]
     error : KernelError
         Of the kernel before rounding.
     dtype : dtype
-        Computed in. float64 rounds nothing.
+        Computed in. float64 rounds nothing but the taps of means (`separable.means`).
     """
-    if dtype.char not in "fF":
+    name = "float32" if dtype.char in "fF" else "float64"
+    if isinstance(kernel, SeparableKernel) and method == "separable":
+        return _of_terms(kernel, error, name)
+    if name == "float64":
         return error
     if isinstance(kernel, SeparableKernel):
-        return _of_weights(kernel, error) if method == "direct" else _of_terms(kernel, error)
+        return _of_weights(kernel, error)
     if isinstance(kernel, np.ndarray):
         lost = _lost([kernel])
         return _added(error, lost, lost.norm_l1, lost.norm_l2)
@@ -54,14 +60,17 @@ class _Lost(NamedTuple):
     norm_l2: float
 
 
-def _lost(term: Sequence[Array]) -> _Lost:
-    """Norms of an outer product are the products of those of its factors; powers of two round nothing."""
+def _lost(term: Sequence[Array], dtype: str = "float32", running: Sequence[Array] | None = None) -> _Lost:
+    """Norms of an outer product are the products of those of its factors; powers of two round nothing.
+
+    `running` is the term with its taps as they run, before they are rounded to `dtype`; itself by default.
+    """
     # Shares that are lost: products of 1 + x, less 1. Norms without the powers of two.
     share_l1, share_l2, norm_l1, norm_l2, power = 0.0, 0.0, 1.0, 1.0, 0
-    for taps in term:
+    for taps, kept in zip(term, term if running is None else running, strict=True):
         exponent = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]
         scaled = np.ldexp(taps, -exponent)
-        lost = scaled - scaled.astype(np.float32)
+        lost = scaled - np.ldexp(kept, -exponent).astype(dtype)
         own_l1, own_l2 = float(np.abs(scaled).sum()), math.sqrt(float(np.square(scaled).sum()))
         if own_l1 == 0:
             return _Lost(0.0, 0.0, 0.0, 0.0)
@@ -77,13 +86,23 @@ def _scaled(value: float, power: int) -> float:
         return float(np.ldexp(value, power))
 
 
-def _of_terms(kernel: SeparableKernel, error: KernelError) -> KernelError:
-    each = [_lost(term) for term in kernel.terms]
+def _of_terms(kernel: SeparableKernel, error: KernelError, dtype: str) -> KernelError:
+    each = [_of_term(term, dtype) for term in kernel.terms]
     lost = _Lost(*(sum(values) for values in zip(*each, strict=True)))
     if kernel.rank == 1:
         return _added(error, lost, lost.norm_l1, lost.norm_l2)
     written = _lost([kernel.dense()])
     return _added(error, lost, written.norm_l1, written.norm_l2)
+
+
+def _of_term(term: Sequence[Array], dtype: str) -> _Lost:
+    given, running = shared_out(term), as_means_run(term, dtype)
+    lost = _lost(given, dtype, running)
+    if given is term or not lost.l1:
+        return lost
+    # Divisions round, and the quotients' product differs from that of the taps.
+    more = len(term) * _DIVIDED
+    return lost._replace(l1=lost.l1 + more * lost.norm_l1, l2=lost.l2 + more * lost.norm_l2)
 
 
 def _of_weights(kernel: SeparableKernel, error: KernelError) -> KernelError:

@@ -13,7 +13,7 @@ from .._masking import Nan
 from .._storing import Overflow, Rounding
 from ..factor import factor
 from . import _arguments as arguments
-from ._arguments import Array, Output, Target, remembered
+from ._arguments import Array, Output, Target
 from ._repeated import repeated
 from ._run import How, Step, Verb, complex_weights, copied, how_to, run
 
