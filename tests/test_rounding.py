@@ -49,13 +49,14 @@ def test_dense_weights(seed, decade):
 def test_what_float32_holds_loses_nothing(method):
     assert sp.plan(sp.families.sobel(), (40, 40), method=method).error.l1 == 0
     gaussian = sp.families.gaussian(2.0)
-    assert sp.plan(gaussian, (40, 40), "float64", method=method).error.l1 == 0
+    # As a product of means its middle taps give way by units in the last place, so that 1 stays 1.
+    assert sp.plan(gaussian, (40, 40), "float64", method=method).error.l1 <= 2e-15 * (method == "separable")
     assert 0 < sp.plan(gaussian, (40, 40), method=method).error.relative_l1 < 2e-7
 
 
 def test_a_large_kernel_is_not_written_out():
     kernel = sp.families.gaussian((60.0, 60.0, 60.0))  # 481**3 weights
-    assert 0 < sp.plan(kernel, (64, 64, 64)).error.relative_l1 < 3e-7
+    assert 0 < sp.plan(kernel, (64, 64, 64)).error.relative_l1 < 6e-7
 
 
 def test_cascades():

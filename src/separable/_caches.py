@@ -25,7 +25,7 @@ LIMIT: Final = 64 << 20
 # Notes of when entries were used that are out of date, beside those that hold, before they are thrown away.
 _STALE: Final = 1000
 
-# Bytes of an entry beside its key and value, and of an object that does not tell what it holds: a compiled job.
+# Bytes of an entry beside its key and value, and of an object that does not tell what it holds: a job.
 _ENTRY: Final = 400
 _UNKNOWN: Final = 2048
 _OBJECT: Final = 64  # any other, such as a number, and what each attribute or item takes beside its value
@@ -87,7 +87,7 @@ class Budget:
         return Cache(self, entries)
 
     def add_shortcut(self, clear: Callable[[], object]) -> None:
-        """Call `clear` whenever something is forgotten: a quicker way to what a cache holds must not outlive it."""
+        """Call `clear` whenever something is forgotten: a quicker way to it must not outlive it."""
         self._shortcuts.append(clear)
 
     def count_shortcut(self, size: int) -> None:
@@ -98,7 +98,7 @@ class Budget:
         self._keep_to(self.limit)
 
     def put(self, entries: _Entries, key: Hashable, value: T, size: int) -> T:
-        """Keep a value of so many bytes, unless another thread has or it is too large; return what is kept."""
+        """Keep a value of so many bytes, unless it is too large; return it, or what another thread kept."""
         with self._lock:
             there = entries.get(key)
             if there is not None:
@@ -194,7 +194,7 @@ class Cache(Generic[T]):
         return cast("T", entry.value)
 
     def put(self, key: Hashable, value: T, size: int) -> T:
-        """Keep a value that holds so many bytes with its key; return it, or what another thread kept meanwhile."""
+        """Keep a value that holds so many bytes with its key; return it, or what another thread kept."""
         return self._budget.put(self._entries, key, value, size + _ENTRY)
 
     def drop(self, key: Hashable) -> None:
@@ -248,7 +248,7 @@ def kept(function: Callable[P, T]) -> Remembered[P, T]:
 
 
 def size_of(*values: Any) -> int:
-    """Return about the bytes that values hold, each object counted once: arrays, keys, and what is made of them.
+    """Return about the bytes that values hold, each object counted once.
 
     An object may say what it holds beside its attributes, out of Python's sight: by `_hidden_bytes`.
     """
@@ -264,10 +264,8 @@ def size_of(*values: Any) -> int:
             total += int(value.nbytes)
         elif isinstance(value, (bytes, str)):
             total += len(value)
-        elif (
-            isinstance(value, (int, float, complex, np.dtype, type))
-            or (callable(value)
-            and not _is_ours(value))
+        elif isinstance(value, (int, float, complex, np.dtype, type)) or (
+            callable(value) and not _is_ours(value)
         ):
             continue
         else:

@@ -247,7 +247,7 @@ class Ways:
         kernel = self._factored
         if not self._setting.as_summed or kernel is None or terms_keep(kernel, self._kernel):
             return None
-        return "its terms cancel: rounding leaves values below 0, or none that are 0, where sums of products are"
+        return "its terms cancel, and rounding leaves values that are negative, or not 0, where no sum is"
 
     def _direct(self) -> Choice:
         cost = self._swept(costs.of_weights(self._weights, _has_mirrored_columns(self._kernel)))

@@ -213,8 +213,8 @@ class FourierJob:
         would spread that over the block.
     as_summed : bool, optional
         Results are negative, or not 0, only where direct sums can be; those of weights >= 0 that sum to 1 lie
-        between the smallest and the largest sample of their block. Where results are too small to tell them from
-        rounding, `exact` runs.
+        between the smallest and the largest sample of their block. Where results are too small to tell them
+        from rounding, `exact` runs.
     """
 
     def __init__(

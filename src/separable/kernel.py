@@ -15,6 +15,7 @@ from .certificate import KernelError as KernelError
 from .certificate import after_rounding, outer, unit_scaled
 from .certificate import certified_error as certified_error
 from .drawing import draw_kernel
+from .means import as_run
 from .sharing import shared
 
 if TYPE_CHECKING:
@@ -144,7 +145,9 @@ class SeparableKernel:
         Returns
         -------
         SeparableKernel
-            Taps that were equal stay equal. The error is still that against the kernel these terms stood for.
+            Taps that were equal stay equal, but for the middle ones of a mean (taps >= 0 that sum to 1): they
+            take what is left to 1, so that constants of 1 stay 1. The error is still that against the kernel
+            these terms stood for.
 
         Raises
         ------
@@ -156,8 +159,10 @@ class SeparableKernel:
         target = np.dtype(dtype)
         if target.kind != "f":
             raise TypeError(f"`dtype` is {target}; expected a real floating-point dtype such as float32.")
+        own = target.name in ("float32", "float64")  # no filter computes in any other
         with np.errstate(over="ignore", under="ignore"):
-            terms = [tuple(taps.astype(target).astype(np.float64) for taps in term) for term in self.terms]
+            running = [as_run(term, target.name) if own else term for term in self.terms]
+            terms = [tuple(taps.astype(target).astype(np.float64) for taps in term) for term in running]
         if not all(np.isfinite(taps).all() for term in terms for taps in term):
             raise ValueError(f"taps overflow in {target}; scale the kernel down, or filter in float64.")
         if _bytes(tuple(terms)) == _bytes(self.terms):

@@ -2,7 +2,8 @@
 
 Floating-point sums of products with taps >= 0 never fall where a sample rises. So if samples of 1 give 1, no
 result of samples up to 1 is above 1 and none of samples down to -1 is below -1, nor between other powers of
-two: images in [0, 1] stay there. Rounded one by one, taps that sum to 1 may give a unit in the last place more.
+two: images in [0, 1] stay there. Rounded one by one, taps that sum to 1 may give a unit in the last place
+more.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
 
 _HALVINGS: Final = 16  # of a factor for all taps, in float32: beyond that single taps change
 _TRIED: Final = 6  # taps that are changed by a unit beside the largest one
+_LARGEST_SUM: Final = 2.0**64
 _MOST_TAPS: Final = 1 << 16  # longer sums round by so much that no unit in the last place matters
 
 
@@ -39,20 +41,20 @@ def as_run(term: Sequence[Array], dtype: str) -> list[Array]:
         float64. Taps >= 0 that sum to 1, or whose outer product does, rounded to `dtype` so that in the
         order in which the compiled core adds them samples of 1 give exactly 1; all others as they are.
     """
-    return [_mean(taps, dtype) if _is_mean(taps) else taps for taps in _shared_out(term)]
+    return [_mean(taps, dtype) if _is_mean(taps) else taps for taps in shared_out(term)]
 
 
-def _shared_out(term: Sequence[Array]) -> Sequence[Array]:
-    """Return taps whose outer product is a mean as one mean for each axis; all others as they are."""
+def shared_out(term: Sequence[Array]) -> Sequence[Array]:
+    """Return a term, in which the taps along every axis sum to 1 if those of a mean do together."""
     sums = [float(taps.sum()) for taps in term]
     nowhere_negative = all(float(taps.min()) >= 0 for taps in term)
-    if not nowhere_negative or not _is_one(math.prod(sums), sum(taps.size for taps in term)):
-        return term
-    if all(_is_one(total, taps.size) for taps, total in zip(term, sums, strict=True)):
-        return term
-    return [
-        taps if _is_one(total, taps.size) else taps / total for taps, total in zip(term, sums, strict=True)
-    ]
+    ordinary = max(sums) < _LARGEST_SUM  # taps of 1e200 along one axis and 1e-200 along another are no mean
+    if nowhere_negative and ordinary and _is_one(math.prod(sums), sum(taps.size for taps in term)):
+        return [
+            taps if _is_one(total, taps.size) else taps / total
+            for taps, total in zip(term, sums, strict=True)
+        ]
+    return term
 
 
 def moved(term: Sequence[Array], dtype: str) -> tuple[float, float]:
@@ -60,7 +62,7 @@ def moved(term: Sequence[Array], dtype: str) -> tuple[float, float]:
 
     Of an outer product at most: the product of 1 + the shares of its taps, less 1.
     """
-    shared = _shared_out(term)
+    shared = shared_out(term)
     divided = 0.0 if shared is term else 2 * _ROUNDING * len(term)
     share_l1 = share_l2 = divided
     for own in shared:
@@ -98,8 +100,8 @@ def _mean(taps: Array, dtype: str) -> Array:
 def _sum_of_ones(taps: Array) -> float:
     """Return what samples of 1 give, in the dtype of `taps` and in the core's order.
 
-    Taps that are equal about the middle are added from there on in pairs; others one after the other, and here
-    from either end, because a convolution flips them: the larger sum counts.
+    Taps that are equal about the middle are added from there on in pairs; others one after the other, and
+    here from either end, because a convolution flips them: the larger sum counts.
     """
     if np.array_equal(taps, taps[::-1]):
         half = taps.size // 2

@@ -20,16 +20,16 @@ Array: TypeAlias = npt.NDArray[Any]
 # Weights sum to 1 within the rounding of what made them.
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
 
-# A transform rounds by at most 7 units times the logarithm of its length, in the 2-norm (N. J. Higham, Accuracy
-# and Stability of Numerical Algorithms, theorem 24.2); and the products.
+# A transform rounds by at most 7 units times the logarithm of its length, in the 2-norm (N. J. Higham,
+# Accuracy and Stability of Numerical Algorithms, theorem 24.2); and the products.
 _OF_A_TRANSFORM: Final = 8.0
 
-# Results of at most so many units of the largest one are little but rounding: by trial they err by 10 at most.
+# Results of at most so many units of the largest are little but rounding: by trial they err by 10 at most.
 _LITTLE_BUT_ROUNDING: Final = 16.0
 
 
 def terms_keep(kernel: SeparableKernel, weights: SeparableKernel | Array) -> bool:
-    """Return whether a sum of terms is negative, and not 0, only where sums of products with `weights` can be.
+    """Return whether a sum of terms is negative, and not 0, only where sums with `weights` can be.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class Doubts(NamedTuple):
         return float(self.sizes.min()) > self.error
 
     def unsettled(self, reached: Array | None) -> bool:
-        """Return whether a result that is not 0 has no sign, or one by chance; `reached`: those that are not 0."""
+        """Return whether a result has no sign but by chance; `reached`: where it is not 0."""
         if not self.one_sign:
             return False
         small = self.sizes <= self.little
