@@ -63,8 +63,8 @@ def moved(term: Sequence[Array], dtype: str) -> tuple[float, float]:
     Of an outer product at most: the product of 1 + the shares of its taps, less 1.
     """
     shared = shared_out(term)
-    divided = 0.0 if shared is term else 2 * _ROUNDING * len(term)
-    share_l1 = share_l2 = divided
+    divided = any(one is not other for one, other in zip(shared, term, strict=True))
+    share_l1 = share_l2 = 2 * _ROUNDING * len(term) if divided else 0.0
     for own in shared:
         run = _mean(own, dtype) if _is_mean(own) else own
         if run is own:

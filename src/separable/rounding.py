@@ -159,7 +159,7 @@ def _lost(term: Sequence[Array]) -> _Lost:
     """Norms of an outer product are the products of those of its factors."""
     # Shares that are lost: products of 1 + x, less 1. Norms without the powers of two.
     share_l1, share_l2, norm_l1, norm_l2, power = 0.0, 0.0, 1.0, 1.0, 0
-    for taps, kept in zip(term, term if running is None else running, strict=True):
+    for taps in term:
         exponent = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]
         scaled = np.ldexp(taps, -exponent)
         # Rounded at the scale they run at: what lies below the smallest numbers of float32 is lost.
@@ -198,16 +198,6 @@ def _of_terms(kernel: SeparableKernel, error: KernelError, dtype: str, axes: Seq
         return _added(error, lost, lost.norm_l1, lost.norm_l2)
     written = _lost([kernel.dense()])
     return _added(error, lost, written.norm_l1, written.norm_l2)
-
-
-def _of_term(term: Sequence[Array], dtype: str) -> _Lost:
-    given, running = shared_out(term), as_means_run(term, dtype)
-    lost = _lost(given, dtype, running)
-    if given is term or not lost.l1:
-        return lost
-    # Divisions round, and the quotients' product differs from that of the taps.
-    more = len(term) * _DIVIDED
-    return lost._replace(l1=lost.l1 + more * lost.norm_l1, l2=lost.l2 + more * lost.norm_l2)
 
 
 def _of_weights(kernel: SeparableKernel, error: KernelError) -> KernelError:
