@@ -104,19 +104,33 @@ SEP_INLINE T snapped(T v, T snap) {
   return v + d;
 }
 
-template <class T, class To, Rounding R, Overflow O, bool Divide>
+// How values are snapped: not at all; by what is at most kSnap for all that are not saturated; or with a look at that.
+enum class Snap { none, small, any };
+
+template <class T, class To, Rounding R, Overflow O, bool Divide, Snap S>
 SEP_INLINE void narrow_loop(const T* __restrict in, To* __restrict out, ptrdiff_t n, T divisor, T snap) {
   for (ptrdiff_t i = 0; i < n; i++) {
     T v = in[i];
     if constexpr (Divide) v /= divisor;
     if constexpr (R == Rounding::truncate) {
-      v = snapped(v, snap);
+      if constexpr (S == Snap::small) v += v * snap;
+      if constexpr (S == Snap::any) v = snapped(v, snap);
       v = sizeof(T) == 4 ? T(__builtin_truncf(float(v))) : T(__builtin_trunc(double(v)));
     } else {
       v = nearest(v);
     }
     out[i] = O == Overflow::wrap ? wrapped<T, To>(v) : saturated<T, To>(v);
   }
+}
+
+template <class T, class To, Rounding R, Overflow O, bool Divide>
+SEP_INLINE void narrow_all(const T* in, To* out, ptrdiff_t n, T divisor, T snap) {
+  if (R == Rounding::nearest || snap == T(0))
+    narrow_loop<T, To, R, O, Divide, Snap::none>(in, out, n, divisor, snap);
+  else if (O == Overflow::saturate && snap * T(Whole<To>::kAbove) <= T(kSnap))
+    narrow_loop<T, To, R, O, Divide, Snap::small>(in, out, n, divisor, snap);
+  else
+    narrow_loop<T, To, R, O, Divide, Snap::any>(in, out, n, divisor, snap);
 }
 
 // Divided, and within the bounds.
@@ -147,12 +161,12 @@ void narrow(const T* in, void* out, ptrdiff_t n, const Stored<T>& how) {
   const T snap = how.snap;
   if (how.bounded())
     in_bounds(in, static_cast<char*>(out), sizeof(To), n, how, [snap](const T* some, void* to, ptrdiff_t length) {
-      narrow_loop<T, To, R, O, false>(some, static_cast<To*>(to), length, T(1), snap);
+      narrow_all<T, To, R, O, false>(some, static_cast<To*>(to), length, T(1), snap);
     });
   else if (how.divisor == T(1))
-    narrow_loop<T, To, R, O, false>(in, static_cast<To*>(out), n, T(1), snap);
+    narrow_all<T, To, R, O, false>(in, static_cast<To*>(out), n, T(1), snap);
   else
-    narrow_loop<T, To, R, O, true>(in, static_cast<To*>(out), n, how.divisor, snap);
+    narrow_all<T, To, R, O, true>(in, static_cast<To*>(out), n, how.divisor, snap);
 }
 
 // Clamped to 0 and 1; or, where integers would wrap around, whether it differs from 0.

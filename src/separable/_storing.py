@@ -69,13 +69,24 @@ class Storing(NamedTuple):
         """
         if self.bounds is None or dtype.kind not in "biu":
             return self
+        low, high, overflow = self.limits(extent, source, dtype)
+        return self._replace(bounds=None, low=low, high=high, overflow=overflow)
+
+    def limits(
+        self, extent: tuple[float, float], source: np.dtype[Any], dtype: np.dtype[Any]
+    ) -> tuple[float, float, Overflow]:
+        """Return what `within` keeps results in, and what becomes of those outside the range of `dtype`."""
+        assert self.bounds is not None
         low, high = self.bounds.of(*extent)
         first, last = integer_range(dtype)
-        fits = source.kind in "biu" and np.can_cast(source, dtype)
-        inside = first <= low and (high <= last or (fits and high <= extent[1]))
-        return self._replace(
-            bounds=None, low=low, high=high, overflow="saturate" if inside else self.overflow
-        )
+        inside = first <= low and (high <= last or (high <= extent[1] and _fits(source, dtype)))
+        return low, high, "saturate" if inside else self.overflow
+
+
+@functools.lru_cache(maxsize=256)
+def _fits(source: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
+    """Return whether `dtype` holds all integers that `source` does."""
+    return source.kind in "biu" and np.can_cast(source, dtype)
 
 
 AS_IS: Final = Storing()  # floats into floats, whole numbers to the nearest
@@ -175,6 +186,7 @@ def _wrap(values: Array, output: Array) -> None:
     np.copyto(output, values.astype(np.int64), casting="unsafe")
 
 
+@functools.lru_cache(maxsize=64)
 def integer_range(dtype: np.dtype[Any]) -> tuple[int, int]:
     """Return the smallest and the largest value of an integer dtype or bool."""
     if dtype.kind == "b":

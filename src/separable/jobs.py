@@ -306,14 +306,12 @@ def _run(
     weak: tuple[float, float],
 ) -> bool:
     plain = known is None and (how is AS_IS or (result.dtype.kind == "f" and how.divisor == 1))
+    told = (threads,) if plain else _told(job, result.dtype, threads, how, known, weak)
     telling = None
-    if plain:
-        told: tuple[Any, ...] = (threads,)
-    elif how.bounds is not None and result.dtype.kind in "biu":
-        telling = functools.partial(_telling, job, result.dtype, threads, how, known, weak)
+    if how.bounds is not None and result.dtype.kind in "biu":
+        mask = None if known is None else known.mask
+        telling = functools.partial(_telling, told, _place_of_bounds(job), result.dtype, how, mask)
         told = telling(source)
-    else:
-        told = _told(job, result.dtype, threads, how, known, weak)
     found = job.run(source, result, *told)
     runs = _WATCHED.get()
     if runs is not None:
@@ -322,16 +320,17 @@ def _run(
 
 
 def _telling(
-    job: AnyJob,
-    dtype: np.dtype[Any],
-    threads: int,
-    how: Storing,
-    known: Known | None,
-    weak: tuple[float, float],
-    source: Array,
+    told: tuple[Any, ...], at: int, dtype: np.dtype[Any], how: Storing, mask: Array | None, source: Array
 ) -> tuple[Any, ...]:
-    """Return what a job is told of the samples of `source`, which bound its results."""
-    return _told(job, dtype, threads, bounded(how, source, dtype, threads, known), known, weak)
+    """Return what a job is told of the samples of `source`, which set the bounds at place `at`."""
+    extent = core_extent(source.shape, source, told[0], mask)
+    low, high, overflow = how.limits(extent, source.dtype, dtype)
+    return (*told[:2], OVERFLOWS.index(overflow), *told[3:at], low, high, *told[at + 2 :])
+
+
+def _place_of_bounds(job: AnyJob) -> int:
+    """Return where the bounds stand in what a job is told: behind the snap, or a divisor."""
+    return 4 if isinstance(job, (RunningJob, SumsJob)) else 5
 
 
 def _told(

@@ -7,6 +7,7 @@ float64, or within the bounds of what the samples allow.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -37,7 +38,7 @@ _UNIT_ROUNDOFF: Final = {4: 2.0**-24, 8: 2.0**-53}
 # Sums and weights larger than two to the power of minus this, which leaves them all their bits, are not weak.
 _SMALL: Final = {4: 100, 8: 950}
 
-# Weights whose sum is small beside their magnitudes are no mean: their errors are relative to these.
+# Weights whose sum is smaller than that of their magnitudes by such a factor are differences.
 _CANCELS: Final = 16.0
 
 # A sum of weights is a number of a few bits where that is within the rounding of the weights.
@@ -91,7 +92,7 @@ class Levels(NamedTuple):
         """
         most, last = whole.largest(source), float(max(map(abs, integer_range(output))))
         if not math.isfinite(most):  # floats: no larger than what can be stored of them
-            most = last / (abs(self.total) if abs(self.total) * _CANCELS >= self.norm else self.norm or 1.0)
+            most = last / (self._share or 1.0)
         elif self.total:
             most = min(most, last / abs(self.total))
         magnitude = most * self.norm
@@ -103,7 +104,12 @@ class Levels(NamedTuple):
 
     def relative(self, masked: bool) -> float:
         """Return the bound of the rounding errors of flat parts, relative to their values."""
-        return (self._normalised if masked else self.noise) / max(abs(self.total), self.norm / _CANCELS)
+        return (self._normalised if masked else self.noise) / (self._share or 1.0)
+
+    @property
+    def _share(self) -> float:
+        """What flat parts are multiplied by; derivatives make 0 of them, and other values of others."""
+        return abs(self.total) if abs(self.total) * _CANCELS >= self.norm else self.norm
 
     @property
     def _normalised(self) -> float:
@@ -118,6 +124,45 @@ class Levels(NamedTuple):
         """Return below what a normalised result is weak, in floats of `item` bytes."""
         small = 2.0 ** -_SMALL[item] * max(1.0, abs(self.total))
         return Floors(0.0 if self.least >= small else small, small)
+
+
+class Verdict(NamedTuple):
+    """How integers are to be computed and stored."""
+
+    exact: bool  # there is no rounding error
+    double: bool  # in float64, where the plan is for float32
+    bounded: bool  # within what the samples allow
+
+
+@functools.lru_cache(maxsize=1024)
+def verdict(
+    levels: Levels,
+    exact_limit: float,
+    divided: bool,
+    source: np.dtype[Any],
+    output: np.dtype[Any],
+    masked: bool,
+) -> Verdict:
+    """Say what samples of `source` take to keep their levels in integers of `output`.
+
+    Parameters
+    ----------
+    levels : Levels
+    exact_limit : float
+        Whole numbers of up to this magnitude are filtered without rounding.
+    divided : bool
+        The filter gives sums that are divided once, as they are stored.
+    source, output : dtype
+    masked : bool
+        Results are normalised.
+    """
+    exact = whole.largest(source) <= exact_limit
+    if exact and not masked:
+        return Verdict(True, False, False)
+    coarse = levels.error(source, output, masked) > LIMIT
+    # Sums of a mean that leave float32 are taken in float64: divided, they are exact to the last bit.
+    double = (coarse or (divided and not exact)) and not (levels.wide or levels.approximate)
+    return Verdict(exact, double, levels.approximate or coarse)
 
 
 def levels_of(kernel: SeparableKernel | Array, choice: Choice, setting: Setting, divisor: float) -> Levels:

@@ -35,7 +35,7 @@ from .factor import complex_parts
 from .fourier import FourierForm
 from .jobs import Jobs, bounded, converts, new_array, prepare, run, takes_masks
 from .kernel import KernelError, SeparableKernel
-from .levels import LIMIT, Levels, levels_of
+from .levels import Levels, Verdict, levels_of, verdict
 from .ranged import normalised
 from .rounding import as_run, leaves_float32
 from .running import RunningForm
@@ -251,15 +251,14 @@ class Plan:
             return self._of_weights()
         if request.whole and source.kind not in "biu":  # it is for whole numbers alone
             return cached_plan(kernel, request._replace(whole=False))
-        if stored is None or stored.kind not in "biu" or self.dtype.char != "f" or self._levels.wide:
+        if stored is None or stored.kind not in "biu":
             return None
-        exact = whole.largest(source) <= self._exact_limit
-        if self._levels.approximate or (exact and known is None):
-            return None
-        # Sums of a mean that leave float32 are taken in float64: divided, they are exact to the last bit.
-        if (exact or self._divisor == 1) and self._levels.error(source, stored, known is not None) <= LIMIT:
+        if not self._verdict(source, stored, known is not None).double:
             return None
         return cached_plan(kernel, request._replace(dtype=np.dtype(np.float64)))
+
+    def _verdict(self, source: np.dtype[Any], stored: np.dtype[Any], masked: bool) -> Verdict:
+        return verdict(self._levels, self._exact_limit, self._divisor != 1, source, stored, masked)
 
     def _storing(
         self,
@@ -270,22 +269,23 @@ class Plan:
         overflow: Overflow,
     ) -> Storing:
         """Say how results are stored: exact as they are, or within bounds where a level may be lost."""
-        exact = whole.largest(source) <= self._exact_limit
-        if stored.kind not in "biu" or (exact and known is None):
-            return storing(rounding, overflow, exact, self._divisor)
+        if stored.kind not in "biu":
+            return storing(rounding, overflow, True, self._divisor)
         masked = known is not None
-        levels, bounds = self._levels, None
-        if levels.approximate or levels.error(source, stored, masked) > LIMIT:
+        found, bounds = self._verdict(source, stored, masked), None
+        if found.bounded:
             cval = self._recipe.request.cval
             padded = "constant" in self.modes and (known is None or known.outside)
-            bounds = levels.bounds(float(np.real(cval)) if padded else None, masked)
-        return storing(rounding, overflow, exact, self._divisor, levels.relative(masked), bounds)
+            bounds = self._levels.bounds(float(np.real(cval)) if padded else None, masked)
+        error = 0.0 if found.exact and not masked else self._levels.relative(masked)
+        return storing(rounding, overflow, found.exact, self._divisor, error, bounds)
 
     def keeps_levels(self, source: np.dtype[Any], output: np.dtype[Any]) -> bool:
         """Return whether values that this plan computes need only to be rounded to be stored in integers."""
-        if output.kind not in "biu" or whole.largest(source) <= self._exact_limit:
+        if output.kind not in "biu":
             return True
-        return not self._levels.approximate and self._levels.error(source, output, False) <= LIMIT
+        found = self._verdict(source, output, False)
+        return not (found.double or found.bounded)
 
     def explain(self) -> Explanation:
         """Return every way to run this filter: predicted time, error and memory, or why it does not run so.
