@@ -26,7 +26,6 @@ def verb(function: Callable[P, T]) -> Callable[P, T]:
     What it does more for plain ndarrays is a look at their types. Keywords that it does not have are answered
     with the one that was meant.
     """
-
     filtered: Callable[..., Any] = function
 
     def call(x: Any, *args: Any, **kwargs: Any) -> Any:
