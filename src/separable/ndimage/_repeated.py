@@ -110,7 +110,8 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
         if kind.job is None or not (_is_apart(x, output) if given else x.flags.c_contiguous):
             return through(*args, **kwargs)
         for place, types in kind.tuples:
-            if tuple(map(type, more[place] if type(place) is str else rest[taps + place])) != types:
+            values: Any = more[place] if type(place) is str else rest[taps + place]
+            if tuple(map(type, values)) != types:
                 return through(*args, **kwargs)
         result = output if given else _new(x.shape, kind.dtype)
         try:
