@@ -195,7 +195,7 @@ def _sum(
 
     Outside the array a pass sees what the passes before it made of `cval`.
     """
-    running = [[as_run(term, dtype) for term in terms] for terms in kernels] if means else kernels
+    running = [[tuple(as_run(term, dtype)) if means else term for term in terms] for terms in kernels]
     passed = placed(running, setting.axes)
     terms, distinct = indexed(passed.kernels)
     passes = [

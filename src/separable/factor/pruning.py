@@ -75,7 +75,7 @@ def _within(tensor: Array, form: Form, tol: float, norm: float, effort: Effort) 
 def _choosing_work(form: Form) -> float:
     """Return what it takes to rank the terms."""
     others = form.lines[0].shape[1] * form.lines[-1].shape[1]
-    return form.count**2 * others + svd_work(form.count, form.count)
+    return float(form.count**2 * others) + svd_work(form.count, form.count)
 
 
 def _dispensable(form: Form) -> Indices:

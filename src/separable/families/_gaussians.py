@@ -120,7 +120,7 @@ def width_of(sigma: PerAxis | None, fwhm: PerAxis | None) -> PerAxis:
         )
     if sigma is not None:
         return sigma
-    if isinstance(fwhm, str) or not np.iterable(fwhm):
+    if not np.iterable(fwhm):
         return check_length("fwhm", fwhm) / _FWHM
     return [check_length(f"fwhm[{axis}]", width) / _FWHM for axis, width in enumerate(fwhm)]
 
@@ -338,7 +338,10 @@ def rotated_gaussian(
             for each in derivative
         ]
         products = (functools.reduce(np.multiply.outer, taps) for taps in terms)
-        return sum(factor * each for factor, each in zip(derivative.values(), products, strict=True))
+        total = np.zeros([2 * r + 1 for r in reach])
+        for factor, each in zip(derivative.values(), products, strict=True):
+            total += factor * each
+        return total
     widths = [max(s, _LEAST_TURNED) for s in sigmas]
     fading = math.prod(min(1.0, 2 * s) ** n for s, n in zip(widths, orders, strict=True))
     target = _turned_bell(turned, widths, orders, reach)
