@@ -12,13 +12,14 @@ SOURCES := pyproject.toml CMakeLists.txt README.md \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench wheel clean
+.PHONY: help demo test lint bench leaks wheel clean
 
 help:
 	@echo 'make demo    filter a photograph and an MRI volume, convert a network; compare with what is used today'
 	@echo 'make test    ruff, mypy --strict and pytest: what CI runs'
 	@echo 'make lint    ruff and mypy --strict only'
 	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'
+	@echo 'make leaks   a million small calls and a thousand large ones leave no memory behind (minutes)'
 	@echo 'make wheel   build dist/separable-*.whl'
 	@echo 'make clean   remove .venv, build and dist'
 
@@ -35,6 +36,9 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
+
+leaks: $(VENV)/installed-dev
+	$(BIN)/python tests/leaks.py
 
 wheel: $(VENV)/build-tools
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w dist .

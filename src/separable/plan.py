@@ -29,7 +29,7 @@ from .costs import Cost
 from .explaining import Explanation, explain, in_bytes, plural
 from .factor import complex_parts
 from .fourier import FourierForm
-from .jobs import Jobs, converts, new_array, prepare, run, takes_masks
+from .jobs import Jobs, converts, new_array, prepare, run, takes_masks, with_mean_kept
 from .kernel import KernelError, SeparableKernel
 from .rounding import as_run
 from .running import RunningForm
@@ -500,8 +500,7 @@ def build(
     sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
     if runs is not form:
         sums = None  # running sums divide by themselves, cascades and transforms round in any case
-    if sums:
-        choice = choice._replace(kernel=sums[0])
+    choice = choice._replace(kernel=sums[0]) if sums else with_mean_kept(choice, setting, request.flip)
     jobs = () if 0 in setting.shape else prepare(choice, setting, request.flip)
     busy = choice.cost.busy_threads
     count = min(wanted, busy)
