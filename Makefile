@@ -13,7 +13,7 @@ SOURCES := pyproject.toml CMakeLists.txt README.md \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench fuzz sanitize wheel clean
+.PHONY: help demo test lint bench fuzz leaks sanitize wheel clean
 
 help:
 	@echo 'make demo    filter a photograph and an MRI volume, convert a network; compare with what is used today'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint    ruff and mypy --strict only'
 	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'
 	@echo 'make fuzz    read mutated files: each gives a result or an error that names it (FUZZ: how many, from which on)'
+	@echo 'make leaks   a million small calls and a thousand large ones leave no memory behind (minutes)'
 	@echo 'make sanitize  the tests of the core under AddressSanitizer and ThreadSanitizer (GCC or Clang; minutes)'
 	@echo 'make wheel   build dist/separable-*.whl'
 	@echo 'make clean   remove .venv, build and dist'
@@ -45,6 +46,9 @@ fuzz: $(VENV)/installed-dev
 
 sanitize: $(VENV)/installed-dev
 	$(BIN)/python -m tests.sanitize
+
+leaks: $(VENV)/installed-dev
+	$(BIN)/python tests/leaks.py
 
 wheel: $(VENV)/build-tools
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w dist .

@@ -21,8 +21,8 @@ from .cascade import Cascade
 from .choosing import Choice, Setting
 from .fourier import FourierForm, FourierJob
 from .kernel import SeparableKernel, Term
-from .means import as_run
-from .rounding import GAIN, magnitude, placed
+from .means import as_run, is_mean
+from .rounding import GAIN, magnitude, moved, placed
 from .running import RunningForm
 from .sequence import FOLLOWING, Margin, SequenceJob
 from .shapes import ShapeForm
@@ -34,6 +34,11 @@ Jobs: TypeAlias = tuple[AnyJob, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.
 _CONVERTED: Final = {"f": "?bBhHf", "d": "?bBhHiIlLqQfd", "F": "F", "D": "D"}
+
+# Samples of 1 that a dense sweep is tried on: as many as decide how it goes; and how often.
+_TRIED_ROWS: Final = 16
+_TRIED_COLUMNS: Final = 64
+_TRIALS: Final = 6
 
 
 def prepare(choice: Choice, setting: Setting, flip: bool) -> Jobs:
@@ -49,6 +54,38 @@ def prepare(choice: Choice, setting: Setting, flip: bool) -> Jobs:
     if cval == 0 or "constant" not in setting.modes:
         return (_job(choice, setting, flip, (*setting.shape, 2), name, 0.0),)
     return tuple(_job(choice, setting, flip, setting.shape, name, part) for part in (cval.real, cval.imag))
+
+
+def with_mean_kept(choice: Choice, setting: Setting, flip: bool) -> Choice:
+    """Return a dense sweep over a mean (weights >= 0 that sum to 1) that makes samples of 1 no larger than 1.
+
+    The order in which a sweep adds depends on the instruction set and on the array, so it is tried on ones.
+    """
+    kernel = choice.kernel
+    if (
+        choice.method != "direct"
+        or not isinstance(kernel, (SeparableKernel, np.ndarray))
+        or 0 in setting.shape
+    ):
+        return choice
+    given = np.asarray(kernel.dense() if isinstance(kernel, SeparableKernel) else kernel, np.float64)
+    if not is_mean(given):
+        return choice
+    few = [min(n, _TRIED_ROWS) for n in setting.shape[:-1]]
+    trial = setting._replace(shape=(*few, min(setting.shape[-1], _TRIED_COLUMNS)), cval=1.0)
+    name = setting.computed.name
+    ones = np.ones(trial.real_shape, name)
+    weights = given
+    for _ in range(_TRIALS):
+        filtered = np.empty_like(ones)
+        _job(choice._replace(kernel=weights), trial, flip, trial.real_shape, name, 1.0).run(ones, filtered, 1)
+        over = float(filtered.max()) - 1
+        if over <= 0:
+            break
+        weights = weights * (1 - over)
+    if weights is given:
+        return choice
+    return choice._replace(kernel=weights, error=moved(choice.error, given, weights))
 
 
 def prepare_bank(kernels: Sequence[SeparableKernel], setting: Setting, flip: bool) -> Jobs:

@@ -41,7 +41,7 @@ def as_run(term: Sequence[Array], dtype: str) -> list[Array]:
         float64. Taps >= 0 that sum to 1, or whose outer product does, rounded to `dtype` so that in the
         order in which the compiled core adds them samples of 1 give exactly 1; all others as they are.
     """
-    return [_mean(taps, dtype) if _is_mean(taps) else taps for taps in shared_out(term)]
+    return [_mean(taps, dtype) if is_mean(taps) else taps for taps in shared_out(term)]
 
 
 def shared_out(term: Sequence[Array]) -> Sequence[Array]:
@@ -66,7 +66,7 @@ def moved(term: Sequence[Array], dtype: str) -> tuple[float, float]:
     divided = any(one is not other for one, other in zip(shared, term, strict=True))
     share_l1 = share_l2 = 2 * _ROUNDING * len(term) if divided else 0.0
     for own in shared:
-        run = _mean(own, dtype) if _is_mean(own) else own
+        run = _mean(own, dtype) if is_mean(own) else own
         if run is own:
             continue
         lost = own.astype(dtype).astype(np.float64) - run
@@ -76,7 +76,8 @@ def moved(term: Sequence[Array], dtype: str) -> tuple[float, float]:
     return share_l1, share_l2
 
 
-def _is_mean(taps: Array) -> bool:
+def is_mean(taps: Array) -> bool:
+    """Return whether taps, or weights, are >= 0 and sum to 1."""
     return float(taps.min()) >= 0 and _is_one(float(taps.sum()), taps.size)
 
 

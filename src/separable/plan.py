@@ -33,7 +33,7 @@ from .costs import Cost, Machine
 from .explaining import Explanation, explain, in_bytes, plural
 from .factor import complex_parts
 from .fourier import FourierForm
-from .jobs import Jobs, bounded, converts, new_array, prepare, run, takes_masks
+from .jobs import Jobs, bounded, converts, new_array, prepare, run, takes_masks, with_mean_kept
 from .kernel import KernelError, SeparableKernel
 from .levels import Levels, Verdict, levels_of, verdict
 from .ranged import normalised
@@ -693,8 +693,7 @@ def _prepared(recipe: Recipe, setting: Setting) -> Plan:
     sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
     if runs is not form:
         sums = None  # running sums divide by themselves, cascades and transforms round in any case
-    if sums:
-        choice = choice._replace(kernel=sums[0])
+    choice = choice._replace(kernel=sums[0]) if sums else with_mean_kept(choice, setting, request.flip)
     jobs = () if 0 in setting.shape else prepare(choice, setting, request.flip)
     busy = choice.cost.busy_threads
     count = min(arguments.thread_count(threads), busy)

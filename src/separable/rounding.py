@@ -146,6 +146,14 @@ def as_run(
     return error
 
 
+def moved(error: KernelError, given: Array, weights: Array) -> KernelError:
+    """Return the error of `weights` that run in place of those `given`, whose own is `error`; float64."""
+    off = weights - given
+    l1, l2 = float(np.abs(off).sum()), math.sqrt(float(np.square(off).sum()))
+    norms = float(np.abs(given).sum()), math.sqrt(float(np.square(given).sum()))
+    return _added(error, _Lost(l1, l2, *norms), *norms)
+
+
 class _Lost(NamedTuple):
     """What rounding takes from an outer product at most, and its norms."""
 
