@@ -149,7 +149,7 @@ def outward(function: Callable[P, Array]) -> Callable[P, Array]:
         except TypeError as error:
             raise_for_keywords(function, kwargs, error)
             raise
-        return output if result is memory else result  # type: ignore[no-any-return]
+        return output if result is memory else result
 
     return functools.wraps(function)(readable(call, function))
 
