@@ -15,6 +15,10 @@ from hypothesis import settings
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
+# The workers of a run share the cores: threads of BLAS that spin while they wait would take them away.
+for library in ("OPENBLAS", "MKL", "OMP"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
 # Plans choose by the rates that come with the package, here and in processes that tests start.
 os.environ["SEPARABLE_CACHE_DIR"] = os.devnull
 
