@@ -132,6 +132,7 @@ class Verdict(NamedTuple):
     exact: bool  # there is no rounding error
     double: bool  # in float64, where the plan is for float32
     bounded: bool  # within what the samples allow
+    error: float  # of values that are not exact, relative to them
 
 
 @functools.lru_cache(maxsize=1024)
@@ -158,11 +159,11 @@ def verdict(
     """
     exact = whole.largest(source) <= exact_limit
     if exact and not masked:
-        return Verdict(True, False, False)
+        return Verdict(True, False, False, 0.0)
     coarse = levels.error(source, output, masked) > LIMIT
     # Sums of a mean that leave float32 are taken in float64: divided, they are exact to the last bit.
     double = (coarse or (divided and not exact)) and not (levels.wide or levels.approximate)
-    return Verdict(exact, double, levels.approximate or coarse)
+    return Verdict(exact, double, levels.approximate or coarse, levels.relative(masked))
 
 
 def levels_of(kernel: SeparableKernel | Array, choice: Choice, setting: Setting, divisor: float) -> Levels:

@@ -206,13 +206,16 @@ class Plan:
         self._check_shape(source)
         known = None if mask is None and nan == "propagate" else self._known(source, mask, nan)
         stored = None if output is None else arguments.output_dtype(output)
-        if (other := self._instead(source.dtype, stored, known)) is not None:
+        found = None
+        if stored is not None and stored.kind in "biu":
+            found = self._verdict(source.dtype, stored, known is not None)
+        if (other := self._instead(source.dtype, found, known)) is not None:
             threads = self._recipe.threads if threads is None else threads
             return other(x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan)
-        if stored is None and self._divisor == 1 and rounding == "nearest" and overflow == "saturate":
+        if found is None and self._divisor == 1 and rounding == "nearest" and overflow == "saturate":
             how = AS_IS
         else:
-            how = self._storing(source.dtype, stored or self.dtype, known, rounding, overflow)
+            how = self._storing(found, known, rounding, overflow)
         source = self.readable(source)
         count = self.threads if threads is None else min(arguments.thread_count(threads), self._busy_threads)
         # Along the memory of the input: a Fortran-ordered volume takes three times as long into C order.
@@ -242,7 +245,7 @@ class Plan:
         return known
 
     def _instead(
-        self, source: np.dtype[Any], stored: np.dtype[Any] | None, known: masking.Known | None
+        self, source: np.dtype[Any], found: Verdict | None, known: masking.Known | None
     ) -> Plan | None:
         """Return the plan that filters such samples instead of this one; None where this one does."""
         kernel, request = self._recipe.kernel, self._recipe.request
@@ -251,9 +254,7 @@ class Plan:
             return self._of_weights()
         if request.whole and source.kind not in "biu":  # it is for whole numbers alone
             return cached_plan(kernel, request._replace(whole=False))
-        if stored is None or stored.kind not in "biu":
-            return None
-        if not self._verdict(source, stored, known is not None).double:
+        if found is None or not found.double:
             return None
         return cached_plan(kernel, request._replace(dtype=np.dtype(np.float64)))
 
@@ -261,24 +262,17 @@ class Plan:
         return verdict(self._levels, self._exact_limit, self._divisor != 1, source, stored, masked)
 
     def _storing(
-        self,
-        source: np.dtype[Any],
-        stored: np.dtype[Any],
-        known: masking.Known | None,
-        rounding: Rounding,
-        overflow: Overflow,
+        self, found: Verdict | None, known: masking.Known | None, rounding: Rounding, overflow: Overflow
     ) -> Storing:
         """Say how results are stored: exact as they are, or within bounds where a level may be lost."""
-        if stored.kind not in "biu":
+        if found is None:
             return storing(rounding, overflow, True, self._divisor)
-        masked = known is not None
-        found, bounds = self._verdict(source, stored, masked), None
+        bounds = None
         if found.bounded:
             cval = self._recipe.request.cval
             padded = "constant" in self.modes and (known is None or known.outside)
-            bounds = self._levels.bounds(float(np.real(cval)) if padded else None, masked)
-        error = 0.0 if found.exact and not masked else self._levels.relative(masked)
-        return storing(rounding, overflow, found.exact, self._divisor, error, bounds)
+            bounds = self._levels.bounds(float(np.real(cval)) if padded else None, known is not None)
+        return storing(rounding, overflow, found.exact, self._divisor, found.error, bounds)
 
     def keeps_levels(self, source: np.dtype[Any], output: np.dtype[Any]) -> bool:
         """Return whether values that this plan computes need only to be rounded to be stored in integers."""
