@@ -9,18 +9,20 @@ more.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from ._caches import kept
 
 Array: TypeAlias = npt.NDArray[Any]
 
 # Taps count as those of a mean within the rounding of what made them.
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
 
-_HALVINGS: Final = 16  # of a factor for all taps, in float32: beyond that single taps change
+_HALVINGS: Final = 20  # of the range of a factor for all taps
 _TRIED: Final = 6  # taps that are changed by a unit beside the largest one
 _LARGEST_SUM: Final = 2.0**64
 _MOST_TAPS: Final = 1 << 16  # longer sums round by so much that no unit in the last place matters
@@ -47,14 +49,13 @@ def as_run(term: Sequence[Array], dtype: str) -> list[Array]:
 def shared_out(term: Sequence[Array]) -> Sequence[Array]:
     """Return a term, in which the taps along every axis sum to 1 if those of a mean do together."""
     sums = [float(taps.sum()) for taps in term]
-    nowhere_negative = all(float(taps.min()) >= 0 for taps in term)
+    if all(_is_one(total, taps.size) for taps, total in zip(term, sums, strict=True)):
+        return term
     ordinary = max(sums) < _LARGEST_SUM  # taps of 1e200 along one axis and 1e-200 along another are no mean
-    if nowhere_negative and ordinary and _is_one(math.prod(sums), sum(taps.size for taps in term)):
-        return [
-            taps if _is_one(total, taps.size) else taps / total
-            for taps, total in zip(term, sums, strict=True)
-        ]
-    return term
+    nowhere_negative = ordinary and all(float(taps.min()) >= 0 for taps in term)
+    if not nowhere_negative or not _is_one(math.prod(sums), sum(taps.size for taps in term)):
+        return term
+    return [taps / total for taps, total in zip(term, sums, strict=True)]
 
 
 def moved(term: Sequence[Array], dtype: str) -> tuple[float, float]:
@@ -86,16 +87,36 @@ def _is_one(total: float, taps: int) -> bool:
 
 
 def _mean(taps: Array, dtype: str) -> Array:
-    rounded = taps.astype(dtype)
-    if taps.size > _MOST_TAPS or _sum_of_ones(rounded) == 1:
+    if taps.size > _MOST_TAPS or _sum_of_ones(taps.astype(dtype)) == 1:
         return taps
+    return _changed(taps.tobytes(), dtype)
+
+
+@kept
+def _changed(data: bytes, dtype: str) -> Array:
+    taps = np.frombuffer(data)
+    rounded = taps.astype(dtype)
+    total = _sum_of_ones(rounded)
     if dtype == "float32":  # all alike, so that none changes by much of itself
-        eps = float(np.finfo(rounded.dtype).eps)
-        factor = _largest(
-            lambda f: _sum_of_ones((taps * f).astype(dtype)) <= 1, 1 - taps.size * eps, 1 + taps.size * eps
-        )
-        rounded = (taps * factor).astype(dtype)
-    return _with_largest(rounded).astype(np.float64)
+        scaled = _scaled(taps, total < 1, rounded.dtype)
+        rounded = min(rounded, scaled, key=lambda line: abs(_sum_of_ones(line) - 1))
+    changed = (rounded if _sum_of_ones(rounded) == 1 else _with_largest(rounded)).astype(np.float64)
+    changed.flags.writeable = False
+    return changed
+
+
+def _scaled(taps: Array, low: bool, dtype: np.dtype[Any]) -> Array:
+    """Return taps times the factor nearest to 1 with which ones give 1: they give too little, or too much."""
+    reach = taps.size * float(np.finfo(dtype).eps)
+    near, far = 1.0, 1 + reach if low else 1 - reach
+    for _ in range(_HALVINGS):
+        middle = (near + far) / 2
+        total = _sum_of_ones((taps * middle).astype(dtype))
+        if total < 1 if low else total > 1:
+            near = middle
+        else:
+            far = middle
+    return (taps * far).astype(dtype)
 
 
 def _sum_of_ones(taps: Array) -> float:
@@ -110,14 +131,6 @@ def _sum_of_ones(taps: Array) -> float:
         series = np.concatenate([taps[half : half + taps.size % 2], pairs])
         return float(np.add.accumulate(series)[-1])
     return max(float(np.add.accumulate(line)[-1]) for line in (taps, taps[::-1]))
-
-
-def _largest(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """Return about the largest number between two for which something holds; it holds for the lower."""
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
 
 
 def _with_largest(taps: Array) -> Array:
