@@ -74,7 +74,7 @@ class Signs(NamedTuple):
     ----------
     sign : int
         Of the weights, as `sign_of`.
-    count : int
+    weights : int
         How many weights are not 0.
     norm : float
         Root of the sum of their squares.
@@ -83,7 +83,7 @@ class Signs(NamedTuple):
     """
 
     sign: int
-    count: int
+    weights: int
     norm: float
     mean: bool
 
