@@ -166,6 +166,13 @@ def test_taps_that_vanish_are_counted(small: float) -> None:
     assert 0 < sp.plan(kernel, (9, 9), method="separable").error.l1 < 1e-37
 
 
+def test_a_large_kernel_out_of_balance_is_swept_too() -> None:
+    taps = np.hanning(203)[1:-1]
+    skewed = sp.SeparableKernel([[taps * 1e60, taps * 1e-60]])
+    error = sp.plan(skewed, (30, 30), method="direct").error
+    assert 0 < error.relative_l1 < 1e-7
+
+
 # ---------------------------------------------------------------- invariance
 
 

@@ -19,6 +19,8 @@ Array: TypeAlias = npt.NDArray[Any]
 _UNIT_ROUNDOFF: Final = 2.0**-24  # of float32
 _FLUSHED: Final = 2.0**-150  # what a subnormal number is rounded by
 _WRITTEN_OUT: Final = 1 << 14  # larger kernels have the bound of any weights
+_SQUARED: Final = 60  # powers of two: products of eight norms of squares stay in the range of float64
+_SUMMED: Final = 1e280  # magnitudes below are summed without overflow, however many
 _UP: Final = 1 + 2.0**-40  # for the rounding of these few sums themselves
 
 # Sums of magnitudes, as powers of two, that float32 has room for: weights 2**-30 times the largest are still
@@ -46,12 +48,11 @@ def magnitude(kernel: SeparableKernel | Array) -> int:
 
 def _exponent(values: Array) -> int:
     """Return the exponent of the sum of magnitudes, which itself may overflow; 0 for zeros."""
-    with np.errstate(over="ignore"):
-        total = float(np.abs(values).sum())
-    if total < math.inf:
-        return math.frexp(total)[1]
-    half = float(np.abs(np.ldexp(values, -values.size.bit_length())).sum())
-    return math.frexp(half)[1] + values.size.bit_length()
+    magnitudes = np.abs(values)
+    if float(magnitudes.max()) < _SUMMED:
+        return math.frexp(float(magnitudes.sum()))[1]
+    half = math.frexp(float(values.size))[1]
+    return math.frexp(float(np.ldexp(magnitudes, -half).sum()))[1] + half
 
 
 def leaves_float32(kernel: SeparableKernel | Array) -> bool:
@@ -87,21 +88,23 @@ def placed(kernels: Sequence[Sequence[Term]], axes: Sequence[int]) -> Placed:
     into = wide[0] if sum(map(len, kernels)) == 1 else wide[-1]
     mantissas, powers = zip(*(_split(term, wide) for kernel in kernels for term in kernel), strict=True)
     terms = [[taps[n] for n in wide] for taps in (with_scale(term, wide, into) for term in mantissas)]
-    own = np.array([[_exponent(taps) for taps in term] for term in terms], np.int64)
-    used, most = own[:, :-1], own[:, :-1].max(axis=0)
-    if (most - used <= SPREAD).all():
-        used = np.broadcast_to(most, used.shape)
-    last = used.sum(axis=1) + np.array(powers)
-    moved = np.concatenate([-used, last[:, np.newaxis]], axis=1)
-    gain = max((own[n, -1] + last[n] for n, term in enumerate(terms) if term[-1].any()), default=0)
-    if gain > GAIN:
-        moved[:, -1] -= gain
-        moved[:, 0] += gain
-    scaled = iter(
-        [np.ldexp(taps, power) for taps, power in zip(term, row, strict=True)]
-        for term, row in zip(terms, moved.tolist(), strict=True)
+    own = [[_exponent(each) for each in term] for term in terms]
+    most = [max(column) for column in zip(*own, strict=True)]
+    alike = all(top - n <= SPREAD for row in own for top, n in zip(most[:-1], row[:-1], strict=True))
+    used = [(most if alike else row)[:-1] for row in own]
+    last = [sum(row) + power for row, power in zip(used, powers, strict=True)]
+    gain = max(
+        (row[-1] + n for row, n, term in zip(own, last, terms, strict=True) if term[-1].any()), default=0
     )
-    return Placed(wide, [[next(scaled) for _ in kernel] for kernel in kernels])
+    scaled = []
+    for term, row, n in zip(terms, used, last, strict=True):
+        moved = [*(-power for power in row), n]
+        if gain > GAIN:
+            moved[-1] -= gain
+            moved[0] += gain
+        scaled.append([np.ldexp(each, power) for each, power in zip(term, moved, strict=True)])
+    ready = iter(scaled)
+    return Placed(wide, [[next(ready) for _ in kernel] for kernel in kernels])
 
 
 def _split(term: Term, wide: Sequence[int]) -> tuple[list[Array], int]:
@@ -165,19 +168,20 @@ class _Lost(NamedTuple):
 
 def _lost(term: Sequence[Array]) -> _Lost:
     """Norms of an outer product are the products of those of its factors."""
-    # Shares that are lost: products of 1 + x, less 1. Norms without the powers of two.
+    # Shares that are lost: products of 1 + x, less 1. Norms without powers of two that might leave float64.
     share_l1, share_l2, norm_l1, norm_l2, power = 0.0, 0.0, 1.0, 1.0, 0
     for taps in term:
-        exponent = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]
-        scaled = np.ldexp(taps, -exponent)
         # Rounded at the scale they run at: what lies below the smallest numbers of float32 is lost.
-        lost = scaled - np.ldexp(taps.astype(np.float32).astype(np.float64), -exponent)
+        scaled, lost = taps, taps - taps.astype(np.float32)
+        exponent = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]
+        if abs(exponent) > _SQUARED:
+            scaled, lost, power = np.ldexp(taps, -exponent), np.ldexp(lost, -exponent), power + exponent
         own_l1, own_l2 = float(np.abs(scaled).sum()), math.sqrt(float(np.square(scaled).sum()))
         if own_l1 == 0:
             return _Lost(0.0, 0.0, 0.0, 0.0)
         share_l1 += float(np.abs(lost).sum()) / own_l1 * (1 + share_l1)
         share_l2 += math.sqrt(float(np.square(lost).sum())) / own_l2 * (1 + share_l2)
-        norm_l1, norm_l2, power = norm_l1 * own_l1, norm_l2 * own_l2, power + exponent
+        norm_l1, norm_l2 = norm_l1 * own_l1, norm_l2 * own_l2
     norm_l1, norm_l2 = _scaled(norm_l1, power), _scaled(norm_l2, power)
     return _Lost(share_l1 * norm_l1, share_l2 * norm_l2, norm_l1, norm_l2)
 
@@ -213,7 +217,7 @@ def _of_weights(kernel: SeparableKernel, error: KernelError) -> KernelError:
     if kernel.size <= _WRITTEN_OUT or kernel.rank > 1:
         lost = _lost([kernel.dense()])
         return _added(error, lost, lost.norm_l1, lost.norm_l2)
-    norms = _lost(kernel.terms[0])
+    norms = _lost(placed([kernel.terms], range(kernel.ndim)).kernels[0][0])
     flushed = _FLUSHED * kernel.size
     lost = norms._replace(
         l1=_UNIT_ROUNDOFF * norms.norm_l1 + flushed, l2=_UNIT_ROUNDOFF * norms.norm_l2 + flushed

@@ -80,6 +80,8 @@ def shared(kernels: Sequence[Sequence[Sequence[Array]]]) -> Program:
 
 def with_scale(term: Sequence[Array], wide: Sequence[int], into: int) -> list[Array]:
     """Return a term whose taps along axis `into` are multiplied by those of the axes that are not `wide`."""
+    if len(wide) == len(term):
+        return list(term)
     scale = np.prod([term[axis][0] for axis in range(len(term)) if axis not in wide])
     return [taps * scale if axis == into and scale != 1 else taps for axis, taps in enumerate(term)]
 
