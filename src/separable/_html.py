@@ -135,7 +135,7 @@ def stems(values: Array) -> str:
 def _svg(width: float, height: float, step: float, label: str, inside: str, tall: float | None = None) -> str:
     size = f'width="{width * step:.4g}" height="{height * step if tall is None else tall:.4g}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{label}" {size} '
+        f'<svg role="img" aria-label="{label}" {size} '
         f'viewBox="0 0 {width:.4g} {height:.4g}" preserveAspectRatio="none" shape-rendering="crispEdges" '
         f'style="outline:1px solid rgba(128,128,128,.35)">{inside}</svg>'
     )

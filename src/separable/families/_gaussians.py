@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Final, SupportsIndex
+from typing import Any, Final, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -120,9 +120,15 @@ def width_of(sigma: PerAxis | None, fwhm: PerAxis | None) -> PerAxis:
         )
     if sigma is not None:
         return sigma
-    if not np.iterable(fwhm):
-        return check_length("fwhm", fwhm) / _FWHM
-    return [check_length(f"fwhm[{axis}]", width) / _FWHM for axis, width in enumerate(fwhm)]
+    given: Any = fwhm
+    if isinstance(given, str) or not np.iterable(given):  # a word is named as a whole
+        return check_length("fwhm", given) / _FWHM
+    return [check_length(f"fwhm[{axis}]", width) / _FWHM for axis, width in enumerate(given)]
+
+
+def _smoothing(sigmas: list[float]) -> list[float]:
+    """Return standard deviations that leave no axis alone: its taps have the length of the derivatives'."""
+    return [max(s, 2 * _NO_SIGMA) for s in sigmas]
 
 
 def _reach(
@@ -169,7 +175,7 @@ def laplacian_of_gaussian(
     .. [1] D. Marr, E. Hildreth, Theory of edge detection, Proc. R. Soc. Lond. B 207, 1980.
     """
     count = axis_count(ndim, sigma=sigma, radius=radius)
-    sigmas = per_axis("sigma", sigma, count, check_positive)
+    sigmas = _smoothing(per_axis("sigma", sigma, count, check_positive))
     radii = _reach(sigmas, [2] * count, truncate, radius)
     terms: list[Term] = []
     for axis in range(count):
@@ -261,7 +267,7 @@ def gaussian_derivatives(
        Biological Cybernetics 55, 1987.
     """
     count = axis_count(ndim, sigma=sigma, radius=radius)
-    sigmas = per_axis("sigma", sigma, count, check_positive)
+    sigmas = _smoothing(per_axis("sigma", sigma, count, check_positive))
     highest = check_count("order", order)
     radii = _reach(sigmas, [highest] * count, truncate, radius)
     every = itertools.product(range(highest + 1), repeat=count)
@@ -338,10 +344,9 @@ def rotated_gaussian(
             for each in derivative
         ]
         products = (functools.reduce(np.multiply.outer, taps) for taps in terms)
-        total = np.zeros([2 * r + 1 for r in reach])
-        for factor, each in zip(derivative.values(), products, strict=True):
-            total += factor * each
-        return total
+        parts = [factor * each for factor, each in zip(derivative.values(), products, strict=True)]
+        weights: Array = np.sum(parts, axis=0)
+        return weights
     widths = [max(s, _LEAST_TURNED) for s in sigmas]
     fading = math.prod(min(1.0, 2 * s) ** n for s, n in zip(widths, orders, strict=True))
     target = _turned_bell(turned, widths, orders, reach)

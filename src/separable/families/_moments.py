@@ -35,12 +35,15 @@ def with_moments(target: Array, window: Array, derivative: Mapping[tuple[int, ..
     -----
     The least change is the window's square times a polynomial [1]_. Samples along an axis are powers of their
     place but for lower ones, ``x (x**2 - 1) (x**2 - 4) ...``, which vanish on the inner samples: where the
-    window falls steeply the matrix is all but triangular, and each weight comes out with its own digits.
+    window falls steeply the matrix is all but triangular, and with its rows sorted by size each weight comes
+    out with its own digits [2]_.
 
     References
     ----------
-    .. [1] A. Bjoerck, Numerical Methods for Least Squares Problems, SIAM 1996, section 1.1.4 (least change
-       under linear conditions) and 4.4.2 (rows of very different size).
+    .. [1] W. K. Liu, S. Jun, Y. F. Zhang, Reproducing kernel particle methods, Int. J. Numerical Methods in
+       Fluids 20, 1995 (kernels corrected by their window times a polynomial).
+    .. [2] A. J. Cox, N. J. Higham, Stability of Householder QR factorization for weighted least squares
+       problems, in: Numerical Analysis 1997, Longman 1998.
     """
     order = sum(next(iter(derivative)))
     centre = target.size // 2
