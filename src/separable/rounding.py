@@ -166,13 +166,13 @@ class _Lost(NamedTuple):
     norm_l2: float
 
 
-def _lost(term: Sequence[Array]) -> _Lost:
-    """Norms of an outer product are the products of those of its factors."""
+def _lost(term: Sequence[Array], dtype: str = "float32") -> _Lost:
+    """Norms of an outer product are the products of those of its factors; float64 loses nothing."""
     # Shares that are lost: products of 1 + x, less 1. Norms without powers of two that might leave float64.
     share_l1, share_l2, norm_l1, norm_l2, power = 0.0, 0.0, 1.0, 1.0, 0
     for taps in term:
         # Rounded at the scale they run at: what lies below the smallest numbers of float32 is lost.
-        scaled, lost = taps, taps - taps.astype(np.float32)
+        scaled, lost = taps, taps - taps.astype(dtype)
         exponent = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]
         if abs(exponent) > _SQUARED:
             scaled, lost, power = np.ldexp(taps, -exponent), np.ldexp(lost, -exponent), power + exponent
@@ -184,11 +184,6 @@ def _lost(term: Sequence[Array]) -> _Lost:
         norm_l1, norm_l2 = norm_l1 * own_l1, norm_l2 * own_l2
     norm_l1, norm_l2 = _scaled(norm_l1, power), _scaled(norm_l2, power)
     return _Lost(share_l1 * norm_l1, share_l2 * norm_l2, norm_l1, norm_l2)
-
-
-def _norms(term: Sequence[Array]) -> _Lost:
-    """Return the norms of an outer product that nothing is taken from."""
-    return _lost(term)._replace(l1=0.0, l2=0.0)
 
 
 def _with(lost: _Lost, moved: tuple[float, float]) -> _Lost:
@@ -203,12 +198,12 @@ def _scaled(value: float, power: int) -> float:
 
 def _of_terms(kernel: SeparableKernel, error: KernelError, dtype: str, axes: Sequence[int]) -> KernelError:
     placed_terms = placed([kernel.terms], axes).kernels[0]
-    each = [_lost(term) if dtype == "float32" else _norms(term) for term in placed_terms]
+    each = [_lost(term, dtype) for term in placed_terms]
     each = [_with(*pair) for pair in zip(each, (means.moved(t, dtype) for t in kernel.terms), strict=True)]
     lost = _Lost(*(sum(values) for values in zip(*each, strict=True)))
     if kernel.rank == 1:
         return _added(error, lost, lost.norm_l1, lost.norm_l2)
-    written = _lost([kernel.dense()])
+    written = _lost([kernel.dense()], dtype)
     return _added(error, lost, written.norm_l1, written.norm_l2)
 
 
