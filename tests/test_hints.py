@@ -73,8 +73,10 @@ def test_keywords_of_other_libraries(name: str, theirs: str, ours: str) -> None:
 
 
 def test_other_type_errors_stay_as_they_are() -> None:
-    with pytest.raises(TypeError, match=r"gaussian\(\) missing 1 required positional argument: 'sigma'"):
-        sp.gaussian(X)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="takes one of `sigma` and `fwhm`; got neither"):
+        sp.gaussian(X)
+    with pytest.raises(TypeError, match=r"uniform\(\) missing 1 required positional argument: 'size'"):
+        sp.uniform(X)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"correlate\(\) missing 1 required positional argument: 'x'"):
         sp.correlate(kernel_or_weights=K)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"has no keyword `nonsense_of_mine`\.$"):

@@ -123,7 +123,7 @@ def test_nothing_is_searched_where_a_pickle_is_loaded(name: str, monkeypatch: py
     wanted = [each(x) for each in given]
     data = pickle.dumps(given)
     for module, names in {
-        "choosing": ("factor", "find_cascade", "recursive_form", "choose", "best_geometry"),
+        "choosing": ("factored", "find_cascade", "recursive_form", "choose", "best_geometry"),
         "plan": ("choose", "terms_within"),
         "recursive": ("_fit",),
     }.items():

@@ -12,6 +12,7 @@ import scipy.ndimage
 from reference import MODES, correlate_dense
 
 import separable as sp
+import separable.ndimage as ndi
 from separable import _core
 from separable._storing import store, storing
 
@@ -262,8 +263,12 @@ def test_complex_weights_are_scipys(verb, dtype):
 def test_spacing_is_the_length_of_a_sample():
     x = np.random.default_rng(10).standard_normal((20, 21, 22))
     spacing = (2.0, 0.5, 1.0)
-    found = sp.gaussian(x, 1.5, spacing=spacing, order=(0, 1, 2))
-    wanted = scipy.ndimage.gaussian_filter(x, [1.5 / s for s in spacing], order=(0, 1, 2)) / spacing[1]
+    widths, order = [1.5 / s for s in spacing], (0, 1, 2)
+    found = sp.gaussian(x, 1.5, spacing=spacing, order=order)
+    wanted = sp.correlate(x, sp.families.gaussian(widths, order=order)) / spacing[1]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
+    found = ndi.gaussian_filter(x, 1.5, spacing=spacing, order=order)
+    wanted = scipy.ndimage.gaussian_filter(x, widths, order=order) / spacing[1]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(sp.gaussian(x, 3.0, spacing=2), sp.gaussian(x, 1.5))
     with pytest.raises(ValueError, match=r"`spacing\[1\]=0` is not a length"):
