@@ -33,10 +33,10 @@ def with_moments(target: Array, window: Array, derivative: Mapping[tuple[int, ..
 
     Notes
     -----
-    The least change is the window's square times a polynomial [1]_. Samples along an axis are powers of their
-    place but for lower ones, ``x (x**2 - 1) (x**2 - 4) ...``, which vanish on the inner samples: where the
-    window falls steeply the matrix is all but triangular, and with its rows sorted by size each weight comes
-    out with its own digits [2]_.
+    The least change is the window's square times a polynomial [1]_. Along an axis the polynomials are
+    ``x (x**2 - 1) (x**2 - 4) ...``, which vanish on the inner samples: where the window falls steeply the
+    matrix is all but triangular, and with its rows sorted by size each weight comes out with its own digits
+    [2]_.
 
     References
     ----------
