@@ -33,9 +33,9 @@ class Image:
     carried : object
         What the format that read the file needs to write it again; opaque to everyone else.
     nodata : float or None
-        The sample value that says "nothing is known here"; None where there is none.
+        The sample that means "not known", NaN too; None where the file does not say one.
     notes : tuple of str
-        What the user may not expect of the samples or of the file, a sentence each.
+        What the reader of the file could not take from it, or had to guess.
     """
 
     data: Array
