@@ -12,6 +12,7 @@ import pytest
 from command_line import Run
 
 import separable as sp
+from separable import files
 
 pytest.importorskip("typer")
 image = pytest.importorskip("PIL.Image")
@@ -165,7 +166,9 @@ def test_spectra_of_a_volume_are_those_of_its_unfoldings(run: Run) -> None:
 
 
 def test_out_names_the_picture(run: Run) -> None:
-    assert run("disk(5)", "--out", "d.svg").code == 0
+    done = run("disk(5)", "--out", "d.svg", "-o", "d.npz")
+    assert done.out.endswith("wrote d.npz\nwrote d.svg\n")
+    assert files.read_terms(Path("d.npz")) == sp.factor(sp.families.disk(5))
     assert Path("d.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert run("disk(5)", "--plot").code == 0
     assert Path("disk-factors.png").exists()
@@ -178,6 +181,7 @@ def test_a_picture_that_cannot_be_is_refused_before_any_work(
     for out, message in (
         ("k.gif", "ends with .npz, .png, .svg, .pdf"),
         ("nowhere/k.png", "the directory"),
+        ("nowhere/k.npz", "the directory"),
     ):
         done = run("k.npy", "--out", out)
         assert (done.code, done.out) == (2, "")

@@ -127,12 +127,12 @@ def test_an_interrupt_ends_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_terms_go_through_a_file_with_their_error(run: Run) -> None:
-    disk, x = sp.families.disk(8.0), np.random.default_rng(0).random((60, 70))
+    disk, x = sp.families.disk(3.0), np.random.default_rng(0).random((60, 70))
     np.save("disk.npy", disk)
     np.save("x.npy", x)
-    done = run("factor", "disk.npy", "--tol", 0.1, "-o", "terms.npz", "-o", "picture.svg")
+    done = run("factor", "disk.npy", "--tol", 0.1, "-o", "terms.npz")
     assert done.code == 0
-    assert done.out.endswith("wrote terms.npz\nwrote picture.svg\n")
+    assert done.out.endswith("wrote terms.npz\n")
     found = sp.factor(disk, tol=0.1)
     kept = files.read_terms(Path("terms.npz"))
     assert kept == found
@@ -140,9 +140,9 @@ def test_terms_go_through_a_file_with_their_error(run: Run) -> None:
     facts = json.loads(run("filter", "x.npy", "y.npy", "--kernel", "terms.npz", "--json").out)
     assert np.array_equal(np.load("y.npy"), sp.correlate(x, found))
     assert facts["relative_l1"] == pytest.approx(found.error.relative_l1, rel=0.01)
-    assert "terms.npz, 17 x 17 taps" in facts["kernel"]
+    assert "terms.npz, 7 x 7 taps" in facts["kernel"]
     again = json.loads(run("factor", "terms.npz", "--json").out)
-    assert (again["shape"], again["terms_file"]) == ([17, 17], None)
+    assert (again["shape"], again["terms_file"]) == ([7, 7], None)
 
 
 @given(

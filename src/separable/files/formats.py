@@ -52,21 +52,6 @@ def check_target(path: Path) -> None:
     target.check_target(path)
 
 
-def has_format(path: Path) -> bool:
-    """Whether a name ends with the suffix of a known format."""
-    return path.name.lower().endswith(tuple(_FORMATS))
-
-
-def check_suffix(path: Path) -> None:
-    """Refuse a name without the suffix of a known format.
-
-    Raises
-    ------
-    FileError
-    """
-    _format(path)
-
-
 def check_storable(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
     """Refuse a target whose format cannot hold `image` as `dtype`, before any work is done for it.
 
@@ -98,6 +83,21 @@ def write(path: Path, image: Image) -> None:
     form = _format(path)
     form.check(image, image.data.dtype, path)
     form.write(path, image)
+
+
+def has_format(path: Path) -> bool:
+    """Whether a name ends with the suffix of a known format."""
+    return path.name.lower().endswith(tuple(_FORMATS))
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name without the suffix of a known format.
+
+    Raises
+    ------
+    FileError
+    """
+    _format(path)
 
 
 def _format(path: Path) -> _Format:
