@@ -86,14 +86,17 @@ def test_a_model_in_memory_is_left_as_it_was() -> None:
     assert model.SerializeToString() == before
 
 
-def test_attributes_that_are_not_utf8_are_refused_by_name(tmp_path: Path) -> None:
+def test_attributes_that_are_not_utf8_are_told_with_escapes(tmp_path: Path) -> None:
     graph = models.Net()
     x = graph.input("x", ["N", 4, 8, 8])
     model = graph.model(graph.conv(x, 4, 4, (3, 3), "conv", auto_pad="SAME_UPPER"))
     path = tmp_path / "odd.onnx"
     path.write_bytes(with_bytes(model, "SAME_UPPER", b"\xff" * 10))
+    (refused,) = sp.onnx.audit(path).refused
+    escaped = r"\xff" * 10
+    assert refused.reason == f"`auto_pad={escaped}` is unknown"
     with pytest.raises(ValueError, match=r"odd\.onnx"):
-        sp.onnx.audit(path)
+        sp.onnx.separate(path, np.zeros((8, 4, 8, 8), np.float32))
 
 
 # -- markup ----------------------------------------------------------------------------------------------

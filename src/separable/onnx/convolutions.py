@@ -196,7 +196,7 @@ def _read(graph: Graph, number: int, name: str) -> Found:
     groups = int(given["group"].i) if "group" in given else 1
     if groups < 1 or len(weights) % groups:
         raise UnusableError(f"`group={groups}` does not divide its {len(weights)} output channels")
-    auto_pad = given["auto_pad"].s.decode() if "auto_pad" in given else "NOTSET"
+    auto_pad = given["auto_pad"].s.decode(errors="backslashreplace") if "auto_pad" in given else "NOTSET"
     found = Found(
         name=name,
         node=number,
