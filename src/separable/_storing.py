@@ -156,8 +156,8 @@ def snapped(values: Array, error: float, absolute: float = 0.0) -> Array:
     They are at most `error` times the magnitude of a value, or `absolute` where that is more.
     """
     size = np.minimum(np.maximum(np.abs(values) * values.dtype.type(error), absolute), _SNAP)
-    found: Array = np.copysign(size.astype(values.dtype), values)
-    return found
+    moved: Array = np.copysign(size.astype(values.dtype), values)
+    return moved
 
 
 def _saturate(values: Array, output: Array) -> None:

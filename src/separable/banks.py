@@ -47,7 +47,9 @@ class Single(Protocol):
     @property
     def cost(self) -> Cost: ...  # noqa: D102
     def readable(self, x: Array) -> Array: ...  # noqa: D102
-    def keeps_levels(self, source: np.dtype[Any], output: np.dtype[Any]) -> bool: ...  # noqa: D102
+    def keeps_levels(  # noqa: D102
+        self, source: np.dtype[Any], output: np.dtype[Any], rounding: Rounding
+    ) -> bool: ...
     def __call__(  # noqa: D102
         self,
         x: npt.ArrayLike,
@@ -171,7 +173,7 @@ class Bank:
         count = self.threads if threads is None else arguments.thread_count(threads)
         alone = list(self._alone)
         for group in self._groups:
-            if all(self.plans[n].keeps_levels(source.dtype, result.dtype) for n in group.members):
+            if all(self.plans[n].keeps_levels(source.dtype, result.dtype, rounding) for n in group.members):
                 self._run(group, source, result, min(count, group.cost.busy_threads), rounding, overflow)
             else:
                 alone += group.members

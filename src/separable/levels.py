@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _whole as whole
-from ._storing import Bounds, integer_range
+from ._storing import Bounds, Rounding, check_names, integer_range
 from .cascade import Cascade
 from .choosing import Choice, Setting
 from .fourier import FourierForm
@@ -27,8 +27,8 @@ from .shapes import ShapeForm
 
 Array: TypeAlias = npt.NDArray[Any]
 
-# Errors of flat parts up to so much of a level are rounded or truncated away.
-LIMIT: Final = 0.25
+# Errors of flat parts up to so much of a level are rounded away; truncation moves other values by as much.
+_LIMIT: Final = {"nearest": 1 / 4, "truncate": 1 / 8}
 
 # Terms are written out to tell the weights below 0, up to so many.
 _WRITTEN_OUT: Final = 1 << 16
@@ -143,6 +143,7 @@ def verdict(
     source: np.dtype[Any],
     output: np.dtype[Any],
     masked: bool,
+    rounding: Rounding,
 ) -> Verdict:
     """Say what samples of `source` take to keep their levels in integers of `output`.
 
@@ -156,11 +157,14 @@ def verdict(
     source, output : dtype
     masked : bool
         Results are normalised.
+    rounding : {"nearest", "truncate"}
     """
+    if rounding not in _LIMIT:
+        check_names(rounding, "saturate")
     exact = whole.largest(source) <= exact_limit
     if exact and not masked:
         return Verdict(True, False, False, 0.0)
-    coarse = levels.error(source, output, masked) > LIMIT
+    coarse = levels.error(source, output, masked) > _LIMIT[rounding]
     # Sums of a mean that leave float32 are taken in float64: divided, they are exact to the last bit.
     double = (coarse or (divided and not exact)) and not (levels.wide or levels.approximate)
     return Verdict(exact, double, levels.approximate or coarse, levels.relative(masked))

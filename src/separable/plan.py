@@ -208,7 +208,7 @@ class Plan:
         stored = None if output is None else arguments.output_dtype(output)
         found = None
         if stored is not None and stored.kind in "biu":
-            found = self._verdict(source.dtype, stored, known is not None)
+            found = self._verdict(source.dtype, stored, known is not None, rounding)
         if (other := self._instead(source.dtype, found, known)) is not None:
             threads = self._recipe.threads if threads is None else threads
             return other(x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan)
@@ -258,8 +258,10 @@ class Plan:
             return None
         return cached_plan(kernel, request._replace(dtype=np.dtype(np.float64)))
 
-    def _verdict(self, source: np.dtype[Any], stored: np.dtype[Any], masked: bool) -> Verdict:
-        return verdict(self._levels, self._exact_limit, self._divisor != 1, source, stored, masked)
+    def _verdict(
+        self, source: np.dtype[Any], stored: np.dtype[Any], masked: bool, rounding: Rounding
+    ) -> Verdict:
+        return verdict(self._levels, self._exact_limit, self._divisor != 1, source, stored, masked, rounding)
 
     def _storing(
         self, found: Verdict | None, known: masking.Known | None, rounding: Rounding, overflow: Overflow
@@ -274,11 +276,11 @@ class Plan:
             bounds = self._levels.bounds(float(np.real(cval)) if padded else None, known is not None)
         return storing(rounding, overflow, found.exact, self._divisor, found.error, bounds)
 
-    def keeps_levels(self, source: np.dtype[Any], output: np.dtype[Any]) -> bool:
+    def keeps_levels(self, source: np.dtype[Any], output: np.dtype[Any], rounding: Rounding) -> bool:
         """Return whether values that this plan computes need only to be rounded to be stored in integers."""
         if output.kind not in "biu":
             return True
-        found = self._verdict(source, output, False)
+        found = self._verdict(source, output, False, rounding)
         return not (found.double or found.bounded)
 
     def explain(self) -> Explanation:
