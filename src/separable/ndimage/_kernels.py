@@ -13,7 +13,7 @@ from .._masking import Nan
 from .._storing import Overflow, Rounding
 from ..factor import factor
 from . import _arguments as arguments
-from ._arguments import Array, Output, Target
+from ._arguments import Array, Output, Target, remembered
 from ._repeated import repeated
 from ._run import How, Step, Verb, complex_weights, copied, how_to, run
 
@@ -270,7 +270,7 @@ def _filtered(
     return _either(Step(verb, weights, given), x, target, how)
 
 
-@kept
+@remembered
 def _given(
     ndim: int, axes: Any, shape: tuple[int, ...], origin: Any, mode: Any, cval: complex, tol: float
 ) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def _filtered_line(
     return _either(Step(verb, weights, given), x, target, how)
 
 
-@kept
+@remembered
 def _given_line(ndim: int, axis: Any, taps: int, origin: Any, mode: Any, cval: complex) -> dict[str, Any]:
     place, at = arguments.one_axis(axis, ndim), arguments.check_origin(origin, taps)
     return {"mode": arguments.one_mode(mode), "cval": cval, "axes": (place,), "origin": (at,)}
