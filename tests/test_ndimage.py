@@ -25,7 +25,7 @@ scipy_ndimage = pytest.importorskip("scipy.ndimage")
 NAMES = [name for name in ndi.__all__ if name != "installed"]
 OWN = [name for name in NAMES if not name.startswith("generic")]  # without the caller's callables
 SMOOTHING = [name for name in OWN if "filter" in name or "correlate" in name or "convolve" in name]
-OURS = {"rounding", "overflow", "threads", "tol", "spacing", "mask", "nan"}
+OURS = {"rounding", "overflow", "threads", "tol", "spacing", "mask", "nan", "method"}
 MODES = ["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-wrap", "grid-constant"]
 
 # One call of each function that both packages understand.

@@ -156,6 +156,15 @@ def test_terms_that_cancel_are_taken_on_request_only():
     )
 
 
+def test_terms_along_one_axis_are_one():
+    taps = np.array([0.0, 1, 2, 1, 0])
+    kernel = sp.SeparableKernel([[2 * taps], [-taps]])
+    assert terms_keep(kernel, kernel)
+    x = stars((50, 60), np.float64)
+    result = sp.correlate(x, kernel, axes=1, method=None)
+    np.testing.assert_array_equal(result, sp.correlate(x, [taps], method=None))
+
+
 def test_nan_stays_where_it_is_in_reach():
     x = RNG.random((300, 300))
     x[150, 150] = np.nan

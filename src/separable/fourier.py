@@ -343,8 +343,8 @@ class FourierJob:
         """Return the results with the signs and zeros of direct sums."""
         doubts = signs.look_at(staged, values, math.prod(self._lengths))
         if not doubts.none:
-            zeros = staged.size - np.count_nonzero(staged) >= signs.weights  # a result may be a sum of zeros
-            if signs.weights <= _FEW_WEIGHTS and (zeros or doubts.unsettled(None)):
+            zeros = staged.size - np.count_nonzero(staged) >= signs.nonzero  # a result may be a sum of zeros
+            if signs.nonzero <= _FEW_WEIGHTS and (zeros or doubts.unsettled(None)):
                 return self._swept(staged, inside, threads, rare)
             reached = self._reached(staged, threads, rare)[inside] if zeros else None
             if doubts.unsettled(reached):

@@ -43,7 +43,7 @@ def terms_keep(kernel: SeparableKernel, weights: SeparableKernel | Array) -> boo
     bool
         True if no term reaches where a weight is 0 and, for weights of one sign, all terms have that sign.
     """
-    if kernel.rank == 1:
+    if kernel.rank == 1 or sum(n > 1 for n in kernel.shape) < 2:  # terms along one axis are added up first
         return True
     dense = np.asarray(weights.dense() if isinstance(weights, SeparableKernel) else weights)
     sign = sign_of(dense)
@@ -74,7 +74,7 @@ class Signs(NamedTuple):
     ----------
     sign : int
         Of the weights, as `sign_of`.
-    weights : int
+    nonzero : int
         How many weights are not 0.
     norm : float
         Root of the sum of their squares.
@@ -83,7 +83,7 @@ class Signs(NamedTuple):
     """
 
     sign: int
-    weights: int
+    nonzero: int
     norm: float
     mean: bool
 
