@@ -357,7 +357,7 @@ def test_half_precision_stays_so() -> None:
 def test_a_type_that_the_runtime_lacks_is_said_to_be_its() -> None:
     net = Net(dtype="float64")
     y = net.conv(net.input("x", ["N", 4, 8, 8]), 4, 6, (3, 3), "conv")
-    with pytest.raises(ValueError, match=r"ONNX Runtime .* refuses the model: .*Conv"):
+    with pytest.raises(ValueError, match=r"ONNX Runtime .* refuses it: .*Conv"):
         runnable(read_model(net.model(y)))
 
 

@@ -99,7 +99,7 @@ def _refusal(error: Exception) -> str:
     said = in_short(error)
     fix = "export it again, or make it load there first: onnxruntime.InferenceSession(path)."
     if "NOT_IMPLEMENTED" in said or "IR version" in said or "opset" in said:
-        fix = "install a newer onnxruntime, or export the model for an older operator set."
+        fix = "install a newer onnxruntime, or export the model in float32 or for an older operator set."
     return f"ONNX Runtime {onnxruntime.__version__} refuses it: {said.rstrip('.')}. To go on, {fix}"
 
 
