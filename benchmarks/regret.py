@@ -172,7 +172,7 @@ def _gaussian(taps: int, ndim: int) -> Any:
 def _laplacian(taps: int, ndim: int) -> Any:
     import separable
 
-    return separable.families.laplacian_of_gaussian(taps / 8, ndim=ndim, radius=taps // 2)
+    return separable.families.laplacian_of_gaussian(taps / 8, ndim=ndim, radius=max(taps // 2, 2))
 
 
 def _box(taps: int, ndim: int) -> Any:

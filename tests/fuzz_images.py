@@ -360,15 +360,15 @@ class Outcome(NamedTuple):
 @contextlib.contextmanager
 def small_machine() -> Iterator[None]:
     """Let the guard believe in little memory, and nobody hear what decoders say of damaged files."""
-    memory, level = guard._physical_memory, logging.getLogger("tifffile").level
-    guard._physical_memory = lambda: MACHINE_BYTES
+    memory, level = guard.physical_memory, logging.getLogger("tifffile").level
+    guard.physical_memory = lambda: MACHINE_BYTES
     logging.getLogger("tifffile").setLevel(logging.ERROR)  # the reader listens to errors
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        guard._physical_memory = memory
+        guard.physical_memory = memory
         logging.getLogger("tifffile").setLevel(level)
 
 

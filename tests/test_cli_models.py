@@ -342,7 +342,7 @@ def test_what_the_runtime_refuses_is_one_line_with_the_file_and_what_to_do(run: 
     done = run("separate odd.onnx --calibration inputs.npz -o o.onnx")
     assert done.code == 2
     error = done.err.splitlines()[-1]
-    assert error.startswith("error: `odd.onnx`: ONNX Runtime ")
+    assert error.startswith("separable: `odd.onnx`: ONNX Runtime ")
     assert "Odd" in error
     assert error.endswith("InferenceSession(path).")
     assert done.err.splitlines()[:-1] == ["reading"]
@@ -355,7 +355,7 @@ def test_an_error_is_one_line(run: Run) -> None:
     onnx.save(net.model(net.node("ConvTranspose", [x, "w"], "up")), "up.onnx")
     done = run("separate up.onnx --calibration inputs.npz -o o.onnx")
     assert done.code == 2
-    assert [line.split(":")[0] for line in done.err.splitlines()] == ["reading", "error"]
+    assert [line.split(":")[0] for line in done.err.splitlines()] == ["reading", "separable"]
 
 
 def test_data_of_the_input_are_not_overwritten(run: Run) -> None:

@@ -515,7 +515,7 @@ def test_running_out_of_memory_names_the_file(tmp_path: Path) -> None:
 
 def test_more_than_the_machine_holds_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", samples((100, 100), "f8"))
-    monkeypatch.setattr(guard, "_physical_memory", lambda: 50_000)
+    monkeypatch.setattr(guard, "physical_memory", lambda: 50_000)
     with pytest.raises(files.FileError, match=r"does not fit: .* this machine has 48\.83 KiB"):
         files.read(tmp_path / "a.npy")
 

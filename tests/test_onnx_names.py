@@ -144,7 +144,7 @@ def test_file_names_are_no_markup(command: Run, name: str) -> None:
     assert f"o{name}" in done.out
     assert Path(f"o{name}").exists()
     refused = command(["audit", f"no{name}"])
-    assert (refused.code, refused.err) == (2, f"error: `no{name}` does not exist.\n")
+    assert (refused.code, refused.err) == (2, f"separable: `no{name}` does not exist.\n")
 
 
 def test_labels_and_values_are_text() -> None:

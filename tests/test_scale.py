@@ -237,8 +237,8 @@ def test_plans(name: str, power: int, factor: float, dtype: str, side: int, tol:
     assert (one.method, one.terms, one.macs) == (other.method, other.terms, other.macs)
     # Out of the range of float32 taps are not rounded to it.
     assert other.error.relative_l1 == pytest.approx(one.error.relative_l1, rel=1e-9, abs=2e-7)
-    if dtype == "f8":
-        assert other.error.relative_l1 == one.error.relative_l1
+    if dtype == "f8":  # but for the taps of means, which are rounded so that ones stay ones
+        assert other.error.relative_l1 == pytest.approx(one.error.relative_l1, rel=0, abs=4e-15)
     if dtype != "u1":  # whether sums of whole numbers are exact is a matter of the weights' digits
         assert (one.method, one.terms, one.macs) == (near.method, near.terms, near.macs)
         assert near.error.relative_l1 == pytest.approx(one.error.relative_l1, rel=1e-6, abs=2e-7)

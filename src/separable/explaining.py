@@ -92,11 +92,11 @@ class Explanation:
     def _repr_html_(self) -> str:
         rows = [(each.method, *(_figures(each) or (each.reason,))) for each in self.candidates]
         chosen = [n for n, each in enumerate(self.candidates) if each.method == self.method]
-        numbers = (False, True, True, True, False)
+        numbers = (False, True, True, True, True, False)
         return _html.block(
             f"{self.title}, {plural(self.threads, 'thread')}: {self.method}",
-            _html.table(("method", "predicted", "error", "memory", ""), rows, numbers, chosen),
-            _html.lines([f"rates {self.source}"]),
+            _html.table(("method", "predicted", "compared", "error", "memory", ""), rows, numbers, chosen),
+            _html.lines([_COMPARED, f"rates {self.source}"]),
         )
 
 

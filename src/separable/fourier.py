@@ -313,7 +313,14 @@ class FourierJob:
             place = dst[tuple(slice(at, at + n) for at, n in zip(start, counts, strict=True))]
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):
                 self._stage(src, start, part)
-                store(self._values(part, tuple(map(slice, counts)), threads, rare), place, how)
+                values = self._values(part, tuple(map(slice, counts)), threads, rare)
+                store(values, place, self._snapping(how, part))
+
+    @staticmethod
+    def _snapping(how: Storing, staged: Array) -> Storing:
+        """Return `how` with rounding errors that are relative to the largest sample of the block."""
+        largest = float(np.abs(staged).max()) if how.snap else 0.0
+        return how._replace(absolute=how.snap * largest) if math.isfinite(largest) else how
 
     def _values(self, staged: Array, inside: tuple[slice, ...], threads: int, rare: _Rare) -> Array:
         """Return the results of a staged block."""

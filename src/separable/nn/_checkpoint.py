@@ -179,6 +179,7 @@ def _conversion(held: Mapping[str, Any]) -> Conversion:
     report = dict(held["report"])
     report["layers"] = tuple(_row(each) for each in report["layers"])
     report["frontier"] = tuple((cost, change) for cost, change in report["frontier"])
+    report["measured"] = tuple(report["measured"])
     return Conversion(replacements, ConversionReport(**report))
 
 
