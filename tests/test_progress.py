@@ -51,6 +51,17 @@ def test_nobody_asked(capsys: Capture) -> None:
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_long_run_says_what_it_does_in_a_log(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with shown(None) as show:
+        show(0, 9, "measuring conv0")
+        now = 2.5
+        show(1, 9, "measuring conv1")
+        show(4, 9, "fitting conv0")
+    assert capsys.readouterr() == ("", "measuring, step 2 of 9\nfitting, step 5 of 9\n")
+
+
 def test_no_time_where_it_is_not_known(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rich")
     monkeypatch.setenv("FORCE_COLOR", "1")

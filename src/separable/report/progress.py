@@ -19,6 +19,7 @@ __all__ = ["shown"]
 
 _WIDTH: Final = 30
 _EVERY: Final = 0.1  # seconds between two pictures
+_SILENCE: Final = 2.0  # seconds before a run that nobody asked about says what it does in a log
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def shown(wanted: bool | Progress | None) -> Iterator[Progress]:
     Parameters
     ----------
     wanted : bool, callable or None
-        None: if stderr is a terminal. A callable is told instead.
+        None: on a terminal, and elsewhere once the block has taken two seconds. A callable is told instead.
 
     Yields
     ------
@@ -50,9 +51,10 @@ def shown(wanted: bool | Progress | None) -> Iterator[Progress]:
             )
         yield wanted
         return
-    if not (sys.stderr.isatty() if wanted is None else wanted):
+    if wanted is False:
         yield _silent
         return
+    silence = _SILENCE if wanted is None else 0.0
     try:
         from rich import progress as rich
         from rich.console import Console
@@ -60,11 +62,11 @@ def shown(wanted: bool | Progress | None) -> Iterator[Progress]:
         if sys.stderr.isatty():
             yield from _plain()
         else:
-            yield _lines()
+            yield _lines(silence)
         return
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines()
+        yield _lines(silence)
         return
     columns = (
         rich.BarColumn(),
@@ -98,14 +100,15 @@ def _counts() -> list[ProgressColumn]:
     return [Steps(), Remaining()]
 
 
-def _lines() -> Progress:
-    """Return what writes a line for each stage: where it begins, and what it does."""
+def _lines(silence: float) -> Progress:
+    """Return what writes a line for each stage, after so many seconds: where it begins, and what it does."""
     last: tuple[str, int] | None = None
+    begin = time.monotonic() + silence
 
     def show(done: int, total: int, step: str) -> None:
         nonlocal last
         stage = step.partition(" ")[0].rstrip(":"), total
-        if stage != last:
+        if stage != last and time.monotonic() >= begin:
             last = stage
             place = f", step {done + 1} of {total}" if total else ""
             sys.stderr.write(f"{printable(stage[0])}{place}\n")
