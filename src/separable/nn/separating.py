@@ -126,9 +126,9 @@ def separate(
         Scale the channels between two convolutions so that eight bits hold them well, where a later
         quantisation may profit; the result is the same but for rounding.
     progress : bool or callable, optional
-        Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a line
-        for each stage: by default once the run has taken two seconds, with True from the first on; with
-        False nothing. A callable is told the steps done, those to do, and the present one instead.
+        Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a
+        line for each stage: by default once the run has taken two seconds, with True from the first on;
+        with False nothing. A callable is told the steps done, those to do, and the present one instead.
 
     Returns
     -------

@@ -145,9 +145,9 @@ def separate(
         Scale the channels between the convolutions of a form so that quantising the result to eight bits
         costs less accuracy. In floating point it stays the same.
     progress : bool or callable, optional
-        Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a line
-        for each stage: by default once the run has taken two seconds, with True from the first on; with
-        False nothing. A callable is told instead: steps done, steps in all, and the present step.
+        Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a
+        line for each stage: by default once the run has taken two seconds, with True from the first on;
+        with False nothing. A callable is told instead: steps done, steps in all, and the present step.
 
     Returns
     -------
