@@ -95,7 +95,8 @@ class Budget:
         with self._lock:
             self.bytes += size
             self._shortcut_bytes += size
-        self._keep_to(self.limit)
+        if self.bytes > self.limit:  # with room for the next ones: each time all of them are cleared
+            self._keep_to(self.limit - self.limit // 16)
 
     def put(self, entries: _Entries, key: Hashable, value: T, size: int) -> T:
         """Keep a value of so many bytes, unless it is too large; return it, or what another thread kept."""
