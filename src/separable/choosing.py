@@ -21,8 +21,7 @@ from ._errors import NotSeparableError
 from ._whole import exact_limit
 from .cascade import Cascade, find_cascade
 from .costs import Cost, Machine, Pass, Rates
-from .factor import DEFAULT_EFFORT, Effort, factored
-from .factor import DEFAULT_TOL as FACTOR_TOL
+from .factor import DEFAULT_EFFORT, Effort, factored, within
 from .fourier import FourierForm, Geometry, best_geometry
 from .kernel import KernelError, SeparableKernel, Term
 from .recursive import Waves
@@ -414,8 +413,7 @@ def _terms_within(data: bytes, shape: tuple[int, ...], tol: float | None) -> Sep
 def _searched(weights: Array, tol: float | None) -> SeparableKernel | None:
     work = Effort(DEFAULT_EFFORT)
     found = factored(weights, tol, None, work)
-    within = found.error.relative_l1 <= (FACTOR_TOL if tol is None else tol)
-    return found if within or not work.ended else None
+    return found if within(found, tol) or not work.ended else None
 
 
 def passes_of(kernels: Sequence[Sequence[Term]], setting: Setting) -> list[Pass]:

@@ -6,4 +6,5 @@ from .verbs import DEFAULT_TOL as DEFAULT_TOL
 from .verbs import factor as factor
 from .verbs import factored as factored
 from .verbs import is_separable as is_separable
+from .verbs import within as within
 from .waves import complex_parts as complex_parts

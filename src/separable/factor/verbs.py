@@ -107,7 +107,7 @@ def factor(
     """
     work = Effort(checked_effort(effort))
     kernel = factored(weights, tol, rank, work)
-    if work.ended and tol != "noise" and not _within(kernel, tol, rank):
+    if work.ended and not within(kernel, tol, rank):
         warnings.warn(
             f"the search for terms ended after effort={work.allowed:g} multiplications with a relative l1 "
             f"error of {kernel.error.relative_l1:.2g}, more than "
@@ -139,11 +139,11 @@ def factored(
     return _with_single_taps(kernel, dense.shape, None if noise is None else noise.level)
 
 
-def _within(kernel: SeparableKernel, tol: float | str | None, rank: SupportsIndex | None) -> bool:
-    """Return whether a kernel is as close as it was asked to be."""
-    if tol is None:
-        return rank is not None or kernel.error.relative_l1 <= DEFAULT_TOL
-    return not isinstance(tol, str) and kernel.error.relative_l1 <= float(tol)
+def within(kernel: SeparableKernel, tol: float | str | None, rank: SupportsIndex | None = None) -> bool:
+    """Return whether a kernel is as close as `tol` and `rank` ask; what is noise is up to the search."""
+    if isinstance(tol, str) or (tol is None and rank is not None):
+        return True
+    return kernel.error.relative_l1 <= (DEFAULT_TOL if tol is None else float(tol))
 
 
 def is_separable(weights: npt.ArrayLike, tol: float | None = None) -> bool:

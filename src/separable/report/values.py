@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from separable.factor import DEFAULT_EFFORT, DEFAULT_TOL, Effort, factored
+from separable.factor import DEFAULT_EFFORT, DEFAULT_TOL, Effort, factored, within
 from separable.factor.effort import Report
 from separable.kernel import SeparableKernel
 
@@ -93,7 +93,7 @@ def study(
     """
     work = Effort(effort, report(1))
     found = factored(weights, tol, rank, work)
-    missed = work.ended and rank is None and not _is_within(found, tol)
+    missed = work.ended and not within(found, tol, rank)
     offers: list[SeparableKernel] = []
     for number, offered in enumerate(sorted({*OFFERED_RANKS, found.rank}), start=2):
         again = Effort(effort, report(number))
@@ -101,10 +101,6 @@ def study(
         if _is_exact(offers[-1]) or offers[-1].rank < offered:
             break
     return Study(name, weights, found, offers if len(offers) > 1 else [], effort if missed else None)
-
-
-def _is_within(kernel: SeparableKernel, tol: float | str | None) -> bool:
-    return isinstance(tol, str) or kernel.error.relative_l1 <= (DEFAULT_TOL if tol is None else tol)
 
 
 def _is_exact(kernel: SeparableKernel) -> bool:
