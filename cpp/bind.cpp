@@ -11,6 +11,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -25,6 +26,7 @@
 #include "fused_gradients.h"
 #include "fused_job.h"
 #include "machine.h"
+#include "progress.h"
 #include "running_job.h"
 #include "separable_job.h"
 #include "sums_job.h"
@@ -546,6 +548,24 @@ nb::object empty(const Shape& shape, const std::string& dtype) {
   return nb::cast(nb::ndarray<nb::numpy, float>(p, dims.size(), dims.data(), owner));
 }
 
+// The sweeps of a job that Python makes of several.
+class CountedSweeps {
+ public:
+  explicit CountedSweeps(ptrdiff_t count) : count_(count) {}
+  CountedSweeps& enter() {
+    steps_ = std::make_unique<Steps>(Level::sweeps, count_);
+    return *this;
+  }
+  void exit(nb::object, nb::object, nb::object) { steps_.reset(); }
+  void step() {
+    if (steps_) steps_->step();
+  }
+
+ private:
+  const ptrdiff_t count_;
+  std::unique_ptr<Steps> steps_;
+};
+
 nb::dict core_info() {
   nb::dict info, cache;
   info["target"] = target().name;
@@ -598,6 +618,12 @@ NB_MODULE(_core, m) {
   m.def("empty", &empty, "shape"_a, "dtype"_a);
   m.def("extent", &extent, "shape"_a, "src"_a, "threads"_a, "mask"_a = nb::none());
   m.def("core_info", &core_info);
+  nb::class_<CountedSweeps>(m, "Sweeps")
+      .def(nb::init<ptrdiff_t>(), "count"_a)
+      .def("__enter__", &CountedSweeps::enter, nb::rv_policy::reference)
+      .def("__exit__", &CountedSweeps::exit, nb::arg().none(), nb::arg().none(), nb::arg().none())
+      .def("step", &CountedSweeps::step);
+  m.def("fraction_done", &fraction_done);
   m.def(
       "force",
       [](nb::object name) {

@@ -1,5 +1,7 @@
 #include "pool.h"
 
+#include "progress.h"
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -57,12 +59,16 @@ struct Job {
   std::atomic<ptrdiff_t> next{0};
   std::atomic<int> seats;  // workers still welcome
   std::atomic<int> inside{0};
+  Steps* counted;
   std::mutex error_lock;
   std::exception_ptr error;
 
   void work(int worker) {
     try {
-      for (ptrdiff_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) (*run)(t, worker);
+      for (ptrdiff_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
+        (*run)(t, worker);
+        counted->step();
+      }
     } catch (...) {
       next = tasks;
       std::lock_guard<std::mutex> hold(error_lock);
@@ -156,6 +162,7 @@ Pool& pool() {
 
 void parallel(ptrdiff_t tasks, int threads, const std::function<void(ptrdiff_t, int)>& run) {
   const int helpers = int(std::min<ptrdiff_t>(threads, tasks)) - 1;
+  Steps counted(Level::tasks, tasks);
   if (helpers > 0) {
     Pool& p = pool();
     if (p.busy.try_lock()) {
@@ -164,12 +171,16 @@ void parallel(ptrdiff_t tasks, int threads, const std::function<void(ptrdiff_t, 
       job.run = &run;
       job.tasks = tasks;
       job.seats = helpers;
+      job.counted = &counted;
       p.run(job, helpers);
       if (job.error) std::rethrow_exception(job.error);
       return;
     }
   }
-  for (ptrdiff_t t = 0; t < tasks; t++) run(t, 0);
+  for (ptrdiff_t t = 0; t < tasks; t++) {
+    run(t, 0);
+    counted.step();
+  }
 }
 
 }  // namespace sep

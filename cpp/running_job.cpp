@@ -9,6 +9,7 @@
 
 #include "machine.h"
 #include "pool.h"
+#include "progress.h"
 #include "tiles.h"
 
 namespace sep {
@@ -383,11 +384,12 @@ void RunningJob::run(const Samples& src, const Samples& dst, const Storing& stor
   for (const Prepared& p : passes_) samples_of_box *= p.box() ? double(p.pass.taps) : 1.0;
   const bool means = !sums && dst.item == Element::f32 && divisor_ == samples_of_box;
   const ptrdiff_t n = shape_[first.pass.axis], rows = shape[first.pass.axis];
+  Steps counted(Level::sweeps, ceil_div(n, rows) * ptrdiff_t(passes.size()));
   for (ptrdiff_t from = 0; from < n; from += rows) {
     const Range part{from, std::min(from + rows, n)};
     shape[first.pass.axis] = part.to - part.from;
     const Samples out{dst.data + part.from * dst.strides[first.pass.axis], dst.strides, dst.item};
-    run_band(passes, shape, part, src, sums ? between : out, out, means, stored, threads);
+    run_band(passes, shape, part, src, sums ? between : out, out, means, stored, threads, counted);
   }
 }
 
@@ -395,7 +397,7 @@ void RunningJob::run(const Samples& src, const Samples& dst, const Storing& stor
 // keep constants what they are; else sums are scaled by powers of two, and neither leaves the range.
 void RunningJob::run_band(const std::vector<size_t>& passes, const std::vector<ptrdiff_t>& shape, Range part,
                           const Samples& src, const Samples& between, const Samples& dst, bool means,
-                          const Storing& stored, int threads) const {
+                          const Storing& stored, int threads, Steps& counted) const {
   Samples from = src;
   double cval = cval_;
   int power = 0;  // of two, by which sums were divided so far
@@ -409,6 +411,7 @@ void RunningJob::run_band(const std::vector<size_t>& passes, const std::vector<p
     if (last) how.factor = std::ldexp(factor_, power), how.divisor = means ? mean : divisor_;
     const Samples& to = last ? dst : between;
     run_pass(p, shape, i ? Range{0, shape[p.pass.axis]} : part, from, to, cval, how, threads);
+    counted.step();
     cval *= std::ldexp(p.gain, -down) / mean;
     power += down;
     from = to;

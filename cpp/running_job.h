@@ -10,6 +10,8 @@
 
 namespace sep {
 
+class Steps;
+
 // One axis: out[i] = sum of x[i + k - shift] f(k), 0 <= k < taps. No waves: f = 1. Else taps are odd and
 // f(k) = sum_m amplitude[m] cos(frequency[m] (k - taps / 2)), or sin.
 struct RunningPass {
@@ -53,7 +55,8 @@ class RunningJob {
   ptrdiff_t band(const Prepared& first, ptrdiff_t samples) const;
   static bool in_cache(ptrdiff_t doubles);
   void run_band(const std::vector<size_t>& passes, const std::vector<ptrdiff_t>& shape, Range part, const Samples& src,
-                const Samples& between, const Samples& dst, bool means, const Storing& stored, int threads) const;
+                const Samples& between, const Samples& dst, bool means, const Storing& stored, int threads,
+                Steps& counted) const;
   void run_pass(const Prepared& p, const std::vector<ptrdiff_t>& shape, Range part, const Samples& from, const Samples& to,
                 double cval, const Storing& how, int threads) const;
   static ptrdiff_t width_of(const Prepared& p, ptrdiff_t lines);

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "progress.h"
 #include "sweep.h"
 
 namespace sep {
@@ -210,7 +211,11 @@ void SeparableJob<T>::sweeps(const Input& in, const Output& out, int threads, Vi
 
 template <class T>
 void SeparableJob<T>::run_sum(const Input& in, const Output& out, int threads) const {
-  sweeps(in, out, threads, [](const Sweep<T>& sweep) { sweep.run(); });
+  Steps counted(Level::sweeps, ptrdiff_t(passes_.size()) - 2);  // three passes in the first sweep
+  sweeps(in, out, threads, [&](const Sweep<T>& sweep) {
+    sweep.run();
+    counted.step();
+  });
 }
 
 // From T into what `out` stores: a sweep without a pass.

@@ -6,6 +6,7 @@
 
 #include "machine.h"
 #include "pool.h"
+#include "progress.h"
 #include "tiles.h"
 
 namespace sep {
@@ -18,6 +19,7 @@ constexpr ptrdiff_t kBorder = 16;             // pixels at a border are copied i
 constexpr ptrdiff_t kOutWidth = 1024;        // elements of a row that are converted at a time as results leave
 constexpr ptrdiff_t kCrowded = 2048;           // bytes between rows that crowd the L1 cache's sets
 constexpr ptrdiff_t kCrowdedFar = 12, kCrowdedNear = 4;  // from so many more taps than one on that is worth a copy: in memory, in cache
+constexpr ptrdiff_t kCountedRows = 64;         // rows of results that a worker counts at a time
 constexpr ptrdiff_t kFetchAhead = 768;        // bytes along a row that software prefetch runs ahead
 
 // Which line of a ring that holds the window [from, to) serves virtual line v of n: itself, the one it mirrors, or none.
@@ -86,6 +88,16 @@ struct Sweep<T>::Worker {
   T *all_x = nullptr, *all_xy = nullptr;  // rows of which all is known, after the pass over x and that over y
   const T** known_rows = nullptr;
   uint8_t *y_hurt = nullptr, *z_hurt = nullptr;  // of each row in the rings: something in it is unknown
+  Steps* counted = nullptr;
+  ptrdiff_t rows_done = 0;
+
+  // Threads meet at the common count seldom enough to cost nothing.
+  void count(ptrdiff_t n) {
+    rows_done += n;
+    if (rows_done < kCountedRows) return;
+    counted->step(rows_done);
+    rows_done = 0;
+  }
 };
 
 // ---- geometry ------------------------------------------------------------------------------------------------------
@@ -373,6 +385,15 @@ size_t Sweep<T>::scratch_bytes() const {
 
 // ---- work ----------------------------------------------------------------------------------------------------------
 
+// As `Worker::count` takes them: of every tile's width, once for each time that they are gone over.
+template <class T>
+ptrdiff_t Sweep<T>::rows_of_results() const {
+  ptrdiff_t rows = y_.n * z_.n, times = 0;
+  for (const auto& b : batch_) rows *= b.n;
+  for (const Batch& b : batches_) times += z_.step || !y_.step ? 1 : ptrdiff_t(b.bundles.size());
+  return rows * times;
+}
+
 template <class T>
 void Sweep<T>::run() const {
   const ptrdiff_t across = ceil_div(row_.n, tile_x_), up = ceil_div(y_.n, tile_y_);
@@ -380,7 +401,11 @@ void Sweep<T>::run() const {
   for (const auto& b : batch_) tasks *= b.n;
   const int threads = int(std::min<ptrdiff_t>(threads_, tasks));
   std::vector<std::unique_ptr<Worker>> workers(threads);
-  for (auto& w : workers) w = std::make_unique<Worker>(*this);
+  Steps counted(Level::tasks, rows_of_results() * across > kCountedRows ? rows_of_results() * across : 0);
+  for (auto& w : workers) {
+    w = std::make_unique<Worker>(*this);
+    w->counted = &counted;
+  }
   parallel(tasks, threads, [&](ptrdiff_t task, int worker) {
     const ptrdiff_t x = task % across * tile_x_, y = task / across % up * tile_y_;
     ptrdiff_t rest = task / across / up;
@@ -461,6 +486,7 @@ void Sweep<T>::volume(Worker& w, Place src, char* dst, const Tile& t, const Batc
         down_to(w, a, hurt, batch.first > 0, dst + k * output_ + z * z_.dst + (t.y0 + y) * y_.dst, z_.dst, t);
       }
     }
+    w.count(count * height);
   }
 }
 
@@ -512,6 +538,7 @@ void Sweep<T>::plane(Worker& w, Place src, const Tile& t, const Bundle& b, const
       else
         down_to(w, a, hurt, false, dst + k * output_ + y * y_.dst, y_.dst, t);
     }
+    if (!slots) w.count(count);
     if (!slots || !reader_.masked) continue;
     std::fill_n(slots.hurt + (y - t.y0), count, uint8_t(hurt));
     a.rows = w.known_rows;
@@ -537,6 +564,7 @@ void Sweep<T>::plane_rows(Worker& w, Place src, const Tile& t, const Slots& slot
                                          : w.out + (k * kGroup + r) * pitch_;
     }
     const unsigned hurt = along(w, rows, count, t, everything_, w.dst, known);
+    if (!slots) w.count(count);
     for (ptrdiff_t r = 0; r < count; r++) {
       const bool one = hurt >> r & 1;
       if (slots.hurt) slots.hurt[y - t.y0 + r] = one;

@@ -48,6 +48,7 @@ class Sweep {
   void choose_plane_tile(int threads, ptrdiff_t batch);
   ptrdiff_t quantum() const;
   size_t worker_bytes() const;
+  ptrdiff_t rows_of_results() const;
   ptrdiff_t stage_elements() const;
   ptrdiff_t along_elements() const;
   ptrdiff_t chunk() const;

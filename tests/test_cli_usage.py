@@ -219,7 +219,7 @@ def test_frames_are_counted_in_per_cent(run: Run, monkeypatch: pytest.MonkeyPatc
     assert seen[0] == ("reading", None)
     assert [share for phase, share in seen if phase == "filtering"] == [
         None,
-        *(100 * frame / 8 for frame in range(1, 9)),
+        *(pytest.approx(100 * frame / 8, abs=0.1) for frame in range(1, 9)),
     ]
     assert seen[-1] == ("writing", None)
 

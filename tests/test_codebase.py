@@ -45,13 +45,13 @@ FLOORS = [
     {"kernel"},
     {"certificate", "drawing", "means", "sharing"},
     {"_calling"},
-    {"_arguments", "_atomic", "_caches", "_errors", "_extras", "_html", "_storing"},
+    {"_arguments", "_atomic", "_progress", "_caches", "_errors", "_extras", "_html", "_storing"},
     {"_foreign", "_numbers"},
     {"_text", "_wording"},
 ]
 CORE = {"_core"}  # the compiled part
 # What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask what machine this is.
-DOORS = {"jobs", "plan", "conv", "sharing", "sequence", "costs", "measuring"}
+DOORS = {"jobs", "fourier", "plan", "conv", "sharing", "sequence", "costs", "measuring", "_progress"}
 OPTIONAL = {"drawing": "matplotlib", "fourier": "scipy"}  # used where it is installed, imported on first use
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python

@@ -1,7 +1,7 @@
 """The compiled core: taps, tiles and strides. It checks memory safety; what a caller meant, Python checks."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias, TypedDict, final
+from typing import Any, Self, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,17 @@ class _PassFacts(TypedDict):
 def extent(
     shape: tuple[int, ...], src: npt.NDArray[Any], threads: int, mask: npt.NDArray[np.bool_] | None = None
 ) -> tuple[float, float]: ...
+def fraction_done() -> float: ...
+
+@final
+class Sweeps:
+    """Counts the sweeps of a job that is made of several, for `fraction_done`."""
+
+    def __init__(self, count: int) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def step(self) -> None: ...
+
 def shared_passes(terms: Sequence[Sequence[int]], levels: int) -> list[list[list[_Edge]]]: ...
 
 class _FilterJob:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import costs
+from ._core import Sweeps
 from ._storing import OVERFLOWS, ROUNDINGS, Storing, store
 from .costs import Cost, Rates
 from .kernel import SeparableKernel
@@ -270,15 +271,18 @@ class FourierJob:
             )
         )
         workers = min(threads, len(starts))
-        if workers <= 1:
-            self._share(src, dst, starts, how, threads, rare)
-            return
-        shares = [starts[first::workers] for first in range(workers)]
-        with ThreadPoolExecutor(workers - 1) as pool:
-            others = [pool.submit(self._share, src, dst, share, how, 1, rare) for share in shares[1:]]
-            self._share(src, dst, shares[0], how, 1, rare)
-            for other in others:
-                other.result()
+        with Sweeps(len(starts)) as counted:
+            if workers <= 1:
+                self._share(src, dst, starts, how, threads, rare, counted)
+                return
+            shares = [starts[first::workers] for first in range(workers)]
+            with ThreadPoolExecutor(workers - 1) as pool:
+                others = [
+                    pool.submit(self._share, src, dst, share, how, 1, rare, counted) for share in shares[1:]
+                ]
+                self._share(src, dst, shares[0], how, 1, rare, counted)
+                for other in others:
+                    other.result()
 
     def scratch_bytes(self, threads: int) -> int:
         """Return the memory taken: for each thread a staged block, its spectrum and its result."""
@@ -300,6 +304,7 @@ class FourierJob:
         how: Storing,
         threads: int,
         rare: _Rare,
+        counted: Sweeps,
     ) -> None:
         staged = np.empty(self._geometry.lengths, self._dtype)
         for start in starts:
@@ -315,6 +320,7 @@ class FourierJob:
                 self._stage(src, start, part)
                 values = self._values(part, tuple(map(slice, counts)), threads, rare)
                 store(values, place, self._snapping(how, part))
+            counted.step()
 
     @staticmethod
     def _snapping(how: Storing, staged: Array) -> Storing:

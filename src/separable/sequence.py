@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ._core import Job, empty
+from ._core import Job, Sweeps, empty
 from .fourier import sources
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -74,15 +74,19 @@ class SequenceJob:
     def run(self, src: Array, dst: Array, threads: int, *told: Any) -> None:
         """Filter `src` into `dst`, as other jobs do."""
         between = empty(self._between, self._dtype)
-        if self._margins is None:
-            self._first.run(src, between, threads)
-            self._second.run(between, dst, threads, *told)
-            return
-        self._first.run(self._continued(src), between, threads)
-        last = empty(self._between, self._dtype)
-        self._second.run(between, last, threads)
-        inside = tuple(slice(m.begin, m.begin + n) for m, n in zip(self._margins, dst.shape, strict=True))
-        self._copy.run(last[inside], dst, threads, *told)
+        with Sweeps(2 if self._margins is None else 3) as counted:
+            if self._margins is None:
+                self._first.run(src, between, threads)
+                counted.step()
+                self._second.run(between, dst, threads, *told)
+                return
+            self._first.run(self._continued(src), between, threads)
+            counted.step()
+            last = empty(self._between, self._dtype)
+            self._second.run(between, last, threads)
+            counted.step()
+            inside = tuple(slice(m.begin, m.begin + n) for m, n in zip(self._margins, dst.shape, strict=True))
+            self._copy.run(last[inside], dst, threads, *told)
 
     def scratch_bytes(self, threads: int) -> int:
         """Return the memory taken beside the arrays."""

@@ -11,18 +11,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import typer
 
 from separable import Plan, SeparableKernel, files
 from separable import _arguments as arguments
+from separable._progress import following
 from separable.report import tables
 
 from .inputs import Job, jobs
 from .terminal import Show, failure_of, one_line, plain_console, progress, say
 from .wish import Granted, Wish, grant, whole_numbers
+
+_STEPS: Final = 1000  # of the bar
 
 
 @dataclass(frozen=True)
@@ -233,11 +236,11 @@ def _filter(job: Job, wish: Wish, place: Place, show: Show, quiet: bool) -> Outc
 
     show("filtering", 0, 0)
 
-    def show_frames(done: int, total: int) -> None:
-        show("filtering", done, total if total > 1 else 0)
+    def show_share(fraction: float) -> None:
+        show("filtering", round(_STEPS * fraction), _STEPS)
 
-    with _naming_what_is_unknown(place, image):
-        result, plan = files.filtered(image, granted.kernel, setting, stored, show_frames)
+    with _naming_what_is_unknown(place, image), following(show_share) as frames:
+        result, plan = files.filtered(image, granted.kernel, setting, stored, frames)
     times.append(time.perf_counter())
     show("writing", 0, 0)
     files.write(job.target, result)

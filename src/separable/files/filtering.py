@@ -105,7 +105,8 @@ def filtered(
     dtype : dtype, optional
         Of the result; by default integers stay what they are and floats are filtered in float.
     progress : callable, optional
-        Called with (frames done, frames in all) after each frame.
+        Called with (frames done, frames in all) before the first and after each; colours and the opacity
+        that weights them are two.
 
     Returns
     -------
@@ -128,7 +129,7 @@ def filtered(
             "choose a dtype that has."
         )
     if image.alpha:
-        data, made, empty = _with_opacity(image, weights, setting, target, known)
+        data, made, empty = _with_opacity(image, weights, setting, target, known, progress)
     else:
         data, made, empty = _frames(image, weights, setting, target, known, progress)
     # Colours with opacity are unknown together, or not at all: one of them may be any value.
@@ -163,6 +164,8 @@ def _frames(
         kernel, frames[0], promoted_dtype(data.dtype, dtype), setting.cval, complete=known.complete
     )
     empty = 0
+    if progress is not None:
+        progress(0, len(frames))
     for number, (frame, place) in enumerate(zip(frames, results, strict=True)):
         here = known._replace(mask=None if masks is None else masks[number])
         empty += unknown.filter_known(run, frame, place, here, image.nodata)
@@ -184,6 +187,7 @@ def _with_opacity(
     setting: Setting,
     dtype: np.dtype[Any],
     known: Knowledge,
+    progress: Callable[[int, int], None] | None,
 ) -> tuple[Array, Plan, int]:
     data, samples = image.data, image.axes.index("S")
     if samples in setting.axes:
@@ -195,10 +199,13 @@ def _with_opacity(
     full = np.iinfo(data.dtype).max if data.dtype.kind in "iu" else 1.0
     run = setting.plan(kernel, colours, colours.dtype, setting.cval, complete=known.complete)
     averages = _averages(kernel)
+    done = progress or (lambda done, total: None)
+    done(0, 1 + averages)
     source = colours * (opacity / full) if averages else colours
     found = run(source, mask=known.mask)
     nothing = unknown.without_known(run, source, found, known)
     colours = found
+    done(1, 1 + averages)
     if averages:
         # Outside the picture is opaque and has the colour cval.
         opacity_run = setting.plan(kernel, opacity, opacity.dtype, float(full), complete=known.complete)
