@@ -14,7 +14,7 @@ _EVERY: Final = 0.1  # seconds
 
 @contextmanager
 def following(tell: Callable[[float], None]) -> Iterator[Callable[[int, int], None]]:
-    """Call `tell` ten times a second with the fraction that is done, from a thread of its own; it never falls.
+    """Call `tell` ten times a second, from a thread, with the fraction that is done; it never falls.
 
     Within a filter it is that of the tiles, blocks or panels of its arrays. Where a filter takes more sweeps
     than it foresees, the fraction stands still until they have come as far.
