@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from separable.conv import ConvLayer
-from separable.conv.layer import PADDING_MODES
+from separable.conv.forms.layer import PADDING_MODES
 
 
 def layer_of(

@@ -30,7 +30,7 @@ import tifffile
 from PIL import Image as PillowImage
 
 from separable import files
-from separable._extras import MissingExtraError
+from separable._base.extras import MissingExtraError
 from separable.files import guard
 
 Bytes = bytearray

@@ -18,7 +18,7 @@ import numpy as np
 
 import separable as sp
 import separable.ndimage as ndi
-from separable._caches import LIMIT, budget
+from separable._base.caches import LIMIT, budget
 
 PAGE = 4096
 MIB = 2**20

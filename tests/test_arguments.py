@@ -11,8 +11,8 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import separable as sp
-from separable import _arguments as arguments
-from separable._storing import store
+from separable.arrays import arguments
+from separable.arrays.output import store
 
 X = np.zeros((6, 7), np.float32)
 K = np.ones((5, 3))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from separable import _atomic
-from separable._atomic import WriteError, replacing
+from separable._base import atomic as _atomic
+from separable._base.atomic import WriteError, replacing
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals, permissions and limits as POSIX has them")
 PROC = pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="unnamed files as Linux has them")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import separable as sp
 import separable.ndimage as ndi
-from separable import _caches
-from separable._caches import LIMIT, Budget, budget, kept, size_of
+from separable._base import caches as _caches
+from separable._base.caches import LIMIT, Budget, budget, kept, size_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RNG = np.random.default_rng(5)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from separable import _core, costs, measuring
+from separable import _core
+from separable import calibrate as measuring
 from separable.cli import main
+from separable.cost import model as costs
 
 
 @pytest.fixture

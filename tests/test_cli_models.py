@@ -23,9 +23,9 @@ import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 
 import separable as sp  # noqa: E402
 from separable import report  # noqa: E402
-from separable.cli.calibrating import Data  # noqa: E402
+from separable.cli.calibration_inputs import Data  # noqa: E402
 from separable.cli.model_tables import conversion_notes, conversion_rows  # noqa: E402
-from separable.conv.records import ConversionReport, ConvertedLayer  # noqa: E402
+from separable.conv.conversion.records import ConversionReport, ConvertedLayer  # noqa: E402
 
 Array = np.ndarray[Any, Any]
 
@@ -381,7 +381,7 @@ def test_signals_leave_nothing_behind(
         os.kill(os.getpid(), number)
 
     if moment == "fitting":
-        from separable.conv.fit import Fitter
+        from separable.conv.conversion.fit import Fitter
 
         monkeypatch.setattr(Fitter, "replacement", stop)
     else:
@@ -404,7 +404,7 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(run: Run, monkeypatch: pytest.M
 
 def test_without_onnx_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(sp.onnx, "audit", raising=False)
-    monkeypatch.delitem(sys.modules, "separable.onnx.auditing", raising=False)
+    monkeypatch.delitem(sys.modules, "separable.onnx.audits.count", raising=False)
     monkeypatch.setitem(sys.modules, "onnx", None)
     done = run("audit vgg.onnx")
     assert (done.code, done.out) == (1, "")
@@ -415,7 +415,7 @@ def test_a_page_that_cannot_be_drawn_is_told_before_any_work(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(report, "pages", raising=False)
-    monkeypatch.delitem(sys.modules, "separable.report.pages", raising=False)
+    monkeypatch.delitem(sys.modules, "separable.report.pages.page", raising=False)
     monkeypatch.setitem(sys.modules, "altair", None)
     before = names()
     done = run(f"{SEPARATE} -o small.onnx --html page.html")

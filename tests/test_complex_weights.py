@@ -8,7 +8,7 @@ from reference import correlate_dense
 
 import separable as sp
 from separable.factor import complex_parts
-from separable.sharing import shared
+from separable.kernel.passes import shared
 
 
 def wave(*shape: int) -> np.ndarray:

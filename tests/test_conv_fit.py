@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from separable.conv import ConvLayer, Moments, fit
-from separable.conv.descent import (
+from separable.conv import ConvLayer, Moments
+from separable.conv.algebra.descent import (
     Quadratic,
     alternate_outputs,
     descend_inputs,
@@ -19,9 +19,10 @@ from separable.conv.descent import (
     whitened_filters,
     whitened_outputs,
 )
-from separable.conv.fit import Fitter
-from separable.conv.layer import FORMS, PADDING_MODES
-from separable.conv.stages import form_cost, full_rank
+from separable.conv.conversion import fit
+from separable.conv.conversion.fit import Fitter
+from separable.conv.forms.layer import FORMS, PADDING_MODES
+from separable.conv.forms.stages import form_cost, full_rank
 from tests.conv_layers import inputs_of, layer_of, layers
 
 SPLIT = tuple(form for form in FORMS if form != "dense")

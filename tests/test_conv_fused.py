@@ -19,8 +19,8 @@ from reference import dense_conv
 import separable as sp
 from separable import _core
 from separable.conv import FusedConv
-from separable.conv._fused_arguments import ACTIVATIONS, PADDING_MODES
-from separable.conv.geometry import resolve_padding
+from separable.conv.algebra.geometry import resolve_padding
+from separable.conv.layers.arguments import ACTIVATIONS, PADDING_MODES
 
 TARGETS = _core.core_info()["targets"]
 _erf = np.vectorize(math.erf, otypes=[float])

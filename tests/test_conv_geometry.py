@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from separable.conv.geometry import output_shape, per_axis, reach, resolve_padding
+from separable.conv.algebra.geometry import output_shape, per_axis, reach, resolve_padding
 
 lengths = st.integers(1, 40)
 small = st.integers(1, 7)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable.conv import convert
-from separable.conv.goal import check_goal
+from separable.conv.conversion import convert
+from separable.conv.conversion.goal import check_goal
 
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"budget": 25}, ValueError, r"`budget=25` is not a fraction .* 25 percent is 0.25"),
@@ -135,7 +135,7 @@ def test_the_command_line_refuses_them_before_it_reads(
     from separable.cli import main
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "separable.onnx.separating", None)  # not even loaded
+    monkeypatch.setitem(sys.modules, "separable.onnx.conversion.separate", None)  # not even loaded
     line = f"separate no.onnx --calibration no.npz -o out.onnx {option}"
     with pytest.raises(SystemExit) as left:
         main(line.split())

@@ -24,7 +24,7 @@ PIL = pytest.importorskip("PIL.Image")
 cv2 = pytest.importorskip("cv2")
 onnx = pytest.importorskip("onnx")
 
-from separable.cli.demonstrating import Demo  # noqa: E402 (needs typer and what is above)
+from separable.cli.verbs.demo import Demo  # noqa: E402 (needs typer and what is above)
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import j1
 
-from separable._errors import NotSeparableError
+from separable._base.errors import NotSeparableError
 from separable.factor import factor, is_separable
-from separable.factor.staged import svd_bytes
-from separable.kernel import KernelError, SeparableKernel
+from separable.factor.algorithms.staged import svd_bytes
+from separable.kernel.value import KernelError, SeparableKernel
 
 # The module: the package's attribute of that name is the verb.
 FACTOR = importlib.import_module("separable.factor.search")

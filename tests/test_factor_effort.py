@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import separable as sp
-from separable import certificate
 from separable.factor.effort import DEFAULT_EFFORT, Effort
 from separable.factor.verbs import factored
+from separable.kernel import bounds as certificate
 
 SHAPES = [(300, 300), (40, 900), (24, 24, 24), (9, 30, 30), (7, 7, 7, 7), (4, 4, 4, 4, 4)]
 
@@ -140,7 +140,7 @@ def test_bounds_in_double_precision_hold_and_are_close(seed, shape, power, data)
 
 
 def test_plans_do_without_terms_that_were_not_found(monkeypatch):
-    monkeypatch.setattr("separable.choosing.DEFAULT_EFFORT", 1e6)
+    monkeypatch.setattr("separable.filters.planner.DEFAULT_EFFORT", 1e6)
     sp.clear_caches()
     weights = kernel((24, 24, 24), "noise")
     with warnings.catch_warnings():

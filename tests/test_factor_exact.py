@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 import separable
 from separable.factor import factor
-from separable.factor.exact import integer_form, rank_factors, whole
-from separable.kernel import KernelError
+from separable.factor.algorithms.exact import integer_form, rank_factors, whole
+from separable.kernel.value import KernelError
 
 ROWS, COLUMNS = np.mgrid[-12:13, -12:13]
 DISK = (ROWS**2 + COLUMNS**2 < 144).astype(np.int64)

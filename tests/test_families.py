@@ -19,7 +19,7 @@ from skimage.morphology import disk as skimage_disk
 
 from separable import families
 from separable.factor import factor, is_separable
-from separable.kernel import KernelError, SeparableKernel
+from separable.kernel.value import KernelError, SeparableKernel
 
 VOLUME = np.random.default_rng(0).standard_normal((14, 13, 9))
 

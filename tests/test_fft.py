@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from reference import MODES, continued, correlate_dense, tolerance
 
 import separable as sp
-from separable import _core, fourier
-from separable.fourier import FourierJob, Geometry, best_geometry, fast_length, sources
+from separable import _core
+from separable.methods import fft as fourier
+from separable.methods.fft import FourierJob, Geometry, best_geometry, fast_length, sources
 
 RNG = np.random.default_rng(3)
 DTYPES = ("float32", "float64")

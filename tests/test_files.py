@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import separable as sp
 from separable import files
-from separable._extras import MissingExtraError
+from separable._base.extras import MissingExtraError
 from separable.files import guard, target
 
 nib = pytest.importorskip("nibabel")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from separable import files
-from separable.files import tiff_writing
+from separable.files.formats import tiff_output as tiff_writing
 
 nib = pytest.importorskip("nibabel")
 tifffile = pytest.importorskip("tifffile")

@@ -11,7 +11,7 @@ from command_line import Run
 
 import separable as sp
 from separable import _core
-from separable._progress import following
+from separable._base.progress import following
 
 METHODS = {
     "separable": np.outer(np.hanning(41), np.hanning(41)),
@@ -28,7 +28,7 @@ METHODS = {
 def test_a_filter_of_one_array_is_counted_while_it_runs(
     method: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("separable._progress._EVERY", 0.002)
+    monkeypatch.setattr("separable._base.progress._EVERY", 0.002)
     tol = 1e-2 if method in ("cascade", "recursive") else None
     rows = 3000 if method != "direct" else 1500
     x = np.ones((rows, 3000), np.float32)
@@ -83,7 +83,7 @@ def test_a_single_image_is_counted_in_per_cent(command: Run, monkeypatch: pytest
     pytest.importorskip("typer")
     np.save("x.npy", np.ones((3000, 3000), "f4"))
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr("separable._progress._EVERY", 0.002)
+    monkeypatch.setattr("separable._base.progress._EVERY", 0.002)
     from separable.cli import terminal
 
     seen: list[float] = []

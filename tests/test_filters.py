@@ -491,7 +491,7 @@ def test_the_adjoint_kernel_is_the_adjoint_filter(case):
 def test_threads_change_nothing(case, dtype, threads):
     x, kernel, options = case
     x = np.tile(x, 5).astype(dtype)
-    with mock.patch("separable.costs.THREAD_GRAIN", 1):  # so that small work is divided too
+    with mock.patch("separable.cost.model.THREAD_GRAIN", 1):  # so that small work is divided too
         p = sp.plan(kernel, x.shape, dtype, **options)
     np.testing.assert_array_equal(p(x, threads=threads), p(x, threads=1))
 
@@ -546,7 +546,7 @@ def test_many_threads_may_filter_at_once():
         x = samples(*shape).astype(DTYPES[n % 2])
         jobs.append((x, kernel, {"mode": MODES[n % 5], "method": METHODS[n % 2], "threads": 1 + n % 3}))
     wanted = [sp.correlate(x, kernel, **options) for x, kernel, options in jobs]
-    with mock.patch("separable.costs.THREAD_GRAIN", 1):
+    with mock.patch("separable.cost.model.THREAD_GRAIN", 1):
         PLAN._remembered.cache_clear()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             found = [

@@ -11,7 +11,7 @@ import pytest
 
 import separable as sp
 import separable.ndimage as ndi
-from separable import _foreign as foreign
+from separable._base import foreign
 
 X = np.random.default_rng(0).random((9, 8)).astype(np.float32)
 KERNEL = sp.families.gaussian(1.0)

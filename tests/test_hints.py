@@ -13,8 +13,8 @@ import pytest
 
 import separable as sp
 import separable.ndimage as ndi
-from separable._arguments import METHODS, MODES
-from separable._storing import OVERFLOWS, ROUNDINGS
+from separable.arrays.arguments import METHODS, MODES
+from separable.arrays.output import OVERFLOWS, ROUNDINGS
 
 X = np.zeros((20, 30), np.float32)
 K = np.ones((3, 3))

@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from separable.kernel import KernelError, SeparableKernel, certified_error
+from separable.kernel.value import KernelError, SeparableKernel, certified_error
 
 SOBEL = [[[1, 2, 1], [-1, 0, 1]]]
 
@@ -250,7 +250,7 @@ def test_certificate_in_slabs_is_the_certificate(monkeypatch):
     weights = rng.standard_normal((7, 5))
     terms = [[rng.standard_normal(7), rng.standard_normal(5)]]
     whole = certified_error(weights, terms)
-    monkeypatch.setattr("separable.certificate._SLAB_ELEMENTS", 10)
+    monkeypatch.setattr("separable.kernel.bounds._SLAB_ELEMENTS", 10)
     parts = certified_error(weights, terms)
     assert parts.l1 == pytest.approx(whole.l1, rel=1e-15)
     assert parts.relative_l2 == pytest.approx(whole.relative_l2, rel=1e-15)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from conv_layers import inputs_of
 
-from separable.conv import ConvLayer, convert
-from separable.conv.layer import FORMS
-from separable.conv.network import HeldOut, OutputChange
-from separable.conv.records import ConversionReport, ConvertedLayer
-from separable.report.conversions import SeparationReport
+from separable.conv import ConvLayer
+from separable.conv.conversion import convert
+from separable.conv.conversion.network import HeldOut, OutputChange
+from separable.conv.conversion.records import ConversionReport, ConvertedLayer
+from separable.conv.forms.layer import FORMS
+from separable.report.text.conversions import SeparationReport
 
 Array = np.ndarray[Any, Any]
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable.conv.layer import FORMS
+from separable.conv.forms.layer import FORMS
 
 torch = pytest.importorskip("torch")
 
-from separable.nn._capture import floats_of  # noqa: E402
+from separable.nn.conversion.network import floats_of  # noqa: E402
 from tests.small_networks import NETWORKS, built  # noqa: E402
 
 # torch's own word on one of the networks: SAME padding of an even kernel costs it a copy.

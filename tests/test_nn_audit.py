@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_sequence
 
-from separable.conv.layer import ConvLayer
-from separable.conv.separability import separability
+from separable.conv.audits.separability import separability
+from separable.conv.forms.layer import ConvLayer
 from separable.nn import DepthwiseSeparableConv2d, audit
 
 # Published counts: convolutions and fully connected layers; parameters with the affine part of batch norms.

@@ -9,20 +9,20 @@ import re
 import pytest
 
 import separable as sp
-from separable.conv.fit import fit
+from separable.conv.conversion.fit import fit
 
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from separable.nn import _distilling  # noqa: E402
-from separable.nn._calibration import Calibration  # noqa: E402
-from separable.nn._capture import TorchNetwork, floats_of  # noqa: E402
-from separable.nn._folding import fold_norms  # noqa: E402
-from separable.nn._preparing import prepared  # noqa: E402
-from separable.nn._tracing import trace  # noqa: E402
-from separable.nn.separating import _assembled  # noqa: E402
+from separable.nn.conversion import distill as _distilling  # noqa: E402
+from separable.nn.conversion.calibration import Calibration  # noqa: E402
+from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
+from separable.nn.conversion.model_copy import prepared  # noqa: E402
+from separable.nn.conversion.network import TorchNetwork, floats_of  # noqa: E402
+from separable.nn.conversion.separate import _assembled  # noqa: E402
+from separable.nn.conversion.trace import trace  # noqa: E402
 from tests.small_networks import lived_in, step  # noqa: E402
 
 # One term everywhere but in the first layer, and no search: what these tests look at comes after it.
@@ -197,7 +197,7 @@ def test_a_run_that_was_cut_short_goes_on(trained, plain, whole, tmp_path, monke
         stopped = sp.nn.separate(model, inputs, distill=3, checkpoint=path, **THIN)
     assert not is_same(stopped.model, whole.model)
     with monkeypatch.context() as patch:  # what was converted is not converted again
-        patch.setattr("separable.nn.separating.convert", None)
+        patch.setattr("separable.nn.conversion.separate.convert", None)
         resumed = sp.nn.separate(model, inputs, distill=3, checkpoint=path, **THIN)
     assert is_same(resumed.model, whole.model)
     assert resumed.report.to_json() == whole.report.to_json()

@@ -18,11 +18,14 @@ from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from separable._caches import LIMIT, Budget, budget  # noqa: E402
-from separable.nn import _operator, _packed, functional, layers, loaders  # noqa: E402
-from separable.nn._activation import FUNCTIONS  # noqa: E402
-from separable.nn._packed import Options, PackedConvs, Weights  # noqa: E402
+from separable._base.caches import LIMIT, Budget, budget  # noqa: E402
+from separable.nn import functional, loaders  # noqa: E402
 from separable.nn.functional import depthwise_separable  # noqa: E402
+from separable.nn.layers import modules as layers  # noqa: E402
+from separable.nn.layers import operator as _operator  # noqa: E402
+from separable.nn.layers import packed as _packed  # noqa: E402
+from separable.nn.layers.activations import FUNCTIONS  # noqa: E402
+from separable.nn.layers.packed import Options, PackedConvs, Weights  # noqa: E402
 
 ORDERS = ("dw-pw", "pw-dw")
 MODES = ("zeros", "reflect", "replicate", "circular")

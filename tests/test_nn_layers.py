@@ -31,7 +31,7 @@ from separable.nn import (  # noqa: E402
     SpatiallySeparableConv2d,
     SpatiallySeparableConv3d,
 )
-from separable.nn._activation import FUNCTIONS, GAINS  # noqa: E402
+from separable.nn.layers.activations import FUNCTIONS, GAINS  # noqa: E402
 
 # torch's own word on one of the cases: SAME padding of an even kernel costs it a copy.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")

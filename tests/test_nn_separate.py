@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable.conv.fit import fit
-from separable.conv.layer import FORMS, Replacement
-from separable.conv.stages import full_rank
+from separable.conv.conversion.fit import fit
+from separable.conv.forms.layer import FORMS, Replacement
+from separable.conv.forms.stages import full_rank
 
 torch = pytest.importorskip("torch")
 
@@ -24,13 +24,13 @@ from torch.nn import functional as F  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from separable.nn._assembly import module_for  # noqa: E402
-from separable.nn._calibration import Calibration  # noqa: E402
-from separable.nn._capture import TorchNetwork, floats_of  # noqa: E402
-from separable.nn._folding import fold_norms  # noqa: E402
-from separable.nn._preparing import prepared  # noqa: E402
-from separable.nn._tracing import trace  # noqa: E402
-from separable.nn.separating import _assembled  # noqa: E402
+from separable.nn.conversion.calibration import Calibration  # noqa: E402
+from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
+from separable.nn.conversion.model_copy import prepared  # noqa: E402
+from separable.nn.conversion.network import TorchNetwork, floats_of  # noqa: E402
+from separable.nn.conversion.rewrite import module_for  # noqa: E402
+from separable.nn.conversion.separate import _assembled  # noqa: E402
+from separable.nn.conversion.trace import trace  # noqa: E402
 from separable.report.progress import shown  # noqa: E402
 from tests.small_networks import built, lived_in, step, vgg  # noqa: E402
 

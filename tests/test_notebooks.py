@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable import _html
-from separable.conv.records import ConvertedLayer
-from separable.report.audits import Audit, Layer, Refused
-from separable.report.conversions import SeparationReport
+from separable._base import html as _html
+from separable.conv.audits.records import Audit, Layer, Refused
+from separable.conv.conversion.records import ConvertedLayer
+from separable.report.text.conversions import SeparationReport
 
 HOSTILE = "<script>alert('[/x]')</script>\x1b[31m&amp;"
 ELEMENTS = {"div", "table", "thead", "tbody", "tr", "th", "td", "svg", "g", "rect", "path"}

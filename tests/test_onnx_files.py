@@ -21,12 +21,12 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from onnx.onnx_ml_pb2 import ModelProto
 
 from separable.files.guard import FileError
-from separable.onnx.calibration import Calibration
-from separable.onnx.convolutions import find_convolutions
-from separable.onnx.counting import count
-from separable.onnx.graph import Graph
-from separable.onnx.reading import Stored, read_model, whole_model, write_model
-from separable.onnx.sessions import Session, runnable
+from separable.onnx.conversion.calibration import Calibration
+from separable.onnx.conversion.trace import find_convolutions
+from separable.onnx.model.files import Stored, read_model, whole_model, write_model
+from separable.onnx.model.graph import Graph
+from separable.onnx.model.rules import count
+from separable.onnx.model.runtime import Session, runnable
 
 VGG = models.vgg().SerializeToString(deterministic=True)
 
@@ -130,7 +130,7 @@ def test_a_model_behind_a_link_finds_its_data(tmp_path: Path) -> None:
 
 def test_large_models_need_no_large_messages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Protobuf's limit holds for what is in one message; tensors beside the model are never in one."""
-    monkeypatch.setattr("separable.onnx.reading._LARGEST_FILE", 4096)
+    monkeypatch.setattr("separable.onnx.model.files._LARGEST_FILE", 4096)
     stored = read_model(vgg())
     assert not stored.external
     write_model(stored, tmp_path / "model.onnx")

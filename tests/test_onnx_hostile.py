@@ -18,7 +18,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper  # noqa: E402
 
 import separable as sp  # noqa: E402
 from separable.files import FileError  # noqa: E402
-from separable.onnx.reading import read_model  # noqa: E402
+from separable.onnx.model.files import read_model  # noqa: E402
 
 X = np.zeros((4, 3, 12, 12), np.float32)
 

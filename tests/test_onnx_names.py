@@ -18,9 +18,9 @@ import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 from onnx import ModelProto  # noqa: E402
 
 import separable as sp  # noqa: E402
-from separable.onnx.naming import legible  # noqa: E402
+from separable.onnx.model.names import legible  # noqa: E402
 from separable.report.progress import shown  # noqa: E402
-from separable.report.tables import facts  # noqa: E402
+from separable.report.text.tables import facts  # noqa: E402
 
 MARKUP = ("[/]", "[red]c", "\x1b[2J", "a\nb", "</script><b>", "\u202egnp")
 AT_ONCE: dict[str, Any] = {"rank": 1, "forms": ("dw-pw",), "threads": 1}

@@ -16,13 +16,13 @@ from onnx.onnx_ml_pb2 import ModelProto
 from onnx_models import Array, Net
 
 import separable as sp
-from separable.conv.layer import Replacement
+from separable.conv.forms.layer import Replacement
 from separable.files.guard import FileError
-from separable.onnx.convolutions import find_convolutions
-from separable.onnx.graph import Graph
-from separable.onnx.network import OnnxNetwork
-from separable.onnx.reading import read_model
-from separable.onnx.surroundings import around
+from separable.onnx.conversion.network import OnnxNetwork
+from separable.onnx.conversion.surroundings import around
+from separable.onnx.conversion.trace import find_convolutions
+from separable.onnx.model.files import read_model
+from separable.onnx.model.graph import Graph
 
 
 def image(*shape: int) -> Array:

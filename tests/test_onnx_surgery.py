@@ -13,14 +13,14 @@ from onnx.onnx_ml_pb2 import ModelProto
 from onnx_models import Array, Net
 
 from separable.conv import decompose
-from separable.conv.layer import ConvLayer, Replacement
-from separable.onnx.calibration import Calibration
-from separable.onnx.convolutions import find_convolutions
-from separable.onnx.graph import Graph
-from separable.onnx.network import OnnxNetwork
-from separable.onnx.reading import read_model, whole_model, write_model
-from separable.onnx.separating import separate
-from separable.onnx.sessions import Session, giving, runnable
+from separable.conv.forms.layer import ConvLayer, Replacement
+from separable.onnx.conversion.calibration import Calibration
+from separable.onnx.conversion.network import OnnxNetwork
+from separable.onnx.conversion.separate import separate
+from separable.onnx.conversion.trace import find_convolutions
+from separable.onnx.model.files import read_model, whole_model, write_model
+from separable.onnx.model.graph import Graph
+from separable.onnx.model.runtime import Session, giving, runnable
 
 
 def full_rank(layer: ConvLayer, order: str = "dw-pw", most: int | None = None) -> Replacement:
@@ -487,7 +487,7 @@ def test_a_replaced_file_is_never_half_written(tmp_path: Path, monkeypatch: pyte
     def broken(*_: object, **__: object) -> bytes:
         raise OSError("no space left")
 
-    monkeypatch.setattr("separable.onnx.reading.whole_model", broken)
+    monkeypatch.setattr("separable.onnx.model.files.whole_model", broken)
     with pytest.raises(OSError, match="no space left"):
         write_model(stored, path)
     assert path.read_bytes() == before

@@ -20,7 +20,7 @@ pytest.importorskip("onnxruntime")
 import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 from onnx import numpy_helper  # noqa: E402
 
-from separable.onnx.reading import Stored, read_model, write_model  # noqa: E402
+from separable.onnx.model.files import Stored, read_model, write_model  # noqa: E402
 
 NAME = "m.onnx"
 
@@ -167,7 +167,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("separable.onnx.reading._write_tensor", full)
+    monkeypatch.setattr("separable.onnx.model.files._write_tensor", full)
     with pytest.raises(OSError, match="space"):
         write_model(stored(2.0), path)
     assert files(tmp_path) == before

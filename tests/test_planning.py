@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable import _core, costs, measuring
-from separable.choosing import METHODS, Choice, Setting, Ways
+from separable import _core
+from separable import calibrate as measuring
+from separable.cost import model as costs
+from separable.filters.planner import METHODS, Choice, Setting, Ways
 
 RNG = np.random.default_rng(4)
 NOISE = RNG.standard_normal((41, 41))

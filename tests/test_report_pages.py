@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable._extras import MissingExtraError
-from separable.conv.layer import ConvLayer
-from separable.conv.records import ConvertedLayer, Option
-from separable.conv.separability import Separability, separability
-from separable.report.audits import Audit, Layer, Refused
-from separable.report.conversions import SeparationReport
+from separable._base.extras import MissingExtraError
+from separable.conv.audits.records import Audit, Layer, Refused
+from separable.conv.audits.separability import Separability, separability
+from separable.conv.conversion.records import ConvertedLayer, Option
+from separable.conv.forms.layer import ConvLayer
+from separable.report.text.conversions import SeparationReport
 
 for needed in ("altair", "jinja2", "vl_convert"):
     pytest.importorskip(needed)

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import separable as sp
-from separable import _core, choosing, costs
-from separable.plan import Request, build, build_bank
+from separable import _core
+from separable.cost import model as costs
+from separable.filters import planner as choosing
+from separable.filters.plan import Request, build, build_bank
 
 ROWS, COLUMNS = np.mgrid[-12:13, -12:13]
 NOISE = np.random.default_rng(0).standard_normal((25, 25))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import separable as sp
-from separable.kernel import SeparableKernel
+from separable.kernel.value import SeparableKernel
 
 
 def rounded(values: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ from reference import MODES, continued, correlate_dense
 
 import separable as sp
 from separable import _core, families
-from separable.recursive import MAX_WAVES, fit_waves
-from separable.running import box_form, recursive_form
+from separable.methods.cosines import MAX_WAVES, fit_waves
+from separable.methods.running import box_form, recursive_form
 
 Array = npt.NDArray[Any]
 CODES = {"reflect": 0, "constant": 1, "nearest": 2, "mirror": 3, "wrap": 4}

@@ -17,8 +17,8 @@ from reference import MODES, convolve_dense, correlate_dense
 
 import separable as sp
 from separable import _core
-from separable.choosing import Setting, choose
-from separable.shapes import ShapeForm, shape_form
+from separable.filters.planner import Setting, choose
+from separable.methods.piecewise import ShapeForm, shape_form
 
 Array = npt.NDArray[Any]
 CODES = {"reflect": 0, "constant": 1, "nearest": 2, "mirror": 3, "wrap": 4}

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 import separable as sp
 import separable.ndimage as ndi
-from separable import _core, fourier
+from separable import _core
 from separable.factor import factor
-from separable.fourier import FourierJob, Geometry
-from separable.means import as_run
-from separable.plan import Request, build
-from separable.signs import terms_keep
+from separable.filters.plan import Request, build
+from separable.kernel.means import as_run
+from separable.kernel.signs import terms_keep
+from separable.methods import fft as fourier
+from separable.methods.fft import FourierJob, Geometry
 
 RNG = np.random.default_rng(11)
 DTYPES = ("float32", "float64")

@@ -14,7 +14,7 @@ from reference import MODES, correlate_dense
 import separable as sp
 import separable.ndimage as ndi
 from separable import _core
-from separable._storing import store, storing
+from separable.arrays.output import store, storing
 
 METHODS = ("separable", "direct")
 INTEGERS = ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from separable._extras import MissingExtraError, extra
+from .._base.extras import MissingExtraError, extra
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

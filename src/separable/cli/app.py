@@ -9,21 +9,17 @@ from typing import Annotated
 
 import typer
 
-from separable import __version__
-
-from . import (
-    auditing,
-    calibrating,
-    demonstrating,
-    factoring,
-    filtering,
-    measuring,
-    options,
-    separating,
-    usage,
-)
+from .. import __version__
+from . import calibration_inputs as calibrating
+from . import options, usage
+from .kernel_options import Wish
 from .terminal import exits, one_line, say
-from .wish import Wish
+from .verbs import audit as auditing
+from .verbs import calibrate as measuring
+from .verbs import demo as demonstrating
+from .verbs import factor as factoring
+from .verbs import filter as filtering
+from .verbs import separate as separating
 
 app = typer.Typer(
     help="Find the factors of a kernel, or of a network's layers; know the error; run what is cheaper.",

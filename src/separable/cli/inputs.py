@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from separable import files
-
+from .. import files
 from .terminal import same_file
 
 

@@ -11,14 +11,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from separable._text import printable
-from separable.conv.forms import ORDERS
-from separable.conv.records import ConversionReport, ConvertedLayer
-from separable.conv.separability import Separability
-from separable.report import tables
-from separable.report.audit_table import milliseconds, outlook, percent
-from separable.report.audits import Audit, Layer
-from separable.report.conversions import change, count, fewer, loss, rank_of, reasons
+from .._base.text import printable
+from ..conv.algebra.terms import ORDERS
+from ..conv.audits.records import Audit, Layer
+from ..conv.audits.separability import Separability
+from ..conv.conversion.records import ConversionReport, ConvertedLayer
+from ..report.text import tables
+from ..report.text.audits import milliseconds, outlook, percent
+from ..report.text.conversions import change, count, fewer, loss, rank_of, reasons
 
 __all__ = [
     "audit_layers",

@@ -27,11 +27,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from separable import files
-from separable._errors import NotSeparableError
-from separable._extras import MissingExtraError, extra
-from separable._text import printable
-from separable.files.target import check_target
+from .. import files
+from .._base.errors import NotSeparableError
+from .._base.extras import MissingExtraError, extra
+from .._base.text import printable
+from ..files.target import check_target
 
 P = ParamSpec("P")
 Show: TypeAlias = Callable[[str, int, int], None]
@@ -151,7 +151,7 @@ def check_page(page: Path | None, *others: Path) -> None:
     if page is None:
         return
     with extra("report"):
-        from separable.report import pages  # noqa: F401
+        from ..report.pages import page as pages  # noqa: F401
     check_target(page)
     if any(same_file(page, other) for other in others):
         raise files.FileError(f"`--html {page}` is the model's own place; give the page another name.")

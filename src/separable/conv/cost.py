@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import SupportsIndex
 
-from .forms import checked_order
-from .geometry import PaddingLike, PerAxis, axis_count, output_shape, per_axis, resolve_padding, whole
+from .algebra.geometry import PaddingLike, PerAxis, axis_count, output_shape, per_axis, resolve_padding, whole
+from .algebra.terms import checked_order
 
 __all__ = [
     "Cost",

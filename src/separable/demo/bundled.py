@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from separable._extras import MissingExtraError
+from .._base.extras import MissingExtraError
 
 
 def bundled(package: str, path: str) -> Path:

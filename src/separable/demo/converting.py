@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from separable import conv, files, onnx
-from separable._extras import extra
-
+from .. import conv, files, onnx
+from .._base.extras import extra
 from .bundled import bundled
 from .timing import medians
 

@@ -10,10 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from separable import __version__, correlate, families, files
-from separable._extras import extra
-from separable.report.values import Comparison, Study, study
-
+from .. import __version__, correlate, families, files
+from .._base.extras import extra
+from ..report.values import Comparison, Study, study
 from .bundled import bundled
 from .timing import medians
 

@@ -8,9 +8,9 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from .._numbers import as_real, as_whole, instead
-from .._wording import shown
-from ..kernel import MAX_NDIM, Array, SeparableKernel
+from .._base.numbers import as_real, as_whole, instead
+from .._base.words import shown
+from ..kernel.value import MAX_NDIM, Array, SeparableKernel
 
 
 def checked_weights(weights: npt.ArrayLike) -> Array:

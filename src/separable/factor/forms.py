@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel import Array, Term
+from ..kernel.value import Array, Term
 from .parity import centre_parity, line_parities, parity
 
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -82,7 +82,7 @@ class Form:
     def macs(self) -> int:
         """Multiply-accumulates per sample, shared passes counted once.
 
-        As `separable.sharing` counts them: along more than three axes nothing is shared.
+        As `separable.kernel.passes` counts them: along more than three axes nothing is shared.
         """
         if len(self.lines) > _SHARED_NDIM:
             return self.count * sum(self.shape)

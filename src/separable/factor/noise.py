@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ..kernel import Array
+from ..kernel.value import Array
 
 _FEWEST: Final = 6  # singular values that a median is taken of
 _ROUNDS: Final = 8

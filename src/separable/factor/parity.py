@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernel import Array
+from ..kernel.value import Array
 
 
 def parity(tensor: Array, axes: tuple[int, ...]) -> int:

@@ -8,15 +8,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ..kernel import Array, SeparableKernel
-from .alternating import least_l1
+from ..kernel.value import Array, SeparableKernel
+from .algorithms.alternating import least_l1
+from .algorithms.exact import integer_form, whole
+from .algorithms.polyadic import best_sum, fewest_terms
+from .algorithms.pruning import pruned
+from .algorithms.single import certified, cross_rank_one, integer_rank_one, refined
+from .algorithms.staged import Expansion, as_form, cheapest_first, expand, largest_svd, orders, paired
 from .effort import CALL, Effort, certificate_work, certified_rank, svd_work, weighted_sweep_work
-from .exact import integer_form, whole
 from .forms import Form
-from .polyadic import best_sum, fewest_terms
-from .pruning import pruned
-from .single import certified, cross_rank_one, integer_rank_one, refined
-from .staged import Expansion, as_form, cheapest_first, expand, largest_svd, orders, paired
 
 # Taking a term off a residual and adding up what is left, in multiplications for each sample.
 _LOOKS: Final = 4.0

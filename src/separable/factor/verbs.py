@@ -9,8 +9,8 @@ from typing import Final, Literal, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import EffortWarning, NotSeparableError
-from ..kernel import Array, SeparableKernel
+from .._base.errors import EffortWarning, NotSeparableError
+from ..kernel.value import Array, SeparableKernel
 from .arguments import checked_effort, checked_rank, checked_tol, checked_weights
 from .effort import DEFAULT_EFFORT, Effort
 from .noise import Noise, noise_of

@@ -58,7 +58,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> NoReturn:
-    from .._wording import close_to  # only an error needs it
+    from .._base.words import close_to  # only an error needs it
 
     close = None if name.startswith("_") else close_to(name, __all__)
     raise AttributeError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, SupportsIndex
 
-from ..kernel import SeparableKernel
+from ..kernel.value import SeparableKernel
 from ._parameters import axis_count, check_integer
 
 # Table 1 of the paper, with the further decimals of its authors' programs, as scikit-image has them.

@@ -11,7 +11,7 @@ from typing import Any, Final, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel import Array, SeparableKernel, Term
+from ..kernel.value import Array, SeparableKernel, Term
 from ._moments import with_moments
 from ._parameters import (
     MAX_TAPS,

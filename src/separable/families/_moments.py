@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..kernel import Array
+from ..kernel.value import Array
 
 
 def with_moments(target: Array, window: Array, derivative: Mapping[tuple[int, ...], float]) -> Array:

@@ -9,7 +9,7 @@ from typing import Final, SupportsIndex
 
 import numpy as np
 
-from ..kernel import Array
+from ..kernel.value import Array
 from ._parameters import MAX_TAPS, check_count, check_length, check_positive, check_size, per_axis
 from ._pupil import AIRY_UNIT, FIRST_ZERO, Lens, Media, Radial, everywhere, jinc, light, through_pinhole
 

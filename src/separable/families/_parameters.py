@@ -9,9 +9,9 @@ from typing import Any, Final, SupportsIndex, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .._numbers import as_real, as_whole, instead
-from .._wording import shown
-from ..kernel import MAX_NDIM, Array
+from .._base.numbers import as_real, as_whole, instead
+from .._base.words import shown
+from ..kernel.value import MAX_NDIM, Array
 
 PerAxis: TypeAlias = float | Sequence[float]
 PerAxisInt: TypeAlias = SupportsIndex | Sequence[SupportsIndex]

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel import Array
+from ..kernel.value import Array
 from ._parameters import MAX_TAPS, check_length, check_positive, check_real
 
 ComplexArray: TypeAlias = npt.NDArray[np.complex128]

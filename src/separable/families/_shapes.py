@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..kernel import Array
+from ..kernel.value import Array
 from ._parameters import MAX_TAPS, check_length, check_real, sine_cosine
 
 

@@ -8,7 +8,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from ..kernel import Array, SeparableKernel
+from ..kernel.value import Array, SeparableKernel
 from ._parameters import (
     MAX_TAPS,
     PerAxis,

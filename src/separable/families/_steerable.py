@@ -9,7 +9,7 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel import Array, SeparableKernel
+from ..kernel.value import Array, SeparableKernel
 from ._gaussians import gaussian_derivatives
 from ._parameters import PerAxis, PerAxisInt, check_count, sine_cosine
 

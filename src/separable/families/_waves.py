@@ -7,7 +7,7 @@ from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
-from ..kernel import Array, SeparableKernel
+from ..kernel.value import Array, SeparableKernel
 from ._parameters import (
     MAX_TAPS,
     PerAxis,

@@ -8,13 +8,13 @@ is written beside its place and renamed into it, so it is never half-written.
 
 from __future__ import annotations
 
-from .filtering import Setting, filtered, result_dtype, weight_sum
-from .formats import check_storable, check_suffix, check_target, has_format, read, write
+from .filters import Setting, filtered, result_dtype, weight_sum
+from .formats.table import check_storable, check_suffix, check_target, has_format, read, write
+from .formats.terms import read_terms, write_terms
 from .guard import FileError
 from .image import Image
-from .naming import named_as
+from .names import named_as
 from .target import replacing
-from .terms import read_terms, write_terms
 from .unknown import fitted_mask
 
 __all__ = [

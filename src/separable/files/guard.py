@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from separable._extras import MissingExtraError
+from .._base.extras import MissingExtraError
 
 # Deflate cannot shrink by more than 1032:1 (RFC 1951: a match of 258 bytes takes at least 2 bits).
 DEFLATE_LIMIT = 1032

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from separable import _atomic
-
+from .._base import atomic as _atomic
 from .guard import FileError
 
 
@@ -36,7 +35,7 @@ def check_target(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Give the block a file to write; put it at `path` if the block succeeds.
 
-    As `separable._atomic.replacing`, which says what holds; the block is given an open file's path,
+    As `separable._base.atomic.replacing`, which says what holds; the block is given an open file's path,
     without a suffix.
 
     Raises

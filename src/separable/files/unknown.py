@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from separable._masking import Nan
-from separable._storing import integer_range, store
-from separable.plan import Plan
-
+from ..arrays.masks import Nan
+from ..arrays.output import integer_range, store
+from ..filters.plan import Plan
 from .guard import FileError
 from .image import Array, Image, size_text
 

@@ -49,7 +49,7 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> NoReturn:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .._wording import close_to  # only an error needs it
+    from .._base.words import close_to  # only an error needs it
 
     close = close_to(name, __all__, least=0.85)  # median_filter looks like gaussian_filter
     raise AttributeError(

@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from .._arguments import MODES, input_array, working_dtype
-from .._caches import budget
-from .._foreign import output_of
-from .._numbers import as_number, as_real, as_whole, entries, instead
-from .._wording import meant_mode, shown
+from .._base.caches import budget
+from .._base.foreign import output_of
+from .._base.numbers import as_number, as_real, as_whole, entries, instead
+from .._base.words import meant_mode, shown
+from ..arrays.arguments import MODES, input_array, working_dtype
 
 Array: TypeAlias = npt.NDArray[Any]
 Output: TypeAlias = npt.DTypeLike | Array | None

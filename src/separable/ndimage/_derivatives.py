@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import families
-from .._storing import Overflow, Rounding
-from ..kernel import SeparableKernel
+from ..arrays.output import Overflow, Rounding
+from ..kernel.value import SeparableKernel
 from . import _arguments as arguments
 from ._arguments import Array, Output, Target, remembered
 from ._gaussian import Gaussian, pads_its_passes, product, steps_of

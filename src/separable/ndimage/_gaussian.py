@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .. import families
-from .._numbers import as_real, as_whole
-from .._wording import shown
+from .._base.numbers import as_real, as_whole
+from .._base.words import shown
 from ..families._gaussians import sampled_taps
 from ..families._parameters import check_positive, check_radii
-from ..kernel import SeparableKernel
+from ..kernel.value import SeparableKernel
 from . import _arguments as arguments
 from ._arguments import Array
 from ._run import Step

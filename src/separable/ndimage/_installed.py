@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .._extras import extra
+from .._base.extras import extra
 from . import _derivatives, _kernels, _smoothing
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._arguments import Method, input_array
-from .._caches import kept
-from .._masking import Nan
-from .._storing import Overflow, Rounding
+from .._base.caches import kept
+from ..arrays.arguments import Method, input_array
+from ..arrays.masks import Nan
+from ..arrays.output import Overflow, Rounding
 from ..factor import factor
 from . import _arguments as arguments
 from ._arguments import Array, Output, Target, remembered

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..jobs import new_array
+from ..filters.core import new_array
 from ._arguments import Array, Target, is_wide
 from ._run import How, Step, chain_values, computed_dtype
 

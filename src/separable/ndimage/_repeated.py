@@ -9,10 +9,10 @@ from typing import Any, Final, ParamSpec, TypeAlias
 
 import numpy as np
 
-from .._caches import budget, size_of
-from .._calling import raise_for_keywords, readable
-from .._foreign import output_of
-from ..jobs import AnyJob, Run, new_array, watching
+from .._base.caches import budget, size_of
+from .._base.foreign import output_of
+from ..arrays.decorators import raise_for_keywords, readable
+from ..filters.core import AnyJob, Run, new_array, watching
 from ._arguments import Array, is_plain, types_of
 
 P = ParamSpec("P")

@@ -10,12 +10,12 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from .. import filters
-from .._arguments import Method, method_name, promoted_dtype, working_dtype
-from .._masking import Nan, Sums, check_weights, known_of
-from .._storing import OVERFLOWS, ROUNDINGS, Bounds, Overflow, Rounding, check_names, store, storing
-from ..kernel import SeparableKernel
-from ..levels import sums_of
+from ..arrays.arguments import Method, method_name, promoted_dtype, working_dtype
+from ..arrays.masks import Nan, Sums, check_weights, known_of
+from ..arrays.output import OVERFLOWS, ROUNDINGS, Bounds, Overflow, Rounding, check_names, store, storing
+from ..filters import verbs as filters
+from ..filters.levels import sums_of
+from ..kernel.value import SeparableKernel
 from . import _wide
 from ._arguments import Array, Target, is_wide
 

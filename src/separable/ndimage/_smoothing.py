@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from .._masking import Nan
-from .._storing import Overflow, Rounding
+from ..arrays.masks import Nan
+from ..arrays.output import Overflow, Rounding
 from . import _arguments as arguments
 from ._arguments import Array, Output, remembered
 from ._gaussian import Gaussian, steps_of

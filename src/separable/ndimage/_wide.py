@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _arguments as arguments
-from ..kernel import SeparableKernel
+from ..arrays import arguments
+from ..kernel.value import SeparableKernel
 from ._arguments import Array
 
 

@@ -6,11 +6,11 @@ from typing import Final
 
 from torch import Tensor
 
-from ..conv import geometry
-from ..conv.geometry import PaddingLike, PerAxis
-from ._activation import checked_name
-from ._operator import separable_conv
-from ._packed import Options
+from ..conv.algebra import geometry
+from ..conv.algebra.geometry import PaddingLike, PerAxis
+from .layers.activations import checked_name
+from .layers.operator import separable_conv
+from .layers.packed import Options
 
 __all__ = ["depthwise_separable"]
 

@@ -14,12 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from ..conv.geometry import per_axis
-from ._activation import Activation, known_name
-from ._between import Device, is_plain
-from ._pair import Size, name_of, padding_pairs
-from ._separable import SeparableConv
-from .layers import DepthwiseSeparableConv1d, DepthwiseSeparableConv2d, DepthwiseSeparableConv3d
+from ..conv.algebra.geometry import per_axis
+from .layers.activations import Activation, known_name
+from .layers.between import Device, is_plain
+from .layers.modules import DepthwiseSeparableConv1d, DepthwiseSeparableConv2d, DepthwiseSeparableConv3d
+from .layers.pair import Size, name_of, padding_pairs
+from .layers.separable import SeparableConv
 
 __all__ = ["depthwise_from_keras", "from_sequential", "from_timm", "separable_from_keras"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from separable._text import printable
-from separable.conv.network import Progress
+from .._base.text import printable
+from ..conv.conversion.network import Progress
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn, Task

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from separable.factor import DEFAULT_EFFORT, DEFAULT_TOL, Effort, factored, within
-from separable.factor.effort import Report
-from separable.kernel import SeparableKernel
+from ..factor import DEFAULT_EFFORT, DEFAULT_TOL, Effort, factored, within
+from ..factor.effort import Report
+from ..kernel.value import SeparableKernel
 
 # The ranks that are tried on a kernel that does not separate: close where the error falls fastest.
 OFFERED_RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, words and numbers in messages, caches, files that appear whole."""

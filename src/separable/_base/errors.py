@@ -1,0 +1,41 @@
+"""Errors that carry numbers, and warnings. A wrong argument is a plain ValueError or TypeError."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class EffortWarning(UserWarning):
+    """A search for terms ended with its `effort` before it came within the tolerance."""
+
+
+class NotSeparableError(ValueError):
+    """A kernel needs more terms than were allowed.
+
+    Attributes
+    ----------
+    relative_l1 : float
+        Certified relative l1 error of the best sum of `rank` terms that was found.
+    tol : float
+        The relative l1 error that was asked for.
+    rank : int
+        The number of terms that were allowed.
+    """
+
+    def __init__(self, message: str, *, relative_l1: float, tol: float, rank: int) -> None:
+        super().__init__(message)
+        self.relative_l1 = relative_l1
+        self.tol = tol
+        self.rank = rank
+
+    def __reduce__(self) -> tuple[Callable[..., NotSeparableError], tuple[str, float, float, int]]:
+        # An exception's default pickle knows only positional arguments.
+        return _restore, (str(self), self.relative_l1, self.tol, self.rank)
+
+
+# What users see in tracebacks, and what pickles name.
+EffortWarning.__module__ = NotSeparableError.__module__ = "separable"
+
+
+def _restore(message: str, relative_l1: float, tol: float, rank: int) -> NotSeparableError:
+    return NotSeparableError(message, relative_l1=relative_l1, tol=tol, rank=rank)

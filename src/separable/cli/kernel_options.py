@@ -1,0 +1,339 @@
+"""The kernel that was asked for on the command line."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import families, files
+from .._base.errors import EffortWarning
+from ..arrays.arguments import kernel_weights
+from ..factor import factor
+from ..families._parameters import MAX_TAPS
+from ..kernel.value import ErrorBounds, SeparableKernel
+from . import kernel_argument as by_name
+from .terminal import naming, typed
+
+Weights: TypeAlias = SeparableKernel | npt.NDArray[Any]
+T = TypeVar("T")
+
+# What a length may be measured in, and how many of it a millimetre has; px goes by no voxel size.
+_PER_MM: Final = {"mm": 1.0, "um": 1e3, "nm": 1e6}
+_FWHM: Final = 2.0 * math.sqrt(2.0 * math.log(2.0))  # full width at half maximum of a Gaussian of sigma 1
+_KERNELS: Final = ("gaussian", "fwhm", "box", "sobel", "log", "unsharp", "kernel")
+_CANCELLED: Final = 1e-6  # weights that sum to less than this share of their magnitudes make a derivative
+_GAUSSIANS: Final = ("gaussian", "fwhm", "log", "unsharp")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to filter with, as typed: exactly one of the first seven is not None."""
+
+    gaussian: str | None = None
+    fwhm: str | None = None
+    box: str | None = None
+    sobel: int | None = None
+    log: str | None = None
+    unsharp: str | None = None
+    kernel: str | None = None
+    order: str = "0"
+    truncate: float = 4.0
+    amount: float = 1.0
+    unit: str = "px"
+    rank: int | None = None
+    tol: float | None = None
+    normalise: bool = False
+
+    def name(self) -> str:
+        """Return which kernel was asked for.
+
+        Raises
+        ------
+        ValueError
+            If none or several were, or if an option goes with another kernel.
+        """
+        given = [name for name in _KERNELS if getattr(self, name) is not None]
+        if len(given) != 1:
+            got = " and ".join(f"--{name}" for name in given) or "none"
+            raise ValueError(f"expected one of {', '.join(f'--{name}' for name in _KERNELS)}; got {got}.")
+        name = given[0]
+        self._only("--order", self.order != "0", name, "gaussian", "fwhm")
+        self._only("--amount", self.amount != 1.0, name, "unsharp")
+        self._only(f"--unit {self.unit}", self.unit != "px", name, *_GAUSSIANS)
+        self._only("--truncate", self.truncate != 4.0, name, *_GAUSSIANS)
+        self._only("--rank", self.rank is not None, name, "kernel")
+        self._only("--tol", self.tol is not None, name, "kernel")
+        self._only("--normalise", self.normalise, name, "kernel")
+        return name
+
+    def check(self) -> None:
+        """Refuse what is wrong whatever the image is.
+
+        Raises
+        ------
+        ValueError
+            Also where a file of weights does not hold any.
+        """
+        name = self.name()
+        if name in _GAUSSIANS:
+            _lengths(f"--{name}", getattr(self, name))
+            whole_numbers("--order", self.order)
+        elif name == "box":
+            whole_numbers("--box", self.box or "")
+        elif name == "kernel":
+            _ = self.weights
+
+    @functools.cached_property
+    def weights(self) -> Weights:
+        """The weights of --kernel, read once for all images: as they will run."""
+        name = self.kernel or ""
+        found = by_name.read(name)
+        with naming(name):
+            if self.rank is not None:
+                dense = found.dense() if isinstance(found, SeparableKernel) else found
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", EffortWarning)
+                    try:
+                        found = factor(dense, tol=self.tol, rank=self.rank)
+                    except EffortWarning as ended:
+                        raise ValueError(f"{ended} (separable factor --effort keeps terms.npz)") from None
+            weights = found if isinstance(found, SeparableKernel) else kernel_weights(found)
+            return _normalised(weights, name) if self.normalise else weights
+
+    @staticmethod
+    def _only(option: str, given: bool, name: str, *fitting: str) -> None:
+        if given and name not in fitting:
+            raise ValueError(
+                f"`{option}` goes with {' or '.join(f'--{fit}' for fit in fitting)}, not with --{name}."
+            )
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The kernel that a wish became.
+
+    Attributes
+    ----------
+    kernel : SeparableKernel or ndarray
+    text : str
+        What it is, for people.
+    sigma : tuple of float, optional
+        Standard deviation in samples, per filtered axis.
+    """
+
+    kernel: Weights
+    text: str
+    sigma: tuple[float, ...] | None = None
+
+
+def grant(wish: Wish, image: files.Image, axes: Sequence[int], source: Path) -> Granted:
+    """Build the kernel for the axes of an image that are filtered.
+
+    Parameters
+    ----------
+    wish : Wish
+    image : Image
+        Its voxel size turns lengths into samples.
+    axes : sequence of int
+        The filtered axes.
+    source : Path
+        Where the image is from, for errors.
+
+    Raises
+    ------
+    ValueError
+        If a number is not what the kernel takes, or if the voxel size is not known.
+    """
+    steps = _steps(wish.unit, image, axes, source)
+    make: dict[str, Callable[[Wish, tuple[int, ...], tuple[float, ...]], Granted]] = {
+        "gaussian": _gaussian,
+        "fwhm": _gaussian,
+        "box": _box,
+        "sobel": _sobel,
+        "log": _log,
+        "unsharp": _unsharp,
+        "kernel": _given,
+    }
+    return make[wish.name()](wish, tuple(axes), steps)
+
+
+def numbers(option: str, text: str, count: int | None = None) -> tuple[float, ...]:
+    """Return the numbers of an option such as ``1.5`` or ``2,1,1``; one stands for `count` of them."""
+    return _parsed(option, text, float, "a number, or several with commas, such as 1.5 or 2,1,1", count)
+
+
+def whole_numbers(option: str, text: str, count: int | None = None) -> tuple[int, ...]:
+    """Return the whole numbers of an option such as ``5`` or ``0,1``; one stands for `count` of them."""
+    return _parsed(option, text, int, "a whole number, or several with commas, such as 5 or 5,3,3", count)
+
+
+def _parsed(
+    option: str, text: str, kind: Callable[[str], T], expected: str, count: int | None
+) -> tuple[T, ...]:
+    try:
+        values = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"`{option} {text}` is not {expected}.") from None
+    if count is None or len(values) == count:
+        return values
+    if len(values) > 1:
+        raise ValueError(
+            f"`{option} {text}` has {len(values)} numbers for {count} filtered axes; pass 1 or {count}."
+        )
+    return values * count
+
+
+def _steps(unit: str, image: files.Image, axes: Sequence[int], source: Path) -> tuple[float, ...]:
+    """Return the distance of neighbouring samples along each axis, in the unit that was asked for."""
+    if unit == "px":
+        return (1.0,) * len(axes)
+    steps = [image.spacing[axis] for axis in axes]
+    known = [step * _PER_MM[unit] for step in steps if step is not None]
+    if len(known) < len(steps):
+        raise ValueError(
+            f"`--unit {unit}` needs a voxel size, and `{source}` states none for axis "
+            f"{axes[steps.index(None)]} (NIfTI, ImageJ and OME TIFF do); pass pixels with --unit px."
+        )
+    return tuple(known)
+
+
+def _lengths(option: str, text: str, count: int | None = None) -> tuple[float, ...]:
+    values = numbers(option, text, count)
+    if not all(0 <= value < math.inf for value in values):
+        what = "a width" if option == "--fwhm" else "a standard deviation"
+        raise ValueError(f"`{option} {text}`: {what} is a number >= 0, such as 1.5.")
+    return values
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """Standard deviations in samples along each axis, and how they were typed."""
+
+    option: str
+    text: str
+    sigma: tuple[float, ...]
+
+    def kernel(
+        self, family: Callable[..., SeparableKernel], truncate: float, **options: Any
+    ) -> SeparableKernel:
+        """Return the family's kernel of these widths; errors name the option."""
+        for sigma in self.sigma:
+            if 2 * sigma * truncate > MAX_TAPS:
+                raise ValueError(
+                    f"`{self.option}` is a standard deviation of {sigma:g} samples, which asks for more than "
+                    f"{MAX_TAPS} taps; expected less (--unit says what it is measured in)."
+                )
+        with typed(self.option, "sigma"):
+            return family(self.sigma, truncate=truncate, **options)
+
+
+def _widths(wish: Wish, steps: tuple[float, ...]) -> _Widths:
+    name = wish.name()
+    option, typed_text = f"--{name}", getattr(wish, name)
+    scale = _FWHM if name == "fwhm" else 1.0
+    lengths = _lengths(option, typed_text, len(steps))
+    sigma = tuple(value / scale / step for value, step in zip(lengths, steps, strict=True))
+    shown = f"{_by(sigma)} samples"
+    if wish.unit != "px":
+        shown = f"{_by([value / scale for value in lengths])} {wish.unit} = {shown}"
+    if name == "fwhm":
+        shown = f"{shown} (FWHM {typed_text} {wish.unit})"
+    return _Widths(f"{option} {typed_text}", shown, sigma)
+
+
+def _gaussian(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+    widths = _widths(wish, steps)
+    order = whole_numbers("--order", wish.order, len(axes))
+    kernel = widths.kernel(families.gaussian, wish.truncate, order=order)
+    # A derivative is per millimetre where sigma is in millimetres.
+    scale = math.prod(step**-n for step, n in zip(steps, order, strict=True))
+    derived = f", derivative {_by(order)}" if any(order) else ""
+    return Granted(_scaled(kernel, scale), f"Gaussian, sigma {widths.text}{derived}", widths.sigma)
+
+
+def _log(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+    widths = _widths(wish, steps)
+    seconds = widths.kernel(families.laplacian_of_gaussian, wish.truncate).terms
+    # A second derivative is per square millimetre where sigma is in millimetres.
+    scaled = (
+        _scaled(SeparableKernel([second]), step**-2) for second, step in zip(seconds, steps, strict=True)
+    )
+    terms = [kernel.terms[0] for kernel in scaled]
+    return Granted(SeparableKernel(terms), f"Laplacian of Gaussian, sigma {widths.text}", widths.sigma)
+
+
+def _unsharp(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+    """Sharpen: x + amount * (x - Gaussian of x), as one kernel of two terms."""
+    widths = _widths(wish, steps)
+    blur = widths.kernel(families.gaussian, wish.truncate, order=(0,) * len(axes))
+    impulse = [np.eye(1, length, length // 2)[0] for length in blur.shape]
+    sharp = SeparableKernel([impulse])
+    terms = [*_scaled(sharp, 1.0 + wish.amount).terms, *_scaled(blur, -wish.amount).terms]
+    text = f"unsharp mask, sigma {widths.text}, amount {wish.amount:g}"
+    return Granted(SeparableKernel(terms), text, widths.sigma)
+
+
+def _box(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+    size = whole_numbers("--box", wish.box or "", len(axes))
+    return Granted(families.box(size), f"box, mean of {_by(size)}")
+
+
+def _sobel(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+    if wish.sobel not in axes:
+        allowed = ", ".join(map(str, axes))
+        raise ValueError(f"`--sobel {wish.sobel}` is not one of the filtered axes ({allowed}).")
+    return Granted(families.sobel(axes.index(wish.sobel), ndim=len(axes)), f"Sobel along axis {wish.sobel}")
+
+
+def _given(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+    name, kernel = wish.kernel or "", wish.weights
+    if kernel.ndim != len(axes):
+        raise ValueError(
+            f"`--kernel {name}` has {kernel.ndim} axes, {_by(kernel.shape)}, and {len(axes)} are filtered "
+            f"({', '.join(map(str, axes))}); choose them with --axes."
+        )
+    text = f"{Path(name).name if Path(name).exists() else name}, {_by(kernel.shape)} taps"
+    if isinstance(kernel, SeparableKernel):
+        text += f", {kernel.rank} term{'s' * (kernel.rank > 1)}"
+    return Granted(kernel, f"{text}, normalised" if wish.normalise else text)
+
+
+def _normalised(weights: Weights, name: str) -> Weights:
+    """Return weights whose sum is 1.
+
+    Raises
+    ------
+    FileError
+        If they have none to divide by: positive ones and negative ones cancel.
+    """
+    total = files.weight_sum(weights)
+    gain = weights.norm_l1 if isinstance(weights, SeparableKernel) else float(np.abs(weights).sum())
+    if not abs(total) > _CANCELLED * gain:
+        raise files.FileError(
+            f"`{name}`: the weights sum to {total:g}, {_CANCELLED:g} of their magnitudes or less; leave out "
+            "--normalise."
+        )
+    if not isinstance(weights, SeparableKernel):
+        return np.asarray(weights / total)
+    error = weights.error
+    scaled = _scaled(weights, 1.0 / total)
+    size = ErrorBounds(
+        error.l1 / abs(total), error.relative_l1, error.relative_l2, error.spectral / abs(total)
+    )
+    return SeparableKernel(scaled.terms, error=size, noise=weights.noise)
+
+
+def _scaled(kernel: SeparableKernel, scale: float) -> SeparableKernel:
+    return SeparableKernel([[first * scale, *others] for first, *others in kernel.terms])
+
+
+def _by(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,85 @@
+"""``separable audit``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from ... import onnx
+from ..._base.text import printable
+from ...arrays import arguments
+from ...report.text import tables
+from .. import model_tables
+from ..kernel_options import whole_numbers
+from ..terminal import check_page, naming_model, plain_console, progress
+
+
+def run(
+    model: Path,
+    shapes: Sequence[str],
+    *,
+    measure: bool,
+    threads: int | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Count a model, print what it costs, and write the page."""
+    if threads is not None:
+        arguments.thread_count(threads)
+    given = _shapes(shapes)
+    check_page(html, model)
+    with progress(True) as show, naming_model(model):
+        show("counting and timing" if measure else "counting", 0, 0)
+        audit = onnx.audit(model, given, measure=measure, threads=threads)
+    if html is not None:
+        audit.to_html(html)
+    page = None if html is None else str(html)
+    if as_json:
+        print(json.dumps({"input": str(model), "page": page, **json.loads(audit.to_json())}))
+    else:
+        _print(audit, html)
+
+
+def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | tuple[int, ...] | None:
+    """Return the shapes that were typed: one for the only input, or by name."""
+    found = {}
+    for text in texts:
+        name, _, lengths = text.rpartition("=")
+        shape = whole_numbers("--shape", lengths)
+        if min(shape) < 1:
+            raise ValueError(f"`--shape {text}` holds a length below 1; expected such as 1,3,224,224.")
+        if name in found:
+            raise ValueError(f"`--shape {text}`: input `{name}` has a shape already; name each input once.")
+        found[name] = shape
+    if "" not in found:
+        return found or None
+    if len(found) > 1:
+        raise ValueError("`--shape` is given several times; name each input: --shape NAME=1,3,224,224.")
+    return found[""]
+
+
+def _print(audit: onnx.Audit, html: Path | None) -> None:
+    console = plain_console()
+    rows = model_tables.audit_rows(audit)
+    if html is not None:
+        rows.append(("page", str(html)))
+    console.print(
+        tables.facts(rows), "", model_tables.audit_layers(audit, audit.separability, console.width), sep="\n"
+    )
+    notes = [
+        Text("stays dense: ", style="yellow").append(
+            printable(f"{each.operator} {each.name}: {each.reason}"), style="default"
+        )
+        for each in audit.refused
+    ]
+    if audit.separability:
+        said = (
+            "1x, 2x, ...: what a depth multiplier leaves of the weights, relative l2. best: what leaves "
+            "least at half of the MACs."
+        )
+        notes.append(Text(said, style="dim"))
+    if notes:
+        console.print("", *notes, sep="\n")

@@ -1,0 +1,157 @@
+"""``separable separate``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from ... import files, onnx
+from ..._base.extras import extra
+from ...arrays import arguments
+from ...conv.conversion.goal import check_goal, count
+from ...conv.forms.layer import FORMS
+from ...files.guard import reading
+from ...files.target import check_target
+from ...report.progress import shown
+from ...report.text import tables
+from .. import model_tables
+from ..calibration_inputs import Data
+from ..terminal import check_page, naming_model, plain_console, same_file
+
+FixedRank: TypeAlias = int | Literal["full"] | None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is wanted of the result, as typed."""
+
+    budget: float
+    by: str
+    forms: str | None
+    rank: str | None
+    skip: tuple[str, ...]
+    never_slower: bool
+
+    def fixed_rank(self) -> FixedRank:
+        """Return the rank that all layers shall have, if one was asked for."""
+        if self.rank is None:
+            return None
+        if self.rank == "full":
+            return "full"
+        if not self.rank.isdecimal() or int(self.rank) < 1:
+            raise ValueError(f"`--rank {self.rank}` is no rank; expected 1, 2, ... or full.")
+        return int(self.rank)
+
+    def options(self) -> dict[str, Any]:
+        """Return the keyword arguments of `separable.onnx.separate`."""
+        rank = self.fixed_rank()
+        forms = FORMS if self.forms is None else tuple(self.forms.split(","))
+        check_goal(self.budget, self.by, forms, rank)
+        return {
+            **({} if rank is None else {"rank": rank}),
+            "budget": self.budget,
+            "by": self.by,
+            "forms": forms,
+            "skip": self.skip,
+            "never_slower": self.never_slower,
+        }
+
+
+def run(
+    model: Path,
+    data: Data,
+    goal: Goal,
+    out: Path,
+    *,
+    threads: int | None,
+    html: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Convert a model, write it and its page, and print what became of it."""
+    options = goal.options()  # what can be refused without reading is refused first
+    if data.batch_size is not None:
+        options["batch_size"] = count(data.batch_size, "batch_size")
+    if threads is not None:
+        arguments.thread_count(threads)
+    _check_out(out, model, data.path)
+    check_page(html, model, out)
+    with shown(not quiet) as show, naming_model(model):
+        show(0, 0, "reading")
+        _check_data(out, model)
+        done = onnx.separate(model, data.read(model), threads=threads, progress=show, **options)
+        show(0, 0, "writing")
+        done.save(out)
+    if html is not None:
+        done.report.to_html(html)
+    if as_json:
+        print(json.dumps({**_facts(model, out, html, done), "notes": _notes(goal, done)}))
+    elif not quiet:
+        _print(model, out, html, goal, done)
+
+
+def _check_out(out: Path, model: Path, data: Path) -> None:
+    """Refuse a target that cannot be written, or that would take the place of what is read."""
+    for taken, what in ((model, "the input"), (data, "the calibration data")):
+        if same_file(out, taken):
+            raise files.FileError(f"`--out {out}` is {what}; give the result another name.")
+    check_target(out)
+
+
+def _check_data(out: Path, model: Path) -> None:
+    """Refuse to write the result's data in the place of those of the input."""
+    if not model.is_file():
+        return
+    with extra("onnx"):
+        from onnx import load
+
+        from ...onnx.model.files import data_beside
+    places = data_beside(out)
+    if not places:
+        return
+    with reading(model, "ONNX"):
+        tensors = load(model, load_external_data=False).graph.initializer
+    taken = {entry.value for each in tensors for entry in each.external_data if entry.key == "location"}
+    for place in places:
+        if any(same_file(place, model.parent / location) for location in taken):
+            raise files.FileError(
+                f"`--out {out}`: `{place}` holds data of the input; give the result another name."
+            )
+
+
+def _notes(goal: Goal, done: onnx.Separation) -> list[str]:
+    """Return what the user may not expect of the result."""
+    names = [layer.name for layer in done.report.layers]
+    idle = [each for each in goal.skip if not any(fnmatchcase(name, each) for name in names)]
+    return [
+        *model_tables.conversion_notes(done.report),
+        *(f"--skip {each} is the name of no convolution here." for each in idle),
+    ]
+
+
+def _print(model: Path, out: Path, html: Path | None, goal: Goal, done: onnx.Separation) -> None:
+    console = plain_console()
+    rows = [
+        ("in", str(model)),
+        ("out", str(out)),
+        *([] if html is None else [("page", str(html))]),
+        *model_tables.conversion_rows(done.report, (done.milliseconds_before, done.milliseconds_after)),
+        *(("note", note) for note in _notes(goal, done)),
+    ]
+    console.print(
+        tables.facts(rows), "", model_tables.conversion_layers(done.report, console.width), sep="\n"
+    )
+
+
+def _facts(model: Path, out: Path, html: Path | None, done: onnx.Separation) -> dict[str, Any]:
+    return {
+        "input": str(model),
+        "output": str(out),
+        "page": None if html is None else str(html),
+        "milliseconds_before": done.milliseconds_before,
+        "milliseconds_after": done.milliseconds_after,
+        **json.loads(done.report.to_json()),
+    }

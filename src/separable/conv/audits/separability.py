@@ -1,0 +1,206 @@
+"""How near a convolution is to its cheaper forms, by its weights alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ..algebra.terms import ORDERS, Array, weight_slices
+from ..conversion.allocate import Choice, allocate
+from ..forms.layer import FORMS, ConvLayer
+from ..forms.stages import form_cost, full_rank
+
+__all__ = ["Separability", "frontier", "separability"]
+
+# Eigenvalues of a larger matrix than this take more than a second: such a form is left out.
+_WIDEST: Final = 2048
+
+# Ranks of "spatial" and "low-rank" that are looked at.
+_RANKS: Final = 24
+
+# Budgets of a frontier, evenly spaced, and fractions of the whole that are among them.
+_BUDGETS: Final = 16
+_FRACTIONS: Final = (1 / 2, 1 / 4, 1 / 8)
+
+# The best form is the one that leaves the least error at this fraction of a layer's MACs.
+_BEST_AT: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Separability:
+    """How near a convolution is to its cheaper forms, by its weights alone.
+
+    Data see it differently, mostly kinder: see `separate`.
+
+    Attributes
+    ----------
+    name : str
+        Of the layer.
+    macs : int
+        Of the layer as it is, in all calls.
+    spectra : dict of str to tuple of float
+        For each order, "dw-pw" and "pw-dw", the norm of what the term number t of all slices holds, the whole
+        layer being 1: the singular values of its slices, the largest of each slice first.
+    ranks : dict of str to tuple of int
+        For each form that the layer can have, the ranks that were looked at: depth multipliers 1, 2, ... of
+        the two orders, channels in the middle of "spatial" and "low-rank".
+    errors : dict of str to tuple of float
+        For each form, the relative l2 error of the weights that each of its ranks leaves. For "spatial" in
+        more than two dimensions a bound.
+    form_macs : dict of str to tuple of int
+        For each form, the MACs at each of its ranks.
+    best : str
+        The form that leaves the least error at half of the layer's MACs; "dense" where none is so cheap.
+    best_error : float
+        That error; 0 for "dense".
+    """
+
+    name: str
+    macs: int
+    spectra: dict[str, tuple[float, ...]]
+    ranks: dict[str, tuple[int, ...]]
+    errors: dict[str, tuple[float, ...]]
+    form_macs: dict[str, tuple[int, ...]]
+    best: str
+    best_error: float
+
+    def options(self) -> Iterator[tuple[str, int, int, float]]:
+        """Yield form, rank, MACs and error of everything that was looked at.
+
+        Yields
+        ------
+        tuple of (str, int, int, float)
+        """
+        for form, ranks in self.ranks.items():
+            for rank, macs, error in zip(ranks, self.form_macs[form], self.errors[form], strict=True):
+                yield form, rank, macs, error
+
+
+def separability(layer: ConvLayer) -> Separability | None:
+    """Return how near a layer is to each form that it can have.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+
+    Returns
+    -------
+    Separability or None
+        None for a depthwise layer, which is separable already, and for weights that are zero throughout.
+
+    Notes
+    -----
+    Singular values are roots of the eigenvalues of Gram matrices, many times faster than a decomposition;
+    errors below about 1e-7 are rounding. A form whose Gram matrix has more than 2048 rows is left out.
+    """
+    scale = float(np.abs(layer.weights).max())
+    depthwise = layer.groups > 1 and layer.groups in (layer.c_in, layer.c_out)
+    if depthwise or scale == 0.0:
+        return None
+    weights = layer.weights / scale  # so that squares stay within range
+    whole = float(np.square(weights).sum())
+    spectra: dict[str, tuple[float, ...]] = {}
+    ranks: dict[str, tuple[int, ...]] = {}
+    errors: dict[str, tuple[float, ...]] = {}
+    macs: dict[str, tuple[int, ...]] = {}
+    for form in FORMS[1:]:
+        most = full_rank(layer, form)
+        cuts = [cut for cut in _cuts(layer, weights, form) if min(cut.shape[-2:]) <= _WIDEST]
+        if not most or not cuts:
+            continue
+        shares = [_energies(cut) / whole for cut in cuts]
+        left = np.sum([_left(each, most) for each in shares], axis=0)
+        ranks[form] = tuple(range(1, most + 1)) if form in ORDERS else _some(most)
+        errors[form] = tuple(float(min(left[rank], 1.0)) ** 0.5 for rank in ranks[form])
+        macs[form] = tuple(form_cost(layer, form, rank)[0] for rank in ranks[form])
+        if form in ORDERS:
+            spectra[form] = tuple(np.sqrt(shares[0]).tolist())
+    cheap = [
+        (error, form)
+        for form in ranks
+        for error, cost in zip(errors[form], macs[form], strict=True)
+        if cost <= _BEST_AT * layer.macs
+    ]
+    best_error, best = min(cheap, default=(0.0, "dense"))
+    return Separability(layer.name, layer.macs, spectra, ranks, errors, macs, best, best_error)
+
+
+def frontier(found: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, float], ...]:
+    """Return the least error of the weights at several budgets of MACs, each allocated exactly.
+
+    Parameters
+    ----------
+    found : sequence of Separability
+    rest : int, optional
+        MACs of what stays as it is.
+
+    Returns
+    -------
+    tuple of (int, float)
+        MACs of all, and the root mean square over the layers of the relative l2 error of their weights;
+        from the cheapest forms to the layers as they are.
+
+    See Also
+    --------
+    allocate
+    """
+    if not found:
+        return ()
+    choices = [
+        [
+            Choice(each.macs, 0.0),
+            *(Choice(macs, error**2) for _, _, macs, error in each.options() if macs < each.macs),
+        ]
+        for each in found
+    ]
+    whole = sum(each.macs for each in found)
+    least = math.fsum(min(choice.cost for choice in layer) for layer in choices)
+    budgets = [part * (whole + rest) - rest for part in _FRACTIONS]
+    budgets += (
+        np.geomspace(float(max(least + rest, 1)), float(max(whole + rest, 1)), _BUDGETS) - rest
+    ).tolist()
+    points: dict[int, float] = {}
+    for budget in [least, whole, *(budget for budget in budgets if least < budget < whole)]:
+        picks = allocate(choices, budget)
+        chosen = [layer[pick] for layer, pick in zip(choices, picks, strict=True)]
+        macs = rest + round(math.fsum(choice.cost for choice in chosen))
+        points[macs] = math.sqrt(math.fsum(choice.error for choice in chosen) / len(chosen))
+    return tuple(sorted(points.items()))
+
+
+def _cuts(layer: ConvLayer, weights: Array, form: str) -> list[Array]:
+    """Return the matrices (n, rows, columns) whose rank is that of a form, a stack for each cut."""
+    if form in ORDERS:
+        return [weight_slices(weights, form, layer.groups)] if layer.taps > 1 else []
+    outputs, inputs = layer.c_out // layer.groups, layer.c_in // layer.groups
+    if form == "low-rank":
+        return [weights.reshape(layer.groups, outputs, inputs * layer.taps)]
+    counts = [k for k in layer.kernel if k > 1]
+    turned = weights.reshape(layer.groups, outputs, inputs, layer.taps).transpose(0, 2, 3, 1)
+    stack = turned.reshape(layer.groups, inputs, *counts, outputs)
+    return [stack.reshape(layer.groups, inputs * math.prod(counts[:n]), -1) for n in range(1, len(counts))]
+
+
+def _energies(matrices: Array) -> Array:
+    """Return the squared singular values of matrices, each from the largest on, summed over the stack."""
+    rows, columns = matrices.shape[-2:]
+    flat = np.ascontiguousarray(matrices if rows <= columns else matrices.swapaxes(-1, -2))
+    values = np.linalg.eigvalsh(flat @ flat.swapaxes(-1, -2)).reshape(-1, min(rows, columns))
+    energies: Array = np.maximum(values[:, ::-1], 0.0).sum(axis=0)
+    return energies
+
+
+def _left(shares: Array, most: int) -> Array:
+    """Return what the terms from each rank on hold; summed from the smallest, so that nothing cancels."""
+    left = np.zeros(max(most, len(shares)) + 1)
+    left[: len(shares)] = np.cumsum(shares[::-1])[::-1]
+    return left
+
+
+def _some(most: int) -> tuple[int, ...]:
+    """Return ranks that grow evenly: all of them where they are few."""
+    return tuple(sorted({max(1, round(most ** (n / _RANKS))) for n in range(1, _RANKS + 1)}))

@@ -1,0 +1,292 @@
+"""From a trained network to its separable form: a form for each layer, and all of them fitted in turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from ..forms.layer import FORMS, ConvLayer, Replacement
+from .curves import Curves
+from .equalise import equalised
+from .fit import Fitter
+from .goal import COSTS, check_goal, count
+from .moments import Moments
+from .network import Network, Progress, Values
+from .records import Conversion, ConversionReport, ConvertedLayer, Option
+
+__all__ = ["COSTS", "Conversion", "ConversionReport", "ConvertedLayer", "Network", "Progress", "convert"]
+
+# Places of each sample that a layer is looked at, and bytes of patches kept for what needs them again.
+_POSITIONS: Final = 256
+_KEEP: Final = 1 << 28
+
+# Batches that show how far channels reach.
+_BATCHES: Final = 2
+
+# How far a layer's effect among converted layers is believed, and then, if that was no better.
+_TRUST: Final = (1.0, 0.5)
+
+# Weights that change by less than this fraction are left as they are.
+_SAME: Final = 1e-6
+
+
+def convert(
+    network: Network,
+    budget: float = 0.125,
+    by: str = "macs",
+    *,
+    forms: Sequence[str] = FORMS,
+    rank: int | str | None = None,
+    other_macs: int = 0,
+    other_params: int = 0,
+    positions: int = _POSITIONS,
+    rounds: int = 4,
+    equalise: bool = True,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Choose a form for each layer under a budget, and fit them one after the other.
+
+    Parameters
+    ----------
+    network : Network
+    budget : float, optional
+        What may be left of the original's cost, as a fraction: above 0, at most 1.
+    by : {"macs", "params", "latency"}, optional
+        The cost. "latency" is that of the network's layers, as it measures them.
+    forms : sequence of str, optional
+        Which forms may be used; "dense" always may.
+    rank : int or "full", optional
+        Instead of a budget: this rank for every layer, in the first of `forms` that it has, dearer or not.
+        "full" says the same as the original, in that form.
+    other_macs, other_params : int, optional
+        Cost of the convolutions that cannot be converted; part of the original's.
+    positions : int, optional
+        Output positions of each sample that are looked at, at most.
+    rounds : int, optional
+        Times that the choice is made anew with what it did to the outputs, and the network converted again.
+    equalise : bool, optional
+        Scale the channels between the convolutions of each form for eight bits, which changes nothing else.
+    progress : callable, optional
+        Called with the steps done, those to do, and the present one.
+
+    Returns
+    -------
+    Conversion
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or the budget cannot be met.
+
+    Notes
+    -----
+    1. For each layer, all forms and ranks that are cheaper than it are fitted to what it sees in the original
+       network. Two of them are put into the network by themselves: how much they change its outputs
+       tells what an error of this layer is worth.
+    2. The choices whose errors, so weighted, add up to the least under the budget are found exactly.
+    3. Layer by layer in running order: fit the form chosen to give the original's outputs for what the
+       layer reads behind the layers already converted, so that errors do not pile up.
+    4. The same with choices that are nowhere worse than one rank for all layers. Then weights are taken anew
+       from the better of both, where each layer by itself is put back, and the network converted once more,
+       as long as that changes the outputs less.
+    """
+    check_goal(budget, by, forms, rank)
+    count(positions, "positions")
+    count(rounds, "rounds", 0)
+    for cost, name in ((other_macs, "other_macs"), (other_params, "other_params")):
+        count(cost, name, 0)
+    run = _Run(network, by, tuple(forms), positions, progress)
+    if rank is not None:
+        picks = run.curves.of_rank(rank)
+        replaced = run.exact(picks) if rank == "full" else run.fitted(picks)
+        rows, change = run.rows(picks, replaced), network.output_change(replaced)
+        report = ConversionReport(by, None, rows, change, other_macs, other_params, (), network.held_out)
+        return Conversion(run.equalised(replaced) if equalise else replaced, report)
+    run.measure()
+    other = {"macs": other_macs, "params": other_params, "latency": 0}[by]
+    best = run.best(_allowed(run.curves, budget, other), rounds)
+    rows, frontier = run.rows(best.picks, best.replaced), run.curves.frontier(other)
+    report = ConversionReport(
+        by, float(budget), rows, best.change, other_macs, other_params, frontier, network.held_out
+    )
+    return Conversion(run.equalised(best.replaced) if equalise else best.replaced, report)
+
+
+def _allowed(curves: Curves, budget: float, other: float) -> float:
+    """Return what the layers may cost together."""
+    original = sum(options[0].cost for options in curves.options) + other
+    least = sum(min(option.cost for option in options) for options in curves.options) + other
+    if least > budget * original:
+        raise ValueError(
+            f"`budget={budget}` of the {curves.by} cannot be met: the cheapest forms leave "
+            f"{math.ceil(1e4 * least / original) / 1e4}; raise the budget"
+            + (" or allow more forms." if len(curves.forms) < len(FORMS) - 1 else ".")
+        )
+    return budget * original - other
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """Choices, the layers fitted to them, and how much the outputs change."""
+
+    picks: list[Option]
+    replaced: dict[int, Replacement]
+    change: float
+
+
+class _Run:
+    """The steps of a conversion, with what they share."""
+
+    def __init__(
+        self, network: Network, by: str, forms: Sequence[str], positions: int, progress: Progress | None
+    ) -> None:
+        self.network = network
+        self.layers = tuple(network.layers)
+        self.curves = Curves(network, by, forms)
+        self._positions, self._progress = positions, progress
+        self._done, self._total = 0, len(self.layers)
+        # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
+        self._known: dict[tuple[tuple[str, int], ...], Replacement | None] = {}
+
+    def measure(self) -> None:
+        """Find the ways to write each layer."""
+        self._total = 3 * len(self.layers)
+        for index, layer in enumerate(self.layers):
+            self._step("measuring", layer)
+            self.curves.measure(index, partial(self._moments, index, {}))
+
+    def best(self, allowed: float, rounds: int) -> _Attempt:
+        """Return the conversion that changes the outputs least, of some under a budget."""
+        best = self._attempt(self.curves.chosen(allowed))
+        even = self.curves.even(allowed) if rounds else None
+        seen, trust = [best.picks, even], 0
+        if even is not None and even != best.picks:
+            best = min(best, self._attempt(even), key=lambda each: each.change)
+        for _ in range(rounds):
+            effects = self._effects(best)
+            picks = self.curves.informed(allowed, best.picks, effects, _TRUST[trust])
+            attempt = best if picks in seen else self._attempt(picks)
+            seen.append(picks)
+            if attempt.change < best.change:
+                best, trust = attempt, 0
+            elif trust + 1 < len(_TRUST):
+                trust += 1
+            else:
+                break
+        return best
+
+    def _attempt(self, picks: list[Option]) -> _Attempt:
+        replaced = self.fitted(picks)
+        return _Attempt(picks, replaced, self.network.output_change(replaced))
+
+    def _effects(self, attempt: _Attempt) -> dict[int, float]:
+        """Return by how much the outputs would change less if each layer by itself were put back."""
+        found: dict[int, float] = {}
+        for index in attempt.replaced if math.isfinite(attempt.change) else ():
+            rest = {other: new for other, new in attempt.replaced.items() if other != index}
+            gain = attempt.change - self.network.output_change(rest)
+            # Layers behind it make up for its error: to put it back may even be worse.
+            found[index] = max(gain, attempt.change / 100)
+        return found
+
+    def exact(self, picks: Sequence[Option]) -> dict[int, Replacement]:
+        """Write each layer as it is in its form."""
+        return {
+            index: Fitter(layer).replacement(pick.form, pick.rank)
+            for index, (layer, pick) in enumerate(zip(self.layers, picks, strict=True))
+            if pick.form != "dense"
+        }
+
+    def fitted(self, picks: Sequence[Option]) -> dict[int, Replacement]:
+        """Fit each layer to what it reads behind those before it."""
+        replaced: dict[int, Replacement] = {}
+        ways = [(pick.form, pick.rank) for pick in picks]
+        self._total = max(self._total, self._done + len(self.layers))
+        for index, layer in enumerate(self.layers):
+            self._step("fitting", layer)
+            way = tuple(ways[: index + 1])
+            if way not in self._known:
+                self._known[way] = self._fitted(index, picks[index], replaced)
+            new = self._known[way]
+            if new is not None:
+                replaced[index] = new
+        return replaced
+
+    def _fitted(self, index: int, pick: Option, replaced: Mapping[int, Replacement]) -> Replacement | None:
+        """Return what takes a layer's place; None if it stays as it is."""
+        layer = self.layers[index]
+        if pick.form == "dense" and (not replaced or layer.bias is None):
+            return None
+        new = Fitter(layer, self._moments(index, replaced)).replacement(pick.form, max(pick.rank, 1))
+        return None if pick.form == "dense" and _same(new.convs[0].weights, layer.weights) else new
+
+    def equalised(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
+        """Return what does the same, the channels inside scaled for eight bits."""
+        found: dict[int, Replacement] = {}
+        for index, new in sorted(replaced.items()):
+            if len(new.convs) > 1:
+                # All batches are looked at, so that a network that goes on from here can do so.
+                samples = enumerate(self.network.samples(index, dict(found)))
+                seen = [x for number, (x, *_) in samples if number < _BATCHES]
+                new = equalised(new, np.concatenate([x for x in seen if x.shape[1:] == seen[0].shape[1:]]))
+            found[index] = new
+        return found
+
+    def _moments(self, index: int, replaced: Mapping[int, Replacement]) -> Moments:
+        moments = Moments(self.layers[index], positions=self._positions, keep=_KEEP if replaced else 0)
+        for x, y, *floor in self.network.samples(index, replaced):
+            moments.add(x, y, *floor)
+        return moments
+
+    def _step(self, what: str, layer: ConvLayer) -> None:
+        if self._progress is not None:
+            self._progress(self._done, self._total, f"{what} {layer.name}")
+        self._done += 1
+
+    # -- the report -------------------------------------------------------------------------------------
+
+    def rows(
+        self, picks: Sequence[Option], replaced: Mapping[int, Replacement]
+    ) -> tuple[ConvertedLayer, ...]:
+        """Return the rows of the report."""
+        first = min(replaced, default=len(picks))
+        return tuple(
+            # What reads the results of changed layers and stays as it is gives something else as well; by how
+            # much was not measured.
+            self._row(index, pick, replaced.get(index), 0.0 if index < first else math.nan)
+            for index, pick in enumerate(picks)
+        )
+
+    def _row(self, index: int, pick: Option, new: Replacement | None, unchanged: float) -> ConvertedLayer:
+        layer, options = self.layers[index], self.curves.options[index] if self.curves.options else []
+        timed = self.curves.by == "latency" and bool(options)
+        reason = ""
+        if pick.form == "dense":
+            reason = "its error is worth more than what a form saves"
+            if not options:
+                reason = "it has none of the forms"
+            elif len(options) == 1:
+                reason = "no form is cheaper"
+        return ConvertedLayer(
+            name=layer.name,
+            form=pick.form,
+            rank=pick.rank,
+            macs_before=layer.macs,
+            macs_after=layer.macs if new is None else new.macs,
+            params_before=layer.params,
+            params_after=layer.params if new is None else new.params,
+            error=unchanged if new is None else new.error,
+            reason=reason,
+            milliseconds_before=options[0].cost if timed else None,
+            milliseconds_after=pick.cost if timed else None,
+            options=tuple(options),
+        )
+
+
+def _same(new: Values, old: Values) -> bool:
+    return float(np.abs(new - old).max()) <= _SAME * float(np.abs(old).max())

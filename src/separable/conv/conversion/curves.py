@@ -1,0 +1,215 @@
+"""What each layer of a network could be written as, what that costs and does, and which ways go together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from ..forms.layer import ConvLayer
+from ..forms.stages import form_cost, full_rank
+from .allocate import Choice, allocate
+from .fit import Fitter
+from .goal import COSTS
+from .moments import Moments
+from .network import Network
+from .records import Option
+
+__all__ = ["Curves"]
+
+# Of each form at most so many ranks are tried; where each is timed, at most so many.
+_RANKS: Final = 16
+_RANKS_TIMED: Final = 5
+
+# Sweeps of descent that are enough to see what an error does.
+_SWEEPS: Final = 3
+
+# Budgets of which a report says what they would come to.
+_BUDGETS: Final = 12
+
+# What a layer does among converted ones may differ by this factor, either way, from the other layers' change.
+_TRUST: Final = 8.0
+
+
+class Curves:
+    """For each layer all ways to write it that are worth a thought, and choices among them.
+
+    Parameters
+    ----------
+    network : Network
+    by : {"macs", "params", "latency"}
+    forms : sequence of str
+
+    Attributes
+    ----------
+    options : list of list of Option
+        For each layer that was measured: as it is, then all that are cheaper.
+    forms : list of str
+        Those that may be used, but "dense".
+    """
+
+    def __init__(self, network: Network, by: str, forms: Sequence[str]) -> None:
+        self.by = by
+        self.forms = [form for form in forms if form != "dense"]
+        self.options: list[list[Option]] = []
+        self._network = network
+
+    # -- what each way of writing a layer costs, and what it does ---------------------------------------
+
+    def measure(self, index: int, moments: Callable[[], Moments]) -> None:
+        """Find the ways to write the next layer, `index`, given what makes the moments of what it reads."""
+        layer = self._network.layers[index]
+        dense = Option("dense", 0, self._cost(index, "dense", 1), 0.0, 0.0)
+        self.options.append([dense])
+        costs = {
+            form: [(rank, self._cost(index, form, rank)) for rank in self._ranks(layer, form)]
+            for form in self.forms
+        }
+        cheaper = {form: [pair for pair in pairs if pair[1] < dense.cost] for form, pairs in costs.items()}
+        cheaper = {form: pairs for form, pairs in cheaper.items() if pairs}
+        if not cheaper:
+            return
+        fitter = Fitter(layer, moments())
+        found = [
+            (form, rank, cost, error)
+            for form, pairs in cheaper.items()
+            for (rank, cost), error in zip(
+                pairs, fitter.errors(form, [rank for rank, _ in pairs]), strict=True
+            )
+        ]
+        weight = self._weight(index, fitter, found)
+        self.options[index] += [Option(*each, each[3] * weight(each[3])) for each in found]
+
+    def _ranks(self, layer: ConvLayer, form: str) -> list[int]:
+        """Return the ranks to try: all where they are few, else some that grow evenly."""
+        most = full_rank(layer, form)
+        # By MACs and parameters alike a form is dearer than the dense one from some rank on.
+        dense = layer.macs, layer.params
+        while most > 0 and all(
+            now >= before for now, before in zip(form_cost(layer, form, most), dense, strict=True)
+        ):
+            most = most * 7 // 8 if most > _RANKS else most - 1
+        limit = _RANKS_TIMED if self.by == "latency" else _RANKS
+        if most <= limit:
+            return list(range(1, most + 1))
+        return sorted({max(1, round(most ** (n / limit))) for n in range(1, limit + 1)})
+
+    def _cost(self, index: int, form: str, rank: int) -> float:
+        layer = self._network.layers[index]
+        if self.by == "latency":
+            new = None if form == "dense" else Fitter(layer).replacement(form, rank)
+            return self._network.milliseconds(index, new)
+        return float(form_cost(layer, form, rank)[COSTS.index(self.by)])
+
+    def _weight(
+        self, index: int, fitter: Fitter, found: Sequence[tuple[str, int, float, float]]
+    ) -> Callable[[float], float]:
+        """Return how much an error of a layer changes the network's outputs, as two of its forms show."""
+        by_error = sorted(found, key=lambda each: each[3])
+        known: list[tuple[float, float]] = []
+        for form, rank, _, _ in (by_error[len(by_error) // 2], by_error[-1]):
+            probe = fitter.replacement(form, rank, sweeps=_SWEEPS, rounds=0)
+            change = self._network.output_change({index: probe})
+            if probe.error > 0 and change > 0 and math.isfinite(change):
+                known.append((math.log(probe.error), math.log(change / probe.error)))
+        known.sort()
+        places, weights = [place for place, _ in known], [weight for _, weight in known]
+
+        def weight(error: float) -> float:
+            if not known or error <= 0:
+                return 1.0
+            return math.exp(float(np.interp(math.log(error), places, weights)))
+
+        return weight
+
+    # -- which ------------------------------------------------------------------------------------------
+
+    def chosen(self, allowed: float) -> list[Option]:
+        """Return the option of each layer so that the sum of the effects is least under a budget."""
+        return _allocated(self.options, allowed)
+
+    def even(self, allowed: float) -> list[Option] | None:
+        """Return what is nowhere worse than one rank of "dw-pw" for all; None if none is affordable."""
+        ranks = {o.rank for options in self.options for o in options if o.form == "dw-pw"}
+        for rank in sorted(ranks, reverse=True):
+            alike = [
+                next((o for o in options if (o.form, o.rank) == ("dw-pw", rank)), options[0])
+                for options in self.options
+            ]
+            if sum(option.cost for option in alike) <= allowed:
+                no_worse = [
+                    [option for option in options if option.error <= same.error]
+                    for options, same in zip(self.options, alike, strict=True)
+                ]
+                return _allocated(no_worse, allowed)
+        return None
+
+    def informed(
+        self, allowed: float, picks: Sequence[Option], effects: Mapping[int, float], trust: float
+    ) -> list[Option]:
+        """Return what is best if effects are what they turned out to be among the other layers.
+
+        Parameters
+        ----------
+        allowed : float
+            The budget.
+        picks : sequence of Option
+            What the network was converted to.
+        effects : mapping of int to float
+            By how much each layer changed the outputs in it.
+        trust : float
+            From 0, effects are as they were of each layer alone, to 1, as they turned out.
+        """
+        changes = {
+            index: trust * math.log(effect / picks[index].effect)
+            for index, effect in effects.items()
+            if effect > 0 and picks[index].effect > 0
+        }
+        if not changes:
+            return self.chosen(allowed)
+        # What is common to all makes no difference; layers that were left as they are get that.
+        common = float(np.mean(list(changes.values())))
+        limit = math.log(_TRUST)
+        scales = [
+            math.exp(float(np.clip(changes.get(index, common) - common, -limit, limit)))
+            for index in range(len(self.options))
+        ]
+        scaled = [
+            [replace(option, effect=scale * option.effect) for option in options]
+            for options, scale in zip(self.options, scales, strict=True)
+        ]
+        places = [
+            options.index(pick) for options, pick in zip(scaled, _allocated(scaled, allowed), strict=True)
+        ]
+        return [options[place] for options, place in zip(self.options, places, strict=True)]
+
+    def of_rank(self, rank: int | str) -> list[Option]:
+        """Return one rank for every layer, each in the first form that it has."""
+        found = []
+        for layer in self._network.layers:
+            form = next((form for form in self.forms if full_rank(layer, form)), "dense")
+            most = full_rank(layer, form)
+            count = 0 if form == "dense" else most if isinstance(rank, str) else min(int(rank), most)
+            found.append(Option(form, count, math.nan, math.nan, math.nan))
+        return found
+
+    def frontier(self, other: float) -> tuple[tuple[float, float], ...]:
+        """Return fractions of the whole cost that could be left, and the effects that would go with them."""
+        dense = sum(options[0].cost for options in self.options)
+        least = sum(min(option.cost for option in options) for options in self.options)
+        if not 0 < least < dense:
+            return ()
+        found = set()
+        for budget in np.geomspace(least, dense, _BUDGETS):
+            picks = self.chosen(max(least, float(budget)))
+            fraction = (sum(option.cost for option in picks) + other) / (dense + other)
+            found.add((fraction, sum(option.effect for option in picks)))
+        return tuple(sorted(found))
+
+
+def _allocated(curves: Sequence[Sequence[Option]], allowed: float) -> list[Option]:
+    choices = [[Choice(option.cost, option.effect) for option in curve] for curve in curves]
+    return [curve[place] for curve, place in zip(curves, allocate(choices, allowed), strict=True)]

@@ -1,0 +1,366 @@
+"""One layer in one form: the nearest by its weights alone, or the nearest on the data that it sees."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from ..algebra.descent import (
+    Quadratic,
+    alternate_outputs,
+    descend_inputs,
+    descend_reduction,
+    leading_filters,
+    whitened_filters,
+    whitened_outputs,
+)
+from ..algebra.geometry import whole
+from ..algebra.terms import Array, Rank, rank_per_channel
+from ..forms.layer import ConvLayer, Replacement
+from ..forms.stages import composed, flat_weights, full_rank, stages
+from .moments import Excerpt, Moments
+from .rectified import Aim
+from .regularise import problems_of, regularised, shrinkage
+
+__all__ = ["Fitter", "fit"]
+
+# Fraction of the mean variance added to every variance, with weights that want no change: what the data leave
+# open is settled by the original weights.
+_RIDGE: Final = 1e-5
+
+# Descent ends when a sweep gains less than this fraction of the error, or after so many sweeps.
+_GAIN: Final = 1e-3
+_SWEEPS: Final = 40
+
+# Sweeps that tell how much descent gains on a closed form.
+_SWEEPS_SEEN: Final = 3
+
+# Rounds of fitting to what passes the rectifier, and the gain of one below which they end.
+_ROUNDS: Final = 12
+_ROUND_GAIN: Final = 2e-3
+
+
+def fit(
+    layer: ConvLayer,
+    moments: Moments | None = None,
+    form: str = "dw-pw",
+    rank: Rank = 1,
+    *,
+    ridge: float = _RIDGE,
+    sweeps: int = _SWEEPS,
+    rounds: int = _ROUNDS,
+) -> Replacement:
+    """Return a layer in another form, as near to what it gave as descent finds.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    moments : Moments, optional
+        Of what the layer reads and what it should give. Without them the weights are approximated in the
+        Frobenius norm.
+    form : {"dw-pw", "pw-dw", "spatial", "low-rank", "dense"}, optional
+        "dense" keeps the form and, with data, fits its weights anew.
+    rank : int or sequence of int, optional
+        Terms T of "dw-pw" (a sequence: of each input channel, 0 allowed, for one group) and "pw-dw";
+        channels in each group between the convolutions of "spatial" and "low-rank". No "dense" has one.
+        More than :func:`full_rank` counts as that, and is exact.
+    ridge : float, optional
+        This fraction of the mean variance is added to every variance, pulling towards the original weights.
+    sweeps : int, optional
+        Sweeps of descent, at most.
+    rounds : int, optional
+        Rounds of fitting to what the activation lets pass, where the moments kept an excerpt; 0: none.
+
+    Returns
+    -------
+    Replacement
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, the layer does not have the form, or the moments are those of
+        another layer.
+    """
+    return Fitter(layer, moments, ridge=ridge).replacement(form, rank, sweeps=sweeps, rounds=rounds)
+
+
+class Fitter:
+    """Everything about one layer and its data that several forms and ranks share.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    moments : Moments, optional
+    ridge : float, optional
+        As for :func:`fit`.
+
+    Raises
+    ------
+    ValueError
+        If the moments are those of a layer of other shapes, or `ridge` is not positive.
+    """
+
+    def __init__(self, layer: ConvLayer, moments: Moments | None = None, *, ridge: float = _RIDGE) -> None:
+        if not 0.0 < ridge < math.inf:
+            raise ValueError(
+                f"`ridge={ridge!r}` is not a fraction of the variance; expected > 0, such as 1e-5."
+            )
+        self.layer = layer
+        self._flat = flat_weights(layer, layer.weights)
+        self._ridge, self._moments = ridge, moments
+        self._problems: list[Quadratic] = []
+        self._excerpt: Excerpt | None = None
+        # By form: how much of the covariance is not trusted; and the problems for the last such fraction.
+        self._fractions: dict[str, float] = {}
+        self._shrunk: tuple[float, list[Quadratic]] = (0.0, [])
+        if moments is not None:
+            if moments.layer.weights.shape != layer.weights.shape or moments.layer.groups != layer.groups:
+                raise ValueError(
+                    f"`moments` are those of layer {moments.layer.name!r} with weights "
+                    f"{moments.layer.weights.shape}; expected {layer.weights.shape}, as {layer.name!r} has."
+                )
+            self._excerpt = moments.excerpt
+            self._seen = moments.total
+            self._variance = float(self._seen.variance_y.sum())
+            self._problems = self._problems_of(0.0)
+
+    def _problems_of(self, fraction: float) -> list[Quadratic]:
+        return [
+            regularised(problem, flat, fraction, self._ridge)
+            for problem, flat in zip(problems_of(self._seen, self.layer.taps), self._flat, strict=True)
+        ]
+
+    def _trusted(self, form: str, rank: Rank) -> list[Quadratic]:
+        """Return the problem of each group, its covariance trusted as far as the data go."""
+        if form not in self._fractions:
+            assert self._moments is not None
+            self._fractions[form] = shrinkage(
+                self._moments.halves,
+                self.layer.taps,
+                self._flat,
+                self._ridge,
+                # As much as the fit has to overfit with: one solution for what mixes the channels.
+                lambda problem: self._solved(problem, form, rank, None, 0)[0],
+            )
+        fraction = self._fractions[form]
+        if not fraction:
+            return self._problems
+        if self._shrunk[0] != fraction:
+            self._shrunk = fraction, self._problems_of(fraction)
+        return self._shrunk[1]
+
+    def replacement(
+        self, form: str, rank: Rank = 1, *, sweeps: int = _SWEEPS, rounds: int = _ROUNDS
+    ) -> Replacement:
+        """Return the layer in a form, fitted.
+
+        Parameters
+        ----------
+        form, rank, sweeps, rounds
+            As for :func:`fit`.
+
+        Returns
+        -------
+        Replacement
+        """
+        rank = self._checked_rank(form, rank)
+        layer = self.layer
+        if not self._problems:
+            return self._finished(form, rank, layer.weights, layer.bias)
+        problems = self._trusted(form, rank)
+        fits = [self._solved(problem, form, rank, None, sweeps) for problem in problems]
+        mean_y = self._seen.mean_y
+        if rounds and self._excerpt is not None:
+            fits, mean_y = self._rectified(form, rank, problems, fits, rounds)
+        weights = self._dense([flat for flat, _ in fits])
+        carried = weights.reshape(layer.groups, layer.c_out // layer.groups, -1)
+        means = self._seen.mean_x.reshape(layer.groups, -1)
+        bias = mean_y - (carried @ means[:, :, np.newaxis]).reshape(-1)
+        return self._finished(form, rank, weights, bias)
+
+    def errors(self, form: str, ranks: Sequence[int]) -> list[float]:
+        """Return about the error of each of some ranks of a form, without the rounds behind the activation.
+
+        Of "low-rank" it is exact. Of the others the closed form that is best for a covariance without
+        correlations between channels, or between channels and taps, is held against the true one; what
+        descent gains on it is measured at two ranks, as a fraction.
+
+        Parameters
+        ----------
+        form : str
+        ranks : sequence of int
+            Ascending.
+
+        Returns
+        -------
+        list of float
+            As :attr:`Replacement.error`; never rising.
+        """
+        if self._problems and not self._variance:
+            errors = [0.0] * len(ranks)
+        elif not self._problems:
+            errors = [self.replacement(form, rank).error for rank in ranks]
+        elif form == "low-rank":
+            problems = self._trusted(form, ranks[0])
+            energy = sum(problem.energy for problem in problems)
+            gained = np.cumsum(sum(problem.reduction[1] for problem in problems))
+            errors = [max(energy - float(gained[rank - 1]), 0.0) / self._variance for rank in ranks]
+        else:
+            closed = np.array([self._closed_error(form, rank) for rank in ranks])
+            places = sorted({0, len(ranks) // 4})
+            fitted = [self.replacement(form, ranks[n], sweeps=_SWEEPS_SEEN, rounds=0).error for n in places]
+            gains = [
+                min(a / closed[n], 1.0) if closed[n] > 0 else 1.0 for a, n in zip(fitted, places, strict=True)
+            ]
+            errors = (np.interp(range(len(ranks)), places, gains) * closed).tolist()
+        return list(itertools.accumulate(errors, min))
+
+    def _closed_error(self, form: str, rank: int) -> float:
+        return self._error_of([self._closed(problem, form, rank) for problem in self._trusted(form, rank)])
+
+    def _checked_rank(self, form: str, rank: Rank) -> Rank:
+        most = full_rank(self.layer, form)
+        if not most:
+            raise ValueError(
+                f"layer {self.layer.name!r} with {self.layer.kernel} taps has no form {form!r}; leave it out."
+            )
+        if form == "dense":
+            return 1
+        if not isinstance(rank, Iterable):
+            return min(whole(rank, "rank"), most)
+        if form != "dw-pw" or self.layer.groups > 1:
+            raise ValueError("`rank` for each channel needs form 'dw-pw' and one group; pass one int.")
+        return tuple(min(r, most) for r in rank_per_channel(rank, self.layer.c_in))
+
+    def _closed(self, problem: Quadratic, form: str, rank: Rank) -> Array:
+        """Return weights (I*K, O) in a form that are near to the best, without any descent."""
+        if form == "pw-dw" and rank != full_rank(self.layer, form):
+            return whitened_outputs(problem, whole(rank, "rank"))
+        return self._solved(problem, form, rank, None, 0)[0]
+
+    def _solved(
+        self, problem: Quadratic, form: str, rank: Rank, start: Array | None, sweeps: int
+    ) -> tuple[Array, Array | None]:
+        """Return the weights (I*K, O) that fit a group best in a form, and what to start from next time."""
+        if form == "dense" or rank == full_rank(self.layer, form):
+            return problem.optimum, None
+        if form == "low-rank":
+            directions = problem.reduction[0][:, : whole(rank, "rank")]
+            return (problem.optimum @ directions) @ directions.T, None
+        if form == "dw-pw":
+            ranks = rank_per_channel(rank, problem.channels)
+            filters = whitened_filters(problem, ranks) if start is None else start
+            filters, mixing, _ = descend_inputs(problem, ranks, filters, sweeps, _GAIN)
+            return _sum_of_terms(filters, mixing, ranks), filters
+        if form == "pw-dw":
+            if start is None:
+                start = leading_filters(problem, problem.optimum, whole(rank, "rank"))
+            filters, mixing, _ = alternate_outputs(problem, start, sweeps, _GAIN)
+            return (mixing.swapaxes(1, 2) @ filters).reshape(len(filters), -1).T, filters
+        return self._reduced(problem, whole(rank, "rank"), start, sweeps)
+
+    def _reduced(
+        self, problem: Quadratic, rank: int, start: Array | None, sweeps: int
+    ) -> tuple[Array, Array | None]:
+        """Split off the first long axis, then the next of what is left."""
+        counts = [k for k in self.layer.kernel if k > 1]
+        chain: list[Array] = []
+        for number, taps in enumerate(counts[:-1]):
+            length = problem.channels * taps
+            hidden = min(rank, length, len(problem.pull) * problem.pull.shape[1] // length)
+            rows = start if number == 0 and start is not None else problem.hidden_basis(length)[:hidden]
+            rows, problem, _ = descend_reduction(problem, rows, sweeps, _GAIN)
+            chain.append(rows)
+        weights = problem.optimum
+        for rows in reversed(chain):
+            weights = (rows.T @ weights.reshape(len(rows), -1)).reshape(-1, weights.shape[1])
+        return weights, chain[0]
+
+    def _dense(self, flats: Sequence[Array]) -> Array:
+        """Return weights (I*K, O) of each group as dense ones."""
+        return np.concatenate([flat.T for flat in flats]).reshape(self.layer.weights.shape)
+
+    def _error_of(self, flats: Sequence[Array]) -> float:
+        """Return the error of weights (I*K, O) of each group on the data."""
+        left = 0.0
+        for problem, flat, before in zip(self._problems, flats, self._flat, strict=True):
+            # The ridge is no part of the data.
+            added = self._ridge / (1 + self._ridge) * (float(np.trace(problem.gram)) / len(problem.gram))
+            left += problem.loss(flat) - added * float(np.square(flat - before).sum())
+        return max(left, 0.0) / self._variance if self._variance > 0 else 0.0
+
+    def _error(self, weights: Array) -> float:
+        if self._problems:
+            return self._error_of(flat_weights(self.layer, weights))
+        whole_l2 = float(np.square(self.layer.weights).sum())
+        return float(np.square(weights - self.layer.weights).sum()) / whole_l2 if whole_l2 > 0 else 0.0
+
+    def _finished(self, form: str, rank: Rank, weights: Array, bias: Array | None) -> Replacement:
+        layer = self.layer
+        if form == "dense":
+            return Replacement(form, 0, stages(layer, form, 1, weights, bias), self._error(weights))
+        convs = stages(layer, form, rank, weights, bias)
+        error = self._error(weights if self._problems else composed(layer, form, rank, convs))
+        if not isinstance(rank, Iterable):
+            return Replacement(form, whole(rank, "rank"), convs, error)
+        ranks = tuple(int(r) for r in rank)
+        owners = tuple(np.repeat(np.arange(len(ranks)), ranks).tolist())
+        return Replacement(form, ranks, convs, error, channels=owners)
+
+    # -- behind the activation ---------------------------------------------------------------------------
+
+    def _rectified(
+        self,
+        form: str,
+        rank: Rank,
+        problems: Sequence[Quadratic],
+        fits: list[tuple[Array, Array | None]],
+        rounds: int,
+    ) -> tuple[list[tuple[Array, Array | None]], Array]:
+        """Fit again to outputs of which only what passes the rectifier matters.
+
+        Where an output is to be cut off, whatever lies below the floor is right. So the wanted output is
+        exchanged for the nearest right one to what the layer gives, and the layer fitted to that, in
+        turn: both steps lower the distance between them, which bounds the error behind the rectifier.
+        """
+        assert self._excerpt is not None
+        trust = 1 - self._fractions[form]
+        mean_y = self._seen.mean_y
+        best, least = (fits, mean_y), math.inf
+        for number in range(rounds + 1):
+            aim = Aim(self._seen, self._excerpt, [flat for flat, _ in fits], mean_y)
+            if aim.error < least:
+                best = fits, mean_y
+            if number == rounds or aim.error > (1 - _ROUND_GAIN) * least:
+                break
+            least = aim.error
+            mean_y = self._seen.mean_y + aim.shift
+            fits = [
+                self._solved(
+                    problem.aimed(problem.pull + trust * pull, problem.energies + trust * energies),
+                    form,
+                    rank,
+                    start,
+                    1,
+                )
+                for problem, pull, energies, (_, start) in zip(
+                    problems, aim.pulls, aim.energies, fits, strict=True
+                )
+            ]
+        return best
+
+
+def _sum_of_terms(filters: Array, mixing: Array, ranks: Sequence[int]) -> Array:
+    """Return the weights (I*K, O) of filters (R, K) and mixing (R, O) of input channels."""
+    taps, outputs = filters.shape[1], mixing.shape[1]
+    weights = np.zeros((len(ranks), taps, outputs))
+    ends = np.cumsum(ranks)
+    for rank in sorted(set(ranks) - {0}):
+        members = np.flatnonzero(np.array(ranks) == rank)
+        rows = (ends[members] - rank)[:, np.newaxis] + np.arange(rank)
+        weights[members] = filters[rows].swapaxes(1, 2) @ mixing[rows]
+    return weights.reshape(-1, outputs)

@@ -1,0 +1,331 @@
+"""What a layer sees and gives, as sums: all that a fit needs to know of the calibration data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..algebra.geometry import output_shape
+from ..algebra.terms import Array
+from ..forms.layer import ConvLayer, padded
+
+__all__ = ["Excerpt", "Moments", "Sums", "patches"]
+
+# Patches are made and multiplied about this many bytes at a time.
+_BYTES_AT_ONCE: Final = 1 << 25
+
+
+def patches(x: Array, layer: ConvLayer) -> Array:
+    """Return a view of what each output of a layer reads, padding included.
+
+    Parameters
+    ----------
+    x : ndarray, shape ``(N, C_in, *sizes)``
+    layer : ConvLayer
+
+    Returns
+    -------
+    ndarray, shape ``(N, C_in, *out_sizes, *k)``, read-only
+    """
+    filled = padded(x, layer.padding, layer.padding_mode)
+    sizes = output_shape(
+        filled.shape[2:], layer.kernel, layer.stride, layer.dilation, ((0, 0),) * len(layer.kernel)
+    )
+    steps = filled.strides[2:]
+    strides = (
+        *filled.strides[:2],
+        *(step * s for step, s in zip(steps, layer.stride, strict=True)),
+        *(step * d for step, d in zip(steps, layer.dilation, strict=True)),
+    )
+    shape = (*filled.shape[:2], *sizes, *layer.kernel)
+    return np.lib.stride_tricks.as_strided(filled, shape, strides, writeable=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Excerpt:
+    """Some patches as they came, in float32.
+
+    Attributes
+    ----------
+    x : ndarray, shape ``(N, C_in*K)``
+        Patches, channel-major.
+    y : ndarray, shape ``(N, C_out)``
+        The outputs that are wanted.
+    floor : ndarray, shape ``(N, C_out)``
+        Below it all outputs are alike.
+    """
+
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.float32]
+    floor: npt.NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken."""
+        return self.x.nbytes + self.y.nbytes + self.floor.nbytes
+
+
+class Sums:
+    """Sums over patches and wanted outputs, about an origin, and the moments that they amount to.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    """
+
+    def __init__(self, layer: ConvLayer) -> None:
+        groups, size = layer.groups, layer.c_in * layer.taps // layer.groups
+        self.count = 0
+        self._products = [np.zeros((size, size)) for _ in range(groups)]
+        self._cross = np.zeros((groups, size, layer.c_out // groups))
+        self._sum_x = np.zeros((groups, size))
+        self._sum_y = np.zeros((groups, layer.c_out // groups))
+        self._squares = np.zeros_like(self._sum_y)
+        # Variances of what has a large mean keep their digits if sums are taken about a patch's values.
+        self._origin_x, self._origin_y = np.zeros_like(self._sum_x), np.zeros_like(self._sum_y)
+
+    def start(self, x: Array, y: Array) -> None:
+        """Set the origin: a patch, shape ``(groups, size)``, and an output."""
+        self._origin_x, self._origin_y = x.copy(), y.copy()
+
+    def add(self, rows: Array, wants: Array) -> None:
+        """Add patches, shape ``(n, groups, size)``, and outputs; both are overwritten."""
+        rows -= self._origin_x
+        wants -= self._origin_y
+        for g, product in enumerate(self._products):
+            mine = np.ascontiguousarray(rows[:, g])
+            product += mine.T @ mine
+            self._cross[g] += mine.T @ wants[:, g]
+        self._sum_x += rows.sum(axis=0)
+        self._sum_y += wants.sum(axis=0)
+        self._squares += np.square(wants).sum(axis=0)
+        self.count += len(rows)
+
+    def __add__(self, other: Sums) -> Sums:
+        total = object.__new__(Sums)
+        total.count = self.count + other.count
+        total._origin_x, total._origin_y = self._origin_x, self._origin_y
+        total._products = [a + b for a, b in zip(self._products, other._products, strict=True)]
+        for name in ("_cross", "_sum_x", "_sum_y", "_squares"):
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        return total
+
+    @property
+    def mean_x(self) -> Array:
+        """Mean patch, shape ``(C_in*K,)``, channel-major."""
+        return (self._origin_x + self._sum_x / self.count).reshape(-1)
+
+    @property
+    def mean_y(self) -> Array:
+        """Mean output, shape ``(C_out,)``."""
+        return (self._origin_y + self._sum_y / self.count).reshape(-1)
+
+    @property
+    def covariance(self) -> tuple[Array, ...]:
+        """Of the patches, centred: for each group ``(C_in/groups*K, C_in/groups*K)``."""
+        means = self._sum_x / self.count
+        found = []
+        for product, mean in zip(self._products, means, strict=True):
+            centred = product / self.count
+            centred -= np.multiply.outer(mean, mean)
+            found.append(centred)
+        return tuple(found)
+
+    @property
+    def cross(self) -> tuple[Array, ...]:
+        """Of patches and outputs, centred: for each group ``(C_in/groups*K, C_out/groups)``."""
+        shift = np.einsum("gi,go->gio", self._sum_x / self.count, self._sum_y / self.count)
+        return tuple(self._cross / self.count - shift)
+
+    @property
+    def variance_y(self) -> Array:
+        """Of each output channel, shape ``(C_out,)``."""
+        spread = self._squares / self.count - np.square(self._sum_y / self.count)
+        return np.maximum(spread, 0.0).reshape(-1)
+
+
+class Moments:
+    """Streaming sums over a layer's input patches and wanted outputs, in float64.
+
+    Memory does not depend on how many inputs are added, and neither do the sums on how they are split
+    into batches, but for rounding.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+    positions : int, optional
+        Look at so many output positions of each sample, spread over them at random; None: at all.
+        Neighbouring positions tell much the same.
+    keep : int, optional
+        Bytes of patches and outputs to keep as they are, in :attr:`excerpt`: as many whole samples as fit.
+
+    Attributes
+    ----------
+    layer : ConvLayer
+    samples : int
+        Samples added.
+
+    Raises
+    ------
+    ValueError
+        If `positions` is below 1.
+    """
+
+    def __init__(self, layer: ConvLayer, *, positions: int | None = None, keep: int = 0) -> None:
+        if positions is not None and positions < 1:
+            raise ValueError(
+                f"`positions={positions}` leaves nothing to look at; expected at least 1, or None."
+            )
+        self.layer = layer
+        self.samples = 0
+        self._positions = positions
+        self._halves = (Sums(layer), Sums(layer))
+        self._keep = keep
+        self._kept: dict[int, Excerpt] = {}
+        self._kept_bytes = 0
+        self._every = 1
+
+    def add(self, x: npt.ArrayLike, y: npt.ArrayLike, floor: npt.ArrayLike | None = None) -> None:
+        """Add a batch.
+
+        Parameters
+        ----------
+        x : array_like, shape ``(N, C_in, *sizes)``
+            What the layer reads; sizes may differ from batch to batch.
+        y : array_like, shape ``(N, C_out, *out_sizes)``
+            What it should give, bias included.
+        floor : array_like, shape ``(N, C_out, *out_sizes)``, optional
+            Below it all outputs are alike, because what reads them cuts them off; default: 0 where the
+            layer's activation is "relu".
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit the layer, or a value is NaN or infinite.
+        """
+        inputs, outputs = np.asarray(x), np.asarray(y)
+        floors = None if floor is None else np.asarray(floor)
+        sizes = self._checked_sizes(inputs, outputs, floors)
+        places = math.prod(sizes)
+        used = places if self._positions is None else min(places, self._positions)
+        step = max(1, _BYTES_AT_ONCE // (8 * self.layer.c_in * self.layer.taps * used))
+        for start in range(0, len(inputs), step):
+            some = slice(start, start + step)
+            low = None if floors is None else floors[some].astype(np.float64)
+            self._add(inputs[some].astype(np.float64), outputs[some].astype(np.float64), low, used)
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """Some of the samples as they came, None where none were kept."""
+        kept = list(self._kept.values())
+        if not kept:
+            return None
+        return Excerpt(
+            *(np.concatenate([getattr(each, name) for each in kept]) for name in ("x", "y", "floor"))
+        )
+
+    @property
+    def count(self) -> int:
+        """Patches added."""
+        return sum(half.count for half in self._halves)
+
+    @property
+    def halves(self) -> tuple[Sums, Sums]:
+        """The sums over every other sample, and over the rest."""
+        return self._halves
+
+    @cached_property
+    def total(self) -> Sums:
+        """The sums over all samples.
+
+        Raises
+        ------
+        ValueError
+            If nothing was added.
+        """
+        if not self.count:
+            raise ValueError(f"layer {self.layer.name!r} has seen no data; call add(x, y) first.")
+        first, second = self._halves
+        return first + second
+
+    def _checked_sizes(
+        self, x: npt.NDArray[Any], y: npt.NDArray[Any], floor: npt.NDArray[Any] | None
+    ) -> tuple[int, ...]:
+        layer = self.layer
+        if x.ndim != layer.weights.ndim or x.shape[1] != layer.c_in:
+            raise ValueError(
+                f"`x` has shape {x.shape}; expected (N, {layer.c_in}, *sizes) of {len(layer.kernel)} sizes, "
+                f"the input of layer {layer.name!r}."
+            )
+        sizes = output_shape(x.shape[2:], layer.kernel, layer.stride, layer.dilation, layer.padding)
+        expected = (len(x), layer.c_out, *sizes)
+        for name, array in (("y", y), ("floor", y if floor is None else floor)):
+            if array.shape != expected:
+                raise ValueError(
+                    f"`{name}` has shape {array.shape}; expected {expected}, the output of layer "
+                    f"{layer.name!r} for an input of shape {x.shape}."
+                )
+        return sizes
+
+    def _add(self, x: Array, y: Array, floor: Array | None, used: int) -> None:
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            raise ValueError(
+                f"the calibration data make NaN or infinity around layer {self.layer.name!r}; "
+                "check the inputs and the network."
+            )
+        seen = patches(x, self.layer)
+        chosen = self._chosen(len(x), math.prod(y.shape[2:]), used)
+        rows, wants = _at_places(seen, y.ndim - 2, chosen), _at_places(y, y.ndim - 2, chosen)
+        low = None if floor is None else _at_places(floor, y.ndim - 2, chosen)
+        groups = self.layer.groups
+        self._keep_some(rows, wants, low)
+        rows, wants = (each.reshape(len(x), used, groups, -1) for each in (rows, wants))
+        if not self.count:
+            for half in self._halves:
+                half.start(rows[0, 0], wants[0, 0])
+        odd = (self.samples + np.arange(len(x))) % 2 == 1
+        for half, chosen_rows in zip(self._halves, (~odd, odd), strict=True):
+            mine, given = (each[chosen_rows] for each in (rows, wants))
+            half.add(*(each.reshape(-1, groups, each.shape[-1]) for each in (mine, given)))
+        self.samples += len(x)
+        vars(self).pop("total", None)
+
+    def _chosen(self, samples: int, places: int, used: int) -> npt.NDArray[np.intp]:
+        """Return the places to look at, one at random in each of `used` runs of them, (samples, used)."""
+        if used == places:
+            return np.broadcast_to(np.arange(places), (samples, places))
+        numbers = [np.random.default_rng(self.samples + n).random(used) for n in range(samples)]
+        return ((np.arange(used) + np.stack(numbers)) * (places / used)).astype(np.intp)
+
+    def _keep_some(self, rows: Array, wants: Array, floor: Array | None) -> None:
+        if not self._keep or (floor is None and self.layer.activation is None):
+            return
+        for n in range(len(rows)):
+            index = self.samples + n
+            if index % self._every:
+                continue
+            low = np.zeros_like(wants[n]) if floor is None else floor[n]
+            kept = Excerpt(*(each.astype(np.float32) for each in (rows[n], wants[n], low)))
+            self._kept[index] = kept
+            self._kept_bytes += kept.nbytes
+            while len(self._kept) > 1 and self._kept_bytes > self._keep:
+                self._every *= 2
+                self._kept = {i: each for i, each in self._kept.items() if i % self._every == 0}
+                self._kept_bytes = sum(each.nbytes for each in self._kept.values())
+
+
+def _at_places(values: Array, ndim: int, chosen: npt.NDArray[np.intp]) -> Array:
+    """Return what stands at some places of (N, C, *sizes, *more) as a new array (N, places, C*more)."""
+    samples, sizes = len(values), values.shape[2 : 2 + ndim]
+    order = (0, *range(2, 2 + ndim), 1, *range(2 + ndim, values.ndim))
+    by_place = values.transpose(order)
+    if chosen.shape[1] == math.prod(sizes):
+        found = by_place.copy()
+    else:
+        found = by_place[(np.arange(samples)[:, np.newaxis], *np.unravel_index(chosen, sizes))]
+    return found.reshape(samples, chosen.shape[1], -1)

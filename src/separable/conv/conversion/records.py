@@ -1,0 +1,259 @@
+"""What a conversion did: a row for each layer, what it could have been, and the sums."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..._base.text import printable
+from ..forms.layer import Replacement
+
+__all__ = ["Conversion", "ConversionReport", "ConvertedLayer", "Option", "json_text"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to write a layer.
+
+    Attributes
+    ----------
+    form : str
+        As in :class:`Replacement`.
+    rank : int
+    cost : float
+        In the unit of the budget: MACs for one input sample, parameters, or milliseconds.
+    error : float
+        Mean squared error of the layer's output over the output's variance.
+    effect : float
+        The change of the network's outputs that is expected of it: mean squared, over their variance.
+    """
+
+    form: str
+    rank: int
+    cost: float
+    error: float
+    effect: float
+
+
+@dataclass(frozen=True)
+class ConvertedLayer:
+    """One row of a report.
+
+    Attributes
+    ----------
+    name : str
+    form : str
+        As in :class:`Replacement`.
+    rank : int or tuple of int
+    macs_before, macs_after, params_before, params_after : int
+        MACs for one input sample, all calls.
+    error : float
+        Mean squared error of the layer's output, in the converted network, over the output's variance. Of one
+        that stayed as it is behind others that changed it was not measured: NaN, and ``null`` in JSON.
+    reason : str
+        Why it stayed dense; empty where it did not.
+    milliseconds_before, milliseconds_after : float or None
+        Measured, where the budget was one of latency.
+    options : tuple of Option
+        All that was tried: the layer as it is, then what is cheaper.
+    """
+
+    name: str
+    form: str
+    rank: int | tuple[int, ...]
+    macs_before: int
+    macs_after: int
+    params_before: int
+    params_after: int
+    error: float
+    reason: str = ""
+    milliseconds_before: float | None = None
+    milliseconds_after: float | None = None
+    options: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What a conversion did; ``print(report)`` is a table.
+
+    Attributes
+    ----------
+    by : {"macs", "params", "latency"}
+    budget : float or None
+        The fraction of the original's cost that was allowed; None where a rank was asked for.
+    layers : tuple of ConvertedLayer
+        In running order.
+    output_change : float
+        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs.
+        NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
+        JSON, and `unmeasured` says which.
+    other_macs, other_params : int
+        Of the convolutions that cannot be converted.
+    held_out : int
+        Calibration inputs that were left out of the fit to measure `output_change` on; 0 if there were too
+        few, and it was measured on those fitted to, which is less than it will be.
+    frontier : tuple of (float, float)
+        What other budgets would come to, by the sum of the layers' effects: the fraction of the original's
+        cost that is left, and the change of the outputs that is expected.
+    measured : tuple of str
+        The tensors that `output_change` is of, where that is not the outputs: these hold whole numbers, such
+        as labels, and are computed from those.
+    """
+
+    by: str
+    budget: float | None
+    layers: tuple[ConvertedLayer, ...]
+    output_change: float
+    other_macs: int = 0
+    other_params: int = 0
+    frontier: tuple[tuple[float, float], ...] = ()
+    held_out: int = 0
+    measured: tuple[str, ...] = ()
+
+    @property
+    def macs_before(self) -> int:
+        """MACs of all convolutions of the original, for one input sample."""
+        return self.other_macs + sum(layer.macs_before for layer in self.layers)
+
+    @property
+    def macs_after(self) -> int:
+        """MACs of all convolutions of the converted network, for one input sample."""
+        return self.other_macs + sum(layer.macs_after for layer in self.layers)
+
+    @property
+    def params_before(self) -> int:
+        """Parameters of all convolutions of the original."""
+        return self.other_params + sum(layer.params_before for layer in self.layers)
+
+    @property
+    def params_after(self) -> int:
+        """Parameters of all convolutions of the converted network."""
+        return self.other_params + sum(layer.params_after for layer in self.layers)
+
+    @property
+    def measured_on(self) -> str:
+        """Which inputs `output_change` is of, in words."""
+        where = "calibration inputs, which it was fitted to"
+        if self.held_out:
+            where = f"{self.held_out} calibration input{'s' if self.held_out > 1 else ''} left out of the fit"
+        if self.measured:
+            where += f"; of {', '.join(map(printable, self.measured))}, which the outputs are chosen by"
+        return where
+
+    @property
+    def unmeasured(self) -> str:
+        """Why `output_change` is no number, in words; empty where it is one."""
+        if math.isnan(self.output_change):
+            return "not measured: no output of floating-point numbers varies with the calibration inputs"
+        if math.isinf(self.output_change):
+            return (
+                "outputs change that do not vary with the calibration inputs: no fraction of their variance"
+            )
+        return ""
+
+    @property
+    def aim(self) -> str:
+        """What was asked for, in words; empty where that was a rank."""
+        return "" if self.budget is None else f"budget {self.budget:g} of {self.by}"
+
+    def __str__(self) -> str:
+        rows: list[tuple[str, ...]] = [("layer", "form", "rank", "MACs", "", "params", "", "error", "")]
+        for layer in self.layers:
+            rank = layer.rank if isinstance(layer.rank, int) else sum(layer.rank)
+            rows.append(
+                (
+                    printable(layer.name),
+                    layer.form,
+                    str(rank or "-"),
+                    f"{layer.macs_before:,}",
+                    f"{layer.macs_after:,}",
+                    f"{layer.params_before:,}",
+                    f"{layer.params_after:,}",
+                    _error(layer.error),
+                    printable(layer.reason),
+                )
+            )
+        totals = (self.macs_before, self.macs_after, self.params_before, self.params_after)
+        rows.append(
+            (
+                "all",
+                "",
+                "",
+                *(f"{number:,}" for number in totals),
+                _error(self.output_change),
+                self.unmeasured or "of the output",
+            )
+        )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = []
+        for row in rows:
+            cells = [
+                text.ljust(width) if column in (0, 1, 8) else text.rjust(width)
+                for column, (text, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            lines.append("  ".join(cells).rstrip())
+        saved = self.macs_before / self.macs_after if self.macs_after else math.inf
+        fewer = self.params_before / self.params_after if self.params_after else math.inf
+        ratios = f"{saved:.2f}x fewer MACs, {fewer:.2f}x fewer parameters"
+        lines.append(f"{'; '.join(filter(None, (ratios, self.aim)))}.")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Return everything as JSON text; numbers that were not measured, or are infinite, are ``null``.
+
+        Returns
+        -------
+        str
+        """
+        totals = {
+            name: getattr(self, name)
+            for name in ("macs_before", "macs_after", "params_before", "params_after")
+        }
+        return json_text({**asdict(self), **totals}, indent=2)
+
+
+def json_text(values: Mapping[str, Any], indent: int | None = None) -> str:
+    """Return values as JSON, which has no word for NaN and infinity: ``null`` stands for them.
+
+    Parameters
+    ----------
+    values : mapping
+        Of nested mappings, sequences, text and numbers.
+    indent : int, optional
+        As in `json.dumps`.
+
+    Returns
+    -------
+    str
+    """
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _error(error: float) -> str:
+    return "-" if math.isnan(error) else f"{error:.1e}" if error else "0"
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """A finished conversion.
+
+    Attributes
+    ----------
+    replacements : dict of int to Replacement
+        For each layer of the network that changes; one that stays as it is has no entry.
+    report : ConversionReport
+    """
+
+    replacements: dict[int, Replacement]
+    report: ConversionReport

@@ -1,0 +1,133 @@
+"""What few data cannot tell: how far a covariance is trusted, and what stands in for the rest of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from ..algebra.descent import Quadratic
+from ..algebra.terms import Array
+from .moments import Sums
+
+__all__ = ["problems_of", "regularised", "shrinkage"]
+
+# Fractions of the stand-in that are tried.
+_TRIED: Final = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
+
+# With more patches than so many for each unknown, nothing is to be gained.
+_PLENTY: Final = 100
+
+
+def problems_of(sums: Sums, taps: int) -> list[Quadratic]:
+    """Return the error of each group's weights on the samples that are summed up."""
+    energies = sums.variance_y.reshape(len(sums.cross), -1)
+    return [
+        Quadratic(gram, pull, energy, taps)
+        for gram, pull, energy in zip(sums.covariance, sums.cross, energies, strict=True)
+    ]
+
+
+def regularised(problem: Quadratic, weights: Array, fraction: float, ridge: float) -> Quadratic:
+    """Mix the covariance with one that has fewer unknowns, and leave to the weights what both leave open.
+
+    The stand-in is the Kronecker product of the covariance of channels and that of taps, towards which the
+    sample covariance is shrunk [1]_. For the part that stands in, the original weights are what is wanted.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    weights : ndarray, shape ``(I*K, O)``
+        The original ones.
+    fraction : float
+        Of the stand-in, from 0 to 1.
+    ridge : float
+        This fraction of the mean variance is added to every variance.
+
+    Returns
+    -------
+    Quadratic
+
+    References
+    ----------
+    .. [1] O. Ledoit, M. Wolf, A well-conditioned estimator for large-dimensional covariance matrices, Journal
+       of Multivariate Analysis 88(2), 2004; here towards a Kronecker product.
+    """
+    gram, pull, energies, taps = problem.gram, problem.pull, problem.energies, problem.taps
+    channels = problem.channels
+    if fraction:
+        full = gram.reshape(channels, taps, channels, taps)
+        among, within = np.einsum("ikjk->ij", full), np.einsum("ikil->kl", full)
+        trace = float(np.trace(within))
+        stand_in = np.kron(among, within) / (trace or 1.0)
+        expected = stand_in @ weights
+        gram = (1 - fraction) * gram + fraction * stand_in
+        pull = (1 - fraction) * pull + fraction * expected
+        energies = (1 - fraction) * energies + fraction * np.sum(weights * expected, axis=0)
+    # Where the data are silent any number will do: the weights decide.
+    more = ridge * (float(np.trace(gram)) / len(gram) or 1.0)
+    gram = gram if fraction else gram.copy()
+    gram[np.diag_indices_from(gram)] += more
+    return Quadratic(gram, pull + more * weights, energies + more * np.square(weights).sum(axis=0), taps)
+
+
+def shrinkage(
+    halves: Sequence[Sums],
+    taps: int,
+    weights: Sequence[Array],
+    ridge: float,
+    solve: Callable[[Quadratic], Array],
+) -> float:
+    """Return how much of the stand-in is best for inputs that were not seen.
+
+    Each half of the samples is fitted with every fraction that is tried, and judged by the other half. Both
+    together are twice as many, and need half of what is best for one.
+
+    Parameters
+    ----------
+    halves : sequence of two Sums
+    taps : int
+        K.
+    weights : sequence of ndarray, shape ``(I*K, O)``
+        The original ones of each group.
+    ridge : float
+    solve : callable
+        Returns the weights that are fitted to a problem.
+
+    Returns
+    -------
+    float
+    """
+    counts = [half.count for half in halves]
+    if not min(counts):
+        return _TRIED[-1]
+    if sum(counts) >= _PLENTY * len(weights[0]):
+        return 0.0
+    first, second = (_Half(half, taps) for half in halves)
+    losses = []
+    for fraction in _TRIED:
+        losses.append(0.0)
+        for known, unseen in ((first, second), (second, first)):
+            fitted = [
+                solve(regularised(problem, flat, fraction, ridge))
+                for problem, flat in zip(known.problems, weights, strict=True)
+            ]
+            losses[-1] += unseen.loss(fitted, known)
+    return _TRIED[int(np.argmin(losses))] / 2
+
+
+class _Half:
+    """Some of the samples: fitted to, or judged by."""
+
+    def __init__(self, sums: Sums, taps: int) -> None:
+        self.problems = problems_of(sums, taps)
+        self.mean_x, self.mean_y = (m.reshape(len(sums.cross), -1) for m in (sums.mean_x, sums.mean_y))
+
+    def loss(self, fitted: Sequence[Array], known: _Half) -> float:
+        """Return the squared error of weights whose bias comes from other samples."""
+        found = 0.0
+        for n, (problem, weights) in enumerate(zip(self.problems, fitted, strict=True)):
+            apart = self.mean_y[n] - known.mean_y[n] - (self.mean_x[n] - known.mean_x[n]) @ weights
+            found += problem.loss(weights) + float(np.square(apart).sum())
+        return found

@@ -1,0 +1,1 @@
+"""The forms a layer may take: what each costs, holds, and is made of."""

@@ -1,0 +1,234 @@
+"""A convolution layer as plain values, and what takes its place: what every framework's face speaks of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..algebra.geometry import Padding, output_shape, per_axis, resolve_padding, whole
+from ..algebra.terms import Array, float_array
+
+__all__ = ["FORMS", "PADDING_MODES", "ConvLayer", "Replacement", "padded"]
+
+# How a layer can be written. Every form but "dense" is a sequence of cheaper convolutions.
+FORMS: Final = ("dense", "dw-pw", "pw-dw", "spatial", "low-rank")
+
+# torch's names, and NumPy's.
+PADDING_MODES: Final = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+@dataclass(frozen=True, eq=False)
+class ConvLayer:
+    """One convolution with its weights, as every framework runs it: a correlation.
+
+    Attributes
+    ----------
+    name : str
+        What the report calls it.
+    weights : ndarray, shape ``(C_out, C_in/groups, *k)``, float64
+    bias : ndarray, shape ``(C_out,)``, float64, or None
+    stride, dilation : tuple of int
+        One for each spatial axis.
+    padding : tuple of (before, after)
+        Samples of padding, for each spatial axis.
+    groups : int
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+    sizes : tuple of int
+        Input samples along each spatial axis (of one typical input, where they vary).
+    calls : int
+        How often one pass of the network runs it: a shared layer more than once.
+    activation : {"relu"} or None
+        What alone reads the output: a rectifier right behind the layer (batch norm folded), else None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+    """
+
+    name: str
+    weights: Array
+    bias: Array | None = None
+    stride: tuple[int, ...] = ()
+    padding: Padding = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+    padding_mode: str = "zeros"
+    sizes: tuple[int, ...] = ()
+    calls: int = 1
+    activation: str | None = None
+    out_sizes: tuple[int, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        weights = _frozen(float_array("weights", self.weights, least_ndim=3), self.weights)
+        kernel = weights.shape[2:]
+        ndim = len(kernel)
+        sizes = per_axis(self.sizes or 1, ndim, "sizes")
+        stride = per_axis(self.stride or 1, ndim, "stride")
+        dilation = per_axis(self.dilation or 1, ndim, "dilation")
+        padding = resolve_padding(self.padding or 0, kernel, stride, dilation, sizes)
+        if len(weights) % whole(self.groups, "groups"):
+            raise ValueError(f"`groups={self.groups}` does not divide {len(weights)} output channels.")
+        if self.padding_mode not in PADDING_MODES:
+            raise ValueError(
+                f"`padding_mode={self.padding_mode!r}` is unknown; expected one of "
+                f"{', '.join(map(repr, PADDING_MODES))}."
+            )
+        bias = None
+        if self.bias is not None:
+            bias = _frozen(float_array("bias", self.bias, least_ndim=1), self.bias)
+            if bias.shape != (len(weights),):
+                raise ValueError(
+                    f"`bias` has shape {bias.shape}; expected {(len(weights),)}, one per output."
+                )
+        whole(self.calls, "calls")
+        if self.activation not in (None, "relu"):
+            raise ValueError(f"`activation={self.activation!r}` is unknown; expected 'relu' or None.")
+        settled = {
+            "weights": weights,
+            "bias": bias,
+            "sizes": sizes,
+            "stride": stride,
+            "dilation": dilation,
+            "padding": padding,
+            "out_sizes": output_shape(sizes, kernel, stride, dilation, padding),
+        }
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def c_out(self) -> int:
+        """Output channels."""
+        return int(self.weights.shape[0])
+
+    @property
+    def c_in(self) -> int:
+        """Input channels, of all groups."""
+        return int(self.weights.shape[1]) * self.groups
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Taps along each spatial axis."""
+        return self.weights.shape[2:]
+
+    @property
+    def taps(self) -> int:
+        """Taps of one channel's filter, over all axes."""
+        return math.prod(self.kernel)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one input sample, all calls."""
+        return self.weights.size * math.prod(self.out_sizes) * self.calls
+
+    @property
+    def params(self) -> int:
+        """Weights and biases."""
+        return self.weights.size + (0 if self.bias is None else self.bias.size)
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Run it in float64: a reference, not fast.
+
+        Parameters
+        ----------
+        x : array_like, shape ``(N, C_in, *sizes)``
+            Sizes may differ from `sizes`.
+
+        Returns
+        -------
+        ndarray, shape ``(N, C_out, *out_sizes)``
+        """
+        filled = padded(np.asarray(x, np.float64), self.padding, self.padding_mode)
+        sizes = output_shape(
+            filled.shape[2:], self.kernel, self.stride, self.dilation, ((0, 0),) * len(self.kernel)
+        )
+        rows = self.weights.reshape(self.groups, -1, *self.weights.shape[1:])
+        total = np.zeros((len(filled), self.groups, rows.shape[1], math.prod(sizes)))
+        for tap in np.ndindex(self.kernel):
+            window = tuple(
+                slice(t * d, t * d + (n - 1) * s + 1, s)
+                for t, d, n, s in zip(tap, self.dilation, sizes, self.stride, strict=True)
+            )
+            seen = filled[(slice(None), slice(None), *window)]
+            total += rows[(..., *tap)] @ seen.reshape(len(filled), self.groups, rows.shape[2], -1)
+        result: Array = total.reshape(len(filled), self.c_out, *sizes)
+        if self.bias is not None:
+            result += self.bias.reshape(-1, *(1,) * len(sizes))
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Replacement:
+    """What a layer is written as: ordinary convolutions, one after the other, nothing between them.
+
+    Attributes
+    ----------
+    form : {"dense", "dw-pw", "pw-dw", "spatial", "low-rank"}
+    rank : int or tuple of int
+        Terms T of "dw-pw" and "pw-dw" (a tuple: of each input channel), channels between the
+        convolutions of "spatial" and "low-rank" (of one group); 0 for "dense".
+    convs : tuple of ConvLayer
+        In running order; only the last has a bias.
+    error : float
+        Mean squared error of the layer's output on the data over the output's variance; without data
+        ``||W - W^||**2 / ||W||**2``.
+    channels : tuple of int or None
+        The input channels that the first convolution reads, in its order: ``x[:, channels]``. None: all.
+    """
+
+    form: str
+    rank: int | tuple[int, ...]
+    convs: tuple[ConvLayer, ...]
+    error: float
+    channels: tuple[int, ...] | None = None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one input sample, all calls."""
+        return sum(conv.macs for conv in self.convs)
+
+    @property
+    def params(self) -> int:
+        """Weights and biases."""
+        return sum(conv.params for conv in self.convs)
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Run it in float64: a reference, not fast.
+
+        Parameters
+        ----------
+        x : array_like, shape ``(N, C_in, *sizes)``
+
+        Returns
+        -------
+        ndarray, shape ``(N, C_out, *out_sizes)``
+        """
+        seen = np.asarray(x, np.float64)
+        if self.channels is not None:
+            seen = seen[:, list(self.channels)]
+        for conv in self.convs:
+            seen = conv(seen)
+        return seen
+
+
+def padded(x: npt.NDArray[np.float64], padding: Padding, mode: str) -> Array:
+    """Return (N, C, *sizes) with samples added around each spatial axis as `mode` says."""
+    if not any(side for sides in padding for side in sides):
+        return x
+    found: Array = x
+    for axis, sides in enumerate(padding, 2):  # one axis at a time: every mode but circular allows any order
+        widths: Sequence[tuple[int, int]] = [sides if a == axis else (0, 0) for a in range(x.ndim)]
+        found = np.pad(found, widths, mode=PADDING_MODES[mode])  # type: ignore[call-overload]
+    return found
+
+
+def _frozen(array: Array, given: npt.ArrayLike) -> Array:
+    """Return the array read-only, without touching the one that was given."""
+    own = array.copy() if array is given else array.view()
+    own.flags.writeable = False
+    return own

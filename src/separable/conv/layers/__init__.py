@@ -1,0 +1,1 @@
+"""The fused layer, which the compiled core runs."""

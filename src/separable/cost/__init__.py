@@ -1,0 +1,1 @@
+"""What filters cost on this machine: counts times rates."""

@@ -1,0 +1,1 @@
+"""Ways to write a kernel as a sum of outer products."""

@@ -1,0 +1,1 @@
+"""Filters: asked for, checked, chosen, run."""

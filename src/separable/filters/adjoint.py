@@ -1,0 +1,227 @@
+"""The adjoint of a filter: correlation backwards, borders included.
+
+A filter continues its input beyond the ends, then correlates. Backwards, the array is correlated with the
+flipped kernel as if zeros stood around it, also where that reaches beyond the ends; what falls there is added
+to the samples that the continuation had copied it from. That is exact for every boundary mode.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .._base.foreign import through
+from ..arrays.arguments import Output, output_array
+from ..arrays.output import store
+from ..methods.fft import sources
+from .core import new_array
+from .planner import Setting
+
+Array: TypeAlias = npt.NDArray[Any]
+Interval: TypeAlias = tuple[int, int]
+
+
+class Filter(Protocol):
+    """What an adjoint runs: a plan."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+    @property
+    def macs(self) -> int: ...  # noqa: D102
+    @property
+    def method(self) -> str: ...  # noqa: D102
+    def __call__(self, x: npt.ArrayLike, output: Output = None, threads: int | None = None) -> Array: ...  # noqa: D102
+
+
+class _Axis(NamedTuple):
+    """One axis of the array: its length, how the kernel reaches along it, and how it continues."""
+
+    n: int
+    taps: int
+    shift: int
+    mode: str
+
+    @property
+    def whole(self) -> Interval:
+        """The places that receive anything: beyond the ends too, unless constants stand there."""
+        return (0, self.n) if self.mode == "constant" else (-self.shift, self.n + self.taps - 1 - self.shift)
+
+    def sources(self, places: Interval) -> Interval:
+        """Return which samples reach some places, within the array."""
+        begin, end = places
+        return max(begin - (self.taps - 1 - self.shift), 0), min(end + self.shift, self.n)
+
+
+class _Part(NamedTuple):
+    """A box of places beyond the ends, the samples that reach it, and an array that holds both."""
+
+    box: tuple[Interval, ...]
+    read: tuple[Interval, ...]
+    staged: tuple[Interval, ...]
+
+
+class Adjoint:
+    """The adjoint of a plan: ``sum(A(x) * y) == sum(x * A.adjoint()(y))`` up to rounding.
+
+    Made by `Plan.adjoint`; immutable, safe to call from many threads at once, and picklable as plans are. Of
+    a filter with a constant beyond the ends that is not 0, it is the adjoint of its linear part. For complex
+    arrays the products above conjugate one factor.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the arrays that it takes and returns.
+    dtype : dtype
+        What it computes in and returns.
+    """
+
+    __slots__ = ("_axes", "_forward", "_main", "_parts", "dtype", "shape")
+
+    def __init__(
+        self, forward: Filter, axes: Sequence[_Axis], backward: Callable[[tuple[int, ...]], Filter]
+    ) -> None:
+        """Prepare; `backward` makes the filter with the flipped kernel between zeros, for a shape."""
+        self.shape, self.dtype, self._forward = forward.shape, forward.dtype, forward
+        self._axes = tuple(axes)
+        self._main: Filter | None = None
+        self._parts: list[tuple[_Part, Filter]] = []
+        if 0 in self.shape:
+            return
+        parts = list(_borders(self._axes))
+        around = sum(math.prod(_length(i) for i in part.staged) for part in parts)
+        if around <= math.prod(self.shape):
+            self._main = backward(self.shape)
+        else:  # the borders are most of it: all in one
+            parts = [_part(self._axes, [axis.whole for axis in self._axes])]
+        self._parts = [(part, backward(tuple(map(_length, part.staged)))) for part in parts]
+
+    @classmethod
+    def of(cls, forward: Filter, setting: Setting, backward: Callable[[tuple[int, ...]], Filter]) -> Adjoint:
+        """Return the adjoint of a filter in `setting`; `backward` as for the class."""
+        axes = [_Axis(n, 1, 0, "constant") for n in setting.shape]
+        for axis, taps, shift, mode in zip(
+            setting.axes, setting.taps, setting.shifts, setting.modes, strict=True
+        ):
+            axes[axis] = _Axis(setting.shape[axis], taps, shift, mode)
+        return cls(forward, axes, backward)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        filters = [backward for _, backward in self._parts]
+        axes = tuple(map(tuple, self._axes))
+        return restore, (self._forward, axes, filters if self._main is None else [self._main, *filters])
+
+    def __call__(self, y: npt.ArrayLike, output: Output = None, threads: int | None = None) -> Array:
+        """Apply the adjoint to `y`.
+
+        Parameters
+        ----------
+        y : array_like
+            Of the plan's shape, and of a dtype that is filtered in the plan's. Never written to.
+        output : ndarray, dtype or dtype name, optional
+            Where to store the result, as in `correlate`; a new array of `dtype` by default.
+        threads : int, optional
+            Threads to use at most; the plans' own by default.
+
+        Returns
+        -------
+        ndarray
+            The result; `output` itself where that is an array.
+
+        Raises
+        ------
+        ValueError
+            `y` or `output` has another shape; `output` is read-only or shares memory with `y`.
+        TypeError
+            `y` has a dtype that the plan does not filter.
+        """
+        if type(y) is not np.ndarray or not (output is None or isinstance(output, (np.ndarray, np.dtype))):
+            return through(lambda array, into: self(array, into, threads), y, output, "y")  # type: ignore[no-any-return]
+        source = y
+        if source.shape != self.shape:
+            raise ValueError(
+                f"`y` has shape {source.shape}, but the plan is for {self.shape}; plan again for it."
+            )
+        result = None if output is None else output_array(output, source, self.shape, self.dtype)
+        own = result is not None and result.dtype == self.dtype
+        total = result if result is not None and own else new_array(self.shape, self.dtype)
+        if self._main is None:
+            total[...] = 0
+        else:
+            self._main(source, total, threads)
+        for part, backward in self._parts:
+            staged = new_array(tuple(map(_length, part.staged)), self.dtype)
+            staged[...] = 0
+            _window(staged, part.staged, part.read)[...] = _window(source, None, part.read)
+            values = _window(backward(staged, None, threads), part.staged, part.box)
+            self._fold(values, part.box, total)
+        if result is None or own:
+            return total
+        store(total, result)
+        return result
+
+    def _fold(self, values: Array, box: Sequence[Interval], total: Array) -> None:
+        """Add what fell beyond the ends to the samples that stand for it there."""
+        places = list(box)
+        for number, (axis, interval) in enumerate(zip(self._axes, box, strict=True)):
+            if interval[0] >= 0 and interval[1] <= axis.n:
+                continue
+            came = sources(np.arange(*interval), axis.n, axis.mode)
+            low, high = int(came.min()), int(came.max()) + 1
+            folded = np.zeros((*values.shape[:number], high - low, *values.shape[number + 1 :]), values.dtype)
+            into, out = np.moveaxis(folded, number, 0), np.moveaxis(values, number, 0)
+            begin, end = max(interval[0], 0), min(interval[1], axis.n)
+            if begin < end:
+                into[begin - low : end - low] += out[begin - interval[0] : end - interval[0]]
+            for place in itertools.chain(
+                range(interval[0], min(0, interval[1])), range(max(axis.n, interval[0]), interval[1])
+            ):
+                into[came[place - interval[0]] - low] += out[place - interval[0]]
+            values, places[number] = folded, (low, high)
+        _window(total, None, places)[...] += values
+
+    def adjoint(self) -> Filter:
+        """Return the plan that this is the adjoint of."""
+        return self._forward
+
+    def __repr__(self) -> str:
+        return f"<Adjoint of {self._forward!r}>"
+
+
+def restore(forward: Filter, axes: Sequence[tuple[int, int, int, str]], filters: Sequence[Filter]) -> Adjoint:
+    """Return the adjoint that was pickled, with the filters that it had, in the order in which it asks."""
+    ready = iter(filters)
+    return Adjoint(forward, [_Axis(*axis) for axis in axes], lambda shape: next(ready))
+
+
+def _borders(axes: Sequence[_Axis]) -> Iterator[_Part]:
+    """Yield boxes that cover every place beyond the ends once: before and behind each axis."""
+    for number, axis in enumerate(axes):
+        inner = [(0, other.n) for other in axes[:number]]
+        outer = [other.whole for other in axes[number + 1 :]]
+        begin, end = axis.whole
+        for interval in ((begin, 0), (axis.n, end)):
+            if _length(interval) > 0:
+                yield _part(axes, [*inner, interval, *outer])
+
+
+def _part(axes: Sequence[_Axis], box: Sequence[Interval]) -> _Part:
+    read = tuple(axis.sources(places) for axis, places in zip(axes, box, strict=True))
+    staged = tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(box, read, strict=True))
+    return _Part(tuple(box), read, staged)
+
+
+def _length(interval: Interval) -> int:
+    return interval[1] - interval[0]
+
+
+def _window(array: Array, frame: Sequence[Interval] | None, box: Sequence[Interval]) -> Array:
+    """Return the part of `array` at the places of `box`; `frame` are the places that the array holds."""
+    starts = [0] * array.ndim if frame is None else [begin for begin, _ in frame]
+    return array[tuple(slice(a - at, b - at) for (a, b), at in zip(box, starts, strict=True))]

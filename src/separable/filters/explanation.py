@@ -1,0 +1,176 @@
+"""Why a plan runs as it does: every way it could, what that would take, and what rules the others out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from .._base import html as _html
+from ..kernel.value import ErrorBounds
+from ..methods.rounding import as_run
+from .core import prepare
+from .planner import METHODS, Refusal, Setting, Ways, weighed
+
+_COMPARED: Final = "compared: geometric mean of 1 and 4 threads, transforms 15 % more, on any threads"
+
+
+class Candidate(NamedTuple):
+    """One way to run a kernel; where it does not run so, `reason` says why and the rest is None.
+
+    Attributes
+    ----------
+    method : str
+    reason : str
+        Empty for a way that may be chosen.
+    seconds : float or None
+        Predicted time of one call.
+    error : ErrorBounds or None
+        Of the kernel that would run.
+    terms, macs : int or None
+        As a plan's.
+    scratch_bytes : int or None
+        Memory beside the arrays.
+    compared : float or None
+        What decides, in seconds: the geometric mean of the times predicted for one thread and for four, 15 %
+        longer for transforms. It does not depend on the threads of the plan.
+    """
+
+    method: str
+    reason: str = ""
+    seconds: float | None = None
+    error: ErrorBounds | None = None
+    terms: int | None = None
+    macs: int | None = None
+    scratch_bytes: int | None = None
+    compared: float | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Explanation:
+    """The ways to run a kernel, in the order in which they are chosen; print it to read them.
+
+    Attributes
+    ----------
+    method : str
+        The one that the plan runs.
+    candidates : tuple of Candidate
+        The possible ones by what is compared: the first is chosen unless another is asked for by name. Then
+        the others.
+    threads : int
+        The predicted times are for so many.
+    source : str
+        Where the rates come from that the times are predicted by.
+    title : str
+        Kernel, shape and dtype in words.
+    """
+
+    method: str
+    candidates: tuple[Candidate, ...]
+    threads: int
+    source: str
+    title: str
+
+    def __str__(self) -> str:
+        names = max(len(candidate.method) for candidate in self.candidates)
+        head = ("predicted", "compared", "error", "memory", "")
+        figures = [_figures(candidate) for candidate in self.candidates]
+        widths = [max(len(row[n]) for row in (head, *figures) if row) for n in range(4)]
+        lines = [f"{self.title}, {plural(self.threads, 'thread')}", _line("", "method", names, head, widths)]
+        for candidate, row in zip(self.candidates, figures, strict=True):
+            mark = "*" if candidate.method == self.method else ""
+            if row:
+                lines.append(_line(mark, candidate.method, names, row, widths))
+            else:
+                lines.append(f"  {mark:1} {candidate.method:{names}}  {candidate.reason}")
+        return "\n".join([*lines, f"  {_COMPARED}", f"  rates {self.source}"])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [(each.method, *(_figures(each) or (each.reason,))) for each in self.candidates]
+        chosen = [n for n, each in enumerate(self.candidates) if each.method == self.method]
+        numbers = (False, True, True, True, True, False)
+        return _html.block(
+            f"{self.title}, {plural(self.threads, 'thread')}: {self.method}",
+            _html.table(("method", "predicted", "compared", "error", "memory", ""), rows, numbers, chosen),
+            _html.lines([_COMPARED, f"rates {self.source}"]),
+        )
+
+
+def explain(ways: Ways, setting: Setting, flip: bool, method: str, threads: int) -> Explanation:
+    """Look at every way to run a kernel, as a plan does that chooses among them."""
+    each = [_candidate(ways, name, name == method, setting, flip, threads) for name in METHODS]
+    found = [candidate for _, candidate in sorted(each, key=lambda pair: pair[0])]
+    taps = "x".join(map(str, setting.taps))
+    title = f"{taps} kernel on {setting.shape} {setting.dtype.name}"
+    return Explanation(method, tuple(found), threads, setting.rates.source, title)
+
+
+def _candidate(
+    ways: Ways, method: str, taken: bool, setting: Setting, flip: bool, threads: int
+) -> tuple[float, Candidate]:
+    """Return a way, and what it is compared with others by."""
+    # One that was asked for by name runs, whatever keeps it from being chosen.
+    choice = ways.named(method) if taken else ways.considered(method)
+    if isinstance(choice, Refusal):
+        return math.inf, Candidate(method, choice.reason)
+    jobs = () if setting.samples == 0 else prepare(choice, setting, flip)
+    scratch = max((job.scratch_bytes(threads) for job in jobs), default=0)
+    measure = weighed(choice)
+    return measure, Candidate(
+        method,
+        "",
+        choice.cost.seconds(threads),
+        as_run(method, choice.kernel, choice.error, setting.computed, setting.axes),
+        choice.terms,
+        choice.macs,
+        scratch,
+        measure,
+    )
+
+
+def _figures(candidate: Candidate) -> tuple[str, ...] | None:
+    """Return times, error, memory and operations in words; None for a way that does not run."""
+    _, _, seconds, error, terms, macs, scratch, compared = candidate
+    if seconds is None or error is None or scratch is None or compared is None:
+        return None
+    told = f"{plural(terms, 'term')}, " if terms else ""
+    return (
+        in_seconds(seconds),
+        in_seconds(compared),
+        f"{error.relative_l1:.1g}",
+        in_bytes(scratch),
+        f"{told}{macs} MACs per sample",
+    )
+
+
+def _line(mark: str, name: str, names: int, row: Sequence[str], widths: Sequence[int]) -> str:
+    *figures, note = row
+    cells = "  ".join(figure.rjust(width) for figure, width in zip(figures, widths, strict=True))
+    return f"  {mark:1} {name:{names}}  {cells}  {note}".rstrip()
+
+
+def plural(count: int, noun: str) -> str:
+    """Return the count and the noun: 1 term, 2 terms."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def in_seconds(time: float) -> str:
+    """Return a time in the unit that reads best."""
+    for factor, unit in ((1e6, "us"), (1e3, "ms")):
+        if time * factor < 999.5:
+            return f"{time * factor:.3g} {unit}"
+    return f"{time:.3g} s"
+
+
+def in_bytes(count: int) -> str:
+    """Return a size in the unit that reads best."""
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if size < 999.5:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.3g} {unit}"

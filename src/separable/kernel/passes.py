@@ -1,0 +1,124 @@
+"""Which passes sums of terms take: what terms, or several kernels, have in common runs once.
+
+The passes run from the last axis to the first. Along the last axis every distinct list of taps runs once.
+Along the axes before it, what meets in the same taps later on is added up first. So a kernel is staged, or
+in Tucker form, or a bank that shares its smoothing, where its terms say so by equal taps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import shared_passes
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+# What the core filters in one sweep over memory. Along more axes every term runs on its own.
+SWEPT_AXES: Final = 3
+
+
+class Edge(NamedTuple):
+    """One pass: `taps` over a node of the level before, or over the image."""
+
+    source: int
+    taps: Array
+
+
+class Level(NamedTuple):
+    """All passes along one axis; a node is the sum of its edges, the last level's nodes are the results."""
+
+    axis: int
+    nodes: tuple[tuple[Edge, ...], ...]
+
+
+class Program(NamedTuple):
+    """The passes of one or several kernels, last axis first; axes of one tap take none."""
+
+    levels: tuple[Level, ...]
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """All passes."""
+        return tuple(edge for level in self.levels for node in level.nodes for edge in node)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per sample of the image."""
+        return sum(edge.taps.size for edge in self.edges)
+
+
+def shared(kernels: Sequence[Sequence[Sequence[Array]]]) -> Program:
+    """Return the passes of kernels that filter one image.
+
+    Parameters
+    ----------
+    kernels : sequence of kernels
+        Each a sequence of terms, each term one array of taps for every axis; along an axis all have the
+        same length.
+
+    Returns
+    -------
+    Program
+        With one node of the last level for each kernel.
+    """
+    first = kernels[0][0]
+    wide = [axis for axis, taps in enumerate(first) if taps.size > 1] or [0]
+    order = wide[::-1]
+    scaled = [[with_scale(term, wide, wide[0]) for term in kernel] for kernel in kernels]
+    terms, distinct = indexed([[[term[axis] for axis in order] for term in kernel] for kernel in scaled])
+    program = shared_passes(terms, len(wide))
+    levels = [
+        Level(axis, tuple(tuple(Edge(source, taps[n]) for source, n in node) for node in nodes))
+        for axis, taps, nodes in zip(order, distinct, program, strict=True)
+    ]
+    return Program(tuple(levels))
+
+
+def with_scale(term: Sequence[Array], wide: Sequence[int], into: int) -> list[Array]:
+    """Return a term whose taps along axis `into` are multiplied by those of the axes that are not `wide`."""
+    if len(wide) == len(term):
+        return list(term)
+    scale = np.prod([term[axis][0] for axis in range(len(term)) if axis not in wide])
+    return [taps * scale if axis == into and scale != 1 else taps for axis, taps in enumerate(term)]
+
+
+def indexed(
+    kernels: Sequence[Sequence[Sequence[Array]]],
+) -> tuple[list[tuple[int, ...]], list[list[Array]]]:
+    """Give numbers to the distinct taps in each pass.
+
+    Parameters
+    ----------
+    kernels : sequence of kernels
+        Terms as in `shared`, taps in the order in which the passes run.
+
+    Returns
+    -------
+    terms : list of tuples of int
+        For each term the number of its kernel, then those of its taps in each pass.
+    distinct : list of lists of ndarray
+        For each pass, those taps.
+
+    Notes
+    -----
+    Terms of one pass are added up: they are one. With more than three passes all taps count as distinct.
+    """
+    if len(kernels[0][0]) == 1:
+        kernels = [[[np.sum([term[0] for term in kernel], axis=0)]] for kernel in kernels]
+    numbers: list[dict[bytes, int]] = [{} for _ in kernels[0][0]]
+    distinct: list[list[Array]] = [[] for _ in kernels[0][0]]
+    terms: list[tuple[int, ...]] = []
+    for output, term in ((n, term) for n, kernel in enumerate(kernels) for term in kernel):
+        place = []
+        for taps, known, found in zip(term, numbers, distinct, strict=True):
+            key = taps.tobytes() if len(term) <= SWEPT_AXES else str(len(terms)).encode()
+            number = known.setdefault(key, len(known))
+            if number == len(found):
+                found.append(taps)
+            place.append(number)
+        terms.append((output, *place))
+    return terms, distinct

@@ -1,0 +1,205 @@
+"""Kernels that are constant in stretches along an axis: disks, rings, lines, any shape that is filled.
+
+Where weights are equal to their neighbours along an axis, their differences are 0. A correlation is a sum of
+those differences over running sums of the samples, by summation by parts: a disk of radius 12 takes 50
+additions instead of 441.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernel.value import ErrorBounds, SeparableKernel
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)  # weights count as equal within that of what made them
+_UNIT_ROUNDOFF: Final = 2.0**-53
+
+_MOST_WEIGHTS: Final = 2**20  # of a kernel: a dense sweep over more takes seconds
+_LEVELS: Final = 256  # more magnitudes are no shape
+_MULTIPLES: Final = 24  # of the smallest magnitude's inverse that are tried to make all of them whole
+_LARGEST_WHOLE: Final = 2**20  # of such multiples: sums of few samples would leave what is exact
+
+# Samples that a running sum takes at most, `kLongestSum` in the core, and what rounds tiles up.
+_LONGEST_SUM: Final = 2048
+_TILE_ROUNDING: Final = 16
+
+# Whole numbers are summed modulo 2**32 while every result fits 32 bits: those of 16 bits, and floats as
+# multiples of a power of two, at most 2**22 of them.
+_WORD: Final = 2.0**31
+_LARGEST_SMALL: Final = 65535.0
+_LARGEST_MULTIPLE: Final = 2.0**22
+
+# Cost per sample in nanoseconds of one AVX-512 core: a sweep, and each difference. Disks of radius 3 to 50 on
+# 256x1024 arrays, balls of radius 2 to 6 on 20x48x128 ones, within a quarter.
+_WORDS_COST: Final = (0.6, 0.034)
+_FLOATS_COST: Final = (0.9, 0.068)
+
+
+class ShapeForm(NamedTuple):
+    """A kernel as ``weights / divisor``, and the axis along which the differences of the weights are few."""
+
+    weights: Array
+    axis: int
+    divisor: float
+    differences: int
+    exact: bool  # the weights are whole numbers, whose sums are divided once
+    error: ErrorBounds  # of the kernel
+    fixed_point: bool = False  # floats are rounded to multiples of a power of two
+
+    @property
+    def method(self) -> str:
+        """The name that plans give it."""
+        return "box"
+
+    @property
+    def macs(self) -> int:
+        """Additions and multiplications per sample: one for the running sum, one for each difference."""
+        return self.differences + 1
+
+    @property
+    def _growth(self) -> float:
+        """The largest magnitude on the way to a result, over that of the samples."""
+        jumps = float(np.abs(_differences(self.weights, self.axis)).sum())
+        return jumps * _longest_sum(self.weights.shape[self.axis])
+
+    @property
+    def exact_limit(self) -> float:
+        """Largest magnitude of whole numbers that are summed without rounding; 0 where none are.
+
+        Nor where they are divided by a number that is rounded itself.
+        """
+        divides = self.divisor.is_integer() or math.frexp(self.divisor)[0] == 0.5
+        return math.floor(2.0**53 / self._growth) if self.exact and divides else 0.0
+
+    @property
+    def error_on_floats(self) -> ErrorBounds:
+        """The error with that of rounding, for samples that are no whole numbers.
+
+        In float64 each of n additions rounds by ``2**-53`` of a sum of at most n samples, and so do the
+        products and the sums of differences (Higham, Accuracy and Stability of Numerical Algorithms, section
+        4.2), in both parts of complex samples. In fixed point samples are rounded, and nothing else is.
+        """
+        norm = float(np.abs(self.weights).sum())
+        if self.fixed_point:
+            relative = 1 / min(_WORD / norm - 1, _LARGEST_MULTIPLE)
+        else:
+            steps = _longest_sum(self.weights.shape[self.axis]) + self.differences + 4
+            rounding = steps * _UNIT_ROUNDOFF / (1 - steps * _UNIT_ROUNDOFF)
+            relative = math.sqrt(2) * self._growth / norm * rounding
+        own = self.error
+        return ErrorBounds(
+            own.l1 + relative * norm / self.divisor, own.relative_l1 + relative, own.relative_l2
+        )
+
+    def flipped(self) -> ShapeForm:
+        """Return the form of the kernel flipped along every axis."""
+        return self._replace(weights=np.ascontiguousarray(np.flip(self.weights)))
+
+    def fits_words(self, dtype: np.dtype[Any]) -> bool:
+        """Return whether whole numbers that are filtered in `dtype` are summed as words, in half the time."""
+        norm = float(np.abs(self.weights).sum())
+        return self.exact and dtype.char == "f" and norm * _LARGEST_SMALL < _WORD
+
+    def within(self, tol: float | None, dtype: np.dtype[Any]) -> ShapeForm:
+        """Return the form in fixed point if it filters floats of `dtype` within `tol`, else this one."""
+        jumps = np.abs(_differences(self.weights, self.axis))
+        words = np.all(np.rint(jumps) == jumps) and float(jumps.max()) <= _LARGEST_MULTIPLE
+        if tol is None or dtype.char != "f" or not words or 2 * np.abs(self.weights).sum() > _WORD:
+            return self
+        fixed = self._replace(fixed_point=True)
+        return fixed if fixed.error_on_floats.relative_l1 <= tol else self
+
+    def cost(self, shape: Sequence[int], axes: Sequence[int], *, words: bool = False) -> float:
+        """Return nanoseconds per sample on an array of `shape`.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            Of the array.
+        axes : sequence of int
+            The axis of the array for each axis of the kernel.
+        words : bool, optional
+            The samples are whole numbers of at most 16 bits, and the form `fits_words`.
+        """
+        sweep, each = _WORDS_COST if words or self.fixed_point else _FLOATS_COST
+        return sweep + each * self.differences
+
+
+def shape_form(kernel: SeparableKernel | Array) -> ShapeForm | None:
+    """Return `kernel` by the differences of its weights, or None where they are no fewer than the weights.
+
+    Weights count as equal, and as multiples of each other, within 8 roundings of float64.
+    """
+    axes = [axis for axis, n in enumerate(kernel.shape) if n > 1]
+    if not axes or math.prod(kernel.shape) > _MOST_WEIGHTS:
+        return None
+    dense = np.asarray(kernel.dense() if isinstance(kernel, SeparableKernel) else kernel, np.float64)
+    nothing = _ROUNDING * float(np.abs(dense).max())
+    if all(
+        np.count_nonzero(np.abs(_differences(dense, a)) > nothing) >= np.count_nonzero(dense) for a in axes
+    ):
+        return None  # most kernels: found without sorting
+    weights = _levelled(dense)
+    if weights is None:
+        return None
+    count, axis = min((int(np.count_nonzero(_differences(weights, axis))), -axis) for axis in axes)
+    if count >= np.count_nonzero(weights):
+        return None
+    error = kernel.error if isinstance(kernel, SeparableKernel) else ErrorBounds()
+    whole = _whole(weights)
+    scaled, divisor = whole or (weights, 1.0)
+    return ShapeForm(scaled, -axis, divisor, count, whole is not None, error)
+
+
+def _differences(weights: Array, axis: int) -> Array:
+    nothing = np.zeros_like(weights.take([0], axis))
+    return np.diff(np.concatenate([nothing, weights, nothing], axis), axis=axis)
+
+
+def _longest_sum(taps: int) -> int:
+    """Return the number of samples that a running sum takes at most, for a kernel of `taps` along it."""
+    return max(_LONGEST_SUM, 3 * taps) + _TILE_ROUNDING
+
+
+def _levelled(weights: Array) -> Array | None:
+    """Return `weights` with equal magnitudes where they are equal within rounding; None if they are many."""
+    values, places = np.unique(np.abs(weights), return_inverse=True)
+    starts = np.diff(values, prepend=-1.0) > _ROUNDING * values
+    levels = values[starts][np.cumsum(starts) - 1]
+    if values[-1] == 0 or np.count_nonzero(starts) > _LEVELS or np.any(values - levels > _ROUNDING * levels):
+        return None
+    levelled: Array = np.copysign(levels[places.reshape(weights.shape)], weights)
+    return levelled
+
+
+def _whole(weights: Array) -> tuple[Array, float] | None:
+    """Return whole numbers and what they are divided by to give `weights`, or None.
+
+    The divisor is whole unless they are multiples of a number that is no fraction.
+    """
+    smallest = float(np.abs(weights[weights != 0]).min())
+    ratios = weights / smallest
+    for count in range(1, _MULTIPLES + 1):
+        multiples = np.rint(ratios * count)
+        if np.all(np.abs(ratios * count - multiples) <= _ROUNDING * np.abs(multiples)):
+            break
+    else:
+        return None
+    largest = float(np.abs(multiples).max())
+    if largest > _LARGEST_WHOLE or smallest < 2 * _MULTIPLES * np.finfo(np.float64).tiny:
+        return None
+    divisor = count / smallest
+    if abs(divisor - round(divisor)) <= _ROUNDING * divisor:
+        return multiples, float(round(divisor))
+    unit = Fraction(1 / divisor).limit_denominator(_LARGEST_WHOLE)
+    if abs(unit * divisor - 1) <= _ROUNDING and unit.numerator * largest <= _LARGEST_WHOLE:
+        return multiples * unit.numerator, float(unit.denominator)
+    return multiples, divisor

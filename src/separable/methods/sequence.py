@@ -1,0 +1,117 @@
+"""Two filters in sequence as one: the border is that of their convolution, not of each."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import Job, Sweeps, empty
+from .fft import sources
+
+Array: TypeAlias = npt.NDArray[Any]
+
+# What continues an array in these modes is a mirror image or a copy of it, which a symmetric kernel filters
+# into the same of the result: the second filter finds beyond the ends what it should.
+FOLLOWING = ("reflect", "mirror", "wrap")
+
+
+class _Filter(Protocol):
+    def run(self, src: Array, dst: Array, threads: int, *told: Any) -> object: ...
+    def scratch_bytes(self, threads: int) -> int: ...
+
+
+class Margin(NamedTuple):
+    """How one axis is continued before the filters run: samples before and after, and where results begin."""
+
+    before: int
+    after: int
+    begin: int
+    mode: str
+
+
+class SequenceJob:
+    """A filter, then another, with one array between them, and one rounding at the end.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the arrays.
+    dtype : {"float32", "float64"}
+        What is computed in.
+    first, second : jobs
+        For arrays of `shape`, or of that with the margins.
+    margins : list of Margin, optional
+        One for each axis, where the boundary modes do not follow the first filter: the array is continued
+        first, by what both reach together.
+    cval : float
+        What stands beyond the ends where the mode is constant.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: str,
+        first: _Filter,
+        second: _Filter,
+        margins: list[Margin] | None,
+        cval: float,
+    ) -> None:
+        self._dtype, self._first, self._second = dtype, first, second
+        self._margins, self._cval = margins, cval
+        self._between = shape
+        if margins is not None:
+            self._between = tuple(n + m.before + m.after for n, m in zip(shape, margins, strict=True))
+            self._copy = _copy(shape, dtype)
+
+    @classmethod
+    def of_one(cls, shape: tuple[int, ...], dtype: str, first: _Filter) -> SequenceJob:
+        """Return `first` with its results in an array of `dtype`, from which they are stored."""
+        return cls(shape, dtype, first, _copy(shape, dtype), None, 0.0)
+
+    def run(self, src: Array, dst: Array, threads: int, *told: Any) -> None:
+        """Filter `src` into `dst`, as other jobs do."""
+        between = empty(self._between, self._dtype)
+        with Sweeps(2 if self._margins is None else 3) as counted:
+            if self._margins is None:
+                self._first.run(src, between, threads)
+                counted.step()
+                self._second.run(between, dst, threads, *told)
+                return
+            self._first.run(self._continued(src), between, threads)
+            counted.step()
+            last = empty(self._between, self._dtype)
+            self._second.run(between, last, threads)
+            counted.step()
+            inside = tuple(slice(m.begin, m.begin + n) for m, n in zip(self._margins, dst.shape, strict=True))
+            self._copy.run(last[inside], dst, threads, *told)
+
+    def scratch_bytes(self, threads: int) -> int:
+        """Return the memory taken beside the arrays."""
+        arrays = 1 if self._margins is None else 3
+        item = 4 if self._dtype == "float32" else 8
+        inner = max(self._first.scratch_bytes(threads), self._second.scratch_bytes(threads))
+        return arrays * item * math.prod(self._between) + inner
+
+    def _continued(self, src: Array) -> Array:
+        assert self._margins is not None
+        array = src.astype(self._dtype)
+        for axis, margin in enumerate(self._margins):
+            if margin.before + margin.after == 0:
+                continue
+            n = array.shape[axis]
+            places = np.arange(-margin.before, n + margin.after)
+            if margin.mode == "constant":
+                widths = [(0, 0)] * array.ndim
+                widths[axis] = (margin.before, margin.after)
+                array = np.pad(array, widths, constant_values=self._cval)
+            else:
+                array = array.take(sources(places, n, margin.mode), axis)
+        return array
+
+
+def _copy(shape: tuple[int, ...], dtype: str) -> Job:
+    """Return the filter that changes nothing, and stores what it is told to."""
+    return Job(shape, dtype, [(0, 0, 0, [np.ones(1)])], [(0, 0)], 0.0)

@@ -1,0 +1,156 @@
+"""The model counter: multiply-accumulates, FLOPs, parameters, bytes and times of every layer of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ...conv.audits.machine import Machine, this_machine
+from ...conv.audits.records import Audit, Layer
+from ...conv.conversion.goal import count
+from ..model.run import Watched, call_of, check_model, description, tensors_of, watch
+from ..model.watch import Signature, Weight, own_name
+from .separability import judged, unconvertible
+
+__all__ = ["Audit", "Layer", "audit", "counted_layers"]
+
+_HOLDERS = ("parametrizations.", "conv_dw.", "conv_pw.")
+
+Example: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
+
+
+def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: int = 9) -> Audit:
+    """Count what a model costs when it runs on an example, and say how separable its convolutions are.
+
+    The model runs as it does in inference (``module.training`` is False meanwhile, and gradients are off). It
+    is left as it was: modes, running statistics, attributes and hooks. Without `measure` only shapes are
+    computed, on fake tensors: that takes seconds and no memory, however large the model.
+
+    Parameters
+    ----------
+    model : Module
+    example : Tensor, tuple, mapping, or shape
+        A tensor is the model's input, a tuple its positional arguments, a mapping its keyword arguments. A
+        tuple of ints, such as ``(1, 3, 224, 224)``, is the shape of an input of zeros, on the device and in
+        the dtype of the model's first floating-point parameter.
+    measure : bool, optional
+        Run the model on real tensors, and time it: as a whole, and each layer.
+    runs : int, optional
+        How many runs the median times are taken of.
+
+    Returns
+    -------
+    Audit
+        With ``.macs``, ``.flops``, ``.params``, ``.bytes``, ``.layers``, ``.separability`` and ``.frontier``.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a Module, or `example` nothing that it can be run on.
+    ValueError
+        If the model does not run on `example` (its own error is the cause), or was never initialised.
+
+    Notes
+    -----
+    ``macs`` are those of convolutions, linear and recurrent layers and products of matrices, as published
+    tables count them: padding counts, and additions, norms and activations do not. The two products of
+    attention are in the sum, as layers of their own kind. ``flops = 2 * macs + bias additions``. Every
+    multiplication counts, wherever it is called: by a module, a function, or compiled code.
+
+    ``separability`` is that of the weights as they stand, batch norms not folded in. A model on the ``meta``
+    device has no weights, and none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable.nn import audit
+    >>> a = audit(torch.nn.Conv2d(64, 128, 3, padding=1, bias=False), (1, 64, 56, 56))
+    >>> a.macs, a.flops, a.params
+    (231211008, 462422016, 73728)
+    >>> a.macs // 56**2
+    73728
+    """
+    check_model(model)
+    runs = count(runs, "runs")
+    call = call_of(model, example)
+    watched = watch(model, call, runs if measure else 0)
+    devices = {each.device.type for each in (*model.parameters(), *tensors_of(call))}
+    machine = this_machine(torch.get_num_threads()) if devices <= {"cpu"} else None
+    layers = tuple(counted_layers(model, watched, machine))
+    return Audit(
+        model=type(model).__name__,
+        example=description(call),
+        layers=layers,
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        measured_ms=watched.whole_ms,
+        machine=machine,
+        uncounted=watched.counted.unknown,
+        remark=watched.remark,
+        separability=judged(model, layers),
+        refused=unconvertible(model, layers),
+    )
+
+
+def counted_layers(model: nn.Module, watched: Watched, machine: Machine | None) -> Iterator[Layer]:
+    """Yield what each layer of a watched run costs, in the order of their first calls."""
+    params = _first_uses(model, watched.counted.calls)
+    for found, calls in watched.counted.calls.items():
+        flops = 2 * found.macs + found.adds
+        roofline_ms = machine.roofline_ms(found.macs, found.bytes, found.dtype) if machine else None
+        yield Layer(
+            name=found.name,
+            kind=found.kind,
+            operator=found.operator,
+            weights=tuple(dict.fromkeys(weight.name for weight in found.weights)),
+            kernel=found.kernel,
+            stride=found.stride,
+            dilation=found.dilation,
+            groups=found.groups,
+            dtype=found.dtype,
+            inputs=found.inputs,
+            output=found.output,
+            calls=calls,
+            macs=calls * found.macs,
+            flops=calls * flops,
+            params=params[found],
+            bytes=calls * found.bytes,
+            roofline_ms=None if roofline_ms is None else calls * roofline_ms,
+            measured_ms=watched.layers_ms.get(found),
+        )
+
+
+def _first_uses(model: nn.Module, signatures: Iterable[Signature]) -> dict[Signature, int]:
+    """Return how many elements of parameters each layer is the first to use."""
+    parameters = {own_name(name): parameter for name, parameter in model.named_parameters()}
+    sizes = {name: parameter.numel() for name, parameter in parameters.items()}
+    used: dict[str, set[Weight]] = {}
+    found = dict.fromkeys(signatures, 0)
+    for signature in found:
+        for weight in signature.weights:
+            parts = used.setdefault(weight.name, set())
+            if weight.parameter and weight not in parts:
+                left = sizes[weight.name] - sum(part.elements for part in parts)
+                found[signature] += max(0, min(weight.elements, left))
+                parts.add(weight)
+    for signature in found:
+        if signature.computed:  # such as weight_norm's, from the parameters that nothing else used
+            for name in _own_parameters(signature.name, sizes):
+                if name not in used:
+                    found[signature] += sizes[name]
+                    used[name] = set()
+    return found
+
+
+def _own_parameters(module: str, names: Iterable[str]) -> Iterator[str]:
+    """Return the parameters that a module makes its weights of.
+
+    They are its own, those of `torch.nn.utils.parametrize`, and those of a separable layer's convolutions.
+    """
+    prefix = f"{module}." if module else ""
+    for name in names:
+        rest = name.removeprefix(prefix)
+        if name.startswith(prefix) and ("." not in rest or rest.startswith(_HOLDERS)):
+            yield name

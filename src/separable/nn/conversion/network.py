@@ -1,0 +1,422 @@
+"""A torch network as the conversion sees it: its convolutions, what they read and gave, what changes do."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ...conv.conversion.network import HeldOut, OutputChange
+from ...conv.forms.layer import ConvLayer, Replacement
+from ..layers.pair import array_of, padding_pairs
+from ..model.run import Call, inputs_of, tensors_of
+from .calibration import Calibration
+from .rewrite import module_for
+from .trace import Trace, Traced, is_plain_sum, is_same
+
+Seen = npt.NDArray[Any]
+
+_SUMS: Final = (torch.ops.aten.add, torch.ops.aten.add_)
+
+# A time is the median of so many runs, after one that warms up.
+_RUNS: Final = 15
+
+
+class _Call(NamedTuple):
+    """What a layer read and gave in one call, and what was added to that."""
+
+    x: Seen
+    y: Seen
+    other: Seen | None
+
+
+class _Stop(BaseException):
+    """All that was wanted of a pass is there; no model's own `except` catches it."""
+
+
+class _Pass(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """One pass of the network: what runs in which form, and what is kept of it.
+
+    Parameters
+    ----------
+    replaced : mapping of int to Replacement
+    wanted : mapping of int to int
+        How often each layer is called that is looked at.
+    summed : set of int
+        Those of them whose output is added to another branch, which is kept as well.
+    inputs_only : bool
+        What other layers give is no matter.
+    number : int or None
+        Of the batch, where outputs may be remembered.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(
+        self,
+        replaced: Mapping[int, Replacement],
+        wanted: Mapping[int, int],
+        summed: Set[int],
+        inputs_only: bool,
+        number: int | None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.replaced, self.number = replaced, number
+        self.place = 0  # calls of convolutions so far
+        self.calls: dict[int, list[_Call]] = {index: [] for index in wanted}
+        self._summed, self._inputs_only = summed, inputs_only
+        self._pending: list[
+            tuple[int, int, Tensor]
+        ] = []  # layer, its call, the output that is yet to be added
+        self._left = sum(wanted.values())
+
+    def enter(self, index: int, x: Tensor) -> None:
+        """Note what a layer reads, before anything can write to it."""
+        if index in self.calls:
+            self.calls[index].append(_Call(_copied(x), np.empty(0), None))
+            if self._inputs_only and index not in self._summed:
+                self._finish()
+
+    def leave(self, index: int, y: Tensor) -> None:
+        """Note what it gives."""
+        if index not in self.calls or (self._inputs_only and index not in self._summed):
+            return
+        seen = self.calls[index]
+        if not self._inputs_only:
+            seen[-1] = seen[-1]._replace(y=_copied(y))
+        if index in self._summed:
+            self._pending.append((index, len(seen) - 1, y))
+        else:
+            self._finish()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one operator, and note what is added to the output of a layer."""
+        if self._pending and getattr(func, "overloadpacket", None) in _SUMS and is_plain_sum(args, kwargs):
+            for term, other in (args, args[::-1]):
+                for waiting in [each for each in self._pending if is_same(each[2], term)]:
+                    index, call, _ = waiting
+                    self.calls[index][call] = self.calls[index][call]._replace(other=_copied(other))
+                    self._pending.remove(waiting)
+                    self._finish()
+        return func(*args, **(kwargs or {}))
+
+    def _finish(self) -> None:
+        self._left -= 1
+        if not self._left:
+            raise _Stop
+
+
+class TorchNetwork:
+    """A model in inference mode, its batch norms folded, with the inputs that it is calibrated on.
+
+    Parameters
+    ----------
+    model : Module
+        Run, and otherwise left alone.
+    trace : Trace
+        Of a run of it on one sample.
+    calibration : Calibration
+    limit : int
+        Bytes of activations that may be kept to save running the network again.
+    """
+
+    def __init__(self, model: nn.Module, trace: Trace, calibration: Calibration, limit: int) -> None:
+        self._model, self._trace, self._calibration, self._limit = model, trace, calibration, limit
+        self._layers = tuple(_layer_of(conv, trace.samples) for conv in trace.convs)
+        self._order = dict(enumerate(trace.order))
+        places = range(len(trace.order))
+        self._calls = [trace.order.count(index) for index in range(len(self._layers))]
+        self._first = [min(p for p in places if trace.order[p] == i) for i in range(len(self._layers))]
+        self._last = [max(p for p in places if trace.order[p] == i) for i in range(len(self._layers))]
+        self._modules: dict[int, tuple[Replacement, nn.Module]] = {}
+        self._originals: dict[int, list[list[_Call]]] = {}
+        self._remembered: dict[tuple[int, int], tuple[tuple[Any, ...], Tensor]] = {}
+        self._room = limit // 2
+        self._answers: list[list[Tensor]] | None = None
+        self._held_out = HeldOut(map(inputs_of, calibration))
+
+    @property
+    def held_out(self) -> int:
+        """How many inputs no layer is fitted to."""
+        return self._held_out.count
+
+    @property
+    def layers(self) -> Sequence[ConvLayer]:
+        """The convertible convolutions, in running order."""
+        return self._layers
+
+    # -- what the layers read and gave ---------------------------------------------------------------
+
+    def samples(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[Seen, ...]]:
+        """Yield what a layer reads in the changed network, and what it should give, batch by batch.
+
+        Parameters
+        ----------
+        index : int
+        replaced : mapping of int to Replacement
+
+        Yields
+        ------
+        x : ndarray, shape ``(N, C_in, *sizes)``
+        y : ndarray, shape ``(N, C_out, *out_sizes)``
+            What it gave in the original; where it is added to another branch, less what that has grown by.
+        floor : ndarray, shape ``(N, C_out, *out_sizes)``, optional
+            Where a rectifier reads that sum: what the output is cut off at.
+        """
+        changed = any(self._first[other] < self._last[index] for other in replaced)
+        stored = self._stored(index, inputs=not changed)
+        rectified = self._trace.convs[index].is_summed_and_rectified
+        for number, call in enumerate(self._calibration):
+            before = stored[number] if stored else self._run(call, {}, [index])[index]
+            now = before
+            if changed:
+                now = self._run(call, replaced, [index], inputs_only=True, number=number)[index]
+            for new, old in zip(now, before, strict=True):
+                seen: tuple[Seen, ...] = new.x, old.y
+                if new.other is not None and old.other is not None:
+                    seen = new.x, old.y + (old.other - new.other)
+                    seen += (-new.other,) if rectified else ()
+                rows = self._held_out.fitted(number, len(new.x))
+                if len(rows):
+                    yield seen if len(rows) == len(new.x) else tuple(each[rows] for each in seen)
+
+    def _stored(self, index: int, inputs: bool) -> list[list[_Call]] | None:
+        """Return what a layer read and gave in the original, of every batch; None if that is too much.
+
+        Layers that run after it are kept with it, as many as there is room for.
+        """
+        if not self._calibration.repeats:
+            return None
+        held = self._originals.get(index)
+        if held is not None and (not inputs or held[0][0].x.size):
+            return held
+        block = self._block(index, inputs)
+        if not block:
+            return None
+        self._originals = {each: [] for each in block}
+        for call in self._calibration:
+            for each, calls in self._run(call, {}, block).items():
+                kept = calls if inputs else [seen._replace(x=seen.x[:0]) for seen in calls]
+                self._originals[each].append(kept)
+        return self._originals[index]
+
+    def _block(self, index: int, inputs: bool) -> list[int]:
+        room, block = self._limit // 2, []
+        samples = sum(len(tensors_of(call)[0]) for call in self._calibration)
+        for each in range(index, len(self._layers)):
+            room -= self._bytes(each, inputs) * samples // self._trace.samples
+            if room < 0:
+                break
+            block.append(each)
+        return block
+
+    def _bytes(self, index: int, inputs: bool) -> int:
+        """Return the bytes of what a layer reads and gives for the sample that was traced."""
+        layer, conv = self._layers[index], self._trace.convs[index]
+        total = 0
+        for batch, _, *sizes in conv.inputs:
+            grown = layer.c_out * math.prod(sizes) // math.prod(layer.stride)
+            read = layer.c_in * math.prod(sizes) if inputs else 0
+            total += batch * (read + grown * (2 if conv.is_summed else 1))
+        return total * int(conv.module.weight.element_size())
+
+    # -- running -------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        call: Call,
+        replaced: Mapping[int, Replacement],
+        wanted: Sequence[int],
+        inputs_only: bool = False,
+        number: int | None = None,
+    ) -> dict[int, list[_Call]]:
+        """Run the network until all wanted layers were called, and return what they read and gave."""
+        summed = {index for index in wanted if self._trace.convs[index].is_summed}
+        run = _Pass(replaced, {index: self._calls[index] for index in wanted}, summed, inputs_only, number)
+        with self._watched(run), torch.no_grad(), suppress(_Stop), run if summed else nullcontext():
+            self._model(*call[0], **call[1])
+        return run.calls
+
+    @contextmanager
+    def _watched(self, run: _Pass) -> Iterator[None]:
+        """Put this network's forward in place of that of each convolution."""
+
+        def forward_of(index: int) -> Any:
+            return lambda x: self._forward(run, index, x)
+
+        try:
+            for index, conv in enumerate(self._trace.convs):
+                conv.module.forward = forward_of(index)
+            yield
+        finally:
+            for conv in self._trace.convs:
+                vars(conv.module).pop("forward", None)
+
+    def _forward(self, run: _Pass, index: int, x: Tensor) -> Tensor:
+        place, run.place = run.place, run.place + 1
+        run.enter(index, x)
+        y: Tensor
+        key = None
+        state: tuple[Any, ...] = ()
+        if run.number is not None and self._calibration.repeats and self._order.get(place) == index:
+            key = (run.number, place)
+            earlier = sorted(i for i in run.replaced if self._first[i] <= place)
+            state = tuple((i, id(run.replaced[i])) for i in earlier)
+            known = self._remembered.get(key)
+            if known is not None and known[0] == state:
+                y = known[1].clone()
+                run.leave(index, y)
+                return y
+        conv = self._trace.convs[index].module
+        new = run.replaced.get(index)
+        y = type(conv).forward(conv, x) if new is None else self._module(index, new)(x)
+        if key is not None:
+            self._remember(key, state, y)
+        run.leave(index, y)
+        return y
+
+    def _remember(self, key: tuple[int, int], state: tuple[Any, ...], y: Tensor) -> None:
+        old = self._remembered.pop(key, None)
+        self._room += 0 if old is None else old[1].nbytes
+        if y.nbytes <= self._room:
+            self._remembered[key] = (state, y.clone())
+            self._room -= y.nbytes
+
+    def _module(self, index: int, replacement: Replacement) -> nn.Module:
+        held = self._modules.get(id(replacement))
+        if held is None:  # the replacement is held as well, so that its id stays its own
+            held = replacement, module_for(replacement, self._trace.convs[index].module)
+            self._modules[id(replacement)] = held
+        return held[1]
+
+    # -- what a change does --------------------------------------------------------------------------
+
+    def output_change(self, replaced: Mapping[int, Replacement]) -> float:
+        """Return the mean squared change of the network's outputs over their variance, on held-out inputs.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+
+        Returns
+        -------
+        float
+            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
+            all inputs of the squared distance to each element's mean (the mean of all of them, where there is
+            one input). NaN where no output holds floating-point numbers that vary.
+        """
+        if not replaced:
+            return 0.0
+        return self._change(lambda number, call: self._outputs(call, replaced, number))
+
+    @torch.no_grad()
+    def change_of(self, model: nn.Module) -> float:
+        """Return the same for another model in place of the network."""
+        return self._change(lambda _, call: floats_of(model(*call[0], **call[1])))
+
+    def _change(self, after: Callable[[int, Call], list[Tensor]]) -> float:
+        change = OutputChange(self._held_out)
+        for number, call in enumerate(self._calibration):
+            before = self._answer(number, call)
+            now = after(number, call) if self._held_out.measures(number) else [None] * len(before)
+            for place, (old, new) in enumerate(zip(before, now, strict=True)):
+                change.add(number, place, _numbers(old), None if new is None else _numbers(new))
+        return change.value
+
+    def _answer(self, number: int, call: Call) -> list[Tensor]:
+        """Return the original's outputs, kept after the first time."""
+        if not self._calibration.repeats:
+            return self._outputs(call, {}, None)
+        if self._answers is None:
+            self._answers = [self._outputs(each, {}, None) for each in self._calibration]
+        return self._answers[number]
+
+    def _outputs(self, call: Call, replaced: Mapping[int, Replacement], number: int | None) -> list[Tensor]:
+        run = _Pass(replaced, {}, set(), False, number)
+        with self._watched(run), torch.no_grad():
+            output = self._model(*call[0], **call[1])
+        return [each.detach().clone() for each in floats_of(output)]
+
+    # -- what a form takes ---------------------------------------------------------------------------
+
+    def milliseconds(self, index: int, replacement: Replacement | None) -> float:
+        """Return the measured time of one layer in one form, for one input sample, all calls of one pass.
+
+        Parameters
+        ----------
+        index : int
+        replacement : Replacement or None
+            None: as it is.
+
+        Returns
+        -------
+        float
+        """
+        conv = self._trace.convs[index]
+        module = conv.module if replacement is None else module_for(replacement, conv.module)
+        weight = conv.module.weight
+        numbers = torch.Generator().manual_seed(0)
+        inputs = [torch.randn(shape, generator=numbers).to(weight) for shape in conv.inputs]
+        with torch.no_grad():
+            return 1e3 * sum(_seconds(module, x) for x in inputs)
+
+
+def _numbers(tensor: Tensor) -> Seen:
+    return tensor.detach().cpu().double().numpy()
+
+
+def floats_of(output: Any) -> list[Tensor]:
+    """Return the floating tensors in a model's output, whatever it packs them in."""
+    if hasattr(output, "to_tuple"):  # the output classes of transformers
+        output = output.to_tuple()
+    elif isinstance(output, Mapping):
+        output = dict(output)
+    return [each for each in tensors_of(output) if each.is_floating_point()]
+
+
+def _layer_of(conv: Traced, samples: int) -> ConvLayer:
+    """Return a convolution as values. Where it runs on several sizes, so many calls of the smallest."""
+    module = conv.module
+    smallest = min((shape[2:] for shape in conv.inputs), key=math.prod)
+    one = ConvLayer(
+        name=conv.name,
+        weights=array_of(module.weight),
+        bias=None if module.bias is None else array_of(module.bias),
+        stride=tuple(module.stride),
+        padding=padding_pairs(module),
+        dilation=tuple(module.dilation),
+        groups=module.groups,
+        padding_mode=module.padding_mode,
+        sizes=smallest,
+        activation=conv.activation,
+    )
+    macs = sum(shape[0] * replace(one, sizes=shape[2:]).macs for shape in conv.inputs)
+    return replace(one, calls=max(1, round(macs / (one.macs * samples))))
+
+
+def _copied(tensor: Tensor) -> Seen:
+    return np.array(tensor.detach().cpu().numpy())
+
+
+def _seconds(module: nn.Module, x: Tensor) -> float:
+    def run() -> float:
+        start = time.perf_counter()
+        module(x)
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+        return time.perf_counter() - start
+
+    run()
+    return statistics.median(run() for _ in range(_RUNS))

@@ -1,0 +1,201 @@
+"""What takes a layer's place, as torch modules: the package's layers where one fits, else a sequence."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from ...conv.forms.layer import ConvLayer, Replacement
+from ..layers.modules import (
+    DepthwiseSeparableConv1d,
+    DepthwiseSeparableConv2d,
+    DepthwiseSeparableConv3d,
+    SpatiallySeparableConv2d,
+    SpatiallySeparableConv3d,
+)
+from ..layers.pair import padding_pairs
+from ..layers.separable import SeparableConv
+from ..layers.spatial import SpatialConv
+from .fold_norms import Fold
+from .trace import CONVS
+
+_PAIRS: Final = (DepthwiseSeparableConv1d, DepthwiseSeparableConv2d, DepthwiseSeparableConv3d)
+_BY_AXIS: Final[dict[int, type[SpatialConv]]] = {2: SpatiallySeparableConv2d, 3: SpatiallySeparableConv3d}
+
+# What models ask their convolutions, such as Whisper its strides; this package's layers know it as well.
+_ASKED: Final = (
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "padding_mode",
+)
+
+_CHANNELS_LAST: Final = {4: torch.channels_last, 5: torch.channels_last_3d}  # by axes of the weight
+
+# A norm that shrinks a channel by more than this leaves nothing of it.
+_SILENT: Final = 1e-30
+
+
+class SelectChannels(nn.Module):
+    """Gives some of its input's channels, each as often as it is listed.
+
+    Parameters
+    ----------
+    channels : sequence of int
+    """
+
+    channels: Tensor
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("channels", torch.tensor(channels, dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x[:, channels]``."""
+        return x.index_select(1, self.channels)
+
+    def extra_repr(self) -> str:
+        """Return how many there are."""
+        return str(len(self.channels))
+
+
+def module_for(replacement: Replacement, conv: Any, fold: Fold | None = None) -> nn.Module:
+    """Return the module that takes the place of a convolution.
+
+    Parameters
+    ----------
+    replacement : Replacement
+    conv : nn.Conv1d, 2d or 3d
+        What it replaces: dtype, device, memory format, mode and ``requires_grad`` are its own.
+    fold : Fold, optional
+        A batch norm that runs after the module; the replacement does its work as well, which is taken
+        out of it again.
+
+    Returns
+    -------
+    Module
+    """
+    stages = list(replacement.convs)
+    last_weights, last_bias = _tensors(stages[-1])
+    if fold is not None:
+        last_weights, last_bias = _without(last_weights, last_bias, fold)
+    convs: list[Any] = []
+    for stage in stages:
+        last = stage is stages[-1]
+        weights, bias = (last_weights, last_bias) if last else _tensors(stage)
+        convs.append(_conv_of(stage, weights, bias, conv))
+    module: Any = _arranged(replacement, convs, conv).to(conv.weight.device).train(conv.training)
+    layout = _CHANNELS_LAST.get(conv.weight.dim())
+    if layout and conv.weight.is_contiguous(memory_format=layout) and not conv.weight.is_contiguous():
+        module = module.to(memory_format=layout)
+    found: nn.Module = module
+    return found
+
+
+def _arranged(replacement: Replacement, convs: list[Any], conv: Any) -> nn.Module:
+    form, ndim = replacement.form, len(conv.kernel_size)
+    if len(convs) == 1 and replacement.channels is None:
+        only: nn.Module = convs[0]
+        return only
+    names = [f"conv_{number}" for number in range(len(convs))]
+    if form in ("dw-pw", "pw-dw"):
+        names = ["conv_dw", "conv_pw"] if form == "dw-pw" else ["conv_pw", "conv_dw"]
+        depthwise = convs[names.index("conv_dw")]
+        ends = (depthwise.in_channels, depthwise.out_channels)
+        even = depthwise.groups == min(ends) == (conv.in_channels if form == "dw-pw" else conv.out_channels)
+        if replacement.channels is None and even:
+            parts: dict[str, Any] = dict(zip(names, convs, strict=True))
+            pair: type[SeparableConv] = _PAIRS[ndim - 1]
+            return pair.__new__(pair)._assemble(**parts, order=form)
+    if form == "spatial" and replacement.channels is None and _along_axes(convs, ndim):
+        return _by_axis(convs, conv)
+    parts = dict(zip(names, convs, strict=True))
+    if replacement.channels is not None:
+        parts = {"select": SelectChannels(replacement.channels), **parts}
+    sequence = nn.Sequential(OrderedDict(parts))
+    for name in _ASKED:
+        setattr(sequence, name, getattr(conv, name))
+    return sequence
+
+
+def _along_axes(convs: list[Any], ndim: int) -> bool:
+    """Return whether each convolution runs along one axis, the first axis first."""
+    if ndim not in _BY_AXIS or len(convs) != ndim or len({conv.groups for conv in convs}) != 1:
+        return False
+    others = (math.prod(conv.kernel_size) // conv.kernel_size[axis] for axis, conv in enumerate(convs))
+    return all(taps == 1 for taps in others)
+
+
+def _by_axis(convs: list[Any], conv: Any) -> nn.Module:
+    layer = _BY_AXIS[len(convs)](
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+        convs[-1].bias is not None,
+        conv.padding_mode,
+        "meta",
+        conv.weight.dtype,
+        mid_channels=[each.out_channels for each in convs[:-1]],
+    )
+    for name, each in zip([f"conv_{axis}" for axis in layer._axes()], convs, strict=True):
+        setattr(layer, name, each)
+    return layer
+
+
+def _conv_of(stage: ConvLayer, weights: Tensor, bias: Tensor | None, like: Any) -> nn.Module:
+    plain: Any = CONVS[len(stage.kernel) - 1]
+    conv = plain(
+        stage.c_in,
+        stage.c_out,
+        stage.kernel,
+        stage.stride,
+        _padding_of(stage),
+        stage.dilation,
+        stage.groups,
+        bias is not None,
+        stage.padding_mode,
+        device="meta",
+        dtype=like.weight.dtype,
+    )
+    if padding_pairs(conv) != stage.padding:
+        raise ValueError(
+            f"{stage.name} pads by {stage.padding}, which no torch convolution does; expected equal "
+            "sides, or those of padding='same'."
+        )
+    trains = like.weight.requires_grad
+    conv.weight = nn.Parameter(weights.to(like.weight.dtype), trains)
+    if bias is not None:
+        conv.bias = nn.Parameter(bias.to(like.weight.dtype), trains)
+    done: nn.Module = conv
+    return done
+
+
+def _padding_of(stage: ConvLayer) -> str | tuple[int, ...]:
+    if any(before != after for before, after in stage.padding):
+        return "same"
+    return tuple(before for before, _ in stage.padding)
+
+
+def _tensors(stage: ConvLayer) -> tuple[Tensor, Tensor | None]:
+    bias = None if stage.bias is None else torch.tensor(stage.bias, dtype=torch.float64)
+    return torch.tensor(stage.weights, dtype=torch.float64), bias
+
+
+def _without(weights: Tensor, bias: Tensor | None, fold: Fold) -> tuple[Tensor, Tensor]:
+    """Return weights and bias of the convolution that the norm makes into the one given."""
+    heard = fold.scale.abs() > _SILENT
+    inverse = torch.where(heard, 1 / torch.where(heard, fold.scale, 1.0), 0.0)
+    total = torch.zeros_like(fold.shift) if bias is None else bias
+    return weights * inverse.reshape(-1, *(1,) * (weights.dim() - 1)), (total - fold.shift) * inverse

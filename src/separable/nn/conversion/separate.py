@@ -1,0 +1,312 @@
+"""The conversion of a trained model to separable form: without labels, without training."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ...conv.conversion.convert import convert
+from ...conv.conversion.goal import check_goal, check_patterns, count
+from ...conv.conversion.network import Progress
+from ...conv.conversion.records import ConvertedLayer
+from ...conv.forms.layer import FORMS, Replacement
+from ...report.progress import shown
+from ...report.text.conversions import SeparationReport
+from ..audits.count import Layer, counted_layers
+from ..model.run import Call, description, watch
+from ..model.watch import own_name
+from .calibration import Calibration, one_sample
+from .checkpoint import Checkpoint
+from .distill import Course, distilled
+from .fold_norms import Fold, exchange, fold_norms
+from .model_copy import prepared
+from .network import TorchNetwork
+from .rewrite import module_for
+from .trace import Trace, trace
+
+__all__ = ["Separation", "separate"]
+
+_CONVOLUTIONS: Final = {"conv", "depthwise", "grouped", "pointwise", "separable", "transposed"}
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """A converted model, and what its conversion did.
+
+    Attributes
+    ----------
+    model : Module
+        On the device, in the dtype and in the mode of the original.
+    report : SeparationReport
+        MACs and parameters before and after, and a row for each convolution: its form and rank, its error, or
+        why it is as it was. ``print(report)`` is a table, ``report.to_html(path)`` a page.
+    """
+
+    model: nn.Module
+    report: SeparationReport
+
+    def __repr__(self) -> str:
+        report = self.report
+        return (
+            f"<Separation of {type(self.model).__name__}: {report.macs_before} MACs to {report.macs_after}, "
+            f"output change {report.output_change:.2e}>"
+        )
+
+
+@torch.inference_mode(mode=False)  # wherever it is called: weights are made that shall train
+def separate(
+    model: nn.Module,
+    calibration: Tensor | npt.NDArray[Any] | Mapping[str, Any] | Iterable[Any],
+    budget: float = 0.125,
+    by: str = "macs",
+    *,
+    forms: Sequence[str] = FORMS,
+    rank: int | Literal["full"] | None = None,
+    skip: Sequence[str] = (),
+    keep_norms: bool = False,
+    distill: int = 0,
+    distill_seconds: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    memory: int = 1 << 30,
+    equalise: bool = True,
+    progress: bool | Progress | None = None,
+) -> Separation:
+    """Return a copy of a trained model whose convolutions are cheaper, with the loss stated.
+
+    Every convolution is fitted, in float64, to give what it gave in the original for what it now reads in the
+    converted model; the form and rank of each are chosen together, so that the whole keeps to the budget
+    with the least error. No labels are needed, and nothing is trained unless `distill` is given.
+
+    Parameters
+    ----------
+    model : Module
+        In float32 or float64, on one device. It is copied and left as it is. It is looked at as it runs in
+        inference.
+    calibration : Tensor, ndarray, mapping, or iterable of batches
+        Inputs such as the model will see; a few hundred are enough, more are better. One tensor holds inputs
+        along its first axis, a mapping those of each keyword argument. A list or a DataLoader gives batches:
+        a tensor, a mapping of keyword arguments, or a tuple, of which the model is given as many entries as
+        its forward takes, so that labels behind the inputs are left out. Read several times. Moved to the
+        device and dtype of the model.
+    budget : float, optional
+        What may be left of the original's cost, as a fraction of all its convolutions: above 0, at most 1.
+    by : {"macs", "params", "latency"}, optional
+        The cost: multiply-accumulates, parameters, or milliseconds measured here, in torch, for one sample.
+    forms : sequence of str, optional
+        Which forms may be used, of "dw-pw", "pw-dw", "spatial" and "low-rank"; any layer may stay "dense".
+    rank : int or "full", optional
+        Instead of a budget: this rank for every layer, in the first of `forms` that it has, whether that is
+        cheaper or not. "full" is exact: the converted model gives what the original gives.
+    skip : sequence of str, optional
+        Names of layers to leave as they are; ``*`` stands for anything, as in ``"stem.*"``.
+    keep_norms : bool, optional
+        Leave batch norms in the model. By default those behind convolutions are folded into them, and an
+        identity is in their place. Keep them if the model is to be trained further with a loop of your own.
+    distill : int, optional
+        After the conversion, train for so many passes over the calibration data to give the original's
+        outputs, of the model and of every converted layer. Norms keep their statistics. Ctrl-C ends it early
+        and keeps the best so far.
+    distill_seconds : float, optional
+        End the training after so many seconds, if that is earlier.
+    checkpoint : path-like, optional
+        A file that the training is saved to after each pass. Where it is there already, the same call goes on
+        where that one stopped, and ends with the same result as if it had not. It stays there at the end.
+    memory : int, optional
+        Bytes of inputs and activations that may be kept to save running the model again.
+    equalise : bool, optional
+        Scale the channels between two convolutions so that eight bits hold them well, where a later
+        quantisation may profit; the result is the same but for rounding.
+    progress : bool or callable, optional
+        Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a
+        line for each stage: by default once the run has taken two seconds, with True from the first on;
+        with False nothing. A callable is told the steps done, those to do, and the present one instead.
+
+    Returns
+    -------
+    Separation
+        With ``.model`` and ``.report``.
+
+    Raises
+    ------
+    TypeError
+        If `model` or `calibration` is not of a kind described, or `calibration` can be read only once.
+    ValueError
+        If the model does not run on the data, has no convolution that can be converted, is in half precision,
+        or spread over devices; if `budget` cannot be met; if `checkpoint` is of another model, of other data
+        or of other arguments.
+    FileNotFoundError
+        If the folder of `checkpoint` is not there.
+
+    Notes
+    -----
+    A converted convolution becomes a ``DepthwiseSeparableConv``, a ``SpatiallySeparableConv``, an ``nn.Conv``
+    with new weights, or an ``nn.Sequential`` of convolutions, under the name it had. What is not converted is
+    listed in the report with the reason: transposed and functional convolutions, those of a class with its
+    own forward or with hooks, those that share their weights, and those that did not run.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from separable.nn import separate
+    >>> _ = torch.manual_seed(0)
+    >>> net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3)).eval()
+    >>> result = separate(net, torch.randn(64, 8, 12, 12), budget=0.5)
+    >>> result.report.macs_after <= 0.5 * result.report.macs_before
+    True
+    >>> result.model(torch.randn(1, 8, 12, 12)).shape
+    torch.Size([1, 32, 8, 8])
+    """
+    check_goal(budget, by, forms, rank)
+    check_patterns(skip)
+    _check_distillation(distill, distill_seconds, checkpoint)
+    count(memory, "memory", 0)
+    work = prepared(model)
+    data = Calibration(work, calibration, memory)
+    sample = _sample(work, data.first)
+    folded = copy.deepcopy(work)
+    folds = fold_norms(folded, trace(folded, sample))
+    seen = trace(folded, sample).without(skip)
+    others = _others(work, sample, seen)
+    if not seen.convs:
+        reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others.rows)
+        raise ValueError(f"`model` has no convolution that can be converted.{reasons}")
+    settings = {"budget": budget, "by": by, "forms": forms, "rank": rank, "skip": skip}
+    settings |= {"keep_norms": keep_norms, "distill": distill, "equalise": equalise}
+    stored = None if checkpoint is None else Checkpoint(checkpoint, work, data, settings)
+    network = TorchNetwork(folded, seen, data, memory)
+    with shown(progress) as show:
+        done = None if stored is None else stored.conversion
+        if done is None:
+            done = convert(
+                network,
+                budget,
+                by,
+                other_macs=sum(row.macs_before for row in others.rows),
+                other_params=sum(row.params_before for row in others.rows),
+                forms=forms,
+                rank=rank,
+                equalise=equalise,
+                progress=show,
+            )
+        kept = {fold.conv: fold for fold in folds} if keep_norms else {}
+        result = _assembled(work if keep_norms else copy.deepcopy(folded), seen, done.replacements, kept)
+        report = replace(
+            done.report,
+            layers=(*done.report.layers, *others.rows),
+            other_macs=others.macs,
+            other_params=others.params,
+        )
+        names = [seen.convs[index].name for index in done.replacements]
+        if distill and names:
+            points = {kept[name].norm if name in kept else name: name for name in names}
+            layers = [result.get_submodule(name) for name in names]
+            save = None if stored is None else partial(stored.save, done)
+            course = Course(distill, distill_seconds, None if stored is None else stored.training, save)
+            distilled(result, folded, points, layers, list(data), course, show)
+            report = replace(report, output_change=network.change_of(result))
+    _restore_modes(result, model)
+    return Separation(result, SeparationReport.of(report))
+
+
+def _check_distillation(distill: Any, seconds: float | None, checkpoint: object) -> None:
+    if isinstance(distill, bool) or not isinstance(distill, int) or distill < 0:
+        raise ValueError(f"`distill={distill!r}` is no number of passes over the data; expected 0, 1, 2, ...")
+    if not distill and (seconds is not None or checkpoint is not None):
+        name = "checkpoint" if seconds is None else "distill_seconds"
+        raise ValueError(f"`{name}` is of a distillation, and `distill` is 0; pass distill=20, say.")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ValueError(f"`distill_seconds={seconds!r}` is no time; expected seconds > 0.")
+
+
+def _sample(model: nn.Module, call: Call) -> Call:
+    """Return the first sample of a batch, or the batch where the model does not run on less.
+
+    Raises
+    ------
+    ValueError
+        If it does not run on the batch either.
+    """
+    for sample in (one_sample(call), call):
+        try:
+            trace(model, sample)
+            return sample
+        # Whatever a model raises: on the whole batch that is for its owner to read.
+        except Exception as error:
+            failure = error
+    raise ValueError(
+        f"`model` ({type(model).__name__}) does not run on `calibration` ({description(call)}): "
+        f"{type(failure).__name__}: {failure}\nPass what model(...) takes."
+    ) from failure
+
+
+class _Others(NamedTuple):
+    """What is not converted: a row for each convolution; what all else that multiplies costs."""
+
+    rows: tuple[ConvertedLayer, ...]
+    macs: int
+    params: int
+
+
+def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
+    converted = {conv.name for conv in seen.convs}
+    rows: dict[str, ConvertedLayer] = {}
+    macs = params = 0
+    for layer in counted_layers(model, watch(model, sample, 0), None):
+        if layer.kind not in _CONVOLUTIONS:
+            macs, params = macs + layer.macs // seen.samples, params + layer.params
+        elif layer.name not in converted:
+            reason = _reason(layer, seen.refused)
+            macs_here = layer.macs // seen.samples
+            rows[layer.name] = _row(layer.name, macs_here, layer.params, reason, rows.get(layer.name))
+    modules = dict(model.named_modules())
+    for name, reason in seen.refused.items():
+        if not any(row == name or row.startswith(f"{name}.") for row in rows):
+            count = sum(p.numel() for p in modules[name].parameters()) if name in modules else 0
+            rows[name] = _row(name, 0, count, reason, None)
+    return _Others(tuple(rows.values()), macs, params)
+
+
+def _row(name: str, macs: int, params: int, reason: str, more: ConvertedLayer | None) -> ConvertedLayer:
+    macs += more.macs_before if more else 0
+    params += more.params_before if more else 0
+    return ConvertedLayer(name or "(model)", "dense", 0, macs, macs, params, params, math.nan, reason)
+
+
+def _reason(layer: Layer, refused: Mapping[str, str]) -> str:
+    name = layer.name
+    while name and name not in refused:
+        name = name.rpartition(".")[0]
+    if name in refused:
+        return refused[name]
+    return "a convolution called as a function, with weights that no convolution module holds"
+
+
+def _assembled(
+    model: nn.Module, seen: Trace, replacements: Mapping[int, Replacement], folds: Mapping[str, Fold]
+) -> nn.Module:
+    """Put the new layers in place of the old ones, in `model` itself."""
+    modules = {own_name(name): module for name, module in model.named_modules()}
+    for index, replacement in replacements.items():
+        name = seen.convs[index].name
+        model = exchange(model, modules[name], module_for(replacement, modules[name], folds.get(name)))
+    return model
+
+
+def _restore_modes(result: nn.Module, model: nn.Module) -> None:
+    """Put each module into the mode that it had, and new ones into that of the layer they replace."""
+    modes = {own_name(name): module.training for name, module in model.named_modules()}
+    for name, module in result.named_modules():
+        known = own_name(name)
+        while known not in modes:
+            known = known.rpartition(".")[0]
+        module.training = modes[known]

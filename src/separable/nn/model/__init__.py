@@ -1,0 +1,1 @@
+"""Running a torch model and watching what it does."""

@@ -1,0 +1,1 @@
+"""Counting ONNX models."""

@@ -1,0 +1,192 @@
+"""What an ONNX model costs, node by node, and how separable its convolutions are."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx.onnx_ml_pb2 import ModelProto, ValueInfoProto
+
+from ...arrays import arguments
+from ...conv.algebra.geometry import whole
+from ...conv.audits.machine import Machine, this_machine
+from ...conv.audits.records import Audit, Layer
+from ...conv.audits.separability import Separability, separability
+from ..conversion.trace import find_convolutions
+from ..model.files import Array, Stored, read_model
+from ..model.graph import Graph
+from ..model.names import ModelError, naming
+from ..model.rules import check_memory, count
+from ..model.runtime import Session, alone, layer_ms, median_ms
+from ..model.sizes import check_fits
+
+__all__ = ["Audit", "Separability", "audit"]
+
+Shapes: TypeAlias = Mapping[str, Sequence[int]] | Sequence[int]
+
+
+def audit(
+    path_or_model: str | os.PathLike[str] | ModelProto,
+    shapes: Shapes | None = None,
+    *,
+    measure: bool = False,
+    threads: int | None = None,
+) -> Audit:
+    """Count what an ONNX model costs, and say how separable its convolutions are.
+
+    Parameters
+    ----------
+    path_or_model : path-like or ModelProto
+        Operator set 13 or newer.
+    shapes : sequence of int, or mapping of str to sequence of int, optional
+        The shapes of the inputs; one shape if there is one input. Needed where the model leaves lengths open:
+        of an open first axis, the batch, one is taken.
+    measure : bool, optional
+        Run the model in ONNX Runtime and time it: as a whole, and each node alone.
+    threads : int, optional
+        Of ONNX Runtime. Default: its own choice.
+
+    Returns
+    -------
+    Audit
+        With ``.macs``, ``.flops``, ``.params``, ``.bytes``, ``.layers`` and ``.separability``.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, is damaged, or points to data outside of its folder.
+    TypeError, ValueError
+        If `path_or_model` is no model in order, or `shapes` are missing or do not fit.
+
+    Notes
+    -----
+    Conv, ConvTranspose, Gemm and MatMul are counted, with the integers that `separable.nn.audit` has of the
+    same layers. Other operators that multiply, and those in subgraphs, are in ``.uncounted``.
+
+    ``.params`` are the floating constants that nodes read, except scalars and the running statistics of batch
+    norms; exporters often fold batch norms into convolutions, which lessens it.
+    """
+    machine = this_machine(arguments.thread_count(threads))
+    stored = read_model(path_or_model)
+    graph = Graph(stored)
+    with naming(path_or_model):
+        feeds = _zeros(graph, shapes)
+    whole_ms = None
+    with naming(path_or_model, "counted"):
+        found = count(stored, feeds, threads)
+        convolutions, refused = find_convolutions(stored)
+        layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in found.layers]
+        if measure:
+            check_memory(stored, feeds)
+            whole_ms = median_ms(Session(stored, threads), feeds)
+            layers = _measured(stored, graph, layers, found.nodes, threads)
+        inputs = {place: layer.inputs[0] for place, layer in zip(found.nodes, layers, strict=True)}
+        judged = [
+            separability(each.layer(inputs[each.node][2:], max(inputs[each.node][0], 1)))
+            for each in convolutions
+        ]
+    remark = (
+        "counted on shapes alone, nothing was computed" if found.inferred else "run on zeros, for the shapes"
+    )
+    return Audit(
+        model=stored.proto.graph.name or "ONNX model",
+        example=", ".join(f"{name} {array.shape} {array.dtype}" for name, array in feeds.items()),
+        layers=tuple(layers),
+        params=found.params,
+        measured_ms=whole_ms,
+        machine=machine,
+        uncounted=found.uncounted,
+        remark=remark,
+        separability=tuple(each for each in judged if each is not None),
+        refused=tuple(refused),
+    )
+
+
+# -- inputs ------------------------------------------------------------------------------------------
+
+
+def _zeros(graph: Graph, shapes: Shapes | None) -> dict[str, Array]:
+    inputs = {each.name: each for each in graph.inputs if each.name in graph.feeds()}
+    if shapes is None:
+        given: dict[str, Sequence[int]] = {}
+    elif isinstance(shapes, Mapping):
+        given = dict(shapes)
+    elif isinstance(shapes, (str, bytes)) or not isinstance(shapes, Iterable):
+        raise TypeError(f"`shapes={shapes!r}` is no shape; expected one such as (1, 3, 224, 224).")
+    elif len(inputs) == 1:
+        given = dict.fromkeys(inputs, tuple(shapes))
+    else:
+        raise ValueError(f"`shapes` is one shape, but the model has inputs {', '.join(map(repr, inputs))}.")
+    unknown = [name for name in given if name not in inputs]
+    if unknown:
+        raise ValueError(
+            f"`shapes` names {unknown[0]!r}; the model has inputs {', '.join(map(repr, inputs))}."
+        )
+    return {name: _zero(each, given.get(name)) for name, each in inputs.items()}
+
+
+def _zero(given: ValueInfoProto, shape: Sequence[int] | None) -> Array:
+    kind = given.type.tensor_type
+    known = [each.dim_value if each.HasField("dim_value") else None for each in kind.shape.dim]
+    lengths = [1 if length is None and axis == 0 else length for axis, length in enumerate(known)]
+    if shape is not None:
+        lengths = [whole(length, f"shapes[{given.name!r}][{axis}]", 0) for axis, length in enumerate(shape)]
+        fits = len(known) == len(lengths) and all(map(_agree, known, lengths))
+        if kind.HasField("shape") and not fits:
+            raise ValueError(
+                f"`shapes` gives input `{given.name}` {tuple(lengths)}; the model takes {_shown(given)}."
+            )
+    sizes = tuple(length for length in lengths if length is not None)
+    if len(sizes) < len(lengths) or (shape is None and not kind.HasField("shape")):
+        raise ValueError(
+            f"input `{given.name}` has open lengths, {_shown(given)}; say which to count: "
+            f"shapes={{{given.name!r}: (1, 3, 224, 224)}}."
+        )
+    dtype = np.dtype(_np_dtype(kind.elem_type, given.name))
+    check_fits(f"input `{given.name}`", sizes, math.prod(sizes) * dtype.itemsize)
+    return np.zeros(sizes, dtype)
+
+
+def _np_dtype(element: int, name: str) -> npt.DTypeLike:
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(element)
+    except KeyError:
+        raise ModelError(f"input `{name}` is no tensor of numbers; only such models are counted.") from None
+
+
+def _agree(known: int | None, length: int | None) -> bool:
+    return known is None or known == length
+
+
+def _shown(given: ValueInfoProto) -> str:
+    dims = given.type.tensor_type.shape.dim
+    lengths = [str(each.dim_value) if each.HasField("dim_value") else each.dim_param or "?" for each in dims]
+    return f"({', '.join(lengths)})"
+
+
+# -- times -------------------------------------------------------------------------------------------
+
+
+def _roofline(machine: Machine, layer: Layer) -> float | None:
+    return machine.roofline_ms(layer.macs, layer.bytes, layer.dtype)
+
+
+def _measured(
+    stored: Stored, graph: Graph, layers: Sequence[Layer], places: Sequence[int], threads: int | None
+) -> list[Layer]:
+    found = []
+    for layer, place in zip(layers, places, strict=True):
+        part, names = alone(stored, graph, graph.nodes[place], layer.dtype)
+        numbers = np.random.default_rng(0)
+        feeds = {
+            name: numbers.standard_normal(shape).astype(layer.dtype)
+            for name, shape in zip(names, layer.inputs, strict=False)
+        }
+        found.append(replace(layer, measured_ms=layer_ms(part, feeds, threads)))
+    return found

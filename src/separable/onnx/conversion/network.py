@@ -1,0 +1,317 @@
+"""An ONNX model as the conversion sees it: its layers, what they read and give, what they cost in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from ...conv.audits.records import Refused
+from ...conv.conversion.network import HeldOut, OutputChange
+from ...conv.forms.layer import ConvLayer, Replacement
+from ..model.files import Array, Stored
+from ..model.graph import Graph
+from ..model.rules import count
+from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
+from .calibration import Calibration
+from .outcomes import judged_by
+from .replay import Walk
+from .rewrite import Change, changed, conv_nodes
+from .surroundings import around, signature
+from .trace import Found, find_convolutions
+
+__all__ = ["OnnxNetwork"]
+
+Values: TypeAlias = Mapping[str, Array]
+Sample: TypeAlias = tuple[Array, ...]
+
+# Seconds that a part of the model is timed in two forms, in turn.
+_PART_SECONDS: Final = 0.06
+
+# No form takes less than this fraction of the layer's time: what is left is the clock's noise.
+_LEAST: Final = 0.02
+
+
+class OnnxNetwork:
+    """A model and its calibration inputs, for `separable.conv.convert`.
+
+    Parameters
+    ----------
+    stored : Stored
+    calibration : Calibration
+    threads : int, optional
+        Of ONNX Runtime.
+    memory : int, optional
+        Bytes of tensors that may be kept to save running the model again.
+    skipped : callable, optional
+        Whether the node of a name is to stay as it is.
+
+    Attributes
+    ----------
+    refused : list of Refused
+        The convolutions that stay as they are, whatever the budget.
+    """
+
+    def __init__(
+        self,
+        stored: Stored,
+        calibration: Calibration,
+        threads: int | None = None,
+        memory: int = 1 << 30,
+        skipped: Callable[[str], bool] = lambda name: False,
+    ) -> None:
+        self._stored = stored
+        self._graph = Graph(stored)
+        # Two models are walked at a time, the original and what it has become; each holds its state twice
+        # while it is made anew.
+        self._walked = [Walk(calibration, memory // 4, threads) for _ in range(2)]
+        self._calibration = calibration
+        self._threads = threads
+        everything, self.refused = find_convolutions(stored)
+        found = [each for each in everything if not skipped(each.name)]
+        self.refused += [
+            Refused(each.name, "Conv", "to be skipped") for each in everything if skipped(each.name)
+        ]
+        sizes = self._sizes(found)
+        self._groups = _groups(found, sizes)
+        self._layers = [
+            max((each.layer(sizes[each.name], len(group)) for each in group), key=lambda layer: layer.macs)
+            for group in self._groups
+        ]
+        self._padding = {each.name: each.padding(sizes[each.name]) for each in found}
+        self._memory = memory
+        self._answers: list[Values] | None = None
+        self._inputs = [next((len(each) for each in batch.values() if each.ndim), 0) for batch in calibration]
+        self._held_out = HeldOut(self._inputs)
+        self._outputs = judged_by(stored, self._graph, [each.gives for each in found])
+        self._times: dict[tuple[object, ...], float] = {}
+        self._timed: tuple[int, list[str], dict[str, Array]] | None = None
+
+    @property
+    def held_out(self) -> int:
+        """How many inputs no layer is fitted to."""
+        return self._held_out.count
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The tensors that `output_change` is of, where they are not outputs of the model."""
+        return tuple(name for name in self._outputs if name not in self._graph.outputs)
+
+    @property
+    def layers(self) -> Sequence[ConvLayer]:
+        """The convertible convolutions, in running order; nodes that share their weights are one."""
+        return self._layers
+
+    def samples(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[Sample]:
+        """Yield what a layer reads now and what it should give, for each batch and each of its nodes.
+
+        Parameters
+        ----------
+        index : int
+        replaced : mapping of int to Replacement
+
+        Yields
+        ------
+        x : ndarray, shape ``(N, C_in, *sizes)``
+            Its input now.
+        y : ndarray, shape ``(N, C_out, *out_sizes)``
+            Its output in the original. Where all that reads it is a sum with another branch: less by what
+            that branch has grown.
+        floor : ndarray, shape ``(N, C_out, *out_sizes)``, where a Relu alone reads that sum
+            The other branch, negated: below it all outputs are alike.
+        """
+        group = self._groups[index]
+        beside = [each.beside for each in group if each.beside]
+        before = [*(each.reads for each in group), *beside]
+        after = [*(each.gives for each in group), *beside]
+        place = group[0].node
+        stop = self._stored.proto.graph.node[place].output[0]
+        original, current = self._walked
+        pairs: Iterable[tuple[Values, Values]]
+        if replaced:
+            pairs = zip(
+                original.tensors(self._stored, after, stop, place),
+                current.tensors(self.converted(replaced), before, stop, place, self._places(replaced)),
+                strict=True,
+            )
+        else:
+            walk = original.tensors(self._stored, [*before, *after], stop, place)
+            pairs = ((values, values) for values in walk)
+        for number, (old, new) in enumerate(pairs):
+            for each in group:
+                self._check_padding(each, new[each.reads].shape[2:])
+                seen = (new[each.reads], *_wanted(each, old, new))
+                rows = self._held_out.fitted(number, len(seen[0]))
+                if len(rows):
+                    yield seen if len(rows) == len(seen[0]) else tuple(array[rows] for array in seen)
+
+    def _check_padding(self, each: Found, sizes: tuple[int, ...]) -> None:
+        if each.pads is None and each.padding(sizes) != self._padding[each.name]:
+            raise ValueError(
+                f"Conv `{each.name}` pads by the size of its input (auto_pad={each.auto_pad}), and "
+                "`calibration` has inputs of different sizes; pass inputs of one size."
+            )
+
+    def _places(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
+        """Return where in the original each change begins."""
+        return {self._groups[index][0].node: each for index, each in replaced.items()}
+
+    def output_change(self, replaced: Mapping[int, Replacement]) -> float:
+        """Return the mean squared change of the model's outputs over their variance, on held-out inputs.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+
+        Returns
+        -------
+        float
+            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
+            all inputs of the squared distance to the mean of each element. Where the outputs hold whole
+            numbers, such as labels, it is of what they are chosen by; NaN where there is nothing of the kind.
+        """
+        if not replaced:
+            return 0.0
+        names = self._outputs
+        converted, places = self.converted(replaced), self._places(replaced)
+        # What runs before the first change is the same as in the original.
+        walk = next((walk for walk in self._walked if walk.stands(places)), self._walked[0])
+        change = OutputChange(self._held_out)
+        outputs = zip(self._original_outputs(names), walk.outputs(converted, names, places), strict=True)
+        for number, (old, new) in enumerate(outputs):
+            measured = self._held_out.measures(number)
+            for name in names:
+                before = np.asarray(old[name])
+                if before.dtype.kind == "f":
+                    change.add(number, name, before, np.asarray(new[name]) if measured else None)
+        return change.value
+
+    def _original_outputs(self, names: Sequence[str]) -> Iterator[Values]:
+        """Yield the original's outputs, kept from the first time on if they are small enough."""
+        if self._answers is not None:
+            yield from self._answers
+            return
+        kept: list[Values] | None = []
+        room = self._memory // 4
+        for values in self._walked[0].outputs(self._stored, names, {}):
+            outputs = {name: values[name] for name in names}
+            yield outputs
+            room -= sum(np.asarray(each).nbytes for each in outputs.values())
+            kept = [*kept, outputs] if kept is not None and room >= 0 else None
+        self._answers = kept
+
+    def milliseconds(self, index: int, replacement: Replacement | None) -> float:
+        """Return the time of a layer in one form in ONNX Runtime, all calls of one pass.
+
+        As it is: the least of runs by itself. In another form: that, and the difference which the form makes
+        to the part of the model from the convolutions before it to those behind it, because fusion and the
+        order of channels between nodes are matters of both sides.
+
+        Parameters
+        ----------
+        index : int
+        replacement : Replacement or None
+            None: the layer as it is.
+
+        Returns
+        -------
+        float
+        """
+        layer, found = self._layers[index], self._groups[index][0]
+        dense = self._milliseconds_alone(layer, found)
+        if replacement is None:
+            return dense * layer.calls
+        if self._timed is None or self._timed[0] != index:  # the forms of a layer are timed in a row
+            inputs, ends = around(self._graph, found)
+            self._timed = index, ends, self._seen(inputs)
+        _, outputs, feeds = self._timed
+        parts = [
+            giving(stored, outputs, feeds) for stored in (self._stored, self.converted({index: replacement}))
+        ]
+        key = tuple(signature(part, feeds) for part in parts)
+        if key not in self._times:
+            before, after = interleaved_ms(
+                [Session(part, self._threads) for part in parts], feeds, seconds=_PART_SECONDS
+            )
+            self._times[key] = after - before
+        return max(dense + self._times[key], _LEAST * dense) * layer.calls
+
+    def _milliseconds_alone(self, layer: ConvLayer, found: Found) -> float:
+        form = Replacement("dense", 0, (layer,), 0.0)
+        key = (found.dtype, layer.sizes, _shape(form))
+        if key not in self._times:
+            batch = len(next(iter(self._calibration.one().values())))
+            x = np.random.default_rng(0).standard_normal((batch, layer.c_in, *layer.sizes))
+            part = conv_nodes(form, found)
+            self._times[key] = layer_ms(part, {"x": x.astype(found.dtype)}, self._threads)
+        return self._times[key]
+
+    def _seen(self, names: Sequence[str]) -> dict[str, Array]:
+        """Return what tensors hold when the original runs on one calibration input."""
+        feeds = self._calibration.one()
+        inner = [name for name in names if name not in feeds]
+        known = {name: feeds[name] for name in names if name in feeds}
+        if inner:
+            known |= Session(giving(self._stored, inner), self._threads)(feeds)
+        return known
+
+    def whole_milliseconds(self, replaced: Mapping[int, Replacement]) -> tuple[float, float]:
+        """Return the least times of the original and the converted model on one input, runs interleaved."""
+        stored = [self._stored, self.converted(replaced)]
+        before, after = interleaved_ms(
+            [Session(each, self._threads) for each in stored], self._calibration.one()
+        )
+        return before, after
+
+    def converted(self, replaced: Mapping[int, Replacement]) -> Stored:
+        """Return the model with some layers in their new form."""
+        changes: list[Change] = [(self._groups[index], each) for index, each in sorted(replaced.items())]
+        return changed(self._stored, changes) if changes else self._stored
+
+    def _sizes(self, found: Sequence[Found]) -> dict[str, tuple[int, ...]]:
+        """Return the spatial sizes that each convolution reads, of the first calibration input."""
+        feeds = self._calibration.one()
+        shapes = {name: array.shape for name, array in feeds.items()}
+        inner = list(dict.fromkeys(each.reads for each in found if each.reads not in shapes))
+        if inner:
+            shapes.update(shapes_of(self._stored, inner, feeds, self._threads))
+        return {each.name: tuple(shapes[each.reads][2:]) for each in found}
+
+    def other_costs(self) -> dict[str, tuple[int, int]]:
+        """Return MACs, for one input sample, and parameters of the convolutions that cannot be converted."""
+        names = {each.name for each in self.refused}
+        feeds = self._calibration.one()
+        batch = max(len(next(iter(feeds.values()))), 1)
+        return {
+            layer.name: (layer.macs // batch, layer.params)
+            for layer in count(self._stored, feeds, self._threads).layers
+            if layer.name in names
+        }
+
+
+def _wanted(each: Found, old: Values, new: Values) -> tuple[Array, ...]:
+    """Return what a node should give, and below what its outputs are alike, where a sum tells."""
+    y = old[each.gives]
+    if each.beside is None or old[each.beside].shape != y.shape:
+        return (y,)
+    other = new[each.beside]
+    wanted = y + (old[each.beside] - other)
+    return (wanted, -other) if each.sum_rectified else (wanted,)
+
+
+def _groups(found: Sequence[Found], sizes: Mapping[str, tuple[int, ...]]) -> list[list[Found]]:
+    """Return the nodes that run the same weights in the same way, each group where its first node runs."""
+    groups: dict[tuple[object, ...], list[Found]] = {}
+    for each in found:
+        way = (each.stride, each.dilation, each.padding(sizes[each.name]), each.groups, each.dtype)
+        groups.setdefault((each.sources, *way), []).append(each)
+    return list(groups.values())
+
+
+def _shape(form: Replacement) -> tuple[object, ...]:
+    """Return what the time of a form depends on."""
+    return (
+        form.channels is not None,
+        *((c.weights.shape, c.bias is None, c.stride, c.padding, c.dilation, c.groups) for c in form.convs),
+    )

@@ -1,0 +1,292 @@
+"""The conversion of an ONNX model to separable form: no labels, no training, no torch."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from onnx.onnx_ml_pb2 import ModelProto
+
+from ..._base.text import printable
+from ...arrays import arguments
+from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
+from ...conv.conversion.goal import check_goal, check_patterns, count
+from ...conv.forms.layer import FORMS
+from ...report.progress import shown
+from ...report.text.conversions import SeparationReport
+from ..model.files import Stored, read_model, whole_model, write_model
+from ..model.graph import Graph
+from ..model.names import ModelError, naming
+from ..model.rules import check_memory
+from ..model.runtime import runnable
+from .calibration import BATCH, Calibration, CalibrationLike
+from .network import OnnxNetwork
+from .rewrite import noted
+
+__all__ = ["Separation", "separate"]
+
+# The least times of interleaved runs differ by this fraction between a model and itself.
+_NOISE: Final = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Separation:
+    """A converted model, and what its conversion did.
+
+    Attributes
+    ----------
+    model : ModelProto
+        Of the same inputs, outputs and operator set as the original.
+    report : SeparationReport
+        MACs and parameters before and after, and a row for each convolution: its form and rank, its error, or
+        why it is as it was. ``print(report)`` is a table, ``report.to_html(path)`` a page.
+    milliseconds_before, milliseconds_after : float or None
+        Time of the whole model in ONNX Runtime on one calibration input, the least of interleaved runs; None
+        where it was not measured.
+    milliseconds_predicted : float or None
+        `milliseconds_before`, less what the layers were found to save one by one when their forms were
+        chosen; None unless that was by latency.
+    """
+
+    report: SeparationReport
+    milliseconds_before: float | None
+    milliseconds_after: float | None
+    _stored: Stored = field(repr=False)
+    milliseconds_predicted: float | None = None
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The converted model, all its data inside."""
+        return whole_model(self._stored)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `model`; the file appears under its name once it is whole.
+
+        Large tensors go to ``<name>.data`` beside it if the original had external data, or if the model is
+        larger than what one ONNX file can hold, 2 GiB.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        """
+        write_model(replace(read_model(self.model), external=self._stored.external), Path(path))
+
+    def __repr__(self) -> str:
+        report, name = self.report, printable(self._stored.proto.graph.name) or "an ONNX model"
+        return (
+            f"<Separation of {name}: {report.macs_before} MACs to {report.macs_after}, "
+            f"output change {report.output_change:.2e}>"
+        )
+
+
+def separate(
+    path_or_model: str | os.PathLike[str] | ModelProto,
+    calibration: CalibrationLike,
+    budget: float = 0.125,
+    by: str = "macs",
+    *,
+    forms: Sequence[str] | None = None,
+    rank: int | str | None = None,
+    skip: Sequence[str] = (),
+    batch_size: int = BATCH,
+    threads: int | None = None,
+    memory: int = 1 << 30,
+    never_slower: bool = True,
+    equalise: bool = True,
+    progress: bool | Progress | None = None,
+) -> Separation:
+    """Return an ONNX model whose convolutions are cheaper, with the loss stated.
+
+    Every convolution is fitted, in float64, to give what it gave in the original for what it now reads in the
+    converted model; the form and rank of each are chosen together, so that the whole keeps to the budget
+    with the least error. No labels are needed, and nothing is trained.
+
+    Parameters
+    ----------
+    path_or_model : path-like or ModelProto
+        Operator set 13 or newer. It is left as it is.
+    calibration : array_like, mapping, path-like, or iterable of batches
+        Inputs such as the model will see; a few hundred are enough, more are better. An array holds inputs
+        along its first axis, a mapping (or a .npz file) one array for each input of the model. A folder holds
+        .npy files, each one input or several. An iterable gives batches, as arrays or as mappings.
+    budget : float, optional
+        What may be left of the original's cost, as a fraction of all its convolutions: above 0, at most 1.
+    by : {"macs", "params", "latency"}, optional
+        The cost: multiply-accumulates, parameters, or milliseconds measured here in ONNX Runtime.
+    forms : sequence of str, optional
+        Which forms may be used, of "dw-pw", "pw-dw", "spatial" and "low-rank"; by default all.
+    rank : int or "full", optional
+        Instead of a budget: this rank for every convolution, in the first of `forms` that it has, even where
+        that is dearer. "full" gives what the original gives. The result may be slower: it is not timed.
+    skip : sequence of str, optional
+        Names of nodes to leave as they are; ``*`` stands for anything, as in ``"/stem/*"``.
+    batch_size : int, optional
+        How many inputs are run at a time, where the model does not say.
+    threads : int, optional
+        Of ONNX Runtime. Default: its own choice.
+    memory : int, optional
+        Bytes of activations that may be kept to save running the model again.
+    never_slower : bool, optional
+        Time the result against the original on this machine, and put layers back that do not pay until it is
+        no slower; their rows say so, and more than the budget may be left. False if it is to run elsewhere.
+    equalise : bool, optional
+        Scale the channels between the convolutions of a form so that quantising the result to eight bits
+        costs less accuracy. In floating point it stays the same.
+    progress : bool or callable, optional
+        Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a
+        line for each stage: by default once the run has taken two seconds, with True from the first on;
+        with False nothing. A callable is told instead: steps done, steps in all, and the present step.
+
+    Returns
+    -------
+    Separation
+        With ``.model``, ``.report`` and ``.save(path)``.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read, is damaged, or points to data outside of its folder.
+    TypeError, ValueError
+        If an argument is not of a kind described, the model is not in order, has no convolution that can be
+        converted, or does not run in ONNX Runtime; if `budget` cannot be met.
+
+    Notes
+    -----
+    A converted convolution ``name`` becomes ``name/dw`` and ``name/pw``, ``name/reduce`` and ``name/expand``,
+    or one convolution for each axis. A BatchNormalization behind it is folded in. What cannot be converted is
+    listed in the report with the reason: transposed and quantized convolutions, those in subgraphs, and those
+    whose weights are computed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnx import TensorProto, helper, numpy_helper
+    >>> from separable.onnx import separate
+    >>> rng = np.random.default_rng(0)
+    >>> weights = numpy_helper.from_array(rng.standard_normal((32, 16, 3, 3)).astype(np.float32), "w")
+    >>> x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 12, 12])
+    >>> y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 32, 12, 12])
+    >>> node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])
+    >>> model = helper.make_model(helper.make_graph([node], "net", [x], [y], [weights]))
+    >>> images = rng.standard_normal((32, 16, 12, 12)).astype(np.float32)
+    >>> result = separate(model, images, budget=0.5, never_slower=False)
+    >>> result.report.macs_after <= 0.5 * result.report.macs_before
+    True
+    """
+    check_goal(budget, by, FORMS if forms is None else forms, rank)
+    check_patterns(skip)
+    count(batch_size, "batch_size")
+    count(memory, "memory", 0)
+    if threads is not None:
+        arguments.thread_count(threads)
+    stored = read_model(path_or_model)
+    with naming(path_or_model):
+        check_memory(stored, {})  # what constants alone make, a runtime makes when it loads a model
+        stored = runnable(stored, threads)
+        graph = Graph(stored)
+        inputs = [each for each in graph.inputs if each.name in graph.feeds()]
+        data = Calibration(calibration, inputs, batch_size)
+        check_memory(stored, data.first)
+        network = OnnxNetwork(
+            stored, data, threads, memory, lambda name: any(fnmatchcase(name, each) for each in skip)
+        )
+        others = _others(network)
+        if not network.layers:
+            reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others)
+            raise ModelError(f"it has no convolution that can be converted.{reasons}")
+    with naming(path_or_model), shown(progress) as show:
+        done = convert(
+            network,
+            budget,
+            by,
+            forms=FORMS if forms is None else forms,
+            rank=rank,
+            other_macs=sum(row.macs_before for row in others),
+            other_params=sum(row.params_before for row in others),
+            equalise=equalise,
+            progress=show,
+        )
+    before: float | None = None
+    after: float | None = None
+    if never_slower and rank is None:
+        with naming(path_or_model):
+            done, (before, after) = _no_slower(network, done)
+    layers = (*done.report.layers, *others)
+    report = replace(done.report, layers=layers, other_macs=0, other_params=0, measured=network.measured)
+    result = network.converted(done.replacements)
+    predicted = _predicted(report, before) if by == "latency" and rank is None else None
+    changed = sum(each.form != "dense" for each in done.replacements.values())
+    line = f"separable: {changed} of {len(report.layers)} convolutions in separable form."
+    return Separation(SeparationReport.of(report), before, after, noted(result, line), predicted)
+
+
+def _predicted(report: ConversionReport, before: float | None) -> float | None:
+    """Return the time of the whole model that the times of its layers amount to."""
+    if before is None:
+        return None
+    rows = [(row.milliseconds_before, row.milliseconds_after) for row in report.layers]
+    return before + sum(new - old for old, new in rows if old is not None and new is not None)
+
+
+def _others(network: OnnxNetwork) -> tuple[ConvertedLayer, ...]:
+    costs = network.other_costs()
+    rows = []
+    for each in network.refused:
+        macs, params = costs.get(each.name, (0, 0))
+        rows.append(ConvertedLayer(each.name, "dense", 0, macs, macs, params, params, math.nan, each.reason))
+    return tuple(rows)
+
+
+def _no_slower(network: OnnxNetwork, done: Conversion) -> tuple[Conversion, tuple[float, float]]:
+    """Put layers back, the worst first, until the whole is no slower than the original."""
+    kept = dict(done.replacements)
+    reasons: dict[int, str] = {}
+    before, after = network.whole_milliseconds(kept)
+    slower = after > (1 + _NOISE) * before
+    gains = {
+        index: network.milliseconds(index, None) - network.milliseconds(index, each)
+        for index, each in kept.items()
+        if slower and each.form != "dense"
+    }
+    while gains and after > (1 + _NOISE) * before:
+        for index in [i for i in gains if gains[i] <= 0] or [min(gains, key=lambda i: gains[i])]:
+            reasons[index] = (
+                f"put back: as {kept.pop(index).form} the model is slower in ONNX Runtime here "
+                f"({-gains.pop(index):+.3f} ms in this layer)"
+            )
+        if not gains:  # what is left are dense layers, fitted to make up for errors that are no more
+            reasons = {**dict.fromkeys(kept, "put back with the others"), **reasons}
+            kept = {}
+        before, after = network.whole_milliseconds(kept)
+    if not reasons:
+        return done, (before, after)
+    rows = [
+        _put_back(row, reasons[index]) if index in reasons else row
+        for index, row in enumerate(done.report.layers)
+    ]
+    report = replace(done.report, layers=tuple(rows), output_change=network.output_change(kept))
+    return Conversion(kept, report), (before, after)
+
+
+def _put_back(row: ConvertedLayer, reason: str) -> ConvertedLayer:
+    return replace(
+        row,
+        form="dense",
+        rank=0,
+        macs_after=row.macs_before,
+        params_after=row.params_before,
+        error=math.nan,
+        reason=reason,
+        milliseconds_after=row.milliseconds_before,
+    )

@@ -1,0 +1,112 @@
+"""The part of a model around a convolution that its time depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from ..model.files import Array, Stored
+from ..model.graph import Graph, is_standard, reads
+from .trace import Found
+
+__all__ = ["around", "signature"]
+
+# What ONNX Runtime fuses with a convolution, or runs on the blocks of channels that it keeps between
+# convolutions. Beside any other node a result is put back into the plain order.
+_IN_BLOCKS: Final = frozenset(
+    [
+        *("Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "GlobalAveragePool", "GlobalMaxPool"),
+        *(
+            "HardSigmoid",
+            "Identity",
+            "LeakyRelu",
+            "MaxPool",
+            "Mul",
+            "Relu",
+            "Resize",
+            "Sigmoid",
+            "Sum",
+            "Tanh",
+        ),
+    ]
+)
+
+# Nodes that are walked through to the next convolution, at most.
+_REACH: Final = 12
+
+
+def around(graph: Graph, found: Found) -> tuple[list[str], list[str]]:
+    """Return the borders of the part of a model from the convolutions before one to those behind it.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of the model that it was found in.
+    found : Found
+
+    Returns
+    -------
+    inputs, outputs : list of str
+        The tensors that the part reads and does not make, constants left out, and those that it ends in.
+    """
+    own = {found.node} if found.norm is None else {found.node, found.norm}
+    behind: set[int] = set()
+    ahead = list(graph.readers.get(found.gives, []))
+    while ahead and len(behind) < _REACH:
+        number = ahead.pop(0)
+        behind.add(number)
+        if _passes(graph, number):
+            readers = [each for name in graph.nodes[number].output for each in graph.readers.get(name, [])]
+            ahead += [each for each in readers if each not in behind]
+    before: set[int] = set()
+    back = sorted(own | {number for number in behind if _passes(graph, number)})
+    while back and len(before) < _REACH:
+        makers = {graph.maker[name] for name in reads(graph.nodes[back.pop()]) if name in graph.maker}
+        new = makers - own - behind - before
+        before |= new
+        back += [number for number in sorted(new) if _passes(graph, number)]
+    nodes = [graph.nodes[number] for number in sorted(own | before | behind)]
+    made = {name for node in nodes for name in node.output if name}
+    read = {name for node in nodes for name in reads(node)}
+    given = {*graph.maker, *(each.name for each in graph.inputs)}  # subgraphs read what they make themselves
+    inputs = sorted(name for name in read & given - made if not graph.is_constant(name))
+    return inputs, sorted(made - read)
+
+
+def _passes(graph: Graph, number: int) -> bool:
+    node = graph.nodes[number]
+    return node.op_type in _IN_BLOCKS and is_standard(node)
+
+
+def signature(part: Stored, feeds: Mapping[str, Array]) -> tuple[object, ...]:
+    """Return what the time of a part of a model depends on: nodes, shapes and how they hang together.
+
+    Parameters
+    ----------
+    part : Stored
+    feeds : mapping of str to ndarray
+        What its inputs hold.
+
+    Returns
+    -------
+    tuple
+        The same for parts that differ in names and values only.
+    """
+    numbers: dict[str, int] = {}
+
+    def number(name: str) -> int:
+        return numbers.setdefault(name, len(numbers))
+
+    graph = part.proto.graph
+    inputs = [(number(each.name), feeds[each.name].shape, feeds[each.name].dtype.str) for each in graph.input]
+    nodes = [
+        (
+            node.op_type,
+            tuple(number(name) for name in node.input),
+            tuple(number(name) for name in node.output),
+            tuple(sorted(each.SerializeToString(deterministic=True) for each in node.attribute)),
+        )
+        for node in graph.node
+    ]
+    shapes = sorted((number(each.name), tuple(each.dims), each.data_type) for each in graph.initializer)
+    return (*inputs, *nodes, *shapes, *(number(each.name) for each in graph.output))

@@ -1,0 +1,1 @@
+"""ONNX models: files, graphs, sizes, and running them."""

@@ -1,0 +1,525 @@
+"""Models in and out of files, which may be anything: sizes are checked before memory is taken.
+
+A model is kept with its large tensors beside it, so that taking it apart, checking it and rebuilding it moves
+no weights, and so that nothing depends on protobuf's limit of 2 GiB.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+from onnx.onnx_ml_pb2 import FunctionProto, GraphProto, ModelProto, SparseTensorProto, TensorProto
+
+from ...files.guard import FileError, check_promise, check_readable, human_bytes, reading
+from ...files.target import check_target, replacing
+from .names import ModelError, in_short, legible, naming
+from .sizes import bytes_of, check_declared, check_list, check_sparse
+
+__all__ = [
+    "Array",
+    "Stored",
+    "data_beside",
+    "keep",
+    "read_model",
+    "whole_model",
+    "with_open_weights",
+    "write_model",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_OLDEST_OPSET: Final = 13
+
+# Protobuf refuses messages from 2 GiB on; what a model has beside its tensors needs far less than 16 MiB.
+_LARGEST_FILE: Final = 2**31 - 2**24
+
+_LONGEST_NAME: Final = 255  # bytes of a file's name, on most systems
+
+# Tensors of fewer elements stay in the model: shape inference reads some of them.
+_SMALL: Final = 256
+
+# What is kept beside the model: types that NumPy and ONNX Runtime hold alike.
+_BESIDE: Final[Mapping[int, np.dtype[Any]]] = {
+    TensorProto.FLOAT: np.dtype("<f4"),
+    TensorProto.DOUBLE: np.dtype("<f8"),
+    TensorProto.FLOAT16: np.dtype("<f2"),
+    TensorProto.INT8: np.dtype("i1"),
+    TensorProto.UINT8: np.dtype("u1"),
+    TensorProto.INT32: np.dtype("<i4"),
+}
+
+_DESCRIPTION: Final = ("name", "data_type", "dims", "doc_string", "metadata_props")
+_EXTERNAL: Final = TensorProto.EXTERNAL
+_ELSEWHERE: Final = "beside"  # where a placeholder says its data lie; no file of that name is ever opened
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model with its large tensors beside it.
+
+    Attributes
+    ----------
+    proto : ModelProto
+        Its large initializers hold a type and a shape, and no data.
+    tensors : mapping of str to ndarray
+        The large initializers by name.
+    external : bool
+        Whether the file that it came from kept tensors in files of their own.
+    """
+
+    proto: ModelProto
+    tensors: Mapping[str, Array]
+    external: bool = False
+
+
+# -- in ----------------------------------------------------------------------------------------------
+
+
+def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
+    """Return a model that is whole, consistent, and of an operator set that is known here.
+
+    Parameters
+    ----------
+    source : path-like or ModelProto
+        A file, with external data nowhere but in its own folder; or a model that holds all its data. It is
+        not changed.
+
+    Returns
+    -------
+    Stored
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, is damaged, or points to data outside of its folder.
+    ValueError
+        If the model breaks the rules of ONNX, or its operator set is too old or too new.
+    TypeError
+        If `source` is neither.
+    """
+    if isinstance(source, ModelProto):
+        with naming(source, "read"):
+            return _checked(legible(source), None, "`path_or_model`")
+    try:
+        path = Path(source)
+    except TypeError:
+        raise TypeError(
+            f"`path_or_model` is a {type(source).__name__}; expected the path of an .onnx file, or a "
+            "ModelProto."
+        ) from None
+    with naming(path, "read"):
+        return _checked(legible(_parsed(path)), path, f"`{path}`")
+
+
+def _parsed(path: Path) -> ModelProto:
+    if path.exists() and not path.is_file():
+        raise FileError(f"`{path}` is not a regular file; pass the .onnx file itself.")
+    check_readable(path)
+    size = path.stat().st_size
+    if size > _LARGEST_FILE:
+        raise FileError(
+            f"`{path}` has {human_bytes(size)}, and an ONNX file ends at 2 GiB (protobuf's limit); "
+            "keep its tensors in external data: onnx.save(model, path, save_as_external_data=True)."
+        )
+    with reading(path, "ONNX"):
+        model = ModelProto()
+        model.ParseFromString(path.read_bytes())
+        if not model.ir_version or not model.HasField("graph"):
+            raise FileError(f"`{path}` is not a readable ONNX file: it holds no graph.")
+    return model
+
+
+def _checked(model: ModelProto, path: Path | None, name: str) -> Stored:
+    _check_opsets(model)
+    external = False
+    total = 0
+    for info in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        check_declared(info, name)
+    for sparse in _sparse(model.graph):
+        check_sparse(sparse, name)
+    for tensor in _tensors(model):
+        if tensor.data_location == _EXTERNAL:
+            external = True
+            if path is None:
+                raise ModelError(
+                    f"it keeps tensor `{tensor.name}` in another file; pass the path of the model, or load "
+                    "it with onnx.load(path), which reads external data."
+                )
+            total += _external_place(tensor, path)[2]
+        else:
+            check_list(tensor, name)
+    if path is not None:
+        check_promise(path, (total,), np.dtype(np.uint8), ratio=None)
+    stored = _taken_apart(model, path, external)
+    problem = _what_is_wrong(stored)
+    if problem:
+        raise ModelError(f"it breaks the rules of ONNX: {problem}")
+    return stored
+
+
+def _check_opsets(model: ModelProto) -> None:
+    versions = {each.domain: each.version for each in model.opset_import}
+    version = versions.get("", versions.get("ai.onnx"))
+    if version is None:
+        raise ModelError(
+            "it names no operator set of ONNX (opset_import), and cannot be read; export it again."
+        )
+    if version < _OLDEST_OPSET:
+        raise ModelError(
+            f"it uses operator set {version}; expected {_OLDEST_OPSET} or newer. "
+            f"Convert it: onnx.version_converter.convert_version(model, {_OLDEST_OPSET})."
+        )
+    newest = onnx.defs.onnx_opset_version()
+    if version > newest:
+        raise ModelError(
+            f"it uses operator set {version}, and onnx {onnx.__version__} knows those up to {newest}; "
+            "install a newer onnx, or convert the model."
+        )
+
+
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Return all tensors of a model, those in attributes and in subgraphs included."""
+    yield from _tensors_of_graph(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function)
+
+
+def _tensors_of_graph(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph)
+
+
+def _tensors_of_nodes(holder: GraphProto | FunctionProto) -> Iterator[TensorProto]:
+    for node in holder.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            one = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+            for sparse in (*one, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            if attribute.HasField("g"):
+                yield from _tensors_of_graph(attribute.g)
+            for graph in attribute.graphs:
+                yield from _tensors_of_graph(graph)
+
+
+def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
+    """Return file, offset and length of external data, which must lie in the model's folder.
+
+    A model that is itself a symbolic link may have its data beside what the link points to.
+    """
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    location = where.get("location", "")
+    shown = location if len(location) <= _LONGEST_NAME else f"{location[:_LONGEST_NAME]}..."
+    said = f"`{path}` keeps tensor `{tensor.name}` in {shown!r}"
+    if not location or os.path.isabs(location) or "\0" in location:
+        raise FileError(f"{said}; expected a path relative to the model's folder.")
+    found = Path(os.path.realpath(path.parent / location))
+    if not any(
+        found.is_relative_to(folder)
+        for folder in (os.path.realpath(path.parent), Path(os.path.realpath(path)).parent)
+    ):
+        raise FileError(f"{said}, outside of the model's folder; only files in that folder are read.")
+    if not os.path.isfile(found):  # which no name is too long for
+        raise FileError(f"{said}, which is not a file there; put it beside the model.")
+    size = found.stat().st_size
+    wanted = bytes_of(tensor, f"`{path}`")
+    try:
+        offset = int(where.get("offset", 0))
+        length = int(where.get("length", wanted))
+    except ValueError:
+        raise FileError(f"{said}, but its offset or length is no number.") from None
+    if offset < 0 or length != wanted or offset + length > size:
+        raise FileError(
+            f"{said}, bytes {offset} to {offset + length} for shape {tuple(tensor.dims)} "
+            f"({human_bytes(wanted)}), but that file has {human_bytes(size)}; it is damaged or cut short."
+        )
+    return found, offset, length
+
+
+def _sparse(graph: GraphProto) -> Iterator[SparseTensorProto]:
+    """Return the sparse tensors of a graph, those in its nodes and their subgraphs included."""
+    yield from graph.sparse_initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("sparse_tensor"):
+                yield attribute.sparse_tensor
+            yield from attribute.sparse_tensors
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _sparse(inner)
+
+
+def _taken_apart(model: ModelProto, path: Path | None, external: bool) -> Stored:
+    """Return the model with its large initializers beside it, and all other data inside."""
+    shell = ModelProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy_field(shell, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(shell.graph, field.name, value)
+    _bring_in(shell, path)
+    tensors: dict[str, Array] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type in _BESIDE and math.prod(tensor.dims) >= _SMALL:
+            tensors[tensor.name] = _data(tensor, path)
+            shell.graph.initializer.append(_placeholder(tensor))
+        else:
+            shell.graph.initializer.add().CopyFrom(tensor)
+            _fill(shell.graph.initializer[-1], path)
+    return Stored(shell, tensors, external)
+
+
+def keep(model: ModelProto, tensors: dict[str, Array], name: str, values: Array) -> None:
+    """Add an initializer to a model that is being built: a large one beside it, a small one inside.
+
+    Parameters
+    ----------
+    model : ModelProto
+    tensors : dict of str to ndarray
+        What lies beside it.
+    name : str
+    values : ndarray
+    """
+    tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
+    if tensor.data_type in _BESIDE and values.size >= _SMALL:
+        tensors[name] = np.ascontiguousarray(values)
+        tensor = _placeholder(tensor)
+    model.graph.initializer.append(tensor)
+
+
+def _copy_field(message: Any, name: str, value: Any) -> None:
+    if hasattr(value, "CopyFrom"):
+        getattr(message, name).CopyFrom(value)
+    elif isinstance(value, (str, bytes, int, float)):
+        setattr(message, name, value)
+    else:
+        getattr(message, name).extend(value)
+
+
+def _placeholder(tensor: TensorProto) -> TensorProto:
+    empty = TensorProto()
+    for field, value in tensor.ListFields():
+        if field.name in _DESCRIPTION:
+            _copy_field(empty, field.name, value)
+    empty.data_location = _EXTERNAL
+    empty.external_data.add(key="location", value=_ELSEWHERE)
+    return empty
+
+
+def _data(tensor: TensorProto, path: Path | None) -> Array:
+    if path is not None and tensor.data_location == _EXTERNAL:
+        file, offset, _ = _external_place(tensor, path)
+        dtype = _BESIDE[tensor.data_type]
+        array: Array = np.fromfile(file, dtype, count=math.prod(tensor.dims), offset=offset)
+        return array.reshape(tuple(tensor.dims)).astype(dtype.newbyteorder("="), copy=False)
+    return numpy_helper.to_array(tensor)
+
+
+def _bring_in(model: ModelProto, path: Path | None) -> None:
+    for tensor in _tensors(model):
+        _fill(tensor, path)
+
+
+def _fill(tensor: TensorProto, path: Path | None) -> None:
+    if path is None or tensor.data_location != _EXTERNAL:
+        return
+    file, offset, length = _external_place(tensor, path)
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        tensor.raw_data = stream.read(length)
+    tensor.ClearField("data_location")
+    del tensor.external_data[:]
+
+
+# -- what the checker sees ---------------------------------------------------------------------------
+
+
+def with_open_weights(stored: Stored) -> ModelProto:
+    """Return the model with its large tensors as inputs: what checks and shape inference need of them.
+
+    Parameters
+    ----------
+    stored : Stored
+
+    Returns
+    -------
+    ModelProto
+    """
+    model = ModelProto()
+    model.CopyFrom(stored.proto)
+    declared = {each.name for each in model.graph.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in stored.tensors]
+    for tensor in model.graph.initializer:
+        if tensor.name in stored.tensors and tensor.name not in declared:
+            model.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model
+
+
+def _what_is_wrong(stored: Stored) -> str:
+    """Return what onnx's checker says against a model; nothing if it is in order."""
+    try:
+        onnx.checker.check_model(with_open_weights(stored))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        return in_short(error)
+    return ""
+
+
+# -- out ---------------------------------------------------------------------------------------------
+
+
+def whole_model(stored: Stored) -> ModelProto:
+    """Return the model with all its data inside.
+
+    Parameters
+    ----------
+    stored : Stored
+
+    Returns
+    -------
+    ModelProto
+        It may be larger than what protobuf can write; :func:`write_model` can.
+    """
+    model = ModelProto()
+    model.CopyFrom(stored.proto)
+    for tensor in model.graph.initializer:
+        if tensor.name in stored.tensors:
+            tensor.raw_data = _bytes(stored.tensors[tensor.name])
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+    return model
+
+
+def write_model(stored: Stored, path: Path) -> None:
+    """Write a model; the file appears under its name once it is whole.
+
+    Large tensors go to ``<name>.data`` beside it if the model came with external data, or would be larger
+    than what protobuf can write. Where a file is called so, it is left alone, and they go to
+    ``<name>.2.data``: whenever the writing stops, the model under its name has the data that belong to it.
+    The data of the model that was there before are removed at the end.
+
+    Parameters
+    ----------
+    stored : Stored
+    path : Path
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    check_target(path)
+    size = sum(array.nbytes for array in stored.tensors.values())
+    if not stored.external and size < _LARGEST_FILE:
+        _exchange(path, whole_model(stored))
+        return
+    model = ModelProto()
+    model.CopyFrom(stored.proto)
+    old = _own_data(path)
+    with _new_data(path, old) as data:
+        with replacing(data) as beside, beside.open("wb") as stream:
+            for tensor in model.graph.initializer:
+                if tensor.name in stored.tensors:
+                    _write_tensor(stream, tensor, stored.tensors[tensor.name], data.name)
+        _exchange(path, model)
+
+
+def _exchange(path: Path, model: ModelProto) -> None:
+    """Put a model in the place of another, then remove the data that only that one read."""
+    old = _own_data(path)
+    with replacing(path) as beside:
+        beside.write_bytes(model.SerializeToString(deterministic=True))
+    for data in old:
+        with suppress(OSError):  # the model is in its place: a file too many is no reason to fail
+            data.unlink()
+
+
+def data_beside(path: Path) -> list[Path]:
+    """Return the files that lie beside a model and are called as :func:`write_model` calls its data.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    list of Path
+    """
+    named = re.compile(rf"{re.escape(path.name)}(\.\d+)?\.data")
+    return sorted(each for each in path.parent.iterdir() if named.fullmatch(each.name))
+
+
+def _own_data(path: Path) -> list[Path]:
+    """Return those of them that the model which is at the path now reads."""
+    found = data_beside(path)
+    if not found:
+        return []
+    try:
+        model = ModelProto.FromString(path.read_bytes())
+    except (OSError, DecodeError):
+        return []
+    entries = (entry for tensor in _tensors(model) for entry in tensor.external_data)
+    places = {entry.value for entry in entries if entry.key == "location"}
+    return [each for each in found if each.name in places]
+
+
+@contextmanager
+def _new_data(path: Path, old: Sequence[Path]) -> Iterator[Path]:
+    """Give the block a file of data that nobody has, with the mode of the old one; remove it if it fails.
+
+    Whatever comes once the model that reads it is in its place, it stays.
+    """
+    for number in itertools.count(1):
+        data = path.with_name(f"{path.name}.{number}.data" if number > 1 else f"{path.name}.data")
+        try:
+            os.close(os.open(data, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise FileError(f"`{data}` cannot be written: {error.strerror or error}.") from error
+        break
+    try:
+        for each in old[:1]:
+            with suppress(OSError):
+                shutil.copymode(each, data)
+        yield data
+    except BaseException:
+        if data not in _own_data(path):
+            with suppress(OSError):
+                data.unlink()
+        raise
+
+
+def _write_tensor(stream: Any, tensor: TensorProto, array: Array, location: str) -> None:
+    # Readers that map the file want tensors at multiples of a page.
+    stream.write(b"\0" * (-stream.tell() % 4096))
+    offset = stream.tell()
+    stream.write(_bytes(array))
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(array.nbytes))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def _bytes(array: Array) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()

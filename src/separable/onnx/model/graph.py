@@ -1,0 +1,161 @@
+"""Who makes and who reads each tensor of a graph, and which tensors are constants."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from typing import Final
+
+import onnx
+from onnx import numpy_helper
+from onnx.onnx_ml_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from .files import Array, Stored
+
+__all__ = ["Graph", "attributes", "is_standard", "nodes_within", "pruned", "reads"]
+
+_STANDARD: Final = ("", "ai.onnx")
+_FLOATS: Final = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+class Graph:
+    """A read-only index of a model's main graph.
+
+    Parameters
+    ----------
+    stored : Stored
+    """
+
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
+        graph = stored.proto.graph
+        self.nodes: list[NodeProto] = list(graph.node)
+        self.inputs = list(graph.input)
+        self.outputs = {each.name for each in graph.output}
+        self._initializers = {each.name: each for each in graph.initializer}
+        self.maker: dict[str, int] = {}
+        self.readers: dict[str, list[int]] = {}
+        for number, node in enumerate(self.nodes):
+            for name in node.output:
+                if name:
+                    self.maker[name] = number
+            for name in dict.fromkeys(reads(node)):
+                self.readers.setdefault(name, []).append(number)
+
+    def feeds(self) -> list[str]:
+        """Return the inputs that a caller has to give: those without a default."""
+        return [each.name for each in self.inputs if each.name not in self._initializers]
+
+    def only_reader(self, name: str) -> int | None:
+        """Return the one node that reads a tensor; None if there are others, or it is an output."""
+        readers = self.readers.get(name, [])
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+    def source(self, name: str) -> str:
+        """Return the tensor that a name stands for, behind any Identity nodes."""
+        while name in self.maker:
+            node = self.nodes[self.maker[name]]
+            if node.op_type != "Identity" or not is_standard(node):
+                break
+            name = node.input[0]
+        return name
+
+    def constant(self, name: str) -> Array | None:
+        """Return the values of an initializer or of a Constant node; None if a tensor is neither."""
+        name = self.source(name)
+        if name in self._stored.tensors:
+            return self._stored.tensors[name]
+        if name in self._initializers:
+            return numpy_helper.to_array(self._initializers[name])
+        if name not in self.maker:
+            return None
+        node = self.nodes[self.maker[name]]
+        if node.op_type != "Constant" or not is_standard(node):
+            return None
+        found = [each for each in node.attribute if each.name == "value"]
+        return numpy_helper.to_array(found[0].t) if found else None
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor's values are written in the model."""
+        name = self.source(name)
+        if name in self._initializers:
+            return True
+        return name in self.maker and self.nodes[self.maker[name]].op_type == "Constant"
+
+    def is_float_constant(self, name: str) -> bool:
+        """Whether a tensor is a constant of a floating type."""
+        source = self.source(name)
+        if source in self._initializers:
+            return self._initializers[source].data_type in _FLOATS
+        values = self.constant(source)
+        return values is not None and onnx.helper.np_dtype_to_tensor_dtype(values.dtype) in _FLOATS
+
+    def shape_of_constant(self, name: str) -> tuple[int, ...] | None:
+        """Return the shape of a constant, without its values; None if a tensor is none."""
+        name = self.source(name)
+        if name in self._initializers:
+            return tuple(self._initializers[name].dims)
+        values = self.constant(name)
+        return None if values is None else tuple(values.shape)
+
+
+def is_standard(node: NodeProto) -> bool:
+    """Whether a node's operator is ONNX's own."""
+    return node.domain in _STANDARD
+
+
+def attributes(node: NodeProto) -> dict[str, AttributeProto]:
+    """Return a node's attributes by name."""
+    return {each.name: each for each in node.attribute}
+
+
+def reads(node: NodeProto) -> Iterator[str]:
+    """Return the tensors that a node reads, in its subgraphs too."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        for graph in _graphs(attribute):
+            yield from _reads_of(graph)
+
+
+def nodes_within(node: NodeProto) -> Iterator[NodeProto]:
+    """Return all nodes of the subgraphs that a node holds (If, Loop, Scan), at any depth."""
+    for attribute in node.attribute:
+        for graph in _graphs(attribute):
+            for inner in graph.node:
+                yield inner
+                yield from nodes_within(inner)
+
+
+def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
+
+
+def _reads_of(graph: GraphProto) -> Iterator[str]:
+    """Return every name that a subgraph mentions as read; some may be its own."""
+    for node in graph.node:
+        yield from reads(node)
+    yield from (each.name for each in graph.output)
+
+
+def pruned(model: ModelProto, outputs: Iterable[str], known: Container[str] = ()) -> list[NodeProto]:
+    """Return the nodes that some tensors depend on, in running order.
+
+    Parameters
+    ----------
+    model : ModelProto
+    outputs : iterable of str
+    known : container of str, optional
+        Tensors that are given: what makes them is left out.
+
+    Returns
+    -------
+    list of NodeProto
+    """
+    wanted = set(outputs)
+    found = []
+    for node in reversed(model.graph.node):
+        if any(name in wanted and name not in known for name in node.output):
+            found.append(node)
+            wanted.update(reads(node))
+    return found[::-1]

@@ -1,0 +1,140 @@
+"""What a model is called where something is wrong with it, and names within it that people can read."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from onnx.onnx_ml_pb2 import ModelProto
+
+from ..._base.extras import MissingExtraError
+from ...files.guard import FileError
+
+__all__ = ["ModelError", "in_short", "legible", "naming"]
+
+# How ONNX Runtime begins what it says: [ONNXRuntimeError] : 10 : INVALID_GRAPH : ...
+_PREAMBLE: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : ([A-Z_]+) : ")
+
+_LONGEST: Final = 600  # characters of what a library says: some print the whole graph
+
+
+class ModelError(ValueError):
+    """What is wrong with a model; whoever knows which one it is says so (see `naming`)."""
+
+
+@contextmanager
+def naming(source: object, doing: str | None = None) -> Iterator[None]:
+    """Name the model in what goes wrong with it in the block.
+
+    Parameters
+    ----------
+    source : path-like or ModelProto
+    doing : str, optional
+        What becomes of the model in a block that looks at nothing else, such as "counted". A model may say
+        anything: whatever is raised there is an error of the model, with its cause. By default only what is
+        known to be wrong with the model is named so.
+
+    Raises
+    ------
+    FileError
+        If the model came from a file.
+    ValueError
+        If it did not.
+    """
+    try:
+        yield
+    except (FileError, MissingExtraError, MemoryError):
+        raise
+    except ModelError as error:
+        raise _of(source, f"{error}") from error
+    except Exception as error:
+        if doing is None:
+            raise
+        reason = f"{type(error).__name__}: {in_short(error)}"
+        raise _of(
+            source,
+            f"it cannot be {doing} ({reason}); onnx.checker.check_model(..., full_check=True) may tell why.",
+        ) from error
+
+
+def _of(source: object, message: str) -> ValueError:
+    if isinstance(source, (str, os.PathLike)):
+        return FileError(f"`{os.fspath(source)}`: {message}")
+    return ValueError(f"`path_or_model`: {message}")
+
+
+def in_short(error: BaseException) -> str:
+    """Return what a library says, on one line, without its own preamble."""
+    said = _PREAMBLE.sub(r"\1: ", " ".join(str(error).split()))
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
+
+
+def legible(model: ModelProto) -> ModelProto:
+    r"""Return a model whose text is text: what is not UTF-8 is written with escapes, such as ``conv\xff``.
+
+    The format asks for UTF-8, and files do not always hold it; protobuf gives such fields as bytes. Names
+    that differ go on to differ.
+
+    Parameters
+    ----------
+    model : ModelProto
+        It is not changed.
+
+    Returns
+    -------
+    ModelProto
+        `model` itself where there is nothing to do.
+    """
+    if not any(isinstance(value, bytes) for _, _, value in _texts(model)):
+        return model
+    changed = ModelProto()
+    changed.CopyFrom(model)
+    found = list(_texts(changed))
+    taken = {value for _, _, value in found if isinstance(value, str)}
+    escaped: dict[bytes, str] = {}
+    for holder, place, value in found:
+        if isinstance(value, str):
+            continue
+        if value not in escaped:
+            text = value.decode("utf-8", "backslashreplace")
+            while text in taken:
+                text += "'"
+            taken.add(text)
+            escaped[value] = text
+        if isinstance(place, str):
+            setattr(holder, place, escaped[value])
+        else:
+            holder[place] = escaped[value]
+    return changed
+
+
+def _texts(message: Any) -> Iterator[tuple[Any, str | int, str | bytes]]:
+    """Yield every text in a message: what holds it, under which name or number, and what it is."""
+    texts, messages = _fields(message.DESCRIPTOR)
+    for name in texts:
+        value = getattr(message, name)
+        if isinstance(value, (str, bytes)):
+            yield message, name, value
+        else:
+            yield from ((value, place, each) for place, each in enumerate(value))
+    for name in messages:
+        value = getattr(message, name)
+        if not hasattr(value, "DESCRIPTOR"):
+            for each in value:
+                yield from _texts(each)
+        elif message.HasField(name):
+            yield from _texts(value)
+
+
+@functools.cache
+def _fields(kind: Descriptor) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the fields of a kind of message that hold text, and those that hold messages."""
+    return (
+        tuple(each.name for each in kind.fields if each.type == FieldDescriptor.TYPE_STRING),
+        tuple(each.name for each in kind.fields if each.type == FieldDescriptor.TYPE_MESSAGE),
+    )

@@ -1,0 +1,329 @@
+"""What the nodes of a graph multiply: the same integers as `separable.nn.audit` has of the same layers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import onnx
+from onnx.onnx_ml_pb2 import ModelProto, NodeProto
+
+from ...conv.audits.records import Layer, Shape
+from .files import Array, Stored, with_open_weights
+from .graph import Graph, attributes, is_standard, nodes_within
+from .names import ModelError
+from .runtime import shapes_of
+from .sizes import check_fits
+
+__all__ = ["Counted", "check_memory", "count", "dtypes_of"]
+
+# Parts of names that say that an operator multiplies: one that has no rule is reported as not counted.
+_TELLTALE: Final = re.compile(r"conv|gemm|matmul|einsum|lstm|gru|rnn|attention|bilinear", re.IGNORECASE)
+
+# Inputs that hold what training measured: they are no parameters.
+_STATISTICS: Final = {"BatchNormalization": (3, 4)}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a model multiplies on one input.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+        In running order.
+    nodes : tuple of int
+        The place of each layer's node in the graph.
+    params : int
+        All parameters of the model, shared ones once.
+    uncounted : tuple of str
+        Operators that may multiply, and that no rule covers.
+    inferred : bool
+        Whether shapes alone sufficed; else the model was run.
+    """
+
+    layers: tuple[Layer, ...]
+    nodes: tuple[int, ...]
+    params: int
+    uncounted: tuple[str, ...]
+    inferred: bool
+
+
+@dataclass(frozen=True)
+class _Product:
+    """What one node multiplies."""
+
+    kind: str
+    macs: int
+    adds: int
+    inputs: tuple[str, ...]
+    weights: tuple[str, ...]
+    kernel: Shape = ()
+    stride: Shape = ()
+    dilation: Shape = ()
+    groups: int = 1
+
+
+_Shapes: TypeAlias = Mapping[str, Shape]
+_Rule: TypeAlias = Callable[[Graph, NodeProto, _Shapes], _Product]
+
+
+def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None) -> Counted:
+    """Count a model on an input: Conv, ConvTranspose, Gemm and MatMul.
+
+    Parameters
+    ----------
+    stored : Stored
+    feeds : mapping of str to ndarray
+        The input; only its shapes matter, unless those within the model depend on its values.
+    threads : int, optional
+        Of ONNX Runtime, where shapes cannot be inferred and the model has to run.
+
+    Returns
+    -------
+    Counted
+    """
+    graph = Graph(stored)
+    places = [n for n, node in enumerate(graph.nodes) if is_standard(node) and node.op_type in _RULES]
+    nodes = [graph.nodes[place] for place in places]
+    wanted = list(dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name))
+    shapes, types = _inferred(stored, feeds)
+    missing = [name for name in wanted if name not in shapes]
+    if missing:
+        _check_tensors(shapes, types)
+        shapes.update(shapes_of(stored, missing, feeds, threads))
+    for name in wanted:
+        if min(shapes[name], default=0) < 0:
+            raise ModelError(
+                f"tensor `{name}` comes out with shape {shapes[name]}: what it is made of is too small for "
+                "the layer that makes it. Give larger inputs, or export the model again."
+            )
+    used: set[str] = set()
+    layers = tuple(
+        _layer(graph, node, _RULES[node.op_type](graph, node, shapes), shapes, types, used) for node in nodes
+    )
+    return Counted(layers, tuple(places), _parameters(graph), tuple(_uncounted(stored, graph)), not missing)
+
+
+def _layer(
+    graph: Graph, node: NodeProto, found: _Product, shapes: _Shapes, types: Mapping[str, str], used: set[str]
+) -> Layer:
+    output = node.output[0]
+    dtype = types.get(output, "float32")
+    sources = list(dict.fromkeys(map(graph.source, found.weights)))
+    params = sum(math.prod(shapes[name]) for name in found.weights if graph.source(name) not in used)
+    used.update(sources)
+    moved = (*found.inputs, *found.weights, output)
+    return Layer(
+        name=node.name or output,
+        kind=found.kind,
+        operator=node.op_type,
+        weights=tuple(sources),
+        kernel=found.kernel,
+        stride=found.stride,
+        dilation=found.dilation,
+        groups=found.groups,
+        dtype=dtype,
+        inputs=tuple(shapes[name] for name in found.inputs),
+        output=shapes[output],
+        calls=1,
+        macs=found.macs,
+        flops=2 * found.macs + found.adds,
+        params=params,
+        bytes=sum(math.prod(shapes[name]) * np.dtype(types.get(name, dtype)).itemsize for name in moved),
+        roofline_ms=None,
+        measured_ms=None,
+    )
+
+
+def check_memory(stored: Stored, feeds: Mapping[str, Array]) -> None:
+    """Refuse a model that asks for more memory than this machine has when it runs, as far as its shapes tell.
+
+    Parameters
+    ----------
+    stored : Stored
+    feeds : mapping of str to ndarray
+        The input; without it, what follows from constants alone is looked at.
+
+    Raises
+    ------
+    ModelError
+    """
+    _check_tensors(*_inferred(stored, feeds))
+
+
+def _check_tensors(shapes: Mapping[str, Shape], types: Mapping[str, str]) -> None:
+    for name, shape in shapes.items():
+        count = math.prod(shape) * np.dtype(types.get(name, "float32")).itemsize
+        check_fits(f"tensor `{name}`", shape, count)
+
+
+def dtypes_of(stored: Stored) -> dict[str, str]:
+    """Return the dtypes of a model's tensors, as far as they can be inferred.
+
+    Parameters
+    ----------
+    stored : Stored
+
+    Returns
+    -------
+    dict of str to str
+    """
+    return _inferred(stored, {})[1]
+
+
+# -- shapes ------------------------------------------------------------------------------------------
+
+
+def _inferred(stored: Stored, feeds: Mapping[str, Array]) -> tuple[dict[str, Shape], dict[str, str]]:
+    """Return the shapes that follow from those of the inputs, and the dtypes; not all may be found."""
+    model = with_open_weights(stored)
+    for given in model.graph.input:
+        if given.name in feeds:
+            dims = given.type.tensor_type.shape
+            dims.Clear()
+            for length in feeds[given.name].shape:
+                dims.dim.add(dim_value=length)
+    # What was said of the general case would be merged with what holds for this input.
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    # Where inference stops at what it cannot tell, the shapes that it found remain.
+    with suppress(onnx.shape_inference.InferenceError):
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    return _declared(model)
+
+
+def _declared(model: ModelProto) -> tuple[dict[str, Shape], dict[str, str]]:
+    shapes: dict[str, Shape] = {}
+    types: dict[str, str] = {}
+    graph = model.graph
+    for info in (*graph.input, *graph.value_info, *graph.output):
+        kind = info.type.tensor_type
+        if kind.elem_type:
+            types[info.name] = _dtype(kind.elem_type)
+        dims = kind.shape.dim
+        if kind.HasField("shape") and all(each.HasField("dim_value") for each in dims):
+            shapes[info.name] = tuple(each.dim_value for each in dims)
+    for tensor in graph.initializer:
+        shapes[tensor.name], types[tensor.name] = tuple(tensor.dims), _dtype(tensor.data_type)
+    return shapes, types
+
+
+def _dtype(element: int) -> str:
+    return str(onnx.helper.tensor_dtype_to_np_dtype(element))
+
+
+# -- rules -------------------------------------------------------------------------------------------
+
+
+def _convolution(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
+    """Every output (transposed: every input) meets each weight of its group once, padding included."""
+    given = attributes(node)
+    x, weight, *bias = (name for name in node.input if name)
+    transposed = node.op_type == "ConvTranspose"
+    kernel = shapes[weight][2:]
+    groups = given["group"].i if "group" in given else 1
+    size = math.prod(shapes[node.output[0]])
+    return _Product(
+        kind=_kind(kernel, groups, (shapes[x][1], shapes[node.output[0]][1]), transposed),
+        macs=(math.prod(shapes[x]) if transposed else size) * math.prod(shapes[weight][1:]),
+        adds=size if bias else 0,
+        inputs=(x,),
+        weights=(weight, *bias),
+        kernel=kernel,
+        stride=tuple(given["strides"].ints) if "strides" in given else (1,) * len(kernel),
+        dilation=tuple(given["dilations"].ints) if "dilations" in given else (1,) * len(kernel),
+        groups=groups,
+    )
+
+
+def _kind(kernel: Shape, groups: int, channels: tuple[int, int], transposed: bool) -> str:
+    if transposed:
+        return "transposed"
+    if groups > 1:
+        return "depthwise" if groups in channels else "grouped"
+    return "conv" if math.prod(kernel) > 1 else "pointwise"
+
+
+def _gemm(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
+    given = attributes(node)
+    a, b, *added = (name for name in node.input if name)
+    length = shapes[a][0 if "transA" in given and given["transA"].i else 1]
+    size = math.prod(shapes[node.output[0]])
+    if "beta" in given and given["beta"].f == 0:
+        added = []
+    return _product_of_matrices(graph, (a, b), added, size * length, size if added else 0)
+
+
+def _matmul(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
+    a, b = node.input
+    size = math.prod(shapes[node.output[0]])
+    # Exporters write a linear layer as MatMul, then Add of its bias.
+    added = _bias_behind(graph, node, shapes[b][-1])
+    return _product_of_matrices(graph, (a, b), added, size * shapes[a][-1], size if added else 0)
+
+
+def _bias_behind(graph: Graph, node: NodeProto, width: int) -> list[str]:
+    reader = graph.only_reader(node.output[0])
+    if reader is None or graph.nodes[reader].op_type != "Add" or not any(map(graph.is_constant, node.input)):
+        return []
+    return [name for name in graph.nodes[reader].input if graph.shape_of_constant(name) == (width,)]
+
+
+def _product_of_matrices(
+    graph: Graph, factors: tuple[str, str], added: Sequence[str], macs: int, adds: int
+) -> _Product:
+    weights = [name for name in factors if graph.is_constant(name)]
+    inputs = [name for name in factors if name not in weights]
+    return _Product(
+        kind="linear" if weights else "matmul",
+        macs=macs,
+        adds=adds,
+        inputs=(*inputs, *(name for name in added if not graph.is_constant(name))),
+        weights=(*weights, *(name for name in added if graph.is_constant(name))),
+    )
+
+
+_RULES: Final[Mapping[str, _Rule]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _convolution,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+}
+
+
+# -- what no rule covers, and what is a parameter ----------------------------------------------------
+
+
+def _uncounted(stored: Stored, graph: Graph) -> Iterator[str]:
+    found: dict[str, None] = {}
+    for node in graph.nodes:
+        if _TELLTALE.search(node.op_type) and not (is_standard(node) and node.op_type in _RULES):
+            found[node.op_type] = None
+        for inner in nodes_within(node):
+            if _TELLTALE.search(inner.op_type):
+                found[f"{inner.op_type} within {node.op_type}"] = None
+    for function in stored.proto.functions:
+        for node in function.node:
+            if _TELLTALE.search(node.op_type):
+                found[f"{node.op_type} within {function.name}"] = None
+    yield from found
+
+
+def _parameters(graph: Graph) -> int:
+    """Count what training set: floating constants that nodes read, but no scalars and no statistics."""
+    sizes: dict[str, int] = {}
+    within = [inner for node in graph.nodes for inner in nodes_within(node)]
+    for node in (*graph.nodes, *within):
+        for place, name in enumerate(node.input):
+            if name and place not in _STATISTICS.get(node.op_type, ()) and graph.is_float_constant(name):
+                shape = graph.shape_of_constant(name)
+                if shape:
+                    sizes[graph.source(name)] = math.prod(shape)
+    return sum(sizes.values())

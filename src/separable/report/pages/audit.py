@@ -1,0 +1,233 @@
+"""An audit as one page of HTML that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..._base.text import printable
+from ...conv.forms.layer import FORMS
+from ..text.audits import Column, columns, percent, refusals, remarks, sums, title
+from .charts import audit_charts, audit_details
+from .page import Cell, Heading, Row, rendered, short
+
+if TYPE_CHECKING:
+    from ...conv.audits.records import Audit, Layer
+    from ...conv.audits.separability import Separability
+
+# Depth multipliers that the chart of early and late layers goes through.
+_MULTIPLIERS = 9
+
+
+def page(audit: Audit) -> str:
+    """Return the page: sums, charts, the details of a layer, and a table of layers that sorts by any column.
+
+    Parameters
+    ----------
+    audit : Audit
+
+    Returns
+    -------
+    str
+    """
+    judged = _judged(audit)
+    data, charts = _data(audit, judged), []
+    if audit.layers:
+        charts.append(("costs", "Where the work is", "Each bar is a layer; a click shows its details.", True))
+    if "errors" in data["charts"]:
+        charts.append(
+            (
+                "errors",
+                "Early and late layers",
+                "What the weights lose as a separable layer of this depth multiplier (relative l2).",
+                False,
+            )
+        )
+    if judged:
+        charts += [
+            ("halves", "The best form at half the MACs", "What the weights lose in it (relative l2).", False),
+            (
+                "frontier",
+                "What fewer MACs cost",
+                "Of the whole model, forms and ranks allocated exactly. The error is that of the weights, "
+                "its root mean square over the layers; on data it is mostly less.",
+                True,
+            ),
+        ]
+    shown = columns(audit)
+    return rendered(
+        "audit.html",
+        data,
+        title=printable(f"{audit.model}: {audit.macs:,} MACs"),
+        model=printable(audit.model),
+        remarks=_remarks(audit),
+        sums=[(name, value, "") for name, value in sums(audit)],
+        kinds=_kinds(audit),
+        charts=charts,
+        names=[(place, printable(title(layer))) for place, layer in enumerate(audit.layers)],
+        details=[
+            ("spectrum", "Spectra of its slices", "What each term holds, in both orders."),
+            ("curves", "What each form leaves", "By the weights alone, relative l2; points are ranks."),
+        ],
+        headings=_headings(shown, bool(judged)),
+        rows=_rows(audit, shown, judged),
+        refused=refusals(audit),
+    )
+
+
+def _remarks(audit: Audit) -> list[tuple[str, str]]:
+    said = [(f"on {audit.example}", ""), *((text, "") for text in remarks(audit))]
+    if audit.uncounted:
+        said[-1] = (said[-1][0], "warn")
+    return [(printable(text), style) for text, style in said]
+
+
+def _judged(audit: Audit) -> dict[int, Separability]:
+    """Return the separability of each layer that has one, by the layer's place."""
+    known = {each.name: each for each in audit.separability}
+    found = {}
+    for place, layer in enumerate(audit.layers):
+        each = known.get(title(layer)) or known.get(layer.name)
+        if each is not None:
+            found[place] = each
+    return found
+
+
+def _kinds(audit: Audit) -> list[tuple[str, float, str]]:
+    """Return a style, a share in per cent, and words for each kind of layer."""
+    shares = {kind: 100 * macs / max(audit.macs, 1) for kind, macs in audit.macs_by_kind.items()}
+    return [
+        (kind, share, f"{kind} {share:.1f} %, {audit.macs_by_kind[kind]:,} MACs")
+        for kind, share in shares.items()
+        if share
+    ]
+
+
+# -- what the script reads -------------------------------------------------------------------------------
+
+
+def _data(audit: Audit, judged: dict[int, Separability]) -> dict[str, Any]:
+    names = [printable(title(layer)) for layer in audit.layers]
+    measures = _measures(audit)
+    most = max((len(each.spectra.get("dw-pw", ())) for each in judged.values()), default=0)
+    multipliers = min(most, _MULTIPLIERS)
+    layers = [
+        {"place": place, "layer": names[place], "kind": layer.kind}
+        | {name: short(values[place]) for name, values in measures.items()}
+        for place, layer in enumerate(audit.layers)
+    ]
+    errors = [
+        {"place": place, "layer": names[place], "form": order, "rank": rank, "error": short(error)}
+        for place, each in judged.items()
+        for order in each.spectra
+        for rank, error in enumerate(each.errors[order][:multipliers], 1)
+    ]
+    halves = [
+        {"place": place, "layer": names[place], "form": each.best, "error": short(each.best_error)}
+        for place, each in judged.items()
+    ]
+    frontier = [
+        {"cost": short(macs / max(audit.macs, 1)), "error": short(error)} for macs, error in audit.frontier
+    ]
+    forms = [form for form in FORMS if any(each.best == form for each in judged.values())]
+    details = audit_details()
+    charts = audit_charts(list(measures), multipliers, forms) | details if layers else {}
+    return {
+        "charts": charts,
+        "detailed": list(details),
+        "datasets": {"layers": layers, "errors": errors, "halves": halves, "frontier": frontier},
+        "details": [_detail(layer, judged.get(place)) for place, layer in enumerate(audit.layers)],
+        "first": max(judged or range(len(layers)), key=lambda place: audit.layers[place].macs, default=0),
+    }
+
+
+def _measures(audit: Audit) -> dict[str, list[float | None]]:
+    """Return what can be shown of each layer: counts, and times where they are known."""
+    found: dict[str, list[float | None]] = {
+        "MACs": [layer.macs for layer in audit.layers],
+        "parameters": [layer.params for layer in audit.layers],
+        "bytes": [layer.bytes for layer in audit.layers],
+        "roofline ms": [layer.roofline_ms for layer in audit.layers],
+        "measured ms": [layer.measured_ms for layer in audit.layers],
+    }
+    return {name: values for name, values in found.items() if any(each is not None for each in values)}
+
+
+def _detail(layer: Layer, judged: Separability | None) -> dict[str, Any]:
+    """Return what is shown of one layer: facts in words, its spectra, and the error of each form and rank."""
+    facts = [
+        (name, text)
+        for name, text in (
+            ("kind", layer.kind),
+            ("operator", layer.operator),
+            ("kernel", "x".join(map(str, layer.kernel))),
+            ("stride", "x".join(map(str, layer.stride))),
+            ("dilation", "x".join(map(str, layer.dilation))),
+            ("groups", str(layer.groups) if layer.kernel else ""),
+            ("in", ", ".join("x".join(map(str, shape)) for shape in layer.inputs)),
+            ("out", "x".join(map(str, layer.output))),
+            ("MACs", f"{layer.macs:,}"),
+            ("parameters", f"{layer.params:,}"),
+            ("bytes", f"{layer.bytes:,}"),
+            ("weights", printable(", ".join(layer.weights))),
+        )
+        if text
+    ]
+    spectrum: list[tuple[str, int, float | None]] = []
+    curves: list[tuple[str, int, float | None, float | None]] = []
+    if judged is not None:
+        facts.append(("best form at half the MACs", judged.best))
+        spectrum = [
+            (order, term, short(norm))
+            for order, norms in judged.spectra.items()
+            for term, norm in enumerate(norms, 1)
+        ]
+        curves = [
+            (form, rank, short(macs / judged.macs), short(error))
+            for form, rank, macs, error in judged.options()
+            if macs <= judged.macs
+        ]
+    return {
+        "facts": facts,
+        "data": {
+            "spectrum": {"columns": ["form", "term", "norm"], "rows": spectrum},
+            "curves": {"columns": ["form", "rank", "cost", "error"], "rows": curves},
+        },
+    }
+
+
+# -- the table -------------------------------------------------------------------------------------------
+
+
+def _headings(shown: list[Column], separable: bool) -> list[Heading]:
+    found = []
+    for column in shown:
+        found.append(Heading(column.heading, column.value is not None))
+        if column.heading == "MACs":
+            found.append(Heading("", number=False))
+            if separable:
+                found += [Heading("best at 1/2", number=False), Heading("error", number=True)]
+    return found
+
+
+def _rows(audit: Audit, shown: list[Column], judged: dict[int, Separability]) -> list[Row]:
+    most = max((layer.macs for layer in audit.layers), default=0)
+    rows = []
+    for place, layer in enumerate(audit.layers):
+        cells = []
+        for column in shown:
+            value = column.value(layer) if column.value else None
+            style = "n" if column.value else "mark" if column.heading == "kind" else ""
+            sort = None if column.value is None else -1 if value is None else value
+            cells.append(Cell(column.text(layer), style, sort))
+            if column.heading == "MACs":
+                cells.append(Cell("", bar=100 * layer.macs / max(most, 1)))
+                cells += _verdict(judged.get(place)) if judged else []
+        rows.append(Row(layer.kind, place, cells))
+    return rows
+
+
+def _verdict(judged: Separability | None) -> list[Cell]:
+    """Return the best form of a layer, and its error."""
+    if judged is None or judged.best == "dense":
+        return [Cell("" if judged is None else judged.best), Cell("", "n", -1)]
+    return [Cell(judged.best), Cell(percent(judged.best_error), "n", judged.best_error)]

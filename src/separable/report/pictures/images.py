@@ -1,0 +1,166 @@
+"""Pictures: what the demo saw, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..._base.extras import extra
+from ...kernel.value import SeparableKernel
+from ..text.tables import duration, percent
+from ..values import Comparison, Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_COLOURS = ("#0b6fb8", "#9aa0a6", "#e08a1e", "#5b9c4b")
+_SIGNED = "RdBu_r"
+_INCHES, _DPI = (13.0, 17.0), 110
+
+
+def check_available() -> None:
+    """Raise MissingExtraError if pictures cannot be drawn."""
+    with extra("demo"):
+        import matplotlib as mpl  # noqa: F401
+
+
+def demo_page(
+    path: Path,
+    photos: Mapping[str, Array],
+    volumes: Mapping[str, Array],
+    studies: Sequence[Study],
+    comparisons: Sequence[Comparison],
+) -> None:
+    """Draw the demo's page as a PNG.
+
+    Parameters
+    ----------
+    path : Path
+        Written to.
+    photos : mapping of str to ndarray, shape ``(rows, columns, 3)``
+        By caption; integers are shown as they are, floats as signed values.
+    volumes : mapping of str to ndarray, shape ``(x, y, z)``
+        By caption; shown with the grey scale of the first.
+    studies : sequence of Study
+    comparisons : sequence of Comparison
+    """
+    with extra("demo"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    heights = (3.4, 2.9, 2.9 * len(studies), 4.2)
+    rows: npt.NDArray[Any] = np.asarray(figure.subfigures(4, 1, height_ratios=heights))
+    _draw_photos(rows[0], photos)
+    _draw_volumes(rows[1], volumes)
+    _draw_studies(rows[2], studies)
+    _draw_times(rows[3], comparisons)
+    figure.savefig(path, format="png")
+
+
+def _draw_photos(figure: SubFigure, photos: Mapping[str, Array]) -> None:
+    for axes, (caption, photo) in zip(figure.subplots(1, len(photos)), photos.items(), strict=True):
+        if photo.dtype.kind == "f":
+            _draw_signed(axes, photo.mean(axis=2))
+        else:
+            axes.imshow(photo)
+        _caption(axes, caption)
+
+
+def _draw_volumes(figure: SubFigure, volumes: Mapping[str, Array]) -> None:
+    bright = max(float(np.percentile(next(iter(volumes.values())), 99.5)), 1e-30)
+    for part, (caption, volume) in zip(_split(figure, len(volumes)), volumes.items(), strict=True):
+        slabs = [np.take(volume, length // 2, axis=axis).T for axis, length in enumerate(volume.shape)]
+        widths = [slab.shape[1] for slab in slabs]  # one scale for all three
+        for axes, slab in zip(part.subplots(1, 3, width_ratios=widths), slabs, strict=True):
+            axes.imshow(slab, cmap="gray", vmin=0, vmax=bright, origin="lower")
+            _caption(axes, "")
+        part.suptitle(caption, fontsize=10)
+
+
+def _split(figure: SubFigure, columns: int) -> Array:
+    return np.asarray(figure.subfigures(1, columns, wspace=0.05))
+
+
+def _draw_studies(figure: SubFigure, studies: Sequence[Study]) -> None:
+    panels: npt.NDArray[np.object_] = figure.subplots(len(studies), 4, squeeze=False)
+    for row, study in zip(panels, studies, strict=True):
+        best = study.single
+        limit = float(np.abs(study.weights).max())
+        _draw_signed(row[0], study.weights, limit)
+        _caption(row[0], study.name)
+        _draw_signed(row[1], best.dense(), limit)
+        _caption(row[1], "its best single term")
+        _draw_signed(row[2], study.weights - best.dense(), limit)
+        _caption(row[2], f"what that leaves: {percent(best.error.relative_l1)} (rel. l1)")
+        if study.offers:
+            _draw_errors(row[3], study.offers, study.found.size)
+        else:
+            _draw_taps(row[3], study.found)
+
+
+def _draw_taps(axes: Axes, kernel: SeparableKernel) -> None:
+    for axis, taps in enumerate(kernel.terms[0]):
+        place = np.arange(taps.size) - taps.size // 2
+        axes.plot(place, taps / np.abs(taps).max(), ".-", color=_COLOURS[axis], label=f"axis {axis}")
+    axes.set_title(f"It separates: {kernel.macs} MACs, not {kernel.size}", fontsize=10)
+    axes.set_xlabel("tap")
+    axes.set_ylabel("taps, scaled to 1")
+    axes.legend(frameon=False, loc="upper right")
+    _plain(axes)
+
+
+def _draw_errors(axes: Axes, offers: Sequence[SeparableKernel], dense_macs: int) -> None:
+    ranks = [kernel.rank for kernel in offers]
+    shown = [100 * kernel.error.relative_l1 for kernel in offers]
+    axes.plot(ranks, shown, "o-", color=_COLOURS[0])
+    for kernel, height in zip(offers, shown, strict=True):
+        axes.annotate(
+            f"{kernel.macs}", (kernel.rank, height), xytext=(4, 5), textcoords="offset points", fontsize=8
+        )
+    axes.set_title(f"More terms: error, and MACs (dense {dense_macs})", fontsize=10)
+    axes.set_xlabel("terms")
+    axes.set_ylabel("relative l1 error, %")
+    axes.set_xticks(ranks)
+    axes.margins(x=0.12, y=0.15)
+    _plain(axes)
+
+
+def _draw_times(figure: SubFigure, comparisons: Sequence[Comparison]) -> None:
+    axes = figure.subplots()
+    names = list(dict.fromkeys(name for each in comparisons for name in each.seconds))
+    thick = 0.8 / len(names)
+    for n, name in enumerate(names):
+        done = [(place, each.seconds[name]) for place, each in enumerate(comparisons) if name in each.seconds]
+        places = [place + (n - (len(names) - 1) / 2) * thick for place, _ in done]
+        bars = axes.barh(places, [1e3 * time for _, time in done], thick, color=_COLOURS[n], label=name)
+        axes.bar_label(bars, [duration(time) for _, time in done], padding=3, fontsize=8)
+    axes.set_yticks(range(len(comparisons)), [each.work for each in comparisons])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.margins(x=0.12)
+    axes.set_xlabel("milliseconds, one thread each, median (logarithmic)")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names))
+    _plain(axes)
+
+
+def _draw_signed(axes: Axes, values: Array, limit: float | None = None) -> None:
+    bound = float(np.abs(values).max()) if limit is None else limit
+    axes.imshow(values, cmap=_SIGNED, vmin=-bound, vmax=bound)
+
+
+def _caption(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=10)
+    axes.set_axis_off()
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,250 @@
+"""An audit as a table of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ..._base import html as _html
+from ..._base.text import printable
+
+if TYPE_CHECKING:
+    from ...conv.audits.records import Audit, Layer
+    from ...conv.audits.separability import Separability
+
+_ORDERS: Final = ("dw-pw", "pw-dw")
+
+# Depth multipliers whose errors have a column.
+_MULTIPLIERS: Final = 4
+
+# What says nothing where a whole column holds it.
+_SILENT = {"calls": {"1"}, "groups": {"", "1"}, "stride": {"", "1", "1x1", "1x1x1"}}
+
+
+class Column(NamedTuple):
+    """One column of the table: its heading, what it shows of a layer, and the number behind that, if any."""
+
+    heading: str
+    text: Callable[[Layer], str]
+    value: Callable[[Layer], float | None] | None = None
+
+
+def table(audit: Audit) -> str:
+    """Return what a model costs: the sums, a line for each layer, the shares of the kinds, the separability.
+
+    Parameters
+    ----------
+    audit : Audit
+
+    Returns
+    -------
+    str
+    """
+    shown = columns(audit)
+    parts = [
+        f"{printable(audit.model)} on {printable(audit.example)}",
+        "; ".join(f"{value} {name}" for name, value in sums(audit)),
+        *remarks(audit),
+    ]
+    if audit.layers:
+        rows = [[column.text(layer) for column in shown] for layer in audit.layers]
+        headings = [column.heading for column in shown]
+        parts += ["", *aligned(headings, rows, [column.value is not None for column in shown])]
+        parts += [
+            "",
+            *aligned(["kind", "layers", "MACs", "share"], shares(audit), [False, True, True, True]),
+        ]
+    if audit.separability:
+        headings, rows = separabilities(audit.separability)
+        parts += ["", *aligned(headings, rows, [False, False, *[True] * (len(headings) - 2)]), ""]
+        parts += outlook(audit)
+    if audit.refused:
+        parts += ["", *refusals(audit)]
+    return "\n".join(parts)
+
+
+def notebook(audit: Audit) -> str:
+    """Return the same as HTML for a notebook.
+
+    Parameters
+    ----------
+    audit : Audit
+
+    Returns
+    -------
+    str
+    """
+    shown = columns(audit)
+    parts = [_html.facts(sums(audit)), _html.lines(map(printable, remarks(audit)))]
+    if audit.layers:
+        rows = [[column.text(layer) for column in shown] for layer in audit.layers]
+        headings = [column.heading for column in shown]
+        parts.append(_html.table(headings, rows, [column.value is not None for column in shown]))
+        parts.append(
+            _html.table(["kind", "layers", "MACs", "share"], shares(audit), [False, True, True, True])
+        )
+    if audit.separability:
+        headings, rows = separabilities(audit.separability)
+        parts.append(_html.table(headings, rows, [False, False, *[True] * (len(headings) - 2)]))
+        parts.append(_html.lines(outlook(audit)))
+    parts.append(_html.lines(refusals(audit)))
+    return _html.block(f"{printable(audit.model)} on {printable(audit.example)}", *parts)
+
+
+def columns(audit: Audit) -> list[Column]:
+    """Return the columns that say something about this audit's layers."""
+    total = max(audit.macs, 1)
+    found = [
+        Column("layer", lambda layer: printable(title(layer))),
+        Column("kind", lambda layer: layer.kind),
+        Column("kernel", lambda layer: by(layer.kernel)),
+        Column("stride", lambda layer: by(layer.stride)),
+        Column("groups", lambda layer: str(layer.groups) if layer.kernel else "", lambda layer: layer.groups),
+        Column("in", lambda layer: ", ".join(map(by, layer.inputs))),
+        Column("out", lambda layer: by(layer.output)),
+        Column("calls", lambda layer: str(layer.calls), lambda layer: layer.calls),
+        Column("MACs", lambda layer: f"{layer.macs:,}", lambda layer: layer.macs),
+        Column("share", lambda layer: f"{100 * layer.macs / total:.1f} %", lambda layer: layer.macs),
+        Column("params", lambda layer: f"{layer.params:,}", lambda layer: layer.params),
+        Column("bytes", lambda layer: f"{layer.bytes:,}", lambda layer: layer.bytes),
+        Column("roofline ms", lambda layer: milliseconds(layer.roofline_ms), lambda layer: layer.roofline_ms),
+        Column("measured ms", lambda layer: milliseconds(layer.measured_ms), lambda layer: layer.measured_ms),
+    ]
+    return [
+        column
+        for column in found
+        if any(column.text(layer) not in _SILENT.get(column.heading, {""}) for layer in audit.layers)
+    ]
+
+
+def sums(audit: Audit) -> list[tuple[str, str]]:
+    """Return names and values of the totals."""
+    found = [
+        ("MACs", f"{audit.macs:,}"),
+        ("FLOPs", f"{audit.flops:,}"),
+        ("parameters", f"{audit.params:,}"),
+        ("bytes moved", f"{audit.bytes:,}"),
+    ]
+    bounds = [layer.roofline_ms for layer in audit.layers]
+    if bounds and None not in bounds:
+        found.append(("ms roofline", milliseconds(sum(filter(None, bounds)))))
+    if audit.measured_ms is not None:
+        found.append(("ms measured", milliseconds(audit.measured_ms)))
+    return found
+
+
+def remarks(audit: Audit) -> list[str]:
+    """Return how the counts came about, and what they leave out."""
+    found = [audit.remark]
+    if audit.machine is not None and audit.layers:
+        machine = audit.machine
+        plural = "s" * (machine.threads > 1)
+        found.append(
+            f"roofline of {machine.threads} thread{plural}: {machine.peak_flops / 1e9:.0f} GFLOP/s, "
+            f"{machine.bandwidth / 1e9:.0f} GB/s"
+        )
+    if not audit.layers:
+        found.append("no layer multiplies")
+    if audit.uncounted:
+        found.append(f"NOT counted, and may multiply: {', '.join(map(printable, audit.uncounted))}")
+    return found
+
+
+def separabilities(found: Sequence[Separability]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows: the best form of each layer, and what each depth multiplier leaves.
+
+    Parameters
+    ----------
+    found : sequence of Separability
+
+    Returns
+    -------
+    headings : list of str
+    rows : list of list of str
+    """
+    shown = {
+        order: min(_MULTIPLIERS, max((len(each.errors.get(order, ())) for each in found), default=0))
+        for order in _ORDERS
+    }
+    headings = ["separability", "best at 1/2", "error"]
+    headings += [f"{order} {rank}x" for order in _ORDERS for rank in range(1, shown[order] + 1)]
+    rows = []
+    for each in found:
+        row = [printable(each.name), each.best, percent(each.best_error) if each.best != "dense" else ""]
+        for order in _ORDERS:
+            errors = [percent(error) for error in each.errors.get(order, ())[: shown[order]]]
+            row += errors + [""] * (shown[order] - len(errors))
+        rows.append(row)
+    return headings, rows
+
+
+def outlook(audit: Audit) -> list[str]:
+    """Return what half, a quarter and an eighth of the MACs would cost, by the weights alone."""
+    lines = []
+    for part in (2, 4, 8):
+        reached = [(macs, error) for macs, error in audit.frontier if macs <= audit.macs / part]
+        if reached:
+            macs, error = max(reached)
+            lines.append(f"{audit.macs / macs:.1f}x fewer MACs: {percent(error)} of the weights lost")
+    if not lines:
+        lines = ["no form halves the MACs of this model"]
+    return [*lines, "(root mean square over the layers, data not seen: `separate` loses less)"]
+
+
+def refusals(audit: Audit) -> list[str]:
+    """Return a line for each convolution that cannot be converted."""
+    return [
+        f"not convertible: {each.operator} `{printable(each.name)}`: {printable(each.reason)}"
+        for each in audit.refused
+    ]
+
+
+def percent(error: float) -> str:
+    """Return an error as people compare them: ``12.3 %``."""
+    return f"{100 * error:.1f} %"
+
+
+def title(layer: Layer) -> str:
+    """Return a layer's name, with the weight where that is not the module's own."""
+    name = layer.name or "(model)"
+    weight = layer.weights[0] if layer.weights else ""
+    if layer.kind in ("separable", "recurrent") or weight.rpartition(".")[0] == layer.name != "":
+        return name
+    return f"{name} [{weight.removeprefix(layer.name + '.')}]" if weight else name
+
+
+def by(sizes: Sequence[int]) -> str:
+    """Return sizes as people write them: ``3x3``."""
+    return "x".join(map(str, sizes))
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time with three digits, or nothing."""
+    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def shares(audit: Audit) -> list[list[str]]:
+    """Return, for each kind, how many layers and how many MACs are of it."""
+    total = max(audit.macs, 1)
+    return [
+        [
+            kind,
+            str(sum(layer.kind == kind for layer in audit.layers)),
+            f"{macs:,}",
+            f"{100 * macs / total:.1f} %",
+        ]
+        for kind, macs in audit.macs_by_kind.items()
+    ]
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[str]:
+    """Return the lines of a table; columns of numbers are set to the right."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    lines = [headings, ["-" * width for width in widths], *rows]
+    return [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, numbers, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
