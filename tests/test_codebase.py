@@ -29,30 +29,19 @@ FLOORS = [
     {"nn", "onnx"},
     {"report"},
     {"files", "ndimage"},
+    {"calibrate"},
     {"filters"},
-    {"measuring"},
-    {"plan"},
-    {"adjoint", "banks", "explaining"},
-    {"jobs", "levels"},
-    {"ranged", "sequence"},
-    {"choosing"},
-    {"fourier", "running", "shapes"},
-    {"rounding"},
-    {"cascade", "costs", "recursive"},
+    {"methods"},
     {"conv"},
     {"factor", "families"},
-    {"_masking", "_whole", "signs"},
+    {"cost"},
+    {"arrays"},
     {"kernel"},
-    {"certificate", "drawing", "means", "sharing"},
-    {"_calling"},
-    {"_arguments", "_atomic", "_progress", "_caches", "_errors", "_extras", "_html", "_storing"},
-    {"_foreign", "_numbers"},
-    {"_text", "_wording"},
+    {"_base"},
 ]
 CORE = {"_core"}  # the compiled part
-# What reaches it: filters through `jobs` and `plan`, layers through `conv`; costs ask what machine this is.
-DOORS = {"jobs", "fourier", "plan", "conv", "sharing", "sequence", "costs", "measuring", "_progress"}
-OPTIONAL = {"drawing": "matplotlib", "fourier": "scipy"}  # used where it is installed, imported on first use
+DOORS = {"_base", "calibrate", "conv", "cost", "filters", "kernel", "methods"}  # what reaches it
+OPTIONAL = {"kernel": "matplotlib", "methods": "scipy"}  # used where it is installed, imported on first use
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}
 FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python
 LONGEST_FUNCTION = 60  # lines after signature and docstring: fits a screen

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from separable.conv import Choice
-from separable.conv.conversion import allocate
+from separable.conv import Choice, allocate
 
 small = st.integers(0, 12).map(float)
 wide = st.tuples(st.floats(0, 1), st.integers(-6, 6)).map(lambda pair: pair[0] * 10.0 ** pair[1])

@@ -8,8 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from separable.conv import ConvLayer, Replacement
-from separable.conv.conversion import convert, fit
+from separable.conv import ConvLayer, Replacement, convert, fit
 from separable.conv.conversion.network import HeldOut
 from tests.conv_layers import inputs_of
 

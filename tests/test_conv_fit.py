@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from separable.conv import ConvLayer, Moments
+from separable.conv import ConvLayer, Moments, fit
 from separable.conv.algebra.descent import (
     Quadratic,
     alternate_outputs,
@@ -19,7 +19,6 @@ from separable.conv.algebra.descent import (
     whitened_filters,
     whitened_outputs,
 )
-from separable.conv.conversion import fit
 from separable.conv.conversion.fit import Fitter
 from separable.conv.forms.layer import FORMS, PADDING_MODES
 from separable.conv.forms.stages import form_cost, full_rank

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable.conv.conversion import convert
+from separable.conv import convert
 from separable.conv.conversion.goal import check_goal
 
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [

@@ -8,9 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from separable.conv import compose, decompose, slice_spectrum
+from separable.conv import compose, decompose, fit, slice_spectrum
 from separable.conv.audits.separability import Separability, frontier, separability
-from separable.conv.conversion import fit
 from separable.conv.forms.layer import ConvLayer
 from separable.conv.forms.stages import form_cost, full_rank
 

@@ -16,7 +16,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from separable.kernel.value import KernelError, SeparableKernel, certified_error
+from separable.kernel import KernelError, SeparableKernel
+from separable.kernel.bounds import certified_error
 
 SOBEL = [[[1, 2, 1], [-1, 0, 1]]]
 
@@ -168,7 +169,7 @@ def test_bad_terms_are_named(terms, error, message):
 
 
 def test_bad_error_is_named():
-    with pytest.raises(TypeError, match="`error` is float; expected a KernelError"):
+    with pytest.raises(TypeError, match="`error` is float; expected ErrorBounds"):
         SeparableKernel(SOBEL, error=0.5)
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from conv_layers import inputs_of
 
-from separable.conv import ConvLayer
-from separable.conv.conversion import convert
+from separable.conv import ConvLayer, convert
 from separable.conv.conversion.network import HeldOut, OutputChange
 from separable.conv.conversion.records import ConversionReport, ConvertedLayer
 from separable.conv.forms.layer import FORMS

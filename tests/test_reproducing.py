@@ -125,9 +125,9 @@ def test_nothing_is_searched_where_a_pickle_is_loaded(name: str, monkeypatch: py
     wanted = [each(x) for each in given]
     data = pickle.dumps(given)
     for module, names in {
-        "choosing": ("factored", "find_cascade", "recursive_form", "choose", "best_geometry"),
-        "plan": ("choose", "terms_within"),
-        "recursive": ("_fit",),
+        "filters.planner": ("factored", "find_cascade", "recursive_form", "choose", "best_geometry"),
+        "filters.plan": ("choose", "terms_within"),
+        "methods.cosines": ("_fit",),
     }.items():
         for each in names:
             monkeypatch.setattr(sys.modules[f"separable.{module}"], each, forbidden)

@@ -24,7 +24,6 @@ def _hint(name: str, names: list[str]) -> str:
 
 
 __getattr__, __dir__, __all__ = attach(__name__, __file__, hint=_hint)
-__all__ += ["__version__"]
 
 
 class _Facade(ModuleType):

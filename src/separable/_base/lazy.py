@@ -33,7 +33,8 @@ def attach(
         Its ``__name__``.
     file : str
         Its ``__file__``. Beside it lies the stub ``__init__.pyi``, which type checkers read as well: lines
-        ``from .home import name as name``, and ``from . import submodule as submodule``.
+        ``from .home import name as name``, and ``from . import submodule as submodule``. What it annotates
+        is the package's own.
     loading : callable, optional
         Returns the context in which a name is loaded, which may explain what is missing.
     hint : callable, optional
@@ -43,8 +44,10 @@ def attach(
     -------
     Lazy
     """
-    homes = _homes(Path(file).with_suffix(".pyi"))
-    names = sorted(homes)
+    stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
+    homes = _homes(stub)
+    own = [ast.unparse(node.target) for node in stub.body if isinstance(node, ast.AnnAssign)]
+    names = sorted([*homes, *own])
 
     def load(name: str) -> Any:
         if name not in homes:
@@ -61,11 +64,11 @@ def attach(
     return Lazy(load, lambda: names, names)
 
 
-def _homes(stub: Path) -> dict[str, str]:
+def _homes(stub: ast.Module) -> dict[str, str]:
     """Return the module of each name of a stub; of submodules, which are their own, an empty one."""
     return {
         alias.name: node.module or ""
-        for node in ast.parse(stub.read_text(encoding="utf-8")).body
+        for node in stub.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname == alias.name

@@ -682,6 +682,11 @@ def restore(
     return _prepared(Recipe(kernel, request, threads, unpacked(choice)), _setting(kernel, request))
 
 
+# What pickles name, wherever these lie.
+Request.__module__ = "separable.plan"
+build.__module__ = build_bank.__module__ = restore.__module__ = restore_bank.__module__ = "separable.plan"
+
+
 def _prepared(recipe: Recipe, setting: Setting) -> Plan:
     """Prepare the jobs of what was chosen."""
     kernel, request, threads, choice = recipe

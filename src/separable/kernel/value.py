@@ -94,7 +94,7 @@ class SeparableKernel:
         noise: float | None = None,
     ) -> None:
         if error is not None and not isinstance(error, ErrorBounds):
-            raise TypeError(f"`error` is {type(error).__name__}; expected a ErrorBounds or None.")
+            raise TypeError(f"`error` is {type(error).__name__}; expected ErrorBounds or None.")
         checked = _checked_terms(terms)
         shape = tuple(taps.size for taps in checked[0])
         values = {

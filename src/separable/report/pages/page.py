@@ -105,7 +105,7 @@ def write(text: str, path: str | os.PathLike[str]) -> None:
 
 @functools.cache
 def _templates() -> Environment:
-    loader = PackageLoader("separable", "report")
+    loader = PackageLoader("separable.report", "pages")
     templates = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True)
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return templates
