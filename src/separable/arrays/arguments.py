@@ -18,30 +18,15 @@ import numpy.typing as npt
 from .._base.foreign import dtype_of as dtype_of
 from .._base.foreign import output_of, read
 from .._base.numbers import as_number, as_real, as_whole, each_of, entries, instead
-from .._base.words import meant, meant_mode, shown
+from .._base.words import meant_mode, shown
+from .boundaries import MODES, ModeName
 
 Array: TypeAlias = npt.NDArray[Any]
-ModeName: TypeAlias = Literal[
-    "reflect", "constant", "nearest", "mirror", "wrap", "grid-mirror", "grid-constant", "grid-wrap"
-]
 Mode: TypeAlias = ModeName | str | Sequence[str]  # the names are for readers; any str may hold one
 Origin: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = int | Sequence[int] | None
 Output: TypeAlias = npt.DTypeLike | npt.NDArray[Any] | None
 Method: TypeAlias = Literal["auto", "separable", "direct", "box", "recursive", "cascade", "fft"] | None
-
-# Name of a boundary mode -> (canonical name, code in the core). The grid-* names are SciPy's synonyms.
-MODES: Final = {
-    "reflect": ("reflect", 0),
-    "constant": ("constant", 1),
-    "nearest": ("nearest", 2),
-    "mirror": ("mirror", 3),
-    "wrap": ("wrap", 4),
-    "grid-mirror": ("reflect", 0),
-    "grid-constant": ("constant", 1),
-    "grid-wrap": ("wrap", 4),
-}
-METHODS: Final = ("auto", "separable", "direct", "box", "recursive", "cascade", "fft")
 
 # Steps NumPy may spend deciding whether two interleaved views overlap; past it they count as
 # overlapping. 10**4 steps take well under a millisecond.
@@ -292,7 +277,7 @@ def boundary_modes(mode: Mode, axes: tuple[int, ...]) -> tuple[str, ...]:
 
 def _boundary_mode(name: object) -> str:
     if isinstance(name, str) and name in MODES:
-        return MODES[name][0]
+        return MODES[name]
     raise ValueError(
         f"`mode={shown(name)}` is not a boundary mode; expected one of {', '.join(map(repr, MODES))}."
         + meant_mode(name, MODES)
@@ -346,18 +331,6 @@ def kernel_weights(weights: npt.ArrayLike) -> Array:
     if not np.isfinite(finite).all():
         raise ValueError("kernel weights hold NaN or infinity; expected finite numbers.")
     return finite
-
-
-def method_name(method: object) -> str | None:
-    """Return `method` if it is one; None is the fastest whose results have the signs and zeros of sums."""
-    if method is None:
-        return None
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(
-            f"`method={shown(method)}` is unknown; expected one of {', '.join(map(repr, METHODS))}."
-            + meant(method, METHODS)
-        )
-    return method
 
 
 def tolerance(tol: float | None) -> float | None:

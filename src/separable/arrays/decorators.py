@@ -11,7 +11,8 @@ import numpy as np
 
 from .._base.foreign import through
 from .._base.words import meant_keyword
-from .arguments import Mode, ModeName
+from .arguments import Mode
+from .boundaries import ModeName
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -48,6 +48,7 @@ RATES: Final = (
     "folded",  # the same, where the kernel's columns are (anti)symmetric
     "running",  # running sums and oscillators, times the nanoseconds that their form states
     "hauled",  # one pass of these, for each sample, as far as its sums do not fit the caches
+    "pages",  # for each sample of an array that lies between two filters, whose pages are new in every call
     "block",  # a block of transforms, there and back
     "axis",  # for each of its samples and axes
     "level",  # for each of its samples, times the logarithm to base 2 of how many they are
@@ -65,6 +66,8 @@ _SHARE_OF_ONE_BLOCK: Final = 0.5
 _SMALL_BLOCK: Final = 2e7  # nanoseconds: below, threads gain nothing on transforms of one block
 
 SCHEMA: Final = 1
+
+_PAGES: Final = 0.8  # of the rate of running sums: nanoseconds, where that was about 1
 
 # Where nothing has been measured: rates of another machine for each instruction set, and the one for others.
 _BUNDLED: Final = Path(__file__).with_name("rates.json")
@@ -281,10 +284,27 @@ def load(file: Path, anywhere: bool = False) -> dict[str, dict[str, dict[str, fl
         return {}
     if not anywhere and data.get("machine") != fingerprint():
         return {}
-    found = data.get("rates")
-    if isinstance(found, dict) and all(map(_whole, found.values())):
-        return found
+    rates = data.get("rates")
+    if isinstance(rates, dict):
+        rates = {target: _completed(entry) for target, entry in rates.items()}
+        if all(map(_whole, rates.values())):
+            return rates
     return {}
+
+
+def _completed(entry: Any) -> Any:
+    """Return an entry with what was not measured before there was a rate for it."""
+    if not isinstance(entry, dict):
+        return entry
+    return {dtype: completed(rates) if isinstance(rates, dict) else rates for dtype, rates in entry.items()}
+
+
+def completed(rates: Mapping[str, float]) -> Mapping[str, float]:
+    """Return rates with one for new pages, which were taken for so much of a running sum before."""
+    running = rates.get("running")
+    if "pages" in rates or not isinstance(running, (int, float)):
+        return rates
+    return {**rates, "pages": _PAGES * running}
 
 
 def _whole(entry: Any) -> bool:

@@ -7,7 +7,6 @@ to the samples that the continuation had copied it from. That is exact for every
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -17,13 +16,12 @@ import numpy.typing as npt
 
 from .._base.foreign import through
 from ..arrays.arguments import Output, output_array
+from ..arrays.boundaries import Interval, Line, folded_back
 from ..arrays.output import store
-from ..methods.fft import sources
+from ..methods.method import Setting
 from .core import new_array
-from .planner import Setting
 
 Array: TypeAlias = npt.NDArray[Any]
-Interval: TypeAlias = tuple[int, int]
 
 
 class Filter(Protocol):
@@ -38,25 +36,6 @@ class Filter(Protocol):
     @property
     def method(self) -> str: ...  # noqa: D102
     def __call__(self, x: npt.ArrayLike, output: Output = None, threads: int | None = None) -> Array: ...  # noqa: D102
-
-
-class _Axis(NamedTuple):
-    """One axis of the array: its length, how the kernel reaches along it, and how it continues."""
-
-    n: int
-    taps: int
-    shift: int
-    mode: str
-
-    @property
-    def whole(self) -> Interval:
-        """The places that receive anything: beyond the ends too, unless constants stand there."""
-        return (0, self.n) if self.mode == "constant" else (-self.shift, self.n + self.taps - 1 - self.shift)
-
-    def sources(self, places: Interval) -> Interval:
-        """Return which samples reach some places, within the array."""
-        begin, end = places
-        return max(begin - (self.taps - 1 - self.shift), 0), min(end + self.shift, self.n)
 
 
 class _Part(NamedTuple):
@@ -82,40 +61,35 @@ class Adjoint:
         What it computes in and returns.
     """
 
-    __slots__ = ("_axes", "_forward", "_main", "_parts", "dtype", "shape")
+    __slots__ = ("_forward", "_lines", "_main", "_parts", "dtype", "shape")
 
     def __init__(
-        self, forward: Filter, axes: Sequence[_Axis], backward: Callable[[tuple[int, ...]], Filter]
+        self, forward: Filter, lines: Sequence[Line], backward: Callable[[tuple[int, ...]], Filter]
     ) -> None:
         """Prepare; `backward` makes the filter with the flipped kernel between zeros, for a shape."""
         self.shape, self.dtype, self._forward = forward.shape, forward.dtype, forward
-        self._axes = tuple(axes)
+        self._lines = tuple(lines)
         self._main: Filter | None = None
         self._parts: list[tuple[_Part, Filter]] = []
         if 0 in self.shape:
             return
-        parts = list(_borders(self._axes))
+        parts = list(_borders(self._lines))
         around = sum(math.prod(_length(i) for i in part.staged) for part in parts)
         if around <= math.prod(self.shape):
             self._main = backward(self.shape)
         else:  # the borders are most of it: all in one
-            parts = [_part(self._axes, [axis.whole for axis in self._axes])]
+            parts = [_part(self._lines, [line.touched for line in self._lines])]
         self._parts = [(part, backward(tuple(map(_length, part.staged)))) for part in parts]
 
     @classmethod
     def of(cls, forward: Filter, setting: Setting, backward: Callable[[tuple[int, ...]], Filter]) -> Adjoint:
         """Return the adjoint of a filter in `setting`; `backward` as for the class."""
-        axes = [_Axis(n, 1, 0, "constant") for n in setting.shape]
-        for axis, taps, shift, mode in zip(
-            setting.axes, setting.taps, setting.shifts, setting.modes, strict=True
-        ):
-            axes[axis] = _Axis(setting.shape[axis], taps, shift, mode)
-        return cls(forward, axes, backward)
+        return cls(forward, setting.lines(len(setting.shape)), backward)
 
     def __reduce__(self) -> tuple[Any, ...]:
         filters = [backward for _, backward in self._parts]
-        axes = tuple(map(tuple, self._axes))
-        return restore, (self._forward, axes, filters if self._main is None else [self._main, *filters])
+        lines = tuple(map(tuple, self._lines))
+        return restore, (self._forward, lines, filters if self._main is None else [self._main, *filters])
 
     def __call__(self, y: npt.ArrayLike, output: Output = None, threads: int | None = None) -> Array:
         """Apply the adjoint to `y`.
@@ -169,21 +143,8 @@ class Adjoint:
     def _fold(self, values: Array, box: Sequence[Interval], total: Array) -> None:
         """Add what fell beyond the ends to the samples that stand for it there."""
         places = list(box)
-        for number, (axis, interval) in enumerate(zip(self._axes, box, strict=True)):
-            if interval[0] >= 0 and interval[1] <= axis.n:
-                continue
-            came = sources(np.arange(*interval), axis.n, axis.mode)
-            low, high = int(came.min()), int(came.max()) + 1
-            folded = np.zeros((*values.shape[:number], high - low, *values.shape[number + 1 :]), values.dtype)
-            into, out = np.moveaxis(folded, number, 0), np.moveaxis(values, number, 0)
-            begin, end = max(interval[0], 0), min(interval[1], axis.n)
-            if begin < end:
-                into[begin - low : end - low] += out[begin - interval[0] : end - interval[0]]
-            for place in itertools.chain(
-                range(interval[0], min(0, interval[1])), range(max(axis.n, interval[0]), interval[1])
-            ):
-                into[came[place - interval[0]] - low] += out[place - interval[0]]
-            values, places[number] = folded, (low, high)
+        for axis, line in enumerate(self._lines):
+            values, places[axis] = folded_back(values, axis, places[axis], line)
         _window(total, None, places)[...] += values
 
     def adjoint(self) -> Filter:
@@ -194,25 +155,30 @@ class Adjoint:
         return f"<Adjoint of {self._forward!r}>"
 
 
-def restore(forward: Filter, axes: Sequence[tuple[int, int, int, str]], filters: Sequence[Filter]) -> Adjoint:
+def restore(
+    forward: Filter, lines: Sequence[tuple[int, int, int, str]], filters: Sequence[Filter]
+) -> Adjoint:
     """Return the adjoint that was pickled, with the filters that it had, in the order in which it asks."""
     ready = iter(filters)
-    return Adjoint(forward, [_Axis(*axis) for axis in axes], lambda shape: next(ready))
+    return Adjoint(forward, [Line(*line) for line in lines], lambda shape: next(ready))
 
 
-def _borders(axes: Sequence[_Axis]) -> Iterator[_Part]:
+restore.__module__ = "separable.adjoint"  # what pickles name
+
+
+def _borders(lines: Sequence[Line]) -> Iterator[_Part]:
     """Yield boxes that cover every place beyond the ends once: before and behind each axis."""
-    for number, axis in enumerate(axes):
-        inner = [(0, other.n) for other in axes[:number]]
-        outer = [other.whole for other in axes[number + 1 :]]
-        begin, end = axis.whole
-        for interval in ((begin, 0), (axis.n, end)):
+    for axis, line in enumerate(lines):
+        inner = [(0, other.n) for other in lines[:axis]]
+        outer = [other.touched for other in lines[axis + 1 :]]
+        begin, end = line.touched
+        for interval in ((begin, 0), (line.n, end)):
             if _length(interval) > 0:
-                yield _part(axes, [*inner, interval, *outer])
+                yield _part(lines, [*inner, interval, *outer])
 
 
-def _part(axes: Sequence[_Axis], box: Sequence[Interval]) -> _Part:
-    read = tuple(axis.sources(places) for axis, places in zip(axes, box, strict=True))
+def _part(lines: Sequence[Line], box: Sequence[Interval]) -> _Part:
+    read = tuple(line.reached_by(places) for line, places in zip(lines, box, strict=True))
     staged = tuple((min(a, c), max(b, d)) for (a, b), (c, d) in zip(box, read, strict=True))
     return _Part(tuple(box), read, staged)
 

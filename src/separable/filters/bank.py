@@ -11,16 +11,18 @@ import numpy.typing as npt
 
 from .._base import html as _html
 from .._base.foreign import through
+from .._base.quantities import by, plural
 from ..arrays import arguments
 from ..arrays import exact as whole
 from ..arrays.output import AS_IS, Overflow, Rounding, store, storing
 from ..cost import model as costs
 from ..cost.model import Cost
 from ..kernel.passes import SWEPT_AXES, shared
+from ..kernel.scale import SPREAD, magnitude
 from ..kernel.value import ErrorBounds, SeparableKernel
-from ..methods.rounding import SPREAD, magnitude
+from ..methods.method import Setting
+from ..methods.terms import passes_of
 from .core import Jobs, converts, new_array, prepare_bank, run
-from .planner import Setting, passes_of
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -213,13 +215,13 @@ class Bank:
 
     def _title(self) -> str:
         sweeps = len(self._groups) + len(self._alone)
-        return f"{len(self)} kernels on {self.shape} {self.dtype.name}: {sweeps} sweep{'s' * (sweeps != 1)}"
+        return f"{len(self)} kernels on {self.shape} {self.dtype.name}: {plural(sweeps, 'sweep')}"
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
         """Return for each kernel its number, its size, what it runs in, and what it costs alone."""
         where = {n: f"sweep {g}" for g, group in enumerate(self._groups) for n in group.members}
         return [
-            (str(n), "x".join(map(str, plan.taps)), where.get(n, plan.method), str(plan.macs))
+            (str(n), by(plan.taps, "x"), where.get(n, plan.method), str(plan.macs))
             for n, plan in enumerate(self.plans)
         ]
 
@@ -265,7 +267,7 @@ def put_together(
     """
     if together is None:
         together = [members for members in _alike(parts) if _pays(parts, members)]
-    groups = tuple(_group(parts, members, flip) for members in together)
+    groups = tuple(_group(parts, members) for members in together)
     taken = {n for group in groups for n in group.members}
     alone = tuple(n for n in range(len(parts)) if n not in taken)
     costs_of = [group.cost for group in groups] + [parts[n].plan.cost for n in alone]
@@ -315,8 +317,7 @@ def _cost(parts: Sequence[Part], members: tuple[int, ...]) -> Cost:
     setting = parts[members[0]].setting
     counts = costs.of_passes(passes_of([kernel.terms for kernel in _members(parts, members)], setting))
     counts["sample"] += _WRITTEN * (len(members) - 1)
-    volume = sum(n > 1 for n in setting.shape) > 2
-    return costs.of_sweep(counts, setting.samples, volume, setting.distant, setting.rates)
+    return setting.swept(counts)
 
 
 def _pays(parts: Sequence[Part], members: tuple[int, ...]) -> bool:
@@ -324,11 +325,11 @@ def _pays(parts: Sequence[Part], members: tuple[int, ...]) -> bool:
     return _cost(parts, members).nanoseconds < sum(parts[n].plan.cost.nanoseconds for n in members)
 
 
-def _group(parts: Sequence[Part], members: tuple[int, ...], flip: bool) -> Group:
+def _group(parts: Sequence[Part], members: tuple[int, ...]) -> Group:
     chosen, kernels = [parts[n] for n in members], _members(parts, members)
     return Group(
         members,
-        prepare_bank(kernels, chosen[0].setting, flip),
+        prepare_bank(kernels, chosen[0].setting),
         shared([kernel.terms for kernel in kernels]).macs,
         _cost(parts, members),
         min(part.exact_limit for part in chosen),

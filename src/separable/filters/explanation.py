@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from .._base import html as _html
+from .._base.quantities import by, in_bytes, in_seconds, plural
 from ..kernel.value import ErrorBounds
-from ..methods.rounding import as_run
+from ..methods import METHODS
+from ..methods.method import Ask, Refusal
 from .core import prepare
-from .planner import METHODS, Refusal, Setting, Ways, weighed
+from .planner import considered, weighed
 
 _COMPARED: Final = "compared: geometric mean of 1 and 4 threads, transforms 15 % more, on any threads"
 
@@ -100,31 +102,30 @@ class Explanation:
         )
 
 
-def explain(ways: Ways, setting: Setting, flip: bool, method: str, threads: int) -> Explanation:
-    """Look at every way to run a kernel, as a plan does that chooses among them."""
-    each = [_candidate(ways, name, name == method, setting, flip, threads) for name in METHODS]
-    found = [candidate for _, candidate in sorted(each, key=lambda pair: pair[0])]
-    taps = "x".join(map(str, setting.taps))
-    title = f"{taps} kernel on {setting.shape} {setting.dtype.name}"
-    return Explanation(method, tuple(found), threads, setting.rates.source, title)
+def explain(ask: Ask, method: str, threads: int) -> Explanation:
+    """Look at every way to run a kernel, as a plan does that chooses among them; it runs by `method`."""
+    each = [_candidate(ask, name, name == method, threads) for name in METHODS]
+    candidates = [candidate for _, candidate in sorted(each, key=lambda pair: pair[0])]
+    setting = ask.setting
+    title = f"{by(setting.taps, 'x')} kernel on {setting.shape} {setting.dtype.name}"
+    return Explanation(method, tuple(candidates), threads, setting.rates.source, title)
 
 
-def _candidate(
-    ways: Ways, method: str, taken: bool, setting: Setting, flip: bool, threads: int
-) -> tuple[float, Candidate]:
+def _candidate(ask: Ask, method: str, taken: bool, threads: int) -> tuple[float, Candidate]:
     """Return a way, and what it is compared with others by."""
     # One that was asked for by name runs, whatever keeps it from being chosen.
-    choice = ways.named(method) if taken else ways.considered(method)
+    choice = METHODS[method].offer(ask) if taken else considered(ask, method)
     if isinstance(choice, Refusal):
         return math.inf, Candidate(method, choice.reason)
-    jobs = () if setting.samples == 0 else prepare(choice, setting, flip)
+    setting, form = ask.setting, choice.kernel
+    jobs = () if setting.samples == 0 else prepare(form, setting)
     scratch = max((job.scratch_bytes(threads) for job in jobs), default=0)
     measure = weighed(choice)
     return measure, Candidate(
         method,
         "",
         choice.cost.seconds(threads),
-        as_run(method, choice.kernel, choice.error, setting.computed, setting.axes),
+        form.error_in(setting.computed, setting.axes, choice.error),
         choice.terms,
         choice.macs,
         scratch,
@@ -151,26 +152,3 @@ def _line(mark: str, name: str, names: int, row: Sequence[str], widths: Sequence
     *figures, note = row
     cells = "  ".join(figure.rjust(width) for figure, width in zip(figures, widths, strict=True))
     return f"  {mark:1} {name:{names}}  {cells}  {note}".rstrip()
-
-
-def plural(count: int, noun: str) -> str:
-    """Return the count and the noun: 1 term, 2 terms."""
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def in_seconds(time: float) -> str:
-    """Return a time in the unit that reads best."""
-    for factor, unit in ((1e6, "us"), (1e3, "ms")):
-        if time * factor < 999.5:
-            return f"{time * factor:.3g} {unit}"
-    return f"{time:.3g} s"
-
-
-def in_bytes(count: int) -> str:
-    """Return a size in the unit that reads best."""
-    size, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if size < 999.5:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.3g} {unit}"

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays.boundaries import OUTSIDE, sources
 from ..arrays.masks import Known
 from ..kernel.value import SeparableKernel
-from ..methods.fft import OUTSIDE, sources
-from .planner import Setting
+from ..methods.method import Setting
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -46,9 +46,7 @@ class _Numbers(NamedTuple):
         return mantissa, exponent
 
 
-def normalised(
-    x: Array, known: Known, kernel: SeparableKernel | Array, setting: Setting, flip: bool
-) -> Array:
+def normalised(x: Array, known: Known, kernel: SeparableKernel | Array, setting: Setting) -> Array:
     """Return the mean of the known samples in reach, weighted by `kernel`; NaN where there are none.
 
     Parameters
@@ -60,8 +58,6 @@ def normalised(
         Weights of at least 0.
     setting : Setting
         Where it is applied.
-    flip : bool
-        The kernel is flipped, as `setting` has it.
 
     Returns
     -------
@@ -78,7 +74,8 @@ def normalised(
     for taps in terms:
         over = [next(each) for _ in range(taps.ndim)]
         values, weights = (
-            _weighed(numbers, np.flip(taps) if flip else taps, over, setting) for numbers in (values, weights)
+            _weighed(numbers, np.flip(taps) if setting.flip else taps, over, setting)
+            for numbers in (values, weights)
         )
     with np.errstate(invalid="ignore", divide="ignore"):
         quotient = values.mantissa / weights.mantissa

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,13 +16,8 @@ import numpy.typing as npt
 
 from ..arrays import exact as whole
 from ..arrays.output import Bounds, Rounding, check_names, integer_range
-from ..kernel.means import as_run
 from ..kernel.value import SeparableKernel, Term
-from ..methods.cascade import Cascade
-from ..methods.fft import FourierForm
-from ..methods.piecewise import ShapeForm
-from ..methods.running import RunningForm
-from .planner import Choice, Setting
+from ..methods.method import Runnable, Setting, Weights
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -170,26 +164,25 @@ def verdict(
     return Verdict(exact, double, levels.approximate or coarse, levels.relative(masked))
 
 
-def levels_of(kernel: SeparableKernel | Array, choice: Choice, setting: Setting, divisor: float) -> Levels:
-    """Return the `Levels` of a kernel in the way that was chosen.
+def levels_of(kernel: Weights, form: Runnable, setting: Setting, divisor: float) -> Levels:
+    """Return the `Levels` of a kernel in the form in which it runs.
 
     Parameters
     ----------
     kernel : SeparableKernel or ndarray
         As it was given.
-    choice, setting : Choice, Setting
-        How it runs, and where.
+    form : Runnable
+    setting : Setting
+        Where it runs.
     divisor : float
         What the sums that run are divided by.
     """
     setting = setting._replace(dtype=np.promote_types(setting.dtype, setting.computed))  # as it is summed
-    form, item = choice.kernel, setting.item
-    wide = item == 8 or isinstance(form, (RunningForm, ShapeForm))
-    wide = wide or (isinstance(form, FourierForm) and setting.whole)
+    item = setting.item
+    wide = item == 8 or form.summed_in(setting).itemsize == 8
     total, norm, negative, least = sums_of(kernel)
-    noise = _noise(choice, setting, _UNIT_ROUNDOFF[8 if wide else 4], norm * divisor) / divisor
-    approximate = choice.method in ("recursive", "cascade") or getattr(form, "fixed_point", False)
-    return Levels(total, norm, negative, least, noise, _UNIT_ROUNDOFF[item], wide, approximate)
+    noise = form.noise(setting, _UNIT_ROUNDOFF[8 if wide else 4], norm * divisor) / divisor
+    return Levels(total, norm, negative, least, noise, _UNIT_ROUNDOFF[item], wide, form.approximate)
 
 
 def sums_of(kernel: SeparableKernel | Array) -> tuple[float, float, float, float]:
@@ -220,57 +213,3 @@ def _in_few_bits(total: float, norm: float, weights: int) -> float:
     """Return a sum of weights without what the rounding of the weights left in it."""
     few = math.ldexp(round(math.ldexp(total, _BITS)), -_BITS) if abs(total) < 2.0**40 else total
     return few if abs(few - total) <= (weights + 8) * _UNIT_ROUNDOFF[8] * norm else total
-
-
-def _noise(choice: Choice, setting: Setting, unit: float, norm: float) -> float:
-    """Bound the rounding errors of a way to run, on samples of 1: roundings of sums times their sizes."""
-    form = choice.kernel
-    if isinstance(form, RunningForm):
-        return (2 * sum(form.taps) + 1000 * (choice.method == "recursive") + 8) * unit * norm
-    if isinstance(form, ShapeForm):
-        return (form.error_on_floats.relative_l1 - form.error.relative_l1) * norm
-    if isinstance(form, FourierForm):
-        # Of a transform, its inverse and the spectrum, relative to the norms (Higham, section 24.1).
-        samples = form.geometry.samples
-        return 8 * math.log2(samples + 2) * math.sqrt(samples) * unit * norm
-    if isinstance(form, Cascade):
-        return (sum(form.smooth.shape) + form.weights + 4) * unit * form.smooth.norm_l1 * norm
-    if isinstance(form, SeparableKernel) and choice.method == "separable":
-        return _of_passes(form.terms, setting, unit)
-    dense = form.dense() if isinstance(form, SeparableKernel) else form
-    steps = int(np.count_nonzero(dense)) + 1
-    lost = abs(float((dense - dense.astype(np.float32)).sum())) if setting.item == 4 else 0.0
-    return steps * unit * float(np.abs(dense).sum()) + lost
-
-
-def _of_passes(terms: Sequence[Term], setting: Setting, unit: float) -> float:
-    """Add up the roundings of passes: folded taps of each are summed, and those of the last of all terms."""
-    last = min(range(len(setting.axes)), key=lambda n: (setting.taps[n] == 1, setting.axes[n]))
-    noise, every, chain = 0.0, 0.0, 1
-    for term in terms:
-        norms = [float(np.abs(taps).sum()) for taps in term]
-        norm = math.prod(norms)
-        roundings = [_roundings(taps) + 1 for taps in term]
-        noise += (sum(roundings) - roundings[last]) * unit * norm
-        every += norm
-        chain += roundings[last] - 1
-        running = as_run(term, "float32" if setting.item == 4 else "float64")
-        rounded = _rounded(running) if setting.item == 4 else running
-        exact, found = (math.prod(float(taps.sum()) for taps in each) for each in (term, rounded))
-        noise += abs(exact - found)
-    return noise + chain * unit * every
-
-
-def _roundings(taps: Array) -> int:
-    """Count the sums of a pass: taps that are equal or opposite about the centre are added first."""
-    folds = np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1])
-    return taps.size // 2 + 1 if folds else taps.size
-
-
-def _rounded(term: Sequence[Array]) -> list[Array]:
-    """Return taps as float32 holds them once they are scaled into its range."""
-    scaled = []
-    for taps in term:
-        power = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]
-        scaled.append(np.ldexp(np.ldexp(taps, -power).astype(np.float32).astype(np.float64), power))
-    return scaled

@@ -1,8 +1,4 @@
-"""Plans: how one filter runs on one shape and dtype, chosen once and run many times.
-
-`plan` checks a request, prepares the compiled job of the way that `choosing` finds cheapest and returns a
-frozen `Plan`. This is the only module that talks to the filters of the compiled core.
-"""
+"""Plans: how one filter runs on one shape and dtype, chosen once and run many times."""
 
 from __future__ import annotations
 
@@ -14,33 +10,27 @@ from typing import Any, NamedTuple, TypeAlias, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from .._base import html as _html
-from .._base.caches import kept
 from .._base.foreign import through
-from .._base.words import shown
-from .._core import Job
 from .._core import core_info as core_info
 from ..arrays import arguments
-from ..arrays import exact as whole
 from ..arrays import masks as masking
 from ..arrays.decorators import hinting
 from ..arrays.output import AS_IS, Overflow, Rounding, Storing, store, storing
-from ..cost import model as costs
-from ..cost.model import Cost, Machine
-from ..factor import complex_parts
+from ..cost.model import Cost
+from ..kernel.scale import leaves_float32
 from ..kernel.value import ErrorBounds, SeparableKernel
-from ..methods.cascade import Cascade
-from ..methods.fft import FourierForm
-from ..methods.piecewise import ShapeForm
-from ..methods.rounding import as_run, leaves_float32
-from ..methods.running import RunningForm
+from ..methods import method_name
+from ..methods.method import Ask, Choice, Runnable, Setting, terms_within
+from . import description
 from .adjoint import Adjoint
 from .bank import Bank, Part, put_together
-from .core import Jobs, bounded, converts, new_array, prepare, run, takes_masks, with_mean_kept
-from .explanation import Explanation, explain, in_bytes, plural
-from .hardly_known import normalised
+from .core import Jobs, bounded, converts, new_array, prepare, run
+from .explanation import Explanation, explain
 from .levels import Levels, Verdict, levels_of, verdict
-from .planner import Choice, Kernel, Setting, Ways, choose, packed, terms_within, unpacked
+from .normalised import normalise
+from .pickles import packed, unpacked
+from .planner import choose
+from .request import Integers, Request, checked
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -48,50 +38,14 @@ Array: TypeAlias = npt.NDArray[Any]
 # factoring them again, and comparing them little beside running them.
 CACHED_WEIGHTS = 1 << 14
 
-# A last axis of so many samples is most likely one of colours.
-_COLOURS = (3, 4)
 
+class Task(NamedTuple):
+    """What a plan is made for, beside its setting; checked."""
 
-class Request(NamedTuple):
-    """What is asked of a kernel: the arguments of a filter as they were given."""
-
-    shape: int | Sequence[int]
-    dtype: np.dtype[Any]
-    mode: arguments.Mode
-    cval: complex
-    origin: arguments.Origin
-    axes: arguments.Axes
+    kernel: SeparableKernel | Array  # as it was given
     tol: float | None
     method: str | None
-    flip: bool  # a convolution
-    whole: bool = False  # of arrays of whole numbers, whose means are sums divided once
-    patient: bool = False  # a search of seconds for a faster way pays
-    machine: Machine | None = None  # whose rates decide; None: this one
-
-    def hashable(self) -> Request:
-        """Return the same request with tuples for lists and arrays."""
-        return Request(*map(_frozen, self))
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple, np.ndarray)) else value
-
-
-class DenseKey(NamedTuple):
-    """Small dense weights as a value that hashes."""
-
-    data: bytes
-    shape: tuple[int, ...]
-    dtype: str
-
-
-class Recipe(NamedTuple):
-    """What a plan is made of: what was asked, and what was chosen for it."""
-
-    kernel: SeparableKernel | Array
-    request: Request  # with the machine whose rates decided
     threads: int | None
-    choice: Choice
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -147,19 +101,23 @@ class Plan:
     threads: int
     scratch_bytes: int
     cost: Cost
-    _kernel: SeparableKernel | Array  # as it runs
+    _task: Task
+    _setting: Setting
+    _choice: Choice
+    _form: Runnable  # of the choice, as it is prepared
     _jobs: Jobs
     _busy_threads: int
     _exact_limit: float  # whole numbers of up to this magnitude are filtered without rounding
     _divisor: float  # of what the jobs give: they sum what a mean divides
     _levels: Levels  # what becomes of whole numbers that are not filtered exactly
-    _setting: Setting
-    _recipe: Recipe
+    _others: dict[
+        tuple[tuple[str, Any], ...], Plan
+    ]  # of the same kernel in other settings, once they are needed
 
     @property
     def _hidden_bytes(self) -> int:
         """The compiled jobs' own taps or weights, as large as the kernel's at most."""
-        kernel = self._kernel
+        kernel = self._form.kernel_of(self._task.kernel)
         terms = kernel.terms if isinstance(kernel, SeparableKernel) else ((kernel,),)
         return sum(taps.nbytes for term in terms for taps in term)
 
@@ -203,65 +161,86 @@ class Plan:
         if type(x) is not np.ndarray or not (output is None or isinstance(output, (np.ndarray, np.dtype))):
             keywords = {"rounding": rounding, "overflow": overflow, "mask": mask, "nan": nan}
             return through(lambda array, into: self(array, into, threads, **keywords), x, output)  # type: ignore[no-any-return, arg-type]
-        source = given = x
-        self._check_shape(source)
-        known = None if mask is None and nan == "propagate" else self._known(source, mask, nan)
-        stored = None if output is None else arguments.output_dtype(output)
+        self._check_shape(x)
+        known = None if mask is None and nan == "propagate" else masking.known_of(x, mask, nan, self._outside)
+        integers = None
+        if output is not None and (stored := arguments.output_dtype(output)).kind in "biu":
+            integers = x.dtype, stored, rounding
+        suited = self.suited(x.dtype, known is not None, integers)
+        return suited.run(x, output, threads, rounding, overflow, known)
+
+    def run(
+        self,
+        x: Array,
+        output: Array | np.dtype[Any] | None,
+        threads: int | None,
+        rounding: Rounding,
+        overflow: Overflow,
+        known: masking.Known | None,
+    ) -> Array:
+        """Filter an array of the plan's shape that it suits, as a call does."""
+        count = self.threads if threads is None else min(arguments.thread_count(threads), self._busy_threads)
+        result = self._result(x, output)
+        source = self.readable(x)
         found = None
-        if stored is not None and stored.kind in "biu":
-            found = self._verdict(source.dtype, stored, known is not None, rounding)
-        if (other := self._instead(source.dtype, found, known)) is not None:
-            threads = self._recipe.threads if threads is None else threads
-            return other(x, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan)
+        if output is not None and result.dtype.kind in "biu":
+            found = self._verdict((x.dtype, result.dtype, rounding), known is not None)
         if found is None and self._divisor == 1 and rounding == "nearest" and overflow == "saturate":
             how = AS_IS
         else:
             how = self._storing(found, known, rounding, overflow)
-        source = self.readable(source)
-        count = self.threads if threads is None else min(arguments.thread_count(threads), self._busy_threads)
-        # Along the memory of the input: a Fortran-ordered volume takes three times as long into C order.
-        if output is not None:
-            result = arguments.output_array(output, given, self.shape, self.dtype)
-        elif source.flags.fnc:
-            result = new_array(self.shape[::-1], self.dtype).T
-        else:
-            result = new_array(self.shape, self.dtype)
         if known is not None:
-            self._run_masked(source, result, count, how, known)
+            normalise(self, source, result, count, how, known)
         elif output is None or converts(result, self.dtype):
-            run(self._jobs, self.dtype, source, result, count, how, None)
+            self._sweep(source, result, count, how)
         else:
             values = new_array(self.shape, self.dtype)
-            run(self._jobs, self.dtype, source, values, count, how, None)
+            self._sweep(source, values, count, how)
             how = bounded(how, source, result.dtype, count, None)
             store(values, result, how._replace(divisor=1.0))
         return result
 
-    def _known(self, x: Array, mask: npt.ArrayLike | None, nan: masking.Nan) -> masking.Known | None:
-        """Return what is known of `x`; a constant beyond the ends that is NaN is left out as NaN is."""
-        cval = self._recipe.request.cval if "constant" in self.modes else None
-        known = masking.known_of(x, mask, nan, cval)
-        if known is not None:
-            masking.check_weights(self._recipe.kernel)
-        return known
+    def _sweep(self, source: Array, result: Array, threads: int, how: Storing) -> None:
+        run(self._jobs, self.dtype, source, result, threads, how, None, divides=self._form.divides)
 
-    def _instead(
-        self, source: np.dtype[Any], found: Verdict | None, known: masking.Known | None
-    ) -> Plan | None:
-        """Return the plan that filters such samples instead of this one; None where this one does."""
-        kernel, request = self._recipe.kernel, self._recipe.request
-        by_weights = self.method == "direct" or (self.terms == 1 and self.method != "recursive")
-        if known is not None and not by_weights:
-            return self._of_weights()
-        if request.whole and source.kind not in "biu":  # it is for whole numbers alone
-            return cached_plan(kernel, request._replace(whole=False))
-        if found is None or not found.double:
-            return None
-        return cached_plan(kernel, request._replace(dtype=np.dtype(np.float64)))
+    def _result(self, x: Array, output: Array | np.dtype[Any] | None) -> Array:
+        """Return where the result goes.
 
-    def _verdict(
-        self, source: np.dtype[Any], stored: np.dtype[Any], masked: bool, rounding: Rounding
-    ) -> Verdict:
+        Along the memory of the input: a Fortran-ordered volume takes three times as long into C order.
+        """
+        if output is not None:
+            return arguments.output_array(output, x, self.shape, self.dtype)
+        if x.flags.fnc:
+            return new_array(self.shape[::-1], self.dtype).T
+        return new_array(self.shape, self.dtype)
+
+    @property
+    def _outside(self) -> complex | None:
+        """What stands beyond the ends, if it is not samples that do."""
+        return self._setting.cval if self._setting.padded else None
+
+    def suited(self, source: np.dtype[Any], masked: bool, integers: Integers | None) -> Plan:
+        """Return the plan that filters such samples: this one, or the kernel's in another setting."""
+        setting = self._setting
+        if masked and not setting.masked:
+            return self._other(masked=True).suited(source, masked, integers)
+        if setting.whole and source.kind not in "biu":  # it is for whole numbers alone
+            return self._other(whole=False).suited(source, masked, integers)
+        if integers is not None and self._verdict(integers, masked).double:
+            return self._other(dtype=np.dtype(np.float64), double=False)
+        return self
+
+    def _other(self, **changes: Any) -> Plan:
+        """Return the plan of the same kernel in a setting with such changes; made once."""
+        key = tuple(changes.items())
+        other = self._others.get(key)
+        if other is None:
+            setting = self._setting._replace(**changes)
+            other = self._others[key] = _made(self._task, setting, self._choice.kernel)
+        return other
+
+    def _verdict(self, integers: Integers, masked: bool) -> Verdict:
+        source, stored, rounding = integers
         return verdict(self._levels, self._exact_limit, self._divisor != 1, source, stored, masked, rounding)
 
     def _storing(
@@ -272,16 +251,15 @@ class Plan:
             return storing(rounding, overflow, True, self._divisor)
         bounds = None
         if found.bounded:
-            cval = self._recipe.request.cval
-            padded = "constant" in self.modes and (known is None or known.outside)
-            bounds = self._levels.bounds(float(np.real(cval)) if padded else None, known is not None)
+            padded = self._setting.padded and (known is None or known.outside)
+            bounds = self._levels.bounds(self._setting.cval.real if padded else None, known is not None)
         return storing(rounding, overflow, found.exact, self._divisor, found.error, bounds)
 
     def keeps_levels(self, source: np.dtype[Any], output: np.dtype[Any], rounding: Rounding) -> bool:
         """Return whether values that this plan computes need only to be rounded to be stored in integers."""
         if output.kind not in "biu":
             return True
-        found = self._verdict(source, output, False, rounding)
+        found = self._verdict((source, output, rounding), False)
         return not (found.double or found.bounded)
 
     def explain(self) -> Explanation:
@@ -292,10 +270,8 @@ class Plan:
         Explanation
             Print it; its `candidates` hold the numbers.
         """
-        request = self._recipe.request
-        tol = arguments.tolerance(request.tol)
-        ways = Ways(self._recipe.kernel, tol, self._setting, self._recipe.choice.kernel)
-        return explain(ways, self._setting, request.flip, self.method, self.threads)
+        ask = Ask(self._task.kernel, self._task.tol, self._setting, self._choice.kernel)
+        return explain(ask, self.method, self.threads)
 
     def adjoint(self) -> Adjoint:
         """Return the adjoint of this filter: ``sum(p(x) * y) == sum(x * p.adjoint()(y))`` up to rounding.
@@ -308,32 +284,38 @@ class Plan:
         Adjoint
             Call it on arrays.
         """
-        kernel, request, threads, choice = self._recipe
-        setting = self._setting
-        if self.method not in ("box", "recursive", "cascade"):
-            kernel = self._kernel
+        setting, task = self._setting, self._task._replace(method=self.method)
+        kernel = self._choice.kernel.kernel_of(task.kernel)
         # The flipped kernel, and what was behind the centre before it.
-        origin = tuple(
-            (n - 1) // 2 - (n - 1 - shift) if not request.flip else (n - 1 - shift) - n // 2
-            for n, shift in zip(setting.taps, setting.shifts, strict=True)
+        backward = setting._replace(
+            modes=("constant",) * len(setting.modes),
+            cval=0j,
+            shifts=tuple(n - 1 - shift for n, shift in zip(setting.taps, setting.shifts, strict=True)),
+            flip=not setting.flip,
+            whole=False,
+            as_summed=False,
+            masked=False,
+            double=setting.item == 4 and leaves_float32(kernel),
         )
-        backward = request._replace(
-            dtype=self.dtype, mode="constant", cval=0.0, origin=origin, axes=self.axes,
-            method=self.method, flip=not request.flip, whole=False,
-        )  # fmt: skip
-        form = choice.kernel
+        task = task._replace(kernel=kernel)
         return Adjoint.of(
-            self, setting, lambda shape: build(kernel, backward._replace(shape=shape), threads, form)
+            self, setting, lambda shape: _made(task, backward._replace(shape=shape), self._choice.kernel)
         )
 
     def terms_of(self) -> SeparableKernel | None:
         """Return the terms that this kernel may run as beside others; None where another way is better."""
         if self._divisor != 1 or self.method not in ("separable", "direct"):
             return None
-        request = self._recipe.request
-        small = self._kernel.size <= CACHED_WEIGHTS and request.method == "auto"
-        ready = isinstance(self._kernel, SeparableKernel)
-        return terms_within(self._kernel, arguments.tolerance(request.tol)) if ready or small else None
+        kernel = self._form.kernel_of(self._task.kernel)
+        small = kernel.size <= CACHED_WEIGHTS and self._task.method == "auto"
+        ready = isinstance(kernel, SeparableKernel)
+        return terms_within(kernel, self._task.tol) if ready or small else None
+
+    def normaliser(self, dtype: np.dtype[Any], cval: complex) -> Plan:
+        """Return the plan that sums samples, or what is known of them, in `dtype`."""
+        own = self._setting
+        double = dtype.char in "fF" and own.double
+        return self._other(dtype=dtype, cval=complex(cval), whole=False, double=double)
 
     def readable(self, x: Array) -> Array:
         """Return `x`, or a copy of it in the plan's dtype, as the compiled jobs read it."""
@@ -345,104 +327,6 @@ class Plan:
     def _check_shape(self, x: Array) -> None:
         if x.shape != self.shape:
             raise ValueError(f"`x` has shape {x.shape}, but the plan is for {self.shape}; plan again for it.")
-
-    def _of_weights(self) -> Plan:
-        """Return the plan that sums with the weights themselves: what is known is divided by.
-
-        Where terms cancel it is no sum of terms, and where it is little an approximation misses most of it.
-        """
-        kernel, request, *_ = self._recipe
-        one = isinstance(kernel, SeparableKernel) and kernel.rank == 1
-        runs = "separable" if one or self.method == "recursive" else "direct"
-        if request.method == self.method:
-            raise ValueError(
-                f"with `mask` or nan='omit' this kernel runs with method={runs!r}, but method is "
-                f"{self.method!r}; leave `method` out."
-            )
-        return cached_plan(kernel, request._replace(method=runs))
-
-    def _run_masked(
-        self, source: Array, result: Array, threads: int, how: Storing, known: masking.Known
-    ) -> None:
-        """Filter what is known of `source` into `result`; where little of it is known, more carefully."""
-        floors = self._levels.floors(self._setting.computed.itemsize)
-        direct = converts(result, self.dtype)
-        if not takes_masks(self._jobs):
-            kernel, request = self._recipe.kernel, self._recipe.request
-            same = self if known.outside else cached_plan(kernel, request._replace(cval=0.0))
-            own = np.promote_types(self.dtype, self._setting.computed)
-            sums = self._sums(source, known, own, threads, same._jobs)
-            exact = how.exact and how.rounding == "truncate" and result.dtype.kind in "biu"
-            values = sums.normalised(self._levels.total, how.error if exact else 0.0)
-            weak = bool(sums.weak(self._levels.total, *floors).any())
-            direct = False
-        else:
-            values = result if direct else new_array(self.shape, self.dtype)
-            weak = run(self._jobs, self.dtype, source, values, threads, how, known, floors)
-            if not direct:
-                how = how._replace(divisor=1.0, exact=False)
-        if not direct:
-            store(values, result, bounded(how, source, result.dtype, threads, known))
-        if weak:
-            self._mend(source, result, threads, how._replace(divisor=1.0, exact=False), known, floors)
-
-    def _sums(
-        self,
-        source: Array,
-        known: masking.Known,
-        dtype: np.dtype[Any],
-        threads: int,
-        jobs: Jobs | None = None,
-    ) -> masking.Sums:
-        """Filter samples, what is known and what is not apart, in `dtype`; the samples by `jobs` if given."""
-        kernel, request = self._recipe.kernel, self._recipe.request
-        request = request._replace(dtype=dtype, whole=False)
-        there = known.of(source)
-        samples = np.where(there, source, 0).astype(dtype)
-        if jobs is None:
-            cval = request.cval if known.outside else 0.0
-            values = cached_plan(kernel, request._replace(cval=cval))(samples, threads=threads)
-        else:
-            values = new_array(self.shape, dtype)
-            run(jobs, dtype, samples, values, threads, AS_IS, None)
-        real = np.dtype(dtype.char.lower())
-        weights = [
-            cached_plan(kernel, request._replace(dtype=real, cval=float(outside)))(
-                which.astype(real), threads=threads
-            )
-            for which, outside in ((there, known.outside), (~there, not known.outside))
-        ]
-        return masking.Sums(values, *weights)
-
-    def _mend(
-        self,
-        source: Array,
-        result: Array,
-        threads: int,
-        how: Storing,
-        known: masking.Known,
-        floors: tuple[float, float],
-    ) -> None:
-        """Put right results of which so little is known that it underflows: in float64, or beyond that."""
-        kernel, request = self._recipe.kernel, self._recipe.request
-        levels, there = self._levels, known.of(source)
-        cval = request.cval if known.outside and "constant" in self.modes else 0.0
-        least = masking.smallest(source, there, cval)
-        if not floors[0] and least * levels.least >= floors[1]:  # samples are 0, and so are results
-            return
-        wide = np.dtype(np.complex128 if self.dtype.kind == "c" else np.float64)
-        sums = self._sums(source, known, wide, threads)
-        weak = sums.weak(levels.total, *floors)
-        better = sums.normalised(levels.total)
-        further = levels.floors(8)
-        if further.least or least * levels.least < further.small:
-            poor = weak & sums.weak(levels.total, *further)
-            if poor.any():
-                mean = normalised(source, known, kernel, self._setting, request.flip)
-                better[poor] = (levels.total * mean)[poor]
-        mended = np.empty(int(np.count_nonzero(weak)), result.dtype)
-        store(better[weak], mended, bounded(how, source, result.dtype, threads, known))
-        result[weak] = mended
 
     def _converted(self, x: Array) -> Array:
         """Return a copy of `x` in the plan's dtype, if that is the one for it or a wider one."""
@@ -458,17 +342,13 @@ class Plan:
         return f"<Plan {self.method}, shape {self.shape}, {self.dtype.name}, {self.macs} MACs per sample>"
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return description.text(self)
 
     def _repr_html_(self) -> str:
-        rows = [(str(axis), *row) for axis, *row in _rows(self)]
-        table = _html.table(("axis", "taps", "mode", ""), rows, (True, False, False, False))
-        return _html.block(_title(self), table, _html.lines(_remarks(self)))
+        return description.notebook(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        kernel, request, threads, choice = self._recipe
-        given = request._replace(machine=None)
-        return restore, (kernel, given, threads, packed(choice), packed(request.machine))
+        return restore_plan, (*self._task, packed(self._setting), packed(self._choice))
 
     def __copy__(self) -> Plan:
         return self
@@ -610,65 +490,22 @@ def _part(alone: Plan, terms: SeparableKernel | None) -> Part:
     return Part(alone, alone._setting, terms, alone._exact_limit, alone._levels.relative(False))
 
 
-def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request) -> Plan:
-    """Return the plan for `request`, from the last few hundred if it is there."""
-    kernel: SeparableKernel | DenseKey
-    if isinstance(kernel_or_weights, SeparableKernel):
-        kernel = kernel_or_weights
-    else:
-        weights = np.asarray(kernel_or_weights)
-        if weights.size > CACHED_WEIGHTS or weights.dtype.hasobject:
-            return build(weights, request)
-        kernel = DenseKey(weights.tobytes(), weights.shape, weights.dtype.str)
-    try:
-        return _remembered(kernel, request)
-    except TypeError:
-        pass  # a list among the arguments does not hash; a wrong argument fails again below
-    return _remembered(kernel, request.hashable())
-
-
-@kept
-def parts_plan(weights: DenseKey, request: Request) -> Bank | None:
-    """Return the filters with the parts of complex weights in one sweep; None where they share no passes."""
-    pair = complex_parts(np.frombuffer(weights.data, weights.dtype).reshape(weights.shape))
-    if pair is None or request.method not in ("auto", "separable"):
-        return None
-    bank = build_bank(pair, request.hashable())
-    return bank if len(bank.together) == 1 else None
-
-
-@kept
-def _remembered(kernel: SeparableKernel | DenseKey, request: Request) -> Plan:
-    if isinstance(kernel, DenseKey):
-        return build(np.frombuffer(kernel.data, kernel.dtype).reshape(kernel.shape), request)
-    return build(kernel, request)
-
-
 def build(
-    kernel_or_weights: SeparableKernel | npt.ArrayLike,
-    request: Request,
-    threads: int | None = None,
-    known: Kernel | None = None,
+    kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request, threads: int | None = None
 ) -> Plan:
-    """Check everything, choose a method and prepare its jobs; pickles of older versions name this, too.
-
-    `known` is a form of the kernel that was found before, as in `choosing.Ways`.
-    """
+    """Check a request, choose a method and prepare its jobs; pickles of older versions name this, too."""
     given = kernel_or_weights
     kernel = given if isinstance(given, SeparableKernel) else arguments.kernel_weights(given)
-    if request.machine is None:
-        request = request._replace(machine=costs.machine())
-    setting = _setting(kernel, request)
+    setting = checked(kernel, request)
     arguments.thread_count(threads)  # named before the work if it is wrong
     tol = arguments.tolerance(request.tol)
-    choice = choose(kernel, tol, arguments.method_name(request.method), setting, known)
-    return _prepared(Recipe(kernel, request.hashable(), threads, choice), setting)
+    return _made(Task(kernel, tol, method_name(request.method), threads), setting)
 
 
 def restore(
     kernel: SeparableKernel | Array, request: Request, threads: int | None, choice: Any, machine: Any
 ) -> Plan:
-    """Return the plan that was pickled: nothing is searched or chosen again.
+    """Return the plan that an earlier version pickled: nothing is searched or chosen again.
 
     Parameters
     ----------
@@ -678,27 +515,48 @@ def restore(
     choice, machine : tuples
         What `packed` made of what was chosen, and of the rates it was chosen by.
     """
-    request = request._replace(machine=unpacked(machine))
-    return _prepared(Recipe(kernel, request, threads, unpacked(choice)), _setting(kernel, request))
+    setting = checked(kernel, request._replace(machine=unpacked(machine)))
+    task = Task(kernel, arguments.tolerance(request.tol), request.method, threads)
+    return _prepared(task, setting, unpacked(choice))
+
+
+def restore_plan(
+    kernel: SeparableKernel | Array,
+    tol: float | None,
+    method: str | None,
+    threads: int | None,
+    setting: Any,
+    choice: Any,
+) -> Plan:
+    """Return the plan that was pickled: nothing is checked, searched or chosen again.
+
+    Parameters
+    ----------
+    kernel, tol, method, threads
+        As a `Task` has them.
+    setting, choice : tuples
+        What `packed` made of them.
+    """
+    return _prepared(Task(kernel, tol, method, threads), unpacked(setting), unpacked(choice))
 
 
 # What pickles name, wherever these lie.
-Request.__module__ = "separable.plan"
-build.__module__ = build_bank.__module__ = restore.__module__ = restore_bank.__module__ = "separable.plan"
+for _name in (Request, build, build_bank, restore, restore_bank, restore_plan):
+    _name.__module__ = "separable.plan"
 
 
-def _prepared(recipe: Recipe, setting: Setting) -> Plan:
+def _made(task: Task, setting: Setting, known: Runnable | None = None) -> Plan:
+    """Choose how to run a kernel; `known` is a form of it that was found before."""
+    choice = choose(Ask(task.kernel, task.tol, setting, known), task.method)
+    return _prepared(task, setting, choice)
+
+
+def _prepared(task: Task, setting: Setting, choice: Choice) -> Plan:
     """Prepare the jobs of what was chosen."""
-    kernel, request, threads, choice = recipe
-    form = choice.kernel
-    runs = form if isinstance(form, (SeparableKernel, np.ndarray)) else kernel
-    sums = whole.summing(kernel) if request.whole and isinstance(kernel, SeparableKernel) else None
-    if runs is not form:
-        sums = None  # running sums divide by themselves, cascades and transforms round in any case
-    choice = choice._replace(kernel=sums[0]) if sums else with_mean_kept(choice, setting, request.flip)
-    jobs = () if 0 in setting.shape else prepare(choice, setting, request.flip)
+    form, divisor, error = choice.kernel.settled(task.kernel, setting, choice.error)
+    jobs = () if 0 in setting.shape else prepare(form, setting)
     busy = choice.cost.busy_threads
-    count = min(arguments.thread_count(threads), busy)
+    count = min(arguments.thread_count(task.threads), busy)
     return Plan(
         shape=setting.shape,
         dtype=setting.dtype,
@@ -709,113 +567,24 @@ def _prepared(recipe: Recipe, setting: Setting) -> Plan:
         terms=choice.terms,
         macs=choice.macs,
         dense_macs=math.prod(setting.taps),
-        error=as_run(choice.method, choice.kernel, choice.error, setting.computed, setting.axes),
+        error=form.error_in(setting.computed, setting.axes, error),
         threads=count,
         scratch_bytes=max((job.scratch_bytes(count) for job in jobs), default=0),
         cost=choice.cost,
-        _kernel=runs,
+        _task=task,
+        _setting=setting,
+        _choice=choice,
+        _form=form,
         _jobs=jobs,
         _busy_threads=busy,
-        _exact_limit=_exact_limit(choice.kernel, setting),
-        _divisor=sums[1] if sums else 1.0,
-        _levels=levels_of(kernel, choice, setting, sums[1] if sums else 1.0),
-        _setting=setting,
-        _recipe=recipe,
+        _exact_limit=_exact_limit(form, setting),
+        _divisor=divisor,
+        _levels=levels_of(task.kernel, form, setting, divisor),
+        _others={},
     )
 
 
-def _setting(kernel: SeparableKernel | Array, request: Request) -> Setting:
-    taps = kernel.shape
-    shape = arguments.shape_tuple(request.shape, request.dtype)
-    axes = arguments.filtered_axes(request.axes, len(shape))
-    if len(taps) != len(axes):
-        colours = request.axes is None and len(taps) == len(shape) - 1 and shape[-1] in _COLOURS
-        raise ValueError(
-            f"kernel of shape {taps} has {len(taps)} axes, but `axes={shown(request.axes)}` filters "
-            f"{len(axes)} of an array of shape {shape}; "
-            + (
-                f"pass channel_axis=-1 to filter each of the {shape[-1]} colours by itself, or name the axes."
-                if colours
-                else "pass a kernel with one axis for each, or name the axes."
-            )
-        )
-    offsets = arguments.origins(request.origin, axes, taps)
-    # A convolution is the correlation with the flipped kernel: what was before the centre is after
-    # it, and an even number of taps has one more before than after.
-    shifts = tuple(
-        (n - 1) // 2 - offset if request.flip else n // 2 + offset
-        for n, offset in zip(taps, offsets, strict=True)
-    )
-    modes = arguments.boundary_modes(request.mode, axes)
-    cval = arguments.constant_value(request.cval, request.dtype)
-    as_summed = request.method is None and not request.tol  # what approximates may have other signs
-    setting = Setting(
-        shape,
-        request.dtype,
-        axes,
-        taps,
-        shifts,
-        modes,
-        cval,
-        request.whole,
-        request.patient,
-        as_summed=as_summed,
-    )
-    double = setting.item == 4 and leaves_float32(kernel)
-    return setting._replace(double=double, machine=request.machine)
-
-
-def _exact_limit(kernel: Kernel, setting: Setting) -> float:
-    if isinstance(kernel, (FourierForm, Cascade)):
-        return 0.0
-    if isinstance(kernel, (RunningForm, ShapeForm)):
-        limit = kernel.exact_limit
-    else:
-        limit = whole.exact_limit(kernel, setting.computed)
-    cval = setting.cval
-    padded = "constant" in setting.modes
-    return 0.0 if padded and not (cval.imag == 0 and cval.real.is_integer() and abs(cval) <= limit) else limit
-
-
-def _lines(plan: Plan) -> list[str]:
-    """Return the lines of a printed plan."""
-    rows = (
-        f"  axis {axis}  {taps:7s}  {mode:8s}  {folds}".rstrip() for axis, taps, mode, folds in _rows(plan)
-    )
-    return [_title(plan), *rows, *(f"  {remark}" for remark in _remarks(plan))]
-
-
-def _title(plan: Plan) -> str:
-    kernel = "x".join(map(str, plan.taps))
-    how = f"{plan.method}, {plural(plan.terms, 'term')}" if plan.terms else plan.method
-    return f"{kernel} kernel on {plan.shape} {plan.dtype.name}: {how}"
-
-
-def _rows(plan: Plan) -> list[tuple[int, str, str, str]]:
-    """Return each axis with its taps, mode and how they are folded: the filtered ones first."""
-    folds = _folds_of(plan)
-    filtered = sorted(zip(plan.axes, plan.taps, plan.modes, strict=True), reverse=True)
-    others = sorted(set(range(len(plan.shape))) - set(plan.axes), reverse=True)
-    return [
-        *((axis, plural(taps, "tap"), mode, folds.get(axis, "")) for axis, taps, mode in filtered),
-        *((axis, "not filtered", "", "") for axis in others),
-    ]
-
-
-def _remarks(plan: Plan) -> list[str]:
-    fewer = f", {plan.dense_macs / plan.macs:.3g}x fewer" if plan.macs < plan.dense_macs else ""
-    target = core_info()["target"]
-    return [
-        f"{plan.macs} MACs per sample, dense {plan.dense_macs}{fewer}",
-        f"kernel's relative l1 error at most {plan.error.relative_l1:.2g}",
-        f"{plural(plan.threads, 'thread')}, scratch {in_bytes(plan.scratch_bytes)}, {target}",
-    ]
-
-
-def _folds_of(plan: Plan) -> dict[int, str]:
-    """Say for each axis that is filtered in a pass of its own how the core folds its taps."""
-    job = plan._jobs[0] if plan._jobs else None
-    if not isinstance(job, Job):
-        return {}
-    found = {entry["axis"]: sorted(set(entry["folds"])) for entry in job.describe()}
-    return {axis: "not folded" if folds == ["none"] else "/".join(folds) for axis, folds in found.items()}
+def _exact_limit(form: Runnable, setting: Setting) -> float:
+    limit, cval = form.exact_limit(setting.computed), setting.cval
+    whole = cval.imag == 0 and cval.real.is_integer() and abs(cval) <= limit
+    return limit if whole or not setting.padded else 0.0

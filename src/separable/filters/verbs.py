@@ -18,8 +18,10 @@ from ..arrays.decorators import verb
 from ..families._gaussians import width_of
 from ..kernel.value import SeparableKernel
 from .bank import Bank
+from .cache import DenseKey, cached_plan, parts_plan
 from .core import pairs_of
-from .plan import CACHED_WEIGHTS, DenseKey, Request, cached_plan, parts_plan
+from .plan import CACHED_WEIGHTS
+from .request import Request
 
 Array: TypeAlias = npt.NDArray[Any]
 # mode, cval, origin, axes, tol, method, whether to flip the kernel; and rounding, overflow, mask, nan
@@ -229,11 +231,21 @@ def _run(
     dtype = arguments.working_dtype(source.dtype)
     if output is not None:
         dtype = arguments.promoted_dtype(dtype, output)
-    # A third of the time that the class takes to make one of these.
-    request = _new(Request, (source.shape, dtype, *asked, source.dtype.kind in "biu", False, None))
-    plan = cached_plan(kernel_or_weights, request)
     rounding, overflow, mask, nan = stored
-    return plan(source, output, threads, rounding=rounding, overflow=overflow, mask=mask, nan=nan)
+    known = integers = None
+    if mask is not None or nan != "propagate":
+        known = masking.known_of(source, mask, nan, asked[1] if _padded(asked[0]) else None)
+    if output is not None and (wanted := arguments.output_dtype(output)).kind in "biu":
+        integers = source.dtype, wanted, rounding
+    whole = source.dtype.kind in "biu"
+    # A third of the time that the class takes to make one of these.
+    request = _new(Request, (source.shape, dtype, *asked, whole, False, None, known is not None, integers))
+    return cached_plan(kernel_or_weights, request).run(source, output, threads, rounding, overflow, known)  # type: ignore[arg-type]
+
+
+def _padded(mode: arguments.Mode) -> bool:
+    """Return whether a constant stands beyond an end."""
+    return any("constant" in name for name in ((mode,) if isinstance(mode, str) else mode))
 
 
 def _run_parts(

@@ -14,16 +14,23 @@ References
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+import math
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from .._base.caches import kept
+from ..kernel.value import SeparableKernel
+from .box import too_short
+from .method import Ask, Choice, Refusal
+from .recursions import Cosines, Recursions, equal_taps, recursions
 
 Array = npt.NDArray[np.float64]
 
-MAX_WAVES: Final = 12  # the core's limit
+DEFAULT_TOL: Final = 1e-3  # where it is asked for by name alone
+
+MAX_COSINES: Final = 12  # the core's limit
 
 # Frequencies are odd multiples of half the base 2 pi / (stretch * taps). A longer period than the window's
 # lets the sum end with the slope that the taps end with; the best one grows with the number of cosines.
@@ -35,20 +42,59 @@ _SEARCHED: Final = 96
 _REWEIGHTINGS: Final = 6  # from least squares towards the least sum of magnitudes
 
 
-class Waves(NamedTuple):
-    """The taps ``sum_m amplitude[m] * cos(frequency[m] * k)``, |k| <= radius; sines where `odd`.
+class Oscillators:
+    """Sums of few cosines along each axis, one oscillator each."""
 
-    `relative_l1` and `relative_l2` are the distances from the taps they stand for, relative to those.
+    name = "recursive"
+    about = "as a sum of cosines by oscillators"
+
+    def offer(self, ask: Ask) -> Choice | Refusal:
+        """Return the fewest cosines within the tolerance."""
+        known = ask.known
+        if isinstance(known, Recursions) and known.method == self.name:
+            return Choice.of(self.name, known, known.error, known.cost(ask.setting))
+        within = DEFAULT_TOL if ask.tol is None else ask.tol
+        form = None if ask.factored is None else recursive_form(ask.factored, within)
+        if form is None:
+            return Refusal(
+                self.name,
+                "needs one term with taps that are symmetric or antisymmetric about the middle, and few "
+                f"cosines within tol={within:g}",
+            )
+        return Choice.of(self.name, form, form.error, form.cost(ask.setting))
+
+    def reserved(self, ask: Ask) -> str | None:
+        """Say that it approximates."""
+        return "approximates: only where `tol` is given" if ask.tol is None else too_short(ask)
+
+
+def recursive_form(kernel: SeparableKernel, tol: float) -> Recursions | None:
+    """Return `kernel` as cosines, and boxes where they do, within a relative l1 error of `tol`, or None.
+
+    It has to be one term, with taps that are (anti)symmetric about the middle.
     """
+    left = (1 + tol) / (1 + kernel.error.relative_l1)
+    if kernel.rank != 1 or left <= 1:
+        return None
+    scales: list[tuple[float, float]] = []
+    waves: list[Cosines | None] = []
+    each = left ** (1 / kernel.ndim) - 1
+    for taps in kernel.terms[0]:
+        scale = equal_taps(taps)
+        if scale is None:  # a power of two is left to the end: nothing on the way leaves its range
+            power = math.frexp(float(np.abs(taps).sum()))[1]
+            fit = fit_cosines(np.ldexp(taps, -power), each)
+            if fit is None:
+                return None
+            waves.append(fit)
+            scale = math.ldexp(1.0, power), 1.0
+        else:
+            waves.append(None)
+        scales.append(scale)
+    return recursions("recursive", kernel, waves, scales) if any(waves) else None
 
-    odd: bool
-    frequency: tuple[float, ...]
-    amplitude: tuple[float, ...]
-    relative_l1: float
-    relative_l2: float
 
-
-def fit_waves(taps: npt.NDArray[Any], tol: float) -> Waves | None:
+def fit_cosines(taps: npt.NDArray[Any], tol: float) -> Cosines | None:
     """Return the fewest cosines, or sines, that lie within `tol` of `taps`.
 
     Parameters
@@ -60,36 +106,36 @@ def fit_waves(taps: npt.NDArray[Any], tol: float) -> Waves | None:
 
     Returns
     -------
-    Waves or None
+    Cosines or None
         None where the taps have no such form, or more than 12 cosines would be needed.
     """
     return _fit(np.ascontiguousarray(taps, np.float64).tobytes(), tol)
 
 
 @kept
-def _fit(data: bytes, tol: float) -> Waves | None:
+def _fit(data: bytes, tol: float) -> Cosines | None:
     taps = np.frombuffer(data)
     odd = bool(np.array_equal(taps, -taps[::-1]))
     if taps.size % 2 == 0 or not (odd or np.array_equal(taps, taps[::-1])) or not taps.any():
         return None
     half = taps[taps.size // 2 :]
     few = np.unique(np.linspace(0, half.size - 1, min(half.size, _SEARCHED)).round().astype(int))
-    for count in range(1, MAX_WAVES + 1):
+    for count in range(1, MAX_COSINES + 1):
         multiples = (np.arange(count) + 0.5) * (2 * np.pi / taps.size)
         misses = [_miss(_basis(few, multiples / s, odd), half[few], _weights(few))[1] for s in _STRETCHES]
         if min(misses) > 4 * tol:  # on few samples, and before the weights are turned to the l1 error
             continue
         frequency = multiples / _STRETCHES[int(np.argmin(misses))]
-        waves = _refined(half, frequency, odd)
-        if waves.relative_l1 <= tol:
-            return waves
+        cosines = _refined(half, frequency, odd)
+        if cosines.relative_l1 <= tol:
+            return cosines
     return None
 
 
 def _basis(places: npt.NDArray[Any], frequency: Array, odd: bool) -> Array:
     angles = np.multiply.outer(places, frequency)
-    waves: Array = np.sin(angles) if odd else np.cos(angles)
-    return waves
+    cosines: Array = np.sin(angles) if odd else np.cos(angles)
+    return cosines
 
 
 def _weights(places: npt.NDArray[Any]) -> Array:
@@ -110,7 +156,7 @@ def _relative(residue: Array, half: Array, power: int) -> float:
     return float(ratio ** (1 / power))
 
 
-def _refined(half: Array, frequency: Array, odd: bool) -> Waves:
+def _refined(half: Array, frequency: Array, odd: bool) -> Cosines:
     """Fit amplitudes to all taps, for the least l1 error by weights that follow the residue."""
     places = np.arange(half.size)
     basis, counts = _basis(places, frequency, odd), _weights(places)
@@ -121,7 +167,7 @@ def _refined(half: Array, frequency: Array, odd: bool) -> Waves:
         residue = np.abs(basis @ amplitude - half)
         weights = counts / np.maximum(residue, 1e-2 * float(residue.max()) + np.finfo(float).tiny)
     error, amplitude = best
-    return Waves(
+    return Cosines(
         odd,
         tuple(map(float, frequency)),
         tuple(map(float, amplitude)),

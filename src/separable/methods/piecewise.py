@@ -8,14 +8,18 @@ additions instead of 441.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from .._core import SumsJob
+from ..arrays.boundaries import CODES
+from ..cost import model as costs
 from ..kernel.value import ErrorBounds, SeparableKernel
+from .method import Ask, Choice, Runnable, Setting
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -43,7 +47,8 @@ _WORDS_COST: Final = (0.6, 0.034)
 _FLOATS_COST: Final = (0.9, 0.068)
 
 
-class ShapeForm(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class PiecewiseForm(Runnable):
     """A kernel as ``weights / divisor``, and the axis along which the differences of the weights are few."""
 
     weights: Array
@@ -55,9 +60,14 @@ class ShapeForm(NamedTuple):
     fixed_point: bool = False  # floats are rounded to multiples of a power of two
 
     @property
-    def method(self) -> str:
-        """The name that plans give it."""
-        return "box"
+    def divides(self) -> bool:
+        """They do."""
+        return True
+
+    @property
+    def approximate(self) -> bool:
+        """Whether floats are rounded before they are summed."""
+        return self.fixed_point
 
     @property
     def macs(self) -> int:
@@ -70,9 +80,8 @@ class ShapeForm(NamedTuple):
         jumps = float(np.abs(_differences(self.weights, self.axis)).sum())
         return jumps * _longest_sum(self.weights.shape[self.axis])
 
-    @property
-    def exact_limit(self) -> float:
-        """Largest magnitude of whole numbers that are summed without rounding; 0 where none are.
+    def exact_limit(self, dtype: np.dtype[Any]) -> float:
+        """Return the largest magnitude of whole numbers that are summed without rounding; 0 where none are.
 
         Nor where they are divided by a number that is rounded itself.
         """
@@ -99,41 +108,58 @@ class ShapeForm(NamedTuple):
             own.l1 + relative * norm / self.divisor, own.relative_l1 + relative, own.relative_l2
         )
 
-    def flipped(self) -> ShapeForm:
+    def flipped(self) -> PiecewiseForm:
         """Return the form of the kernel flipped along every axis."""
-        return self._replace(weights=np.ascontiguousarray(np.flip(self.weights)))
+        return replace(self, weights=np.ascontiguousarray(np.flip(self.weights)))
 
     def fits_words(self, dtype: np.dtype[Any]) -> bool:
         """Return whether whole numbers that are filtered in `dtype` are summed as words, in half the time."""
         norm = float(np.abs(self.weights).sum())
         return self.exact and dtype.char == "f" and norm * _LARGEST_SMALL < _WORD
 
-    def within(self, tol: float | None, dtype: np.dtype[Any]) -> ShapeForm:
+    def within(self, tol: float | None, dtype: np.dtype[Any]) -> PiecewiseForm:
         """Return the form in fixed point if it filters floats of `dtype` within `tol`, else this one."""
         jumps = np.abs(_differences(self.weights, self.axis))
         words = np.all(np.rint(jumps) == jumps) and float(jumps.max()) <= _LARGEST_MULTIPLE
         if tol is None or dtype.char != "f" or not words or 2 * np.abs(self.weights).sum() > _WORD:
             return self
-        fixed = self._replace(fixed_point=True)
+        fixed = replace(self, fixed_point=True)
         return fixed if fixed.error_on_floats.relative_l1 <= tol else self
 
-    def cost(self, shape: Sequence[int], axes: Sequence[int], *, words: bool = False) -> float:
-        """Return nanoseconds per sample on an array of `shape`.
+    def summed_in(self, setting: Setting) -> np.dtype[Any]:
+        """Return float64, or words, which are exact."""
+        return np.dtype(np.float64)
 
-        Parameters
-        ----------
-        shape : sequence of int
-            Of the array.
-        axes : sequence of int
-            The axis of the array for each axis of the kernel.
-        words : bool, optional
-            The samples are whole numbers of at most 16 bits, and the form `fits_words`.
-        """
-        sweep, each = _WORDS_COST if words or self.fixed_point else _FLOATS_COST
-        return sweep + each * self.differences
+    def noise(self, setting: Setting, unit: float, norm: float) -> float:
+        """Bound the rounding errors on samples of 1, as `error_on_floats` counts them."""
+        return (self.error_on_floats.relative_l1 - self.error.relative_l1) * norm
+
+    def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> SumsJob:
+        """Prepare sums of differences over running sums."""
+        lines = setting.lines(len(shape))
+        weights = np.ascontiguousarray(self.weights.transpose(np.argsort(setting.axes)))
+        shifts, codes = tuple(line.shift for line in lines), tuple(CODES[line.mode] for line in lines)
+        lengths = [line.taps for line in lines]
+        along = setting.axes[self.axis]
+        return SumsJob(
+            shape, weights.reshape(lengths), along, shifts, codes, cval, self.divisor, self.fixed_point
+        )
 
 
-def shape_form(kernel: SeparableKernel | Array) -> ShapeForm | None:
+def filled(form: PiecewiseForm, ask: Ask) -> Choice:
+    """Return the choice of a form: in fixed point, where that filters floats within the tolerance."""
+    setting = ask.setting
+    exact = setting.whole and form.exact
+    if not exact:
+        form = form.within(ask.tol, setting.dtype)
+    error = form.error if exact else form.error_on_floats
+    words = form.fixed_point or (exact and form.fits_words(setting.dtype))
+    sweep, each = _WORDS_COST if words else _FLOATS_COST
+    counts = {"running": sweep + each * form.differences, "distant": float(setting.distant)}
+    return Choice.of("box", form, error, costs.of_call(counts, setting.samples, setting.rates))
+
+
+def piecewise_form(kernel: SeparableKernel | Array) -> PiecewiseForm | None:
     """Return `kernel` by the differences of its weights, or None where they are no fewer than the weights.
 
     Weights count as equal, and as multiples of each other, within 8 roundings of float64.
@@ -156,7 +182,7 @@ def shape_form(kernel: SeparableKernel | Array) -> ShapeForm | None:
     error = kernel.error if isinstance(kernel, SeparableKernel) else ErrorBounds()
     whole = _whole(weights)
     scaled, divisor = whole or (weights, 1.0)
-    return ShapeForm(scaled, -axis, divisor, count, whole is not None, error)
+    return PiecewiseForm(scaled, -axis, divisor, count, whole is not None, error)
 
 
 def _differences(weights: Array, axis: int) -> Array:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from .._core import Job, Sweeps, empty
-from .fft import sources
+from .._core import Job as TermsJob
+from .._core import Sweeps, empty
+from ..arrays.boundaries import continued
+from .method import Job
 
 Array: TypeAlias = npt.NDArray[Any]
-
-# What continues an array in these modes is a mirror image or a copy of it, which a symmetric kernel filters
-# into the same of the result: the second filter finds beyond the ends what it should.
-FOLLOWING = ("reflect", "mirror", "wrap")
-
-
-class _Filter(Protocol):
-    def run(self, src: Array, dst: Array, threads: int, *told: Any) -> object: ...
-    def scratch_bytes(self, threads: int) -> int: ...
 
 
 class Margin(NamedTuple):
@@ -54,8 +47,8 @@ class SequenceJob:
         self,
         shape: tuple[int, ...],
         dtype: str,
-        first: _Filter,
-        second: _Filter,
+        first: Job,
+        second: Job,
         margins: list[Margin] | None,
         cval: float,
     ) -> None:
@@ -67,18 +60,18 @@ class SequenceJob:
             self._copy = _copy(shape, dtype)
 
     @classmethod
-    def of_one(cls, shape: tuple[int, ...], dtype: str, first: _Filter) -> SequenceJob:
+    def of_one(cls, shape: tuple[int, ...], dtype: str, first: Job) -> SequenceJob:
         """Return `first` with its results in an array of `dtype`, from which they are stored."""
         return cls(shape, dtype, first, _copy(shape, dtype), None, 0.0)
 
-    def run(self, src: Array, dst: Array, threads: int, *told: Any) -> None:
+    def run(self, src: Array, dst: Array, threads: int, *told: Any, **more: Any) -> None:
         """Filter `src` into `dst`, as other jobs do."""
         between = empty(self._between, self._dtype)
         with Sweeps(2 if self._margins is None else 3) as counted:
             if self._margins is None:
                 self._first.run(src, between, threads)
                 counted.step()
-                self._second.run(between, dst, threads, *told)
+                self._second.run(between, dst, threads, *told, **more)
                 return
             self._first.run(self._continued(src), between, threads)
             counted.step()
@@ -86,7 +79,7 @@ class SequenceJob:
             self._second.run(between, last, threads)
             counted.step()
             inside = tuple(slice(m.begin, m.begin + n) for m, n in zip(self._margins, dst.shape, strict=True))
-            self._copy.run(last[inside], dst, threads, *told)
+            self._copy.run(last[inside], dst, threads, *told, **more)
 
     def scratch_bytes(self, threads: int) -> int:
         """Return the memory taken beside the arrays."""
@@ -99,19 +92,10 @@ class SequenceJob:
         assert self._margins is not None
         array = src.astype(self._dtype)
         for axis, margin in enumerate(self._margins):
-            if margin.before + margin.after == 0:
-                continue
-            n = array.shape[axis]
-            places = np.arange(-margin.before, n + margin.after)
-            if margin.mode == "constant":
-                widths = [(0, 0)] * array.ndim
-                widths[axis] = (margin.before, margin.after)
-                array = np.pad(array, widths, constant_values=self._cval)
-            else:
-                array = array.take(sources(places, n, margin.mode), axis)
+            array = continued(array, axis, margin.before, margin.after, margin.mode, self._cval)
         return array
 
 
-def _copy(shape: tuple[int, ...], dtype: str) -> Job:
+def _copy(shape: tuple[int, ...], dtype: str) -> TermsJob:
     """Return the filter that changes nothing, and stores what it is told to."""
-    return Job(shape, dtype, [(0, 0, 0, [np.ones(1)])], [(0, 0)], 0.0)
+    return TermsJob(shape, dtype, [(0, 0, 0, [np.ones(1)])], [(0, 0)], 0.0)

@@ -19,7 +19,8 @@ from .._base.caches import budget
 from .._base.foreign import output_of
 from .._base.numbers import as_number, as_real, as_whole, entries, instead
 from .._base.words import meant_mode, shown
-from ..arrays.arguments import MODES, input_array, working_dtype
+from ..arrays.arguments import input_array, working_dtype
+from ..arrays.boundaries import MODES
 
 Array: TypeAlias = npt.NDArray[Any]
 Output: TypeAlias = npt.DTypeLike | Array | None

@@ -12,7 +12,8 @@ import numpy as np
 from .._base.caches import budget, size_of
 from .._base.foreign import output_of
 from ..arrays.decorators import raise_for_keywords, readable
-from ..filters.core import AnyJob, Run, new_array, watching
+from ..filters.core import Run, Told, new_array, watching
+from ..methods.method import Job
 from ._arguments import Array, is_plain, types_of
 
 P = ParamSpec("P")
@@ -34,14 +35,15 @@ Tuples: TypeAlias = tuple[tuple[Any, tuple[type, ...]], ...]
 class _Kind:
     """What calls of one kind came to: one compiled job, what it was told, and the dtype of its result."""
 
-    __slots__ = ("dtype", "job", "seen", "size", "telling", "told", "tuples")
+    __slots__ = ("dtype", "job", "seen", "size", "telling", "threads", "told", "tuples")
 
     def __init__(self, size: int) -> None:
         self.size = size  # bytes of what is compared, and of this
         self.seen = False
-        self.job: AnyJob | None = None  # None where such calls take the long way
-        self.told: tuple[Any, ...] = ()
-        self.telling: Callable[[Array], tuple[Any, ...]] | None = None
+        self.job: Job | None = None  # None where such calls take the long way
+        self.threads = 1
+        self.told: Told = ()
+        self.telling: Callable[[Array], Told] | None = None
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
         self.tuples: Tuples = ()
 
@@ -50,7 +52,7 @@ class _Kind:
         self.tuples = tuples or ()
         if tuples is not None and len(runs) == 1 and runs[0].source is x and runs[0].result is result:
             self.told, self.telling, self.dtype = runs[0].told, runs[0].telling, result.dtype
-            self.job = runs[0].job
+            self.threads, self.job = runs[0].threads, runs[0].job
         self.seen = True  # last: another thread may look
         budget.count_shortcut(self.size)
 
@@ -115,7 +117,8 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
                 return through(*args, **kwargs)
         result = output if given else _new(x.shape, kind.dtype)
         try:
-            weak = kind.job.run(x, result, *(kind.told if kind.telling is None else kind.telling(x)))
+            told = kind.told if kind.telling is None else kind.telling(x)
+            weak = kind.job.run(x, result, kind.threads, *told)
         except TypeError:  # arrays that it does not take, before anything is written
             return through(*args, **kwargs)
         return through(*args, **kwargs) if weak else result  # the long way mends what little is known of

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import arguments
+from ..arrays.boundaries import continued
 from ..kernel.value import SeparableKernel
 from ._arguments import Array
 
@@ -66,10 +67,12 @@ def _sum(
     cval: complex,
 ) -> Array:
     """Return ``sum_k weights[k] x[i + k - n // 2 - origin]`` over the axes that `weights` has."""
+    if x.size == 0:
+        return np.zeros_like(x)
     extended = x
     for axis, count, mode, origin in zip(axes, weights.shape, modes, origins, strict=True):
         before = count // 2 + origin
-        extended = _extended(extended, axis, before, count - 1 - before, mode, cval)
+        extended = continued(extended, axis, before, count - 1 - before, mode, cval)
     total = np.zeros_like(x)
     for place in itertools.product(*map(range, weights.shape)):
         if weights[place]:
@@ -78,23 +81,3 @@ def _sum(
                 window[axis] = slice(start, start + x.shape[axis])
             total += weights[place] * extended[tuple(window)]
     return total
-
-
-def _extended(x: Array, axis: int, before: int, after: int, mode: str, cval: complex) -> Array:
-    """Return `x` continued beyond its ends along one axis."""
-    n = x.shape[axis]
-    if n == 0:
-        return x.repeat(0, axis)
-    index = np.arange(-before, n + after)
-    if mode == "wrap":
-        index %= n
-    elif mode in ("reflect", "mirror"):
-        shared = 1 if mode == "mirror" else 0  # an end that both copies share
-        period = max(2 * (n - shared), 1)
-        index %= period
-        index = np.minimum(index, period - 1 + shared - index)
-    outside = (index < 0) | (index >= n)
-    extended = x.take(index.clip(0, n - 1), axis)
-    if mode == "constant":
-        extended[(slice(None),) * axis + (outside,)] = x.dtype.type(cval)
-    return extended

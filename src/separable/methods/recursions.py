@@ -1,7 +1,7 @@
 """Kernels that run in a time that does not depend on their size: running sums and oscillators.
 
-A form says what the compiled core does along each axis, what it costs, and how far the kernel that runs
-is from the kernel given.
+A box is the difference of two running sums; a cosine over a window is filtered by a recursion of second
+order, driven by the samples that enter and leave the window. One job of the core runs both, an axis at a time.
 
 References
 ----------
@@ -14,18 +14,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from .._core import RunningJob
+from ..arrays.boundaries import CODES
+from ..cost import model as costs
+from ..cost.model import Cost
+from ..kernel.scale import GAIN
 from ..kernel.value import ErrorBounds, SeparableKernel
-from .cosines import Waves, fit_waves
+from .method import Job, Runnable, Setting
+from .sequence import SequenceJob
 
 # What the core takes: axis, taps, shift, mode, odd, frequencies, amplitudes.
-RunningPass: TypeAlias = tuple[int, int, int, int, bool, list[float], list[float]]
-
-DEFAULT_TOL: Final = 1e-3  # where a recursive filter is asked for by name alone
+Pass: TypeAlias = tuple[int, int, int, int, bool, list[float], list[float]]
 
 # Taps count as equal, and as a mean, within the rounding of what made them.
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
@@ -43,18 +48,51 @@ _WAVES_START: Final = 0.6
 
 _LANES: Final = 16  # lines are filtered side by side; fewer take as long
 _ADJACENT: Final = 8  # as the core counts them
-UNIT: Final = 0.0185  # nanoseconds of the unit that plans count in
 
 
-class RunningForm(NamedTuple):
-    """A kernel as running sums: along each axis a box (None) or waves, times ``factor / divisor``."""
+class Cosines(NamedTuple):
+    """The taps ``sum_m amplitude[m] * cos(frequency[m] * k)``, |k| <= radius; sines where `odd`.
+
+    `relative_l1` and `relative_l2` are the distances from the taps they stand for, relative to those.
+    """
+
+    odd: bool
+    frequency: tuple[float, ...]
+    amplitude: tuple[float, ...]
+    relative_l1: float
+    relative_l2: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Recursions(Runnable):
+    """A kernel as recursions: along each axis a box (None) or cosines, times ``factor / divisor``."""
 
     method: str
     taps: tuple[int, ...]
-    waves: tuple[Waves | None, ...]
+    waves: tuple[Cosines | None, ...]
     factor: float
     divisor: float
     error: ErrorBounds
+
+    @property
+    def terms(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def divides(self) -> bool:
+        """They do."""
+        return True
+
+    @property
+    def by_weights(self) -> bool:
+        """Whether all of it are boxes: where little is known, an approximation misses most of it."""
+        return not self.approximate
+
+    @property
+    def approximate(self) -> bool:
+        """Whether there are cosines."""
+        return any(self.waves)
 
     @property
     def macs(self) -> int:
@@ -65,11 +103,26 @@ class RunningForm(NamedTuple):
             if n > 1
         )
 
-    @property
-    def exact_limit(self) -> float:
-        """Largest magnitude of whole numbers that are summed without rounding, which boxes do in float64."""
-        whole = self.method == "box" and math.frexp(abs(self.factor))[0] == 0.5  # a power of two
+    def summed_in(self, setting: Setting) -> np.dtype[Any]:
+        """Return float64: what goes in and out of a window leaves rounding errors in the sum."""
+        return np.dtype(np.float64)
+
+    def exact_limit(self, dtype: np.dtype[Any]) -> float:
+        """Return the largest magnitude of whole numbers that boxes sum without rounding, in float64."""
+        whole = not self.approximate and math.frexp(abs(self.factor))[0] == 0.5  # a power of two
         return 2.0**53 / math.prod(self.taps) if whole else 0.0
+
+    def noise(self, setting: Setting, unit: float, norm: float) -> float:
+        """Bound the rounding errors on samples of 1: of sums, and of oscillators until they are set anew."""
+        return (2 * sum(self.taps) + 1000 * self.approximate + 8) * unit * norm
+
+    def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> Job:
+        """Prepare a pass for each axis."""
+        passes = self.passes(setting.axes, setting.shifts, [CODES[mode] for mode in setting.modes])
+        job = RunningJob(shape, passes, cval, self.factor, self.divisor)
+        # Its passes leave their results in the array they filter into: in float64 next to float32's ends.
+        double = setting.double or (dtype == "float32" and self.gain > GAIN)
+        return SequenceJob.of_one(shape, "float64", job) if double else job
 
     @property
     def gain(self) -> int:
@@ -77,14 +130,21 @@ class RunningForm(NamedTuple):
         ones = math.prod(n for n, waves in zip(self.taps, self.waves, strict=True) if not waves)
         return math.frexp(self.factor)[1] + math.frexp(ones / self.divisor)[1]
 
-    def flipped(self) -> RunningForm:
+    def flipped(self) -> Recursions:
         """Return the form of the kernel flipped along every axis: sines change their sign."""
         turned = [
             w._replace(amplitude=tuple(-a for a in w.amplitude)) if w and w.odd else w for w in self.waves
         ]
-        return self._replace(waves=tuple(turned))
+        return replace(self, waves=tuple(turned))
 
-    def cost(self, shape: Sequence[int], axes: Sequence[int]) -> float:
+    def cost(self, setting: Setting) -> Cost:
+        """Return what it takes."""
+        each = self._nanoseconds(setting.real_shape, setting.axes)
+        passes = sum(n > 1 for n in setting.taps)
+        counts = costs.of_running(each, passes, setting.samples, setting.rates)
+        return costs.of_call(counts, setting.samples, setting.rates)
+
+    def _nanoseconds(self, shape: Sequence[int], axes: Sequence[int]) -> float:
         """Return nanoseconds per sample on an array of `shape`."""
         samples, total = math.prod(shape), 0.0
         for axis, n, waves in zip(axes, self.taps, self.waves, strict=True):
@@ -98,9 +158,9 @@ class RunningForm(NamedTuple):
             total += each * (1 + start * n / shape[axis]) * max(1.0, _LANES * shape[axis] / samples)
         return total
 
-    def passes(self, axes: Sequence[int], shifts: Sequence[int], modes: Sequence[int]) -> list[RunningPass]:
+    def passes(self, axes: Sequence[int], shifts: Sequence[int], modes: Sequence[int]) -> list[Pass]:
         """List what the core runs; axes with one tap only scale."""
-        found: list[RunningPass] = []
+        found: list[Pass] = []
         for axis, n, shift, mode, waves in zip(axes, self.taps, shifts, modes, self.waves, strict=True):
             if waves:
                 found.append((axis, n, shift, mode, waves.odd, list(waves.frequency), list(waves.amplitude)))
@@ -109,43 +169,7 @@ class RunningForm(NamedTuple):
         return found
 
 
-def box_form(kernel: SeparableKernel) -> RunningForm | None:
-    """Return `kernel` as a box: None unless it is one term with equal taps along each axis."""
-    if kernel.rank != 1 or kernel.size == 1:
-        return None
-    scales = [_equal(taps) for taps in kernel.terms[0]]
-    if None in scales:
-        return None
-    return _form("box", kernel, [None] * len(scales), [s for s in scales if s is not None])
-
-
-def recursive_form(kernel: SeparableKernel, tol: float) -> RunningForm | None:
-    """Return `kernel` as waves, and boxes where they do, within a relative l1 error of `tol`, or None.
-
-    It has to be one term, with taps that are (anti)symmetric about the middle.
-    """
-    left = (1 + tol) / (1 + kernel.error.relative_l1)
-    if kernel.rank != 1 or left <= 1:
-        return None
-    scales: list[tuple[float, float]] = []
-    waves: list[Waves | None] = []
-    each = left ** (1 / kernel.ndim) - 1
-    for taps in kernel.terms[0]:
-        scale = _equal(taps)
-        if scale is None:  # a power of two is left to the end: nothing on the way leaves its range
-            power = math.frexp(float(np.abs(taps).sum()))[1]
-            fit = fit_waves(np.ldexp(taps, -power), each)
-            if fit is None:
-                return None
-            waves.append(fit)
-            scale = math.ldexp(1.0, power), 1.0
-        else:
-            waves.append(None)
-        scales.append(scale)
-    return _form("recursive", kernel, waves, scales) if any(waves) else None
-
-
-def _equal(taps: npt.NDArray[Any]) -> tuple[float, float] | None:
+def equal_taps(taps: npt.NDArray[Any]) -> tuple[float, float] | None:
     """Return the factor and divisor that make `taps` of a box of ones, or None; a mean is a division."""
     value = float(taps[0])
     if value == 0 or float(np.abs(taps - value).max()) > _ROUNDING * abs(value):
@@ -153,19 +177,20 @@ def _equal(taps: npt.NDArray[Any]) -> tuple[float, float] | None:
     return (1.0, float(taps.size)) if abs(value * taps.size - 1) <= _ROUNDING else (value, 1.0)
 
 
-def _form(
+def recursions(
     method: str,
     kernel: SeparableKernel,
-    waves: Sequence[Waves | None],
+    waves: Sequence[Cosines | None],
     scales: Sequence[tuple[float, float]],
-) -> RunningForm:
+) -> Recursions:
+    """Return a kernel of one term by cosines or a box, a factor and a divisor for each axis."""
     own = kernel.error
     l1 = (1 + own.relative_l1) * math.prod(1 + w.relative_l1 for w in waves if w) - 1
     l2 = (1 + own.relative_l2) * math.prod(1 + w.relative_l2 for w in waves if w) - 1
     added = max(0.0, l1 - own.relative_l1) * kernel.norm_l1
     error = ErrorBounds(own.l1 + added, l1, l2) if any(waves) else own
     factor, divisor = (_product([pair[n] for pair in scales]) for n in (0, 1))
-    return RunningForm(method, kernel.shape, tuple(waves), factor, divisor, error)
+    return Recursions(method, kernel.shape, tuple(waves), factor, divisor, error)
 
 
 def _product(values: Sequence[float]) -> float:

@@ -1,0 +1,68 @@
+"""What pickles hold of plans: plain tuples with the names of types, which outlive their modules."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Final
+
+import numpy as np
+
+from ..cost.model import Cost, Machine, Rates, completed
+from ..kernel.value import ErrorBounds, SeparableKernel
+from ..methods.cascade import CascadeForm
+from ..methods.cascade_search import Cascade
+from ..methods.direct import DenseForm
+from ..methods.fft import FourierForm
+from ..methods.method import Choice, Setting
+from ..methods.overlap_save import Geometry
+from ..methods.piecewise import PiecewiseForm
+from ..methods.recursions import Cosines, Recursions
+from ..methods.terms import TermsForm
+
+_TYPES: Final = (
+    *(Choice, Setting, Cost, Rates, Machine, ErrorBounds),
+    *(TermsForm, DenseForm, Recursions, Cosines, PiecewiseForm, CascadeForm, Cascade, FourierForm, Geometry),
+)
+_BY_NAME: Final[dict[str, Any]] = {kind.__name__: kind for kind in _TYPES} | {
+    # As they were called before.
+    "KernelError": ErrorBounds,
+    "RunningForm": Recursions,
+    "ShapeForm": PiecewiseForm,
+    "Waves": Cosines,
+}
+
+
+def packed(value: Any) -> Any:
+    """Return a choice, a setting or rates as plain tuples: the name of each type, then its fields."""
+    name = type(value).__name__
+    if type(value) not in _TYPES:
+        return ("", *map(packed, value)) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return (name, *map(packed, value))
+    return (name, *(packed(getattr(value, field.name)) for field in fields(value)))
+
+
+def unpacked(value: Any) -> Any:
+    """Return what `packed` was given, or earlier versions of it."""
+    if not isinstance(value, tuple):
+        return value
+    name, *rest = value
+    parts = tuple(map(unpacked, rest))
+    if not name:
+        return parts
+    made = _BY_NAME[name](*parts)
+    if isinstance(made, Choice):
+        return made._replace(kernel=_as_form(made))
+    if isinstance(made, Rates):
+        return made._replace(values=completed(made.values))
+    return made
+
+
+def _as_form(choice: Choice) -> Any:
+    """Return the form of a choice; kernels, weights and cascades were kept bare before they had one."""
+    kernel: Any = choice.kernel
+    if isinstance(kernel, Cascade):
+        return CascadeForm(kernel)
+    if isinstance(kernel, SeparableKernel) and choice.method == "separable":
+        return TermsForm(kernel)
+    return DenseForm(kernel) if isinstance(kernel, (SeparableKernel, np.ndarray)) else kernel

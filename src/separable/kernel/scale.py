@@ -1,0 +1,110 @@
+"""The scale of kernels: which float32 holds, and how powers of two move between the taps of passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .passes import with_scale
+from .value import SeparableKernel, Term
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_SUMMED: Final = 1e280  # magnitudes below are summed without overflow, however many
+
+# Sums of magnitudes, as powers of two, that float32 has room for: weights 2**-30 times the largest are still
+# normal numbers, and samples of up to 2**63 do not overflow. Other kernels are summed in float64.
+_LEAST: Final = -96
+_MOST: Final = 64
+
+# Terms of one pass may differ so much, in powers of two, and be scaled alike: far from the ends of float32.
+SPREAD: Final = 40
+
+# Kernels that multiply by more than that power of two do so in their first pass: samples near the smallest
+# that there are would lose their last bits in passes that make them smaller.
+GAIN: Final = 24
+
+
+def magnitude(kernel: SeparableKernel | Array) -> int:
+    """Return a power of two near the largest gain of a kernel: the exponent of its sum of magnitudes.
+
+    Of several terms that of the largest. 0 for a kernel of zeros.
+    """
+    terms = kernel.terms if isinstance(kernel, SeparableKernel) else [[kernel]]
+    sums = [[_exponent(taps) for taps in term] for term in terms if all(taps.any() for taps in term)]
+    return max(map(sum, sums), default=0)
+
+
+def _exponent(values: Array) -> int:
+    """Return the exponent of the sum of magnitudes, which itself may overflow; 0 for zeros."""
+    magnitudes = np.abs(values)
+    if float(magnitudes.max()) < _SUMMED:
+        return math.frexp(float(magnitudes.sum()))[1]
+    half = math.frexp(float(values.size))[1]
+    return math.frexp(float(np.ldexp(magnitudes, -half).sum()))[1] + half
+
+
+def leaves_float32(kernel: SeparableKernel | Array) -> bool:
+    """Return whether weights or sums of `kernel` may vanish or overflow in float32."""
+    return not _LEAST <= magnitude(kernel) <= _MOST
+
+
+class Placed(NamedTuple):
+    """Sums of terms as passes: the kernel's axis of each pass in the order they run, and all taps by it."""
+
+    axes: list[int]
+    kernels: list[list[list[Array]]]
+
+
+def placed(kernels: Sequence[Sequence[Term]], axes: Sequence[int]) -> Placed:
+    """Return the passes of one or several kernels, from the array's last axis on, in range of their dtype.
+
+    Axes with one tap need no pass: they scale another, which is the last to run where terms may share those
+    before. Powers of two move between passes, which rounds nothing: taps of 1e-60 along one axis and 1e60
+    along another stay in range. Every pass but the last is brought to a sum of magnitudes in [1/2, 1), of
+    the largest term where that lets terms share their taps. The last has the scale of the kernel; the first
+    has it where that is large.
+
+    Parameters
+    ----------
+    kernels : sequence of kernels
+        Each a sequence of terms.
+    axes : sequence of int
+        The axis of the array for each axis of the kernels.
+    """
+    order = sorted(range(len(axes)), key=lambda n: axes[n], reverse=True)
+    wide = [n for n in order if kernels[0][0][n].size > 1] or order[:1]
+    into = wide[0] if sum(map(len, kernels)) == 1 else wide[-1]
+    mantissas, powers = zip(*(_split(term, wide) for kernel in kernels for term in kernel), strict=True)
+    terms = [[taps[n] for n in wide] for taps in (with_scale(term, wide, into) for term in mantissas)]
+    own = [[_exponent(each) for each in term] for term in terms]
+    most = [max(column) for column in zip(*own, strict=True)]
+    alike = all(top - n <= SPREAD for row in own for top, n in zip(most[:-1], row[:-1], strict=True))
+    used = [(most if alike else row)[:-1] for row in own]
+    last = [sum(row) + power for row, power in zip(used, powers, strict=True)]
+    gain = max(
+        (row[-1] + n for row, n, term in zip(own, last, terms, strict=True) if term[-1].any()), default=0
+    )
+    scaled = []
+    for term, row, n in zip(terms, used, last, strict=True):
+        moved = [*(-power for power in row), n]
+        if gain > GAIN:
+            moved[-1] -= gain
+            moved[0] += gain
+        scaled.append([np.ldexp(each, power) for each, power in zip(term, moved, strict=True)])
+    ready = iter(scaled)
+    return Placed(wide, [[next(ready) for _ in kernel] for kernel in kernels])
+
+
+def _split(term: Term, wide: Sequence[int]) -> tuple[list[Array], int]:
+    """Return a term whose single taps are between 1/2 and 1 in magnitude, and the power of two they lack."""
+    mantissas, power = list(term), 0
+    for axis, taps in enumerate(term):
+        if axis not in wide and taps[0] != 1:
+            mantissa, exponent = math.frexp(float(taps[0]))
+            mantissas[axis], power = np.array([mantissa]), power + exponent
+    return mantissas, power

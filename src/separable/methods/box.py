@@ -1,0 +1,77 @@
+"""The method "box": running sums for kernels of equal taps, and for shapes that are constant in stretches."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from ..kernel.value import SeparableKernel
+from . import piecewise
+from .method import Ask, Choice, Refusal
+from .recursions import Recursions, equal_taps, recursions
+
+# Running sums never pay below so many taps: nobody looks for a form then.
+SHORT_TAPS: Final = 9
+
+
+class Box:
+    """Running sums along each axis, or along one where weights equal their neighbours."""
+
+    name = "box"
+    about = "by running sums"
+
+    def offer(self, ask: Ask) -> Choice | Refusal:
+        """Return a box, or a shape."""
+        form = _box(ask)
+        if form is not None:
+            return Choice.of(self.name, form, form.error, form.cost(ask.setting))
+        shape = _shape(ask)
+        if shape is None:
+            needs = (
+                "equal taps along each axis of one term, or weights that equal their neighbours, as in a disk"
+            )
+            return Refusal(self.name, f"needs {needs}")
+        return piecewise.filled(shape, ask)
+
+    def reserved(self, ask: Ask) -> str | None:
+        """Short ones never pay, and sums of floats round."""
+        if math.prod(ask.setting.taps) < SHORT_TAPS:
+            return f"pays from {SHORT_TAPS} weights on"
+        if _box(ask) is not None:
+            return too_short(ask)
+        shape = _shape(ask)
+        if shape is None:  # `offer` says what it needs
+            return None
+        exact = ask.setting.whole and shape.exact
+        if exact or (ask.tol is not None and piecewise.filled(shape, ask).error.relative_l1 <= ask.tol):
+            return None
+        return "rounds sums of floats: only within a `tol` that is given"
+
+
+def too_short(ask: Ask) -> str | None:
+    """Say that a kernel is too short for recursions to pay, if it is."""
+    return f"pays from {SHORT_TAPS} taps on" if max(ask.setting.taps) < SHORT_TAPS else None
+
+
+def box_form(kernel: SeparableKernel) -> Recursions | None:
+    """Return `kernel` as a box: None unless it is one term with equal taps along each axis."""
+    if kernel.rank != 1 or kernel.size == 1:
+        return None
+    scales = [equal_taps(taps) for taps in kernel.terms[0]]
+    if None in scales:
+        return None
+    return recursions("box", kernel, [None] * len(scales), [s for s in scales if s is not None])
+
+
+def _box(ask: Ask) -> Recursions | None:
+    return None if ask.factored is None else box_form(ask.factored)
+
+
+def _shape(ask: Ask) -> piecewise.PiecewiseForm | None:
+    return ask.remembered(_shape_of)
+
+
+def _shape_of(ask: Ask) -> piecewise.PiecewiseForm | None:
+    if isinstance(ask.kernel, SeparableKernel) and ask.kernel.rank == 1:
+        return None  # a box, or no shape
+    return piecewise.piecewise_form(ask.kernel)

@@ -1,0 +1,156 @@
+"""Direct correlation: one dense sweep over the array, every weight on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import DirectJob
+from ..arrays.boundaries import CODES
+from ..arrays.exact import exact_limit, summing
+from ..cost import model as costs
+from ..kernel import rounding
+from ..kernel.means import is_mean
+from ..kernel.value import ErrorBounds, SeparableKernel
+from .method import Ask, Choice, Runnable, Setting, Settled, Weights
+
+Array: TypeAlias = npt.NDArray[Any]
+
+# Samples of 1 that a dense sweep is tried on: as many as decide how it goes; and how often.
+_TRIED_ROWS: Final = 16
+_TRIED_COLUMNS: Final = 64
+_TRIALS: Final = 6
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DenseForm(Runnable):
+    """A kernel as it runs by all of its weights."""
+
+    kernel: Weights
+
+    @property
+    def by_weights(self) -> bool:
+        """It does."""
+        return True
+
+    @property
+    def takes_masks(self) -> bool:
+        """They do."""
+        return True
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per sample: the weights that are not 0."""
+        return max(1, int(np.count_nonzero(self.dense)))
+
+    @property
+    def dense(self) -> Array:
+        """The weights."""
+        return self.kernel.dense() if isinstance(self.kernel, SeparableKernel) else self.kernel
+
+    def kernel_of(self, given: Weights) -> Weights:
+        """Return the kernel as it runs."""
+        return self.kernel
+
+    def settled(self, given: Weights, setting: Setting, error: ErrorBounds) -> Settled:
+        """Return a mean of whole numbers as sums, and any other mean so that it keeps ones."""
+        sums = summing(given) if setting.whole and isinstance(given, SeparableKernel) else None
+        if sums is None:
+            return self._keeping_ones(setting, error)
+        return Settled(DenseForm(sums[0]), sums[1], error)
+
+    def flipped(self) -> DenseForm:
+        """Return the form of the kernel flipped along every axis."""
+        kernel = self.kernel
+        return DenseForm(kernel.adjoint() if isinstance(kernel, SeparableKernel) else np.flip(kernel))
+
+    def exact_limit(self, dtype: np.dtype[Any]) -> float:
+        """Return the largest magnitude of whole numbers that are filtered without rounding."""
+        return exact_limit(self.kernel, dtype)
+
+    def error_in(self, dtype: np.dtype[Any], axes: Sequence[int], error: ErrorBounds) -> ErrorBounds:
+        """Return `error` and what rounding the weights to `dtype` adds to it."""
+        if dtype.char not in "fF":
+            return error
+        if isinstance(self.kernel, SeparableKernel):
+            return rounding.of_weights(self.kernel, error)
+        return rounding.of_array(self.kernel, error)
+
+    def noise(self, setting: Setting, unit: float, norm: float) -> float:
+        """Bound the rounding errors on samples of 1: a sum of as many products as there are weights."""
+        dense = self.dense
+        steps = int(np.count_nonzero(dense)) + 1
+        lost = abs(float((dense - dense.astype(np.float32)).sum())) if setting.item == 4 else 0.0
+        return steps * unit * float(np.abs(dense).sum()) + lost
+
+    def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> DirectJob:
+        """Prepare a dense sweep."""
+        lines = setting.lines(len(shape))
+        shifts = tuple(line.shift for line in lines)
+        modes = tuple(CODES[line.mode] for line in lines)
+        return DirectJob(shape, dtype, self.laid_out(setting, len(shape)), shifts, modes, cval)
+
+    def laid_out(self, setting: Setting, ndim: int) -> Array:
+        """Return the weights with one axis for each of the array's; 1 long where they do not reach."""
+        lengths = [line.taps for line in setting.lines(ndim)]
+        return np.ascontiguousarray(self.dense.transpose(np.argsort(setting.axes))).reshape(lengths)
+
+    def _keeping_ones(self, setting: Setting, error: ErrorBounds) -> Settled:
+        """Return a mean (weights >= 0 that sum to 1) that makes samples of 1 no larger than 1.
+
+        The order in which a sweep adds depends on the instruction set and on the array: it is tried on ones.
+        """
+        if 0 in setting.shape:
+            return Settled(self, 1.0, error)
+        given = np.asarray(self.dense, np.float64)
+        if not is_mean(given):
+            return Settled(self, 1.0, error)
+        few = [min(n, _TRIED_ROWS) for n in setting.shape[:-1]]
+        trial = setting._replace(shape=(*few, min(setting.shape[-1], _TRIED_COLUMNS)), cval=1.0)
+        name = setting.computed.name
+        ones = np.ones(trial.real_shape, name)
+        weights = given
+        for _ in range(_TRIALS):
+            filtered = np.empty_like(ones)
+            tried = DenseForm(weights).flipped() if setting.flip else DenseForm(weights)
+            tried.job(trial, trial.real_shape, name, 1.0).run(ones, filtered, 1)
+            over = float(filtered.max()) - 1
+            if over <= 0:
+                break
+            weights = weights * (1 - over)
+        if weights is given:
+            return Settled(self, 1.0, error)
+        return Settled(DenseForm(weights), 1.0, rounding.moved(error, given, weights))
+
+
+class Direct:
+    """A dense sweep."""
+
+    name = "direct"
+    about = "as one dense sweep"
+
+    def offer(self, ask: Ask) -> Choice:
+        """Return the weights as they are."""
+        cost = ask.setting.swept(costs.of_weights(ask.nonzero, _has_mirrored_columns(ask.kernel)))
+        return Choice(self.name, DenseForm(ask.kernel), 0, ask.error, max(1, ask.nonzero), cost)
+
+    def reserved(self, ask: Ask) -> str | None:
+        """Along one axis a dense sweep saves nothing but zeros, and takes up to three times as long."""
+        taps = ask.setting.taps
+        if sum(n > 1 for n in taps) > 1 or 2 * ask.nonzero < math.prod(taps):
+            return None
+        return "along one axis it is a slower pass"
+
+
+def _has_mirrored_columns(kernel: Weights) -> bool:
+    """Return whether two rows of the kernel share each weight, which a dense sweep folds."""
+    if kernel.ndim < 2 or kernel.shape[-2] < 5:
+        return False
+    if isinstance(kernel, SeparableKernel):
+        return any(all(np.array_equal(t[-2], s * t[-2][::-1]) for t in kernel.terms) for s in (1, -1))
+    return any(np.array_equal(kernel, s * np.flip(kernel, -2)) for s in (1, -1))

@@ -1,0 +1,300 @@
+"""Overlap-save: blocks with a halo are transformed, multiplied by the kernel's spectrum and transformed back.
+
+The part of a block that no wrapped-around sample reached is stored [1]_. The transforms are those of
+`scipy.fft`, or of `numpy.fft` where SciPy is not installed.
+
+References
+----------
+.. [1] A. V. Oppenheim, R. W. Schafer, Discrete-Time Signal Processing, 3rd ed., Pearson 2010, section 8.7.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import Sweeps
+from ..arrays.boundaries import Line, pieces
+from ..arrays.output import OVERFLOWS, ROUNDINGS, Storing, store
+from ..kernel.scale import GAIN
+from ..kernel.signs import Signs
+from .method import Job
+
+Array: TypeAlias = npt.NDArray[Any]
+
+# Transforms of fewer samples are not shared by threads: waking them takes as long.
+_SHARED_SAMPLES: Final = 1 << 20
+
+# Sums of so many products take less time than to find out by transforms which of them are sums of zeros.
+_FEW_WEIGHTS: Final = 4096
+
+
+class Geometry(NamedTuple):
+    """How an array is cut: for each of its axes, results per block and length of the transform."""
+
+    results: tuple[int, ...]
+    lengths: tuple[int, ...]  # of the staged block; `results` where the axis is not filtered
+
+    @property
+    def samples(self) -> int:
+        """Samples that one block transforms."""
+        return math.prod(self.lengths)
+
+    def leading(self, axes: int) -> Geometry:
+        """Return the same for arrays that lack the axes behind the first `axes`, which are not filtered."""
+        return Geometry(self.results[:axes], self.lengths[:axes])
+
+    def blocks(self, shape: Sequence[int]) -> int:
+        """Count the blocks of an array."""
+        return math.prod(-(-n // step) for n, step in zip(shape, self.results, strict=True))
+
+
+@functools.lru_cache(maxsize=1)
+def _transforms() -> tuple[Callable[..., Array], Callable[..., Array], bool]:
+    """Return rfftn, irfftn, and whether they are SciPy's, which take a number of threads."""
+    try:
+        import scipy.fft
+    except ImportError:
+        return np.fft.rfftn, np.fft.irfftn, False
+    return scipy.fft.rfftn, scipy.fft.irfftn, True
+
+
+class FourierJob:
+    """The correlation of arrays of one shape with dense weights, prepared: spectrum and blocks.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the arrays; real, at least one sample.
+    dtype : {"float32", "float64"}
+        What it computes in.
+    weights : ndarray, float64
+        One axis for each of the array's; 1 tap where the filter does not reach.
+    lines : sequence of Line
+        How each axis is filtered and continued.
+    cval : float
+        The constant beyond the ends in mode constant.
+    geometry : Geometry
+        The blocks.
+    exact : callable
+        Given the shape of a staged block, returns the compiled job that correlates it with `weights`, shift
+        0: it runs where a block holds what is not finite, or sums leave the range of `dtype`. A transform
+        would spread that over the block.
+    as_summed : bool, optional
+        Results are negative, or not 0, only where direct sums can be; those of weights >= 0 that sum to 1 lie
+        between the smallest and the largest sample of their block. Where results are too small to tell them
+        from rounding, `exact` runs.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: str,
+        weights: Array,
+        lines: Sequence[Line],
+        cval: float,
+        geometry: Geometry,
+        exact: Callable[[tuple[int, ...]], Job],
+        *,
+        as_summed: bool = False,
+    ) -> None:
+        self._shape, self._dtype, self._cval = shape, np.dtype(dtype), cval
+        self._lines = lines
+        self._geometry = geometry
+        self._exact = exact
+        # Over axes with several taps; a kernel of a single weight still needs one.
+        wide = tuple(axis for axis, taps in enumerate(weights.shape) if taps > 1)
+        self._over = wide or (len(shape) - 1,)
+        self._lengths = tuple(geometry.lengths[axis] for axis in self._over)
+        # Scaled by a power of two, so that weights of 1e-60 do not vanish in float32. A large one multiplies
+        # the samples instead of the results: next to the smallest numbers transforms lose bits.
+        exponent = math.frexp(float(np.abs(weights).max()))[1]
+        self._before, self._after = (exponent, 0) if exponent > GAIN else (0, exponent)
+        rfftn = _transforms()[0]
+        scaled = np.ldexp(weights, -exponent)
+        spectrum = np.conj(rfftn(scaled, self._lengths, axes=self._over))
+        self._spectrum = spectrum.astype(np.result_type(self._dtype, np.complex64))
+        self._signs = Signs.of(weights) if as_summed else None
+        self._support = weights != 0 if as_summed else None
+
+    def run(
+        self,
+        src: Array,
+        dst: Array,
+        threads: int,
+        rounding: int = 0,
+        overflow: int = 0,
+        snap: float = 0.0,
+        divisor: float = 1.0,
+        low: float = -math.inf,
+        high: float = math.inf,
+    ) -> None:
+        """Filter `src` into `dst`; the arguments are those of the compiled jobs, and there is no mask."""
+        how = Storing(ROUNDINGS[rounding], OVERFLOWS[overflow], False, divisor, snap, None, low, high)
+        rare = _Rare(self)
+        starts = list(
+            itertools.product(
+                *(range(0, n, step) for n, step in zip(self._shape, self._geometry.results, strict=True))
+            )
+        )
+        workers = min(threads, len(starts))
+        with Sweeps(len(starts)) as counted:
+            if workers <= 1:
+                self._share(src, dst, starts, how, threads, rare, counted)
+                return
+            shares = [starts[first::workers] for first in range(workers)]
+            with ThreadPoolExecutor(workers - 1) as pool:
+                others = [
+                    pool.submit(self._share, src, dst, share, how, 1, rare, counted) for share in shares[1:]
+                ]
+                self._share(src, dst, shares[0], how, 1, rare, counted)
+                for other in others:
+                    other.result()
+
+    def scratch_bytes(self, threads: int) -> int:
+        """Return the memory taken: for each thread a staged block, its spectrum and its result."""
+        own = 2 * self._dtype.itemsize * self._geometry.samples + self._batch() * self._spectrum.nbytes
+        if self._signs is not None:  # a block in float64, whose samples are counted
+            own += 4 * 8 * self._geometry.samples
+        workers = min(threads, self._geometry.blocks(self._shape))
+        return self._spectrum.nbytes + workers * own
+
+    def _batch(self) -> int:
+        """Count the transforms of one block: samples along the axes that are not filtered."""
+        return self._geometry.samples // math.prod(self._lengths)
+
+    def _share(
+        self,
+        src: Array,
+        dst: Array,
+        starts: list[tuple[int, ...]],
+        how: Storing,
+        threads: int,
+        rare: _Rare,
+        counted: Sweeps,
+    ) -> None:
+        staged = np.empty(self._geometry.lengths, self._dtype)
+        for start in starts:
+            counts = [
+                min(step, n - at)
+                for at, n, step in zip(start, self._shape, self._geometry.results, strict=True)
+            ]
+            part = staged[
+                tuple(slice(None) if axis in self._over else slice(n) for axis, n in enumerate(counts))
+            ]
+            place = dst[tuple(slice(at, at + n) for at, n in zip(start, counts, strict=True))]
+            with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+                self._stage(src, start, part)
+                values = self._values(part, tuple(map(slice, counts)), threads, rare)
+                store(values, place, self._snapping(how, part))
+            counted.step()
+
+    @staticmethod
+    def _snapping(how: Storing, staged: Array) -> Storing:
+        """Return `how` with rounding errors that are relative to the largest sample of the block."""
+        largest = float(np.abs(staged).max()) if how.snap else 0.0
+        return how._replace(absolute=how.snap * largest) if math.isfinite(largest) else how
+
+    def _values(self, staged: Array, inside: tuple[slice, ...], threads: int, rare: _Rare) -> Array:
+        """Return the results of a staged block."""
+        if self._signs is not None and not staged.any():
+            return np.zeros(staged[inside].shape, self._dtype)
+        values = self._transformed(staged, threads)[inside]
+        if not math.isfinite(float(values.sum())):
+            return self._swept(staged, inside, threads, rare)
+        if self._signs is None:
+            return values
+        return self._as_summed(self._signs, staged, values, inside, threads, rare)
+
+    def _swept(self, staged: Array, inside: tuple[slice, ...], threads: int, rare: _Rare) -> Array:
+        values = np.empty(staged.shape, self._dtype)
+        rare.exact(staged.shape).run(staged, values, threads)
+        return values[inside]
+
+    def _as_summed(
+        self,
+        signs: Signs,
+        staged: Array,
+        values: Array,
+        inside: tuple[slice, ...],
+        threads: int,
+        rare: _Rare,
+    ) -> Array:
+        """Return the results with the signs and zeros of direct sums."""
+        doubts = signs.look_at(staged, values, math.prod(self._lengths))
+        if not doubts.none:
+            zeros = staged.size - np.count_nonzero(staged) >= signs.nonzero  # a result may be a sum of zeros
+            if signs.nonzero <= _FEW_WEIGHTS and (zeros or doubts.unsettled(None)):
+                return self._swept(staged, inside, threads, rare)
+            reached = self._reached(staged, threads, rare)[inside] if zeros else None
+            if doubts.unsettled(reached):
+                return self._swept(staged, inside, threads, rare)
+            if reached is not None:
+                values[~reached] = 0
+        if signs.mean:
+            np.clip(values, doubts.low, doubts.high, out=values)
+        return values
+
+    def _reached(self, staged: Array, threads: int, rare: _Rare) -> Array:
+        """Return where a sample that is not 0 meets a weight that is not 0: their number is above 1/2."""
+        # In float64, where a transform of 2**30 samples errs by far less than that.
+        rfftn, irfftn, scipys = _transforms()
+        more: dict[str, Any] = {"workers": threads} if scipys and staged.size >= _SHARED_SAMPLES else {}
+        spectrum = rfftn((staged != 0).astype(np.float64), axes=self._over, **more)
+        spectrum *= rare.support()
+        reached: Array = irfftn(spectrum, self._lengths, axes=self._over, **more) > 0.5
+        return reached
+
+    def _spectrum_of_support(self) -> Array:
+        assert self._support is not None
+        spectrum: Array = np.conj(
+            _transforms()[0](self._support.astype(np.float64), self._lengths, axes=self._over)
+        )
+        return spectrum
+
+    def _transformed(self, staged: Array, threads: int) -> Array:
+        rfftn, irfftn, scipys = _transforms()
+        # Taken one by one, because numpy's do not know `workers` and `overwrite_x`.
+        more: dict[str, Any] = {"workers": threads if staged.size >= _SHARED_SAMPLES else 1} if scipys else {}
+        samples = np.ldexp(staged, self._before) if self._before else staged
+        spectrum = rfftn(samples, axes=self._over, **more)
+        spectrum *= self._spectrum
+        more |= {"overwrite_x": True} if scipys else {}
+        values = irfftn(spectrum, self._lengths, axes=self._over, **more)
+        if values.dtype != self._dtype:  # numpy before 2.0 knows float64 alone
+            values = values.astype(self._dtype)
+        if self._after:
+            np.ldexp(values, self._after, out=values)
+        return values
+
+    def _stage(self, src: Array, start: tuple[int, ...], staged: Array) -> None:
+        """Copy a block and its halo, continued beyond the ends of the array."""
+        parts = [
+            pieces(at - line.shift, length, line)
+            for at, length, line in zip(start, staged.shape, self._lines, strict=True)
+        ]
+        for combination in itertools.product(*parts):
+            target = staged[tuple(piece.target for piece in combination)]
+            if any(piece.source is None for piece in combination):
+                target[...] = self._cval
+                continue
+            part = src[tuple(p.source if isinstance(p.source, slice) else slice(None) for p in combination)]
+            for axis, piece in enumerate(combination):
+                if isinstance(piece.source, np.ndarray):
+                    part = part.take(piece.source, axis)
+            np.copyto(target, part, casting="unsafe")
+
+
+class _Rare:
+    """What few blocks need: prepared when the first of a run does, and not kept after it."""
+
+    def __init__(self, job: FourierJob) -> None:
+        self.exact = functools.lru_cache(maxsize=2)(job._exact)
+        self.support = functools.lru_cache(maxsize=1)(job._spectrum_of_support)
