@@ -204,8 +204,8 @@ def test_store_keeps_the_largest_float_below_the_largest_integer(dtype):
 def test_the_environment_sets_the_default_number_of_threads(value, expected):
     code = (
         f"import os; os.environ['SEPARABLE_NUM_THREADS'] = {value!r}\n"
-        "from separable import _arguments\n"
-        "try: print(_arguments.thread_count(None))\n"
+        "from separable.arrays import arguments\n"
+        "try: print(arguments.thread_count(None))\n"
         "except ValueError as error: print('error', error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

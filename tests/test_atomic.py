@@ -174,7 +174,7 @@ def test_where_an_unnamed_file_gets_no_name_it_is_copied(
 _WRITER = """
 import sys, time
 from pathlib import Path
-from separable import _atomic
+from separable._base import atomic as _atomic
 if sys.argv[2] == "named":
     _atomic._unnamed = lambda folder: None
 with _atomic.replacing(Path(sys.argv[1])) as draft, draft.open("wb") as file:
@@ -303,7 +303,8 @@ _LIMITED = """
 import importlib.util, resource, sys
 from pathlib import Path
 import numpy as np
-from separable import _atomic, files
+from separable import files
+from separable._base import atomic as _atomic
 folder = Path(sys.argv[1])
 noise = np.random.default_rng(0).integers(0, 255, (3, 200, 100)).astype(np.uint8)
 images = {name: files.Image(noise, "ZYX", (None,) * 3) for name in ("a.npy", "a.tif", "a.nii", "a.nii.gz")}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reference import correlate_dense
 
 import separable as sp
-from separable.methods.cascade import find_cascade
+from separable.methods.cascade_search import find_cascade
 
 MODES = ("reflect", "mirror", "wrap", "nearest", "constant")
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import separable
-import separable.filters
+import separable.filters.verbs
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -69,8 +69,10 @@ class Finder(doctest.DocTestFinder):
 
 
 def test_examples_of_decorated_functions_are_found() -> None:
-    found = {example.name for example in Finder().find(separable.filters) if example.examples}
-    assert {f"separable.filters.{verb}" for verb in ("correlate", "convolve", "gaussian", "uniform")} <= found
+    found = {example.name for example in Finder().find(separable.filters.verbs) if example.examples}
+    assert {
+        f"separable.filters.verbs.{verb}" for verb in ("correlate", "convolve", "gaussian", "uniform")
+    } <= found
 
 
 @pytest.mark.parametrize("module", modules())

@@ -140,7 +140,7 @@ def test_bounds_in_double_precision_hold_and_are_close(seed, shape, power, data)
 
 
 def test_plans_do_without_terms_that_were_not_found(monkeypatch):
-    monkeypatch.setattr("separable.filters.planner.DEFAULT_EFFORT", 1e6)
+    monkeypatch.setattr("separable.methods.method.DEFAULT_EFFORT", 1e6)
     sp.clear_caches()
     weights = kernel((24, 24, 24), "noise")
     with warnings.catch_warnings():

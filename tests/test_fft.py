@@ -13,8 +13,10 @@ from reference import MODES, continued, correlate_dense, tolerance
 
 import separable as sp
 from separable import _core
-from separable.methods import fft as fourier
-from separable.methods.fft import FourierJob, Geometry, best_geometry, fast_length, sources
+from separable.arrays.boundaries import Line, sources
+from separable.methods import overlap_save
+from separable.methods.fft import best_geometry, fast_length
+from separable.methods.overlap_save import FourierJob, Geometry
 
 RNG = np.random.default_rng(3)
 DTYPES = ("float32", "float64")
@@ -55,7 +57,8 @@ def test_blocks_make_no_difference(shape, taps, geometry, dtype, mode):
     x = RNG.standard_normal(shape).astype(np.float32).astype(dtype)
     weights = RNG.standard_normal(taps)
     shifts = [n // 3 for n in taps]
-    job = FourierJob(shape, dtype, weights, shifts, [mode] * len(shape), CVAL, geometry, unreachable)
+    lines = [Line(n, k, shift, mode) for n, k, shift in zip(shape, taps, shifts, strict=True)]
+    job = FourierJob(shape, dtype, weights, lines, CVAL, geometry, unreachable)
     origins = [shift - n // 2 for shift, n in zip(shifts, taps, strict=True)]
     expected = correlate_dense(x, weights, mode, CVAL, origins)
     results = [np.full(shape, 77, dtype) for _ in range(3)]
@@ -170,14 +173,14 @@ def test_numpy_serves_where_scipy_is_not_installed(monkeypatch):
     x = RNG.standard_normal((50, 40)).astype(np.float32)
     weights = RNG.standard_normal((9, 9))
     expected = sp.correlate(x, weights, method="fft")
-    fourier._transforms.cache_clear()
+    overlap_save._transforms.cache_clear()
     monkeypatch.setitem(sys.modules, "scipy.fft", None)
     try:
         found = sp.plan(weights, x.shape, method="fft")(x)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=0, atol=bound("float32", weights, x))
     finally:
-        fourier._transforms.cache_clear()
+        overlap_save._transforms.cache_clear()
 
 
 @pytest.mark.parametrize(

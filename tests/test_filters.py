@@ -18,22 +18,22 @@ from reference import convolve_dense, correlate_dense, tolerance
 
 import separable as sp
 from separable import _core
+from separable.filters import cache
 
 MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 METHODS = ("separable", "direct")
 DTYPES = (np.float32, np.float64)
 CVAL = 1.25
-PLAN = sys.modules[sp.Plan.__module__]  # separable.plan the module; the package shows the verb
 
 
 @pytest.fixture(params=_core.core_info()["targets"])
 def target(request) -> Iterator[str]:
     """Run the test on each instruction set that this machine has."""
-    PLAN._remembered.cache_clear()  # what was prepared for one target is not run on the next
+    cache._remembered.cache_clear()  # what was prepared for one target is not run on the next
     _core.force(request.param)
     yield request.param
     _core.force(None)
-    PLAN._remembered.cache_clear()
+    cache._remembered.cache_clear()
 
 
 @functools.cache
@@ -547,14 +547,14 @@ def test_many_threads_may_filter_at_once():
         jobs.append((x, kernel, {"mode": MODES[n % 5], "method": METHODS[n % 2], "threads": 1 + n % 3}))
     wanted = [sp.correlate(x, kernel, **options) for x, kernel, options in jobs]
     with mock.patch("separable.cost.model.THREAD_GRAIN", 1):
-        PLAN._remembered.cache_clear()
+        cache._remembered.cache_clear()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             found = [
                 (n, pool.submit(sp.correlate, jobs[n][0], jobs[n][1], **jobs[n][2])) for n in [*range(12)] * 8
             ]
             for n, result in found:
                 np.testing.assert_array_equal(result.result(), wanted[n])
-        PLAN._remembered.cache_clear()
+        cache._remembered.cache_clear()
 
 
 def test_one_plan_may_run_on_many_threads():

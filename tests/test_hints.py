@@ -13,8 +13,9 @@ import pytest
 
 import separable as sp
 import separable.ndimage as ndi
-from separable.arrays.arguments import METHODS, MODES
+from separable.arrays.boundaries import MODES
 from separable.arrays.output import OVERFLOWS, ROUNDINGS
+from separable.methods import NAMES as METHODS
 
 X = np.zeros((20, 30), np.float32)
 K = np.ones((3, 3))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable.filters.plan import Request, cached_plan
+from separable.filters.cache import cached_plan
+from separable.filters.request import Request
 
 RNG = np.random.default_rng(2)
 BINOMIAL = np.outer([1.0, 4, 6, 4, 1], [1.0, 2, 1])

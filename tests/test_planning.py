@@ -14,7 +14,8 @@ import separable as sp
 from separable import _core
 from separable import calibrate as measuring
 from separable.cost import model as costs
-from separable.filters.planner import METHODS, Choice, Setting, Ways
+from separable.methods import METHODS
+from separable.methods.method import Ask, Choice, Setting
 
 RNG = np.random.default_rng(4)
 NOISE = RNG.standard_normal((41, 41))
@@ -104,9 +105,9 @@ def test_every_cost_is_counted_in_rates_that_exist():
             ("wrap",) * len(shape),
             0.0,
         )
-        ways = Ways(kernel, None, setting)
-        for method in METHODS:
-            if isinstance(choice := ways.named(method), Choice):
+        ask = Ask(kernel, None, setting)
+        for method in METHODS.values():
+            if isinstance(choice := method.offer(ask), Choice):
                 assert set(choice.cost.counts) <= set(costs.RATES)
                 assert choice.cost.nanoseconds > 0
 

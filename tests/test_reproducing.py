@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 import separable as sp
 from separable import _core
 from separable.cost import model as costs
-from separable.filters import planner as choosing
-from separable.filters.plan import Request, build, build_bank
+from separable.filters.pickles import packed, unpacked
+from separable.filters.plan import build, build_bank
+from separable.filters.request import Request
+from separable.methods import cascade
 
 ROWS, COLUMNS = np.mgrid[-12:13, -12:13]
 NOISE = np.random.default_rng(0).standard_normal((25, 25))
@@ -125,9 +127,11 @@ def test_nothing_is_searched_where_a_pickle_is_loaded(name: str, monkeypatch: py
     wanted = [each(x) for each in given]
     data = pickle.dumps(given)
     for module, names in {
-        "filters.planner": ("factored", "find_cascade", "recursive_form", "choose", "best_geometry"),
-        "filters.plan": ("choose", "terms_within"),
-        "methods.cosines": ("_fit",),
+        "filters.plan": ("choose", "checked", "terms_within"),
+        "methods.cascade": ("find_cascade",),
+        "methods.cosines": ("_fit", "recursive_form"),
+        "methods.fft": ("best_geometry",),
+        "methods.method": ("factored", "terms_within"),
     }.items():
         for each in names:
             monkeypatch.setattr(sys.modules[f"separable.{module}"], each, forbidden)
@@ -144,7 +148,7 @@ def test_nothing_is_searched_where_a_pickle_is_loaded(name: str, monkeypatch: py
         assert loaded.cost.rates == plan.cost.rates
     if name == "cascade":  # the form that was found serves its adjoint and its explanation
         monkeypatch.undo()
-        monkeypatch.setattr(choosing, "find_cascade", forbidden)
+        monkeypatch.setattr(cascade, "find_cascade", forbidden)
         np.testing.assert_array_equal(loaded.adjoint()(x), wanted[1])
         assert loaded.explain().method == "cascade"
 
@@ -159,7 +163,7 @@ with open(source, "rb") as file:
 results = [(repr(f), f(x)) for f, x in filters]
 results += [(f.explain().candidates[0].method, f(x)) for f, x in floats]
 results += [(repr(f.adjoint()), f.adjoint()(x)) for f, x in floats]
-fresh = sp.plan(floats[0][0]._recipe.kernel, floats[0][0].shape)
+fresh = sp.plan(floats[0][0]._task.kernel, floats[0][0].shape)
 results.append((fresh.cost.rates.source, np.zeros(1)))
 with open(target, "wb") as file:
     pickle.dump(results, file)
@@ -239,7 +243,7 @@ def test_pickles_of_older_versions_load() -> None:
 
 def test_what_is_packed_is_found_again() -> None:
     for name in PLANS:
-        choice = made(name)._recipe.choice
-        again = choosing.unpacked(pickle.loads(pickle.dumps(choosing.packed(choice))))
+        choice = made(name)._choice
+        again = unpacked(pickle.loads(pickle.dumps(packed(choice))))
         assert type(again.kernel) is type(choice.kernel)
         assert again._replace(kernel=None) == choice._replace(kernel=None)

@@ -14,8 +14,8 @@ from reference import MODES, continued, correlate_dense
 
 import separable as sp
 from separable import _core, families
-from separable.methods.cosines import MAX_WAVES, fit_waves
-from separable.methods.running import box_form, recursive_form
+from separable.methods.box import box_form
+from separable.methods.cosines import MAX_COSINES, fit_cosines, recursive_form
 
 Array = npt.NDArray[Any]
 CODES = {"reflect": 0, "constant": 1, "nearest": 2, "mirror": 3, "wrap": 4}
@@ -294,10 +294,10 @@ def test_forms_are_refused_by_name() -> None:
         sp.correlate(x, np.arange(81.0).reshape(9, 9) ** 2 + 1, method="recursive")
     assert box_form(families.gaussian(3)) is None
     assert recursive_form(families.box(9), 1e-3) is None  # boxes need no cosines
-    assert fit_waves(np.arange(1.0, 8.0), 1e-3) is None
-    assert fit_waves(np.resize([1.0, -2.0, 0.5, -2.0], 101), 1e-6) is None
-    short = fit_waves(families.gaussian(2, ndim=1).terms[0][0], 1e-12)
-    assert short is None or len(short.frequency) <= MAX_WAVES
+    assert fit_cosines(np.arange(1.0, 8.0), 1e-3) is None
+    assert fit_cosines(np.resize([1.0, -2.0, 0.5, -2.0], 101), 1e-6) is None
+    short = fit_cosines(families.gaussian(2, ndim=1).terms[0][0], 1e-12)
+    assert short is None or len(short.frequency) <= MAX_COSINES
 
 
 def test_the_plan_chooses_and_says() -> None:

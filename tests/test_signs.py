@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 import separable as sp
 import separable.ndimage as ndi
 from separable import _core
+from separable.arrays.boundaries import Line
 from separable.factor import factor
 from separable.filters.plan import Request, build
 from separable.kernel.means import as_run
 from separable.kernel.signs import terms_keep
 from separable.methods import fft as fourier
-from separable.methods.fft import FourierJob, Geometry
+from separable.methods import overlap_save
+from separable.methods.overlap_save import FourierJob, Geometry
 
 RNG = np.random.default_rng(11)
 DTYPES = ("float32", "float64")
@@ -79,7 +81,7 @@ def assert_as_summed(result, x, weights):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_transforms_keep_signs_and_zeros(name, dtype, few, monkeypatch):
-    monkeypatch.setattr(fourier, "_FEW_WEIGHTS", few)  # also where zeros are found by transforms
+    monkeypatch.setattr(overlap_save, "_FEW_WEIGHTS", few)  # also where zeros are found by transforms
     weights = WEIGHTS[name]
     shape = (70, 140)
     for x in images(shape, dtype).values():
@@ -97,13 +99,11 @@ def transforms(weights, shape, dtype):
     request = Request(shape, np.dtype(dtype), "reflect", 0.0, 0, None, None, None, True)
     job = build(weights, request._replace(method="fft"))._jobs[0]
     assert isinstance(job, FourierJob)
-    shifts = [(n - 1) // 2 for n in weights.shape]
+    lines = [Line(n, taps, (taps - 1) // 2, "reflect") for n, taps in zip(shape, weights.shape, strict=True)]
     flipped = np.ascontiguousarray(np.flip(weights))
     rows, columns = (n - 1 for n in weights.shape)
     geometry = Geometry((40, 140), (fourier.fast_length(40 + rows), fourier.fast_length(140 + columns)))
-    return FourierJob(
-        shape, dtype, flipped, shifts, ("reflect",) * 2, 0.0, geometry, job._exact, as_summed=True
-    )
+    return FourierJob(shape, dtype, flipped, lines, 0.0, geometry, job._exact, as_summed=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -277,7 +277,7 @@ def size_of(*values: Any) -> int:
 
 
 def _is_ours(value: Any) -> bool:
-    return type(value).__module__.startswith(__package__ or "separable")
+    return type(value).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _inside(value: Any) -> Iterator[Any]:

@@ -130,6 +130,11 @@ class PiecewiseForm(Runnable):
         """Return float64, or words, which are exact."""
         return np.dtype(np.float64)
 
+    def nanoseconds(self, *, words: bool = False) -> float:
+        """Return what it takes for each sample; `words`: of whole numbers, and the form `fits_words`."""
+        sweep, each = _WORDS_COST if words or self.fixed_point else _FLOATS_COST
+        return sweep + each * self.differences
+
     def noise(self, setting: Setting, unit: float, norm: float) -> float:
         """Bound the rounding errors on samples of 1, as `error_on_floats` counts them."""
         return (self.error_on_floats.relative_l1 - self.error.relative_l1) * norm
@@ -153,9 +158,8 @@ def filled(form: PiecewiseForm, ask: Ask) -> Choice:
     if not exact:
         form = form.within(ask.tol, setting.dtype)
     error = form.error if exact else form.error_on_floats
-    words = form.fixed_point or (exact and form.fits_words(setting.dtype))
-    sweep, each = _WORDS_COST if words else _FLOATS_COST
-    counts = {"running": sweep + each * form.differences, "distant": float(setting.distant)}
+    words = exact and form.fits_words(setting.dtype)
+    counts = {"running": form.nanoseconds(words=words), "distant": float(setting.distant)}
     return Choice.of("box", form, error, costs.of_call(counts, setting.samples, setting.rates))
 
 

@@ -1,7 +1,8 @@
 """Kernels that run in a time that does not depend on their size: running sums and oscillators.
 
 A box is the difference of two running sums; a cosine over a window is filtered by a recursion of second
-order, driven by the samples that enter and leave the window. One job of the core runs both, an axis at a time.
+order, driven by the samples that enter and leave the window. One job of the core runs both, an axis at a
+time.
 
 References
 ----------
