@@ -12,18 +12,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from ._base.types import Array
 from ._core import core_info, force
 from .arrays.arguments import Method
 from .cost import model as costs
 from .filters.plan import Plan, plan
 from .kernel.value import SeparableKernel
 
-Array: TypeAlias = npt.NDArray[Any]
 Progress: TypeAlias = Callable[[int, int], None]
 
 DTYPES: Final = ("float32", "float64")

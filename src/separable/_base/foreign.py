@@ -12,11 +12,10 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from .types import Array
 from .words import kind, shown
 
-Array: TypeAlias = npt.NDArray[Any]
 Wrap: TypeAlias = Callable[[Array], Any]
 
 # What lies elsewhere (on disk, in chunks, still to be computed) is read whole up to this part of the free

@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from .types import Array
 
 # Seen on light pages and on dark ones: above zero, and below.
 _COLOURS: Final = ("#3182bd", "#e6750c")

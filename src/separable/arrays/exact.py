@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from ..kernel.value import SeparableKernel
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # By the letter of a dtype, which every filter looks up.
 _LARGEST: Final = {"?": 1.0} | {

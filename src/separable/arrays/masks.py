@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from .._base.types import Array
 from ..kernel.value import SeparableKernel
 from .output import snapped
 
-Array: TypeAlias = npt.NDArray[Any]
 Nan: TypeAlias = Literal["propagate", "omit"]
 NANS: Final = ("propagate", "omit")
 

@@ -7,9 +7,9 @@ import math
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[Any]
+from .._base.types import Array
+
 Rounding: TypeAlias = Literal["nearest", "truncate"]
 Overflow: TypeAlias = Literal["saturate", "wrap"]
 

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .._base.numbers import as_real, as_whole, instead
+from .._base.types import FloatArray
 from .._base.words import shown
-from ..kernel.value import MAX_NDIM, Array, SeparableKernel
+from ..kernel.value import MAX_NDIM, SeparableKernel
 
 
-def checked_weights(weights: npt.ArrayLike) -> Array:
+def checked_weights(weights: npt.ArrayLike) -> FloatArray:
     """Return real finite weights of 1 to 8 axes as a private float64 array."""
     if isinstance(weights, SeparableKernel):
         raise TypeError("`weights` is a SeparableKernel; expected dense weights: pass kernel.dense().")

@@ -10,7 +10,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel.value import Array, Term
+from .._base.types import FloatArray
+from ..kernel.value import Term
 from .parity import centre_parity, line_parities, parity
 
 Indices: TypeAlias = npt.NDArray[np.intp]
@@ -32,11 +33,11 @@ class Form:
     index : tuple of integer ndarray, shapes ``(P,)``
     """
 
-    lines: tuple[Array, ...]
+    lines: tuple[FloatArray, ...]
     index: tuple[Indices, ...]
 
     @classmethod
-    def of(cls, lines: Sequence[Array], index: Sequence[Indices]) -> Form:
+    def of(cls, lines: Sequence[FloatArray], index: Sequence[Indices]) -> Form:
         """Return a form in which no line along the last axis but one is shared, and all lines are used.
 
         There sharing saves nothing, and each term needs a place for its weight.
@@ -109,16 +110,16 @@ class Form:
         ]
         return Form(tuple(lines), tuple(index))
 
-    def products(self, axis: int, terms: slice = slice(None)) -> Array:
+    def products(self, axis: int, terms: slice = slice(None)) -> FloatArray:
         """Return each term's outer product over all axes but one, shape ``(P, size / n_axis)``."""
-        total: Array = np.ones((len(self.index[0][terms]), 1))
+        total: FloatArray = np.ones((len(self.index[0][terms]), 1))
         for other, lines in enumerate(self.lines):
             if other != axis:
                 right = lines[self.index[other][terms]]
                 total = (total[:, :, np.newaxis] * right[:, np.newaxis, :]).reshape(len(total), -1)
         return total
 
-    def dense(self) -> Array:
+    def dense(self) -> FloatArray:
         """Return the sum of the terms, written out."""
         first = self.shape[0]
         total = np.zeros((first, math.prod(self.shape[1:])))
@@ -167,17 +168,17 @@ class Form:
         return float(total.sum())
 
 
-def relative_l1(tensor: Array, form: Form) -> float:
+def relative_l1(tensor: FloatArray, form: Form) -> float:
     """Return the relative l1 error of a form, up to rounding."""
     return float(np.abs(tensor - form.dense()).sum() / np.abs(tensor).sum())
 
 
-def signs_of(form: Form, tensor: Array) -> list[Array | None]:
+def signs_of(form: Form, tensor: FloatArray) -> list[FloatArray | None]:
     """Return for each axis the parities that fitting the form to `tensor` keeps, or None.
 
     Least squares keep them by themselves, but for rounding; filters fold only exact ones.
     """
-    signs: list[Array | None] = []
+    signs: list[FloatArray | None] = []
     centre = centre_parity(tensor)
     lines = [line_parities(each) for each in form.lines]
     whole = centre and all(each.all() for each in lines)

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ..kernel.value import Array
+from .._base.types import FloatArray
 
 _FEWEST: Final = 6  # singular values that a median is taken of
 _ROUNDS: Final = 8
@@ -44,7 +44,7 @@ class Noise(NamedTuple):
     floor: float
 
 
-def noise_of(dense: Array) -> Noise:
+def noise_of(dense: FloatArray) -> Noise:
     """Estimate the noise in a kernel.
 
     Parameters
@@ -72,7 +72,7 @@ def noise_of(dense: Array) -> Noise:
             f"`tol='noise'` needs {_FEWEST} or more different rows and columns of weights, got shape "
             f"{dense.shape}; {_NAMED}."
         )
-    values: dict[int, Array] = {
+    values: dict[int, FloatArray] = {
         axis: np.asarray(np.linalg.svd(_unfolded(part, axis), compute_uv=False)) for axis in usable
     }
     deviation = min(_deviation(values[axis], shapes[axis]) for axis in usable)
@@ -84,7 +84,7 @@ def noise_of(dense: Array) -> Noise:
     return Noise(level, float(np.abs(dense - rest).sum()) / norm)
 
 
-def _unfolded(tensor: Array, axis: int) -> Array:
+def _unfolded(tensor: FloatArray, axis: int) -> FloatArray:
     return np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
 
 
@@ -93,14 +93,14 @@ def _edge(shape: tuple[int, int]) -> float:
     return math.sqrt(shape[0]) + math.sqrt(shape[1])
 
 
-def _projected(tensor: Array, axis: int, count: int) -> Array:
+def _projected(tensor: FloatArray, axis: int, count: int) -> FloatArray:
     """Return the tensor with its `count` strongest singular vectors along an axis alone."""
     left = np.linalg.svd(_unfolded(tensor, axis), full_matrices=False)[0][:, :count]
     along = np.tensordot(left @ left.T, tensor, axes=(1, axis))
     return np.moveaxis(along, 0, axis)
 
 
-def _distinct(dense: Array) -> Array:
+def _distinct(dense: FloatArray) -> FloatArray:
     """Leave out what symmetry repeats: its noise is not independent."""
     part = dense
     for axis in range(dense.ndim):
@@ -112,14 +112,14 @@ def _distinct(dense: Array) -> Array:
     return part
 
 
-def _mirrored(dense: Array, axes: tuple[int, ...]) -> bool:
+def _mirrored(dense: FloatArray, axes: tuple[int, ...]) -> bool:
     """Tell whether flipping the axes changes no more than the sign and the rounding of an average."""
     flipped = np.flip(dense, axes)
     nearest = min(float(np.abs(dense - flipped).max()), float(np.abs(dense + flipped).max()))
     return nearest <= _ROUNDING * float(np.abs(dense).max())
 
 
-def _deviation(values: Array, shape: tuple[int, int]) -> float:
+def _deviation(values: FloatArray, shape: tuple[int, int]) -> float:
     """Return the standard deviation of the noise in a matrix with these singular values."""
     rows, columns = sorted(shape)
     signal, deviation = 0, 0.0

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ..kernel.value import Array, SeparableKernel
+from .._base.types import FloatArray
+from ..kernel.value import SeparableKernel
 from .algorithms.alternating import least_l1
 from .algorithms.exact import integer_form, whole
 from .algorithms.polyadic import best_sum, fewest_terms
@@ -54,8 +55,8 @@ _PRUNING_SWEEPS: Final = 60.0
 class Problem(NamedTuple):
     """Weights without axes of length 1, in the range of float64's ones, and what is asked of their terms."""
 
-    dense: Array
-    scaled: Array  # dense * 2**-exponent
+    dense: FloatArray
+    scaled: FloatArray  # dense * 2**-exponent
     exponent: int
     tol: float | None
     rank: int | None
@@ -73,7 +74,7 @@ class Problem(NamedTuple):
 
 
 def search(
-    dense: Array, tol: float | None, rank: int | None, effort: Effort | None = None
+    dense: FloatArray, tol: float | None, rank: int | None, effort: Effort | None = None
 ) -> SeparableKernel:
     """Return the cheapest terms within `tol`, at most `rank`; the best that many can do where that fails.
 
@@ -328,7 +329,7 @@ def _graphs(problem: Problem, expansions: Sequence[Expansion], tol: float) -> It
             yield pruned(problem.scaled, start, tol, problem.effort)
 
 
-def _leading(tensor: Array, form: Form, tol: float, effort: Effort) -> Form:
+def _leading(tensor: FloatArray, form: Form, tol: float, effort: Effort) -> Form:
     """Return the terms with the most energy for their multiplications, as many as `tol` takes."""
     ranking = cheapest_first(form)
     norm, rest = float(np.abs(tensor).sum()), tensor.copy()

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._base.errors import EffortWarning, NotSeparableError
-from ..kernel.value import Array, SeparableKernel
+from .._base.types import FloatArray
+from ..kernel.value import SeparableKernel
 from .arguments import checked_effort, checked_rank, checked_tol, checked_weights
 from .effort import DEFAULT_EFFORT, Effort
 from .noise import Noise, noise_of
@@ -172,7 +173,7 @@ def is_separable(weights: npt.ArrayLike, tol: float | None = None) -> bool:
     return search(dense.squeeze(), limit, 1).error.relative_l1 <= limit
 
 
-def _noise(squeezed: Array) -> Noise:
+def _noise(squeezed: FloatArray) -> Noise:
     """Estimate the noise at a scale at which no square overflows or vanishes."""
     if squeezed.ndim > 1 and too_large(squeezed.shape):
         raise ValueError(
@@ -198,7 +199,7 @@ def _with_single_taps(
 
 
 def _not_separable(
-    squeezed: Array, shape: tuple[int, ...], best: SeparableKernel, tol: float, rank: int
+    squeezed: FloatArray, shape: tuple[int, ...], best: SeparableKernel, tol: float, rank: int
 ) -> NotSeparableError:
     relative = best.error.relative_l1
     if too_large(squeezed.shape):

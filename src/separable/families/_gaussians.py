@@ -11,7 +11,8 @@ from typing import Any, Final, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel.value import Array, SeparableKernel, Term
+from .._base.types import FloatArray
+from ..kernel.value import SeparableKernel, Term
 from ._moments import with_moments
 from ._parameters import (
     MAX_TAPS,
@@ -284,7 +285,7 @@ def rotated_gaussian(
     order: PerAxisInt = 0,
     truncate: float = 4.0,
     radius: PerAxisInt | None = None,
-) -> Array:
+) -> FloatArray:
     """Return a Gaussian with its axes turned: dense weights, because only an upright one separates.
 
     Parameters
@@ -345,7 +346,7 @@ def rotated_gaussian(
         ]
         products = (functools.reduce(np.multiply.outer, taps) for taps in terms)
         parts = [factor * each for factor, each in zip(derivative.values(), products, strict=True)]
-        weights: Array = np.sum(parts, axis=0)
+        weights: FloatArray = np.sum(parts, axis=0)
         return weights
     widths = [max(s, _LEAST_TURNED) for s in sigmas]
     fading = math.prod(min(1.0, 2 * s) ** n for s, n in zip(widths, orders, strict=True))
@@ -355,8 +356,8 @@ def rotated_gaussian(
 
 
 def _turned_bell(
-    turned: Array, sigmas: Sequence[float], orders: Sequence[int], reach: Sequence[int]
-) -> Array:
+    turned: FloatArray, sigmas: Sequence[float], orders: Sequence[int], reach: Sequence[int]
+) -> FloatArray:
     """Return samples of a Gaussian with its axes turned, or of its derivative along those."""
     count = len(reach)
     grid = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
@@ -368,11 +369,11 @@ def _turned_bell(
         exponent = exponent - 0.5 * np.square(along)
         polynomial = polynomial * _hermite(along, n) / s**n
     bell = np.exp(exponent)
-    weights: Array = bell / bell.sum() * polynomial
+    weights: FloatArray = bell / bell.sum() * polynomial
     return weights
 
 
-def _along_the_array(turned: Array, orders: Sequence[int]) -> dict[tuple[int, ...], float]:
+def _along_the_array(turned: FloatArray, orders: Sequence[int]) -> dict[tuple[int, ...], float]:
     """Write a derivative along turned axes as a sum of those along the array's."""
     axes = range(len(orders))
     found = {tuple(0 for _ in axes): 1.0}
@@ -388,7 +389,7 @@ def _along_the_array(turned: Array, orders: Sequence[int]) -> dict[tuple[int, ..
     return found
 
 
-def _rotation(rotation: npt.ArrayLike, count: int) -> Array:
+def _rotation(rotation: npt.ArrayLike, count: int) -> FloatArray:
     given = np.asarray(rotation)
     if given.dtype.kind not in "biuf" or not np.isfinite(given).all():
         raise TypeError(f"`rotation` is {rotation!r}; expected an angle, or a matrix of finite numbers.")
@@ -407,7 +408,7 @@ def _rotation(rotation: npt.ArrayLike, count: int) -> Array:
     return turned
 
 
-def _gaussian_taps(sigma: float, order: int, radius: int) -> Array:
+def _gaussian_taps(sigma: float, order: int, radius: int) -> FloatArray:
     if not order:
         return np.ones(1) if sigma <= _NO_SIGMA else sampled_taps(sigma, 0, radius)
     width = max(sigma, _least_sigma(order))
@@ -421,19 +422,19 @@ def _least_sigma(order: int) -> float:
     return max(_LEAST_SIGMA, order / 170)
 
 
-def sampled_taps(sigma: float, order: int, radius: int) -> Array:
+def sampled_taps(sigma: float, order: int, radius: int) -> FloatArray:
     """Return samples of a Gaussian or of its derivative: SciPy's taps, to rounding.
 
     A derivative's moments are off where sigma is small or the radius is, see :func:`gaussian`.
     """
     x = np.arange(-radius, radius + 1)
-    taps: Array = np.exp(-0.5 / (sigma * sigma) * x**2)
+    taps: FloatArray = np.exp(-0.5 / (sigma * sigma) * x**2)
     taps /= taps.sum()
     # d/dx of He_n(x/s) g(x) is -He_(n+1)(x/s) g(x) / s; flipped for the correlation, every sign is +.
     return taps * _hermite(x / sigma, order) / sigma**order
 
 
-def _hermite(x: Array, order: int) -> Array:
+def _hermite(x: FloatArray, order: int) -> FloatArray:
     """Return the probabilists' Hermite polynomial He_order at x."""
     before, hermite = np.zeros_like(x), np.ones_like(x)
     for n in range(order):

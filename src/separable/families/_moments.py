@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..kernel.value import Array
+from .._base.types import FloatArray
 
 
-def with_moments(target: Array, window: Array, derivative: Mapping[tuple[int, ...], float]) -> Array:
+def with_moments(
+    target: FloatArray, window: FloatArray, derivative: Mapping[tuple[int, ...], float]
+) -> FloatArray:
     """Return the weights nearest to `target` that derive every polynomial up to their order exactly.
 
     Parameters
@@ -83,7 +85,7 @@ def with_moments(target: Array, window: Array, derivative: Mapping[tuple[int, ..
     return found.reshape(target.shape)
 
 
-def _factorial_power(x: Array, power: int) -> Array:
+def _factorial_power(x: FloatArray, power: int) -> FloatArray:
     """Return ``x**power`` but for lower powers: a polynomial that vanishes on the inner integers."""
     squares = np.square(x.astype(np.float64))
     value = x.astype(np.float64) if power % 2 else np.ones(x.shape)

@@ -9,14 +9,14 @@ from typing import Final, SupportsIndex
 
 import numpy as np
 
-from ..kernel.value import Array
+from .._base.types import FloatArray
 from ._parameters import MAX_TAPS, check_count, check_length, check_positive, check_size, per_axis
 from ._pupil import AIRY_UNIT, FIRST_ZERO, Lens, Media, Radial, everywhere, jinc, light, through_pinhole
 
 _WIDEST: Final = 20  # Airy units
 
 
-def airy(first_zero: float, *, radius: SupportsIndex | None = None) -> Array:
+def airy(first_zero: float, *, radius: SupportsIndex | None = None) -> FloatArray:
     """Return the Airy pattern, what a perfect lens makes of a point: dense weights.
 
     Parameters
@@ -60,7 +60,7 @@ def airy(first_zero: float, *, radius: SupportsIndex | None = None) -> Array:
     quadrant = np.square(amplitude).reshape(v.shape)
     half = np.concatenate([quadrant[:0:-1], quadrant])
     pattern = np.concatenate([half[:, :0:-1], half], axis=1)
-    weights: Array = pattern / pattern.sum()
+    weights: FloatArray = pattern / pattern.sum()
     return weights
 
 
@@ -75,7 +75,7 @@ def widefield_psf(
     depth: float = 0.0,
     coverslip_error: float = 0.0,
     coverslip_index: float = 1.5255,
-) -> Array:
+) -> FloatArray:
     """Return the intensity of a point seen by a widefield microscope: dense weights.
 
     Lengths are in one unit, whichever: micrometres, say.
@@ -150,7 +150,7 @@ def confocal_psf(
     depth: float = 0.0,
     coverslip_error: float = 0.0,
     coverslip_index: float = 1.5255,
-) -> Array:
+) -> FloatArray:
     """Return the intensity of a point seen by a confocal microscope: dense weights.
 
     Parameters
@@ -212,7 +212,7 @@ class _Grid:
             raise ValueError(f"`shape` is {tuple(sizes)}; expected at most {MAX_TAPS} elements.")
         return cls(tuple(sizes), tuple(steps))
 
-    def heights(self, media: Media) -> Array:
+    def heights(self, media: Media) -> FloatArray:
         """Return the z of the planes to compute: half of them where the others are their mirror images."""
         if len(self.shape) == 2:
             return np.zeros(1)
@@ -225,7 +225,7 @@ class _Grid:
         """The distance of a corner from the axis."""
         return math.hypot(*(n // 2 * step for n, step in zip(self.shape[-2:], self.voxel[-2:], strict=True)))
 
-    def filled(self, planes: Radial, whole: bool) -> Array:
+    def filled(self, planes: Radial, whole: bool) -> FloatArray:
         """Return the kernel from its planes' values at radii, shape ``(radii, planes)``."""
         along = [
             np.arange(-(n // 2), n // 2 + 1) * step for n, step in zip(self.shape, self.voxel, strict=True)
@@ -234,5 +234,5 @@ class _Grid:
         values = planes(np.sqrt(squares))[where.ravel()].T.reshape(-1, *self.shape[-2:])
         if not whole:
             values = np.concatenate([values[:0:-1], values])
-        weights: Array = (values / values.sum()).reshape(self.shape)
+        weights: FloatArray = (values / values.sum()).reshape(self.shape)
         return weights

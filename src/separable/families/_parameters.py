@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .._base.numbers import as_real, as_whole, instead
+from .._base.types import FloatArray
 from .._base.words import shown
-from ..kernel.value import MAX_NDIM, Array
+from ..kernel.value import MAX_NDIM
 
 PerAxis: TypeAlias = float | Sequence[float]
 PerAxisInt: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
@@ -66,7 +67,7 @@ def check_radii(sigmas: list[float], truncate: float, radius: PerAxisInt | None)
     return found
 
 
-def sine_cosine(angles: npt.ArrayLike) -> tuple[Array, Array]:
+def sine_cosine(angles: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Sines and cosines, exactly 0 at quarter turns, which no float64 angle but 0 hits."""
     turned = np.asarray(angles, np.float64)
     sines, cosines = np.sin(turned), np.cos(turned)

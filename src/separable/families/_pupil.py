@@ -11,14 +11,14 @@ from typing import Final, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel.value import Array
+from .._base.types import FloatArray
 from ._parameters import MAX_TAPS, check_length, check_positive, check_real
 
 ComplexArray: TypeAlias = npt.NDArray[np.complex128]
 
-Radial: TypeAlias = Callable[[Array], Array]  # radii, shape (n,) -> values, shape (n, heights)
+Radial: TypeAlias = Callable[[FloatArray], FloatArray]  # radii, shape (n,) -> values, shape (n, heights)
 
-_Values = TypeVar("_Values", Array, ComplexArray)
+_Values = TypeVar("_Values", FloatArray, ComplexArray)
 
 _TRIED: Final = 1025  # angles at which a phase's slope is looked at
 _BLOCK: Final = 1 << 14  # places to evaluate at a time: what holds them stays within some megabytes
@@ -80,7 +80,7 @@ class Lens:
     def wavenumber(self) -> float:
         return 2 * math.pi / self.wavelength
 
-    def path(self, s: Array, z: Array) -> ComplexArray:
+    def path(self, s: FloatArray, z: FloatArray) -> ComplexArray:
         """Return the optical path at pupil places s and heights z, shape ``(s, z)``.
 
         It is complex beyond total reflection: the wave fades.
@@ -98,12 +98,12 @@ class Lens:
         return path
 
 
-def light(lens: Lens, reach: float, heights: Array) -> Radial:
+def light(lens: Lens, reach: float, heights: FloatArray) -> Radial:
     """Return the intensity up to a distance `reach` from the axis, at all heights; not normalised."""
     s, weights = _quadrature(lens, reach, heights)
     phases = np.exp(1j * lens.wavenumber * lens.path(s, heights)) * (weights * s)[:, np.newaxis]
 
-    def amplitude(radii: Array) -> ComplexArray:
+    def amplitude(radii: FloatArray) -> ComplexArray:
         waves = np.empty((radii.size, s.size), np.complex128)
         waves[:] = bessel(lens.wavenumber * np.multiply.outer(radii, s))
         field: ComplexArray = waves @ phases
@@ -111,15 +111,15 @@ def light(lens: Lens, reach: float, heights: Array) -> Radial:
 
     field = everywhere(amplitude, reach, lens.wavenumber * lens.aperture)
 
-    def squared(radii: Array) -> Array:
+    def squared(radii: FloatArray) -> FloatArray:
         values = field(radii)
-        found: Array = np.square(values.real) + np.square(values.imag)
+        found: FloatArray = np.square(values.real) + np.square(values.imag)
         return found
 
     return squared
 
 
-def through_pinhole(lens: Lens, hole: float, reach: float, heights: Array) -> Radial:
+def through_pinhole(lens: Lens, hole: float, reach: float, heights: FloatArray) -> Radial:
     """Return `light` averaged over a round hole of radius `hole`; the work grows with its square."""
     if hole == 0.0:
         return light(lens, reach, heights)
@@ -132,7 +132,7 @@ def through_pinhole(lens: Lens, hole: float, reach: float, heights: Array) -> Ra
     sideways = np.multiply.outer(q, np.cos((np.arange(turns) + 0.5) * (math.pi / turns)))
     shares = np.repeat(w * q / (hole * turns), turns)
 
-    def averaged(radii: Array) -> Array:
+    def averaged(radii: FloatArray) -> FloatArray:
         found = []
         for r in radii:
             squares = r * r + np.square(q)[:, np.newaxis] - 2 * r * sideways
@@ -143,17 +143,17 @@ def through_pinhole(lens: Lens, hole: float, reach: float, heights: Array) -> Ra
     return lambda radii: np.maximum(through(radii), 0.0)
 
 
-def bessel(x: Array) -> Array:
+def bessel(x: FloatArray) -> FloatArray:
     """Return the Bessel function J0."""
     return _mean_wave(x, lambda turn: 1.0)
 
 
-def jinc(x: Array) -> Array:
+def jinc(x: FloatArray) -> FloatArray:
     """Return ``2 J1(x) / x``, 1 at 0."""
     return _mean_wave(x, lambda turn: 2 * math.cos(turn) ** 2)
 
 
-def _mean_wave(x: Array, weight: Callable[[float], float]) -> Array:
+def _mean_wave(x: FloatArray, weight: Callable[[float], float]) -> FloatArray:
     """Return the mean of ``weight(t) cos(x sin(t))`` over a circle: Poisson's integral of Bessel functions.
 
     The trapezoidal rule converges geometrically; a quarter of the circle says all.
@@ -165,7 +165,7 @@ def _mean_wave(x: Array, weight: Callable[[float], float]) -> Array:
     return total / count
 
 
-def _quadrature(lens: Lens, reach: float, heights: Array) -> tuple[Array, Array]:
+def _quadrature(lens: Lens, reach: float, heights: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return places s in the pupil, 0 to NA, and the weights of a quadrature over them."""
     critical = sorted({index for _, index in lens.media.extra if index < lens.aperture})
     places, weights = [], []
@@ -188,7 +188,7 @@ def _quadrature(lens: Lens, reach: float, heights: Array) -> tuple[Array, Array]
     return np.concatenate(places), np.concatenate(weights)
 
 
-def _flattened(x: Array, start: float, stop: float) -> tuple[Array, Array]:
+def _flattened(x: FloatArray, start: float, stop: float) -> tuple[FloatArray, FloatArray]:
     """Return places from `start` to `stop` for x from -1 to 1, and their derivative.
 
     The ends are flat: the square roots that a path may begin or end with become smooth, and rules converge.
@@ -197,7 +197,7 @@ def _flattened(x: Array, start: float, stop: float) -> tuple[Array, Array]:
     return start + (stop - start) * t**2 * (3 - 2 * t), (stop - start) * 3 * t * (1 - t)
 
 
-def fejer(count: int) -> tuple[Array, Array]:
+def fejer(count: int) -> tuple[FloatArray, FloatArray]:
     """Return nodes and weights of Fejer's first rule on [-1, 1], ascending.
 
     As good as Gauss's for waves, and without its eigenvalues.
@@ -210,11 +210,13 @@ def fejer(count: int) -> tuple[Array, Array]:
     even = np.arange(count - odd.size)
     series = np.zeros(count + 1, np.complex128)
     series[: even.size] = 2 * np.exp(1j * math.pi * even / count) / (1 - 4.0 * even**2)
-    weights: Array = np.fft.ifft(series[:-1] + np.conj(series[:0:-1])).real
+    weights: FloatArray = np.fft.ifft(series[:-1] + np.conj(series[:0:-1])).real
     return -np.cos((np.arange(count) + 0.5) * (math.pi / count)), weights
 
 
-def everywhere(function: Callable[[Array], _Values], reach: float, band: float) -> Callable[[Array], _Values]:
+def everywhere(
+    function: Callable[[FloatArray], _Values], reach: float, band: float
+) -> Callable[[FloatArray], _Values]:
     """Return an even function of the radius, without frequencies above `band`, from few of its values.
 
     Chebyshev polynomials of the squared radius give it, up to `reach`, to rounding.
@@ -226,7 +228,7 @@ def everywhere(function: Callable[[Array], _Values], reach: float, band: float) 
     basis[:, 0] /= 2
     series = basis.T @ function(reach * np.cos(angles / 2))
 
-    def evaluated(radii: Array) -> _Values:
+    def evaluated(radii: FloatArray) -> _Values:
         places = 2 * np.square(radii / reach) - 1
         blocks = np.array_split(places, math.ceil(places.size / _BLOCK))
         parts = [np.polynomial.chebyshev.chebvander(block, count - 1) @ series for block in blocks]

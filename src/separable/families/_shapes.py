@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from ..kernel.value import Array
+from .._base.types import FloatArray
 from ._parameters import MAX_TAPS, check_length, check_real, sine_cosine
 
 
-def disk(radius: float, *, antialias: bool = False) -> Array:
+def disk(radius: float, *, antialias: bool = False) -> FloatArray:
     """Return the mean over a disk (a camera's defocus): dense weights, because a disk does not separate.
 
     Its rank is the number of different row lengths, 9 at radius 12 (as many as its boxes, if it is written
@@ -43,11 +43,11 @@ def disk(radius: float, *, antialias: bool = False) -> Array:
         return _covered(reach)
     squares = np.square(np.arange(-math.floor(reach), math.floor(reach) + 1.0))
     inside = np.add.outer(squares, squares) <= reach * reach
-    weights: Array = inside / float(np.count_nonzero(inside))
+    weights: FloatArray = inside / float(np.count_nonzero(inside))
     return weights
 
 
-def motion_blur(length: float, angle: float = 0.0) -> Array:
+def motion_blur(length: float, angle: float = 0.0) -> FloatArray:
     """Return the trace of a point that moves evenly along a straight line while the shutter is open.
 
     Parameters
@@ -93,11 +93,11 @@ def motion_blur(length: float, angle: float = 0.0) -> Array:
         enter = np.maximum(enter, (middle - width).reshape(shape))
         leave = np.minimum(leave, (middle + width).reshape(shape))
     inside = np.where(leave - enter > least, leave - enter, 0.0)
-    weights: Array = inside / inside.sum()
+    weights: FloatArray = inside / inside.sum()
     return weights
 
 
-def _covered(radius: float) -> Array:
+def _covered(radius: float) -> FloatArray:
     """Return the area of each pixel in a disk about the middle one, normalised."""
     if radius == 0.0:
         return np.ones((1, 1))
@@ -112,20 +112,20 @@ def _covered(radius: float) -> Array:
     areas[:, 0] *= 2
     half = np.concatenate([areas[:0:-1], areas])
     whole = np.concatenate([half[:, :0:-1], half], axis=1)
-    weights: Array = whole / whole.sum()
+    weights: FloatArray = whole / whole.sum()
     return weights
 
 
-def _quadrant(y: Array, x: Array, radius: float) -> Array:
+def _quadrant(y: FloatArray, x: FloatArray, radius: float) -> FloatArray:
     """Return the area of ``[0, x] x [0, y]`` within a disk about 0."""
     y, x = np.minimum(y, radius), np.minimum(x, radius)
     # Up to `start` the disk is higher than y; beyond, its edge is the ceiling.
     start = np.minimum(np.sqrt(radius**2 - y**2), x)
 
-    def below_the_edge(u: Array) -> Array:
+    def below_the_edge(u: FloatArray) -> FloatArray:
         height = np.sqrt(np.maximum(radius**2 - u**2, 0.0))
-        area: Array = 0.5 * (u * height + radius**2 * np.arcsin(u / radius))
+        area: FloatArray = 0.5 * (u * height + radius**2 * np.arcsin(u / radius))
         return area
 
-    area: Array = start * y + below_the_edge(x) - below_the_edge(start)
+    area: FloatArray = start * y + below_the_edge(x) - below_the_edge(start)
     return area

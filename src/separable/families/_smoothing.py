@@ -8,7 +8,8 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from ..kernel.value import Array, SeparableKernel
+from .._base.types import FloatArray
+from ..kernel.value import SeparableKernel
 from ._parameters import (
     MAX_TAPS,
     PerAxis,
@@ -144,7 +145,7 @@ def savitzky_golay(
     return SeparableKernel(terms)
 
 
-def _fit_parts(size: int, degree: int, order: int, spacing: float) -> Array:
+def _fit_parts(size: int, degree: int, order: int, spacing: float) -> FloatArray:
     """Return ``P_i(x) P_i^(order)(0)`` for each degree i, shape ``(degree + 1, size)``."""
     half = max(size // 2, 1)
     x = np.arange(-(size // 2), size // 2 + 1) / half

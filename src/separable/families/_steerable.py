@@ -9,7 +9,8 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel.value import Array, SeparableKernel
+from .._base.types import FloatArray
+from ..kernel.value import SeparableKernel
 from ._gaussians import gaussian_derivatives
 from ._parameters import PerAxis, PerAxisInt, check_count, sine_cosine
 
@@ -33,7 +34,7 @@ class Steerable:
     basis: tuple[SeparableKernel, ...]
     orders: tuple[tuple[int, ...], ...]
 
-    def weights(self, direction: npt.ArrayLike) -> Array:
+    def weights(self, direction: npt.ArrayLike) -> FloatArray:
         """Return what each filter of the basis contributes.
 
         Parameters
@@ -138,7 +139,7 @@ def steerable(
     return Steerable(tuple(jet[orders] for orders in chosen), tuple(chosen))
 
 
-def _unit(direction: npt.ArrayLike, ndim: int) -> list[Array]:
+def _unit(direction: npt.ArrayLike, ndim: int) -> list[FloatArray]:
     """Return the components of unit vectors, one array per axis."""
     given = np.asarray(direction)
     if given.dtype.kind not in "biuf" or not np.isfinite(given).all():

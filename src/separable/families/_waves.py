@@ -7,7 +7,8 @@ from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
-from ..kernel.value import Array, SeparableKernel
+from .._base.types import FloatArray
+from ..kernel.value import SeparableKernel
 from ._parameters import (
     MAX_TAPS,
     PerAxis,
@@ -171,8 +172,8 @@ class LogGabor(NamedTuple):
         Direction of the wave, radians from axis 1 towards axis 0.
     """
 
-    even: Array
-    odd: Array
+    even: FloatArray
+    odd: FloatArray
     frequency: float
     theta: float
 
@@ -255,7 +256,7 @@ def log_gabor_bank(
 
 def _log_gabor(
     frequency: float, theta: float, width: float, spread: float, radius: int
-) -> tuple[Array, Array]:
+) -> tuple[FloatArray, FloatArray]:
     grid = np.fft.fftfreq(8 * radius + 5)  # odd: no frequency is its own negative
     fy, fx = grid[:, np.newaxis], grid
     radial = np.hypot(fy, fx)

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._base.types import Array
 from ..arrays.arguments import Method, promoted_dtype, working_dtype
 from ..arrays.masks import Nan
 from ..arrays.output import store
 from ..filters.plan import Plan, plan
 from ..kernel.value import SeparableKernel
 from . import unknown
-from .image import Array, Image
+from .image import Image
 from .unknown import Knowledge
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from .guard import FileError
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # What an axis letter means. A stack of pages that does not say what it is (I, Q) is a volume.
 SPACE = "XYZIQ"

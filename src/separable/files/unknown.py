@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._base.types import Array
 from ..arrays.masks import Nan
 from ..arrays.output import integer_range, store
 from ..filters.plan import Plan
 from .guard import FileError
-from .image import Array, Image, size_text
+from .image import Image, size_text
 
 
 class Knowledge(NamedTuple):

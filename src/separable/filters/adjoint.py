@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from .._base.foreign import through
+from .._base.types import Array
 from ..arrays.arguments import Output, output_array
 from ..arrays.boundaries import Interval, Line, folded_back
 from ..arrays.output import store
 from ..methods.method import Setting
 from .core import new_array
-
-Array: TypeAlias = npt.NDArray[Any]
 
 
 class Filter(Protocol):

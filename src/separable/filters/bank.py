@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .._base import html as _html
 from .._base.foreign import through
 from .._base.quantities import by, plural
+from .._base.types import Array
 from ..arrays import arguments
 from ..arrays import exact as whole
 from ..arrays.output import AS_IS, Overflow, Rounding, store, storing
@@ -23,8 +24,6 @@ from ..kernel.value import ErrorBounds, SeparableKernel
 from ..methods.method import Setting
 from ..methods.terms import passes_of
 from .core import Jobs, converts, new_array, prepare_bank, run
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # Results of one sweep beyond the first are only written: so much of what reading and writing a sample takes.
 _WRITTEN = 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,6 @@ from ..kernel.value import SeparableKernel
 from .bank import Bank
 from .plan import CACHED_WEIGHTS, Plan, build, build_bank
 from .request import Request
-
-Array: TypeAlias = npt.NDArray[Any]
 
 
 class DenseKey(NamedTuple):

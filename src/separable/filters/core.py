@@ -9,9 +9,9 @@ from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
+from .._base.types import Array
 from .._core import Job as TermsJob
 from .._core import empty
 from .._core import extent as core_extent
@@ -21,7 +21,6 @@ from ..kernel.value import SeparableKernel
 from ..methods.method import Job, Runnable, Setting
 from ..methods.terms import sweep
 
-Array: TypeAlias = npt.NDArray[Any]
 Jobs: TypeAlias = tuple[Job, ...]
 
 # What jobs read and write themselves, by the dtype they compute in.

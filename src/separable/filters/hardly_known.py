@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from ..arrays.boundaries import OUTSIDE, sources
 from ..arrays.masks import Known
 from ..kernel.value import SeparableKernel
 from ..methods.method import Setting
-
-Array: TypeAlias = npt.NDArray[Any]
 
 _NOTHING: Final = -(1 << 28)  # the exponent of 0
 _LOST: Final = -2000  # what is smaller by so many powers of two counts for nothing

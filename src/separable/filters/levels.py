@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from ..arrays import exact as whole
 from ..arrays.output import Bounds, Rounding, check_names, integer_range
 from ..kernel.value import SeparableKernel, Term
 from ..methods.method import Runnable, Setting, Weights
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # Errors of flat parts up to so much of a level are rounded away; truncation moves other values by as much.
 _LIMIT: Final = {"nearest": 1 / 4, "truncate": 1 / 8}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias, cast, overload
+from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from .._base.foreign import through
+from .._base.types import Array
 from .._core import core_info as core_info
 from ..arrays import arguments
 from ..arrays import masks as masking
@@ -31,8 +32,6 @@ from .normalised import normalise
 from .pickles import packed, unpacked
 from .planner import choose
 from .request import Integers, Request, checked
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # Dense kernels of up to this many weights are remembered by value: hashing them costs less than
 # factoring them again, and comparing them little beside running them.
@@ -166,8 +165,10 @@ class Plan:
         integers = None
         if output is not None and (stored := arguments.output_dtype(output)).kind in "biu":
             integers = x.dtype, stored, rounding
-        suited = self.suited(x.dtype, known is not None, integers)
-        return suited.run(x, output, threads, rounding, overflow, known)
+        plan = self
+        if known is not None or integers is not None or self._setting.whole:
+            plan = self.suited(x.dtype, known is not None, integers)
+        return plan.run(x, output, threads, rounding, overflow, known)
 
     def run(
         self,
@@ -181,7 +182,7 @@ class Plan:
         """Filter an array of the plan's shape that it suits, as a call does."""
         count = self.threads if threads is None else min(arguments.thread_count(threads), self._busy_threads)
         result = self._result(x, output)
-        source = self.readable(x)
+        source = self._converted(x)
         found = None
         if output is not None and result.dtype.kind in "biu":
             found = self._verdict((x.dtype, result.dtype, rounding), known is not None)
@@ -320,16 +321,16 @@ class Plan:
     def readable(self, x: Array) -> Array:
         """Return `x`, or a copy of it in the plan's dtype, as the compiled jobs read it."""
         self._check_shape(x)
-        if (x.dtype is not self.dtype and not converts(x, self.dtype)) or not x.flags.aligned:
-            return self._converted(x)
-        return x
+        return self._converted(x)
 
     def _check_shape(self, x: Array) -> None:
         if x.shape != self.shape:
             raise ValueError(f"`x` has shape {x.shape}, but the plan is for {self.shape}; plan again for it.")
 
     def _converted(self, x: Array) -> Array:
-        """Return a copy of `x` in the plan's dtype, if that is the one for it or a wider one."""
+        """Return `x`, or a copy of it in the plan's dtype, if that is the one for it or a wider one."""
+        if (x.dtype is self.dtype or converts(x, self.dtype)) and x.flags.aligned:
+            return x
         own = arguments.working_dtype(x.dtype)
         if own != self.dtype and np.promote_types(own, self.dtype) != self.dtype:
             raise TypeError(

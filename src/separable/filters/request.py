@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from .._base.words import shown
 from ..arrays import arguments
@@ -15,8 +14,6 @@ from ..cost import model as costs
 from ..cost.model import Machine
 from ..kernel.scale import leaves_float32
 from ..methods.method import Setting, Weights
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # A last axis of so many samples is most likely one of colours.
 _COLOURS = (3, 4)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .. import families
 from .._base.caches import kept
+from .._base.types import Array
 from ..arrays import arguments
 from ..arrays import masks as masking
 from ..arrays import output as storing
@@ -23,7 +24,6 @@ from .core import pairs_of
 from .plan import CACHED_WEIGHTS
 from .request import Request
 
-Array: TypeAlias = npt.NDArray[Any]
 # mode, cval, origin, axes, tol, method, whether to flip the kernel; and rounding, overflow, mask, nan
 _Asked: TypeAlias = tuple[
     arguments.Mode, complex, arguments.Origin, arguments.Axes, float | None, arguments.Method, bool

@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[np.float64]
+from .._base.types import FloatArray
+
 LongArray: TypeAlias = npt.NDArray[np.longdouble]
-Term: TypeAlias = tuple[Array, ...]
+Term: TypeAlias = tuple[FloatArray, ...]
 
 # Kernels are compared with their terms this many elements at a time, so that the long double
 # copies of a large kernel stay small beside it; and so many elements of the terms' products are kept.
@@ -81,7 +82,7 @@ def outer(taps: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return functools.reduce(np.multiply.outer, taps)
 
 
-def unit_scaled(values: Array) -> tuple[LongArray, int]:
+def unit_scaled(values: FloatArray) -> tuple[LongArray, int]:
     """Return ``values * 2**-e`` in long double, and e, with the largest magnitude in [0.5, 1).
 
     Exact, so that no product of a few such arrays overflows and the scale of a kernel does not matter.
@@ -94,7 +95,7 @@ def unit_scaled(values: Array) -> tuple[LongArray, int]:
 KernelError = ErrorBounds  # its first name
 
 
-def certified_error(weights: Array, terms: Sequence[Term]) -> ErrorBounds:
+def certified_error(weights: FloatArray, terms: Sequence[Term]) -> ErrorBounds:
     """Bound the distance between dense weights and a sum of terms; the bound is never below the truth.
 
     The residual is computed in long double, or in double precision where rounding is a thousandth of it at
@@ -132,7 +133,7 @@ def certified_error(weights: Array, terms: Sequence[Term]) -> ErrorBounds:
 
 
 def _bounds(
-    weights: Array, exponent: int, scaled_terms: list[list[LongArray]], precision: _Precision
+    weights: FloatArray, exponent: int, scaled_terms: list[list[LongArray]], precision: _Precision
 ) -> tuple[ErrorBounds, float]:
     """Return the bounds, and what share of the l1 norm is for rounding."""
     dtype, eps, tiny = precision
@@ -164,7 +165,7 @@ def _bounds(
 
 
 def after_rounding(
-    error: ErrorBounds, dense: Array, terms: Sequence[Term], rounded: Sequence[Term]
+    error: ErrorBounds, dense: FloatArray, terms: Sequence[Term], rounded: Sequence[Term]
 ) -> ErrorBounds:
     """Bound the distance of rounded terms from the kernel that the terms stood for.
 
@@ -189,7 +190,7 @@ def after_rounding(
 
 
 def _gain(
-    residual: Array | None, shape: tuple[int, ...], l1: np.longdouble, rounding: np.longdouble
+    residual: FloatArray | None, shape: tuple[int, ...], l1: np.longdouble, rounding: np.longdouble
 ) -> np.longdouble:
     """Bound the largest magnitude of the residual's transfer function; `l1` where it is not kept.
 
@@ -215,8 +216,8 @@ def _scaled_term(term: Term, exponent: int) -> list[LongArray]:
 
 
 def _norms(
-    weights: Array, exponent: int, terms: list[list[Any]], dtype: npt.DTypeLike
-) -> tuple[np.longdouble, np.longdouble, np.longdouble, np.longdouble, Array | None]:
+    weights: FloatArray, exponent: int, terms: list[list[Any]], dtype: npt.DTypeLike
+) -> tuple[np.longdouble, np.longdouble, np.longdouble, np.longdouble, FloatArray | None]:
     """l1 and l2 norm of ``weights * 2**-exponent``, then of what the terms leave of it, and that, in float64.
 
     The last is None where the kernel is too large for its transform.

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from .._base.caches import kept
-
-Array: TypeAlias = npt.NDArray[Any]
+from .._base.types import Array
 
 # Taps count as those of a mean within the rounding of what made them.
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)

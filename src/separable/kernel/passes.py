@@ -8,14 +8,12 @@ in Tucker form, or a bank that shares its smoothing, where its terms say so by e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import FloatArray
 from .._core import shared_passes
-
-Array: TypeAlias = npt.NDArray[np.float64]
 
 # What the core filters in one sweep over memory. Along more axes every term runs on its own.
 SWEPT_AXES: Final = 3
@@ -25,7 +23,7 @@ class Edge(NamedTuple):
     """One pass: `taps` over a node of the level before, or over the image."""
 
     source: int
-    taps: Array
+    taps: FloatArray
 
 
 class Level(NamedTuple):
@@ -51,7 +49,7 @@ class Program(NamedTuple):
         return sum(edge.taps.size for edge in self.edges)
 
 
-def shared(kernels: Sequence[Sequence[Sequence[Array]]]) -> Program:
+def shared(kernels: Sequence[Sequence[Sequence[FloatArray]]]) -> Program:
     """Return the passes of kernels that filter one image.
 
     Parameters
@@ -78,7 +76,7 @@ def shared(kernels: Sequence[Sequence[Sequence[Array]]]) -> Program:
     return Program(tuple(levels))
 
 
-def with_scale(term: Sequence[Array], wide: Sequence[int], into: int) -> list[Array]:
+def with_scale(term: Sequence[FloatArray], wide: Sequence[int], into: int) -> list[FloatArray]:
     """Return a term whose taps along axis `into` are multiplied by those of the axes that are not `wide`."""
     if len(wide) == len(term):
         return list(term)
@@ -87,8 +85,8 @@ def with_scale(term: Sequence[Array], wide: Sequence[int], into: int) -> list[Ar
 
 
 def indexed(
-    kernels: Sequence[Sequence[Sequence[Array]]],
-) -> tuple[list[tuple[int, ...]], list[list[Array]]]:
+    kernels: Sequence[Sequence[Sequence[FloatArray]]],
+) -> tuple[list[tuple[int, ...]], list[list[FloatArray]]]:
     """Give numbers to the distinct taps in each pass.
 
     Parameters
@@ -110,7 +108,7 @@ def indexed(
     if len(kernels[0][0]) == 1:
         kernels = [[[np.sum([term[0] for term in kernel], axis=0)]] for kernel in kernels]
     numbers: list[dict[bytes, int]] = [{} for _ in kernels[0][0]]
-    distinct: list[list[Array]] = [[] for _ in kernels[0][0]]
+    distinct: list[list[FloatArray]] = [[] for _ in kernels[0][0]]
     terms: list[tuple[int, ...]] = []
     for output, term in ((n, term) for n, kernel in enumerate(kernels) for term in kernel):
         place = []

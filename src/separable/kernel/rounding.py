@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from . import means
 from .scale import placed
 from .value import ErrorBounds, SeparableKernel
-
-Array: TypeAlias = npt.NDArray[Any]
 
 UNIT_ROUNDOFF: Final = 2.0**-24  # of float32
 FLUSHED: Final = 2.0**-150  # what a subnormal number is rounded by

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from .passes import with_scale
 from .value import SeparableKernel, Term
-
-Array: TypeAlias = npt.NDArray[Any]
 
 _SUMMED: Final = 1e280  # magnitudes below are summed without overflow, however many
 

@@ -8,14 +8,12 @@ samples of their block, and terms that cancel leave rounding errors: neither kee
 from __future__ import annotations
 
 import math
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from .value import SeparableKernel
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # Weights sum to 1 within the rounding of what made them.
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .._base import html as _html
 from .._base.foreign import read
+from .._base.types import FloatArray
 from .bounds import ErrorBounds as ErrorBounds
 from .bounds import after_rounding, outer, unit_scaled
 from .bounds import certified_error as certified_error
@@ -21,8 +22,7 @@ from .picture import draw_kernel
 if TYPE_CHECKING:
     from .picture import Figure
 
-Array: TypeAlias = npt.NDArray[np.float64]
-Term: TypeAlias = tuple[Array, ...]
+Term: TypeAlias = tuple[FloatArray, ...]
 
 # No known filter has more axes, and a typo that makes hundreds of them should be named here.
 MAX_NDIM: Final = 8
@@ -109,7 +109,7 @@ class SeparableKernel:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def dense(self) -> Array:
+    def dense(self) -> FloatArray:
         """Return the kernel written out: the sum of its terms' outer products.
 
         Returns
@@ -310,7 +310,7 @@ def _checked_terms(terms: Iterable[Iterable[npt.ArrayLike]]) -> tuple[Term, ...]
     return tuple(checked)
 
 
-def _checked_taps(name: str, values: npt.ArrayLike) -> Array:
+def _checked_taps(name: str, values: npt.ArrayLike) -> FloatArray:
     array = read(name, values)
     if array.ndim != 1:
         raise ValueError(

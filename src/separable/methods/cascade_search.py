@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .._base.caches import kept
+from .._base.types import FloatArray
 from ..kernel.value import ErrorBounds, SeparableKernel, certified_error
 
-Array: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.intp]
 
 # What is tried for K1: its variance as a share of the most that the kernel lets it have, and its radius in
@@ -56,7 +56,7 @@ class Cascade(NamedTuple):
     """The kernel ``smooth * sparse``, within `error` of the one it stands for and of its shape."""
 
     smooth: SeparableKernel
-    sparse: Array
+    sparse: FloatArray
     error: ErrorBounds
 
     @property
@@ -124,7 +124,7 @@ def _find(data: bytes, shape: tuple[int, ...], tol: float) -> Cascade | None:
     return None
 
 
-def _certified(dense: Array, wide: list[int], fit: _Fit, peak: int) -> Cascade:
+def _certified(dense: FloatArray, wide: list[int], fit: _Fit, peak: int) -> Cascade:
     lines = [np.ones(1) for _ in dense.shape]
     for axis, taps in zip(wide, fit.taps, strict=True):
         lines[axis] = taps
@@ -140,7 +140,9 @@ def _certified(dense: Array, wide: list[int], fit: _Fit, peak: int) -> Cascade:
     return Cascade(SeparableKernel([lines]), sparse, certified_error(dense, terms))
 
 
-def _starts(scaled: Array, share: float, spaced: bool) -> Iterator[tuple[list[int], list[Array], list[int]]]:
+def _starts(
+    scaled: FloatArray, share: float, spaced: bool
+) -> Iterator[tuple[list[int], list[FloatArray], list[int]]]:
     """List radii and taps of K1, and the steps from one weight of K2 to the next, along each axis."""
     # Of the squares, which tails and rings hardly touch; those of a Gaussian have half its variance.
     mass = np.square(scaled) / np.square(scaled).sum()
@@ -149,7 +151,7 @@ def _starts(scaled: Array, share: float, spaced: bool) -> Iterator[tuple[list[in
     covariance = 2 * (centred * mass.ravel()) @ centred.T + 1e-9 * np.eye(scaled.ndim)
     # The largest diagonal covariance of this shape that leaves the kernel a covariance to make up for, and
     # the largest that is the same along all axes: one of them suits a tilted kernel better.
-    inside: Array = 1 / np.diag(np.linalg.inv(covariance))
+    inside: FloatArray = 1 / np.diag(np.linalg.inv(covariance))
     roots = np.sqrt(inside)
     inside = inside * np.linalg.eigvalsh(covariance / np.multiply.outer(roots, roots))[0]
     round_one = np.full(scaled.ndim, np.linalg.eigvalsh(covariance)[0])
@@ -167,8 +169,8 @@ def _starts(scaled: Array, share: float, spaced: bool) -> Iterator[tuple[list[in
         yield radii, [_bell(s, r) for s, r in zip(sigma, radii, strict=True)], steps
 
 
-def _bell(sigma: float, radius: int) -> Array:
-    taps: Array = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+def _bell(sigma: float, radius: int) -> FloatArray:
+    taps: FloatArray = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     taps /= taps.sum()
     return taps
 
@@ -176,7 +178,9 @@ def _bell(sigma: float, radius: int) -> Array:
 class _Fit:
     """Taps and weights for one kernel, fitted in turn; its symmetries leave part of the weights unknown."""
 
-    def __init__(self, scaled: Array, radii: list[int], taps: list[Array], steps: list[int]) -> None:
+    def __init__(
+        self, scaled: FloatArray, radii: list[int], taps: list[FloatArray], steps: list[int]
+    ) -> None:
         self.shape, self.radii, self.taps = scaled.shape, radii, taps
         self.norm = float(np.abs(scaled).sum())
         self.room = tuple(n - 2 * r for n, r in zip(scaled.shape, radii, strict=True))
@@ -200,7 +204,7 @@ class _Fit:
     def macs(self) -> int:
         return sum(t.size for t in self.taps if t.size > 1) + int(sum(map(len, self.members)))
 
-    def sparse(self) -> Array:
+    def sparse(self) -> FloatArray:
         """Return K2, shape `room`."""
         weights = np.zeros(math.prod(self.room))
         for each, members, signs in zip(self.amplitude, self.members, self.signs, strict=True):
@@ -231,13 +235,13 @@ class _Fit:
         self.taps, self.amplitude, self.members, self.signs = kept
         return sum(map(len, self.members)) <= _MOST_WEIGHTS
 
-    def _fitted(self, rounds: int, hopeless: float) -> tuple[float, list[Array], Array]:
+    def _fitted(self, rounds: int, hopeless: float) -> tuple[float, list[FloatArray], FloatArray]:
         """Fit weights and taps in turn, by least squares whose weights follow the residue towards l1 [2].
 
         Given up after half of the rounds where the error is above `hopeless`.
         """
         pull = np.ones(self.target.size)
-        best: tuple[float, list[Array], Array] = (math.inf, self.taps, self.amplitude)
+        best: tuple[float, list[FloatArray], FloatArray] = (math.inf, self.taps, self.amplitude)
         for n in range(rounds):
             self.amplitude, residue = self._solved(self._columns(), pull)
             error = float((self.counts * np.abs(residue)).sum()) / self.norm
@@ -252,7 +256,7 @@ class _Fit:
             pull = 1 / np.maximum(size, 2e-2 * float(size.max()) + np.finfo(float).tiny)
         return best
 
-    def _refit_taps(self, axis: int, pull: Array) -> Array:
+    def _refit_taps(self, axis: int, pull: FloatArray) -> FloatArray:
         """Fit the taps along one axis to the others and the weights; return what is left of the kernel."""
         radius = self.radii[axis]
         rest = self.sparse()
@@ -271,15 +275,15 @@ class _Fit:
             self.taps = [full / total if a == axis else t for a, t in enumerate(self.taps)]
         return residue
 
-    def _solved(self, columns: Array, pull: Array) -> tuple[Array, Array]:
+    def _solved(self, columns: FloatArray, pull: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the least-squares solution, rows weighted by their counts and `pull`, and what it leaves."""
         weighted = columns * (self.counts * pull / pull.mean())[:, np.newaxis]
         gram = columns.T @ weighted
         ridge = _RIDGE * float(np.trace(gram)) / len(gram) + np.finfo(float).tiny
-        solution: Array = np.linalg.solve(gram + ridge * np.eye(len(gram)), weighted.T @ self.target)
+        solution: FloatArray = np.linalg.solve(gram + ridge * np.eye(len(gram)), weighted.T @ self.target)
         return solution, self.target - columns @ solution
 
-    def _columns(self) -> Array:
+    def _columns(self) -> FloatArray:
         """Return what each unknown adds to each row, shape ``(rows, unknowns)``."""
         members = np.concatenate(self.members)
         product = np.concatenate(self.signs)[np.newaxis, :]
@@ -288,11 +292,11 @@ class _Fit:
             line[: self.taps[axis].size] = self.taps[axis]
             product = product * line[self.rows[axis][:, np.newaxis] - at[np.newaxis, :]]
         starts = np.cumsum([0, *map(len, self.members[:-1])])
-        columns: Array = np.add.reduceat(product, starts, axis=1)
+        columns: FloatArray = np.add.reduceat(product, starts, axis=1)
         return columns
 
 
-def _spread(values: Array, taps: Array, axis: int) -> Array:
+def _spread(values: FloatArray, taps: FloatArray, axis: int) -> FloatArray:
     """Return the full convolution along one axis."""
     shape = list(values.shape)
     shape[axis] += taps.size - 1
@@ -303,7 +307,7 @@ def _spread(values: Array, taps: Array, axis: int) -> Array:
     return total
 
 
-def _flips(scaled: Array) -> list[tuple[tuple[int, ...], int]]:
+def _flips(scaled: FloatArray) -> list[tuple[tuple[int, ...], int]]:
     """List the flips that leave the kernel as it is or change its sign, and that sign; the first is none."""
     axes = range(scaled.ndim)
     found = []
@@ -341,15 +345,17 @@ def _orbits(
     return np.flatnonzero(images.min(axis=0) == images[0]), images
 
 
-def _orbit_sizes(rows: Places, shape: tuple[int, ...], flips: list[tuple[tuple[int, ...], int]]) -> Array:
+def _orbit_sizes(
+    rows: Places, shape: tuple[int, ...], flips: list[tuple[tuple[int, ...], int]]
+) -> FloatArray:
     images = np.sort(_images(rows, shape, flips), axis=0)
-    sizes: Array = 1.0 + np.count_nonzero(np.diff(images, axis=0), axis=0)
+    sizes: FloatArray = 1.0 + np.count_nonzero(np.diff(images, axis=0), axis=0)
     return sizes
 
 
 def _lattice(
     room: tuple[int, ...], steps: list[int], flips: list[tuple[tuple[int, ...], int]]
-) -> tuple[Places, list[Places], list[Array]]:
+) -> tuple[Places, list[Places], list[FloatArray]]:
     """Return the orbits of places whose distance from the middle is a multiple of the steps, and their signs.
 
     Orbits in which a flip takes a place to itself and changes the sign hold zeros, and are left out.

@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .._base.caches import kept
+from .._base.types import FloatArray
 from ..kernel.value import SeparableKernel
 from .box import too_short
 from .method import Ask, Choice, Refusal
 from .recursions import Cosines, Recursions, equal_taps, recursions
-
-Array = npt.NDArray[np.float64]
 
 DEFAULT_TOL: Final = 1e-3  # where it is asked for by name alone
 
@@ -132,31 +131,33 @@ def _fit(data: bytes, tol: float) -> Cosines | None:
     return None
 
 
-def _basis(places: npt.NDArray[Any], frequency: Array, odd: bool) -> Array:
+def _basis(places: npt.NDArray[Any], frequency: FloatArray, odd: bool) -> FloatArray:
     angles = np.multiply.outer(places, frequency)
-    cosines: Array = np.sin(angles) if odd else np.cos(angles)
+    cosines: FloatArray = np.sin(angles) if odd else np.cos(angles)
     return cosines
 
 
-def _weights(places: npt.NDArray[Any]) -> Array:
+def _weights(places: npt.NDArray[Any]) -> FloatArray:
     """Count how many taps each place of the half stands for: two, the centre one."""
     return np.where(places == 0, 1.0, 2.0)
 
 
-def _miss(basis: Array, half: Array, weights: Array) -> tuple[Array, float]:
+def _miss(basis: FloatArray, half: FloatArray, weights: FloatArray) -> tuple[FloatArray, float]:
     """Return the least-squares amplitudes and the relative l1 error they leave."""
     roots = np.sqrt(weights)
-    amplitude: Array = np.linalg.lstsq(basis * roots[:, None], half * roots, rcond=1e-13)[0].astype(float)
+    amplitude: FloatArray = np.linalg.lstsq(basis * roots[:, None], half * roots, rcond=1e-13)[0].astype(
+        float
+    )
     return amplitude, float(_relative(basis @ amplitude - half, half, 1))
 
 
-def _relative(residue: Array, half: Array, power: int) -> float:
+def _relative(residue: FloatArray, half: FloatArray, power: int) -> float:
     counts = _weights(np.arange(half.size))
     ratio = float((counts * np.abs(residue) ** power).sum()) / float((counts * np.abs(half) ** power).sum())
     return float(ratio ** (1 / power))
 
 
-def _refined(half: Array, frequency: Array, odd: bool) -> Cosines:
+def _refined(half: FloatArray, frequency: FloatArray, odd: bool) -> Cosines:
     """Fit amplitudes to all taps, for the least l1 error by weights that follow the residue."""
     places = np.arange(half.size)
     basis, counts = _basis(places, frequency, odd), _weights(places)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from .._core import DirectJob
 from ..arrays.boundaries import CODES
 from ..arrays.exact import exact_limit, summing
@@ -18,8 +18,6 @@ from ..kernel import rounding
 from ..kernel.means import is_mean
 from ..kernel.value import ErrorBounds, SeparableKernel
 from .method import Ask, Choice, Runnable, Setting, Settled, Weights
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # Samples of 1 that a dense sweep is tried on: as many as decide how it goes; and how often.
 _TRIED_ROWS: Final = 16

@@ -6,19 +6,17 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from ..arrays.exact import exact_limit
 from ..cost import model as costs
 from ..cost.model import Cost, Rates
 from .direct import DenseForm
 from .method import Ask, Choice, Refusal, Runnable, Setting, Weights
 from .overlap_save import FourierJob, Geometry
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # Ways to cut an array that are compared, from one block to one for each sample: for three axes 16 each.
 _COMPARED: Final = 4096

@@ -8,16 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from .._base.caches import kept
+from .._base.types import Array
 from ..arrays.boundaries import Line
 from ..cost import model as costs
 from ..cost.model import Cost, Machine, Rates
 from ..factor import DEFAULT_EFFORT, Effort, factored, within
 from ..kernel.value import ErrorBounds, SeparableKernel
 
-Array: TypeAlias = npt.NDArray[Any]
 Weights: TypeAlias = SeparableKernel | Array
 
 # Terms are remembered for dense kernels of up to so many weights.

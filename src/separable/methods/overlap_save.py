@@ -15,19 +15,17 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from .._core import Sweeps
 from ..arrays.boundaries import Line, pieces
 from ..arrays.output import OVERFLOWS, ROUNDINGS, Storing, store
 from ..kernel.scale import GAIN
 from ..kernel.signs import Signs
 from .method import Job
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # Transforms of fewer samples are not shared by threads: waking them takes as long.
 _SHARED_SAMPLES: Final = 1 << 20

@@ -10,18 +10,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from .._core import SumsJob
 from ..arrays.boundaries import CODES
 from ..cost import model as costs
 from ..kernel.value import ErrorBounds, SeparableKernel
 from .method import Ask, Choice, Runnable, Setting
-
-Array: TypeAlias = npt.NDArray[Any]
 
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)  # weights count as equal within that of what made them
 _UNIT_ROUNDOFF: Final = 2.0**-53

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from .._core import Job as TermsJob
 from .._core import Sweeps, empty
 from ..arrays.boundaries import continued
 from .method import Job
-
-Array: TypeAlias = npt.NDArray[Any]
 
 
 class Margin(NamedTuple):

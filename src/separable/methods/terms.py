@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from .._base.types import Array
 from .._core import Job as TermsJob
 from ..arrays.boundaries import CODES
 from ..arrays.exact import exact_limit, summing
@@ -22,8 +22,6 @@ from ..kernel.scale import placed
 from ..kernel.signs import terms_keep
 from ..kernel.value import ErrorBounds, SeparableKernel, Term
 from .method import Ask, Choice, Refusal, Runnable, Setting, Settled, Weights
-
-Array: TypeAlias = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

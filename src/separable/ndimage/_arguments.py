@@ -18,11 +18,11 @@ import numpy.typing as npt
 from .._base.caches import budget
 from .._base.foreign import output_of
 from .._base.numbers import as_number, as_real, as_whole, entries, instead
+from .._base.types import Array
 from .._base.words import meant_mode, shown
 from ..arrays.arguments import input_array, working_dtype
 from ..arrays.boundaries import MODES
 
-Array: TypeAlias = npt.NDArray[Any]
 Output: TypeAlias = npt.DTypeLike | Array | None
 
 # From the call of `warnings.warn` through `target`, the public function, and `through` and `call` of

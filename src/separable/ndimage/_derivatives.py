@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import families
+from .._base.types import Array
 from ..arrays.output import Overflow, Rounding
 from ..kernel.value import SeparableKernel
 from . import _arguments as arguments
-from ._arguments import Array, Output, Target, remembered
+from ._arguments import Output, Target, remembered
 from ._gaussian import Gaussian, pads_its_passes, product, steps_of
 from ._parts import accumulator, length, parts_of, total
 from ._repeated import outward, repeated

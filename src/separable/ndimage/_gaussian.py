@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from .. import families
 from .._base.numbers import as_real, as_whole
+from .._base.types import Array
 from .._base.words import shown
 from ..families._gaussians import sampled_taps
 from ..families._parameters import check_positive, check_radii
 from ..kernel.value import SeparableKernel
 from . import _arguments as arguments
-from ._arguments import Array
 from ._run import Step
 
 # At or below this sigma SciPy leaves an axis alone.

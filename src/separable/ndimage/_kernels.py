@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .._base.caches import kept
+from .._base.types import Array
 from ..arrays.arguments import Method, input_array
 from ..arrays.masks import Nan
 from ..arrays.output import Overflow, Rounding
 from ..factor import factor
 from . import _arguments as arguments
-from ._arguments import Array, Output, Target, remembered
+from ._arguments import Output, Target, remembered
 from ._repeated import repeated
 from ._run import How, Step, Verb, complex_weights, copied, how_to, run
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from .._base.types import Array
 from ..filters.core import new_array
-from ._arguments import Array, Target, is_wide
+from ._arguments import Target, is_wide
 from ._run import How, Step, chain_values, computed_dtype
 
 # Samples that are put together at a time: three blocks of float64 fit the second-level cache.

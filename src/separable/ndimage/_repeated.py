@@ -11,10 +11,11 @@ import numpy as np
 
 from .._base.caches import budget, size_of
 from .._base.foreign import output_of
+from .._base.types import Array
 from ..arrays.decorators import raise_for_keywords, readable
 from ..filters.core import Run, Told, new_array, watching
 from ..methods.method import Job
-from ._arguments import Array, is_plain, types_of
+from ._arguments import is_plain, types_of
 
 P = ParamSpec("P")
 

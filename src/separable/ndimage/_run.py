@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from .._base.types import Array
 from ..arrays.arguments import Method, promoted_dtype, working_dtype
 from ..arrays.masks import Nan, Sums, check_weights, known_of
 from ..arrays.output import OVERFLOWS, ROUNDINGS, Bounds, Overflow, Rounding, check_names, store, storing
@@ -18,7 +19,7 @@ from ..filters.levels import sums_of
 from ..kernel.value import SeparableKernel
 from ..methods import method_name
 from . import _wide
-from ._arguments import Array, Target, is_wide
+from ._arguments import Target, is_wide
 
 Verb: TypeAlias = Literal["correlate", "convolve", "uniform"]
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy.typing as npt
 
+from .._base.types import Array
 from ..arrays.masks import Nan
 from ..arrays.output import Overflow, Rounding
 from . import _arguments as arguments
-from ._arguments import Array, Output, remembered
+from ._arguments import Output, remembered
 from ._gaussian import Gaussian, steps_of
 from ._repeated import repeated
 from ._run import Step, chain, how_to

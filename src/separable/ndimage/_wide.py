@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from .._base.types import Array
 from ..arrays import arguments
 from ..arrays.boundaries import continued
 from ..kernel.value import SeparableKernel
-from ._arguments import Array
 
 
 def correlate(

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from ...kernel.value import Array
+from ..._base.types import FloatArray
 from ..effort import Effort, sweep_work, weighted_sweep_work
 from ..forms import Form, signs_of
 
@@ -25,7 +25,9 @@ _PATIENCE: Final = 6
 _GAIN: Final = 0.99
 
 
-def fitted(tensor: Array, form: Form, sweeps: int, gain: float = 1e-4, effort: Effort | None = None) -> Form:
+def fitted(
+    tensor: FloatArray, form: Form, sweeps: int, gain: float = 1e-4, effort: Effort | None = None
+) -> Form:
     """Return the form after `sweeps` rounds of alternating least squares, fewer where little is gained.
 
     Parameters
@@ -54,7 +56,7 @@ def fitted(tensor: Array, form: Form, sweeps: int, gain: float = 1e-4, effort: E
     return form
 
 
-def least_l1(tensor: Array, form: Form, goal: float, rounds: int, effort: Effort | None = None) -> Form:
+def least_l1(tensor: FloatArray, form: Form, goal: float, rounds: int, effort: Effort | None = None) -> Form:
     """Return a form with less of an l1 error: each deviation weighs the inverse of what it was before.
 
     Parameters
@@ -91,12 +93,12 @@ def least_l1(tensor: Array, form: Form, goal: float, rounds: int, effort: Effort
     return best
 
 
-def _unfoldings(tensor: Array) -> list[Array]:
+def _unfoldings(tensor: FloatArray) -> list[FloatArray]:
     return [np.moveaxis(tensor, a, 0).reshape(tensor.shape[a], -1) for a in range(tensor.ndim)]
 
 
 def _updated(
-    form: Form, axis: int, unfolded: Array, signs: Array | None, weights: Array | None = None
+    form: Form, axis: int, unfolded: FloatArray, signs: FloatArray | None, weights: FloatArray | None = None
 ) -> Form:
     """Return the form with the best lines along one axis, all others as they are."""
     atoms = grouped(form, axis)
@@ -123,26 +125,26 @@ def _updated(
     return _balanced(form, axis, lines)
 
 
-def grouped(form: Form, axis: int) -> Array:
+def grouped(form: Form, axis: int) -> FloatArray:
     """Return what each line along `axis` is multiplied by, shape ``(L, size / n_axis)``."""
     products = form.products(axis)
     if axis == form.free:
         return products
     places = np.zeros((len(form.lines[axis]), form.count))
     places[form.index[axis], np.arange(form.count)] = 1.0
-    atoms: Array = places @ products
+    atoms: FloatArray = places @ products
     return atoms
 
 
-def solve(gram: Array, sides: Array) -> Array:
+def solve(gram: FloatArray, sides: FloatArray) -> FloatArray:
     """Solve normal equations, of one matrix or of a stack, whose unweighted atoms have unit length."""
     size = gram.shape[-1]
     ridge = _RIDGE * np.trace(gram, axis1=-2, axis2=-1) / size
-    solution: Array = np.linalg.solve(gram + np.multiply.outer(ridge + 1e-300, np.eye(size)), sides)
+    solution: FloatArray = np.linalg.solve(gram + np.multiply.outer(ridge + 1e-300, np.eye(size)), sides)
     return solution
 
 
-def _balanced(form: Form, axis: int, lines: Array) -> Form:
+def _balanced(form: Form, axis: int, lines: FloatArray) -> Form:
     """Put new lines into the form; their lengths go to the axis where no line is shared."""
     new = list(form.lines)
     if axis != form.free:

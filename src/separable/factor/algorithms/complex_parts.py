@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ...kernel.value import Array, SeparableKernel, Term
+from ..._base.types import FloatArray
+from ...kernel.value import SeparableKernel, Term
 from .single import certified, fibres
 
 _WITHIN: Final = 1e-12  # of the sum of magnitudes: complex kernels are taken for rank one by rounding only
@@ -68,7 +69,7 @@ def _expanded(lines: list[npt.NDArray[np.complex128]]) -> tuple[list[Term], list
     return _without_zeros(real), _without_zeros(imaginary)
 
 
-def _part(values: Array) -> Array:
+def _part(values: FloatArray) -> FloatArray:
     return np.ascontiguousarray(values, np.float64)
 
 

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ...kernel.value import Array
+from ..._base.types import FloatArray
 from ..effort import CALL, Effort
 from ..forms import Form
 from ..parity import centre_parity, parity
@@ -46,7 +46,7 @@ class Whole(NamedTuple):
     exact: bool  # the scale is a power of two, and nothing was rounded
 
 
-def whole(dense: Array) -> Whole | None:
+def whole(dense: FloatArray) -> Whole | None:
     """Return weights that are integers times one number as such, up to the rounding of each, or None."""
     integers = integers_of(dense, _LARGEST.bit_length())
     if integers is not None and int(np.abs(integers[0]).max()) <= _LARGEST:
@@ -65,7 +65,7 @@ def whole(dense: Array) -> Whole | None:
     return Whole(np.rint(dense / scale).astype(np.int64), scale, binary)
 
 
-def _denominator(ratios: Array) -> int:
+def _denominator(ratios: FloatArray) -> int:
     """Return the smallest integer that makes whole numbers of all ratios, up to rounding; 0 for none."""
     left = np.arange(1, _DENOMINATORS + 1)
     for ratio in ratios:
@@ -202,12 +202,12 @@ def _inserted(basis: list[Integers], steps: int, effort: Effort) -> tuple[list[I
     return basis, steps
 
 
-def _triangle(vectors: list[Integers]) -> Array:
+def _triangle(vectors: list[Integers]) -> FloatArray:
     """Return the coefficients of the vectors along their orthogonalised ones, which have unit length."""
     return np.asarray(np.linalg.qr(np.array(vectors, np.float64).T, mode="r"), np.float64)
 
 
-def _in_order(triangle: Array, k: int) -> bool:
+def _in_order(triangle: FloatArray, k: int) -> bool:
     """Tell whether vector k is no shorter than it may be beside vector k - 1 (the condition of Lovasz)."""
     own = triangle[k, k] if k < len(triangle) else 0.0
     above, before = float(triangle[k - 1, k]), float(triangle[k - 1, k - 1])

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...kernel.value import Array
+from ..._base.types import FloatArray
 from ..forms import Form
 from ..parity import parity, with_parity
 
 
-def from_pencil(tensor: Array, axis: int, count: int) -> Form | None:
+def from_pencil(tensor: FloatArray, axis: int, count: int) -> Form | None:
     """Return a sum of `count` terms whose lines along `axis` are eigenvectors, or None.
 
     Slices of a sum of terms are all diagonal in the lines along two axes. Two mixtures of slices, those of
@@ -61,7 +61,7 @@ def from_pencil(tensor: Array, axis: int, count: int) -> Form | None:
     return form if all(np.isfinite(each).all() for each in columns) else None
 
 
-def _real(vectors: npt.NDArray[Any]) -> Array:
+def _real(vectors: npt.NDArray[Any]) -> FloatArray:
     """Return real columns that span the same space: of a conjugate pair the real and the imaginary part."""
     real = vectors.real.astype(np.float64)
     pairs = np.flatnonzero(np.any(vectors.imag != 0, axis=0))
@@ -69,10 +69,10 @@ def _real(vectors: npt.NDArray[Any]) -> Array:
     return real
 
 
-def _strongest(rest: Array, tensor: Array, axis: int) -> list[Array]:
+def _strongest(rest: FloatArray, tensor: FloatArray, axis: int) -> list[FloatArray]:
     """Return lines, one for each axis of `rest`, whose outer product is its strongest term."""
     axes = [a for a in range(tensor.ndim) if a != axis]
-    lines: list[Array] = []
+    lines: list[FloatArray] = []
     weight = rest
     for place, along in enumerate(axes):
         unfolded = np.moveaxis(rest, place, 0).reshape(rest.shape[place], -1)

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from ...kernel.value import Array
+from ..._base.types import FloatArray
 from ..effort import Effort, svd_work, sweep_work
 from ..forms import Form, relative_l1
 from ..parity import centre_parity, parity, with_parity
@@ -35,7 +35,7 @@ _WORK_PER_WEIGHT: Final = 3e5  # small kernels run fast as they are
 
 
 def best_sum(
-    tensor: Array, expansions: Sequence[Expansion], count: int, effort: Effort | None = None
+    tensor: FloatArray, expansions: Sequence[Expansion], count: int, effort: Effort | None = None
 ) -> Form:
     """Return the sum of `count` terms with the least squared error that is found.
 
@@ -57,7 +57,7 @@ def best_sum(
 
 
 def fewest_terms(
-    tensor: Array, expansions: Sequence[Expansion], tol: float, macs: int, effort: Effort | None = None
+    tensor: FloatArray, expansions: Sequence[Expansion], tol: float, macs: int, effort: Effort | None = None
 ) -> Form | None:
     """Return a sum of few terms within `tol` that takes less than `macs` multiplications, or None.
 
@@ -99,7 +99,7 @@ def fewest_terms(
     return None
 
 
-def _starts(tensor: Array, expansions: Sequence[Expansion], count: int) -> list[Form]:
+def _starts(tensor: FloatArray, expansions: Sequence[Expansion], count: int) -> list[Form]:
     """Return the best few starts for sums of `count` terms, the best first."""
     starts = [_leading(each, count) for each in expansions if len(each.weights) >= count]
     if _unmixed(tensor):
@@ -108,12 +108,12 @@ def _starts(tensor: Array, expansions: Sequence[Expansion], count: int) -> list[
     return sorted(starts, key=lambda form: _squares(tensor, form))[:_STARTS]
 
 
-def _unmixed(tensor: Array) -> bool:
+def _unmixed(tensor: FloatArray) -> bool:
     """Tell whether terms have the kernel's symmetries by themselves: none through its centre alone."""
     return not centre_parity(tensor) or all(parity(tensor, (axis,)) for axis in range(tensor.ndim))
 
 
-def _squares(tensor: Array, form: Form) -> float:
+def _squares(tensor: FloatArray, form: Form) -> float:
     return float(np.square(tensor - form.dense()).sum())
 
 
@@ -125,7 +125,7 @@ def _leading(expansion: Expansion, count: int) -> Form:
     return Form(tuple(lines), (place,) * len(lines))
 
 
-def _grown(tensor: Array, form: Form, count: int) -> Form:
+def _grown(tensor: FloatArray, form: Form, count: int) -> Form:
     """Return the form with more terms: the largest lines of what it leaves, one after the other."""
     while form.count < count:
         rest = tensor - form.dense()
@@ -140,7 +140,7 @@ def _grown(tensor: Array, form: Form, count: int) -> Form:
     return form
 
 
-def _least_rank(tensor: Array, axis: int, allowed: float) -> int:
+def _least_rank(tensor: FloatArray, axis: int, allowed: float) -> int:
     """Return the rank below which no sum is that close, because the l1 norm is no less than the l2 norm."""
     unfolded = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
     values = np.linalg.svd(unfolded, compute_uv=False)

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from ...kernel.value import Array
+from ..._base.types import FloatArray
 from ..effort import Effort, svd_work
 from ..forms import Form, Indices, relative_l1
 from .alternating import fitted, grouped, least_l1
@@ -28,7 +28,7 @@ _ROUNDS: Final = 10
 _CLOSE: Final = 1.25  # reweighting is tried where the error is this close
 
 
-def pruned(tensor: Array, form: Form, tol: float, effort: Effort | None = None) -> Form:
+def pruned(tensor: FloatArray, form: Form, tol: float, effort: Effort | None = None) -> Form:
     """Return a form within `tol` that takes as few multiplications as dropping term after term reaches.
 
     Parameters
@@ -62,7 +62,7 @@ def pruned(tensor: Array, form: Form, tol: float, effort: Effort | None = None) 
     return form
 
 
-def _within(tensor: Array, form: Form, tol: float, norm: float, effort: Effort) -> Form | None:
+def _within(tensor: FloatArray, form: Form, tol: float, norm: float, effort: Effort) -> Form | None:
     """Return the form fitted so that it is within `tol`, or None."""
     form = fitted(tensor, form, _SWEEPS, effort=effort)
     error = relative_l1(tensor, form)

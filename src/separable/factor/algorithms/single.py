@@ -9,8 +9,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ..._base.types import FloatArray
 from ...kernel.bounds import certified_error, outer
-from ...kernel.value import Array, SeparableKernel, Term
+from ...kernel.value import SeparableKernel, Term
 from ..forms import Form
 from ..parity import centre_parity, parity
 
@@ -21,7 +22,7 @@ _EPS: Final = float(np.finfo(np.float64).eps)
 _SWEEPS: Final = 64
 
 
-def certified(dense: Array, terms: Sequence[Term]) -> SeparableKernel:
+def certified(dense: FloatArray, terms: Sequence[Term]) -> SeparableKernel:
     """Return the terms as a kernel that knows its distance from the dense one."""
     return SeparableKernel(terms, error=certified_error(dense, terms))
 
@@ -36,7 +37,7 @@ def fibres(values: npt.NDArray[Any]) -> tuple[tuple[int, ...], list[npt.NDArray[
     return pivot, lines
 
 
-def integer_rank_one(dense: Array) -> SeparableKernel | None:
+def integer_rank_one(dense: FloatArray) -> SeparableKernel | None:
     """Return the exact factors with integer taps of integers times a power of two, or None."""
     found = integers_of(dense, 62)
     if found is None:
@@ -55,7 +56,7 @@ def integer_rank_one(dense: Array) -> SeparableKernel | None:
     return SeparableKernel([tamed([first, *(line.astype(np.float64) for line in taps[1:])])])
 
 
-def integers_of(dense: Array, bits: int) -> tuple[npt.NDArray[np.int64], int] | None:
+def integers_of(dense: FloatArray, bits: int) -> tuple[npt.NDArray[np.int64], int] | None:
     """Return weights as integers below ``2**bits`` times a power of two, and its exponent, or None.
 
     The integers have no factor of two in common.
@@ -69,7 +70,7 @@ def integers_of(dense: Array, bits: int) -> tuple[npt.NDArray[np.int64], int] | 
     return np.ldexp(dense, -lowest).astype(np.int64), lowest
 
 
-def tamed(taps: list[Array]) -> list[Array]:
+def tamed(taps: list[FloatArray]) -> list[FloatArray]:
     """Move powers of two to axis 0 from taps too large to be meant as integers."""
     first, *others = taps
     for i, line in enumerate(others):
@@ -80,13 +81,13 @@ def tamed(taps: list[Array]) -> list[Array]:
     return [first, *others]
 
 
-def cross_rank_one(dense: Array) -> SeparableKernel:
+def cross_rank_one(dense: FloatArray) -> SeparableKernel:
     """Return the outer product of the lines through the largest element, over that element."""
     pivot, (first, *others) = fibres(dense)
     return certified(dense, [(first, *(line / dense[pivot] for line in others))])
 
 
-def refined(dense: Array, scaled: Array, exponent: int, start: Term) -> SeparableKernel:
+def refined(dense: FloatArray, scaled: FloatArray, exponent: int, start: Term) -> SeparableKernel:
     """Return the rank-one kernel that alternating least squares finds from `start`."""
     peaked = [line / np.abs(line).max() for line in start]
     taps = [line / np.linalg.norm(line) for line in peaked]
@@ -111,7 +112,7 @@ def refined(dense: Array, scaled: Array, exponent: int, start: Term) -> Separabl
     return certified(dense, form.terms(exponent))
 
 
-def _contracted(tensor: Array, taps: list[Array], kept: int) -> Array:
+def _contracted(tensor: FloatArray, taps: list[FloatArray], kept: int) -> FloatArray:
     """Return the tensor times all taps but one axis's, shape ``(n_kept,)``."""
     for axis in reversed(range(tensor.ndim)):
         if axis != kept:

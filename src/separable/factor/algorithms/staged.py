@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from ...kernel.value import Array
+from ..._base.types import FloatArray
 from ..effort import Effort, svd_work
 from ..forms import Form, Indices
 from ..parity import centre_parity, line_parities, parity, with_parity
@@ -30,10 +30,10 @@ _ALL_ORDERS_NDIM: Final = 4
 class Expansion:
     """Orthogonal rank-one terms of one array: weights (R,), descending; unit taps (R, n) per axis."""
 
-    weights: Array
-    taps: tuple[Array, ...]
+    weights: FloatArray
+    taps: tuple[FloatArray, ...]
 
-    def partial(self, start: int, stop: int) -> Array:
+    def partial(self, start: int, stop: int) -> FloatArray:
         """Return the sum of terms `start` to `stop`, written out."""
         shape = tuple(lines.shape[1] for lines in self.taps)
         total = np.zeros((shape[0], math.prod(shape[1:])))
@@ -67,7 +67,7 @@ def largest_svd(shape: tuple[int, ...]) -> int:
     return max(svd_bytes([shape[axis] for axis in order]) for order in orders(len(shape)))
 
 
-def expand(tensor: Array, order: tuple[int, ...], effort: Effort | None = None) -> Expansion:
+def expand(tensor: FloatArray, order: tuple[int, ...], effort: Effort | None = None) -> Expansion:
     """Return the terms that come of splitting off axes in this order, heaviest first.
 
     Where `effort` ends before, those that it reaches: the leading ones, as far as one sees.
@@ -79,7 +79,7 @@ def expand(tensor: Array, order: tuple[int, ...], effort: Effort | None = None) 
     return Expansion(weights[ranking], tuple(by_axis[axis][ranking] for axis in range(tensor.ndim)))
 
 
-def staged(tensor: Array, floor: float, effort: Effort) -> tuple[Array, list[Array]]:
+def staged(tensor: FloatArray, floor: float, effort: Effort) -> tuple[FloatArray, list[FloatArray]]:
     """Split off the first axis by an SVD, then treat each of its right vectors alike.
 
     Returns the weights (R,) of the terms and their unit taps (R, n) per axis. Terms not above `floor`
@@ -91,7 +91,7 @@ def staged(tensor: Array, floor: float, effort: Effort) -> tuple[Array, list[Arr
     left, values, right = left[kept], values[kept], right[kept]
     if tensor.ndim == 2:
         return values, [left, right]
-    split: dict[int, tuple[Array, list[Array]]] = {}
+    split: dict[int, tuple[FloatArray, list[FloatArray]]] = {}
     for place in map(int, np.argsort(-values, kind="stable")):
         rest = right[place]
         if split and effort.left < svd_work(len(rest), rest.size // len(rest)):
@@ -105,7 +105,7 @@ def staged(tensor: Array, floor: float, effort: Effort) -> tuple[Array, list[Arr
     return np.concatenate(weights), [np.concatenate(lines) for lines in zip(*taps, strict=True)]
 
 
-def _affordable_svd(tensor: Array, effort: Effort) -> tuple[Array, Array, Array]:
+def _affordable_svd(tensor: FloatArray, effort: Effort) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return `parity_svd` of the tensor: whole, or the leading vectors that `effort` pays for."""
     rows, columns = len(tensor), tensor.size // len(tensor)
     if effort.takes(svd_work(rows, columns)):
@@ -115,7 +115,7 @@ def _affordable_svd(tensor: Array, effort: Effort) -> tuple[Array, Array, Array]
     return parity_svd(tensor, count)
 
 
-def parity_svd(tensor: Array, count: int | None = None) -> tuple[Array, Array, Array]:
+def parity_svd(tensor: FloatArray, count: int | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
     """SVD of the first axis against the rest, with singular vectors of the tensor's own symmetries.
 
     Filters run symmetric and antisymmetric taps in half the multiplications, but only exact ones, and
@@ -158,7 +158,7 @@ def parity_svd(tensor: Array, count: int | None = None) -> tuple[Array, Array, A
     return np.concatenate(lefts), np.concatenate(values), right
 
 
-def _sketched(matrix: Array, count: int) -> tuple[Array, Array, Array]:
+def _sketched(matrix: FloatArray, count: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the leading singular vectors from random mixtures of columns, iterated twice.
 
     N. Halko, P. G. Martinsson, J. A. Tropp, Finding structure with randomness, SIAM Review 53(2), 2011,
@@ -189,7 +189,7 @@ def as_form(expansion: Expansion) -> Form:
     return Form((*form.lines[: form.free], free, form.lines[-1]), form.index)
 
 
-def paired(tensor: Array) -> Form:
+def paired(tensor: FloatArray) -> Form:
     """Return the Tucker decomposition of three axes in which the middle one stays whole.
 
     All pairs of singular vectors along the first and the last axis, each with its taps between them.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._base.extras import extra
+from ..._base.types import Array
 from ..guard import DEFLATE_LIMIT, FileError, check_promise, reading
-from ..image import Array, Image, arranged, check_samples, size_text
+from ..image import Image, arranged, check_samples, size_text
 from ..target import replacing
 
 if TYPE_CHECKING:

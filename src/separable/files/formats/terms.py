@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..._base.types import Array
 from ...kernel.value import ErrorBounds, SeparableKernel
 from ..guard import DEFLATE_LIMIT, FileError, check_promise, reading
-from ..image import Array
 from ..target import replacing
 
 SUFFIXES: Final = (".npz",)

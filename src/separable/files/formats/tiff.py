@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._base.extras import extra
+from ..._base.types import Array
 from ..guard import DEFLATE_LIMIT, FileError, check_promise, reading
-from ..image import Array, Image, size_text
+from ..image import Image, size_text
 from .tiff_metadata import (
     DEFLATE,
     NO_COMPRESSION,

@@ -13,8 +13,9 @@ from typing import IO, Any, Final
 import numpy as np
 
 from ..._base.extras import extra
+from ..._base.types import Array
 from ..guard import FileError
-from ..image import Array, Image, arranged, check_samples, size_text
+from ..image import Image, arranged, check_samples, size_text
 from ..target import replacing
 from .tiff_metadata import GDAL_NODATA, Carried, nodata_value, ome_sizes, ome_type, rewritten_ome
 
