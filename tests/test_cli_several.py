@@ -155,7 +155,7 @@ def test_terms_files_keep_every_kernel(
     tmp_path_factory: pytest.TempPathFactory, rank: int, lengths: list[int], seed: int, noise: float | None
 ) -> None:
     rng = np.random.default_rng(seed)
-    error = sp.KernelError(0.5, 0.25, 0.125, 0.5 if seed % 2 else 0.25)
+    error = sp.ErrorBounds(0.5, 0.25, 0.125, 0.5 if seed % 2 else 0.25)
     terms = [[rng.normal(size=length) for length in lengths] for _ in range(rank)]
     kernel = sp.SeparableKernel(terms, error=error, noise=noise)
     path = tmp_path_factory.mktemp("terms") / "t.npz"

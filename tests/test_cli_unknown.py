@@ -67,7 +67,7 @@ def test_what_is_unknown_is_left_out(data: st.DataObject, dtype: str, how: str) 
         image.data[~known] = np.nan
     elif how == "nan":
         known = np.ones(shape, bool)
-    setting = files.Setting(axes=(0, 1), mask=mask, nan="omit" if how == "nan" else "propagate")
+    setting = files.FilterOptions(axes=(0, 1), mask=mask, nan="omit" if how == "nan" else "propagate")
     result, plan = files.filtered(image, DISK, setting)
     expected = normalised(x, known, DISK)
     empty = np.isnan(expected)
@@ -91,7 +91,7 @@ def test_a_mask_is_that_of_space_or_of_all_samples(run: Run, axes: str) -> None:
     results = []
     for mask in (known, whole):
         fitted = files.fitted_mask(mask, image, "m.npy", "x.npy")
-        setting = files.Setting(axes=image.spatial, mask=fitted)
+        setting = files.FilterOptions(axes=image.spatial, mask=fitted)
         results.append(files.filtered(image, sp.families.box((3, 3)), setting)[0].data)
     assert np.array_equal(*results, equal_nan=True)
     expected = sp.uniform(x, 3, axes=image.spatial, mask=whole)
@@ -143,7 +143,7 @@ def test_what_a_nan_spoils_is_not_called_unknown() -> None:
     x = np.ones((1, 12))
     x[0, 2], x[0, 6:] = np.nan, -1.0
     image = files.Image(x, "YX", (None, None), nodata=-1.0)
-    result, _ = files.filtered(image, sp.families.box((1, 3)), files.Setting(axes=(0, 1)))
+    result, _ = files.filtered(image, sp.families.box((1, 3)), files.FilterOptions(axes=(0, 1)))
     assert np.array_equal(
         result.data[0], [1, np.nan, np.nan, np.nan, 1, 1, 1, -1, -1, -1, -1, -1], equal_nan=True
     )
@@ -195,7 +195,7 @@ def test_with_opacity_a_pixel_is_known_or_not(dtype: str, how: str) -> None:
     image = files.Image(x, "YXS", (None,) * 3, "RGBA", nodata=nodata)
     mask = known[..., None] if how == "mask" else None
     box = np.full((3, 3), 1 / 9)
-    result, _ = files.filtered(image, sp.families.box((3, 3)), files.Setting(axes=(0, 1), mask=mask))
+    result, _ = files.filtered(image, sp.families.box((3, 3)), files.FilterOptions(axes=(0, 1), mask=mask))
     opacity = normalised(x[..., 3], known, box)
     nothing = np.isnan(opacity)
     got = result.data.astype(np.float64)

@@ -18,7 +18,7 @@ from scipy.special import j1
 from separable._base.errors import NotSeparableError
 from separable.factor import factor, is_separable
 from separable.factor.algorithms.staged import svd_bytes
-from separable.kernel.value import KernelError, SeparableKernel
+from separable.kernel.value import ErrorBounds, SeparableKernel
 
 # The module: the package's attribute of that name is the verb.
 FACTOR = importlib.import_module("separable.factor.search")
@@ -118,7 +118,7 @@ def test_sobel_gives_integer_taps():
     k = factor([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
     np.testing.assert_array_equal(k.terms[0][0], [1, 2, 1])
     np.testing.assert_array_equal(k.terms[0][1], [1, 0, -1])
-    assert k.error == KernelError(0.0, 0.0, 0.0)
+    assert k.error == ErrorBounds(0.0, 0.0, 0.0)
 
 
 @given(
@@ -129,7 +129,7 @@ def test_integer_kernels_are_exact_at_every_scale(taps, exponent):
     integers = SeparableKernel([taps]).dense()
     weights = np.ldexp(integers, exponent)  # a power of two that underflows makes subnormals: exact too
     k = factor(weights, tol=0, rank=1)
-    assert k.error == KernelError(0.0, 0.0, 0.0)
+    assert k.error == ErrorBounds(0.0, 0.0, 0.0)
     assert exact_l1(weights, k) == 0
     if exponent == 0:
         assert all(np.array_equal(line, np.round(line)) for line in k.terms[0])
@@ -216,7 +216,7 @@ def test_axes_of_length_one_do_not_count():
 @pytest.mark.parametrize("shape", [(3,), (3, 4), (2, 3, 4)])
 def test_zero_kernel(shape):
     k = factor(np.zeros(shape), tol=0, rank=1)
-    assert (k.rank, k.shape, k.error) == (1, shape, KernelError(0.0, 0.0, 0.0))
+    assert (k.rank, k.shape, k.error) == (1, shape, ErrorBounds(0.0, 0.0, 0.0))
     assert not k.dense().any()
     assert is_separable(np.zeros(shape))
 

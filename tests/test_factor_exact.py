@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 import separable
 from separable.factor import factor
 from separable.factor.algorithms.exact import integer_form, rank_factors, whole
-from separable.kernel.value import KernelError
+from separable.kernel.value import ErrorBounds
 
 ROWS, COLUMNS = np.mgrid[-12:13, -12:13]
 DISK = (ROWS**2 + COLUMNS**2 < 144).astype(np.int64)
@@ -53,7 +53,7 @@ def test_forms_of_integers_are_exact(weights):
 
 def test_a_disk_comes_apart_into_boxes_that_do_not_overlap():
     k = factor(DISK)
-    assert (k.rank, k.error) == (7, KernelError())
+    assert (k.rank, k.error) == (7, ErrorBounds())
     assert {float(tap) for term in k.terms for taps in term for tap in taps} == {0.0, 1.0}
     assert spread(k) == 1.0
 
@@ -66,7 +66,7 @@ def test_integers_times_one_number(scale):
     for rows, columns in k.terms:  # one of them is zeros and ones times a power of two
         assert any(len(np.unique(np.abs(taps[taps != 0]))) == 1 for taps in (rows, columns))
     if np.frexp(abs(scale))[0] == 0.5:
-        assert k.error == KernelError()
+        assert k.error == ErrorBounds()
 
 
 @pytest.mark.parametrize("denominator", [7, 36, 360])
@@ -106,7 +106,7 @@ def test_integer_images_are_filtered_without_a_mismatch(name, dtype):
     info = np.iinfo(dtype)
     x = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
     k = factor(weights)
-    assert k.error == KernelError()
+    assert k.error == ErrorBounds()
     padded = np.pad(x.astype(np.int64), [(n // 2, n // 2) for n in weights.shape], mode="symmetric")
     windows = np.lib.stride_tricks.sliding_window_view(padded, weights.shape)
     expected = np.einsum(
@@ -119,7 +119,7 @@ def test_integer_images_are_filtered_without_a_mismatch(name, dtype):
 def test_symmetry_through_the_centre_is_kept():
     weights = (abs(ROWS + 2 * COLUMNS) < 4).astype(np.int64)
     k = factor(weights)
-    assert k.error == KernelError()
+    assert k.error == ErrorBounds()
     for rows, columns in k.terms:
         assert np.array_equal(rows, rows[::-1]) or np.array_equal(rows, -rows[::-1])
         assert np.array_equal(columns, columns[::-1]) or np.array_equal(columns, -columns[::-1])
@@ -129,4 +129,4 @@ def test_fewer_terms_win_over_exact_ones():
     rng = np.random.default_rng(3)
     weights = np.rint(1e4 * np.outer(1 + rng.random(9), 1 + rng.random(9)))
     assert factor(weights, tol=1e-3).rank == 1
-    assert factor(weights, tol=0).error == KernelError()
+    assert factor(weights, tol=0).error == ErrorBounds()

@@ -19,7 +19,7 @@ from skimage.morphology import disk as skimage_disk
 
 from separable import families
 from separable.factor import factor, is_separable
-from separable.kernel.value import KernelError, SeparableKernel
+from separable.kernel.value import ErrorBounds, SeparableKernel
 
 VOLUME = np.random.default_rng(0).standard_normal((14, 13, 9))
 
@@ -35,7 +35,7 @@ def assert_same_filter(kernel, expected, mode="reflect"):
 def test_gaussian_is_scipys():
     sigma = (1.2, 0.9, 1.5)
     k = families.gaussian(sigma, truncate=3.0)
-    assert (k.rank, k.error) == (1, KernelError())
+    assert (k.rank, k.error) == (1, ErrorBounds())
     assert_same_filter(k, ndimage.gaussian_filter(VOLUME, sigma, truncate=3.0))
 
 

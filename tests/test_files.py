@@ -649,7 +649,7 @@ def test_filtering_by_frames_is_filtering_the_array(data: st.DataObject) -> None
     axes = data.draw(st.lists(st.sampled_from(range(array.ndim)), min_size=1, unique=True).map(sorted))
     kernel = sp.families.gaussian((0.8,) * len(axes))
     mode = data.draw(st.sampled_from(["reflect", "constant", "wrap"]))
-    setting = files.Setting(axes=tuple(axes), mode=mode, cval=3.0)
+    setting = files.FilterOptions(axes=tuple(axes), mode=mode, cval=3.0)
     steps: list[tuple[int, int]] = []
     result, plan = files.filtered(
         image_of(array, "Q" * array.ndim), kernel, setting, progress=lambda *step: steps.append(step)
@@ -668,7 +668,7 @@ def test_filtering_by_frames_is_filtering_the_array(data: st.DataObject) -> None
 def test_integers_stay_and_saturate_others_are_floats() -> None:
     data = np.array([[0, 255], [255, 0]], "u1")
     sharper = sp.SeparableKernel([[[3.0], [1.0]]])
-    setting = files.Setting(axes=(0, 1))
+    setting = files.FilterOptions(axes=(0, 1))
     assert np.array_equal(files.filtered(image_of(data, "YX"), sharper, setting)[0].data, data)
     wide = files.filtered(image_of(data, "YX"), sharper, setting, np.dtype("i2"))[0].data
     assert np.array_equal(wide, 3 * data.astype("i2"))
@@ -682,7 +682,7 @@ def test_frames_are_filtered_in_the_memory_order_of_the_volume() -> None:
     result, _ = files.filtered(
         image_of(volume, "XYZT"),
         sp.families.box((3, 3, 3)),
-        files.Setting(axes=(0, 1, 2)),
+        files.FilterOptions(axes=(0, 1, 2)),
         progress=lambda *step: seen.append(step),
     )
     assert result.data.flags.f_contiguous
@@ -694,7 +694,7 @@ def test_what_is_transparent_does_not_bleed() -> None:
     data[:, :4] = 200, 100, 50, 255  # a colour; beside it green that nobody sees
     data[:, 4:] = 0, 255, 0, 0
     blur = sp.families.gaussian((1.0, 1.0))
-    result, _ = files.filtered(image_of(data, "YXS", "RGBA"), blur, files.Setting(axes=(0, 1)))
+    result, _ = files.filtered(image_of(data, "YXS", "RGBA"), blur, files.FilterOptions(axes=(0, 1)))
     seen = result.data[..., 3] > 0
     assert np.abs(result.data[seen][:, :3].astype(int) - [200, 100, 50]).max() <= 1
     alone = sp.correlate(data[..., 3], blur, output="u1")
@@ -705,7 +705,7 @@ def test_opacity_outside_is_full_and_opaque_pictures_are_ordinary() -> None:
     data = samples((7, 8, 4))
     data[..., 3] = 255
     blur = sp.families.box((3, 3))
-    setting = files.Setting(axes=(0, 1), mode="constant", cval=40.0)
+    setting = files.FilterOptions(axes=(0, 1), mode="constant", cval=40.0)
     result, _ = files.filtered(image_of(data, "YXS", "RGBA"), blur, setting)
     expected = sp.correlate(data[..., :3], blur, axes=(0, 1), mode="constant", cval=40.0, output="f4")
     assert np.abs(result.data[..., :3] - expected).max() <= 0.51
@@ -715,10 +715,14 @@ def test_opacity_outside_is_full_and_opaque_pictures_are_ordinary() -> None:
 def test_other_kernels_leave_opacity_alone() -> None:
     data = samples((7, 8, 2))
     edges = sp.families.sobel(0)
-    result, _ = files.filtered(image_of(data, "YXS", "LA"), edges, files.Setting(axes=(0, 1)), np.dtype("f4"))
+    result, _ = files.filtered(
+        image_of(data, "YXS", "LA"), edges, files.FilterOptions(axes=(0, 1)), np.dtype("f4")
+    )
     assert np.array_equal(result.data[..., 1], data[..., 1])
     assert np.allclose(result.data[..., 0], sp.correlate(data[..., 0], edges), atol=1e-3)
-    dense, _ = files.filtered(image_of(data, "YXS", "LA"), np.ones((3, 3)) / 9, files.Setting(axes=(0, 1)))
+    dense, _ = files.filtered(
+        image_of(data, "YXS", "LA"), np.ones((3, 3)) / 9, files.FilterOptions(axes=(0, 1))
+    )
     assert not np.array_equal(dense.data[..., 1], data[..., 1])
     with pytest.raises(ValueError, match="colours and opacity, which do not mix"):
-        files.filtered(image_of(data, "YXS", "LA"), np.ones(3), files.Setting(axes=(2,)))
+        files.filtered(image_of(data, "YXS", "LA"), np.ones(3), files.FilterOptions(axes=(2,)))

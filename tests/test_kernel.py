@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from separable.kernel import KernelError, SeparableKernel
+from separable.kernel import ErrorBounds, SeparableKernel
 from separable.kernel.bounds import certified_error
 
 SOBEL = [[[1, 2, 1], [-1, 0, 1]]]
@@ -49,7 +49,7 @@ def test_attributes():
     k = SeparableKernel([[[1, 2, 1], [-1, 0, 1], [3]], [[0, 1, 0], [0, 1, 0], [1]]])
     assert (k.shape, k.ndim, k.rank, k.size) == ((3, 3, 1), 3, 2, 9)
     assert k.macs == 2 * (3 + 3)  # the single tap costs nothing
-    assert k.error == KernelError(0.0, 0.0, 0.0)
+    assert k.error == ErrorBounds(0.0, 0.0, 0.0)
     assert all(taps.dtype == np.float64 for term in k.terms for taps in term)
     assert SeparableKernel([[[2.0], [3.0]]]).macs == 1
 
@@ -73,7 +73,7 @@ def test_dense_is_the_sum_of_outer_products(terms):
 
 @given(term_lists())
 def test_adjoint_flips_every_axis(terms):
-    k = SeparableKernel(terms, error=KernelError(1.0, 0.5, 0.25))
+    k = SeparableKernel(terms, error=ErrorBounds(1.0, 0.5, 0.25))
     np.testing.assert_array_equal(k.adjoint().dense(), np.flip(k.dense()))
     assert k.adjoint().adjoint() == k
     assert k.adjoint().error == k.error
@@ -118,7 +118,7 @@ def test_equality_and_hash_by_value():
     assert len({a, b}) == 1
     different = [
         SeparableKernel([[[1, 2, 1], [-1, 0, 2]]]),
-        SeparableKernel(SOBEL, error=KernelError(1.0, 1.0, 1.0)),
+        SeparableKernel(SOBEL, error=ErrorBounds(1.0, 1.0, 1.0)),
         SeparableKernel(SOBEL * 2),
         SeparableKernel([[[1, 2, 1, -1], [0, 1]]]),  # the same bytes in another shape
     ]
@@ -128,7 +128,7 @@ def test_equality_and_hash_by_value():
 
 @pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda k: pickle.loads(pickle.dumps(k))])
 def test_copies_survive(clone):
-    k = SeparableKernel(SOBEL, error=KernelError(0.5, 0.25, 0.125))
+    k = SeparableKernel(SOBEL, error=ErrorBounds(0.5, 0.25, 0.125))
     other = clone(k)
     assert other == k
     assert hash(other) == hash(k)
@@ -137,7 +137,7 @@ def test_copies_survive(clone):
 
 
 def test_repr_reads_well():
-    k = SeparableKernel(SOBEL, error=KernelError(0.5, 0.00125, 0.1))
+    k = SeparableKernel(SOBEL, error=ErrorBounds(0.5, 0.00125, 0.1))
     assert repr(k) == "SeparableKernel(shape=(3, 3), rank=1, macs=6, relative_l1=0.00125)"
 
 
@@ -342,4 +342,4 @@ def test_the_spectral_bound_of_large_kernels_is_the_l1_norm():
     weights[::2] = -1
     error = certified_error(weights, SeparableKernel([[np.zeros(1100), np.zeros(1000)]]).terms)
     assert error.spectral == error.l1
-    assert KernelError(0.5, 0.1, 0.1).spectral == 0.5
+    assert ErrorBounds(0.5, 0.1, 0.1).spectral == 0.5

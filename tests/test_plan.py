@@ -46,7 +46,7 @@ def test_a_kernel_that_does_not_factor_runs_directly():
     p = sp.plan(NOISE, (20, 30))
     assert (p.method, p.terms, p.macs, p.dense_macs) == ("direct", 0, 81, 81)
     assert 0 < p.error.relative_l1 < 6e-8
-    assert sp.plan(NOISE, (20, 30), "float64").error == sp.KernelError()
+    assert sp.plan(NOISE, (20, 30), "float64").error == sp.ErrorBounds()
 
 
 def test_a_kernel_that_nearly_factors_runs_as_passes_within_tol():
@@ -77,7 +77,7 @@ def test_the_method_can_be_named(method, kernel):
 
 
 def test_the_direct_form_of_an_inexact_kernel_keeps_its_error():
-    error = sp.KernelError(0.5, 0.125, 0.1)
+    error = sp.ErrorBounds(0.5, 0.125, 0.1)
     kernel = sp.SeparableKernel([[[1.0, 2, 1], [1.0, 2, 1]]], error=error)
     assert sp.plan(kernel, (20, 30), method="direct").error == error
     assert sp.plan(kernel, (20, 30), tol=0.125, method="separable").error == error

@@ -15,7 +15,7 @@ from separable import _core
 from separable import calibrate as measuring
 from separable.cost import model as costs
 from separable.methods import METHODS
-from separable.methods.method import Ask, Choice, Setting
+from separable.methods.method import Ask, Setting, Way
 
 RNG = np.random.default_rng(4)
 NOISE = RNG.standard_normal((41, 41))
@@ -107,7 +107,7 @@ def test_every_cost_is_counted_in_rates_that_exist():
         )
         ask = Ask(kernel, None, setting)
         for method in METHODS.values():
-            if isinstance(choice := method.offer(ask), Choice):
+            if isinstance(choice := method.offer(ask), Way):
                 assert set(choice.cost.counts) <= set(costs.RATES)
                 assert choice.cost.nanoseconds > 0
 

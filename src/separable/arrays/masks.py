@@ -103,7 +103,7 @@ def check_weights(kernel: SeparableKernel | Array) -> None:
         )
 
 
-class Sums(NamedTuple):
+class MaskedSums(NamedTuple):
     """What filters make of samples with 0 for the unknown ones, of 1 for the known, of 1 for the others."""
 
     values: Array

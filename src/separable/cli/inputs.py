@@ -11,7 +11,7 @@ from .terminal import same_file
 
 
 @dataclass(frozen=True)
-class Job:
+class FileJob:
     """One file and where its result goes."""
 
     source: Path
@@ -24,12 +24,12 @@ class Work:
 
     Attributes
     ----------
-    jobs : tuple of Job
+    jobs : tuple of FileJob
     directory : Path, optional
         Where the results of several files go.
     """
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[FileJob, ...]
     directory: Path | None = None
 
     @property
@@ -75,11 +75,11 @@ def jobs(paths: Sequence[Path], out: Path | None) -> Work:
                 else f"{len(paths)} files without -o; expected IN OUT, or -o DIR for several files."
             )
         files.check_target(paths[1])
-        return Work((Job(*paths),))
+        return Work((FileJob(*paths),))
     if len(paths) == 1 and not out.is_dir() and files.has_format(out):
         files.check_target(out)
-        return Work((Job(paths[0], out),))
-    found = tuple(Job(path, out / path.name) for path in paths)
+        return Work((FileJob(paths[0], out),))
+    found = tuple(FileJob(path, out / path.name) for path in paths)
     _check_names(found)
     if out.is_dir():
         for job in found:
@@ -92,8 +92,8 @@ def jobs(paths: Sequence[Path], out: Path | None) -> Work:
     return Work(found, out)
 
 
-def _check_names(found: Sequence[Job]) -> None:
-    first: dict[str, Job] = {}
+def _check_names(found: Sequence[FileJob]) -> None:
+    first: dict[str, FileJob] = {}
     for job in found:
         # Names that differ in case alone are one file on many systems.
         taken = first.setdefault(job.target.name.casefold(), job)

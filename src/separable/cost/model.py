@@ -88,7 +88,7 @@ class Rates(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Machine:
+class MachineRates:
     """The rates of one machine: what plans are chosen by, and keep."""
 
     float32: Rates
@@ -99,7 +99,7 @@ class Machine:
         return self.float32 if dtype.char in "fF" else self.float64
 
 
-class Cost(NamedTuple):
+class PredictedCost(NamedTuple):
     """What one call takes, rate by rate, and what that comes to."""
 
     counts: Counts
@@ -207,7 +207,7 @@ def of_block(
     }
 
 
-def of_sweep(per_sample: Counts, samples: int, volume: bool, distant: bool, rates: Rates) -> Cost:
+def of_sweep(per_sample: Counts, samples: int, volume: bool, distant: bool, rates: Rates) -> PredictedCost:
     """Return the cost of passes or a dense sweep over arrays that take `per_sample` of each sample.
 
     Parameters
@@ -228,19 +228,21 @@ def of_sweep(per_sample: Counts, samples: int, volume: bool, distant: bool, rate
     return of_call(each, samples, rates, {"setup": each.get("edge", 0.0), "sweep": weights})
 
 
-def of_call(per_sample: Counts, samples: int, rates: Rates, once: Counts = MappingProxyType({})) -> Cost:
+def of_call(
+    per_sample: Counts, samples: int, rates: Rates, once: Counts = MappingProxyType({})
+) -> PredictedCost:
     """Return the cost of one call that takes `per_sample` of each of its samples, and more `once`."""
     counts = {name: samples * count for name, count in per_sample.items()}
-    return Cost({"call": 1.0, **once, **counts}, rates)
+    return PredictedCost({"call": 1.0, **once, **counts}, rates)
 
 
-def machine() -> Machine:
+def machine() -> MachineRates:
     """Return the rates of this machine."""
     return _rates(core_info()["target"], os.environ.get("SEPARABLE_CACHE_DIR", ""))
 
 
 @functools.lru_cache(maxsize=16)
-def _rates(target: str, folder: str) -> Machine:
+def _rates(target: str, folder: str) -> MachineRates:
     file = cache_file()  # in `folder`, where that is not empty
     caches = core_info()["caches"]
     l2, l3 = float(caches["l2"]), float(caches["l3"] or 4 * caches["l2"])
@@ -251,7 +253,7 @@ def _rates(target: str, folder: str) -> Machine:
         near = target if target in bundled else _NEAREST
         found = bundled[near]
         source = f"of another machine ({near}): `separable calibrate` measures this one"
-    return Machine(Rates(found["float32"], l2, l3, source), Rates(found["float64"], l2, l3, source))
+    return MachineRates(Rates(found["float32"], l2, l3, source), Rates(found["float64"], l2, l3, source))
 
 
 def cache_file() -> Path:

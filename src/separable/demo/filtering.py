@@ -116,7 +116,7 @@ def edge_weights() -> Array:
 
 def _photos(photo: files.Image, studies: Sequence[Study]) -> dict[str, files.Image]:
     edges, disk = studies
-    setting = files.Setting(axes=photo.spatial)
+    setting = files.FilterOptions(axes=photo.spatial)
     blur = families.gaussian((PHOTO_SIGMA, PHOTO_SIGMA))
     return {
         "photograph": photo,
@@ -128,7 +128,7 @@ def _photos(photo: files.Image, studies: Sequence[Study]) -> dict[str, files.Ima
 
 def _volumes(volume: files.Image) -> dict[str, files.Image]:
     kernel = families.gaussian(_voxels(volume))
-    smooth, _ = files.filtered(volume, kernel, files.Setting(axes=volume.spatial))
+    smooth, _ = files.filtered(volume, kernel, files.FilterOptions(axes=volume.spatial))
     return {"MRI": volume, f"Gaussian, sigma {MRI_SIGMA:g} mm": smooth}
 
 

@@ -8,7 +8,7 @@ is written beside its place and renamed into it, so it is never half-written.
 
 from __future__ import annotations
 
-from .filters import Setting, filtered, result_dtype, weight_sum
+from .filters import FilterOptions, filtered, result_dtype, weight_sum
 from .formats.table import check_storable, check_suffix, check_target, has_format, read, write
 from .formats.terms import read_terms, write_terms
 from .guard import FileError
@@ -19,8 +19,8 @@ from .unknown import fitted_mask
 
 __all__ = [
     "FileError",
+    "FilterOptions",
     "Image",
-    "Setting",
     "check_storable",
     "check_suffix",
     "check_target",

@@ -22,7 +22,7 @@ from .unknown import Knowledge
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class FilterOptions:
     """How a kernel is applied, as in `separable.correlate`; `mask` broadcasts to the image."""
 
     axes: tuple[int, ...]
@@ -81,7 +81,7 @@ def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def filtered(
     image: Image,
     kernel: SeparableKernel | npt.ArrayLike,
-    setting: Setting,
+    setting: FilterOptions,
     dtype: np.dtype[Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Image, Plan]:
@@ -101,7 +101,7 @@ def filtered(
     image : Image
     kernel : SeparableKernel or array_like
         One axis for each of ``setting.axes``.
-    setting : Setting
+    setting : FilterOptions
     dtype : dtype, optional
         Of the result; by default integers stay what they are and floats are filtered in float.
     progress : callable, optional
@@ -140,7 +140,7 @@ def filtered(
 def _frames(
     image: Image,
     kernel: SeparableKernel | Array,
-    setting: Setting,
+    setting: FilterOptions,
     dtype: np.dtype[Any],
     known: Knowledge,
     progress: Callable[[int, int], None] | None,
@@ -184,7 +184,7 @@ def _outer_axis(data: Array, axes: tuple[int, ...]) -> int | None:
 def _with_opacity(
     image: Image,
     kernel: SeparableKernel | Array,
-    setting: Setting,
+    setting: FilterOptions,
     dtype: np.dtype[Any],
     known: Knowledge,
     progress: Callable[[int, int], None] | None,

@@ -17,7 +17,7 @@ from ..arrays import arguments
 from ..arrays import exact as whole
 from ..arrays.output import AS_IS, Overflow, Rounding, store, storing
 from ..cost import model as costs
-from ..cost.model import Cost
+from ..cost.model import PredictedCost
 from ..kernel.passes import SWEPT_AXES, shared
 from ..kernel.scale import SPREAD, magnitude
 from ..kernel.value import ErrorBounds, SeparableKernel
@@ -47,7 +47,7 @@ class Single(Protocol):
     @property
     def scratch_bytes(self) -> int: ...  # noqa: D102
     @property
-    def cost(self) -> Cost: ...  # noqa: D102
+    def cost(self) -> PredictedCost: ...  # noqa: D102
     def readable(self, x: Array) -> Array: ...  # noqa: D102
     def keeps_levels(  # noqa: D102
         self, source: np.dtype[Any], output: np.dtype[Any], rounding: Rounding
@@ -79,7 +79,7 @@ class Group(NamedTuple):
     members: tuple[int, ...]
     jobs: Jobs
     macs: int
-    cost: Cost
+    cost: PredictedCost
     exact_limit: float
     errors: tuple[float, ...]  # of each kernel's values that are not exact, relative to them
 
@@ -312,7 +312,7 @@ def _members(parts: Sequence[Part], members: tuple[int, ...]) -> list[SeparableK
     return [terms for n in members if (terms := parts[n].terms) is not None]
 
 
-def _cost(parts: Sequence[Part], members: tuple[int, ...]) -> Cost:
+def _cost(parts: Sequence[Part], members: tuple[int, ...]) -> PredictedCost:
     setting = parts[members[0]].setting
     counts = costs.of_passes(passes_of([kernel.terms for kernel in _members(parts, members)], setting))
     counts["sample"] += _WRITTEN * (len(members) - 1)

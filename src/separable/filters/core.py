@@ -82,7 +82,7 @@ def converts(array: Array, dtype: np.dtype[Any]) -> bool:
     return own.char in _CONVERTED[dtype.char] and own.isnative and array.flags.aligned
 
 
-class Stored(NamedTuple):
+class StoreArguments(NamedTuple):
     """What jobs that divide by themselves are told of storing results, in the core's order."""
 
     rounding: int
@@ -92,7 +92,7 @@ class Stored(NamedTuple):
     high: float
 
 
-class Summed(NamedTuple):
+class SumArguments(NamedTuple):
     """What other jobs are told."""
 
     rounding: int
@@ -103,7 +103,7 @@ class Summed(NamedTuple):
     high: float
 
 
-class Normalised(NamedTuple):
+class MaskArguments(NamedTuple):
     """What jobs are told that divide by the weights of what is known."""
 
     rounding: int
@@ -120,7 +120,7 @@ class Normalised(NamedTuple):
     small: float
 
 
-Told: TypeAlias = tuple[()] | Stored | Summed | Normalised
+Told: TypeAlias = tuple[()] | StoreArguments | SumArguments | MaskArguments
 
 
 def run(
@@ -160,7 +160,7 @@ def bounded(how: Storing, source: Array, dtype: np.dtype[Any], threads: int, kno
     return how.within(core_extent(source.shape, source, threads, mask), source.dtype, dtype)
 
 
-class Run(NamedTuple):
+class WatchedRun(NamedTuple):
     """A job that was run, what it was told, and the arrays it went from and to.
 
     What it is to be told of other samples, `telling` says where that depends on them.
@@ -174,13 +174,13 @@ class Run(NamedTuple):
     telling: Callable[[Array], Told] | None
 
 
-_WATCHED: ContextVar[list[Run] | None] = ContextVar("watched", default=None)
+_WATCHED: ContextVar[list[WatchedRun] | None] = ContextVar("watched", default=None)
 
 
 @contextmanager
-def watching() -> Iterator[list[Run]]:
+def watching() -> Iterator[list[WatchedRun]]:
     """Collect the jobs that run inside the block, in this thread."""
-    runs: list[Run] = []
+    runs: list[WatchedRun] = []
     token = _WATCHED.set(runs)
     try:
         yield runs
@@ -208,12 +208,12 @@ def _run(
     weakened = job.run(source, result, threads, *told)
     runs = _WATCHED.get()
     if runs is not None:
-        runs.append(Run(job, threads, told, source, result, telling))
+        runs.append(WatchedRun(job, threads, told, source, result, telling))
     return bool(weakened)
 
 
 def _bounded(
-    told: Stored | Summed | Normalised,
+    told: StoreArguments | SumArguments | MaskArguments,
     threads: int,
     dtype: np.dtype[Any],
     how: Storing,
@@ -228,14 +228,14 @@ def _bounded(
 
 def _told(
     dtype: np.dtype[Any], how: Storing, known: Known | None, weak: tuple[float, float], divides: bool
-) -> Stored | Summed | Normalised:
+) -> StoreArguments | SumArguments | MaskArguments:
     codes = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
     if divides:
-        return Stored(*codes, how.snap, how.low, how.high)
-    summed = Summed(*codes, how.snap, how.divisor, how.low, how.high)
+        return StoreArguments(*codes, how.snap, how.low, how.high)
+    summed = SumArguments(*codes, how.snap, how.divisor, how.low, how.high)
     if known is None:
         return summed
     # What is normalised is not exact any more.
     truncated = how.exact and how.rounding == "truncate" and dtype.kind != "f"
     factor = how.error if truncated else 0.0
-    return Normalised(*summed, known.mask, known.omit_nan, not known.outside, factor, *weak)
+    return MaskArguments(*summed, known.mask, known.omit_nan, not known.outside, factor, *weak)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._base.types import Array
-from ..arrays.masks import Known, Sums, smallest
+from ..arrays.masks import Known, MaskedSums, smallest
 from ..arrays.output import AS_IS, Storing, store
 from ..methods.method import Runnable, Setting
 from .core import Jobs, bounded, converts, new_array, run
@@ -20,7 +20,7 @@ from .hardly_known import normalised
 from .levels import Floors, Levels
 
 
-class Filter(Protocol):
+class Normalisable(Protocol):
     """A plan, as far as normalising needs it."""
 
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Filter(Protocol):
     def normaliser(self, dtype: np.dtype[Any], cval: complex) -> Callable[..., Array]:
         """Return the plan that sums samples, or what is known of them, in `dtype`."""
 
-    def _other(self, **changes: Any) -> Filter: ...
+    def _other(self, **changes: Any) -> Normalisable: ...
 
 
 def normalise(plan: Any, source: Array, result: Array, threads: int, how: Storing, known: Known) -> None:
@@ -50,7 +50,7 @@ def normalise(plan: Any, source: Array, result: Array, threads: int, how: Storin
     how : Storing
     known : Known
     """
-    filtered: Filter = plan
+    filtered: Normalisable = plan
     floors = filtered._levels.floors(filtered._setting.computed.itemsize)
     direct = converts(result, filtered.dtype)
     if not filtered._form.takes_masks:
@@ -70,26 +70,26 @@ def normalise(plan: Any, source: Array, result: Array, threads: int, how: Storin
         _mend(filtered, source, result, threads, how._replace(divisor=1.0, exact=False), known, floors)
 
 
-def _sums_apart(plan: Filter, source: Array, known: Known, threads: int) -> Sums:
+def _sums_apart(plan: Normalisable, source: Array, known: Known, threads: int) -> MaskedSums:
     """Filter samples, 0 where unknown, by the plan's own jobs, and what is known and what is not."""
     wide = np.promote_types(plan.dtype, plan._setting.computed)
     samples = np.where(known.of(source), source, 0).astype(wide)
     jobs = (plan if known.outside else plan._other(cval=0j))._jobs
     values = new_array(plan.shape, wide)
     run(jobs, wide, samples, values, threads, AS_IS, None, divides=plan._form.divides)
-    return Sums(values, *_weights(plan, source, known, wide, threads))
+    return MaskedSums(values, *_weights(plan, source, known, wide, threads))
 
 
-def _sums(plan: Filter, source: Array, known: Known, dtype: np.dtype[Any], threads: int) -> Sums:
+def _sums(plan: Normalisable, source: Array, known: Known, dtype: np.dtype[Any], threads: int) -> MaskedSums:
     """Filter samples with 0 for what is unknown, what is known and what is not, all in `dtype`."""
     samples = np.where(known.of(source), source, 0).astype(dtype)
     cval = plan._setting.cval if known.outside else 0.0
     values = plan.normaliser(dtype, cval)(samples, threads=threads)
-    return Sums(values, *_weights(plan, source, known, dtype, threads))
+    return MaskedSums(values, *_weights(plan, source, known, dtype, threads))
 
 
 def _weights(
-    plan: Filter, source: Array, known: Known, dtype: np.dtype[Any], threads: int
+    plan: Normalisable, source: Array, known: Known, dtype: np.dtype[Any], threads: int
 ) -> tuple[Array, Array]:
     """Return the weights of what is known in reach of each result, and of what is not."""
     there, real = known.of(source), np.dtype(dtype.char.lower())
@@ -100,7 +100,7 @@ def _weights(
 
 
 def _mend(
-    plan: Filter,
+    plan: Normalisable,
     source: Array,
     result: Array,
     threads: int,

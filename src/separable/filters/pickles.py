@@ -7,25 +7,28 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..cost.model import Cost, Machine, Rates, completed
+from ..cost.model import MachineRates, PredictedCost, Rates, completed
 from ..kernel.value import ErrorBounds, SeparableKernel
 from ..methods.cascade import CascadeForm
 from ..methods.cascade_search import Cascade
 from ..methods.direct import DenseForm
 from ..methods.fft import FourierForm
-from ..methods.method import Choice, Setting
+from ..methods.method import Setting, Way
 from ..methods.overlap_save import Geometry
 from ..methods.piecewise import PiecewiseForm
 from ..methods.recursions import Cosines, Recursions
 from ..methods.terms import TermsForm
 
 _TYPES: Final = (
-    *(Choice, Setting, Cost, Rates, Machine, ErrorBounds),
+    *(Way, Setting, PredictedCost, Rates, MachineRates, ErrorBounds),
     *(TermsForm, DenseForm, Recursions, Cosines, PiecewiseForm, CascadeForm, Cascade, FourierForm, Geometry),
 )
 _BY_NAME: Final[dict[str, Any]] = {kind.__name__: kind for kind in _TYPES} | {
     # As they were called before.
+    "Choice": Way,
+    "Cost": PredictedCost,
     "KernelError": ErrorBounds,
+    "Machine": MachineRates,
     "RunningForm": Recursions,
     "ShapeForm": PiecewiseForm,
     "Waves": Cosines,
@@ -51,14 +54,14 @@ def unpacked(value: Any) -> Any:
     if not name:
         return parts
     made = _BY_NAME[name](*parts)
-    if isinstance(made, Choice):
+    if isinstance(made, Way):
         return made._replace(kernel=_as_form(made))
     if isinstance(made, Rates):
         return made._replace(values=completed(made.values))
     return made
 
 
-def _as_form(choice: Choice) -> Any:
+def _as_form(choice: Way) -> Any:
     """Return the form of a choice; kernels, weights and cascades were kept bare before they had one."""
     kernel: Any = choice.kernel
     if isinstance(kernel, Cascade):

@@ -17,11 +17,11 @@ from ..arrays import arguments
 from ..arrays import masks as masking
 from ..arrays.decorators import hinting
 from ..arrays.output import AS_IS, Overflow, Rounding, Storing, store, storing
-from ..cost.model import Cost
+from ..cost.model import PredictedCost
 from ..kernel.scale import leaves_float32
 from ..kernel.value import ErrorBounds, SeparableKernel
 from ..methods import method_name
-from ..methods.method import Ask, Choice, Runnable, Setting, terms_within
+from ..methods.method import Ask, Runnable, Setting, Way, terms_within
 from . import description
 from .adjoint import Adjoint
 from .bank import Bank, Part, put_together
@@ -83,7 +83,7 @@ class Plan:
         Threads it uses by default: not more than the work can keep busy.
     scratch_bytes : int
         Memory taken while it runs, beside the arrays themselves (and a copy of an input of another dtype).
-    cost : Cost
+    cost : PredictedCost
         What one call is predicted to take on this machine: ``cost.seconds(threads)``.
     """
 
@@ -99,10 +99,10 @@ class Plan:
     error: ErrorBounds
     threads: int
     scratch_bytes: int
-    cost: Cost
+    cost: PredictedCost
     _task: Task
     _setting: Setting
-    _choice: Choice
+    _choice: Way
     _form: Runnable  # of the choice, as it is prepared
     _jobs: Jobs
     _busy_threads: int
@@ -552,7 +552,7 @@ def _made(task: Task, setting: Setting, known: Runnable | None = None) -> Plan:
     return _prepared(task, setting, choice)
 
 
-def _prepared(task: Task, setting: Setting, choice: Choice) -> Plan:
+def _prepared(task: Task, setting: Setting, choice: Way) -> Plan:
     """Prepare the jobs of what was chosen."""
     form, divisor, error = choice.kernel.settled(task.kernel, setting, choice.error)
     jobs = () if 0 in setting.shape else prepare(form, setting)

@@ -14,7 +14,7 @@ from .._base.errors import NotSeparableError
 from ..arrays.masks import check_weights
 from ..kernel.value import SeparableKernel
 from ..methods import METHODS
-from ..methods.method import Ask, Choice, Refusal
+from ..methods.method import Ask, Refusal, Way
 
 # Ways are compared by what so few and so many threads are predicted to take.
 _THREADS: Final = (1, 4)
@@ -23,7 +23,7 @@ _THREADS: Final = (1, 4)
 _WORTH: Final = 1.15
 
 
-def choose(ask: Ask, method: str | None) -> Choice:
+def choose(ask: Ask, method: str | None) -> Way:
     """Return the fastest way to run a kernel, or the one that `method` names.
 
     Raises
@@ -50,7 +50,7 @@ def choose(ask: Ask, method: str | None) -> Choice:
     return _chosen(ask, runs)
 
 
-def _chosen(ask: Ask, method: str | None) -> Choice:
+def _chosen(ask: Ask, method: str | None) -> Way:
     if method is None or method == "auto":
         return min(choices(ask), key=weighed)
     found = METHODS[method].offer(ask)
@@ -72,20 +72,20 @@ def _check_error(ask: Ask) -> None:
     )
 
 
-def choices(ask: Ask) -> Iterator[Choice]:
+def choices(ask: Ask) -> Iterator[Way]:
     """Yield the ways among which the cheapest is taken."""
     for method in METHODS:
-        if isinstance(found := considered(ask, method), Choice):
+        if isinstance(found := considered(ask, method), Way):
             yield found
 
 
-def considered(ask: Ask, method: str) -> Choice | Refusal:
+def considered(ask: Ask, method: str) -> Way | Refusal:
     """Return the way of that name; a refusal says why it is not chosen without being asked for."""
     reason = METHODS[method].reserved(ask)
     return METHODS[method].offer(ask) if reason is None else Refusal(method, reason)
 
 
-def weighed(choice: Choice) -> float:
+def weighed(choice: Way) -> float:
     """Return what ways are compared by, in seconds: on few threads and on many, transforms dearer.
 
     By one thread's time alone, transforms of small images, which threads do not share, would be taken where

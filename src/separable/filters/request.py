@@ -11,7 +11,7 @@ from .._base.words import shown
 from ..arrays import arguments
 from ..arrays.output import Rounding
 from ..cost import model as costs
-from ..cost.model import Machine
+from ..cost.model import MachineRates
 from ..kernel.scale import leaves_float32
 from ..methods.method import Setting, Weights
 
@@ -38,7 +38,7 @@ class Request(NamedTuple):
     flip: bool  # a convolution
     whole: bool = False  # of arrays of whole numbers, whose means are sums divided once
     patient: bool = False  # a search of seconds for a faster way pays
-    machine: Machine | None = None  # whose rates decide; None: this one
+    machine: MachineRates | None = None  # whose rates decide; None: this one
     masked: bool = False  # samples are unknown
     integers: Integers | None = None  # where results are stored as integers
 

@@ -3,16 +3,24 @@
 from typing import Final
 
 from .._base.words import meant, shown
-from .box import Box
-from .cascade import Cascades
-from .cosines import Oscillators
-from .direct import Direct
-from .fft import Transforms
+from .box import BoxMethod
+from .cascade import CascadeMethod
+from .cosines import CosinesMethod
+from .direct import DirectMethod
+from .fft import FourierMethod
 from .method import Method
-from .terms import Terms
+from .terms import TermsMethod
 
 METHODS: Final[dict[str, Method]] = {
-    method.name: method for method in (Terms(), Direct(), Box(), Oscillators(), Cascades(), Transforms())
+    method.name: method
+    for method in (
+        TermsMethod(),
+        DirectMethod(),
+        BoxMethod(),
+        CosinesMethod(),
+        CascadeMethod(),
+        FourierMethod(),
+    )
 }
 NAMES: Final = ("auto", *METHODS)
 

@@ -7,24 +7,24 @@ from typing import Final
 
 from ..kernel.value import SeparableKernel
 from . import piecewise
-from .method import Ask, Choice, Refusal
+from .method import Ask, Refusal, Way
 from .recursions import Recursions, equal_taps, recursions
 
 # Running sums never pay below so many taps: nobody looks for a form then.
 SHORT_TAPS: Final = 9
 
 
-class Box:
+class BoxMethod:
     """Running sums along each axis, or along one where weights equal their neighbours."""
 
     name = "box"
     about = "by running sums"
 
-    def offer(self, ask: Ask) -> Choice | Refusal:
+    def offer(self, ask: Ask) -> Way | Refusal:
         """Return a box, or a shape."""
         form = _box(ask)
         if form is not None:
-            return Choice.of(self.name, form, form.error, form.cost(ask.setting))
+            return Way.of(self.name, form, form.error, form.cost(ask.setting))
         shape = _shape(ask)
         if shape is None:
             needs = (

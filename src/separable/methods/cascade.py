@@ -11,16 +11,16 @@ import numpy as np
 
 from ..arrays.boundaries import CONTINUING
 from ..cost import model as costs
-from ..cost.model import Cost
+from ..cost.model import PredictedCost
 from ..kernel.rounding import FLUSHED, UNIT_ROUNDOFF, Lost, added
 from ..kernel.scale import GAIN, magnitude
 from ..kernel.value import ErrorBounds, SeparableKernel
 from .cascade_search import Cascade, find_cascade
 from .cosines import DEFAULT_TOL
-from .direct import DenseForm, Direct
-from .method import Ask, Choice, Refusal, Runnable, Setting
+from .direct import DenseForm, DirectMethod
+from .method import Ask, Refusal, Runnable, Setting, Way
 from .sequence import Margin, SequenceJob
-from .terms import Terms, passes_of, sweep
+from .terms import TermsMethod, passes_of, sweep
 
 # A plan that will take longer than that is worth the search for a cascade, which takes up to seconds.
 _WORTH_A_SEARCH: Final = 2e6  # nanoseconds
@@ -103,13 +103,13 @@ class CascadeForm(Runnable):
         return SequenceJob(shape, dtype, first, second_job, margins, cval)
 
 
-class Cascades:
+class CascadeMethod:
     """Two kernels in sequence."""
 
     name = "cascade"
     about = "as a short kernel and few weights in sequence"
 
-    def offer(self, ask: Ask) -> Choice | Refusal:
+    def offer(self, ask: Ask) -> Way | Refusal:
         """Return the fewest weights within the tolerance that the search finds."""
         kernel, own = ask.kernel, ask.error
         tol = DEFAULT_TOL if ask.tol is None else ask.tol
@@ -120,7 +120,7 @@ class Cascades:
             needs = f"a smooth kernel along two axes or more, whose error of tol={tol:g} leaves out weights"
             return Refusal(self.name, f"needs {needs}")
         error = ErrorBounds(*(a + b for a, b in zip(astuple(own), astuple(cascade.error), strict=True)))
-        return Choice.of(self.name, CascadeForm(cascade), error, _cost(cascade, ask.setting))
+        return Way.of(self.name, CascadeForm(cascade), error, _cost(cascade, ask.setting))
 
     def reserved(self, ask: Ask) -> str | None:
         """Say that it approximates, after a search."""
@@ -135,11 +135,11 @@ class Cascades:
 
 def _exactly(ask: Ask) -> float:
     """Return the nanoseconds that the kernel itself takes, by terms or by weights."""
-    ways = (Terms().offer(ask), Direct().offer(ask))
-    return min(way.cost.nanoseconds for way in ways if isinstance(way, Choice))
+    ways = (TermsMethod().offer(ask), DirectMethod().offer(ask))
+    return min(way.cost.nanoseconds for way in ways if isinstance(way, Way))
 
 
-def _cost(cascade: Cascade, setting: Setting) -> Cost:
+def _cost(cascade: Cascade, setting: Setting) -> PredictedCost:
     """Return what both kernels take, and the array between them, whose pages are new in every call."""
     first = setting.swept(costs.of_passes(passes_of([cascade.smooth.terms], setting)))
     second = setting.swept(costs.of_weights(round(_SCATTERED * cascade.weights), False))
@@ -147,4 +147,4 @@ def _cost(cascade: Cascade, setting: Setting) -> Cost:
         name: first.counts.get(name, 0.0) + second.counts.get(name, 0.0)
         for name in {**first.counts, **second.counts}
     }
-    return Cost({**counts, "pages": float(setting.samples)}, setting.rates)
+    return PredictedCost({**counts, "pages": float(setting.samples)}, setting.rates)

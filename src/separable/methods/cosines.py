@@ -24,7 +24,7 @@ from .._base.caches import kept
 from .._base.types import FloatArray
 from ..kernel.value import SeparableKernel
 from .box import too_short
-from .method import Ask, Choice, Refusal
+from .method import Ask, Refusal, Way
 from .recursions import Cosines, Recursions, equal_taps, recursions
 
 DEFAULT_TOL: Final = 1e-3  # where it is asked for by name alone
@@ -41,17 +41,17 @@ _SEARCHED: Final = 96
 _REWEIGHTINGS: Final = 6  # from least squares towards the least sum of magnitudes
 
 
-class Oscillators:
+class CosinesMethod:
     """Sums of few cosines along each axis, one oscillator each."""
 
     name = "recursive"
     about = "as a sum of cosines by oscillators"
 
-    def offer(self, ask: Ask) -> Choice | Refusal:
+    def offer(self, ask: Ask) -> Way | Refusal:
         """Return the fewest cosines within the tolerance."""
         known = ask.known
         if isinstance(known, Recursions) and known.method == self.name:
-            return Choice.of(self.name, known, known.error, known.cost(ask.setting))
+            return Way.of(self.name, known, known.error, known.cost(ask.setting))
         within = DEFAULT_TOL if ask.tol is None else ask.tol
         form = None if ask.factored is None else recursive_form(ask.factored, within)
         if form is None:
@@ -60,7 +60,7 @@ class Oscillators:
                 "needs one term with taps that are symmetric or antisymmetric about the middle, and few "
                 f"cosines within tol={within:g}",
             )
-        return Choice.of(self.name, form, form.error, form.cost(ask.setting))
+        return Way.of(self.name, form, form.error, form.cost(ask.setting))
 
     def reserved(self, ask: Ask) -> str | None:
         """Say that it approximates."""

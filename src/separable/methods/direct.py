@@ -17,7 +17,7 @@ from ..cost import model as costs
 from ..kernel import rounding
 from ..kernel.means import is_mean
 from ..kernel.value import ErrorBounds, SeparableKernel
-from .method import Ask, Choice, Runnable, Setting, Settled, Weights
+from .method import Ask, Runnable, Setting, Settled, Way, Weights
 
 # Samples of 1 that a dense sweep is tried on: as many as decide how it goes; and how often.
 _TRIED_ROWS: Final = 16
@@ -126,16 +126,16 @@ class DenseForm(Runnable):
         return Settled(DenseForm(weights), 1.0, rounding.moved(error, given, weights))
 
 
-class Direct:
+class DirectMethod:
     """A dense sweep."""
 
     name = "direct"
     about = "as one dense sweep"
 
-    def offer(self, ask: Ask) -> Choice:
+    def offer(self, ask: Ask) -> Way:
         """Return the weights as they are."""
         cost = ask.setting.swept(costs.of_weights(ask.nonzero, _has_mirrored_columns(ask.kernel)))
-        return Choice(self.name, DenseForm(ask.kernel), 0, ask.error, max(1, ask.nonzero), cost)
+        return Way(self.name, DenseForm(ask.kernel), 0, ask.error, max(1, ask.nonzero), cost)
 
     def reserved(self, ask: Ask) -> str | None:
         """Along one axis a dense sweep saves nothing but zeros, and takes up to three times as long."""

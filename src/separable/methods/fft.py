@@ -13,9 +13,9 @@ import numpy as np
 from .._base.types import Array
 from ..arrays.exact import exact_limit
 from ..cost import model as costs
-from ..cost.model import Cost, Rates
+from ..cost.model import PredictedCost, Rates
 from .direct import DenseForm
-from .method import Ask, Choice, Refusal, Runnable, Setting, Weights
+from .method import Ask, Refusal, Runnable, Setting, Way, Weights
 from .overlap_save import FourierJob, Geometry
 
 # Ways to cut an array that are compared, from one block to one for each sample: for three axes 16 each.
@@ -82,13 +82,13 @@ class FourierForm(Runnable):
         )
 
 
-class Transforms:
+class FourierMethod:
     """Overlap-save by fast Fourier transforms: every mode, any kernel."""
 
     name = "fft"
     about = "by Fourier transforms"
 
-    def offer(self, ask: Ask) -> Choice | Refusal:
+    def offer(self, ask: Ask) -> Way | Refusal:
         """Return the blocks that cost least."""
         setting = ask.setting
         if setting.samples == 0:
@@ -96,7 +96,7 @@ class Transforms:
         wide = setting._replace(dtype=np.dtype(np.float64)) if setting.whole else setting
         taps = [line.taps for line in setting.lines(len(setting.real_shape))]
         geometry, cost = best_geometry(setting.real_shape, taps, wide.item, wide.rates)
-        return Choice.of(self.name, FourierForm(ask.kernel, geometry), ask.error, cost)
+        return Way.of(self.name, FourierForm(ask.kernel, geometry), ask.error, cost)
 
     def reserved(self, ask: Ask) -> str | None:
         """Few weights never pay, and whole numbers that are exact otherwise are left so."""
@@ -109,7 +109,7 @@ class Transforms:
 
 def best_geometry(
     shape: Sequence[int], taps: Sequence[int], item: int, rates: Rates
-) -> tuple[Geometry, Cost]:
+) -> tuple[Geometry, PredictedCost]:
     """Return the blocks that cost least, and what they cost.
 
     Parameters
@@ -139,7 +139,7 @@ def best_geometry(
     geometry = Geometry(tuple(map(int, results[:, best])), tuple(map(int, lengths[:, best])))
     parts = int(number[best])
     every = {name: float(count[best]) * parts for name, count in counts.items()}
-    return geometry, Cost({"call": 1.0, **every}, rates, parts)
+    return geometry, PredictedCost({"call": 1.0, **every}, rates, parts)
 
 
 def _cuts(n: int, taps: int, transformed: bool, most: int) -> Array:

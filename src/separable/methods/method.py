@@ -13,7 +13,7 @@ from .._base.caches import kept
 from .._base.types import Array
 from ..arrays.boundaries import Line
 from ..cost import model as costs
-from ..cost.model import Cost, Machine, Rates
+from ..cost.model import MachineRates, PredictedCost, Rates
 from ..factor import DEFAULT_EFFORT, Effort, factored, within
 from ..kernel.value import ErrorBounds, SeparableKernel
 
@@ -36,7 +36,7 @@ class Setting(NamedTuple):
     whole: bool = False  # the arrays hold whole numbers
     patient: bool = False  # a plan is made once and run many times: a search of seconds pays
     double: bool = False  # float32 arrays, whose sums are kept in float64
-    machine: Machine | None = None  # whose rates decide; None: this one
+    machine: MachineRates | None = None  # whose rates decide; None: this one
     as_summed: bool = False  # results are negative, or not 0, only where direct sums can be
     flip: bool = False  # a convolution: the kernel runs flipped, and `shifts` are those of that
     masked: bool = False  # samples are unknown, and results divided by the weights of those that are known
@@ -87,7 +87,7 @@ class Setting(NamedTuple):
             lines[axis] = Line(lines[axis].n, taps, shift, mode)
         return lines
 
-    def swept(self, counts: costs.Counts) -> Cost:
+    def swept(self, counts: costs.Counts) -> PredictedCost:
         """Return the cost of passes, or of a dense sweep, that take such counts of each sample."""
         volume = sum(n > 1 for n in self.shape) > 2
         return costs.of_sweep(counts, self.samples, volume, self.distant, self.rates)
@@ -234,7 +234,7 @@ class Settled(NamedTuple):
     error: ErrorBounds
 
 
-class Choice(NamedTuple):
+class Way(NamedTuple):
     """A way to run a kernel, and what it costs."""
 
     method: str
@@ -242,10 +242,10 @@ class Choice(NamedTuple):
     terms: int
     error: ErrorBounds
     macs: int
-    cost: Cost
+    cost: PredictedCost
 
     @classmethod
-    def of(cls, method: str, form: Runnable, error: ErrorBounds, cost: Cost) -> Choice:
+    def of(cls, method: str, form: Runnable, error: ErrorBounds, cost: PredictedCost) -> Way:
         """Return the choice of a form by its name."""
         return cls(method, form, form.terms, error, form.macs, cost)
 
@@ -318,7 +318,7 @@ class Method(Protocol):
     def about(self) -> str:
         """What it does, in a few words: behind "the kernel runs"."""
 
-    def offer(self, ask: Ask) -> Choice | Refusal:
+    def offer(self, ask: Ask) -> Way | Refusal:
         """Return the kernel in a form that runs this way, whatever it costs; a refusal says what it needs."""
 
     def reserved(self, ask: Ask) -> str | None:

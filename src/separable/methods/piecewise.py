@@ -19,7 +19,7 @@ from .._core import SumsJob
 from ..arrays.boundaries import CODES
 from ..cost import model as costs
 from ..kernel.value import ErrorBounds, SeparableKernel
-from .method import Ask, Choice, Runnable, Setting
+from .method import Ask, Runnable, Setting, Way
 
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)  # weights count as equal within that of what made them
 _UNIT_ROUNDOFF: Final = 2.0**-53
@@ -149,7 +149,7 @@ class PiecewiseForm(Runnable):
         )
 
 
-def filled(form: PiecewiseForm, ask: Ask) -> Choice:
+def filled(form: PiecewiseForm, ask: Ask) -> Way:
     """Return the choice of a form: in fixed point, where that filters floats within the tolerance."""
     setting = ask.setting
     exact = setting.whole and form.exact
@@ -158,7 +158,7 @@ def filled(form: PiecewiseForm, ask: Ask) -> Choice:
     error = form.error if exact else form.error_on_floats
     words = exact and form.fits_words(setting.dtype)
     counts = {"running": form.nanoseconds(words=words), "distant": float(setting.distant)}
-    return Choice.of("box", form, error, costs.of_call(counts, setting.samples, setting.rates))
+    return Way.of("box", form, error, costs.of_call(counts, setting.samples, setting.rates))
 
 
 def piecewise_form(kernel: SeparableKernel | Array) -> PiecewiseForm | None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from .._core import RunningJob
 from ..arrays.boundaries import CODES
 from ..cost import model as costs
-from ..cost.model import Cost
+from ..cost.model import PredictedCost
 from ..kernel.scale import GAIN
 from ..kernel.value import ErrorBounds, SeparableKernel
 from .method import Job, Runnable, Setting
@@ -138,7 +138,7 @@ class Recursions(Runnable):
         ]
         return replace(self, waves=tuple(turned))
 
-    def cost(self, setting: Setting) -> Cost:
+    def cost(self, setting: Setting) -> PredictedCost:
         """Return what it takes."""
         each = self._nanoseconds(setting.real_shape, setting.axes)
         passes = sum(n > 1 for n in setting.taps)

@@ -21,7 +21,7 @@ from ..kernel.passes import SWEPT_AXES, indexed, shared
 from ..kernel.scale import placed
 from ..kernel.signs import terms_keep
 from ..kernel.value import ErrorBounds, SeparableKernel, Term
-from .method import Ask, Choice, Refusal, Runnable, Setting, Settled, Weights
+from .method import Ask, Refusal, Runnable, Setting, Settled, Way, Weights
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -93,20 +93,20 @@ class TermsForm(Runnable):
         return sweep([self.kernel.terms], setting, shape, dtype, cval)
 
 
-class Terms:
+class TermsMethod:
     """Passes along axes, term by term."""
 
     name = "separable"
     about = "as a sum of passes along axes"
 
-    def offer(self, ask: Ask) -> Choice | Refusal:
+    def offer(self, ask: Ask) -> Way | Refusal:
         """Return the fewest multiplications within the tolerance that were found."""
         kernel = ask.factored
         if kernel is None:
             needs = "needs terms, and the search for them ended too early: pass factor(weights, effort=...)"
             return Refusal(self.name, needs)
         cost = ask.setting.swept(costs.of_passes(passes_of([kernel.terms], ask.setting)))
-        return Choice.of(self.name, TermsForm(kernel), kernel.error, cost)
+        return Way.of(self.name, TermsForm(kernel), kernel.error, cost)
 
     def reserved(self, ask: Ask) -> str | None:
         """Terms that cancel are no drop-in for sums of products."""

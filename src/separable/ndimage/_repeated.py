@@ -13,7 +13,7 @@ from .._base.caches import budget, size_of
 from .._base.foreign import output_of
 from .._base.types import Array
 from ..arrays.decorators import raise_for_keywords, readable
-from ..filters.core import Run, Told, new_array, watching
+from ..filters.core import Told, WatchedRun, new_array, watching
 from ..methods.method import Job
 from ._arguments import is_plain, types_of
 
@@ -48,7 +48,7 @@ class _Kind:
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
         self.tuples: Tuples = ()
 
-    def keep(self, runs: list[Run], x: Array, result: Array, tuples: Tuples | None) -> None:
+    def keep(self, runs: list[WatchedRun], x: Array, result: Array, tuples: Tuples | None) -> None:
         """Keep what ran, if that was one job from `x` to `result`, and all else may stand in a key."""
         self.tuples = tuples or ()
         if tuples is not None and len(runs) == 1 and runs[0].source is x and runs[0].result is result:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .._base.types import Array
 from ..arrays.arguments import Method, promoted_dtype, working_dtype
-from ..arrays.masks import Nan, Sums, check_weights, known_of
+from ..arrays.masks import MaskedSums, Nan, check_weights, known_of
 from ..arrays.output import OVERFLOWS, ROUNDINGS, Bounds, Overflow, Rounding, check_names, store, storing
 from ..filters import verbs as filters
 from ..filters.levels import sums_of
@@ -201,7 +201,7 @@ def _wide_values(step: Step, x: Array, how: How) -> Array:
     ]
     terms = kernel.terms if isinstance(kernel, SeparableKernel) else [[kernel]]
     total = sum(math.prod(taps.sum(dtype=np.longdouble) for taps in term) for term in terms)
-    return Sums(values, *weights).normalised(total)
+    return MaskedSums(values, *weights).normalised(total)
 
 
 def _wide_extent(step: Step, x: Array, target: Target, how: How) -> tuple[Any, Any] | None:

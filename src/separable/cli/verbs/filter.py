@@ -20,7 +20,7 @@ from ... import Plan, SeparableKernel, files
 from ..._base.progress import following
 from ...arrays import arguments
 from ...report.text import tables
-from ..inputs import Job, jobs
+from ..inputs import FileJob, jobs
 from ..kernel_options import Granted, Wish, grant, whole_numbers
 from ..terminal import Show, failure_of, one_line, plain_console, progress, say
 
@@ -104,19 +104,19 @@ class Place:
         """Return the dtype of the result: the one typed, or the image's own."""
         return self.given_dtype or files.result_dtype(image.data.dtype)
 
-    def named(self, image: files.Image, job: Job) -> files.Image:
+    def named(self, image: files.Image, job: FileJob) -> files.Image:
         """Return an image as it is filtered: with axes as the target names them, and no-data as typed."""
         image = files.named_as(image, job.target, self.typed_axes(image.data.ndim, job.source))
         return image if self.nodata is None else replace(image, nodata=self.given_nodata)
 
-    def setting(self, image: files.Image, source: Path, tol: float | None) -> files.Setting:
+    def setting(self, image: files.Image, source: Path, tol: float | None) -> files.FilterOptions:
         """Return the arguments of the filter."""
         origin = whole_numbers("--origin", self.origin)
         modes = self.mode.split(",")
         mask = None
         if self.mask_samples is not None:
             mask = files.fitted_mask(self.mask_samples.data, image, f"--mask {self.mask}", str(source))
-        return files.Setting(
+        return files.FilterOptions(
             axes=self.filtered_axes(image, source),
             mode=modes if len(modes) > 1 else self.mode,
             cval=self.cval,
@@ -132,7 +132,7 @@ class Place:
 class Outcome:
     """What was filtered, with what, how, and how long each part took in seconds."""
 
-    job: Job
+    job: FileJob
     image: files.Image
     result: files.Image
     axes: tuple[int, ...]
@@ -194,14 +194,14 @@ def run(
 class _Failed:
     """A file among several that could not be filtered."""
 
-    job: Job
+    job: FileJob
     error: str
 
     def facts(self) -> dict[str, Any]:
         return {"input": str(self.job.source), "output": None, "error": self.error}
 
 
-def _attempted(job: Job, wish: Wish, place: Place, show: Show, quiet: bool) -> Outcome | _Failed:
+def _attempted(job: FileJob, wish: Wish, place: Place, show: Show, quiet: bool) -> Outcome | _Failed:
     """Filter one of several files; say what is wrong with it, and leave the others to go on."""
     try:
         return _filter(job, wish, place, show, quiet)
@@ -214,11 +214,11 @@ def _attempted(job: Job, wish: Wish, place: Place, show: Show, quiet: bool) -> O
         return _Failed(job, text)
 
 
-def _numbered(show: Show, job: Job, number: int, count: int) -> Show:
+def _numbered(show: Show, job: FileJob, number: int, count: int) -> Show:
     return lambda phase, done, total: show(f"{phase} {job.source.name}, {number} of {count}", done, total)
 
 
-def _filter(job: Job, wish: Wish, place: Place, show: Show, quiet: bool) -> Outcome:
+def _filter(job: FileJob, wish: Wish, place: Place, show: Show, quiet: bool) -> Outcome:
     times = [time.perf_counter()]
     show("reading", 0, 0)
     read = files.read(job.source)
@@ -251,7 +251,7 @@ def _filter(job: Job, wish: Wish, place: Place, show: Show, quiet: bool) -> Outc
     return Outcome(job, image, result, axes, granted, plan, place, seconds, told)
 
 
-def _colour_notes(read: files.Image, image: files.Image, job: Job) -> tuple[str, ...]:
+def _colour_notes(read: files.Image, image: files.Image, job: FileJob) -> tuple[str, ...]:
     if read.axes == image.axes or "S" not in image.axes:
         return ()
     count, suffix = image.data.shape[2], job.target.suffix
