@@ -86,12 +86,16 @@ def output_dtype(output: npt.DTypeLike | Array) -> np.dtype[Any]:
 
 
 def promoted_dtype(dtype: np.dtype[Any], output: npt.DTypeLike | Array) -> np.dtype[Any]:
-    """Return the working dtype of a filter that reads `dtype` and stores into `output`.
+    """Return the working dtype of a filter that reads `dtype` and stores into `output`."""
+    return stored_in(dtype, output_dtype(output))
+
+
+def stored_in(dtype: np.dtype[Any], stored: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the working dtype of a filter that reads `dtype` and stores into elements of `stored`.
 
     A wider output is computed in its own precision: rounding to float32 first would waste it.
     """
-    wide = working_dtype(output_dtype(output)).char in "dD"
-    if not wide:
+    if working_dtype(stored).char not in "dD":
         return dtype
     return np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
 

@@ -228,15 +228,15 @@ def _run(
             kernel_or_weights = arguments.input_array(kernel_or_weights, "kernel_or_weights")
         if kernel_or_weights.dtype.kind == "c":
             return _run_parts(source, kernel_or_weights, asked, output, threads, stored)
-    dtype = arguments.working_dtype(source.dtype)
-    if output is not None:
-        dtype = arguments.promoted_dtype(dtype, output)
     rounding, overflow, mask, nan = stored
-    known = integers = None
+    dtype, known, integers = arguments.working_dtype(source.dtype), None, None
+    if output is not None:
+        wanted = arguments.output_dtype(output)
+        dtype = arguments.stored_in(dtype, wanted)
+        if wanted.kind in "biu":
+            integers = source.dtype, wanted, rounding
     if mask is not None or nan != "propagate":
         known = masking.known_of(source, mask, nan, asked[1] if _padded(asked[0]) else None)
-    if output is not None and (wanted := arguments.output_dtype(output)).kind in "biu":
-        integers = source.dtype, wanted, rounding
     whole = source.dtype.kind in "biu"
     # A third of the time that the class takes to make one of these.
     request = _new(Request, (source.shape, dtype, *asked, whole, False, None, known is not None, integers))
