@@ -241,7 +241,7 @@ def test_a_machine_is_measured(cache, monkeypatch):
 
 def test_all_ways_are_among_what_is_measured():
     found = measuring.cases()
-    assert {case.method for case in found} == {"separable", "direct", "box", "fft"}
+    assert {case.method for case in found} == {"separable", "direct", "box", "cascade", "fft"}
     assert {len(case.shape) for case in found} == {2, 3}
     assert len(found) > 100
 
