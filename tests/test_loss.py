@@ -17,7 +17,7 @@ from separable.conv import ConvLayer, convert
 from separable.conv.conversion.network import HeldOut, OutputChange
 from separable.conv.conversion.records import ConversionReport, ConvertedLayer
 from separable.conv.forms.layer import FORMS
-from separable.report.text.conversions import SeparationReport
+from separable.report.conversions import SeparationReport
 
 Array = np.ndarray[Any, Any]
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from .._base.text import printable
 from ..conv.algebra.terms import ORDERS
-from ..conv.audits.records import Audit, Layer
+from ..conv.audits.records import AuditRecord, Layer
 from ..conv.audits.separability import Separability
 from ..conv.conversion.records import ConversionReport, ConvertedLayer
 from ..report.text import tables
@@ -38,7 +38,7 @@ _RANKS_SHOWN: Final = {False: 3, True: 6}
 # -- audit -------------------------------------------------------------------------------------------
 
 
-def audit_rows(audit: Audit) -> list[tuple[str, str]]:
+def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
     """Return what a whole model costs, as labels and values."""
     shares = {kind: macs / max(audit.macs, 1) for kind, macs in audit.macs_by_kind.items()}
     kinds = [f"{kind} {percent(share)}" for kind, share in shares.items() if share >= _SMALLEST_SHARE]
@@ -63,7 +63,7 @@ def audit_rows(audit: Audit) -> list[tuple[str, str]]:
     return rows
 
 
-def audit_layers(audit: Audit, separability: Iterable[Separability], width: int) -> RenderableType:
+def audit_layers(audit: AuditRecord, separability: Iterable[Separability], width: int) -> RenderableType:
     """Return a row for each layer, or a few lines where the terminal is narrow."""
     known = {each.name: each for each in separability}
     if not audit.layers:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ...conv.audits.machine import Machine, this_machine
-from ...conv.audits.records import Audit, Layer
+from ...conv.audits.records import Layer
 from ...conv.conversion.goal import count
+from ...report.audits import Audit
 from ..model.run import Watched, call_of, check_model, description, tensors_of, watch
 from ..model.watch import Signature, Weight, own_name
 from .separability import judged, unconvertible

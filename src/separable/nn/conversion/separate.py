@@ -19,8 +19,8 @@ from ...conv.conversion.goal import check_goal, check_patterns, count
 from ...conv.conversion.network import Progress
 from ...conv.conversion.records import ConvertedLayer
 from ...conv.forms.layer import FORMS, Replacement
+from ...report.conversions import SeparationReport
 from ...report.progress import shown
-from ...report.text.conversions import SeparationReport
 from ..audits.count import Layer, counted_layers
 from ..model.run import Call, description, watch
 from ..model.watch import own_name

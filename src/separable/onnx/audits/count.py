@@ -16,8 +16,9 @@ from onnx.onnx_ml_pb2 import ModelProto, ValueInfoProto
 from ...arrays import arguments
 from ...conv.algebra.geometry import whole
 from ...conv.audits.machine import Machine, this_machine
-from ...conv.audits.records import Audit, Layer
+from ...conv.audits.records import Layer
 from ...conv.audits.separability import Separability, separability
+from ...report.audits import Audit
 from ..conversion.trace import find_convolutions
 from ..model.files import Array, Stored, read_model
 from ..model.graph import Graph

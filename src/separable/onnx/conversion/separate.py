@@ -18,8 +18,8 @@ from ...arrays import arguments
 from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
 from ...conv.conversion.goal import check_goal, check_patterns, count
 from ...conv.forms.layer import FORMS
+from ...report.conversions import SeparationReport
 from ...report.progress import shown
-from ...report.text.conversions import SeparationReport
 from ..model.files import Stored, read_model, whole_model, write_model
 from ..model.graph import Graph
 from ..model.names import ModelError, naming

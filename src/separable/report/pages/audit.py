@@ -11,19 +11,19 @@ from .charts import audit_charts, audit_details
 from .page import Cell, Heading, Row, rendered, short
 
 if TYPE_CHECKING:
-    from ...conv.audits.records import Audit, Layer
+    from ...conv.audits.records import AuditRecord, Layer
     from ...conv.audits.separability import Separability
 
 # Depth multipliers that the chart of early and late layers goes through.
 _MULTIPLIERS = 9
 
 
-def page(audit: Audit) -> str:
+def page(audit: AuditRecord) -> str:
     """Return the page: sums, charts, the details of a layer, and a table of layers that sorts by any column.
 
     Parameters
     ----------
-    audit : Audit
+    audit : AuditRecord
 
     Returns
     -------
@@ -74,14 +74,14 @@ def page(audit: Audit) -> str:
     )
 
 
-def _remarks(audit: Audit) -> list[tuple[str, str]]:
+def _remarks(audit: AuditRecord) -> list[tuple[str, str]]:
     said = [(f"on {audit.example}", ""), *((text, "") for text in remarks(audit))]
     if audit.uncounted:
         said[-1] = (said[-1][0], "warn")
     return [(printable(text), style) for text, style in said]
 
 
-def _judged(audit: Audit) -> dict[int, Separability]:
+def _judged(audit: AuditRecord) -> dict[int, Separability]:
     """Return the separability of each layer that has one, by the layer's place."""
     known = {each.name: each for each in audit.separability}
     found = {}
@@ -92,7 +92,7 @@ def _judged(audit: Audit) -> dict[int, Separability]:
     return found
 
 
-def _kinds(audit: Audit) -> list[tuple[str, float, str]]:
+def _kinds(audit: AuditRecord) -> list[tuple[str, float, str]]:
     """Return a style, a share in per cent, and words for each kind of layer."""
     shares = {kind: 100 * macs / max(audit.macs, 1) for kind, macs in audit.macs_by_kind.items()}
     return [
@@ -105,7 +105,7 @@ def _kinds(audit: Audit) -> list[tuple[str, float, str]]:
 # -- what the script reads -------------------------------------------------------------------------------
 
 
-def _data(audit: Audit, judged: dict[int, Separability]) -> dict[str, Any]:
+def _data(audit: AuditRecord, judged: dict[int, Separability]) -> dict[str, Any]:
     names = [printable(title(layer)) for layer in audit.layers]
     measures = _measures(audit)
     most = max((len(each.spectra.get("dw-pw", ())) for each in judged.values()), default=0)
@@ -140,7 +140,7 @@ def _data(audit: Audit, judged: dict[int, Separability]) -> dict[str, Any]:
     }
 
 
-def _measures(audit: Audit) -> dict[str, list[float | None]]:
+def _measures(audit: AuditRecord) -> dict[str, list[float | None]]:
     """Return what can be shown of each layer: counts, and times where they are known."""
     found: dict[str, list[float | None]] = {
         "MACs": [layer.macs for layer in audit.layers],
@@ -209,7 +209,7 @@ def _headings(shown: list[Column], separable: bool) -> list[Heading]:
     return found
 
 
-def _rows(audit: Audit, shown: list[Column], judged: dict[int, Separability]) -> list[Row]:
+def _rows(audit: AuditRecord, shown: list[Column], judged: dict[int, Separability]) -> list[Row]:
     most = max((layer.macs for layer in audit.layers), default=0)
     rows = []
     for place, layer in enumerate(audit.layers):

@@ -12,19 +12,18 @@ from .charts import conversion_charts, conversion_details
 from .page import Cell, Heading, Row, rendered, short
 
 if TYPE_CHECKING:
-    from ...conv.conversion.records import ConvertedLayer
-    from ..text.conversions import SeparationReport
+    from ...conv.conversion.records import ConversionReport, ConvertedLayer
 
 # What a budget is of, in words.
 _COSTS: Final = {"macs": "MACs", "params": "parameters", "latency": "milliseconds"}
 
 
-def page(report: SeparationReport) -> str:
+def page(report: ConversionReport) -> str:
     """Return the page: sums before and after, charts, the details of a layer, and a table that sorts.
 
     Parameters
     ----------
-    report : SeparationReport
+    report : ConversionReport
 
     Returns
     -------
@@ -81,7 +80,7 @@ def page(report: SeparationReport) -> str:
     )
 
 
-def _sums(report: SeparationReport) -> list[tuple[str, str, str]]:
+def _sums(report: ConversionReport) -> list[tuple[str, str, str]]:
     found = [
         (
             "MACs",
@@ -103,7 +102,7 @@ def _sums(report: SeparationReport) -> list[tuple[str, str, str]]:
     return [*found, ("change of the outputs", value, where)]
 
 
-def _milliseconds(report: SeparationReport) -> tuple[float, float]:
+def _milliseconds(report: ConversionReport) -> tuple[float, float]:
     """Return what the layers took and take, where that was measured."""
     return (
         sum(layer.milliseconds_before or 0.0 for layer in report.layers),
@@ -111,7 +110,7 @@ def _milliseconds(report: SeparationReport) -> tuple[float, float]:
     )
 
 
-def _forms(report: SeparationReport) -> list[tuple[str, float, str]]:
+def _forms(report: ConversionReport) -> list[tuple[str, float, str]]:
     """Return a style, a share in per cent, and words for each form, by the MACs that are left in it."""
     left: dict[str, int] = {}
     for layer in report.layers:
@@ -132,7 +131,7 @@ def _forms(report: SeparationReport) -> list[tuple[str, float, str]]:
 # -- what the script reads -------------------------------------------------------------------------------
 
 
-def _data(report: SeparationReport) -> dict[str, Any]:
+def _data(report: ConversionReport) -> dict[str, Any]:
     measures = ["MACs", "parameters"]
     if any(layer.milliseconds_after is not None for layer in report.layers):
         measures.append("milliseconds")
@@ -176,7 +175,7 @@ def _told(place: int, layer: ConvertedLayer) -> dict[str, Any]:
     }
 
 
-def _chosen(report: SeparationReport) -> dict[str, Any]:
+def _chosen(report: ConversionReport) -> dict[str, Any]:
     """Return where it came out: what is left of the convolutions' cost, and the measured change."""
     layers = report.layers
     before, after = {
@@ -222,7 +221,7 @@ def _detail(layer: ConvertedLayer) -> dict[str, Any]:
 # -- the table -------------------------------------------------------------------------------------------
 
 
-def _headings(report: SeparationReport) -> list[Heading]:
+def _headings(report: ConversionReport) -> list[Heading]:
     timed = any(layer.milliseconds_after is not None for layer in report.layers)
     found = [Heading("layer", number=False), Heading("form", number=False), Heading("rank", number=True)]
     found += [Heading(name, number=True) for name in ("MACs", "MACs now")]
@@ -233,7 +232,7 @@ def _headings(report: SeparationReport) -> list[Heading]:
     return [*found, Heading("error", number=True), Heading("why it stayed dense", number=False)]
 
 
-def _rows(report: SeparationReport) -> list[Row]:
+def _rows(report: ConversionReport) -> list[Row]:
     timed = any(layer.milliseconds_after is not None for layer in report.layers)
     rows = []
     for place, layer in enumerate(report.layers):

@@ -9,7 +9,7 @@ from ..._base import html as _html
 from ..._base.text import printable
 
 if TYPE_CHECKING:
-    from ...conv.audits.records import Audit, Layer
+    from ...conv.audits.records import AuditRecord, Layer
     from ...conv.audits.separability import Separability
 
 _ORDERS: Final = ("dw-pw", "pw-dw")
@@ -29,12 +29,12 @@ class Column(NamedTuple):
     value: Callable[[Layer], float | None] | None = None
 
 
-def table(audit: Audit) -> str:
+def table(audit: AuditRecord) -> str:
     """Return what a model costs: the sums, a line for each layer, the shares of the kinds, the separability.
 
     Parameters
     ----------
-    audit : Audit
+    audit : AuditRecord
 
     Returns
     -------
@@ -63,12 +63,12 @@ def table(audit: Audit) -> str:
     return "\n".join(parts)
 
 
-def notebook(audit: Audit) -> str:
+def notebook(audit: AuditRecord) -> str:
     """Return the same as HTML for a notebook.
 
     Parameters
     ----------
-    audit : Audit
+    audit : AuditRecord
 
     Returns
     -------
@@ -91,7 +91,7 @@ def notebook(audit: Audit) -> str:
     return _html.block(f"{printable(audit.model)} on {printable(audit.example)}", *parts)
 
 
-def columns(audit: Audit) -> list[Column]:
+def columns(audit: AuditRecord) -> list[Column]:
     """Return the columns that say something about this audit's layers."""
     total = max(audit.macs, 1)
     found = [
@@ -117,7 +117,7 @@ def columns(audit: Audit) -> list[Column]:
     ]
 
 
-def sums(audit: Audit) -> list[tuple[str, str]]:
+def sums(audit: AuditRecord) -> list[tuple[str, str]]:
     """Return names and values of the totals."""
     found = [
         ("MACs", f"{audit.macs:,}"),
@@ -133,7 +133,7 @@ def sums(audit: Audit) -> list[tuple[str, str]]:
     return found
 
 
-def remarks(audit: Audit) -> list[str]:
+def remarks(audit: AuditRecord) -> list[str]:
     """Return how the counts came about, and what they leave out."""
     found = [audit.remark]
     if audit.machine is not None and audit.layers:
@@ -178,7 +178,7 @@ def separabilities(found: Sequence[Separability]) -> tuple[list[str], list[list[
     return headings, rows
 
 
-def outlook(audit: Audit) -> list[str]:
+def outlook(audit: AuditRecord) -> list[str]:
     """Return what half, a quarter and an eighth of the MACs would cost, by the weights alone."""
     lines = []
     for part in (2, 4, 8):
@@ -191,7 +191,7 @@ def outlook(audit: Audit) -> list[str]:
     return [*lines, "(root mean square over the layers, data not seen: `separate` loses less)"]
 
 
-def refusals(audit: Audit) -> list[str]:
+def refusals(audit: AuditRecord) -> list[str]:
     """Return a line for each convolution that cannot be converted."""
     return [
         f"not convertible: {each.operator} `{printable(each.name)}`: {printable(each.reason)}"
@@ -223,7 +223,7 @@ def milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
-def shares(audit: Audit) -> list[list[str]]:
+def shares(audit: AuditRecord) -> list[list[str]]:
     """Return, for each kind, how many layers and how many MACs are of it."""
     total = max(audit.macs, 1)
     return [
