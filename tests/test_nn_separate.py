@@ -14,8 +14,8 @@ import pytest
 
 import separable as sp
 from separable.conv.conversion.fit import fit
-from separable.conv.forms.layer import FORMS, Replacement
-from separable.conv.forms.stages import full_rank
+from separable.conv.forms.layer import Replacement
+from separable.conv.forms.table import FORMS
 
 torch = pytest.importorskip("torch")
 
@@ -68,7 +68,7 @@ def network_of(model, x, memory=BIG, **options):
 
 def replaced_by(network: TorchNetwork, form: str) -> dict[int, Replacement]:
     """Return every layer that has the form, in it, exactly."""
-    ranks = {place: full_rank(layer, form) for place, layer in enumerate(network.layers)}
+    ranks = {place: FORMS[form].full_rank(layer) for place, layer in enumerate(network.layers)}
     return {place: fit(network.layers[place], None, form, rank) for place, rank in ranks.items() if rank}
 
 

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .._base.text import printable
-from ..conv.algebra.terms import ORDERS
 from ..conv.audits.records import AuditRecord, Layer
 from ..conv.audits.separability import Separability
 from ..conv.conversion.records import ConversionReport, ConvertedLayer
+from ..conv.forms.table import MULTIPLIED, is_dense
 from ..report.text import tables
 from ..report.text.audits import milliseconds, outlook, percent
 from ..report.text.conversions import change, count, fewer, loss, rank_of, reasons
@@ -110,7 +110,7 @@ def _narrow_audit(layers: Sequence[Layer], known: Mapping[str, Separability]) ->
 
 def _errors(found: Separability) -> Sequence[float]:
     """Return what depth multiplier 1, 2, ... leaves, in the order that leaves less at 1."""
-    orders = [found.errors[order] for order in ORDERS if found.errors.get(order)]
+    orders = [found.errors[order] for order in MULTIPLIED if found.errors.get(order)]
     return min(orders, key=lambda errors: errors[0], default=())
 
 
@@ -126,7 +126,7 @@ def conversion_rows(
 ) -> list[tuple[str, str]]:
     """Return what a conversion did to the whole model, as labels and values."""
     before, after = times
-    changed = sum(layer.form != "dense" for layer in report.layers)
+    changed = sum(not is_dense(layer.form) for layer in report.layers)
     rows = [
         ("layers", f"{changed} of {len(report.layers)} convolutions in separable form"),
         ("MACs", _saving(report.macs_before, report.macs_after)),
@@ -167,7 +167,7 @@ def _saving(before: int, after: int) -> str:
 
 def conversion_layers(report: ConversionReport, width: int) -> RenderableType:
     """Return a row for each layer that changed, or a few lines; then what stayed dense, and why."""
-    changed = [layer for layer in report.layers if layer.form != "dense"]
+    changed = [layer for layer in report.layers if not is_dense(layer.form)]
     parts: list[RenderableType] = []
     if changed:
         parts.append(_wide_conversion(changed) if width >= _WIDE else _narrow_conversion(changed))

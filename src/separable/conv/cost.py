@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import SupportsIndex
 
-from .algebra.geometry import PaddingLike, PerAxis, axis_count, output_shape, per_axis, resolve_padding, whole
+from .algebra.geometry import (
+    PaddingLike,
+    PerAxis,
+    axis_count,
+    output_shape,
+    per_axis,
+    resolve_padding,
+    weights_and_macs,
+    whole,
+)
 from .algebra.terms import checked_order
 
 __all__ = [
@@ -585,10 +594,10 @@ class _Field:
         if c_in % groups or c_out % groups:
             raise ValueError(f"`groups={groups}` does not divide {c_in} input and {c_out} output channels.")
         made = _Field(self._outputs(window), self.known, self.batch, self.itemsize)
-        weights = math.prod(window.kernel) * (c_in // groups) * c_out
+        weights, macs = weights_and_macs(c_in, c_out, window.kernel, groups, (self.batch, *made.sizes))
         params = weights + bias * c_out
         traffic = params * self.itemsize + self.bytes(c_in) + made.bytes(c_out)
-        return Cost(params, weights * made.samples, traffic if self.known else None), made
+        return Cost(params, macs, traffic if self.known else None), made
 
     @property
     def samples(self) -> int:

@@ -6,6 +6,7 @@ A layer is a correlation, as in every framework: along an axis, output sample o 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence, Sized
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
@@ -19,6 +20,7 @@ __all__ = [
     "per_axis",
     "reach",
     "resolve_padding",
+    "weights_and_macs",
     "whole",
 ]
 
@@ -207,3 +209,24 @@ def whole(value: Any, name: str, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"`{name}={number}` is too small; expected at least {least}.")
     return number
+
+
+def weights_and_macs(
+    c_in: int, c_out: int, kernel: Sequence[int], groups: int, out_sizes: Sequence[int]
+) -> tuple[int, int]:
+    """Count a convolution: every other count of weights and MACs in this package comes down to this one.
+
+    Parameters
+    ----------
+    c_in, c_out, groups : int
+    kernel : sequence of int
+        Taps along each axis.
+    out_sizes : sequence of int
+        Samples that it makes of each channel, along each axis; a batch is one more.
+
+    Returns
+    -------
+    weights, macs : int
+    """
+    weights = math.prod(kernel) * (c_in // groups) * c_out
+    return weights, weights * math.prod(out_sizes)

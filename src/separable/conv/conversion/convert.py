@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from ..forms.layer import FORMS, ConvLayer, Replacement
+from ..forms.layer import ConvLayer, Replacement
+from ..forms.table import CHEAPER, FORMS, is_dense
 from .curves import Curves
 from .equalise import equalised
 from .fit import Fitter
@@ -40,7 +41,7 @@ def convert(
     budget: float = 0.125,
     by: str = "macs",
     *,
-    forms: Sequence[str] = FORMS,
+    forms: Sequence[str] = tuple(FORMS),
     rank: int | str | None = None,
     other_macs: int = 0,
     other_params: int = 0,
@@ -125,7 +126,7 @@ def _allowed(curves: Curves, budget: float, other: float) -> float:
         raise ValueError(
             f"`budget={budget}` of the {curves.by} cannot be met: the cheapest forms leave "
             f"{math.ceil(1e4 * least / original) / 1e4}; raise the budget"
-            + (" or allow more forms." if len(curves.forms) < len(FORMS) - 1 else ".")
+            + (" or allow more forms." if len(curves.forms) < len(CHEAPER) else ".")
         )
     return budget * original - other
 
@@ -199,7 +200,7 @@ class _Run:
         return {
             index: Fitter(layer).replacement(pick.form, pick.rank)
             for index, (layer, pick) in enumerate(zip(self.layers, picks, strict=True))
-            if pick.form != "dense"
+            if not is_dense(pick.form)
         }
 
     def fitted(self, picks: Sequence[Option]) -> dict[int, Replacement]:
@@ -220,10 +221,10 @@ class _Run:
     def _fitted(self, index: int, pick: Option, replaced: Mapping[int, Replacement]) -> Replacement | None:
         """Return what takes a layer's place; None if it stays as it is."""
         layer = self.layers[index]
-        if pick.form == "dense" and (not replaced or layer.bias is None):
+        if is_dense(pick.form) and (not replaced or layer.bias is None):
             return None
         new = Fitter(layer, self._moments(index, replaced)).replacement(pick.form, max(pick.rank, 1))
-        return None if pick.form == "dense" and _same(new.convs[0].weights, layer.weights) else new
+        return None if is_dense(pick.form) and _same(new.convs[0].weights, layer.weights) else new
 
     def equalised(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
         """Return what does the same, the channels inside scaled for eight bits."""
@@ -266,7 +267,7 @@ class _Run:
         layer, options = self.layers[index], self.curves.options[index] if self.curves.options else []
         timed = self.curves.by == "latency" and bool(options)
         reason = ""
-        if pick.form == "dense":
+        if is_dense(pick.form):
             reason = "its error is worth more than what a form saves"
             if not options:
                 reason = "it has none of the forms"

@@ -18,7 +18,8 @@ from ...conv.conversion.convert import convert
 from ...conv.conversion.goal import check_goal, check_patterns, count
 from ...conv.conversion.network import Progress
 from ...conv.conversion.records import ConvertedLayer
-from ...conv.forms.layer import FORMS, Replacement
+from ...conv.forms.layer import Replacement
+from ...conv.forms.table import FORMS, UNCHANGED
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
 from ..audits.count import Layer, counted_layers
@@ -69,7 +70,7 @@ def separate(
     budget: float = 0.125,
     by: str = "macs",
     *,
-    forms: Sequence[str] = FORMS,
+    forms: Sequence[str] = tuple(FORMS),
     rank: int | Literal["full"] | None = None,
     skip: Sequence[str] = (),
     keep_norms: bool = False,
@@ -279,7 +280,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
 def _row(name: str, macs: int, params: int, reason: str, more: ConvertedLayer | None) -> ConvertedLayer:
     macs += more.macs_before if more else 0
     params += more.params_before if more else 0
-    return ConvertedLayer(name or "(model)", "dense", 0, macs, macs, params, params, math.nan, reason)
+    return ConvertedLayer(name or "(model)", UNCHANGED, 0, macs, macs, params, params, math.nan, reason)
 
 
 def _reason(layer: Layer, refused: Mapping[str, str]) -> str:

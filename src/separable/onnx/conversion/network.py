@@ -10,6 +10,7 @@ import numpy as np
 from ...conv.audits.records import Refused
 from ...conv.conversion.network import HeldOut, OutputChange
 from ...conv.forms.layer import ConvLayer, Replacement
+from ...conv.forms.table import UNCHANGED
 from ..model.files import Array, Stored
 from ..model.graph import Graph
 from ..model.rules import count
@@ -238,7 +239,7 @@ class OnnxNetwork:
         return max(dense + self._times[key], _LEAST * dense) * layer.calls
 
     def _milliseconds_alone(self, layer: ConvLayer, found: Found) -> float:
-        form = Replacement("dense", 0, (layer,), 0.0)
+        form = Replacement(UNCHANGED, 0, (layer,), 0.0)
         key = (found.dtype, layer.sizes, _shape(form))
         if key not in self._times:
             batch = len(next(iter(self._calibration.one().values())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,15 +11,12 @@ import onnx
 from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 
 from ...conv.forms.layer import ConvLayer, Replacement
+from ...conv.forms.table import FORMS
 from ..model.files import Array, Stored, keep
 from ..model.graph import reads
 from .trace import Found
 
 __all__ = ["Change", "changed", "conv_nodes", "geometry", "noted"]
-
-# What the parts of each form are called, in running order.
-_PARTS: Final[Mapping[str, tuple[str, ...]]] = {"dw-pw": ("dw", "pw"), "pw-dw": ("pw", "dw")}
-_PARTS_LOW_RANK: Final = ("reduce", "expand")
 
 # From this version of the format on, initializers need not be inputs as well.
 _OWN_INITIALIZERS: Final = 4
@@ -156,34 +153,14 @@ def _chains(replacement: Replacement) -> list[list[tuple[str, ConvLayer]]]:
     several filters for each channel the pair takes 1.3 to 2.4 times as long (28 x 28 to 56 x 56, 32 to 128
     channels, T = 2 and 3, AVX-512).
     """
-    parts, convs = _parts(replacement), replacement.convs
-    if replacement.form not in _PARTS or isinstance(replacement.rank, tuple) or replacement.rank < 2:
-        return [list(zip(parts, convs, strict=True))]
-    count = replacement.rank
-    first, second = convs
+    form = FORMS[replacement.form]
+    chains = form.chains(replacement.convs, replacement.rank)
+    numbers = [""] if len(chains) == 1 else [str(number) for number in range(len(chains))]
+    parts = form.names(len(replacement.convs))
     return [
-        [
-            (f"{parts[0]}{term}", replace(first, weights=first.weights[term::count])),
-            (
-                f"{parts[1]}{term}",
-                replace(
-                    second,
-                    weights=second.weights[:, term::count],
-                    bias=second.bias if term == 0 else None,
-                ),
-            ),
-        ]
-        for term in range(count)
+        [(f"{part}{number}", conv) for part, conv in zip(parts, chain, strict=True)]
+        for number, chain in zip(numbers, chains, strict=True)
     ]
-
-
-def _parts(replacement: Replacement) -> Sequence[str]:
-    count = len(replacement.convs)
-    if count == 1:
-        return ("",)
-    if replacement.form == "low-rank" and count == 2:
-        return _PARTS_LOW_RANK
-    return _PARTS.get(replacement.form, tuple(f"axis{number}" for number in range(count)))
 
 
 def geometry(conv: ConvLayer, found: Found | None = None) -> dict[str, Any]:

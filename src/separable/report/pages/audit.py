@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..._base.text import printable
-from ...conv.forms.layer import FORMS
+from ...conv.forms.table import BASELINE, FORMS, is_dense
 from ..text.audits import Column, columns, percent, refusals, remarks, sums, title
 from .charts import audit_charts, audit_details
 from .page import Cell, Heading, Row, rendered, short
@@ -108,7 +108,7 @@ def _kinds(audit: AuditRecord) -> list[tuple[str, float, str]]:
 def _data(audit: AuditRecord, judged: dict[int, Separability]) -> dict[str, Any]:
     names = [printable(title(layer)) for layer in audit.layers]
     measures = _measures(audit)
-    most = max((len(each.spectra.get("dw-pw", ())) for each in judged.values()), default=0)
+    most = max((len(each.spectra.get(BASELINE, ())) for each in judged.values()), default=0)
     multipliers = min(most, _MULTIPLIERS)
     layers = [
         {"place": place, "layer": names[place], "kind": layer.kind}
@@ -228,6 +228,6 @@ def _rows(audit: AuditRecord, shown: list[Column], judged: dict[int, Separabilit
 
 def _verdict(judged: Separability | None) -> list[Cell]:
     """Return the best form of a layer, and its error."""
-    if judged is None or judged.best == "dense":
+    if judged is None or is_dense(judged.best):
         return [Cell("" if judged is None else judged.best), Cell("", "n", -1)]
     return [Cell(judged.best), Cell(percent(judged.best_error), "n", judged.best_error)]

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._base.text import printable
-from ...conv.forms.layer import FORMS
+from ...conv.forms.table import FORMS, is_dense
 from ..text.conversions import change, fewer, rank_of, reasons
 from .charts import conversion_charts, conversion_details
 from .page import Cell, Heading, Row, rendered, short
@@ -54,7 +54,7 @@ def page(report: ConversionReport) -> str:
                 False,
             )
         )
-    changed = sum(layer.form != "dense" for layer in report.layers)
+    changed = sum(not is_dense(layer.form) for layer in report.layers)
     return rendered(
         "conversion.html",
         _data(report),
@@ -210,7 +210,7 @@ def _detail(layer: ConvertedLayer) -> dict[str, Any]:
             short(option.cost),
             short(option.error),
             short(option.effect),
-            option.form == layer.form and (option.form == "dense" or option.rank == layer.rank),
+            option.form == layer.form and (is_dense(option.form) or option.rank == layer.rank),
         )
         for option in layer.options
     ]

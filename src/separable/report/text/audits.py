@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..._base import html as _html
 from ..._base.text import printable
+from ...conv.forms.table import MULTIPLIED, is_dense
 
 if TYPE_CHECKING:
     from ...conv.audits.records import AuditRecord, Layer
     from ...conv.audits.separability import Separability
-
-_ORDERS: Final = ("dw-pw", "pw-dw")
 
 # Depth multipliers whose errors have a column.
 _MULTIPLIERS: Final = 4
@@ -164,14 +163,14 @@ def separabilities(found: Sequence[Separability]) -> tuple[list[str], list[list[
     """
     shown = {
         order: min(_MULTIPLIERS, max((len(each.errors.get(order, ())) for each in found), default=0))
-        for order in _ORDERS
+        for order in MULTIPLIED
     }
     headings = ["separability", "best at 1/2", "error"]
-    headings += [f"{order} {rank}x" for order in _ORDERS for rank in range(1, shown[order] + 1)]
+    headings += [f"{order} {rank}x" for order in MULTIPLIED for rank in range(1, shown[order] + 1)]
     rows = []
     for each in found:
-        row = [printable(each.name), each.best, percent(each.best_error) if each.best != "dense" else ""]
-        for order in _ORDERS:
+        row = [printable(each.name), each.best, percent(each.best_error) if not is_dense(each.best) else ""]
+        for order in MULTIPLIED:
             errors = [percent(error) for error in each.errors.get(order, ())[: shown[order]]]
             row += errors + [""] * (shown[order] - len(errors))
         rows.append(row)

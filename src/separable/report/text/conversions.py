@@ -9,6 +9,7 @@ from typing import Final
 from ..._base import html as _html
 from ..._base.text import printable
 from ...conv.conversion.records import ConversionReport, ConvertedLayer
+from ...conv.forms.table import is_dense
 from .audits import aligned
 
 __all__ = ["change", "count", "fewer", "loss", "notebook", "rank_of", "reasons", "table"]
@@ -31,7 +32,7 @@ def table(report: ConversionReport) -> str:
     lines = aligned(["", "", "", ""], [row[:4] for row in sums], [False, True, False, True])[2:]
     lines = [f"{line}  {ratio}" for line, (*_, ratio) in zip(lines, sums, strict=True)]
     lines += [f"  {remark}" if remark.startswith("(") else remark for remark in _remarks(report)]
-    changed = [layer for layer in report.layers if layer.form != "dense"]
+    changed = [layer for layer in report.layers if not is_dense(layer.form)]
     lines += ["", *_table(changed)] if changed else []
     for reason, names in reasons(report.layers).items():
         lines += ["", f"stayed dense: {reason}", *(f"  {name}" for name in names)]
@@ -53,7 +54,7 @@ def notebook(report: ConversionReport) -> str:
         _html.table(["", "before", "", "after", ""], _sums(report), [False, True, False, True, False]),
         _html.lines(_remarks(report)),
     ]
-    changed = [layer for layer in report.layers if layer.form != "dense"]
+    changed = [layer for layer in report.layers if not is_dense(layer.form)]
     if changed:
         parts.append(_html.table(*_rows(changed)))
     dense = (
@@ -86,14 +87,14 @@ def reasons(layers: Sequence[ConvertedLayer]) -> dict[str, list[str]]:
     """Return why layers stayed dense, and the names of those that each reason is for."""
     found: dict[str, list[str]] = {}
     for layer in layers:
-        if layer.form == "dense":
+        if is_dense(layer.form):
             found.setdefault(printable(layer.reason), []).append(printable(layer.name))
     return found
 
 
 def rank_of(layer: ConvertedLayer) -> str:
     """Return a layer's rank in words: ``2``, or ``0..3`` where channels have ranks of their own."""
-    if layer.form == "dense":
+    if is_dense(layer.form):
         return ""
     if isinstance(layer.rank, int):
         return str(layer.rank)
