@@ -16,8 +16,9 @@ from .curves import Curves
 from .equalise import equalised
 from .fit import Fitter
 from .goal import COSTS, check_goal, count
+from .loss import Values
 from .moments import Moments
-from .network import Network, Progress, Values
+from .network import Network, Progress
 from .records import Conversion, ConversionReport, ConvertedLayer, Option
 
 __all__ = ["COSTS", "Conversion", "ConversionReport", "ConvertedLayer", "Network", "Progress", "convert"]

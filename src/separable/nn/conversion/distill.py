@@ -13,7 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ...conv.conversion.network import HeldOut, Progress
+from ...conv.conversion.loss import HeldOut
+from ...conv.conversion.network import Progress
 from ..model.run import Call, inputs_of
 from ..model.untouched import map_tensors
 from .calibration import BATCH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...conv.conversion.network import HeldOut, OutputChange
+from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ..layers.pair import array_of, padding_pairs
 from ..model.run import Call, inputs_of, tensors_of
@@ -118,7 +118,7 @@ class _Pass(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise _Stop
 
 
-class TorchNetwork:
+class TorchNetwork(CalibratedNetwork):
     """A model in inference mode, its batch norms folded, with the inputs that it is calibrated on.
 
     Parameters
@@ -134,7 +134,8 @@ class TorchNetwork:
 
     def __init__(self, model: nn.Module, trace: Trace, calibration: Calibration, limit: int) -> None:
         self._model, self._trace, self._calibration, self._limit = model, trace, calibration, limit
-        self._layers = tuple(_layer_of(conv, trace.samples) for conv in trace.convs)
+        layers = [_layer_of(conv, trace.samples) for conv in trace.convs]
+        super().__init__(layers, map(inputs_of, calibration))
         self._order = dict(enumerate(trace.order))
         places = range(len(trace.order))
         self._calls = [trace.order.count(index) for index in range(len(self._layers))]
@@ -145,22 +146,11 @@ class TorchNetwork:
         self._remembered: dict[tuple[int, int], tuple[tuple[Any, ...], Tensor]] = {}
         self._room = limit // 2
         self._answers: list[list[Tensor]] | None = None
-        self._held_out = HeldOut(map(inputs_of, calibration))
-
-    @property
-    def held_out(self) -> int:
-        """How many inputs no layer is fitted to."""
-        return self._held_out.count
-
-    @property
-    def layers(self) -> Sequence[ConvLayer]:
-        """The convertible convolutions, in running order."""
-        return self._layers
 
     # -- what the layers read and gave ---------------------------------------------------------------
 
-    def samples(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[Seen, ...]]:
-        """Yield what a layer reads in the changed network, and what it should give, batch by batch.
+    def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
+        """Yield each call of a layer with the number of its batch.
 
         Parameters
         ----------
@@ -169,11 +159,8 @@ class TorchNetwork:
 
         Yields
         ------
-        x : ndarray, shape ``(N, C_in, *sizes)``
-        y : ndarray, shape ``(N, C_out, *out_sizes)``
-            What it gave in the original; where it is added to another branch, less what that has grown by.
-        floor : ndarray, shape ``(N, C_out, *out_sizes)``, optional
-            Where a rectifier reads that sum: what the output is cut off at.
+        number : int
+        call : LayerCall
         """
         changed = any(self._first[other] < self._last[index] for other in replaced)
         stored = self._stored(index, inputs=not changed)
@@ -184,13 +171,7 @@ class TorchNetwork:
             if changed:
                 now = self._run(call, replaced, [index], inputs_only=True, number=number)[index]
             for new, old in zip(now, before, strict=True):
-                seen: tuple[Seen, ...] = new.x, old.y
-                if new.other is not None and old.other is not None:
-                    seen = new.x, old.y + (old.other - new.other)
-                    seen += (-new.other,) if rectified else ()
-                rows = self._held_out.fitted(number, len(new.x))
-                if len(rows):
-                    yield seen if len(rows) == len(new.x) else tuple(each[rows] for each in seen)
+                yield number, LayerCall(new.x, old.y, old.other, new.other, rectified)
 
     def _stored(self, index: int, inputs: bool) -> list[list[_Call]] | None:
         """Return what a layer read and gave in the original, of every batch; None if that is too much.
@@ -303,37 +284,32 @@ class TorchNetwork:
 
     # -- what a change does --------------------------------------------------------------------------
 
-    def output_change(self, replaced: Mapping[int, Replacement]) -> float:
-        """Return the mean squared change of the network's outputs over their variance, on held-out inputs.
+    def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
+        """Yield the outputs of each batch: the original's, and those with some layers in their new form.
 
         Parameters
         ----------
         replaced : mapping of int to Replacement
 
-        Returns
-        -------
-        float
-            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
-            all inputs of the squared distance to each element's mean (the mean of all of them, where there is
-            one input). NaN where no output holds floating-point numbers that vary.
+        Yields
+        ------
+        before, after : dict of int to ndarray
+            By place among the outputs; `after` is None where the loss is not measured.
         """
-        if not replaced:
-            return 0.0
-        return self._change(lambda number, call: self._outputs(call, replaced, number))
+        return self._compared(lambda number, call: self._outputs(call, replaced, number))
 
     @torch.no_grad()
     def change_of(self, model: nn.Module) -> float:
-        """Return the same for another model in place of the network."""
-        return self._change(lambda _, call: floats_of(model(*call[0], **call[1])))
+        """Return the change of the outputs with another model in place of the network."""
+        return self.change_among(self._compared(lambda _, call: floats_of(model(*call[0], **call[1]))))
 
-    def _change(self, after: Callable[[int, Call], list[Tensor]]) -> float:
-        change = OutputChange(self._held_out)
+    def _compared(self, changed: Callable[[int, Call], list[Tensor]]) -> Iterator[Outputs]:
         for number, call in enumerate(self._calibration):
-            before = self._answer(number, call)
-            now = after(number, call) if self._held_out.measures(number) else [None] * len(before)
-            for place, (old, new) in enumerate(zip(before, now, strict=True)):
-                change.add(number, place, _numbers(old), None if new is None else _numbers(new))
-        return change.value
+            before: dict[Hashable, Seen] = dict(enumerate(map(_numbers, self._answer(number, call))))
+            after: dict[Hashable, Seen] | None = None
+            if self._held_out.measures(number):
+                after = dict(enumerate(map(_numbers, changed(number, call))))
+            yield before, after
 
     def _answer(self, number: int, call: Call) -> list[Tensor]:
         """Return the original's outputs, kept after the first time."""

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from ...conv.audits.records import Refused
-from ...conv.conversion.network import HeldOut, OutputChange
+from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import UNCHANGED
 from ..model.files import Array, Stored
@@ -34,7 +34,7 @@ _PART_SECONDS: Final = 0.06
 _LEAST: Final = 0.02
 
 
-class OnnxNetwork:
+class OnnxNetwork(CalibratedNetwork):
     """A model and its calibration inputs, for `separable.conv.convert`.
 
     Parameters
@@ -76,36 +76,26 @@ class OnnxNetwork:
         ]
         sizes = self._sizes(found)
         self._groups = _groups(found, sizes)
-        self._layers = [
+        layers = [
             max((each.layer(sizes[each.name], len(group)) for each in group), key=lambda layer: layer.macs)
             for group in self._groups
         ]
+        inputs = [next((len(each) for each in batch.values() if each.ndim), 0) for batch in calibration]
+        super().__init__(layers, inputs)
         self._padding = {each.name: each.padding(sizes[each.name]) for each in found}
         self._memory = memory
         self._answers: list[Values] | None = None
-        self._inputs = [next((len(each) for each in batch.values() if each.ndim), 0) for batch in calibration]
-        self._held_out = HeldOut(self._inputs)
         self._outputs = judged_by(stored, self._graph, [each.gives for each in found])
         self._times: dict[tuple[object, ...], float] = {}
         self._timed: tuple[int, list[str], dict[str, Array]] | None = None
-
-    @property
-    def held_out(self) -> int:
-        """How many inputs no layer is fitted to."""
-        return self._held_out.count
 
     @property
     def measured(self) -> tuple[str, ...]:
         """The tensors that `output_change` is of, where they are not outputs of the model."""
         return tuple(name for name in self._outputs if name not in self._graph.outputs)
 
-    @property
-    def layers(self) -> Sequence[ConvLayer]:
-        """The convertible convolutions, in running order; nodes that share their weights are one."""
-        return self._layers
-
-    def samples(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[Sample]:
-        """Yield what a layer reads now and what it should give, for each batch and each of its nodes.
+    def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
+        """Yield each call of a layer, one for each of its nodes, with the number of its batch.
 
         Parameters
         ----------
@@ -114,13 +104,8 @@ class OnnxNetwork:
 
         Yields
         ------
-        x : ndarray, shape ``(N, C_in, *sizes)``
-            Its input now.
-        y : ndarray, shape ``(N, C_out, *out_sizes)``
-            Its output in the original. Where all that reads it is a sum with another branch: less by what
-            that branch has grown.
-        floor : ndarray, shape ``(N, C_out, *out_sizes)``, where a Relu alone reads that sum
-            The other branch, negated: below it all outputs are alike.
+        number : int
+        call : LayerCall
         """
         group = self._groups[index]
         beside = [each.beside for each in group if each.beside]
@@ -142,10 +127,7 @@ class OnnxNetwork:
         for number, (old, new) in enumerate(pairs):
             for each in group:
                 self._check_padding(each, new[each.reads].shape[2:])
-                seen = (new[each.reads], *_wanted(each, old, new))
-                rows = self._held_out.fitted(number, len(seen[0]))
-                if len(rows):
-                    yield seen if len(rows) == len(seen[0]) else tuple(array[rows] for array in seen)
+                yield number, _call_of(each, old, new)
 
     def _check_padding(self, each: Found, sizes: tuple[int, ...]) -> None:
         if each.pads is None and each.padding(sizes) != self._padding[each.name]:
@@ -158,35 +140,28 @@ class OnnxNetwork:
         """Return where in the original each change begins."""
         return {self._groups[index][0].node: each for index, each in replaced.items()}
 
-    def output_change(self, replaced: Mapping[int, Replacement]) -> float:
-        """Return the mean squared change of the model's outputs over their variance, on held-out inputs.
+    def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
+        """Yield the outputs of each batch: the original's, and those with some layers in their new form.
+
+        Where the outputs hold whole numbers, such as labels, what they are chosen by stands for them.
 
         Parameters
         ----------
         replaced : mapping of int to Replacement
 
-        Returns
-        -------
-        float
-            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
-            all inputs of the squared distance to the mean of each element. Where the outputs hold whole
-            numbers, such as labels, it is of what they are chosen by; NaN where there is nothing of the kind.
+        Yields
+        ------
+        before, after : dict of str to ndarray
         """
-        if not replaced:
-            return 0.0
         names = self._outputs
         converted, places = self.converted(replaced), self._places(replaced)
         # What runs before the first change is the same as in the original.
         walk = next((walk for walk in self._walked if walk.stands(places)), self._walked[0])
-        change = OutputChange(self._held_out)
         outputs = zip(self._original_outputs(names), walk.outputs(converted, names, places), strict=True)
-        for number, (old, new) in enumerate(outputs):
-            measured = self._held_out.measures(number)
-            for name in names:
-                before = np.asarray(old[name])
-                if before.dtype.kind == "f":
-                    change.add(number, name, before, np.asarray(new[name]) if measured else None)
-        return change.value
+        for old, new in outputs:
+            before = {name: np.asarray(old[name]) for name in names}
+            floats = [name for name, array in before.items() if array.dtype.kind == "f"]
+            yield {name: before[name] for name in floats}, {name: np.asarray(new[name]) for name in floats}
 
     def _original_outputs(self, names: Sequence[str]) -> Iterator[Values]:
         """Yield the original's outputs, kept from the first time on if they are small enough."""
@@ -291,14 +266,12 @@ class OnnxNetwork:
         }
 
 
-def _wanted(each: Found, old: Values, new: Values) -> tuple[Array, ...]:
-    """Return what a node should give, and below what its outputs are alike, where a sum tells."""
-    y = old[each.gives]
-    if each.beside is None or old[each.beside].shape != y.shape:
-        return (y,)
-    other = new[each.beside]
-    wanted = y + (old[each.beside] - other)
-    return (wanted, -other) if each.sum_rectified else (wanted,)
+def _call_of(node: Found, old: Values, new: Values) -> LayerCall:
+    """Return one call of a node, given what tensors held in the original and what they hold now."""
+    y = old[node.gives]
+    if node.beside is None or old[node.beside].shape != y.shape:
+        return LayerCall(new[node.reads], y)
+    return LayerCall(new[node.reads], y, old[node.beside], new[node.beside], node.sum_rectified)
 
 
 def _groups(found: Sequence[Found], sizes: Mapping[str, tuple[int, ...]]) -> list[list[Found]]:
