@@ -24,7 +24,7 @@ from torch.nn import functional as F  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from separable.nn.conversion.calibration import Calibration  # noqa: E402
+from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
 from separable.nn.conversion.model_copy import prepared  # noqa: E402
 from separable.nn.conversion.network import TorchNetwork, floats_of  # noqa: E402
@@ -63,7 +63,11 @@ def network_of(model, x, memory=BIG, **options):
     call = ((x[:1],), {})
     folds = fold_norms(work, trace(work, call))
     seen = trace(work, call)
-    return TorchNetwork(work, seen, Calibration(work, options.get("data", x), memory), memory), seen, folds
+    return (
+        TorchNetwork(work, seen, TorchCalibration(work, options.get("data", x), memory), memory),
+        seen,
+        folds,
+    )
 
 
 def replaced_by(network: TorchNetwork, form: str) -> dict[int, Replacement]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from torch import Tensor
 
 from ..conv.algebra import geometry
 from ..conv.algebra.geometry import PaddingLike, PerAxis
+from ..conv.algebra.terms import ORDERS
+from ..conv.forms.layer import PADDING_MODES
 from .layers.activations import checked_name
 from .layers.operator import separable_conv
 from .layers.packed import Options
 
 __all__ = ["depthwise_separable"]
-
-ORDERS: Final = ("dw-pw", "pw-dw")
-PADDING_MODES: Final = ("zeros", "reflect", "replicate", "circular")
 
 
 def depthwise_separable(

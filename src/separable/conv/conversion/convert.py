@@ -102,7 +102,7 @@ def convert(
     count(rounds, "rounds", 0)
     for cost, name in ((other_macs, "other_macs"), (other_params, "other_params")):
         count(cost, name, 0)
-    run = _Run(network, by, tuple(forms), positions, progress)
+    run = _ConversionRun(network, by, tuple(forms), positions, progress)
     if rank is not None:
         picks = run.curves.of_rank(rank)
         replaced = run.exact(picks) if rank == "full" else run.fitted(picks)
@@ -141,7 +141,7 @@ class _Attempt:
     change: float
 
 
-class _Run:
+class _ConversionRun:
     """The steps of a conversion, with what they share."""
 
     def __init__(

@@ -12,7 +12,7 @@ import numpy as np
 from ..algebra.descent import Quadratic
 from ..algebra.geometry import whole
 from ..algebra.terms import Array, Rank, rank_per_channel
-from ..forms.form import Form, Solution
+from ..forms.form import LayerForm, Solution
 from ..forms.layer import ConvLayer, Replacement
 from ..forms.table import FORMS, form_of
 from .moments import Excerpt, Moments
@@ -126,7 +126,7 @@ class Fitter:
             for problem, flat in zip(problems_of(self._seen, self.layer.taps), self._flat, strict=True)
         ]
 
-    def _trusted(self, form: Form, rank: Rank) -> list[Quadratic]:
+    def _trusted(self, form: LayerForm, rank: Rank) -> list[Quadratic]:
         """Return the problem of each group, its covariance trusted as far as the data go."""
         if form.name not in self._fractions:
             assert self._moments is not None
@@ -161,7 +161,7 @@ class Fitter:
         """
         return self._replacement(form_of(form), rank, sweeps, rounds)
 
-    def _replacement(self, form: Form, rank: Rank, sweeps: int, rounds: int) -> Replacement:
+    def _replacement(self, form: LayerForm, rank: Rank, sweeps: int, rounds: int) -> Replacement:
         rank = self._checked_rank(form, rank)
         layer = self.layer
         if not self._problems:
@@ -214,7 +214,7 @@ class Fitter:
         gained = np.cumsum(sum(gains))
         return [max(energy - float(gained[rank - 1]), 0.0) / self._variance for rank in ranks]
 
-    def _estimated(self, form: Form, ranks: Sequence[int]) -> list[float]:
+    def _estimated(self, form: LayerForm, ranks: Sequence[int]) -> list[float]:
         """Return the errors of closed forms, less the fraction that descent gains on them at two ranks."""
         closed = np.array([self._closed_error(form, rank) for rank in ranks])
         places = sorted({0, len(ranks) // 4})
@@ -225,10 +225,10 @@ class Fitter:
         errors: list[float] = (np.interp(range(len(ranks)), places, gains) * closed).tolist()
         return errors
 
-    def _closed_error(self, form: Form, rank: int) -> float:
+    def _closed_error(self, form: LayerForm, rank: int) -> float:
         return self._error_of([self._closed(problem, form, rank) for problem in self._trusted(form, rank)])
 
-    def _checked_rank(self, form: Form, rank: Rank) -> Rank:
+    def _checked_rank(self, form: LayerForm, rank: Rank) -> Rank:
         most = form.full_rank(self.layer)
         if not most:
             raise ValueError(
@@ -244,14 +244,14 @@ class Fitter:
             raise ValueError(f"`rank` for each channel needs form {names} and one group; pass one int.")
         return tuple(min(r, most) for r in rank_per_channel(rank, self.layer.c_in))
 
-    def _closed(self, problem: Quadratic, form: Form, rank: Rank) -> Array:
+    def _closed(self, problem: Quadratic, form: LayerForm, rank: Rank) -> Array:
         """Return weights (I*K, O) in a form that are near to the best, without any descent."""
         if rank == form.full_rank(self.layer):
             return problem.optimum
         return form.closed(self.layer, problem, rank)
 
     def _solved(
-        self, problem: Quadratic, form: Form, rank: Rank, start: Array | None, sweeps: int
+        self, problem: Quadratic, form: LayerForm, rank: Rank, start: Array | None, sweeps: int
     ) -> Solution:
         """Return the weights (I*K, O) that fit a group best in a form, and what to start from next time."""
         if rank == form.full_rank(self.layer):
@@ -277,9 +277,9 @@ class Fitter:
         whole_l2 = float(np.square(self.layer.weights).sum())
         return float(np.square(weights - self.layer.weights).sum()) / whole_l2 if whole_l2 > 0 else 0.0
 
-    def _finished(self, form: Form, rank: Rank, weights: Array, bias: Array | None) -> Replacement:
+    def _finished(self, form: LayerForm, rank: Rank, weights: Array, bias: Array | None) -> Replacement:
         layer = self.layer
-        convs = form.stages(layer, rank, weights, bias)
+        convs = form.convs(layer, rank, weights, bias)
         error = self._error(weights if self._problems else form.composed(layer, rank, convs))
         if not isinstance(rank, Iterable):
             return Replacement(form.name, whole(rank, "rank") if form.ranked else 0, convs, error)
@@ -291,7 +291,7 @@ class Fitter:
 
     def _rectified(
         self,
-        form: Form,
+        form: LayerForm,
         rank: Rank,
         problems: Sequence[Quadratic],
         fits: list[Solution],

@@ -14,7 +14,7 @@ from ..algebra.geometry import output_shape
 from ..algebra.terms import Array
 from ..forms.layer import ConvLayer, padded
 
-__all__ = ["Excerpt", "Moments", "Sums", "patches"]
+__all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
 
 # Patches are made and multiplied about this many bytes at a time.
 _BYTES_AT_ONCE: Final = 1 << 25
@@ -70,7 +70,7 @@ class Excerpt:
         return self.x.nbytes + self.y.nbytes + self.floor.nbytes
 
 
-class Sums:
+class MomentSums:
     """Sums over patches and wanted outputs, about an origin, and the moments that they amount to.
 
     Parameters
@@ -106,8 +106,8 @@ class Sums:
         self._squares += np.square(wants).sum(axis=0)
         self.count += len(rows)
 
-    def __add__(self, other: Sums) -> Sums:
-        total = object.__new__(Sums)
+    def __add__(self, other: MomentSums) -> MomentSums:
+        total = object.__new__(MomentSums)
         total.count = self.count + other.count
         total._origin_x, total._origin_y = self._origin_x, self._origin_y
         total._products = [a + b for a, b in zip(self._products, other._products, strict=True)]
@@ -184,7 +184,7 @@ class Moments:
         self.layer = layer
         self.samples = 0
         self._positions = positions
-        self._halves = (Sums(layer), Sums(layer))
+        self._halves = (MomentSums(layer), MomentSums(layer))
         self._keep = keep
         self._kept: dict[int, Excerpt] = {}
         self._kept_bytes = 0
@@ -235,12 +235,12 @@ class Moments:
         return sum(half.count for half in self._halves)
 
     @property
-    def halves(self) -> tuple[Sums, Sums]:
+    def halves(self) -> tuple[MomentSums, MomentSums]:
         """The sums over every other sample, and over the rest."""
         return self._halves
 
     @cached_property
-    def total(self) -> Sums:
+    def total(self) -> MomentSums:
         """The sums over all samples.
 
         Raises

@@ -7,13 +7,13 @@ from typing import Final
 from ..algebra.descent import Quadratic
 from ..algebra.terms import Array, Rank
 from ..cost import Cost
-from .form import Form, Part, Solution, sequence
+from .form import ConvPart, LayerForm, Solution, sequence
 from .layer import ConvLayer
 
 __all__ = ["DENSE"]
 
 
-class _Dense(Form):
+class _DenseForm(LayerForm):
     """One convolution with weights ``(C_out, C_in/groups, *k)``."""
 
     name = "dense"
@@ -25,15 +25,15 @@ class _Dense(Form):
     def names(self, count: int) -> tuple[str, ...]:
         return ("",)
 
-    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[Part, ...]:
+    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[ConvPart, ...]:
         (alone,) = self.names(1)
-        return (Part(alone, layer.c_in, layer.c_out, layer.groups, tuple(range(len(layer.kernel)))),)
+        return (ConvPart(alone, layer.c_in, layer.c_out, layer.groups, tuple(range(len(layer.kernel)))),)
 
     def cost(self, layer: ConvLayer, rank: int) -> Cost:
         """Return what the layer costs; a bias counts only where it has one."""
         return Cost(layer.params, layer.macs)
 
-    def stages(
+    def convs(
         self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
     ) -> tuple[ConvLayer, ...]:
         return sequence(layer, self.parts(layer, rank), [weights], bias)
@@ -47,4 +47,4 @@ class _Dense(Form):
         return []
 
 
-DENSE: Final[Form] = _Dense()
+DENSE: Final[LayerForm] = _DenseForm()

@@ -27,13 +27,13 @@ from ..algebra.terms import (
     rank_per_channel,
     weight_slices,
 )
-from .form import GAIN, Form, Part, Solution, sequence
+from .form import GAIN, ConvPart, LayerForm, Solution, sequence
 from .layer import ConvLayer
 
 __all__ = ["DEPTHWISE_FIRST", "POINTWISE_FIRST"]
 
 
-class _Pair(Form):
+class _PairForm(LayerForm):
     """What both orders share: the terms are those of the algebra, and only their arrangement differs."""
 
     multiplies = True
@@ -41,10 +41,11 @@ class _Pair(Form):
     def _kernels(self, layer: ConvLayer, rank: Rank, weights: Array) -> tuple[Weights, Weights]:
         """Return the depthwise and the pointwise kernel of the terms nearest to dense weights."""
         slices = weight_slices(weights, self.name, layer.groups)
-        ranks = rank_per_channel(rank, len(slices))
+        uneven = isinstance(rank, Iterable)
+        ranks = rank_per_channel(rank if uneven else self.limited(layer, rank), len(slices))
         terms = balanced_terms(slices, ranks)
         dtype = np.dtype(np.float64)
-        return layer_weights(terms, self.name, layer.groups, layer.kernel, dtype, isinstance(rank, Iterable))
+        return layer_weights(terms, self.name, layer.groups, layer.kernel, dtype, uneven)
 
     def _composed(self, layer: ConvLayer, rank: Rank, depthwise: ConvLayer, pointwise: ConvLayer) -> Array:
         dense = compose(depthwise.weights, pointwise.weights, self.name, rank=rank, groups=layer.groups)
@@ -71,7 +72,7 @@ class _Pair(Form):
         ]
 
 
-class _DepthwiseFirst(_Pair):
+class _DepthwiseFirstForm(_PairForm):
     """T filters for each input channel, then one matrix that mixes the results, as MobileNet has them."""
 
     name = "dw-pw"
@@ -83,18 +84,18 @@ class _DepthwiseFirst(_Pair):
     def full_rank(self, layer: ConvLayer) -> int:
         return min(layer.c_out // layer.groups, layer.taps) if layer.taps > 1 else 0
 
-    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[Part, ...]:
+    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[ConvPart, ...]:
         depthwise, pointwise = self.names(2)
         axes = tuple(range(len(layer.kernel)))
         if isinstance(rank, Iterable):  # channels are selected first, each as often as it has terms
             terms = sum(rank_per_channel(rank, layer.c_in))
-            filters = Part(depthwise, terms, terms, terms, axes)
+            filters = ConvPart(depthwise, terms, terms, terms, axes)
         else:
             terms = layer.c_in * self.limited(layer, rank)
-            filters = Part(depthwise, layer.c_in, terms, layer.c_in, axes)
-        return filters, Part(pointwise, terms, layer.c_out, layer.groups, ())
+            filters = ConvPart(depthwise, layer.c_in, terms, layer.c_in, axes)
+        return filters, ConvPart(pointwise, terms, layer.c_out, layer.groups, ())
 
-    def stages(
+    def convs(
         self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
     ) -> tuple[ConvLayer, ...]:
         return sequence(layer, self.parts(layer, rank), self._kernels(layer, rank, weights), bias)
@@ -112,7 +113,7 @@ class _DepthwiseFirst(_Pair):
         return _sum_of_terms(filters, mixing, ranks), filters
 
 
-class _PointwiseFirst(_Pair):
+class _PointwiseFirstForm(_PairForm):
     """T sums of the input channels for each output channel, then a filter for each, all T added up."""
 
     name = "pw-dw"
@@ -123,14 +124,14 @@ class _PointwiseFirst(_Pair):
     def full_rank(self, layer: ConvLayer) -> int:
         return min(layer.c_in // layer.groups, layer.taps) if layer.taps > 1 else 0
 
-    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[Part, ...]:
+    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[ConvPart, ...]:
         terms, outputs = layer.c_out * self.limited(layer, rank), layer.c_out
         axes = tuple(range(len(layer.kernel)))
         pointwise, depthwise = self.names(2)
-        mixing = Part(pointwise, layer.c_in, terms, layer.groups, ())
-        return mixing, Part(depthwise, terms, outputs, outputs, axes)
+        mixing = ConvPart(pointwise, layer.c_in, terms, layer.groups, ())
+        return mixing, ConvPart(depthwise, terms, outputs, outputs, axes)
 
-    def stages(
+    def convs(
         self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
     ) -> tuple[ConvLayer, ...]:
         depthwise, pointwise = self._kernels(layer, rank, weights)
@@ -164,5 +165,5 @@ def _sum_of_terms(filters: Array, mixing: Array, ranks: Sequence[int]) -> Array:
     return weights.reshape(-1, outputs)
 
 
-DEPTHWISE_FIRST: Final[Form] = _DepthwiseFirst()
-POINTWISE_FIRST: Final[Form] = _PointwiseFirst()
+DEPTHWISE_FIRST: Final[LayerForm] = _DepthwiseFirstForm()
+POINTWISE_FIRST: Final[LayerForm] = _PointwiseFirstForm()

@@ -14,7 +14,7 @@ from ..algebra.terms import Array, Rank
 from ..cost import Cost
 from .layer import ConvLayer
 
-__all__ = ["GAIN", "Form", "Part", "Solution", "balanced", "sequence"]
+__all__ = ["GAIN", "ConvPart", "LayerForm", "Solution", "balanced", "sequence"]
 
 # Descent ends when a sweep gains less than this fraction of the error.
 GAIN: Final = 1e-3
@@ -24,7 +24,7 @@ Solution: TypeAlias = tuple[Array, Array | None]
 
 
 @dataclass(frozen=True)
-class Part:
+class ConvPart:
     """One of the convolutions that a form consists of, without its weights.
 
     Attributes
@@ -53,7 +53,7 @@ class Part:
         return tuple(layer.out_sizes[axis] if axis in self.axes else n for axis, n in enumerate(sizes))
 
 
-class Form(Protocol):
+class LayerForm(Protocol):
     """One way to write a convolution layer as a sequence of convolutions, of a rank that can be chosen.
 
     A new form is a class in a file of its own and an entry in ``table.FORMS``.
@@ -81,7 +81,7 @@ class Form(Protocol):
     def names(self, count: int) -> tuple[str, ...]:
         """Return what so many convolutions of it are called, in running order; "" for one that is alone."""
 
-    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[Part, ...]:
+    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[ConvPart, ...]:
         """Return the convolutions that a layer becomes, in running order.
 
         Parameters
@@ -92,10 +92,10 @@ class Form(Protocol):
 
         Returns
         -------
-        tuple of Part
+        tuple of ConvPart
         """
 
-    def stages(
+    def convs(
         self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
     ) -> tuple[ConvLayer, ...]:
         """Write dense weights as the convolutions of the form.
@@ -161,7 +161,7 @@ class Form(Protocol):
         return Cost(params, macs * layer.calls)
 
     def composed(self, layer: ConvLayer, rank: Rank, convs: Sequence[ConvLayer]) -> Array:
-        """Return the dense weights that the convolutions amount to: the inverse of :meth:`stages`."""
+        """Return the dense weights that the convolutions amount to: the inverse of :meth:`convs`."""
         first, *others = (conv.weights for conv in convs)
         total = first.reshape(layer.groups, -1, *first.shape[1:])
         for weights in others:
@@ -188,7 +188,7 @@ class Form(Protocol):
 
 
 def sequence(
-    layer: ConvLayer, parts: Sequence[Part], weights: Iterable[Array], bias: Array | None
+    layer: ConvLayer, parts: Sequence[ConvPart], weights: Iterable[Array], bias: Array | None
 ) -> tuple[ConvLayer, ...]:
     """Return the convolutions of some parts, the bias with the last of them.
 
@@ -196,7 +196,7 @@ def sequence(
     ----------
     layer : ConvLayer
         The geometry.
-    parts : sequence of Part
+    parts : sequence of ConvPart
     weights : iterable of ndarray
         Of each part, in any shape.
     bias : ndarray, shape ``(C_out,)``, or None

@@ -7,13 +7,13 @@ from typing import Final
 from ..algebra.descent import Quadratic
 from ..algebra.geometry import whole
 from ..algebra.terms import Array, Rank
-from .form import Form, Part, Solution, balanced, sequence
+from .form import ConvPart, LayerForm, Solution, balanced, sequence
 from .layer import ConvLayer
 
 __all__ = ["LOW_RANK"]
 
 
-class _LowRank(Form):
+class _LowRankForm(LayerForm):
     """What the truncated SVD of the (C_out, C_in*K) matrix of all weights gives; on data, reduced rank."""
 
     name = "low-rank"
@@ -24,13 +24,13 @@ class _LowRank(Form):
     def names(self, count: int) -> tuple[str, ...]:
         return "reduce", "expand"
 
-    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[Part, ...]:
+    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[ConvPart, ...]:
         first, last = self.names(2)
         narrow, groups = layer.groups * self.limited(layer, rank), layer.groups
-        reduce = Part(first, layer.c_in, narrow, groups, tuple(range(len(layer.kernel))))
-        return reduce, Part(last, narrow, layer.c_out, groups, ())
+        reduce = ConvPart(first, layer.c_in, narrow, groups, tuple(range(len(layer.kernel))))
+        return reduce, ConvPart(last, narrow, layer.c_out, groups, ())
 
-    def stages(
+    def convs(
         self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
     ) -> tuple[ConvLayer, ...]:
         (flat,) = self.cuts(layer, weights)
@@ -50,4 +50,4 @@ class _LowRank(Form):
         return [weights.reshape(layer.groups, layer.c_out // layer.groups, -1)]
 
 
-LOW_RANK: Final[Form] = _LowRank()
+LOW_RANK: Final[LayerForm] = _LowRankForm()

@@ -10,13 +10,13 @@ import numpy as np
 from ..algebra.descent import Quadratic, descend_reduction
 from ..algebra.geometry import whole
 from ..algebra.terms import Array, Rank
-from .form import GAIN, Form, Part, Solution, balanced, sequence
+from .form import GAIN, ConvPart, LayerForm, Solution, balanced, sequence
 from .layer import ConvLayer
 
 __all__ = ["SPATIAL"]
 
 
-class _Spatial(Form):
+class _SpatialForm(LayerForm):
     """Axis after axis is split off; an axis of one tap goes with the first convolution."""
 
     name = "spatial"
@@ -31,20 +31,20 @@ class _Spatial(Form):
     def names(self, count: int) -> tuple[str, ...]:
         return tuple(f"axis{number}" for number in range(count))
 
-    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[Part, ...]:
+    def parts(self, layer: ConvLayer, rank: Rank) -> tuple[ConvPart, ...]:
         groups, counts, channels = layer.groups, _taps(layer), self.limited(layer, rank)
         outputs, before = layer.c_out // groups, layer.c_in // groups
-        parts: list[Part] = []
+        parts: list[ConvPart] = []
         names = self.names(len(counts))
         for number, (name, axes) in enumerate(zip(names, _axes(layer), strict=True)):
             after = outputs
             if number < len(counts) - 1:
                 after = min(channels, before * counts[number], outputs * math.prod(counts[number + 1 :]))
-            parts.append(Part(name, groups * before, groups * after, groups, axes))
+            parts.append(ConvPart(name, groups * before, groups * after, groups, axes))
             before = after
         return tuple(parts)
 
-    def stages(
+    def convs(
         self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
     ) -> tuple[ConvLayer, ...]:
         groups, outputs = layer.groups, layer.c_out // layer.groups
@@ -97,4 +97,4 @@ def _axes(layer: ConvLayer) -> list[tuple[int, ...]]:
     return [tuple(sorted((long[0], *short))), *((axis,) for axis in long[1:])]
 
 
-SPATIAL: Final[Form] = _Spatial()
+SPATIAL: Final[LayerForm] = _SpatialForm()

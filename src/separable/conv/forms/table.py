@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
 from .dense import DENSE
 from .depthwise import DEPTHWISE_FIRST, POINTWISE_FIRST
-from .form import Form
+from .form import LayerForm
 from .low_rank import LOW_RANK
 from .spatial import SPATIAL
 
 __all__ = ["BASELINE", "CHEAPER", "FORMS", "MULTIPLIED", "UNCHANGED", "form_of", "is_dense"]
 
 # In the order in which they are tried, listed and drawn.
-FORMS: Final[Mapping[str, Form]] = MappingProxyType(
-    {form.name: form for form in (DENSE, DEPTHWISE_FIRST, POINTWISE_FIRST, SPATIAL, LOW_RANK)}
-)
+FORMS: Final[dict[str, LayerForm]] = {
+    form.name: form for form in (DENSE, DEPTHWISE_FIRST, POINTWISE_FIRST, SPATIAL, LOW_RANK)
+}
 
 # The form of a layer that stays as it is; and those it may have instead, sequences of cheaper convolutions.
 UNCHANGED: Final = DENSE.name
@@ -30,7 +28,7 @@ MULTIPLIED: Final = tuple(name for name, form in FORMS.items() if form.multiplie
 BASELINE: Final = DEPTHWISE_FIRST.name
 
 
-def form_of(name: str) -> Form:
+def form_of(name: str) -> LayerForm:
     """Return the form of a name.
 
     Raises

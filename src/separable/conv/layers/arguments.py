@@ -13,10 +13,9 @@ from ..algebra.geometry import Padding
 
 __all__ = [
     "ACTIVATIONS",
-    "ORDERS",
     "PADDING_MODES",
     "Array",
-    "Weights",
+    "CheckedWeights",
     "check_reach",
     "fold_padding",
     "one_of",
@@ -28,7 +27,6 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 
-ORDERS: Final = ("dw-pw", "pw-dw")
 ACTIVATIONS: Final = (None, "relu", "relu6", "silu", "hard_swish", "gelu", "gelu_tanh")  # codes in the core
 PADDING_MODES: Final = {
     "zeros": 1,
@@ -43,7 +41,7 @@ _PAD: Final[dict[str, Literal["reflect", "edge", "wrap"]]] = {
 }
 
 
-class Weights(NamedTuple):
+class CheckedWeights(NamedTuple):
     """Read-only copies, as the core takes them."""
 
     depthwise: Array  # (kernels, taps)
@@ -66,12 +64,12 @@ def weights_of(
     order: str,
     multiplier: int | None,
     dtype: npt.DTypeLike | None,
-) -> tuple[Weights, tuple[int, ...], int | None]:
+) -> tuple[CheckedWeights, tuple[int, ...], int | None]:
     """Check that the weights fit each other.
 
     Returns
     -------
-    weights : Weights
+    weights : CheckedWeights
     kernel : tuple of int
     multiplier : int or None
         None where the input's channels decide.
@@ -87,7 +85,7 @@ def weights_of(
     found = _working(dtype, d, p)
     kernels, multiplier = _channels(d.shape, p.shape[:2], order, multiplier)
     outputs = d.shape[0]  # of the depthwise convolution: the multiplier is summed if it comes last
-    weights = Weights(
+    weights = CheckedWeights(
         _owned(d.reshape(kernels, math.prod(d.shape[2:])), found),
         _owned(p.reshape(p.shape[:2]), found),
         _bias(biases[0], outputs, "depthwise_bias", found),

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from ..._core import FusedJob32, FusedJob64, empty
 from ...arrays import arguments
 from ..algebra.geometry import Padding, PaddingLike, PerAxis, output_shape, per_axis, resolve_padding
+from ..algebra.terms import ORDERS
 from .arguments import (
     ACTIVATIONS,
-    ORDERS,
     PADDING_MODES,
     Array,
     check_reach,

@@ -92,7 +92,7 @@ def distilled(
     """
     trained, held_out = _parts(calls)
     with _thawed(student, layers) as parameters:
-        goal = _Goal(student, teacher, points)
+        goal = _DistillationTarget(student, teacher, points)
         training = None
         try:
             training = _Training(student, parameters, goal, held_out, course.saved)
@@ -131,7 +131,7 @@ class _Training:
     ----------
     student : Module
     parameters : list of Parameter
-    goal : _Goal
+    goal : _DistillationTarget
     held_out : sequence of arguments
     saved : mapping, optional
         As :meth:`state` returned it.
@@ -148,7 +148,7 @@ class _Training:
         self,
         student: nn.Module,
         parameters: list[nn.Parameter],
-        goal: _Goal,
+        goal: _DistillationTarget,
         held_out: Sequence[Call],
         saved: Mapping[str, Any] | None,
     ) -> None:
@@ -202,7 +202,7 @@ class _Training:
         self.epoch, self.seconds = self.epoch + 1, time.monotonic() - start
 
 
-class _Goal:
+class _DistillationTarget:
     """How far the student's answers are from the teacher's, over the variance of the teacher's."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module, points: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ..layers.pair import array_of, padding_pairs
 from ..model.run import Call, inputs_of, tensors_of
-from .calibration import Calibration
+from .calibration import TorchCalibration
 from .rewrite import module_for
 from .trace import Trace, Traced, is_plain_sum, is_same
 
@@ -44,7 +44,7 @@ class _Stop(BaseException):
     """All that was wanted of a pass is there; no model's own `except` catches it."""
 
 
-class _Pass(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """One pass of the network: what runs in which form, and what is kept of it.
 
     Parameters
@@ -127,12 +127,12 @@ class TorchNetwork(CalibratedNetwork):
         Run, and otherwise left alone.
     trace : Trace
         Of a run of it on one sample.
-    calibration : Calibration
+    calibration : TorchCalibration
     limit : int
         Bytes of activations that may be kept to save running the network again.
     """
 
-    def __init__(self, model: nn.Module, trace: Trace, calibration: Calibration, limit: int) -> None:
+    def __init__(self, model: nn.Module, trace: Trace, calibration: TorchCalibration, limit: int) -> None:
         self._model, self._trace, self._calibration, self._limit = model, trace, calibration, limit
         layers = [_layer_of(conv, trace.samples) for conv in trace.convs]
         super().__init__(layers, map(inputs_of, calibration))
@@ -225,13 +225,15 @@ class TorchNetwork(CalibratedNetwork):
     ) -> dict[int, list[_Call]]:
         """Run the network until all wanted layers were called, and return what they read and gave."""
         summed = {index for index in wanted if self._trace.convs[index].is_summed}
-        run = _Pass(replaced, {index: self._calls[index] for index in wanted}, summed, inputs_only, number)
+        run = _ForwardPass(
+            replaced, {index: self._calls[index] for index in wanted}, summed, inputs_only, number
+        )
         with self._watched(run), torch.no_grad(), suppress(_Stop), run if summed else nullcontext():
             self._model(*call[0], **call[1])
         return run.calls
 
     @contextmanager
-    def _watched(self, run: _Pass) -> Iterator[None]:
+    def _watched(self, run: _ForwardPass) -> Iterator[None]:
         """Put this network's forward in place of that of each convolution."""
 
         def forward_of(index: int) -> Any:
@@ -245,7 +247,7 @@ class TorchNetwork(CalibratedNetwork):
             for conv in self._trace.convs:
                 vars(conv.module).pop("forward", None)
 
-    def _forward(self, run: _Pass, index: int, x: Tensor) -> Tensor:
+    def _forward(self, run: _ForwardPass, index: int, x: Tensor) -> Tensor:
         place, run.place = run.place, run.place + 1
         run.enter(index, x)
         y: Tensor
@@ -320,7 +322,7 @@ class TorchNetwork(CalibratedNetwork):
         return self._answers[number]
 
     def _outputs(self, call: Call, replaced: Mapping[int, Replacement], number: int | None) -> list[Tensor]:
-        run = _Pass(replaced, {}, set(), False, number)
+        run = _ForwardPass(replaced, {}, set(), False, number)
         with self._watched(run), torch.no_grad():
             output = self._model(*call[0], **call[1])
         return [each.detach().clone() for each in floats_of(output)]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ...conv.audits.records import Layer
 from ...conv.conversion.convert import convert
 from ...conv.conversion.goal import check_goal, check_patterns, count
 from ...conv.conversion.network import Progress
@@ -22,10 +23,10 @@ from ...conv.forms.layer import Replacement
 from ...conv.forms.table import FORMS, UNCHANGED
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
-from ..audits.count import Layer, counted_layers
+from ..model.layer_counts import counted_layers
 from ..model.run import Call, description, watch
 from ..model.watch import own_name
-from .calibration import Calibration, one_sample
+from .calibration import TorchCalibration, one_sample
 from .checkpoint import Checkpoint
 from .distill import Course, distilled
 from .fold_norms import Fold, exchange, fold_norms
@@ -172,7 +173,7 @@ def separate(
     _check_distillation(distill, distill_seconds, checkpoint)
     count(memory, "memory", 0)
     work = prepared(model)
-    data = Calibration(work, calibration, memory)
+    data = TorchCalibration(work, calibration, memory)
     sample = _sample(work, data.first)
     folded = copy.deepcopy(work)
     folds = fold_norms(folded, trace(folded, sample))

@@ -160,7 +160,7 @@ def _run(
 ) -> Trace:
     with untouched(model, replace):
         arguments, options = map_tensors(call, replace)
-        watcher = _Watcher(model, candidates)
+        watcher = _ConvWatcher(model, candidates)
         with torch.no_grad(), mode, watcher.following(), watcher:
             output = model(*arguments, **options)
         watcher.read("", "output", output)
@@ -180,7 +180,7 @@ def _run(
     return Trace(tuple(kept), order, watcher.calls, refused, samples)
 
 
-class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the outputs and weights of convolutions to the modules that read them."""
 
     supports_higher_order_operators = True

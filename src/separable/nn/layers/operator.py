@@ -19,7 +19,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ...conv.algebra import geometry
 from .activations import FUNCTIONS
-from .packed import Array, Options, Weights, packed_convs
+from .packed import Array, Options, PairWeights, packed_convs
 
 Gradients: TypeAlias = tuple[Tensor, ...]  # by x, depthwise, pointwise, depthwise_bias, bias
 
@@ -256,8 +256,8 @@ def _array(tensor: Tensor | None) -> Array | None:
 
 def _weights(
     depthwise: Tensor, pointwise: Tensor, depthwise_bias: Tensor | None, bias: Tensor | None
-) -> Weights:
-    return Weights(
+) -> PairWeights:
+    return PairWeights(
         depthwise.detach().numpy(), pointwise.detach().numpy(), _array(depthwise_bias), _array(bias)
     )
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ...conv.algebra.decomposition import decompose
 from ...conv.algebra.geometry import Padding, whole
-from ...conv.algebra.terms import compose
-from ..functional import ORDERS
+from ...conv.algebra.terms import ORDERS, compose
 from .activations import Activation, module_of
 from .between import Device, Function, Norm, applied, initialise, norm_of
 

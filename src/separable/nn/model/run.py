@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parameter import is_lazy
 
 from .untouched import map_tensors, untouched
-from .watch import Run, Signature, Watcher
+from .watch import CountedRun, Signature, Watcher
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
 
@@ -29,7 +29,7 @@ _ACCEPTED = (
 class Watched:
     """A model that was run: what was counted, median times in milliseconds, and how it was run."""
 
-    counted: Run
+    counted: CountedRun
     layers_ms: Mapping[Signature, float]
     whole_ms: float | None
     remark: str
@@ -173,7 +173,7 @@ def _run_for_real(
         for device in cuda:
             torch.cuda.synchronize(device)
 
-    def watched(timed: bool) -> Run:
+    def watched(timed: bool) -> CountedRun:
         watcher = Watcher(model, synchronize=synchronize if timed else None)
         with watcher.naming(), watcher:
             model(*arguments, **options)

@@ -55,7 +55,7 @@ class Signature:
 
 
 @dataclass(frozen=True)
-class Run:
+class CountedRun:
     """One run of the model: how often each layer was called, the seconds it took, what was not counted."""
 
     calls: Mapping[Signature, int]
@@ -181,9 +181,9 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for handle in handles:
                 handle.remove()
 
-    def run(self) -> Run:
+    def run(self) -> CountedRun:
         """Return what was recorded."""
-        return Run(dict(self._calls), dict(self._seconds), tuple(self._unknown))
+        return CountedRun(dict(self._calls), dict(self._seconds), tuple(self._unknown))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

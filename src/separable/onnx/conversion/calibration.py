@@ -16,7 +16,7 @@ from ...files.formats import npy
 from ...files.guard import DEFLATE_LIMIT, FileError, check_promise, check_readable, reading
 from ..model.files import Array
 
-__all__ = ["BATCH", "Calibration", "CalibrationLike"]
+__all__ = ["BATCH", "CalibrationLike", "OnnxCalibration"]
 
 BATCH: Final = 16
 
@@ -29,7 +29,7 @@ _ACCEPTED: Final = (
 )
 
 
-class Calibration:
+class OnnxCalibration:
     """Batches of inputs for a model, as often as they are asked for.
 
     Parameters

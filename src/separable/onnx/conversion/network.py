@@ -15,7 +15,7 @@ from ..model.files import Array, Stored
 from ..model.graph import Graph
 from ..model.rules import count
 from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
-from .calibration import Calibration
+from .calibration import OnnxCalibration
 from .outcomes import judged_by
 from .replay import Walk
 from .rewrite import Change, changed, conv_nodes
@@ -40,7 +40,7 @@ class OnnxNetwork(CalibratedNetwork):
     Parameters
     ----------
     stored : Stored
-    calibration : Calibration
+    calibration : OnnxCalibration
     threads : int, optional
         Of ONNX Runtime.
     memory : int, optional
@@ -57,7 +57,7 @@ class OnnxNetwork(CalibratedNetwork):
     def __init__(
         self,
         stored: Stored,
-        calibration: Calibration,
+        calibration: OnnxCalibration,
         threads: int | None = None,
         memory: int = 1 << 30,
         skipped: Callable[[str], bool] = lambda name: False,

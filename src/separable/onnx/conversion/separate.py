@@ -25,7 +25,7 @@ from ..model.graph import Graph
 from ..model.names import ModelError, naming
 from ..model.rules import check_memory
 from ..model.runtime import runnable
-from .calibration import BATCH, Calibration, CalibrationLike
+from .calibration import BATCH, CalibrationLike, OnnxCalibration
 from .network import OnnxNetwork
 from .rewrite import noted
 
@@ -196,7 +196,7 @@ def separate(
         stored = runnable(stored, threads)
         graph = Graph(stored)
         inputs = [each for each in graph.inputs if each.name in graph.feeds()]
-        data = Calibration(calibration, inputs, batch_size)
+        data = OnnxCalibration(calibration, inputs, batch_size)
         check_memory(stored, data.first)
         network = OnnxNetwork(
             stored, data, threads, memory, lambda name: any(fnmatchcase(name, each) for each in skip)

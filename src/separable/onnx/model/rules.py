@@ -55,7 +55,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class _Product:
+class _NodeProduct:
     """What one node multiplies."""
 
     kind: str
@@ -70,7 +70,7 @@ class _Product:
 
 
 _Shapes: TypeAlias = Mapping[str, Shape]
-_Rule: TypeAlias = Callable[[Graph, NodeProto, _Shapes], _Product]
+_Rule: TypeAlias = Callable[[Graph, NodeProto, _Shapes], _NodeProduct]
 
 
 def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None) -> Counted:
@@ -111,7 +111,12 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
 
 
 def _layer(
-    graph: Graph, node: NodeProto, found: _Product, shapes: _Shapes, types: Mapping[str, str], used: set[str]
+    graph: Graph,
+    node: NodeProto,
+    found: _NodeProduct,
+    shapes: _Shapes,
+    types: Mapping[str, str],
+    used: set[str],
 ) -> Layer:
     output = node.output[0]
     dtype = types.get(output, "float32")
@@ -222,7 +227,7 @@ def _dtype(element: int) -> str:
 # -- rules -------------------------------------------------------------------------------------------
 
 
-def _convolution(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
+def _convolution(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     """Every output (transposed: every input) meets each weight of its group once, padding included."""
     given = attributes(node)
     x, weight, *bias = (name for name in node.input if name)
@@ -230,7 +235,7 @@ def _convolution(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
     kernel = shapes[weight][2:]
     groups = given["group"].i if "group" in given else 1
     size = math.prod(shapes[node.output[0]])
-    return _Product(
+    return _NodeProduct(
         kind=_kind(kernel, groups, (shapes[x][1], shapes[node.output[0]][1]), transposed),
         macs=(math.prod(shapes[x]) if transposed else size) * math.prod(shapes[weight][1:]),
         adds=size if bias else 0,
@@ -251,7 +256,7 @@ def _kind(kernel: Shape, groups: int, channels: tuple[int, int], transposed: boo
     return "conv" if math.prod(kernel) > 1 else "pointwise"
 
 
-def _gemm(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
+def _gemm(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     given = attributes(node)
     a, b, *added = (name for name in node.input if name)
     length = shapes[a][0 if "transA" in given and given["transA"].i else 1]
@@ -261,7 +266,7 @@ def _gemm(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
     return _product_of_matrices(graph, (a, b), added, size * length, size if added else 0)
 
 
-def _matmul(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
+def _matmul(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     a, b = node.input
     size = math.prod(shapes[node.output[0]])
     # Exporters write a linear layer as MatMul, then Add of its bias.
@@ -278,10 +283,10 @@ def _bias_behind(graph: Graph, node: NodeProto, width: int) -> list[str]:
 
 def _product_of_matrices(
     graph: Graph, factors: tuple[str, str], added: Sequence[str], macs: int, adds: int
-) -> _Product:
+) -> _NodeProduct:
     weights = [name for name in factors if graph.is_constant(name)]
     inputs = [name for name in factors if name not in weights]
-    return _Product(
+    return _NodeProduct(
         kind="linear" if weights else "matmul",
         macs=macs,
         adds=adds,
