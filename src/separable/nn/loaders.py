@@ -283,25 +283,25 @@ def _from_parts(module: nn.Module, residual: bool) -> SeparableConv:
 
 def _stages(module: nn.Module) -> list[tuple[Any, nn.Module | None, nn.Module | None]]:
     """Return (convolution, norm, activation) twice."""
-    found: list[list[Any]] = []
+    stages: list[list[Any]] = []
     for part in _parts(module):
         place = 0 if isinstance(part, _ConvNd) else 1 if isinstance(part, _NORMS) else 2
         if place == 0:
-            found.append([part, None, None])
-        elif not found:
+            stages.append([part, None, None])
+        elif not stages:
             raise ValueError(f"`module` begins with {name_of(part)}; expected a convolution.")
-        elif any(found[-1][slot] is not None for slot in range(place, 3)):
+        elif any(stages[-1][slot] is not None for slot in range(place, 3)):
             raise ValueError(
-                f"{name_of(part)} follows {name_of(found[-1][2] or found[-1][1])}; expected at most one "
+                f"{name_of(part)} follows {name_of(stages[-1][2] or stages[-1][1])}; expected at most one "
                 "norm, and then one activation, after each convolution."
             )
         else:
-            found[-1][place] = part
-    if len(found) != 2:
+            stages[-1][place] = part
+    if len(stages) != 2:
         raise ValueError(
-            f"`module` holds {len(found)} convolutions; expected a depthwise and a pointwise one."
+            f"`module` holds {len(stages)} convolutions; expected a depthwise and a pointwise one."
         )
-    return [(conv, norm, activation) for conv, norm, activation in found]
+    return [(conv, norm, activation) for conv, norm, activation in stages]
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

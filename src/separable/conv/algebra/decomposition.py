@@ -297,7 +297,7 @@ def _with_ridge(covariance: Array, ridge: float) -> Array:
 
 def _fitted(slices: Array, blocks: list[Array], order: str, ranks: Sequence[int], ridge: float) -> Array:
     """Return slices of the given ranks that answer the data as `slices` do, as nearly as descent finds."""
-    found = []
+    fitted = []
     share = len(slices) // len(blocks)
     for number, block in enumerate(blocks):
         here = slice(number * share, (number + 1) * share)
@@ -305,14 +305,14 @@ def _fitted(slices: Array, blocks: list[Array], order: str, ranks: Sequence[int]
         # A group in which the data are silent is left to the ridge: the weights decide.
         scaled = _with_ridge(block / (variance or 1.0), ridge)
         if min(ranks[here]) == min(slices.shape[1:]):  # nothing to approximate
-            found.append(slices[here])
+            fitted.append(slices[here])
         elif order == "pw-dw":
-            found.append(_fit_outputs(slices[here], scaled, ranks[here]))
+            fitted.append(_fit_outputs(slices[here], scaled, ranks[here]))
         elif scaled.ndim == 3:
-            found.append(_fit_lone_inputs(slices[here], scaled, ranks[here])[0])
+            fitted.append(_fit_lone_inputs(slices[here], scaled, ranks[here])[0])
         else:
-            found.append(_fit_inputs(slices[here], scaled, ranks[here]))
-    return np.concatenate(found)
+            fitted.append(_fit_inputs(slices[here], scaled, ranks[here]))
+    return np.concatenate(fitted)
 
 
 def _leading_slice(wanted: Array, root: Array, unroot: Array, rank: int) -> tuple[Array, Array]:

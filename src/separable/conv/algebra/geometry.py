@@ -163,7 +163,7 @@ def output_shape(
     ValueError
         If the taps reach further than the padded axis.
     """
-    found = []
+    lengths = []
     spans = reach(kernel, dilation)
     for axis, (n, span, step, (before, after)) in enumerate(zip(sizes, spans, stride, padding, strict=True)):
         room = before + n + after - span
@@ -173,8 +173,8 @@ def output_shape(
                 f"dilation {dilation[axis]} reach over {span}; pad at least "
                 f"{-room} more, or pass padding='same'."
             )
-        found.append(room // step + 1)
-    return tuple(found)
+        lengths.append(room // step + 1)
+    return tuple(lengths)
 
 
 def _same(size: int, stride: int, span: int) -> tuple[int, int]:

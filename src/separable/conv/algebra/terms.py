@@ -416,15 +416,15 @@ def float_array(name: str, values: npt.ArrayLike, least_ndim: int) -> Array:
     if array.ndim < least_ndim or array.size == 0:
         wanted = "(channels, channels, *k), none of them 0" if least_ndim == 3 else "at least one number"
         raise ValueError(f"`{name}` has shape {array.shape}; expected {wanted}.")
-    found = array.astype(np.float64)
-    if not np.isfinite(found).all():
+    floats = array.astype(np.float64)
+    if not np.isfinite(floats).all():
         raise ValueError(f"`{name}` holds NaN or infinity; expected finite numbers.")
-    return found
+    return floats
 
 
 def float_dtype(*arrays: npt.ArrayLike, name: str = "weights") -> np.dtype[Any]:
     """Return the dtype that results come back in: that of the floating arrays, else float64."""
-    found = []
+    floating = []
     for dtype in (np.asarray(array).dtype for array in arrays):
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise TypeError(
@@ -432,8 +432,8 @@ def float_dtype(*arrays: npt.ArrayLike, name: str = "weights") -> np.dtype[Any]:
                 "in which everything here is computed."
             )
         if dtype.kind == "f":
-            found.append(dtype.newbyteorder("="))
-    return np.result_type(*found) if found else np.dtype(np.float64)
+            floating.append(dtype.newbyteorder("="))
+    return np.result_type(*floating) if floating else np.dtype(np.float64)
 
 
 def rank_per_channel(rank: Rank, channels: int) -> tuple[int, ...]:

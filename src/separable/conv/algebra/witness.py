@@ -152,7 +152,7 @@ def witness(
     allowed, parts = whole(rank, "rank"), whole(groups, "groups")
     slices = weight_slices(dense, checked_order(order), parts)
     tails = _tails(slices, allowed)
-    found = Witness(
+    evidence = Witness(
         input=_impulses(dense.shape[1] * parts, dense.shape[2:]),
         output=_responses(dense, parts),
         bound=_norm(tails),
@@ -161,8 +161,8 @@ def witness(
         rank=allowed,
         groups=parts,
     )
-    found.input.flags.writeable = found.output.flags.writeable = False
-    return found
+    evidence.input.flags.writeable = evidence.output.flags.writeable = False
+    return evidence
 
 
 def _tails(slices: Array, rank: int) -> Array:

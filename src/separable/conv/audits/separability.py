@@ -130,12 +130,12 @@ def separability(layer: ConvLayer) -> Separability | None:
     return Separability(layer.name, layer.macs, spectra, ranks, errors, macs, best, best_error)
 
 
-def frontier(found: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, float], ...]:
+def frontier(layers: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, float], ...]:
     """Return the least error of the weights at several budgets of MACs, each allocated exactly.
 
     Parameters
     ----------
-    found : sequence of Separability
+    layers : sequence of Separability
     rest : int, optional
         MACs of what stays as it is.
 
@@ -149,16 +149,16 @@ def frontier(found: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, f
     --------
     allocate
     """
-    if not found:
+    if not layers:
         return ()
     choices = [
         [
             Choice(each.macs, 0.0),
             *(Choice(macs, error**2) for _, _, macs, error in each.options() if macs < each.macs),
         ]
-        for each in found
+        for each in layers
     ]
-    whole = sum(each.macs for each in found)
+    whole = sum(each.macs for each in layers)
     least = math.fsum(min(choice.cost for choice in layer) for layer in choices)
     budgets = [part * (whole + rest) - rest for part in _FRACTIONS]
     budgets += (

@@ -188,13 +188,13 @@ class _ConversionRun:
 
     def _effects(self, attempt: _Attempt) -> dict[int, float]:
         """Return by how much the outputs would change less if each layer by itself were put back."""
-        found: dict[int, float] = {}
+        effects: dict[int, float] = {}
         for index in attempt.replaced if math.isfinite(attempt.change) else ():
             rest = {other: new for other, new in attempt.replaced.items() if other != index}
             gain = attempt.change - self.network.output_change(rest)
             # Layers behind it make up for its error: to put it back may even be worse.
-            found[index] = max(gain, attempt.change / 100)
-        return found
+            effects[index] = max(gain, attempt.change / 100)
+        return effects
 
     def exact(self, picks: Sequence[Option]) -> dict[int, Replacement]:
         """Write each layer as it is in its form."""
@@ -229,15 +229,15 @@ class _ConversionRun:
 
     def equalised(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
         """Return what does the same, the channels inside scaled for eight bits."""
-        found: dict[int, Replacement] = {}
+        scaled: dict[int, Replacement] = {}
         for index, new in sorted(replaced.items()):
             if len(new.convs) > 1:
                 # All batches are looked at, so that a network that goes on from here can do so.
-                samples = enumerate(self.network.samples(index, dict(found)))
+                samples = enumerate(self.network.samples(index, dict(scaled)))
                 seen = [x for number, (x, *_) in samples if number < _BATCHES]
                 new = equalised(new, np.concatenate([x for x in seen if x.shape[1:] == seen[0].shape[1:]]))
-            found[index] = new
-        return found
+            scaled[index] = new
+        return scaled
 
     def _moments(self, index: int, replaced: Mapping[int, Replacement]) -> Moments:
         moments = Moments(self.layers[index], positions=self._positions, keep=_KEEP if replaced else 0)

@@ -72,15 +72,15 @@ class Curves:
         if not cheaper:
             return
         fitter = Fitter(layer, moments())
-        found = [
+        tried = [
             (form, rank, cost, error)
             for form, pairs in cheaper.items()
             for (rank, cost), error in zip(
                 pairs, fitter.errors(form, [rank for rank, _ in pairs]), strict=True
             )
         ]
-        weight = self._weight(index, fitter, found)
-        self.options[index] += [Option(*each, each[3] * weight(each[3])) for each in found]
+        weight = self._weight(index, fitter, tried)
+        self.options[index] += [Option(*each, each[3] * weight(each[3])) for each in tried]
 
     def _ranks(self, layer: ConvLayer, name: str) -> list[int]:
         """Return the ranks to try: all where they are few, else some that grow evenly."""
@@ -104,10 +104,10 @@ class Curves:
         return float({"macs": cost.macs, "params": cost.params}[self.by])
 
     def _weight(
-        self, index: int, fitter: Fitter, found: Sequence[tuple[str, int, float, float]]
+        self, index: int, fitter: Fitter, tried: Sequence[tuple[str, int, float, float]]
     ) -> Callable[[float], float]:
         """Return how much an error of a layer changes the network's outputs, as two of its forms show."""
-        by_error = sorted(found, key=lambda each: each[3])
+        by_error = sorted(tried, key=lambda each: each[3])
         known: list[tuple[float, float]] = []
         for form, rank, _, _ in (by_error[len(by_error) // 2], by_error[-1]):
             probe = fitter.replacement(form, rank, sweeps=_SWEEPS, rounds=0)
@@ -187,13 +187,13 @@ class Curves:
 
     def of_rank(self, rank: int | str) -> list[Option]:
         """Return one rank for every layer, each in the first form that it has."""
-        found = []
+        picks = []
         for layer in self._network.layers:
             form = FORMS[next((form for form in self.forms if FORMS[form].applies(layer)), UNCHANGED)]
             most = form.full_rank(layer)
             count = 0 if not form.ranked else most if isinstance(rank, str) else min(int(rank), most)
-            found.append(Option(form.name, count, math.nan, math.nan, math.nan))
-        return found
+            picks.append(Option(form.name, count, math.nan, math.nan, math.nan))
+        return picks
 
     def frontier(self, other: float) -> tuple[tuple[float, float], ...]:
         """Return fractions of the whole cost that could be left, and the effects that would go with them."""
@@ -201,12 +201,12 @@ class Curves:
         least = sum(min(option.cost for option in options) for options in self.options)
         if not 0 < least < dense:
             return ()
-        found = set()
+        points = set()
         for budget in np.geomspace(least, dense, _BUDGETS):
             picks = self.chosen(max(least, float(budget)))
             fraction = (sum(option.cost for option in picks) + other) / (dense + other)
-            found.add((fraction, sum(option.effect for option in picks)))
-        return tuple(sorted(found))
+            points.add((fraction, sum(option.effect for option in picks)))
+        return tuple(sorted(points))
 
 
 def _allocated(curves: Sequence[Sequence[Option]], allowed: float) -> list[Option]:

@@ -129,12 +129,12 @@ class MomentSums:
     def covariance(self) -> tuple[Array, ...]:
         """Of the patches, centred: for each group ``(C_in/groups*K, C_in/groups*K)``."""
         means = self._sum_x / self.count
-        found = []
+        covariances = []
         for product, mean in zip(self._products, means, strict=True):
             centred = product / self.count
             centred -= np.multiply.outer(mean, mean)
-            found.append(centred)
-        return tuple(found)
+            covariances.append(centred)
+        return tuple(covariances)
 
     @property
     def cross(self) -> tuple[Array, ...]:
@@ -325,7 +325,7 @@ def _at_places(values: Array, ndim: int, chosen: npt.NDArray[np.intp]) -> Array:
     order = (0, *range(2, 2 + ndim), 1, *range(2 + ndim, values.ndim))
     by_place = values.transpose(order)
     if chosen.shape[1] == math.prod(sizes):
-        found = by_place.copy()
+        gathered = by_place.copy()
     else:
-        found = by_place[(np.arange(samples)[:, np.newaxis], *np.unravel_index(chosen, sizes))]
-    return found.reshape(samples, chosen.shape[1], -1)
+        gathered = by_place[(np.arange(samples)[:, np.newaxis], *np.unravel_index(chosen, sizes))]
+    return gathered.reshape(samples, chosen.shape[1], -1)

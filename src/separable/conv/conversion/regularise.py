@@ -126,8 +126,8 @@ class _Half:
 
     def loss(self, fitted: Sequence[Array], known: _Half) -> float:
         """Return the squared error of weights whose bias comes from other samples."""
-        found = 0.0
+        error = 0.0
         for n, (problem, weights) in enumerate(zip(self.problems, fitted, strict=True)):
             apart = self.mean_y[n] - known.mean_y[n] - (self.mean_x[n] - known.mean_x[n]) @ weights
-            found += problem.loss(weights) + float(np.square(apart).sum())
-        return found
+            error += problem.loss(weights) + float(np.square(apart).sum())
+        return error

@@ -226,11 +226,11 @@ def padded(x: npt.NDArray[np.float64], padding: Padding, mode: str) -> Array:
     """Return (N, C, *sizes) with samples added around each spatial axis as `mode` says."""
     if not any(side for sides in padding for side in sides):
         return x
-    found: Array = x
+    filled: Array = x
     for axis, sides in enumerate(padding, 2):  # one axis at a time: every mode but circular allows any order
         widths: Sequence[tuple[int, int]] = [sides if a == axis else (0, 0) for a in range(x.ndim)]
-        found = np.pad(found, widths, mode=PADDING_MODES[mode])  # type: ignore[call-overload]
-    return found
+        filled = np.pad(filled, widths, mode=PADDING_MODES[mode])  # type: ignore[call-overload]
+    return filled
 
 
 def _frozen(array: Array, given: npt.ArrayLike) -> Array:

@@ -82,14 +82,14 @@ def weights_of(
         )
     if p.ndim < 2 or 0 in p.shape or any(n != 1 for n in p.shape[2:]):
         raise ValueError(f"`pointwise` has shape {p.shape}; expected (rows, columns), then only ones.")
-    found = _working(dtype, d, p)
+    working = _working(dtype, d, p)
     kernels, multiplier = _channels(d.shape, p.shape[:2], order, multiplier)
     outputs = d.shape[0]  # of the depthwise convolution: the multiplier is summed if it comes last
     weights = CheckedWeights(
-        _owned(d.reshape(kernels, math.prod(d.shape[2:])), found),
-        _owned(p.reshape(p.shape[:2]), found),
-        _bias(biases[0], outputs, "depthwise_bias", found),
-        _bias(biases[1], p.shape[0], "bias", found),
+        _owned(d.reshape(kernels, math.prod(d.shape[2:])), working),
+        _owned(p.reshape(p.shape[:2]), working),
+        _bias(biases[0], outputs, "depthwise_bias", working),
+        _bias(biases[1], p.shape[0], "bias", working),
     )
     return weights, d.shape[2:], multiplier
 
@@ -101,10 +101,10 @@ def _working(dtype: npt.DTypeLike | None, d: Array, p: Array) -> np.dtype[Any]:
     if dtype is None:
         wide = any(a.dtype.kind == "f" and a.dtype.itemsize > 4 for a in (d, p))
         return np.dtype(np.float64 if wide else np.float32)
-    found = np.dtype(dtype)
-    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"`dtype={found.name}` is not supported; expected 'float32' or 'float64'.")
-    return found
+    working = np.dtype(dtype)
+    if working not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"`dtype={working.name}` is not supported; expected 'float32' or 'float64'.")
+    return working
 
 
 def _channels(

@@ -158,10 +158,10 @@ class FusedConv:
         self._shapes: dict[tuple[int, ...], tuple[Padding, tuple[int, ...]]] = {}
 
     def _job(self, multiplier: int, mode: str) -> Job:
-        found = self._jobs.get((multiplier, mode))
-        if found is None:
-            found = self._jobs[multiplier, mode] = self._make(multiplier, mode)
-        return found
+        job = self._jobs.get((multiplier, mode))
+        if job is None:
+            job = self._jobs[multiplier, mode] = self._make(multiplier, mode)
+        return job
 
     def _make(self, multiplier: int, mode: str) -> Job:
         make = FusedJob32 if self.dtype == np.float32 else FusedJob64
@@ -348,12 +348,12 @@ class FusedConv:
 
     def _geometry(self, shape: tuple[int, ...]) -> tuple[Padding, tuple[int, ...]]:
         """Return the padding and the result's shape for an input's; the last few are remembered."""
-        found = self._shapes.get(shape)
-        if found is None:
+        geometry = self._shapes.get(shape)
+        if geometry is None:
             if len(self._shapes) >= _SHAPES:
                 self._shapes.clear()
-            found = self._shapes[shape] = self._geometry_of(shape)
-        return found
+            geometry = self._shapes[shape] = self._geometry_of(shape)
+        return geometry
 
     def _geometry_of(self, shape: tuple[int, ...]) -> tuple[Padding, tuple[int, ...]]:
         ndim = len(self.kernel)
@@ -363,8 +363,8 @@ class FusedConv:
         sizes = shape[1:-1]
         padding = resolve_padding(self.padding, self.kernel, self.stride, self.dilation, sizes)
         check_reach(self.padding_mode, padding, sizes)
-        found = output_shape(sizes, self.kernel, self.stride, self.dilation, padding)
-        return padding, (shape[0], *found, self.c_out)
+        out_sizes = output_shape(sizes, self.kernel, self.stride, self.dilation, padding)
+        return padding, (shape[0], *out_sizes, self.c_out)
 
     def _multiplier(self, shape: tuple[int, ...]) -> int:
         depthwise, pointwise, *_ = self._weights
@@ -484,7 +484,7 @@ def depthwise_separable(
 def _array(x: npt.ArrayLike) -> Array:
     if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
         x = np.from_dlpack(cast(Any, x))
-    found = arguments.input_array(x)
-    if found.dtype.kind not in "biuf":
-        raise TypeError(f"an array has dtype {found.dtype}; expected real numbers.")
-    return found
+    array = arguments.input_array(x)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"an array has dtype {array.dtype}; expected real numbers.")
+    return array

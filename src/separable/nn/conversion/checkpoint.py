@@ -137,12 +137,12 @@ class Checkpoint:
 
 def _fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Return what differs where a name, a shape, a dtype or a number does."""
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for name, tensor in tensors:
         values = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {tuple(values.shape)} {values.dtype} ".encode())
-        found.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype} ".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:

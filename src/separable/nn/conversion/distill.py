@@ -227,11 +227,11 @@ class _DistillationTarget:
     @torch.no_grad()
     def error(self, calls: Sequence[Call]) -> float:
         """Return the mean over batches of the distance of the model's outputs."""
-        found = []
+        distances = []
         for call in calls:
             wanted, got = _answers(self._teacher, [], call)[0], _answers(self._student, [], call)[0]
-            found += [float(_apart(a, b)) for a, b in zip(got, wanted, strict=True)]
-        return sum(found) / len(found)
+            distances += [float(_apart(a, b)) for a, b in zip(got, wanted, strict=True)]
+        return sum(distances) / len(distances)
 
 
 def _apart(got: Tensor, wanted: Tensor) -> Tensor:
@@ -251,13 +251,13 @@ def _answers(model: nn.Module, names: Sequence[str], call: Call) -> tuple[list[T
 def _listening(model: nn.Module, inner: dict[str, list[Tensor]]) -> Iterator[None]:
     handles = []
 
-    def keep_in(found: list[Tensor]) -> Any:
+    def keep_in(kept: list[Tensor]) -> Any:
         # A copy, because what follows may write to the output.
-        return lambda module, inputs, output: found.append(output.clone())
+        return lambda module, inputs, output: kept.append(output.clone())
 
     try:
-        for name, found in inner.items():
-            handles.append(model.get_submodule(name).register_forward_hook(keep_in(found)))
+        for name, kept in inner.items():
+            handles.append(model.get_submodule(name).register_forward_hook(keep_in(kept)))
         yield
     finally:
         for handle in handles:

@@ -100,8 +100,8 @@ def module_for(replacement: Replacement, conv: Any, fold: Fold | None = None) ->
     layout = _CHANNELS_LAST.get(conv.weight.dim())
     if layout and conv.weight.is_contiguous(memory_format=layout) and not conv.weight.is_contiguous():
         module = module.to(memory_format=layout)
-    found: nn.Module = module
-    return found
+    done: nn.Module = module
+    return done
 
 
 def _arranged(replacement: Replacement, convs: list[Any], conv: Any) -> nn.Module:

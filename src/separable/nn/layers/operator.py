@@ -319,7 +319,7 @@ def _backward_cpu(
         x_grad, *others = _backward_fake(grad, output, x, *tensors, *numbers)
         return x_grad.zero_(), *(other.zero_() for other in others)
     weights, options = _weights(*tensors), _options(*rest)
-    found = packed_convs.get(weights, options).gradients(
+    gradients = packed_convs.get(weights, options).gradients(
         _channels_inside(x).numpy(),
         _channels_inside(grad).numpy(),
         output=None if output is None else _channels_inside(output).numpy(),
@@ -330,12 +330,12 @@ def _backward_cpu(
     if needs_weights:
         # An optimizer's step follows: the packed weights of before would only fill the memory.
         packed_convs.drop(weights, options)
-    nothing = [x.new_empty(0) for _ in found]
+    nothing = [x.new_empty(0) for _ in gradients]
     return (
-        nothing[0] if found.x is None else _outside_array(found.x, x),
+        nothing[0] if gradients.x is None else _outside_array(gradients.x, x),
         *(
             empty if array is None or tensor is None else torch.from_numpy(array).reshape(tensor.shape)
-            for empty, array, tensor in zip(nothing[1:], found[1:], tensors, strict=True)
+            for empty, array, tensor in zip(nothing[1:], gradients[1:], tensors, strict=True)
         ),
     )
 
@@ -372,14 +372,14 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     *tensors, output = ctx.saved_tensors
     options = _options(*ctx.numbers)
     wanted = ctx.needs_input_grad[:5]
-    found: Sequence[Tensor | None] = (None,) * 5
+    gradients_of_all: Sequence[Tensor | None] = (None,) * 5
     if torch.is_grad_enabled() or (_last_activation(options) is not None and output is None):
-        found = _differentiable_gradients(grad, tensors, wanted, options)
+        gradients_of_all = _differentiable_gradients(grad, tensors, wanted, options)
     elif any(wanted):
-        found = torch.ops.separable.depthwise_separable_backward.default(
+        gradients_of_all = torch.ops.separable.depthwise_separable_backward.default(
             grad, output, *tensors, *ctx.numbers, wanted[0], any(wanted[1:])
         )
-    gradients = [g if want else None for g, want in zip(found, wanted, strict=True)]
+    gradients = [g if want else None for g, want in zip(gradients_of_all, wanted, strict=True)]
     return *gradients, grad if ctx.needs_input_grad[5] else None, *(None,) * len(ctx.numbers)
 
 

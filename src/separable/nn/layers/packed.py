@@ -71,9 +71,9 @@ class PackedConvs:
         FusedConv
         """
         key = _key(weights, options)
-        found = self._kept.get(key)
-        if found is not None and found.matches(*weights):
-            return found
+        entry = self._kept.get(key)
+        if entry is not None and entry.matches(*weights):
+            return entry
         packed = FusedConv(
             weights.depthwise,
             weights.pointwise,

@@ -20,28 +20,30 @@ _HOLDERS = ("parametrizations.", "conv_dw.", "conv_pw.")
 def counted_layers(model: nn.Module, watched: Watched, machine: Machine | None) -> Iterator[Layer]:
     """Yield what each layer of a watched run costs, in the order of their first calls."""
     params = _first_uses(model, watched.counted.calls)
-    for found, calls in watched.counted.calls.items():
-        flops = 2 * found.macs + found.adds
-        roofline_ms = machine.roofline_ms(found.macs, found.bytes, found.dtype) if machine else None
+    for signature, calls in watched.counted.calls.items():
+        flops = 2 * signature.macs + signature.adds
+        roofline_ms = (
+            machine.roofline_ms(signature.macs, signature.bytes, signature.dtype) if machine else None
+        )
         yield Layer(
-            name=found.name,
-            kind=found.kind,
-            operator=found.operator,
-            weights=tuple(dict.fromkeys(weight.name for weight in found.weights)),
-            kernel=found.kernel,
-            stride=found.stride,
-            dilation=found.dilation,
-            groups=found.groups,
-            dtype=found.dtype,
-            inputs=found.inputs,
-            output=found.output,
+            name=signature.name,
+            kind=signature.kind,
+            operator=signature.operator,
+            weights=tuple(dict.fromkeys(weight.name for weight in signature.weights)),
+            kernel=signature.kernel,
+            stride=signature.stride,
+            dilation=signature.dilation,
+            groups=signature.groups,
+            dtype=signature.dtype,
+            inputs=signature.inputs,
+            output=signature.output,
             calls=calls,
-            macs=calls * found.macs,
+            macs=calls * signature.macs,
             flops=calls * flops,
-            params=params[found],
-            bytes=calls * found.bytes,
+            params=params[signature],
+            bytes=calls * signature.bytes,
             roofline_ms=None if roofline_ms is None else calls * roofline_ms,
-            measured_ms=watched.layers_ms.get(found),
+            measured_ms=watched.layers_ms.get(signature),
         )
 
 
@@ -50,21 +52,21 @@ def _first_uses(model: nn.Module, signatures: Iterable[Signature]) -> dict[Signa
     parameters = {own_name(name): parameter for name, parameter in model.named_parameters()}
     sizes = {name: parameter.numel() for name, parameter in parameters.items()}
     used: dict[str, set[Weight]] = {}
-    found = dict.fromkeys(signatures, 0)
-    for signature in found:
+    firsts = dict.fromkeys(signatures, 0)
+    for signature in firsts:
         for weight in signature.weights:
             parts = used.setdefault(weight.name, set())
             if weight.parameter and weight not in parts:
                 left = sizes[weight.name] - sum(part.elements for part in parts)
-                found[signature] += max(0, min(weight.elements, left))
+                firsts[signature] += max(0, min(weight.elements, left))
                 parts.add(weight)
-    for signature in found:
+    for signature in firsts:
         if signature.computed:  # such as weight_norm's, from the parameters that nothing else used
             for name in _own_parameters(signature.name, sizes):
                 if name not in used:
-                    found[signature] += sizes[name]
+                    firsts[signature] += sizes[name]
                     used[name] = set()
-    return found
+    return firsts
 
 
 def _own_parameters(module: str, names: Iterable[str]) -> Iterator[str]:

@@ -123,14 +123,14 @@ def inputs_of(call: Call) -> int:
 
 def tensors_of(value: Any) -> list[Tensor]:
     """Return the tensors in nested tuples, lists and mappings."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor)
+        tensors.append(tensor)
         return tensor
 
     map_tensors(value, keep)
-    return found
+    return tensors
 
 
 def _shown(value: Any) -> str:

@@ -219,27 +219,29 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._synchronize()
         return result, time.perf_counter() - start
 
-    def _signature(self, operator: str, found: Product) -> Signature:
+    def _signature(self, operator: str, counted: Product) -> Signature:
         # Either factor of a matrix product may be a layer's weights; where one is, it is a linear layer.
-        candidates = (*found.weights, *(found.inputs if found.kind == "matmul" else ()))
+        candidates = (*counted.weights, *(counted.inputs if counted.kind == "matmul" else ()))
         weights = tuple(filter(None, map(self._inventory.find, candidates)))
-        inputs = [each for each in found.inputs if self._inventory.find(each) is None] or list(found.inputs)
+        inputs = [each for each in counted.inputs if self._inventory.find(each) is None] or list(
+            counted.inputs
+        )
         return Signature(
             name=self._stack[-1] if self._stack else "",
-            kind="linear" if found.kind == "matmul" and weights else found.kind,
+            kind="linear" if counted.kind == "matmul" and weights else counted.kind,
             operator=operator.partition(".")[2],
             weights=weights,
-            computed=any(self._inventory.find(each) is None for each in found.weights),
-            kernel=found.kernel,
-            stride=found.stride,
-            dilation=found.dilation,
-            groups=found.groups,
-            dtype=str(found.output.dtype).removeprefix("torch."),
+            computed=any(self._inventory.find(each) is None for each in counted.weights),
+            kernel=counted.kernel,
+            stride=counted.stride,
+            dilation=counted.dilation,
+            groups=counted.groups,
+            dtype=str(counted.output.dtype).removeprefix("torch."),
             inputs=tuple(tuple(map(int, each.shape)) for each in inputs),
-            output=tuple(map(int, found.output.shape)),
-            macs=int(found.macs),
-            adds=int(found.adds),
-            bytes=sum(_bytes(each) for each in (*found.inputs, *found.weights, found.output)),
+            output=tuple(map(int, counted.output.shape)),
+            macs=int(counted.macs),
+            adds=int(counted.adds),
+            bytes=sum(_bytes(each) for each in (*counted.inputs, *counted.weights, counted.output)),
         )
 
 

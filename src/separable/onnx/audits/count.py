@@ -80,29 +80,31 @@ def audit(
         feeds = _zeros(graph, shapes)
     whole_ms = None
     with naming(path_or_model, "counted"):
-        found = count(stored, feeds, threads)
+        counted = count(stored, feeds, threads)
         convolutions, refused = find_convolutions(stored)
-        layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in found.layers]
+        layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in counted.layers]
         if measure:
             check_memory(stored, feeds)
             whole_ms = median_ms(Session(stored, threads), feeds)
-            layers = _measured(stored, graph, layers, found.nodes, threads)
-        inputs = {place: layer.inputs[0] for place, layer in zip(found.nodes, layers, strict=True)}
+            layers = _measured(stored, graph, layers, counted.nodes, threads)
+        inputs = {place: layer.inputs[0] for place, layer in zip(counted.nodes, layers, strict=True)}
         judged = [
             separability(each.layer(inputs[each.node][2:], max(inputs[each.node][0], 1)))
             for each in convolutions
         ]
     remark = (
-        "counted on shapes alone, nothing was computed" if found.inferred else "run on zeros, for the shapes"
+        "counted on shapes alone, nothing was computed"
+        if counted.inferred
+        else "run on zeros, for the shapes"
     )
     return Audit(
         model=stored.proto.graph.name or "ONNX model",
         example=", ".join(f"{name} {array.shape} {array.dtype}" for name, array in feeds.items()),
         layers=tuple(layers),
-        params=found.params,
+        params=counted.params,
         measured_ms=whole_ms,
         machine=machine,
-        uncounted=found.uncounted,
+        uncounted=counted.uncounted,
         remark=remark,
         separability=tuple(each for each in judged if each is not None),
         refused=tuple(refused),
@@ -181,7 +183,7 @@ def _roofline(machine: Machine, layer: Layer) -> float | None:
 def _measured(
     stored: Stored, graph: Graph, layers: Sequence[Layer], places: Sequence[int], threads: int | None
 ) -> list[Layer]:
-    found = []
+    measured = []
     for layer, place in zip(layers, places, strict=True):
         part, names = alone(stored, graph, graph.nodes[place], layer.dtype)
         numbers = np.random.default_rng(0)
@@ -189,5 +191,5 @@ def _measured(
             name: numbers.standard_normal(shape).astype(layer.dtype)
             for name, shape in zip(names, layer.inputs, strict=False)
         }
-        found.append(replace(layer, measured_ms=layer_ms(part, feeds, threads)))
-    return found
+        measured.append(replace(layer, measured_ms=layer_ms(part, feeds, threads)))
+    return measured

@@ -70,22 +70,22 @@ class OnnxNetwork(CalibratedNetwork):
         self._calibration = calibration
         self._threads = threads
         everything, self.refused = find_convolutions(stored)
-        found = [each for each in everything if not skipped(each.name)]
+        nodes = [each for each in everything if not skipped(each.name)]
         self.refused += [
             Refused(each.name, "Conv", "to be skipped") for each in everything if skipped(each.name)
         ]
-        sizes = self._sizes(found)
-        self._groups = _groups(found, sizes)
+        sizes = self._sizes(nodes)
+        self._groups = _groups(nodes, sizes)
         layers = [
             max((each.layer(sizes[each.name], len(group)) for each in group), key=lambda layer: layer.macs)
             for group in self._groups
         ]
         inputs = [next((len(each) for each in batch.values() if each.ndim), 0) for batch in calibration]
         super().__init__(layers, inputs)
-        self._padding = {each.name: each.padding(sizes[each.name]) for each in found}
+        self._padding = {each.name: each.padding(sizes[each.name]) for each in nodes}
         self._memory = memory
         self._answers: list[Values] | None = None
-        self._outputs = judged_by(stored, self._graph, [each.gives for each in found])
+        self._outputs = judged_by(stored, self._graph, [each.gives for each in nodes])
         self._times: dict[tuple[object, ...], float] = {}
         self._timed: tuple[int, list[str], dict[str, Array]] | None = None
 
@@ -194,12 +194,12 @@ class OnnxNetwork(CalibratedNetwork):
         -------
         float
         """
-        layer, found = self._layers[index], self._groups[index][0]
-        dense = self._milliseconds_alone(layer, found)
+        layer, node = self._layers[index], self._groups[index][0]
+        dense = self._milliseconds_alone(layer, node)
         if replacement is None:
             return dense * layer.calls
         if self._timed is None or self._timed[0] != index:  # the forms of a layer are timed in a row
-            inputs, ends = around(self._graph, found)
+            inputs, ends = around(self._graph, node)
             self._timed = index, ends, self._seen(inputs)
         _, outputs, feeds = self._timed
         parts = [
@@ -213,14 +213,14 @@ class OnnxNetwork(CalibratedNetwork):
             self._times[key] = after - before
         return max(dense + self._times[key], _LEAST * dense) * layer.calls
 
-    def _milliseconds_alone(self, layer: ConvLayer, found: Found) -> float:
+    def _milliseconds_alone(self, layer: ConvLayer, node: Found) -> float:
         form = Replacement(UNCHANGED, 0, (layer,), 0.0)
-        key = (found.dtype, layer.sizes, _shape(form))
+        key = (node.dtype, layer.sizes, _shape(form))
         if key not in self._times:
             batch = len(next(iter(self._calibration.one().values())))
             x = np.random.default_rng(0).standard_normal((batch, layer.c_in, *layer.sizes))
-            part = conv_nodes(form, found)
-            self._times[key] = layer_ms(part, {"x": x.astype(found.dtype)}, self._threads)
+            part = conv_nodes(form, node)
+            self._times[key] = layer_ms(part, {"x": x.astype(node.dtype)}, self._threads)
         return self._times[key]
 
     def _seen(self, names: Sequence[str]) -> dict[str, Array]:
@@ -245,14 +245,14 @@ class OnnxNetwork(CalibratedNetwork):
         changes: list[Change] = [(self._groups[index], each) for index, each in sorted(replaced.items())]
         return changed(self._stored, changes) if changes else self._stored
 
-    def _sizes(self, found: Sequence[Found]) -> dict[str, tuple[int, ...]]:
+    def _sizes(self, nodes: Sequence[Found]) -> dict[str, tuple[int, ...]]:
         """Return the spatial sizes that each convolution reads, of the first calibration input."""
         feeds = self._calibration.one()
         shapes = {name: array.shape for name, array in feeds.items()}
-        inner = list(dict.fromkeys(each.reads for each in found if each.reads not in shapes))
+        inner = list(dict.fromkeys(each.reads for each in nodes if each.reads not in shapes))
         if inner:
             shapes.update(shapes_of(self._stored, inner, feeds, self._threads))
-        return {each.name: tuple(shapes[each.reads][2:]) for each in found}
+        return {each.name: tuple(shapes[each.reads][2:]) for each in nodes}
 
     def other_costs(self) -> dict[str, tuple[int, int]]:
         """Return MACs, for one input sample, and parameters of the convolutions that cannot be converted."""
@@ -274,10 +274,10 @@ def _call_of(node: Found, old: Values, new: Values) -> LayerCall:
     return LayerCall(new[node.reads], y, old[node.beside], new[node.beside], node.sum_rectified)
 
 
-def _groups(found: Sequence[Found], sizes: Mapping[str, tuple[int, ...]]) -> list[list[Found]]:
+def _groups(nodes: Sequence[Found], sizes: Mapping[str, tuple[int, ...]]) -> list[list[Found]]:
     """Return the nodes that run the same weights in the same way, each group where its first node runs."""
     groups: dict[tuple[object, ...], list[Found]] = {}
-    for each in found:
+    for each in nodes:
         way = (each.stride, each.dilation, each.padding(sizes[each.name]), each.groups, each.dtype)
         groups.setdefault((each.sources, *way), []).append(each)
     return list(groups.values())

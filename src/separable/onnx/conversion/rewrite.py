@@ -45,9 +45,9 @@ def changed(stored: Stored, changes: Iterable[Change]) -> Stored:
     names = _Names(model)
     new: dict[int, list[NodeProto]] = {}
     gone: set[int] = set()
-    for found, replacement in changes:
+    for group, replacement in changes:
         shared: dict[str, str] = {}
-        for each in found:
+        for each in group:
             old = model.graph.node[each.node]
             new[each.node] = list(_sequence(model, tensors, names, each, replacement, old, shared))
             gone.update({each.node} if each.norm is None else {each.node, each.norm})
@@ -94,7 +94,7 @@ def _sequence(
     model: ModelProto,
     tensors: dict[str, Array],
     names: _Names,
-    found: Found,
+    conv_node: Found,
     replacement: Replacement,
     old: NodeProto,
     shared: dict[str, str],
@@ -103,15 +103,15 @@ def _sequence(
 
     def initializer(label: str, values: Array) -> str:
         if label not in shared:
-            shared[label] = names.new(f"{found.name}/{label}")
+            shared[label] = names.new(f"{conv_node.name}/{label}")
             keep(model, tensors, shared[label], values)
         return shared[label]
 
-    current = found.reads
+    current = conv_node.reads
     if replacement.channels is not None:
         indices = initializer("channels.indices", np.array(replacement.channels, np.int64))
-        gathered = names.new(f"{found.name}/channels_output")
-        name = names.new(f"{found.name}/channels")
+        gathered = names.new(f"{conv_node.name}/channels_output")
+        name = names.new(f"{conv_node.name}/channels")
         yield onnx.helper.make_node("Gather", [current, indices], [gathered], name=name, axis=1)
         current = gathered
     total = ""
@@ -120,19 +120,19 @@ def _sequence(
         seen = current
         for number, (part, conv) in enumerate(chain):
             prefix = f"{part}." if part else ""
-            inputs = [seen, initializer(f"{prefix}weight", conv.weights.astype(found.dtype))]
+            inputs = [seen, initializer(f"{prefix}weight", conv.weights.astype(conv_node.dtype))]
             if conv.bias is not None:
-                inputs.append(initializer(f"{prefix}bias", conv.bias.astype(found.dtype)))
+                inputs.append(initializer(f"{prefix}bias", conv.bias.astype(conv_node.dtype)))
             last = number == len(chain) - 1 and len(chains) == 1
-            seen = found.gives if last else names.new(f"{found.name}/{part}_output")
-            name = names.new(f"{found.name}/{part}") if part else old.name
+            seen = conv_node.gives if last else names.new(f"{conv_node.name}/{part}_output")
+            name = names.new(f"{conv_node.name}/{part}") if part else old.name
             yield _annotated(
-                onnx.helper.make_node("Conv", inputs, [seen], name=name, **geometry(conv, found)), old
+                onnx.helper.make_node("Conv", inputs, [seen], name=name, **geometry(conv, conv_node)), old
             )
         if place:
             last = place == len(chains) - 1
-            given = found.gives if last else names.new(f"{found.name}/sum{place}_output")
-            name = names.new(f"{found.name}/sum{place}")
+            given = conv_node.gives if last else names.new(f"{conv_node.name}/sum{place}_output")
+            name = names.new(f"{conv_node.name}/sum{place}")
             yield _annotated(onnx.helper.make_node("Add", [total, seen], [given], name=name), old)
             seen = given
         total = seen
@@ -163,7 +163,7 @@ def _chains(replacement: Replacement) -> list[list[tuple[str, ConvLayer]]]:
     ]
 
 
-def geometry(conv: ConvLayer, found: Found | None = None) -> dict[str, Any]:
+def geometry(conv: ConvLayer, conv_node: Found | None = None) -> dict[str, Any]:
     """Return the attributes of a Conv node.
 
     Where the original pads by the size of its input (`auto_pad`), and so would this convolution with the same
@@ -175,37 +175,37 @@ def geometry(conv: ConvLayer, found: Found | None = None) -> dict[str, Any]:
         "dilations": conv.dilation,
         "group": conv.groups,
     }
-    if found is not None and found.pads is None and _pads_alike(conv, found):
-        return {**given, "auto_pad": found.auto_pad}
+    if conv_node is not None and conv_node.pads is None and _pads_alike(conv, conv_node):
+        return {**given, "auto_pad": conv_node.auto_pad}
     before, after = zip(*conv.padding, strict=True)
     return {**given, "pads": (*before, *after)}
 
 
-def _pads_alike(conv: ConvLayer, found: Found) -> bool:
-    kernel = found.weights.shape[2:]
+def _pads_alike(conv: ConvLayer, conv_node: Found) -> bool:
+    kernel = conv_node.weights.shape[2:]
     same = zip(
         zip(conv.kernel, conv.stride, conv.dilation, strict=True),
-        zip(kernel, found.stride, found.dilation, strict=True),
+        zip(kernel, conv_node.stride, conv_node.dilation, strict=True),
         conv.padding,
         strict=True,
     )
     return all(mine == its or (mine[0] == 1 and padding == (0, 0)) for mine, its, padding in same)
 
 
-def conv_nodes(replacement: Replacement, found: Found) -> Stored:
+def conv_nodes(replacement: Replacement, conv_node: Found) -> Stored:
     """Return a model that is nothing but a replacement, with one input "x" and one output "y".
 
     Parameters
     ----------
     replacement : Replacement
-    found : Found
+    conv_node : Found
         The node that it replaces.
 
     Returns
     -------
     Stored
     """
-    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(found.dtype))
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(conv_node.dtype))
     ends = [onnx.helper.make_tensor_value_info(name, element, None) for name in ("x", "y")]
     opset = onnx.helper.make_opsetid("", 13)
     model = onnx.helper.make_model(
@@ -213,7 +213,7 @@ def conv_nodes(replacement: Replacement, found: Found) -> Stored:
     )
     model.ir_version = onnx.helper.find_min_ir_version_for([opset])
     tensors: dict[str, Array] = {}
-    alone = replace(found, reads="x", gives="y")
+    alone = replace(conv_node, reads="x", gives="y")
     model.graph.node.extend(_sequence(model, tensors, _Names(model), alone, replacement, NodeProto(), {}))
     return Stored(model, tensors)
 

@@ -35,23 +35,23 @@ _IN_BLOCKS: Final = frozenset(
 _REACH: Final = 12
 
 
-def around(graph: Graph, found: Found) -> tuple[list[str], list[str]]:
+def around(graph: Graph, conv_node: Found) -> tuple[list[str], list[str]]:
     """Return the borders of the part of a model from the convolutions before one to those behind it.
 
     Parameters
     ----------
     graph : Graph
         Of the model that it was found in.
-    found : Found
+    conv_node : Found
 
     Returns
     -------
     inputs, outputs : list of str
         The tensors that the part reads and does not make, constants left out, and those that it ends in.
     """
-    own = {found.node} if found.norm is None else {found.node, found.norm}
+    own = {conv_node.node} if conv_node.norm is None else {conv_node.node, conv_node.norm}
     behind: set[int] = set()
-    ahead = list(graph.readers.get(found.gives, []))
+    ahead = list(graph.readers.get(conv_node.gives, []))
     while ahead and len(behind) < _REACH:
         number = ahead.pop(0)
         behind.add(number)

@@ -71,8 +71,8 @@ class Graph:
         node = self.nodes[self.maker[name]]
         if node.op_type != "Constant" or not is_standard(node):
             return None
-        found = [each for each in node.attribute if each.name == "value"]
-        return numpy_helper.to_array(found[0].t) if found else None
+        values = [each for each in node.attribute if each.name == "value"]
+        return numpy_helper.to_array(values[0].t) if values else None
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor's values are written in the model."""
@@ -153,9 +153,9 @@ def pruned(model: ModelProto, outputs: Iterable[str], known: Container[str] = ()
     list of NodeProto
     """
     wanted = set(outputs)
-    found = []
+    kept = []
     for node in reversed(model.graph.node):
         if any(name in wanted and name not in known for name in node.output):
-            found.append(node)
+            kept.append(node)
             wanted.update(reads(node))
-    return found[::-1]
+    return kept[::-1]

@@ -94,10 +94,10 @@ def legible(model: ModelProto) -> ModelProto:
         return model
     changed = ModelProto()
     changed.CopyFrom(model)
-    found = list(_texts(changed))
-    taken = {value for _, _, value in found if isinstance(value, str)}
+    texts = list(_texts(changed))
+    taken = {value for _, _, value in texts if isinstance(value, str)}
     escaped: dict[bytes, str] = {}
-    for holder, place, value in found:
+    for holder, place, value in texts:
         if isinstance(value, str):
             continue
         if value not in escaped:

@@ -113,32 +113,32 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
 def _layer(
     graph: Graph,
     node: NodeProto,
-    found: _NodeProduct,
+    product: _NodeProduct,
     shapes: _Shapes,
     types: Mapping[str, str],
     used: set[str],
 ) -> Layer:
     output = node.output[0]
     dtype = types.get(output, "float32")
-    sources = list(dict.fromkeys(map(graph.source, found.weights)))
-    params = sum(math.prod(shapes[name]) for name in found.weights if graph.source(name) not in used)
+    sources = list(dict.fromkeys(map(graph.source, product.weights)))
+    params = sum(math.prod(shapes[name]) for name in product.weights if graph.source(name) not in used)
     used.update(sources)
-    moved = (*found.inputs, *found.weights, output)
+    moved = (*product.inputs, *product.weights, output)
     return Layer(
         name=node.name or output,
-        kind=found.kind,
+        kind=product.kind,
         operator=node.op_type,
         weights=tuple(sources),
-        kernel=found.kernel,
-        stride=found.stride,
-        dilation=found.dilation,
-        groups=found.groups,
+        kernel=product.kernel,
+        stride=product.stride,
+        dilation=product.dilation,
+        groups=product.groups,
         dtype=dtype,
-        inputs=tuple(shapes[name] for name in found.inputs),
+        inputs=tuple(shapes[name] for name in product.inputs),
         output=shapes[output],
         calls=1,
-        macs=found.macs,
-        flops=2 * found.macs + found.adds,
+        macs=product.macs,
+        flops=2 * product.macs + product.adds,
         params=params,
         bytes=sum(math.prod(shapes[name]) * np.dtype(types.get(name, dtype)).itemsize for name in moved),
         roofline_ms=None,
@@ -307,18 +307,18 @@ _RULES: Final[Mapping[str, _Rule]] = {
 
 
 def _uncounted(stored: Stored, graph: Graph) -> Iterator[str]:
-    found: dict[str, None] = {}
+    operators: dict[str, None] = {}
     for node in graph.nodes:
         if _TELLTALE.search(node.op_type) and not (is_standard(node) and node.op_type in _RULES):
-            found[node.op_type] = None
+            operators[node.op_type] = None
         for inner in nodes_within(node):
             if _TELLTALE.search(inner.op_type):
-                found[f"{inner.op_type} within {node.op_type}"] = None
+                operators[f"{inner.op_type} within {node.op_type}"] = None
     for function in stored.proto.functions:
         for node in function.node:
             if _TELLTALE.search(node.op_type):
-                found[f"{node.op_type} within {function.name}"] = None
-    yield from found
+                operators[f"{node.op_type} within {function.name}"] = None
+    yield from operators
 
 
 def _parameters(graph: Graph) -> int:

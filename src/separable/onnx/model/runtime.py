@@ -231,8 +231,8 @@ def shapes_of(
     model.CopyFrom(stored.proto)
     asked = {f"{name}/shape asked": name for name in names}
     model.graph.node.extend(onnx.helper.make_node("Shape", [name], [shape]) for shape, name in asked.items())
-    found = Session(giving(Stored(model, stored.tensors), list(asked)), threads)(feeds)
-    return {asked[shape]: tuple(map(int, value)) for shape, value in found.items()}
+    shapes = Session(giving(Stored(model, stored.tensors), list(asked)), threads)(feeds)
+    return {asked[shape]: tuple(map(int, value)) for shape, value in shapes.items()}
 
 
 def layer_ms(part: Stored, feeds: Mapping[str, Array], threads: int | None = None) -> float:
@@ -262,15 +262,15 @@ def layer_ms(part: Stored, feeds: Mapping[str, Array], threads: int | None = Non
 
 def _profiled_ms(events: Sequence[Mapping[str, Any]]) -> list[float]:
     """Return the milliseconds of each run in a profile, without those of reordering."""
-    found = []
+    times = []
     reordering = 0.0
     for event in events:
         if event.get("args", {}).get("op_name", "").startswith("Reorder"):
             reordering += event["dur"]
         elif event.get("name") == "SequentialExecutor::Execute":
-            found.append((event["dur"] - reordering) / 1e3)
+            times.append((event["dur"] - reordering) / 1e3)
             reordering = 0.0
-    return found
+    return times
 
 
 def _run_for_a_while(run: Callable[[], float]) -> list[float]:

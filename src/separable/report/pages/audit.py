@@ -84,12 +84,12 @@ def _remarks(audit: AuditRecord) -> list[tuple[str, str]]:
 def _judged(audit: AuditRecord) -> dict[int, Separability]:
     """Return the separability of each layer that has one, by the layer's place."""
     known = {each.name: each for each in audit.separability}
-    found = {}
+    judged = {}
     for place, layer in enumerate(audit.layers):
         each = known.get(title(layer)) or known.get(layer.name)
         if each is not None:
-            found[place] = each
-    return found
+            judged[place] = each
+    return judged
 
 
 def _kinds(audit: AuditRecord) -> list[tuple[str, float, str]]:
@@ -142,14 +142,14 @@ def _data(audit: AuditRecord, judged: dict[int, Separability]) -> dict[str, Any]
 
 def _measures(audit: AuditRecord) -> dict[str, list[float | None]]:
     """Return what can be shown of each layer: counts, and times where they are known."""
-    found: dict[str, list[float | None]] = {
+    measures: dict[str, list[float | None]] = {
         "MACs": [layer.macs for layer in audit.layers],
         "parameters": [layer.params for layer in audit.layers],
         "bytes": [layer.bytes for layer in audit.layers],
         "roofline ms": [layer.roofline_ms for layer in audit.layers],
         "measured ms": [layer.measured_ms for layer in audit.layers],
     }
-    return {name: values for name, values in found.items() if any(each is not None for each in values)}
+    return {name: values for name, values in measures.items() if any(each is not None for each in values)}
 
 
 def _detail(layer: Layer, judged: Separability | None) -> dict[str, Any]:
@@ -199,14 +199,14 @@ def _detail(layer: Layer, judged: Separability | None) -> dict[str, Any]:
 
 
 def _headings(shown: list[Column], separable: bool) -> list[Heading]:
-    found = []
+    headings = []
     for column in shown:
-        found.append(Heading(column.heading, column.value is not None))
+        headings.append(Heading(column.heading, column.value is not None))
         if column.heading == "MACs":
-            found.append(Heading("", number=False))
+            headings.append(Heading("", number=False))
             if separable:
-                found += [Heading("best at 1/2", number=False), Heading("error", number=True)]
-    return found
+                headings += [Heading("best at 1/2", number=False), Heading("error", number=True)]
+    return headings
 
 
 def _rows(audit: AuditRecord, shown: list[Column], judged: dict[int, Separability]) -> list[Row]:

@@ -81,7 +81,7 @@ def page(report: ConversionReport) -> str:
 
 
 def _sums(report: ConversionReport) -> list[tuple[str, str, str]]:
-    found = [
+    sums = [
         (
             "MACs",
             f"{report.macs_before:,} \N{RIGHTWARDS ARROW} {report.macs_after:,}",
@@ -96,10 +96,10 @@ def _sums(report: ConversionReport) -> list[tuple[str, str, str]]:
     before, after = _milliseconds(report)
     if before and after:
         text = f"{before:.3g} \N{RIGHTWARDS ARROW} {after:.3g}"
-        found.append(("ms of the layers", text, f"{before / after:.2f}x as fast"))
+        sums.append(("ms of the layers", text, f"{before / after:.2f}x as fast"))
     where = report.unmeasured or f"of their variance; {report.measured_on}"
     value = "\N{EN DASH}" if report.unmeasured else change(report.output_change)
-    return [*found, ("change of the outputs", value, where)]
+    return [*sums, ("change of the outputs", value, where)]
 
 
 def _milliseconds(report: ConversionReport) -> tuple[float, float]:
@@ -223,13 +223,13 @@ def _detail(layer: ConvertedLayer) -> dict[str, Any]:
 
 def _headings(report: ConversionReport) -> list[Heading]:
     timed = any(layer.milliseconds_after is not None for layer in report.layers)
-    found = [Heading("layer", number=False), Heading("form", number=False), Heading("rank", number=True)]
-    found += [Heading(name, number=True) for name in ("MACs", "MACs now")]
-    found += [Heading("", number=False)]
-    found += [Heading(name, number=True) for name in ("parameters", "parameters now")]
+    headings = [Heading("layer", number=False), Heading("form", number=False), Heading("rank", number=True)]
+    headings += [Heading(name, number=True) for name in ("MACs", "MACs now")]
+    headings += [Heading("", number=False)]
+    headings += [Heading(name, number=True) for name in ("parameters", "parameters now")]
     if timed:
-        found += [Heading(name, number=True) for name in ("ms", "ms now")]
-    return [*found, Heading("error", number=True), Heading("why it stayed dense", number=False)]
+        headings += [Heading(name, number=True) for name in ("ms", "ms now")]
+    return [*headings, Heading("error", number=True), Heading("why it stayed dense", number=False)]
 
 
 def _rows(report: ConversionReport) -> list[Row]:

@@ -93,7 +93,7 @@ def notebook(audit: AuditRecord) -> str:
 def columns(audit: AuditRecord) -> list[Column]:
     """Return the columns that say something about this audit's layers."""
     total = max(audit.macs, 1)
-    found = [
+    all_columns = [
         Column("layer", lambda layer: printable(title(layer))),
         Column("kind", lambda layer: layer.kind),
         Column("kernel", lambda layer: by(layer.kernel)),
@@ -111,14 +111,14 @@ def columns(audit: AuditRecord) -> list[Column]:
     ]
     return [
         column
-        for column in found
+        for column in all_columns
         if any(column.text(layer) not in _SILENT.get(column.heading, {""}) for layer in audit.layers)
     ]
 
 
 def sums(audit: AuditRecord) -> list[tuple[str, str]]:
     """Return names and values of the totals."""
-    found = [
+    totals = [
         ("MACs", f"{audit.macs:,}"),
         ("FLOPs", f"{audit.flops:,}"),
         ("parameters", f"{audit.params:,}"),
@@ -126,35 +126,35 @@ def sums(audit: AuditRecord) -> list[tuple[str, str]]:
     ]
     bounds = [layer.roofline_ms for layer in audit.layers]
     if bounds and None not in bounds:
-        found.append(("ms roofline", milliseconds(sum(filter(None, bounds)))))
+        totals.append(("ms roofline", milliseconds(sum(filter(None, bounds)))))
     if audit.measured_ms is not None:
-        found.append(("ms measured", milliseconds(audit.measured_ms)))
-    return found
+        totals.append(("ms measured", milliseconds(audit.measured_ms)))
+    return totals
 
 
 def remarks(audit: AuditRecord) -> list[str]:
     """Return how the counts came about, and what they leave out."""
-    found = [audit.remark]
+    said = [audit.remark]
     if audit.machine is not None and audit.layers:
         machine = audit.machine
         plural = "s" * (machine.threads > 1)
-        found.append(
+        said.append(
             f"roofline of {machine.threads} thread{plural}: {machine.peak_flops / 1e9:.0f} GFLOP/s, "
             f"{machine.bandwidth / 1e9:.0f} GB/s"
         )
     if not audit.layers:
-        found.append("no layer multiplies")
+        said.append("no layer multiplies")
     if audit.uncounted:
-        found.append(f"NOT counted, and may multiply: {', '.join(map(printable, audit.uncounted))}")
-    return found
+        said.append(f"NOT counted, and may multiply: {', '.join(map(printable, audit.uncounted))}")
+    return said
 
 
-def separabilities(found: Sequence[Separability]) -> tuple[list[str], list[list[str]]]:
+def separabilities(layers: Sequence[Separability]) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows: the best form of each layer, and what each depth multiplier leaves.
 
     Parameters
     ----------
-    found : sequence of Separability
+    layers : sequence of Separability
 
     Returns
     -------
@@ -162,13 +162,13 @@ def separabilities(found: Sequence[Separability]) -> tuple[list[str], list[list[
     rows : list of list of str
     """
     shown = {
-        order: min(_MULTIPLIERS, max((len(each.errors.get(order, ())) for each in found), default=0))
+        order: min(_MULTIPLIERS, max((len(each.errors.get(order, ())) for each in layers), default=0))
         for order in MULTIPLIED
     }
     headings = ["separability", "best at 1/2", "error"]
     headings += [f"{order} {rank}x" for order in MULTIPLIED for rank in range(1, shown[order] + 1)]
     rows = []
-    for each in found:
+    for each in layers:
         row = [printable(each.name), each.best, percent(each.best_error) if not is_dense(each.best) else ""]
         for order in MULTIPLIED:
             errors = [percent(error) for error in each.errors.get(order, ())[: shown[order]]]

@@ -85,11 +85,11 @@ def _remarks(report: ConversionReport) -> list[str]:
 
 def reasons(layers: Sequence[ConvertedLayer]) -> dict[str, list[str]]:
     """Return why layers stayed dense, and the names of those that each reason is for."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for layer in layers:
         if is_dense(layer.form):
-            found.setdefault(printable(layer.reason), []).append(printable(layer.name))
-    return found
+            names.setdefault(printable(layer.reason), []).append(printable(layer.name))
+    return names
 
 
 def rank_of(layer: ConvertedLayer) -> str:
