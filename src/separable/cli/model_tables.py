@@ -65,7 +65,7 @@ def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
 
 def audit_layers(audit: AuditRecord, separability: Iterable[Separability], width: int) -> RenderableType:
     """Return a row for each layer, or a few lines where the terminal is narrow."""
-    known = {each.name: each for each in separability}
+    known = {judged.name: judged for judged in separability}
     if not audit.layers:
         return Text("no layer multiplies")
     if width < _WIDE:

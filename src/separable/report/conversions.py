@@ -41,7 +41,7 @@ class SeparationReport(ConversionReport):
     @classmethod
     def of(cls, report: ConversionReport) -> SeparationReport:
         """Return the same report with everything that is here."""
-        return cls(**{each.name: getattr(report, each.name) for each in fields(ConversionReport)})
+        return cls(**{entry.name: getattr(report, entry.name) for entry in fields(ConversionReport)})
 
     def __str__(self) -> str:
         return table(self)

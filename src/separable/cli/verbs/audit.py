@@ -71,9 +71,9 @@ def _print(audit: onnx.Audit, html: Path | None) -> None:
     )
     notes = [
         Text("stays dense: ", style="yellow").append(
-            printable(f"{each.operator} {each.name}: {each.reason}"), style="default"
+            printable(f"{refused.operator} {refused.name}: {refused.reason}"), style="default"
         )
-        for each in audit.refused
+        for refused in audit.refused
     ]
     if audit.separability:
         said = (

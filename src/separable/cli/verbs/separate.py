@@ -125,10 +125,10 @@ def _check_data(out: Path, model: Path) -> None:
 def _notes(goal: Goal, done: onnx.Separation) -> list[str]:
     """Return what the user may not expect of the result."""
     names = [layer.name for layer in done.report.layers]
-    idle = [each for each in goal.skip if not any(fnmatchcase(name, each) for name in names)]
+    idle = [pattern for pattern in goal.skip if not any(fnmatchcase(name, pattern) for name in names)]
     return [
         *model_tables.conversion_notes(done.report),
-        *(f"--skip {each} is the name of no convolution here." for each in idle),
+        *(f"--skip {pattern} is the name of no convolution here." for pattern in idle),
     ]
 
 

@@ -325,8 +325,8 @@ def _leading_slice(wanted: Array, root: Array, unroot: Array, rank: int) -> tupl
 
 def _fit_lone_inputs(wanted: Array, own: Array, ranks: Sequence[int]) -> tuple[Array, list[Array]]:
     """Fit each slice (M, K) to its own covariance (K, K): the optimum where channels do not correlate."""
-    each = [_leading_slice(*given) for given in zip(wanted, *inverse_root(own), ranks, strict=True)]
-    return np.stack([fitted for fitted, _ in each]), [filters for _, filters in each]
+    pairs = [_leading_slice(*given) for given in zip(wanted, *inverse_root(own), ranks, strict=True)]
+    return np.stack([fitted for fitted, _ in pairs]), [filters for _, filters in pairs]
 
 
 def _fit_inputs(wanted: Array, covariance: Array, ranks: Sequence[int]) -> Array:

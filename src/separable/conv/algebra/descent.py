@@ -327,11 +327,11 @@ def _moved(
     least = 1e-12 * float(np.trace(curvature)) / len(curvature)
     if least <= 0:
         return state, damping  # nothing is made of these channels
-    each = np.arange(count)
+    own_block = np.arange(count)
     inner = ranks[channels]
     while damping < _STUCK:
         damped = curvature.copy()
-        damped.reshape(count, taps, count, taps)[each, :, each, :] += damping * diagonal
+        damped.reshape(count, taps, count, taps)[own_block, :, own_block, :] += damping * diagonal
         damped[np.diag_indices_from(damped)] += least
         step = np.linalg.solve(damped, slope.reshape(-1)).reshape(count, taps)
         moved = orthonormal_terms(state.filters[terms] + step, inner, problem.own[channels])

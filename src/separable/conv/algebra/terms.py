@@ -462,10 +462,12 @@ def _ranks_of(terms: int, rank: Rank) -> tuple[int, ...]:
         if sum(ranks) != terms:
             raise ValueError(f"`rank` sums to {sum(ranks)}, but `depthwise` holds {terms} filters.")
         return ranks
-    each = whole(rank, "rank")
-    if terms % each:
-        raise ValueError(f"`depthwise` holds {terms} filters; expected C_in*T, a multiple of rank {each}.")
-    return (each,) * (terms // each)
+    multiplier = whole(rank, "rank")
+    if terms % multiplier:
+        raise ValueError(
+            f"`depthwise` holds {terms} filters; expected C_in*T, a multiple of rank {multiplier}."
+        )
+    return (multiplier,) * (terms // multiplier)
 
 
 def _pointwise_matrix(pointwise: npt.ArrayLike) -> Array:

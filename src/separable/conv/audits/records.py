@@ -158,7 +158,7 @@ class AuditRecord:
         The error is the root mean square over the layers of `separability` of the relative l2 error of their
         weights. Forms and ranks are allocated exactly; from the cheapest forms to the model as it is.
         """
-        rest = self.macs - sum(each.macs for each in self.separability)
+        rest = self.macs - sum(layer.macs for layer in self.separability)
         return frontier(self.separability, rest)
 
     def __repr__(self) -> str:

@@ -114,7 +114,7 @@ def separability(layer: ConvLayer) -> Separability | None:
         if not most or not cuts:
             continue
         shares = [_energies(cut) / whole for cut in cuts]
-        left = np.sum([_left(each, most) for each in shares], axis=0)
+        left = np.sum([_left(share, most) for share in shares], axis=0)
         ranks[name] = tuple(range(1, most + 1)) if form.multiplies else _some(most)
         errors[name] = tuple(float(min(left[rank], 1.0)) ** 0.5 for rank in ranks[name])
         macs[name] = tuple(form.cost(layer, rank).macs for rank in ranks[name])

@@ -168,7 +168,7 @@ class _ConversionRun:
         even = self.curves.even(allowed) if rounds else None
         seen, trust = [best.picks, even], 0
         if even is not None and even != best.picks:
-            best = min(best, self._attempt(even), key=lambda each: each.change)
+            best = min(best, self._attempt(even), key=lambda tried: tried.change)
         for _ in range(rounds):
             effects = self._effects(best)
             picks = self.curves.informed(allowed, best.picks, effects, _TRUST[trust])

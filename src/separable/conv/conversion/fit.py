@@ -202,7 +202,7 @@ class Fitter:
             errors = [self.replacement(form, rank).error for rank in ranks]
         else:
             problems = self._trusted(asked, ranks[0])
-            gains = [each for each in map(asked.gains, problems) if each is not None]
+            gains = [gain for gain in map(asked.gains, problems) if gain is not None]
             errors = self._exact(problems, gains, ranks) if gains else self._estimated(asked, ranks)
         return list(itertools.accumulate(errors, min))
 
@@ -240,8 +240,8 @@ class Fitter:
         if not isinstance(rank, Iterable):
             return form.limited(self.layer, rank)
         if not form.uneven or self.layer.groups > 1:
-            names = " or ".join(repr(name) for name, each in FORMS.items() if each.uneven)
-            raise ValueError(f"`rank` for each channel needs form {names} and one group; pass one int.")
+            names = " or ".join(repr(name) for name, other in FORMS.items() if other.uneven)
+            raise ValueError(f"`rank` for other channel needs form {names} and one group; pass one int.")
         return tuple(min(r, most) for r in rank_per_channel(rank, self.layer.c_in))
 
     def _closed(self, problem: Quadratic, form: LayerForm, rank: Rank) -> Array:

@@ -84,6 +84,6 @@ def check_patterns(skip: Any) -> None:
     """
     if isinstance(skip, (str, bytes)) or not isinstance(skip, Collection):
         raise TypeError(f"`skip={skip!r}` is no sequence of names; expected one, such as ['stem.*'].")
-    wrong = [each for each in skip if not isinstance(each, str)]
+    wrong = [pattern for pattern in skip if not isinstance(pattern, str)]
     if wrong:
         raise TypeError(f"`skip` holds {wrong[0]!r}; expected names of layers.")

@@ -133,10 +133,12 @@ class OutputChange:
         The variance is about the mean of all elements where there was one input. NaN where nothing was
         measured: there is no output that varies, or none that can be compared.
         """
-        compared = [each for each in self._outputs.values() if each.comparable]
-        elements = sum(each.elements for each in compared)
-        change, measured = (sum(getattr(each, name) for each in compared) for name in ("change", "measured"))
-        total = sum(each.variation for each in compared)
+        compared = [output for output in self._outputs.values() if output.comparable]
+        elements = sum(output.elements for output in compared)
+        change, measured = (
+            sum(getattr(output, name) for output in compared) for name in ("change", "measured")
+        )
+        total = sum(output.variation for output in compared)
         if elements and total * measured > 0:
             return float(change / (total * measured / elements))
         return math.inf if change > 0 else math.nan

@@ -93,7 +93,7 @@ def _conv_layer(layer: Layer, weights: npt.NDArray[np.float64]) -> ConvLayer:
         name=title(layer),
         weights=weights,
         stride=layer.stride,
-        padding=tuple((each // 2, each - each // 2) for each in added),
+        padding=tuple((samples // 2, samples - samples // 2) for samples in added),
         dilation=layer.dilation,
         groups=layer.groups,
         sizes=read,

@@ -105,7 +105,7 @@ class _ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator, and note what is added to the output of a layer."""
         if self._pending and getattr(func, "overloadpacket", None) in _SUMS and is_plain_sum(args, kwargs):
             for term, other in (args, args[::-1]):
-                for waiting in [each for each in self._pending if is_same(each[2], term)]:
+                for waiting in [pending for pending in self._pending if is_same(pending[2], term)]:
                     index, call, _ = waiting
                     self.calls[index][call] = self.calls[index][call]._replace(other=_copied(other))
                     self._pending.remove(waiting)
@@ -186,21 +186,21 @@ class TorchNetwork(CalibratedNetwork):
         block = self._block(index, inputs)
         if not block:
             return None
-        self._originals = {each: [] for each in block}
+        self._originals = {member: [] for member in block}
         for call in self._calibration:
-            for each, calls in self._run(call, {}, block).items():
+            for member, calls in self._run(call, {}, block).items():
                 kept = calls if inputs else [seen._replace(x=seen.x[:0]) for seen in calls]
-                self._originals[each].append(kept)
+                self._originals[member].append(kept)
         return self._originals[index]
 
     def _block(self, index: int, inputs: bool) -> list[int]:
         room, block = self._limit // 2, []
         samples = sum(len(tensors_of(call)[0]) for call in self._calibration)
-        for each in range(index, len(self._layers)):
-            room -= self._bytes(each, inputs) * samples // self._trace.samples
+        for member in range(index, len(self._layers)):
+            room -= self._bytes(member, inputs) * samples // self._trace.samples
             if room < 0:
                 break
-            block.append(each)
+            block.append(member)
         return block
 
     def _bytes(self, index: int, inputs: bool) -> int:
@@ -325,7 +325,7 @@ class TorchNetwork(CalibratedNetwork):
         run = _ForwardPass(replaced, {}, set(), False, number)
         with self._watched(run), torch.no_grad():
             output = self._model(*call[0], **call[1])
-        return [each.detach().clone() for each in floats_of(output)]
+        return [tensor.detach().clone() for tensor in floats_of(output)]
 
     # -- what a form takes ---------------------------------------------------------------------------
 
@@ -361,7 +361,7 @@ def floats_of(output: Any) -> list[Tensor]:
         output = output.to_tuple()
     elif isinstance(output, Mapping):
         output = dict(output)
-    return [each for each in tensors_of(output) if each.is_floating_point()]
+    return [tensor for tensor in tensors_of(output) if tensor.is_floating_point()]
 
 
 def _layer_of(conv: Traced, samples: int) -> ConvLayer:

@@ -176,10 +176,10 @@ def _by_axis(convs: list[Any], conv: Any) -> nn.Module:
         conv.padding_mode,
         "meta",
         conv.weight.dtype,
-        mid_channels=[each.out_channels for each in convs[:-1]],
+        mid_channels=[part.out_channels for part in convs[:-1]],
     )
-    for name, each in zip([f"conv_{axis}" for axis in layer._axes()], convs, strict=True):
-        setattr(layer, name, each)
+    for name, part in zip([f"conv_{axis}" for axis in layer._axes()], convs, strict=True):
+        setattr(layer, name, part)
     return layer
 
 

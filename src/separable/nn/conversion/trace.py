@@ -345,8 +345,10 @@ def _reason(module: nn.Module, separable: bool) -> str | None:
         return f"{kind} computes otherwise than torch's own convolution"
     if is_watched(module) or "forward" in vars(module):
         return "hooks or a forward of its own change what it does"
-    tensors = [each for each in (module.weight, module.bias) if each is not None]
-    if math.prod(module.weight.shape) == 0 or not all(bool(torch.isfinite(each).all()) for each in tensors):
+    tensors = [tensor for tensor in (module.weight, module.bias) if tensor is not None]
+    if math.prod(module.weight.shape) == 0 or not all(
+        bool(torch.isfinite(tensor).all()) for tensor in tensors
+    ):
         return "its weights are empty, or hold NaN or infinity"
     if module.weight.is_complex():
         return "its weights are complex"

@@ -65,11 +65,11 @@ def call_of(model: nn.Module, example: Any) -> Call:
         return (), dict(example)
     if not isinstance(example, (tuple, list)):
         raise TypeError(f"`example` is a {type(example).__name__}; expected {_ACCEPTED}.")
-    if not example or not all(type(each) is int for each in example):
+    if not example or not all(type(length) is int for length in example):
         return tuple(example), {}
     if min(example) < 0:
         raise ValueError(f"`example={tuple(example)}` is no shape: it holds a negative length.")
-    like = next((each for each in model.parameters() if each.is_floating_point()), torch.empty(0))
+    like = next((length for length in model.parameters() if length.is_floating_point()), torch.empty(0))
     return (torch.zeros(tuple(example), dtype=like.dtype, device=like.device),), {}
 
 
@@ -111,7 +111,9 @@ def watch(model: nn.Module, call: Call, runs: int) -> Watched:
 def description(call: Call) -> str:
     """Return the arguments of a call in words: shapes and dtypes."""
     arguments, options = call
-    shown = [_shown(each) for each in arguments] + [f"{key}={_shown(each)}" for key, each in options.items()]
+    shown = [_shown(argument) for argument in arguments] + [
+        f"{key}={_shown(argument)}" for key, argument in options.items()
+    ]
     return ", ".join(shown) or "no arguments"
 
 

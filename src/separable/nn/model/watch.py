@@ -223,7 +223,7 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # Either factor of a matrix product may be a layer's weights; where one is, it is a linear layer.
         candidates = (*counted.weights, *(counted.inputs if counted.kind == "matmul" else ()))
         weights = tuple(filter(None, map(self._inventory.find, candidates)))
-        inputs = [each for each in counted.inputs if self._inventory.find(each) is None] or list(
+        inputs = [tensor for tensor in counted.inputs if self._inventory.find(tensor) is None] or list(
             counted.inputs
         )
         return Signature(
@@ -231,17 +231,17 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             kind="linear" if counted.kind == "matmul" and weights else counted.kind,
             operator=operator.partition(".")[2],
             weights=weights,
-            computed=any(self._inventory.find(each) is None for each in counted.weights),
+            computed=any(self._inventory.find(tensor) is None for tensor in counted.weights),
             kernel=counted.kernel,
             stride=counted.stride,
             dilation=counted.dilation,
             groups=counted.groups,
             dtype=str(counted.output.dtype).removeprefix("torch."),
-            inputs=tuple(tuple(map(int, each.shape)) for each in inputs),
+            inputs=tuple(tuple(map(int, tensor.shape)) for tensor in inputs),
             output=tuple(map(int, counted.output.shape)),
             macs=int(counted.macs),
             adds=int(counted.adds),
-            bytes=sum(_bytes(each) for each in (*counted.inputs, *counted.weights, counted.output)),
+            bytes=sum(_bytes(tensor) for tensor in (*counted.inputs, *counted.weights, counted.output)),
         )
 
 

@@ -115,7 +115,9 @@ def audit(
 
 
 def _zeros(graph: Graph, shapes: Shapes | None) -> dict[str, Array]:
-    inputs = {each.name: each for each in graph.inputs if each.name in graph.feeds()}
+    inputs = {
+        given_input.name: given_input for given_input in graph.inputs if given_input.name in graph.feeds()
+    }
     if shapes is None:
         given: dict[str, Sequence[int]] = {}
     elif isinstance(shapes, Mapping):
@@ -131,12 +133,12 @@ def _zeros(graph: Graph, shapes: Shapes | None) -> dict[str, Array]:
         raise ValueError(
             f"`shapes` names {unknown[0]!r}; the model has inputs {', '.join(map(repr, inputs))}."
         )
-    return {name: _zero(each, given.get(name)) for name, each in inputs.items()}
+    return {name: _zero(given_input, given.get(name)) for name, given_input in inputs.items()}
 
 
 def _zero(given: ValueInfoProto, shape: Sequence[int] | None) -> Array:
     kind = given.type.tensor_type
-    known = [each.dim_value if each.HasField("dim_value") else None for each in kind.shape.dim]
+    known = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
     lengths = [1 if length is None and axis == 0 else length for axis, length in enumerate(known)]
     if shape is not None:
         lengths = [whole(length, f"shapes[{given.name!r}][{axis}]", 0) for axis, length in enumerate(shape)]
@@ -169,7 +171,7 @@ def _agree(known: int | None, length: int | None) -> bool:
 
 def _shown(given: ValueInfoProto) -> str:
     dims = given.type.tensor_type.shape.dim
-    lengths = [str(each.dim_value) if each.HasField("dim_value") else each.dim_param or "?" for each in dims]
+    lengths = [str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims]
     return f"({', '.join(lengths)})"
 
 

@@ -20,7 +20,7 @@ from .outcomes import judged_by
 from .replay import Walk
 from .rewrite import Change, changed, conv_nodes
 from .surroundings import around, signature
-from .trace import Found, find_convolutions
+from .trace import ConvNode, find_convolutions
 
 __all__ = ["OnnxNetwork"]
 
@@ -108,9 +108,9 @@ class OnnxNetwork(CalibratedNetwork):
         call : LayerCall
         """
         group = self._groups[index]
-        beside = [each.beside for each in group if each.beside]
-        before = [*(each.reads for each in group), *beside]
-        after = [*(each.gives for each in group), *beside]
+        beside = [node.beside for node in group if node.beside]
+        before = [*(node.reads for node in group), *beside]
+        after = [*(node.gives for node in group), *beside]
         place = group[0].node
         stop = self._stored.proto.graph.node[place].output[0]
         original, current = self._walked
@@ -125,20 +125,20 @@ class OnnxNetwork(CalibratedNetwork):
             walk = original.tensors(self._stored, [*before, *after], stop, place)
             pairs = ((values, values) for values in walk)
         for number, (old, new) in enumerate(pairs):
-            for each in group:
-                self._check_padding(each, new[each.reads].shape[2:])
-                yield number, _call_of(each, old, new)
+            for node in group:
+                self._check_padding(node, new[node.reads].shape[2:])
+                yield number, _call_of(node, old, new)
 
-    def _check_padding(self, each: Found, sizes: tuple[int, ...]) -> None:
-        if each.pads is None and each.padding(sizes) != self._padding[each.name]:
+    def _check_padding(self, node: ConvNode, sizes: tuple[int, ...]) -> None:
+        if node.pads is None and node.padding(sizes) != self._padding[node.name]:
             raise ValueError(
-                f"Conv `{each.name}` pads by the size of its input (auto_pad={each.auto_pad}), and "
+                f"Conv `{node.name}` pads by the size of its input (auto_pad={node.auto_pad}), and "
                 "`calibration` has inputs of different sizes; pass inputs of one size."
             )
 
     def _places(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
         """Return where in the original each change begins."""
-        return {self._groups[index][0].node: each for index, each in replaced.items()}
+        return {self._groups[index][0].node: new for index, new in replaced.items()}
 
     def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
         """Yield the outputs of each batch: the original's, and those with some layers in their new form.
@@ -213,7 +213,7 @@ class OnnxNetwork(CalibratedNetwork):
             self._times[key] = after - before
         return max(dense + self._times[key], _LEAST * dense) * layer.calls
 
-    def _milliseconds_alone(self, layer: ConvLayer, node: Found) -> float:
+    def _milliseconds_alone(self, layer: ConvLayer, node: ConvNode) -> float:
         form = Replacement(UNCHANGED, 0, (layer,), 0.0)
         key = (node.dtype, layer.sizes, _shape(form))
         if key not in self._times:
@@ -242,17 +242,17 @@ class OnnxNetwork(CalibratedNetwork):
 
     def converted(self, replaced: Mapping[int, Replacement]) -> Stored:
         """Return the model with some layers in their new form."""
-        changes: list[Change] = [(self._groups[index], each) for index, each in sorted(replaced.items())]
+        changes: list[Change] = [(self._groups[index], new) for index, new in sorted(replaced.items())]
         return changed(self._stored, changes) if changes else self._stored
 
-    def _sizes(self, nodes: Sequence[Found]) -> dict[str, tuple[int, ...]]:
+    def _sizes(self, nodes: Sequence[ConvNode]) -> dict[str, tuple[int, ...]]:
         """Return the spatial sizes that each convolution reads, of the first calibration input."""
         feeds = self._calibration.one()
         shapes = {name: array.shape for name, array in feeds.items()}
-        inner = list(dict.fromkeys(each.reads for each in nodes if each.reads not in shapes))
+        inner = list(dict.fromkeys(node.reads for node in nodes if node.reads not in shapes))
         if inner:
             shapes.update(shapes_of(self._stored, inner, feeds, self._threads))
-        return {each.name: tuple(shapes[each.reads][2:]) for each in nodes}
+        return {node.name: tuple(shapes[node.reads][2:]) for node in nodes}
 
     def other_costs(self) -> dict[str, tuple[int, int]]:
         """Return MACs, for one input sample, and parameters of the convolutions that cannot be converted."""
@@ -266,7 +266,7 @@ class OnnxNetwork(CalibratedNetwork):
         }
 
 
-def _call_of(node: Found, old: Values, new: Values) -> LayerCall:
+def _call_of(node: ConvNode, old: Values, new: Values) -> LayerCall:
     """Return one call of a node, given what tensors held in the original and what they hold now."""
     y = old[node.gives]
     if node.beside is None or old[node.beside].shape != y.shape:
@@ -274,12 +274,12 @@ def _call_of(node: Found, old: Values, new: Values) -> LayerCall:
     return LayerCall(new[node.reads], y, old[node.beside], new[node.beside], node.sum_rectified)
 
 
-def _groups(nodes: Sequence[Found], sizes: Mapping[str, tuple[int, ...]]) -> list[list[Found]]:
+def _groups(nodes: Sequence[ConvNode], sizes: Mapping[str, tuple[int, ...]]) -> list[list[ConvNode]]:
     """Return the nodes that run the same weights in the same way, each group where its first node runs."""
-    groups: dict[tuple[object, ...], list[Found]] = {}
-    for each in nodes:
-        way = (each.stride, each.dilation, each.padding(sizes[each.name]), each.groups, each.dtype)
-        groups.setdefault((each.sources, *way), []).append(each)
+    groups: dict[tuple[object, ...], list[ConvNode]] = {}
+    for node in nodes:
+        way = (node.stride, node.dilation, node.padding(sizes[node.name]), node.groups, node.dtype)
+        groups.setdefault((node.sources, *way), []).append(node)
     return list(groups.values())
 
 

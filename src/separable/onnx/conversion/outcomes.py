@@ -62,11 +62,11 @@ def _floats_before(graph: Graph, name: str, reached: set[str], dtypes: Mapping[s
     """Yield the nearest floating-point tensors, of those reached, that a tensor is computed from."""
     seen, ahead = {name}, [name]
     while ahead:
-        for each in reads(graph.nodes[graph.maker[ahead.pop(0)]]):
-            if each in seen or each not in reached or each not in graph.maker:
+        for tensor in reads(graph.nodes[graph.maker[ahead.pop(0)]]):
+            if tensor in seen or tensor not in reached or tensor not in graph.maker:
                 continue
-            seen.add(each)
-            if dtypes.get(each) in _FLOATS:
-                yield each
+            seen.add(tensor)
+            if dtypes.get(tensor) in _FLOATS:
+                yield tensor
             else:
-                ahead.append(each)
+                ahead.append(tensor)

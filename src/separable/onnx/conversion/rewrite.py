@@ -14,7 +14,7 @@ from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import FORMS
 from ..model.files import Array, Stored, keep
 from ..model.graph import reads
-from .trace import Found
+from .trace import ConvNode
 
 __all__ = ["Change", "changed", "conv_nodes", "geometry", "noted"]
 
@@ -22,7 +22,7 @@ __all__ = ["Change", "changed", "conv_nodes", "geometry", "noted"]
 _OWN_INITIALIZERS: Final = 4
 
 # One layer: the nodes that share its weights, and what takes the place of each.
-Change = tuple[Sequence[Found], Replacement]
+Change = tuple[Sequence[ConvNode], Replacement]
 
 
 def changed(stored: Stored, changes: Iterable[Change]) -> Stored:
@@ -31,7 +31,7 @@ def changed(stored: Stored, changes: Iterable[Change]) -> Stored:
     Parameters
     ----------
     stored : Stored
-    changes : iterable of (sequence of Found, Replacement)
+    changes : iterable of (sequence of ConvNode, Replacement)
         As :func:`find_convolutions` found them in this model.
 
     Returns
@@ -47,10 +47,10 @@ def changed(stored: Stored, changes: Iterable[Change]) -> Stored:
     gone: set[int] = set()
     for group, replacement in changes:
         shared: dict[str, str] = {}
-        for each in group:
-            old = model.graph.node[each.node]
-            new[each.node] = list(_sequence(model, tensors, names, each, replacement, old, shared))
-            gone.update({each.node} if each.norm is None else {each.node, each.norm})
+        for conv_node in group:
+            old = model.graph.node[conv_node.node]
+            new[conv_node.node] = list(_sequence(model, tensors, names, conv_node, replacement, old, shared))
+            gone.update({conv_node.node} if conv_node.norm is None else {conv_node.node, conv_node.norm})
     orphans = [name for number in sorted(gone) for name in model.graph.node[number].input[1:]]
     nodes = [
         node
@@ -94,7 +94,7 @@ def _sequence(
     model: ModelProto,
     tensors: dict[str, Array],
     names: _Names,
-    conv_node: Found,
+    conv_node: ConvNode,
     replacement: Replacement,
     old: NodeProto,
     shared: dict[str, str],
@@ -163,7 +163,7 @@ def _chains(replacement: Replacement) -> list[list[tuple[str, ConvLayer]]]:
     ]
 
 
-def geometry(conv: ConvLayer, conv_node: Found | None = None) -> dict[str, Any]:
+def geometry(conv: ConvLayer, conv_node: ConvNode | None = None) -> dict[str, Any]:
     """Return the attributes of a Conv node.
 
     Where the original pads by the size of its input (`auto_pad`), and so would this convolution with the same
@@ -181,7 +181,7 @@ def geometry(conv: ConvLayer, conv_node: Found | None = None) -> dict[str, Any]:
     return {**given, "pads": (*before, *after)}
 
 
-def _pads_alike(conv: ConvLayer, conv_node: Found) -> bool:
+def _pads_alike(conv: ConvLayer, conv_node: ConvNode) -> bool:
     kernel = conv_node.weights.shape[2:]
     same = zip(
         zip(conv.kernel, conv.stride, conv.dilation, strict=True),
@@ -192,13 +192,13 @@ def _pads_alike(conv: ConvLayer, conv_node: Found) -> bool:
     return all(mine == its or (mine[0] == 1 and padding == (0, 0)) for mine, its, padding in same)
 
 
-def conv_nodes(replacement: Replacement, conv_node: Found) -> Stored:
+def conv_nodes(replacement: Replacement, conv_node: ConvNode) -> Stored:
     """Return a model that is nothing but a replacement, with one input "x" and one output "y".
 
     Parameters
     ----------
     replacement : Replacement
-    conv_node : Found
+    conv_node : ConvNode
         The node that it replaces.
 
     Returns
@@ -222,7 +222,7 @@ def _drop_unread(model: ModelProto, tensors: dict[str, Array], orphans: list[str
     """Drop initializers and Constant nodes that nothing reads any more, and what is said about them."""
     graph = model.graph
     while orphans:
-        read = {name for node in graph.node for name in reads(node)} | {each.name for each in graph.output}
+        read = {name for node in graph.node for name in reads(node)} | {entry.name for entry in graph.output}
         unread = {name for name in orphans if name not in read}
         orphans = []
         for node in [node for node in graph.node if unread.intersection(node.output)]:
@@ -230,12 +230,12 @@ def _drop_unread(model: ModelProto, tensors: dict[str, Array], orphans: list[str
                 orphans += node.input
                 graph.node.remove(node)
         for holder in (graph.initializer, graph.input):
-            for each in [each for each in holder if each.name in unread]:
-                holder.remove(each)
+            for entry in [entry for entry in holder if entry.name in unread]:
+                holder.remove(entry)
         for name in unread:
             tensors.pop(name, None)
     made = {name for node in graph.node for name in node.output}
-    known = made | {each.name for each in (*graph.initializer, *graph.input)}
+    known = made | {entry.name for entry in (*graph.initializer, *graph.input)}
     for info in [info for info in graph.value_info if info.name not in known]:
         graph.value_info.remove(info)
     for note in [note for note in graph.quantization_annotation if note.tensor_name not in known]:

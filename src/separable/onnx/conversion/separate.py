@@ -242,10 +242,10 @@ def _predicted(report: ConversionReport, before: float | None) -> float | None:
 def _others(network: OnnxNetwork) -> tuple[ConvertedLayer, ...]:
     costs = network.other_costs()
     rows = []
-    for each in network.refused:
-        macs, params = costs.get(each.name, (0, 0))
+    for refused in network.refused:
+        macs, params = costs.get(refused.name, (0, 0))
         rows.append(
-            ConvertedLayer(each.name, UNCHANGED, 0, macs, macs, params, params, math.nan, each.reason)
+            ConvertedLayer(refused.name, UNCHANGED, 0, macs, macs, params, params, math.nan, refused.reason)
         )
     return tuple(rows)
 

@@ -16,7 +16,7 @@ from ..model.files import Array, Stored
 from ..model.graph import Graph, attributes, is_standard, nodes_within
 from ..model.names import ModelError
 
-__all__ = ["Found", "UnusableError", "find_convolutions"]
+__all__ = ["ConvNode", "UnusableError", "find_convolutions"]
 
 # Operators that convolve, and why they stay as they are.
 _REFUSED: Final = {
@@ -32,7 +32,7 @@ _DTYPES: Final = ("float16", "float32", "float64")
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ConvNode:
     """A Conv node that can be converted.
 
     Attributes
@@ -124,7 +124,7 @@ class UnusableError(Exception):
     """Why a Conv node cannot be converted."""
 
 
-def find_convolutions(stored: Stored) -> tuple[list[Found], list[Refused]]:
+def find_convolutions(stored: Stored) -> tuple[list[ConvNode], list[Refused]]:
     """Return the convolutions of a model that can be converted, in running order, and those that cannot.
 
     Parameters
@@ -133,11 +133,11 @@ def find_convolutions(stored: Stored) -> tuple[list[Found], list[Refused]]:
 
     Returns
     -------
-    convolutions : list of Found
+    convolutions : list of ConvNode
     refused : list of Refused
     """
     graph = Graph(stored)
-    convolutions: list[Found] = []
+    convolutions: list[ConvNode] = []
     refused = list(_out_of_reach(stored, graph))
     taken: set[str] = set()
     for number, node in enumerate(graph.nodes):
@@ -182,7 +182,7 @@ def _unique(name: str, taken: set[str]) -> str:
 # -- one node ----------------------------------------------------------------------------------------
 
 
-def _read(graph: Graph, number: int, name: str) -> Found:
+def _read(graph: Graph, number: int, name: str) -> ConvNode:
     node = graph.nodes[number]
     if graph.is_constant(node.input[0]):
         raise UnusableError("its input is a constant: fold constants first")
@@ -196,7 +196,7 @@ def _read(graph: Graph, number: int, name: str) -> Found:
     if groups < 1 or len(weights) % groups:
         raise UnusableError(f"`group={groups}` does not divide its {len(weights)} output channels")
     auto_pad = given["auto_pad"].s.decode(errors="backslashreplace") if "auto_pad" in given else "NOTSET"
-    conv_node = Found(
+    conv_node = ConvNode(
         name=name,
         node=number,
         norm=None,
@@ -290,7 +290,7 @@ def _pads(given: Mapping[str, AttributeProto], auto_pad: str, ndim: int) -> Padd
 # -- the batch norm behind it ------------------------------------------------------------------------
 
 
-def _with_norm(graph: Graph, conv_node: Found) -> Found:
+def _with_norm(graph: Graph, conv_node: ConvNode) -> ConvNode:
     """Fold the BatchNormalization that alone reads a convolution's result; leave it where that is not so."""
     number = graph.only_reader(conv_node.gives)
     if number is None:

@@ -467,7 +467,7 @@ def data_beside(path: Path) -> list[Path]:
     list of Path
     """
     named = re.compile(rf"{re.escape(path.name)}(\.\d+)?\.data")
-    return sorted(each for each in path.parent.iterdir() if named.fullmatch(each.name))
+    return sorted(file for file in path.parent.iterdir() if named.fullmatch(file.name))
 
 
 def _own_data(path: Path) -> list[Path]:
@@ -481,7 +481,7 @@ def _own_data(path: Path) -> list[Path]:
         return []
     entries = (entry for tensor in _tensors(model) for entry in tensor.external_data)
     places = {entry.value for entry in entries if entry.key == "location"}
-    return [each for each in beside if each.name in places]
+    return [file for file in beside if file.name in places]
 
 
 @contextmanager

@@ -71,8 +71,8 @@ class Session:
         except Exception as error:  # ONNX Runtime's exceptions have no common class
             raise ModelError(_refusal(error)) from error
         self.threads = threads
-        self._inputs = [each.name for each in self._session.get_inputs()]
-        self.outputs: list[str] = [each.name for each in self._session.get_outputs()]
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        self.outputs: list[str] = [entry.name for entry in self._session.get_outputs()]
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run it; inputs that it does not have are left out."""
@@ -159,18 +159,18 @@ def giving(stored: Stored, outputs: Sequence[str], known: Mapping[str, Array] | 
     graph.node.extend(pruned(old, outputs, given))
     made = {name for node in graph.node for name in node.output}
     needed = {name for node in graph.node for name in reads(node)} - made
-    inputs = {each.name: each for each in old.graph.input}
+    inputs = {entry.name: entry for entry in old.graph.input}
     for name in sorted(needed):
         if name in given and name not in inputs:
             element = onnx.helper.np_dtype_to_tensor_dtype(given[name].dtype)
             graph.input.append(onnx.helper.make_tensor_value_info(name, element, None))
         elif name in inputs:
             graph.input.append(inputs[name])
-    graph.initializer.extend(each for each in old.graph.initializer if each.name in needed)
+    graph.initializer.extend(entry for entry in old.graph.initializer if entry.name in needed)
     graph.sparse_initializer.extend(
-        each for each in old.graph.sparse_initializer if each.values.name in needed
+        entry for entry in old.graph.sparse_initializer if entry.values.name in needed
     )
-    declared = {each.name: each for each in old.graph.output}
+    declared = {entry.name: entry for entry in old.graph.output}
     graph.output.extend(declared.get(name, ValueInfoProto(name=name)) for name in outputs)
     return Stored(model, {name: array for name, array in stored.tensors.items() if name in needed})
 

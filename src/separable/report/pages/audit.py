@@ -83,12 +83,12 @@ def _remarks(audit: AuditRecord) -> list[tuple[str, str]]:
 
 def _judged(audit: AuditRecord) -> dict[int, Separability]:
     """Return the separability of each layer that has one, by the layer's place."""
-    known = {each.name: each for each in audit.separability}
+    known = {layer_judged.name: layer_judged for layer_judged in audit.separability}
     judged = {}
     for place, layer in enumerate(audit.layers):
-        each = known.get(title(layer)) or known.get(layer.name)
-        if each is not None:
-            judged[place] = each
+        layer_judged = known.get(title(layer)) or known.get(layer.name)
+        if layer_judged is not None:
+            judged[place] = layer_judged
     return judged
 
 

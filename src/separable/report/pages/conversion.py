@@ -179,8 +179,8 @@ def _chosen(report: ConversionReport) -> dict[str, Any]:
     """Return where it came out: what is left of the convolutions' cost, and the measured change."""
     layers = report.layers
     before, after = {
-        "macs": (sum(each.macs_before for each in layers), sum(each.macs_after for each in layers)),
-        "params": (sum(each.params_before for each in layers), sum(each.params_after for each in layers)),
+        "macs": (sum(layer.macs_before for layer in layers), sum(layer.macs_after for layer in layers)),
+        "params": (sum(layer.params_before for layer in layers), sum(layer.params_after for layer in layers)),
         "latency": _milliseconds(report),
     }[report.by]
     return {

@@ -162,16 +162,20 @@ def separabilities(layers: Sequence[Separability]) -> tuple[list[str], list[list
     rows : list of list of str
     """
     shown = {
-        order: min(_MULTIPLIERS, max((len(each.errors.get(order, ())) for each in layers), default=0))
+        order: min(_MULTIPLIERS, max((len(layer.errors.get(order, ())) for layer in layers), default=0))
         for order in MULTIPLIED
     }
     headings = ["separability", "best at 1/2", "error"]
     headings += [f"{order} {rank}x" for order in MULTIPLIED for rank in range(1, shown[order] + 1)]
     rows = []
-    for each in layers:
-        row = [printable(each.name), each.best, percent(each.best_error) if not is_dense(each.best) else ""]
+    for layer in layers:
+        row = [
+            printable(layer.name),
+            layer.best,
+            percent(layer.best_error) if not is_dense(layer.best) else "",
+        ]
         for order in MULTIPLIED:
-            errors = [percent(error) for error in each.errors.get(order, ())[: shown[order]]]
+            errors = [percent(error) for error in layer.errors.get(order, ())[: shown[order]]]
             row += errors + [""] * (shown[order] - len(errors))
         rows.append(row)
     return headings, rows
@@ -193,8 +197,8 @@ def outlook(audit: AuditRecord) -> list[str]:
 def refusals(audit: AuditRecord) -> list[str]:
     """Return a line for each convolution that cannot be converted."""
     return [
-        f"not convertible: {each.operator} `{printable(each.name)}`: {printable(each.reason)}"
-        for each in audit.refused
+        f"not convertible: {refused.operator} `{printable(refused.name)}`: {printable(refused.reason)}"
+        for refused in audit.refused
     ]
 
 

@@ -115,10 +115,10 @@ def _wide_comparison(
     table.add_column("work", overflow="fold", ratio=1)
     for name in (own, *peers, f"vs {reference}"):
         table.add_column(name, justify="right", no_wrap=True)
-    for each in comparisons:
-        mine = each.seconds[own]
-        others = [Text("\n").join(_against(each.seconds.get(name), mine)) for name in peers]
-        table.add_row(each.work, duration(mine), *others, f"{each.difference:.0e}", end_section=True)
+    for timed in comparisons:
+        mine = timed.seconds[own]
+        others = [Text("\n").join(_against(timed.seconds.get(name), mine)) for name in peers]
+        table.add_row(timed.work, duration(mine), *others, f"{timed.difference:.0e}", end_section=True)
     return table
 
 
@@ -127,13 +127,13 @@ def _narrow_comparison(
 ) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(overflow="fold")
-    for each in comparisons:
-        mine = each.seconds[own]
+    for timed in comparisons:
+        mine = timed.seconds[own]
         lines = Table.grid(padding=(0, 2))
-        lines.add_row(f"  {own}", duration(mine), f"{each.difference:.0e} off {reference}")
+        lines.add_row(f"  {own}", duration(mine), f"{timed.difference:.0e} off {reference}")
         for name in peers:
-            lines.add_row(f"  {name}", *_against(each.seconds.get(name), mine))
-        table.add_row(Text(each.work, style="bold"))
+            lines.add_row(f"  {name}", *_against(timed.seconds.get(name), mine))
+        table.add_row(Text(timed.work, style="bold"))
         table.add_row(lines)
     return table
 
