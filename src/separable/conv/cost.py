@@ -25,7 +25,7 @@ from .algebra.geometry import (
     weights_and_macs,
     whole,
 )
-from .algebra.terms import checked_order
+from .algebra.terms import checked_order, depthwise_first
 
 __all__ = [
     "Cost",
@@ -305,7 +305,7 @@ def depthwise_separable(
     dot = _window(field, 1, 1, "valid", 1)
     inputs, outputs, parts = whole(c_in, "c_in"), whole(c_out, "c_out"), whole(groups, "groups")
     terms = whole(multiplier, "multiplier")
-    if checked_order(order) == "dw-pw":
+    if depthwise_first(checked_order(order)):
         hidden = inputs * terms
         first, between = field.conv(inputs, hidden, window, inputs, bias)
         second, _ = between.conv(hidden, outputs, dot, parts, bias)

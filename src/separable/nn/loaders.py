@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..conv.algebra.geometry import per_axis
+from ..conv.algebra.terms import depthwise_first
 from .layers.activations import Activation, known_name
 from .layers.between import Device, is_plain
 from .layers.modules import DepthwiseSeparableConv1d, DepthwiseSeparableConv2d, DepthwiseSeparableConv3d
@@ -264,7 +265,7 @@ def _from_parts(module: nn.Module, residual: bool) -> SeparableConv:
         raise TypeError(f"`module` is {type(module).__name__}; expected a torch.nn.Module.")
     first, second = _stages(module)
     order = _order_of(first[0], second[0])
-    depthwise, pointwise = (first[0], second[0]) if order == "dw-pw" else (second[0], first[0])
+    depthwise, pointwise = (first[0], second[0]) if depthwise_first(order) else (second[0], first[0])
     kind = _LAYERS[len(depthwise.kernel_size) - 1]
     layer = kind.__new__(kind)._assemble(
         copy.deepcopy(depthwise),

@@ -21,6 +21,7 @@ from .terms import (
     check_even_ranks,
     checked_order,
     compose,
+    depthwise_first,
     float_array,
     float_dtype,
     layer_weights,
@@ -306,7 +307,7 @@ def _fitted(slices: Array, blocks: list[Array], order: str, ranks: Sequence[int]
         scaled = _with_ridge(block / (variance or 1.0), ridge)
         if min(ranks[here]) == min(slices.shape[1:]):  # nothing to approximate
             fitted.append(slices[here])
-        elif order == "pw-dw":
+        elif not depthwise_first(order):
             fitted.append(_fit_outputs(slices[here], scaled, ranks[here]))
         elif scaled.ndim == 3:
             fitted.append(_fit_lone_inputs(slices[here], scaled, ranks[here])[0])

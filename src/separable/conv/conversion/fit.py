@@ -241,7 +241,7 @@ class Fitter:
             return form.limited(self.layer, rank)
         if not form.uneven or self.layer.groups > 1:
             names = " or ".join(repr(name) for name, other in FORMS.items() if other.uneven)
-            raise ValueError(f"`rank` for other channel needs form {names} and one group; pass one int.")
+            raise ValueError(f"`rank` for each channel needs form {names} and one group; pass one int.")
         return tuple(min(r, most) for r in rank_per_channel(rank, self.layer.c_in))
 
     def _closed(self, problem: Quadratic, form: LayerForm, rank: Rank) -> Array:

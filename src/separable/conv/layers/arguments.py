@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..algebra.geometry import Padding
+from ..algebra.terms import depthwise_first
 
 __all__ = [
     "ACTIVATIONS",
@@ -112,7 +113,7 @@ def _channels(
 ) -> tuple[int, int | None]:
     """Return the number of depthwise kernels, and the depth multiplier where it is known."""
     (first, each), (rows, columns) = depthwise[:2], pointwise
-    if order == "pw-dw":
+    if not depthwise_first(order):
         if rows != first * each or multiplier not in (None, each):
             raise ValueError(
                 f"`pointwise` gives {rows} channels, but `depthwise` {depthwise} reads {first * each}; order "

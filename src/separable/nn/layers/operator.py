@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from ...conv.algebra import geometry
+from ...conv.algebra.terms import depthwise_first
 from .activations import FUNCTIONS
 from .packed import Array, Options, PairWeights, packed_convs
 
@@ -96,16 +97,16 @@ def _needs_grad(tensors: Sequence[Tensor | None]) -> bool:
 
 
 def _last_activation(options: Options) -> str | None:
-    return options.activation if options.order == "dw-pw" else options.depthwise_activation
+    return options.activation if depthwise_first(options.order) else options.depthwise_activation
 
 
 def _clamps_last(options: Options) -> bool:
     """Return whether the derivative of the last activation is known from the operator's result."""
-    return options.order == "dw-pw" and options.activation in ("relu", "relu6")
+    return depthwise_first(options.order) and options.activation in ("relu", "relu6")
 
 
 def _without_last(options: Options) -> Options:
-    if options.order == "dw-pw":
+    if depthwise_first(options.order):
         return options._replace(activation=None)
     return options._replace(depthwise_activation=None)
 
@@ -128,7 +129,7 @@ def _two_convs(
     activation, between = options.activation, options.depthwise_activation
 
     def spread(y: Tensor) -> Tensor:
-        groups = x.shape[1] if options.order == "dw-pw" else depthwise.shape[0]
+        groups = x.shape[1] if depthwise_first(options.order) else depthwise.shape[0]
         y, padding = _padded(y, options)
         y = conv(y, depthwise, depthwise_bias, options.stride, padding, options.dilation, groups)
         return y if between is None else FUNCTIONS[between](y)
@@ -137,7 +138,7 @@ def _two_convs(
         y = conv(y, mix, bias)
         return y if activation is None else FUNCTIONS[activation](y)
 
-    y = mixed(spread(x)) if options.order == "dw-pw" else spread(mixed(x))
+    y = mixed(spread(x)) if depthwise_first(options.order) else spread(mixed(x))
     return y if residual is None else y + residual
 
 
@@ -299,7 +300,7 @@ def _forward_fake(
             x.shape[2:], spans, options.stride, options.padding, strict=True
         )
     ]
-    outputs = pointwise.shape[0] if options.order == "dw-pw" else depthwise.shape[0]
+    outputs = pointwise.shape[0] if depthwise_first(options.order) else depthwise.shape[0]
     return _outside(x.new_empty((x.shape[0], *sizes, outputs)), x)
 
 
@@ -414,7 +415,7 @@ def _flops(
     order = arguments[7]
     after = out_shape[0] * math.prod(out_shape[2:])
     before = x_shape[0] * math.prod(x_shape[2:])
-    mixing = math.prod(pointwise_shape) * (after if order == "dw-pw" else before)
+    mixing = math.prod(pointwise_shape) * (after if depthwise_first(order) else before)
     return 2 * (math.prod(depthwise_shape) * after + mixing)
 
 

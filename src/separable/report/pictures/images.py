@@ -151,7 +151,7 @@ def _draw_times(figure: SubFigure, comparisons: Sequence[Comparison]) -> None:
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.margins(x=0.12)
-    axes.set_xlabel("milliseconds, one thread comparison, median (logarithmic)")
+    axes.set_xlabel("milliseconds, one thread each, median (logarithmic)")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names))
     _plain(axes)
 
