@@ -22,10 +22,10 @@ PIL = pytest.importorskip("PIL.Image")
 import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 
 import separable as sp  # noqa: E402
-from separable import report  # noqa: E402
 from separable.cli.calibration_inputs import Data  # noqa: E402
 from separable.cli.model_tables import conversion_notes, conversion_rows  # noqa: E402
 from separable.conv.conversion.records import ConversionReport, ConvertedLayer  # noqa: E402
+from separable.report import pages  # noqa: E402
 
 Array = np.ndarray[Any, Any]
 
@@ -414,7 +414,7 @@ def test_without_onnx_it_says_what_to_install(run: Run, monkeypatch: pytest.Monk
 def test_a_page_that_cannot_be_drawn_is_told_before_any_work(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(report, "pages", raising=False)
+    monkeypatch.delattr(pages, "page", raising=False)
     monkeypatch.delitem(sys.modules, "separable.report.pages.page", raising=False)
     monkeypatch.setitem(sys.modules, "altair", None)
     before = names()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from separable.conv import ConvLayer, Replacement, convert, fit
-from separable.conv.conversion.network import HeldOut
+from separable.conv.conversion.loss import HeldOut
 from tests.conv_layers import inputs_of
 
 COUNT = 96

@@ -20,11 +20,11 @@ from separable.conv.algebra.descent import (
     whitened_outputs,
 )
 from separable.conv.conversion.fit import Fitter
-from separable.conv.forms.layer import FORMS, PADDING_MODES
-from separable.conv.forms.stages import form_cost, full_rank
+from separable.conv.forms.layer import PADDING_MODES
+from separable.conv.forms.table import CHEAPER, FORMS
 from tests.conv_layers import inputs_of, layer_of, layers
 
-SPLIT = tuple(form for form in FORMS if form != "dense")
+SPLIT = CHEAPER
 
 
 def moments_of(layer, x, y=None, batches=1, **options):
@@ -194,10 +194,10 @@ def test_data_that_do_not_fit_are_refused():
 # -- forms -------------------------------------------------------------------------------------------------
 
 
-@given(layer=layers(), form=st.sampled_from(FORMS))
+@given(layer=layers(), form=st.sampled_from(tuple(FORMS)))
 @settings(max_examples=120, deadline=None)
 def test_full_rank_says_the_same_with_data_and_without(layer, form):
-    most = full_rank(layer, form)
+    most = FORMS[form].full_rank(layer)
     if not most:
         with pytest.raises(ValueError, match="has no form"):
             fit(layer, None, form, 1)
@@ -212,9 +212,9 @@ def test_full_rank_says_the_same_with_data_and_without(layer, form):
         np.testing.assert_allclose(new(other), layer(other), atol=1e-6 * np.abs(y).max())
         assert all(conv.bias is None for conv in new.convs[:-1])
         if form != "dense":
-            macs, params = form_cost(layer, form, most)
-            assert new.macs == macs
-            assert sum(conv.weights.size for conv in new.convs) == params - layer.c_out
+            cost = FORMS[form].cost(layer, most)
+            assert new.macs == cost.macs
+            assert sum(conv.weights.size for conv in new.convs) == cost.params - layer.c_out
 
 
 @pytest.mark.parametrize("form", SPLIT)
@@ -256,7 +256,7 @@ def sum_of(replacement, layer):
 @given(layer=layers(), form=st.sampled_from(SPLIT), rank=st.integers(1, 3))
 @settings(max_examples=60, deadline=None)
 def test_the_error_is_what_the_data_show_and_no_more_than_without_them(layer, form, rank):
-    if not full_rank(layer, form) or np.prod(layer.out_sizes) < 2:
+    if not FORMS[form].full_rank(layer) or np.prod(layer.out_sizes) < 2:
         return
     rng = np.random.default_rng(4)
     x = inputs_of(rng, layer, 12)
@@ -277,7 +277,7 @@ def test_more_rank_is_less_error():
     x = inputs_of(rng, layer, 60)
     fitter = Fitter(layer, moments_of(layer, x))
     for form in SPLIT:
-        ranks = range(1, min(full_rank(layer, form), 9) + 1)
+        ranks = range(1, min(FORMS[form].full_rank(layer), 9) + 1)
         errors = [fitter.replacement(form, rank).error for rank in ranks]
         assert all(b <= a * 1.001 + 1e-9 for a, b in itertools.pairwise(errors)), form
 
@@ -345,7 +345,7 @@ def test_what_says_nothing_is_no_obstacle(form, silent):
     weights[:, [2] if silent == "both" else []] = 0
     layer = ConvLayer("silent", weights, layer.bias, padding=layer.padding, sizes=layer.sizes)
     fitter = Fitter(layer, moments_of(layer, x))
-    for rank in (1, full_rank(layer, form)):
+    for rank in (1, FORMS[form].full_rank(layer)):
         new = fitter.replacement(form, rank)
         assert np.isfinite(new(x)).all()
     np.testing.assert_allclose(new(x), layer(x), atol=1e-6)
@@ -408,7 +408,7 @@ def test_estimated_errors_are_near_the_fitted_ones():
     layer = layer_of(rng, (12, 10, 3, 3), (8, 8))
     fitter = Fitter(layer, moments_of(layer, inputs_of(rng, layer, 60)))
     for form in SPLIT:
-        ranks = [rank for rank in (1, 2, 4, 7) if rank < full_rank(layer, form)]
+        ranks = [rank for rank in (1, 2, 4, 7) if rank < FORMS[form].full_rank(layer)]
         for rank, error in zip(ranks, fitter.errors(form, ranks), strict=True):
             fitted = fitter.replacement(form, rank).error
             assert fitted * 0.95 <= error <= 1.6 * fitted, (form, rank)

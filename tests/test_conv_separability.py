@@ -11,7 +11,7 @@ import pytest
 from separable.conv import compose, decompose, fit, slice_spectrum
 from separable.conv.audits.separability import Separability, frontier, separability
 from separable.conv.forms.layer import ConvLayer
-from separable.conv.forms.stages import form_cost, full_rank
+from separable.conv.forms.table import FORMS
 
 LAYERS = [
     # C_out, C_in, kernel, groups
@@ -45,9 +45,9 @@ def test_errors_and_costs_are_those_of_the_nearest_weights(
     layer = layer_of(c_out, c_in, kernel, groups)
     found = judged(layer)
     forms = ("dw-pw", "pw-dw", "spatial", "low-rank")
-    assert set(found.ranks) == {form for form in forms if full_rank(layer, form)}
+    assert set(found.ranks) == {form for form in forms if FORMS[form].full_rank(layer)}
     for form, rank, macs, error in found.options():
-        assert macs == form_cost(layer, form, rank)[0]
+        assert macs == FORMS[form].cost(layer, rank).macs
         nearest = math.sqrt(fit(layer, form=form, rank=rank).error)
         if form == "spatial" and len([k for k in kernel if k > 1]) > 2:
             # The error bounds that of the very nearest, which `fit` only comes near to.
@@ -56,7 +56,7 @@ def test_errors_and_costs_are_those_of_the_nearest_weights(
             assert error == pytest.approx(nearest, rel=1e-6, abs=2e-7)
     for form, ranks in found.ranks.items():
         assert ranks[0] == 1
-        assert ranks[-1] == full_rank(layer, form)
+        assert ranks[-1] == FORMS[form].full_rank(layer)
         assert found.errors[form][-1] == 0.0
         assert list(found.errors[form]) == sorted(found.errors[form], reverse=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable.conv.forms.layer import FORMS
+from separable.conv.forms.table import FORMS
 
 torch = pytest.importorskip("torch")
 

@@ -17,7 +17,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from separable.nn.conversion import distill as _distilling  # noqa: E402
-from separable.nn.conversion.calibration import Calibration  # noqa: E402
+from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
 from separable.nn.conversion.model_copy import prepared  # noqa: E402
 from separable.nn.conversion.network import TorchNetwork, floats_of  # noqa: E402
@@ -98,7 +98,7 @@ def data_free(model, x, rank):
     call = ((x[:1],), {})
     fold_norms(work, trace(work, call))
     seen = trace(work, call)
-    network = TorchNetwork(work, seen, Calibration(work, x, 1 << 30), 1 << 30)
+    network = TorchNetwork(work, seen, TorchCalibration(work, x, 1 << 30), 1 << 30)
     places = range(1, len(network.layers))
     return _assembled(work, seen, {p: fit(network.layers[p], None, "dw-pw", rank) for p in places}, {})
 

@@ -25,7 +25,7 @@ from separable.nn.layers import modules as layers  # noqa: E402
 from separable.nn.layers import operator as _operator  # noqa: E402
 from separable.nn.layers import packed as _packed  # noqa: E402
 from separable.nn.layers.activations import FUNCTIONS  # noqa: E402
-from separable.nn.layers.packed import Options, PackedConvs, Weights  # noqa: E402
+from separable.nn.layers.packed import Options, PackedConvs, PairWeights  # noqa: E402
 
 ORDERS = ("dw-pw", "pw-dw")
 MODES = ("zeros", "reflect", "replicate", "circular")
@@ -446,7 +446,7 @@ def packed(limit=LIMIT):
 
     def layer(inputs=4, outputs=5):
         shapes = ((inputs, 1, 3), (outputs, inputs))
-        return Weights(*(rng.standard_normal(shape) for shape in shapes), None, None)
+        return PairWeights(*(rng.standard_normal(shape) for shape in shapes), None, None)
 
     return PackedConvs(Budget(limit)), options, layer
 
@@ -456,7 +456,7 @@ def test_weights_are_packed_once():
     first, second = layer(), layer()
     op = convs.get(first, options)
     assert convs.get(second, options) is not op
-    assert convs.get(Weights(*(None if a is None else a.copy() for a in first)), options) is op
+    assert convs.get(PairWeights(*(None if a is None else a.copy() for a in first)), options) is op
     assert convs.get(first, options._replace(stride=(2,))) is not op
     assert len(convs) == 3
 

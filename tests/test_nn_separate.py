@@ -14,8 +14,8 @@ import pytest
 
 import separable as sp
 from separable.conv.conversion.fit import fit
-from separable.conv.forms.layer import FORMS, Replacement
-from separable.conv.forms.stages import full_rank
+from separable.conv.forms.layer import Replacement
+from separable.conv.forms.table import FORMS
 
 torch = pytest.importorskip("torch")
 
@@ -24,7 +24,7 @@ from torch.nn import functional as F  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from separable.nn.conversion.calibration import Calibration  # noqa: E402
+from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
 from separable.nn.conversion.model_copy import prepared  # noqa: E402
 from separable.nn.conversion.network import TorchNetwork, floats_of  # noqa: E402
@@ -63,12 +63,16 @@ def network_of(model, x, memory=BIG, **options):
     call = ((x[:1],), {})
     folds = fold_norms(work, trace(work, call))
     seen = trace(work, call)
-    return TorchNetwork(work, seen, Calibration(work, options.get("data", x), memory), memory), seen, folds
+    return (
+        TorchNetwork(work, seen, TorchCalibration(work, options.get("data", x), memory), memory),
+        seen,
+        folds,
+    )
 
 
 def replaced_by(network: TorchNetwork, form: str) -> dict[int, Replacement]:
     """Return every layer that has the form, in it, exactly."""
-    ranks = {place: full_rank(layer, form) for place, layer in enumerate(network.layers)}
+    ranks = {place: FORMS[form].full_rank(layer) for place, layer in enumerate(network.layers)}
     return {place: fit(network.layers[place], None, form, rank) for place, rank in ranks.items() if rank}
 
 

@@ -13,9 +13,10 @@ import pytest
 
 import separable as sp
 from separable._base import html as _html
-from separable.conv.audits.records import Audit, Layer, Refused
+from separable.conv.audits.records import Layer, Refused
 from separable.conv.conversion.records import ConvertedLayer
-from separable.report.text.conversions import SeparationReport
+from separable.report.audits import Audit
+from separable.report.conversions import SeparationReport
 
 HOSTILE = "<script>alert('[/x]')</script>\x1b[31m&amp;"
 ELEMENTS = {"div", "table", "thead", "tbody", "tr", "th", "td", "svg", "g", "rect", "path"}

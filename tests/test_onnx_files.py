@@ -21,7 +21,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from onnx.onnx_ml_pb2 import ModelProto
 
 from separable.files.guard import FileError
-from separable.onnx.conversion.calibration import Calibration
+from separable.onnx.conversion.calibration import OnnxCalibration
 from separable.onnx.conversion.trace import find_convolutions
 from separable.onnx.model.files import Stored, read_model, whole_model, write_model
 from separable.onnx.model.graph import Graph
@@ -306,7 +306,7 @@ def test_a_model_in_memory_must_hold_its_data(tmp_path: Path) -> None:
 
 
 def batches(data: object, model: ModelProto | None = None, size: int = 4) -> list[dict[str, models.Array]]:
-    return list(Calibration(data, list((model or vgg()).graph.input), size))
+    return list(OnnxCalibration(data, list((model or vgg()).graph.input), size))
 
 
 def two_inputs() -> ModelProto:
@@ -342,7 +342,7 @@ def test_every_way_to_give_one_input(tmp_path: Path) -> None:
         x.astype(np.float64),
     ]
     for way in ways:
-        found = Calibration(way, list(vgg().graph.input), 4)
+        found = OnnxCalibration(way, list(vgg().graph.input), 4)
         for _ in range(2):  # as often as asked for
             got = [batch["image"] for batch in found]
             assert all(each.dtype == np.float32 and each.flags.c_contiguous for each in got)
@@ -353,7 +353,7 @@ def test_every_way_to_give_one_input(tmp_path: Path) -> None:
 
 def test_a_model_that_takes_so_many_at_a_time() -> None:
     model = models.vgg(batch=4)
-    found = Calibration(image(10, 3, 12, 12), list(model.graph.input), 64)
+    found = OnnxCalibration(image(10, 3, 12, 12), list(model.graph.input), 64)
     assert [len(batch["image"]) for batch in found] == [4, 4]
     assert len(found.one()["image"]) == 4
     with pytest.raises(ValueError, match="has 3 samples, and the model takes 4 at a time; pass more"):

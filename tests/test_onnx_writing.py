@@ -96,7 +96,7 @@ import os, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
 from test_onnx_writing import stored
-from separable.onnx.reading import write_model
+from separable.onnx.model.files import write_model
 replace, calls = os.replace, []
 def last(*args):
     calls.append(args)

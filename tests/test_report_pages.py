@@ -20,11 +20,12 @@ import pytest
 
 import separable as sp
 from separable._base.extras import MissingExtraError
-from separable.conv.audits.records import Audit, Layer, Refused
+from separable.conv.audits.records import Layer, Refused
 from separable.conv.audits.separability import Separability, separability
 from separable.conv.conversion.records import ConvertedLayer, Option
 from separable.conv.forms.layer import ConvLayer
-from separable.report.text.conversions import SeparationReport
+from separable.report.audits import Audit
+from separable.report.conversions import SeparationReport
 
 for needed in ("altair", "jinja2", "vl_convert"):
     pytest.importorskip(needed)

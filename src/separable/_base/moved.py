@@ -17,8 +17,6 @@ MOVED: Final = {
     "explaining": "filters.explanation",
     "nn._assembly": "nn.conversion.rewrite",
     "plan": "filters.plan",
-    "report.audits": "conv.audits.records",
-    "report.conversions": "report.text.conversions",
 }
 
 

@@ -55,10 +55,10 @@ class Data:
         slot = _Slot.of(model)
         mean, std = self._scaling(slot.channels)
         inputs = [
-            ((slot.fitted(each) - mean) / std).transpose(2, 0, 1)[np.newaxis].astype(np.float32)
-            for each in pictures
+            ((slot.fitted(picture) - mean) / std).transpose(2, 0, 1)[np.newaxis].astype(np.float32)
+            for picture in pictures
         ]
-        if len({each.shape for each in inputs}) > 1:
+        if len({picture.shape for picture in inputs}) > 1:
             return inputs
         return np.concatenate(inputs)
 
@@ -67,9 +67,9 @@ class Data:
         if not self.path.is_dir():
             return []
         inside = sorted(self.path.iterdir())
-        if any(each.suffix == ".npy" for each in inside):
+        if any(file.suffix == ".npy" for file in inside):
             return []
-        return [each for each in inside if each.suffix.lower() in _PICTURES and each.name[0] != "."]
+        return [file for file in inside if file.suffix.lower() in _PICTURES and file.name[0] != "."]
 
     def _scaling(self, channels: int) -> tuple[Array, Array]:
         mean, std = (
@@ -105,13 +105,15 @@ class _Slot:
             from ..onnx.model.files import read_model
             from ..onnx.model.graph import Graph
         graph = Graph(read_model(model))
-        inputs = [each for each in graph.inputs if each.name in graph.feeds()]
-        lengths = [each.dim_value or None for each in inputs[0].type.tensor_type.shape.dim] if inputs else []
+        inputs = [entry for entry in graph.inputs if entry.name in graph.feeds()]
+        lengths = (
+            [entry.dim_value or None for entry in inputs[0].type.tensor_type.shape.dim] if inputs else []
+        )
         if len(inputs) == 1 and len(lengths) == 4 and lengths[1] in (1, 3):
             return cls(lengths[1], lengths[2], lengths[3])
         shown = ", ".join(
-            f"{each.name} ({', '.join(str(dim.dim_value or '?') for dim in each.type.tensor_type.shape.dim)})"
-            for each in inputs
+            f"{entry.name} ({', '.join(str(n.dim_value or '?') for n in entry.type.tensor_type.shape.dim)})"
+            for entry in inputs
         )
         raise files.FileError(
             f"`{model}` takes {shown}, and pictures fit (N, 1 or 3, height, width) alone; "

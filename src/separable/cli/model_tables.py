@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .._base.text import printable
-from ..conv.algebra.terms import ORDERS
-from ..conv.audits.records import Audit, Layer
+from ..conv.audits.records import AuditRecord, Layer
 from ..conv.audits.separability import Separability
 from ..conv.conversion.records import ConversionReport, ConvertedLayer
+from ..conv.forms.table import MULTIPLIED, is_dense
 from ..report.text import tables
 from ..report.text.audits import milliseconds, outlook, percent
 from ..report.text.conversions import change, count, fewer, loss, rank_of, reasons
@@ -38,7 +38,7 @@ _RANKS_SHOWN: Final = {False: 3, True: 6}
 # -- audit -------------------------------------------------------------------------------------------
 
 
-def audit_rows(audit: Audit) -> list[tuple[str, str]]:
+def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
     """Return what a whole model costs, as labels and values."""
     shares = {kind: macs / max(audit.macs, 1) for kind, macs in audit.macs_by_kind.items()}
     kinds = [f"{kind} {percent(share)}" for kind, share in shares.items() if share >= _SMALLEST_SHARE]
@@ -63,9 +63,9 @@ def audit_rows(audit: Audit) -> list[tuple[str, str]]:
     return rows
 
 
-def audit_layers(audit: Audit, separability: Iterable[Separability], width: int) -> RenderableType:
+def audit_layers(audit: AuditRecord, separability: Iterable[Separability], width: int) -> RenderableType:
     """Return a row for each layer, or a few lines where the terminal is narrow."""
-    known = {each.name: each for each in separability}
+    known = {judged.name: judged for judged in separability}
     if not audit.layers:
         return Text("no layer multiplies")
     if width < _WIDE:
@@ -79,15 +79,15 @@ def _wide_audit(layers: Sequence[Layer], known: Mapping[str, Separability], *, r
     headings = ["MACs", "params", *(["ms"] if timed else []), *(["best"] if known else [])]
     table = _table("layer", "kind", *headings, *(f"{rank}x" for rank in range(1, ranks + 1)))
     for layer in layers:
-        found = known.get(layer.name)
-        errors = _errors(found)[:ranks] if found else ()
+        judged = known.get(layer.name)
+        errors = _errors(judged)[:ranks] if judged else ()
         table.add_row(
             Text(printable(layer.name)),
             _kind(layer) if roomy else layer.kind,
             count(layer.macs),
             count(layer.params),
             *([milliseconds(layer.measured_ms)] if timed else []),
-            *([found.best if found else ""] if known else []),
+            *([judged.best if judged else ""] if known else []),
             *map(percent, errors),
         )
     return table
@@ -100,17 +100,17 @@ def _narrow_audit(layers: Sequence[Layer], known: Mapping[str, Separability]) ->
         time = f", {milliseconds(layer.measured_ms)} ms" if layer.measured_ms is not None else ""
         cost = f"{count(layer.macs)} MACs, {count(layer.params)} params{time}"
         parts.append(Text(f"  {_kind(layer)}, {cost}"))
-        found = known.get(layer.name)
-        if found:
-            errors = _errors(found)[: _RANKS_SHOWN[False]]
+        judged = known.get(layer.name)
+        if judged:
+            errors = _errors(judged)[: _RANKS_SHOWN[False]]
             shown = (f"{rank}x {percent(error)}" for rank, error in enumerate(errors, 1))
-            parts.append(Text("  " + ", ".join([f"best {found.best}", *shown])))
+            parts.append(Text("  " + ", ".join([f"best {judged.best}", *shown])))
     return Group(*parts)
 
 
-def _errors(found: Separability) -> Sequence[float]:
+def _errors(judged: Separability) -> Sequence[float]:
     """Return what depth multiplier 1, 2, ... leaves, in the order that leaves less at 1."""
-    orders = [found.errors[order] for order in ORDERS if found.errors.get(order)]
+    orders = [judged.errors[order] for order in MULTIPLIED if judged.errors.get(order)]
     return min(orders, key=lambda errors: errors[0], default=())
 
 
@@ -126,7 +126,7 @@ def conversion_rows(
 ) -> list[tuple[str, str]]:
     """Return what a conversion did to the whole model, as labels and values."""
     before, after = times
-    changed = sum(layer.form != "dense" for layer in report.layers)
+    changed = sum(not is_dense(layer.form) for layer in report.layers)
     rows = [
         ("layers", f"{changed} of {len(report.layers)} convolutions in separable form"),
         ("MACs", _saving(report.macs_before, report.macs_after)),
@@ -167,7 +167,7 @@ def _saving(before: int, after: int) -> str:
 
 def conversion_layers(report: ConversionReport, width: int) -> RenderableType:
     """Return a row for each layer that changed, or a few lines; then what stayed dense, and why."""
-    changed = [layer for layer in report.layers if layer.form != "dense"]
+    changed = [layer for layer in report.layers if not is_dense(layer.form)]
     parts: list[RenderableType] = []
     if changed:
         parts.append(_wide_conversion(changed) if width >= _WIDE else _narrow_conversion(changed))
@@ -211,17 +211,17 @@ def _narrow_conversion(layers: Sequence[ConvertedLayer]) -> Group:
 # -- the same network in several forms -----------------------------------------------------------------
 
 
-def versions(found: Mapping[str, tuple[float, int, int, float]]) -> Table:
+def versions(models: Mapping[str, tuple[float, int, int, float]]) -> Table:
     """Return accuracy, MACs, parameters and time side by side.
 
     Parameters
     ----------
-    found : mapping of str to (float, int, int, float)
+    models : mapping of str to (float, int, int, float)
         By form, the original first: fraction told right, MACs, parameters, seconds.
     """
     table = _table("", "right", "MACs", "params", "ms", "faster")
-    first = next(iter(found.values()))[-1]
-    for name, (accuracy, macs, params, seconds) in found.items():
+    first = next(iter(models.values()))[-1]
+    for name, (accuracy, macs, params, seconds) in models.items():
         cells = (percent(accuracy), count(macs), count(params), milliseconds(1e3 * seconds))
         table.add_row(name, *cells, tables.times(first / seconds) if seconds != first else "")
     return table

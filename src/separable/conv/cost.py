@@ -15,8 +15,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import SupportsIndex
 
-from .algebra.geometry import PaddingLike, PerAxis, axis_count, output_shape, per_axis, resolve_padding, whole
-from .algebra.terms import checked_order
+from .algebra.geometry import (
+    PaddingLike,
+    PerAxis,
+    axis_count,
+    output_shape,
+    per_axis,
+    resolve_padding,
+    weights_and_macs,
+    whole,
+)
+from .algebra.terms import checked_order, depthwise_first
 
 __all__ = [
     "Cost",
@@ -296,7 +305,7 @@ def depthwise_separable(
     dot = _window(field, 1, 1, "valid", 1)
     inputs, outputs, parts = whole(c_in, "c_in"), whole(c_out, "c_out"), whole(groups, "groups")
     terms = whole(multiplier, "multiplier")
-    if checked_order(order) == "dw-pw":
+    if depthwise_first(checked_order(order)):
         hidden = inputs * terms
         first, between = field.conv(inputs, hidden, window, inputs, bias)
         second, _ = between.conv(hidden, outputs, dot, parts, bias)
@@ -585,10 +594,10 @@ class _Field:
         if c_in % groups or c_out % groups:
             raise ValueError(f"`groups={groups}` does not divide {c_in} input and {c_out} output channels.")
         made = _Field(self._outputs(window), self.known, self.batch, self.itemsize)
-        weights = math.prod(window.kernel) * (c_in // groups) * c_out
+        weights, macs = weights_and_macs(c_in, c_out, window.kernel, groups, (self.batch, *made.sizes))
         params = weights + bias * c_out
         traffic = params * self.itemsize + self.bytes(c_in) + made.bytes(c_out)
-        return Cost(params, weights * made.samples, traffic if self.known else None), made
+        return Cost(params, macs, traffic if self.known else None), made
 
     @property
     def samples(self) -> int:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from torch import Tensor
 
 from ..conv.algebra import geometry
 from ..conv.algebra.geometry import PaddingLike, PerAxis
+from ..conv.algebra.terms import ORDERS, depthwise_first
+from ..conv.forms.layer import PADDING_MODES
 from .layers.activations import checked_name
 from .layers.operator import separable_conv
 from .layers.packed import Options
 
 __all__ = ["depthwise_separable"]
-
-ORDERS: Final = ("dw-pw", "pw-dw")
-PADDING_MODES: Final = ("zeros", "reflect", "replicate", "circular")
 
 
 def depthwise_separable(
@@ -99,7 +96,7 @@ def depthwise_separable(
     spread = geometry.per_axis(dilation, ndim, "dilation")
     pairs = geometry.resolve_padding(padding, kernel, steps, spread, tuple(x.shape[2:]))
     sizes = geometry.output_shape(tuple(x.shape[2:]), kernel, steps, spread, pairs)
-    outputs = pointwise.shape[0] if order == "dw-pw" else depthwise.shape[0]
+    outputs = pointwise.shape[0] if depthwise_first(order) else depthwise.shape[0]
     if residual is not None and tuple(residual.shape) != (x.shape[0], outputs, *sizes):
         raise ValueError(
             f"`residual` has shape {tuple(residual.shape)}, but the result has "
@@ -155,7 +152,7 @@ def _check_shapes(
     if depthwise.dim() != x.dim():
         raise ValueError(
             f"`depthwise` has shape {tuple(depthwise.shape)}, but `x` has {x.dim() - 2} spatial axes; "
-            f"expected {'(C_in*T, 1, *k)' if order == 'dw-pw' else '(C_out, T, *k)'}."
+            f"expected {'(C_in*T, 1, *k)' if depthwise_first(order) else '(C_out, T, *k)'}."
         )
     if pointwise.dim() not in (2, x.dim()) or pointwise.shape[2:].numel() != 1:
         raise ValueError(
@@ -174,7 +171,7 @@ def _check_shapes(
 def _check_channels(channels: int, depthwise: Tensor, pointwise: Tensor, order: str) -> None:
     rows, columns = pointwise.shape[:2]
     outputs, inputs = depthwise.shape[:2]
-    if order == "dw-pw":
+    if depthwise_first(order):
         if inputs != 1 or channels == 0 or outputs % channels or outputs == 0:
             raise ValueError(
                 f"`depthwise` has shape {tuple(depthwise.shape)} for the {channels} channels of `x`; "

@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..conv.algebra.geometry import per_axis
+from ..conv.algebra.terms import depthwise_first
 from .layers.activations import Activation, known_name
 from .layers.between import Device, is_plain
 from .layers.modules import DepthwiseSeparableConv1d, DepthwiseSeparableConv2d, DepthwiseSeparableConv3d
@@ -264,7 +265,7 @@ def _from_parts(module: nn.Module, residual: bool) -> SeparableConv:
         raise TypeError(f"`module` is {type(module).__name__}; expected a torch.nn.Module.")
     first, second = _stages(module)
     order = _order_of(first[0], second[0])
-    depthwise, pointwise = (first[0], second[0]) if order == "dw-pw" else (second[0], first[0])
+    depthwise, pointwise = (first[0], second[0]) if depthwise_first(order) else (second[0], first[0])
     kind = _LAYERS[len(depthwise.kernel_size) - 1]
     layer = kind.__new__(kind)._assemble(
         copy.deepcopy(depthwise),
@@ -283,25 +284,25 @@ def _from_parts(module: nn.Module, residual: bool) -> SeparableConv:
 
 def _stages(module: nn.Module) -> list[tuple[Any, nn.Module | None, nn.Module | None]]:
     """Return (convolution, norm, activation) twice."""
-    found: list[list[Any]] = []
+    stages: list[list[Any]] = []
     for part in _parts(module):
         place = 0 if isinstance(part, _ConvNd) else 1 if isinstance(part, _NORMS) else 2
         if place == 0:
-            found.append([part, None, None])
-        elif not found:
+            stages.append([part, None, None])
+        elif not stages:
             raise ValueError(f"`module` begins with {name_of(part)}; expected a convolution.")
-        elif any(found[-1][slot] is not None for slot in range(place, 3)):
+        elif any(stages[-1][slot] is not None for slot in range(place, 3)):
             raise ValueError(
-                f"{name_of(part)} follows {name_of(found[-1][2] or found[-1][1])}; expected at most one "
+                f"{name_of(part)} follows {name_of(stages[-1][2] or stages[-1][1])}; expected at most one "
                 "norm, and then one activation, after each convolution."
             )
         else:
-            found[-1][place] = part
-    if len(found) != 2:
+            stages[-1][place] = part
+    if len(stages) != 2:
         raise ValueError(
-            f"`module` holds {len(found)} convolutions; expected a depthwise and a pointwise one."
+            f"`module` holds {len(stages)} convolutions; expected a depthwise and a pointwise one."
         )
-    return [(conv, norm, activation) for conv, norm, activation in found]
+    return [(conv, norm, activation) for conv, norm, activation in stages]
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

@@ -92,15 +92,15 @@ def study(
         As `separable.factor`.
     """
     work = Effort(effort, report(1))
-    found = factored(weights, tol, rank, work)
-    missed = work.ended and not within(found, tol, rank)
+    kernel = factored(weights, tol, rank, work)
+    missed = work.ended and not within(kernel, tol, rank)
     offers: list[SeparableKernel] = []
-    for number, offered in enumerate(sorted({*OFFERED_RANKS, found.rank}), start=2):
+    for number, offered in enumerate(sorted({*OFFERED_RANKS, kernel.rank}), start=2):
         again = Effort(effort, report(number))
-        offers.append(found if offered == found.rank else factored(weights, None, offered, again))
+        offers.append(kernel if offered == kernel.rank else factored(weights, None, offered, again))
         if _is_exact(offers[-1]) or offers[-1].rank < offered:
             break
-    return Study(name, weights, found, offers if len(offers) > 1 else [], effort if missed else None)
+    return Study(name, weights, kernel, offers if len(offers) > 1 else [], effort if missed else None)
 
 
 def _is_exact(kernel: SeparableKernel) -> bool:

@@ -45,20 +45,20 @@ def run(
 
 def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | tuple[int, ...] | None:
     """Return the shapes that were typed: one for the only input, or by name."""
-    found = {}
+    shapes = {}
     for text in texts:
         name, _, lengths = text.rpartition("=")
         shape = whole_numbers("--shape", lengths)
         if min(shape) < 1:
             raise ValueError(f"`--shape {text}` holds a length below 1; expected such as 1,3,224,224.")
-        if name in found:
+        if name in shapes:
             raise ValueError(f"`--shape {text}`: input `{name}` has a shape already; name each input once.")
-        found[name] = shape
-    if "" not in found:
-        return found or None
-    if len(found) > 1:
+        shapes[name] = shape
+    if "" not in shapes:
+        return shapes or None
+    if len(shapes) > 1:
         raise ValueError("`--shape` is given several times; name each input: --shape NAME=1,3,224,224.")
-    return found[""]
+    return shapes[""]
 
 
 def _print(audit: onnx.Audit, html: Path | None) -> None:
@@ -71,9 +71,9 @@ def _print(audit: onnx.Audit, html: Path | None) -> None:
     )
     notes = [
         Text("stays dense: ", style="yellow").append(
-            printable(f"{each.operator} {each.name}: {each.reason}"), style="default"
+            printable(f"{refused.operator} {refused.name}: {refused.reason}"), style="default"
         )
-        for each in audit.refused
+        for refused in audit.refused
     ]
     if audit.separability:
         said = (

@@ -12,7 +12,7 @@ from ... import files, onnx
 from ..._base.extras import extra
 from ...arrays import arguments
 from ...conv.conversion.goal import check_goal, count
-from ...conv.forms.layer import FORMS
+from ...conv.forms.table import FORMS
 from ...files.guard import reading
 from ...files.target import check_target
 from ...report.progress import shown
@@ -48,7 +48,7 @@ class Goal:
     def options(self) -> dict[str, Any]:
         """Return the keyword arguments of `separable.onnx.separate`."""
         rank = self.fixed_rank()
-        forms = FORMS if self.forms is None else tuple(self.forms.split(","))
+        forms = tuple(FORMS) if self.forms is None else tuple(self.forms.split(","))
         check_goal(self.budget, self.by, forms, rank)
         return {
             **({} if rank is None else {"rank": rank}),
@@ -125,10 +125,10 @@ def _check_data(out: Path, model: Path) -> None:
 def _notes(goal: Goal, done: onnx.Separation) -> list[str]:
     """Return what the user may not expect of the result."""
     names = [layer.name for layer in done.report.layers]
-    idle = [each for each in goal.skip if not any(fnmatchcase(name, each) for name in names)]
+    idle = [pattern for pattern in goal.skip if not any(fnmatchcase(name, pattern) for name in names)]
     return [
         *model_tables.conversion_notes(done.report),
-        *(f"--skip {each} is the name of no convolution here." for each in idle),
+        *(f"--skip {pattern} is the name of no convolution here." for pattern in idle),
     ]
 
 

@@ -21,6 +21,7 @@ from .terms import (
     check_even_ranks,
     checked_order,
     compose,
+    depthwise_first,
     float_array,
     float_dtype,
     layer_weights,
@@ -297,7 +298,7 @@ def _with_ridge(covariance: Array, ridge: float) -> Array:
 
 def _fitted(slices: Array, blocks: list[Array], order: str, ranks: Sequence[int], ridge: float) -> Array:
     """Return slices of the given ranks that answer the data as `slices` do, as nearly as descent finds."""
-    found = []
+    fitted = []
     share = len(slices) // len(blocks)
     for number, block in enumerate(blocks):
         here = slice(number * share, (number + 1) * share)
@@ -305,14 +306,14 @@ def _fitted(slices: Array, blocks: list[Array], order: str, ranks: Sequence[int]
         # A group in which the data are silent is left to the ridge: the weights decide.
         scaled = _with_ridge(block / (variance or 1.0), ridge)
         if min(ranks[here]) == min(slices.shape[1:]):  # nothing to approximate
-            found.append(slices[here])
-        elif order == "pw-dw":
-            found.append(_fit_outputs(slices[here], scaled, ranks[here]))
+            fitted.append(slices[here])
+        elif not depthwise_first(order):
+            fitted.append(_fit_outputs(slices[here], scaled, ranks[here]))
         elif scaled.ndim == 3:
-            found.append(_fit_lone_inputs(slices[here], scaled, ranks[here])[0])
+            fitted.append(_fit_lone_inputs(slices[here], scaled, ranks[here])[0])
         else:
-            found.append(_fit_inputs(slices[here], scaled, ranks[here]))
-    return np.concatenate(found)
+            fitted.append(_fit_inputs(slices[here], scaled, ranks[here]))
+    return np.concatenate(fitted)
 
 
 def _leading_slice(wanted: Array, root: Array, unroot: Array, rank: int) -> tuple[Array, Array]:
@@ -325,8 +326,8 @@ def _leading_slice(wanted: Array, root: Array, unroot: Array, rank: int) -> tupl
 
 def _fit_lone_inputs(wanted: Array, own: Array, ranks: Sequence[int]) -> tuple[Array, list[Array]]:
     """Fit each slice (M, K) to its own covariance (K, K): the optimum where channels do not correlate."""
-    each = [_leading_slice(*given) for given in zip(wanted, *inverse_root(own), ranks, strict=True)]
-    return np.stack([fitted for fitted, _ in each]), [filters for _, filters in each]
+    pairs = [_leading_slice(*given) for given in zip(wanted, *inverse_root(own), ranks, strict=True)]
+    return np.stack([fitted for fitted, _ in pairs]), [filters for _, filters in pairs]
 
 
 def _fit_inputs(wanted: Array, covariance: Array, ranks: Sequence[int]) -> Array:

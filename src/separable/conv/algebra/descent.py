@@ -182,36 +182,36 @@ class _Mixed:
 def _exchanged(rows: Array, some: slice, new: Array) -> Array:
     if len(new) == len(rows):
         return new
-    found = rows.copy()
-    found[some] = new
-    return found
+    exchanged = rows.copy()
+    exchanged[some] = new
+    return exchanged
 
 
 def _filtered(rows: Array, owner: npt.NDArray[np.intp], filters: Array) -> Array:
     """Filter each channel of rows (n, I*K) by its terms' filters, to (n, R)."""
-    found = np.empty((len(rows), len(owner)))
+    filtered = np.empty((len(rows), len(owner)))
     by_tap = rows.reshape(len(rows), -1, filters.shape[1])
     step = max(1, _ELEMENTS_AT_ONCE // filters.size)
     for start in range(0, len(rows), step):
         some = slice(start, start + step)
-        np.einsum("nrk,rk->nr", by_tap[some][:, owner], filters, out=found[some])
-    return found
+        np.einsum("nrk,rk->nr", by_tap[some][:, owner], filters, out=filtered[some])
+    return filtered
 
 
 def _filtered_gram(problem: Quadratic, owner: npt.NDArray[np.intp], filters: Array) -> Array:
     """Return the covariance of each filtered channel with every patch entry, shape ``(R, I*K)``."""
     rows = problem.gram.reshape(problem.channels, problem.taps, -1)
-    found = np.empty((len(owner), rows.shape[2]))
+    products = np.empty((len(owner), rows.shape[2]))
     step = max(1, _ELEMENTS_AT_ONCE // rows[0].size)
     for start in range(0, len(owner), step):
         some = slice(start, start + step)
-        found[some] = np.matmul(filters[some, np.newaxis], rows[owner[some]])[:, 0]
-    return found
+        products[some] = np.matmul(filters[some, np.newaxis], rows[owner[some]])[:, 0]
+    return products
 
 
 def orthonormal_terms(filters: Array, ranks: Sequence[int], own: Array) -> Array:
     """Return filters (R, K) that span the same for each channel, orthonormal in its covariance."""
-    found = filters.copy()
+    orthonormal = filters.copy()
     ends = np.cumsum(ranks)
     for rank in sorted(set(ranks) - {0}):
         members = np.flatnonzero(np.array(ranks) == rank)
@@ -220,8 +220,8 @@ def orthonormal_terms(filters: Array, ranks: Sequence[int], own: Array) -> Array
         grams = some @ own[members] @ some.swapaxes(1, 2)
         values, vectors = np.linalg.eigh(grams)
         values = np.maximum(values, np.finfo(np.float64).tiny + 1e-13 * values[:, -1:])
-        found[rows] = (vectors.swapaxes(1, 2) / np.sqrt(values)[:, :, np.newaxis]) @ some
-    return found
+        orthonormal[rows] = (vectors.swapaxes(1, 2) / np.sqrt(values)[:, :, np.newaxis]) @ some
+    return orthonormal
 
 
 def whitened_filters(problem: Quadratic, ranks: Sequence[int]) -> Array:
@@ -297,14 +297,14 @@ def descend_inputs(
 def _blocks(ranks: Sequence[int], taps: int) -> list[tuple[slice, slice]]:
     """Cut channels into runs of few enough filters; return the channels and the terms of each run."""
     ends = np.cumsum(ranks)
-    found, start = [], 0
+    blocks, start = [], 0
     while start < len(ranks):
         first = int(ends[start]) - ranks[start]
         stop = max(start + 1, int(np.searchsorted(ends, first + _TAPS_AT_ONCE // taps, side="right")))
         if ends[stop - 1] > first:
-            found.append((slice(start, stop), slice(first, int(ends[stop - 1]))))
+            blocks.append((slice(start, stop), slice(first, int(ends[stop - 1]))))
         start = stop
-    return found
+    return blocks
 
 
 def _moved(
@@ -327,11 +327,11 @@ def _moved(
     least = 1e-12 * float(np.trace(curvature)) / len(curvature)
     if least <= 0:
         return state, damping  # nothing is made of these channels
-    each = np.arange(count)
+    own_block = np.arange(count)
     inner = ranks[channels]
     while damping < _STUCK:
         damped = curvature.copy()
-        damped.reshape(count, taps, count, taps)[each, :, each, :] += damping * diagonal
+        damped.reshape(count, taps, count, taps)[own_block, :, own_block, :] += damping * diagonal
         damped[np.diag_indices_from(damped)] += least
         step = np.linalg.solve(damped, slope.reshape(-1)).reshape(count, taps)
         moved = orthonormal_terms(state.filters[terms] + step, inner, problem.own[channels])
@@ -423,12 +423,12 @@ def alternate_outputs(
     full = problem.gram.reshape(channels, taps, channels, taps)
     pairs = full.transpose(1, 3, 0, 2).reshape(taps * taps, channels * channels)
     count = max(1, _ELEMENTS_AT_ONCE // (filters.shape[1] * channels) ** 2)
-    found = [
+    solutions = [
         _alternated(pulls[some], problem.energies[some], pairs, filters[some], sweeps, tolerance)
         for some in (slice(start, start + count) for start in range(0, len(pulls), count))
     ]
-    fitted, mixing = (np.concatenate([each[place] for each in found]) for place in (0, 1))
-    return fitted, mixing, sum(float(each[2].sum()) for each in found)
+    fitted, mixing = (np.concatenate([each[place] for each in solutions]) for place in (0, 1))
+    return fitted, mixing, sum(float(each[2].sum()) for each in solutions)
 
 
 def _alternated(

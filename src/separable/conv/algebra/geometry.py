@@ -6,6 +6,7 @@ A layer is a correlation, as in every framework: along an axis, output sample o 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence, Sized
 from typing import Any, SupportsIndex, TypeAlias, TypeVar
@@ -19,6 +20,7 @@ __all__ = [
     "per_axis",
     "reach",
     "resolve_padding",
+    "weights_and_macs",
     "whole",
 ]
 
@@ -161,7 +163,7 @@ def output_shape(
     ValueError
         If the taps reach further than the padded axis.
     """
-    found = []
+    lengths = []
     spans = reach(kernel, dilation)
     for axis, (n, span, step, (before, after)) in enumerate(zip(sizes, spans, stride, padding, strict=True)):
         room = before + n + after - span
@@ -171,8 +173,8 @@ def output_shape(
                 f"dilation {dilation[axis]} reach over {span}; pad at least "
                 f"{-room} more, or pass padding='same'."
             )
-        found.append(room // step + 1)
-    return tuple(found)
+        lengths.append(room // step + 1)
+    return tuple(lengths)
 
 
 def _same(size: int, stride: int, span: int) -> tuple[int, int]:
@@ -207,3 +209,24 @@ def whole(value: Any, name: str, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"`{name}={number}` is too small; expected at least {least}.")
     return number
+
+
+def weights_and_macs(
+    c_in: int, c_out: int, kernel: Sequence[int], groups: int, out_sizes: Sequence[int]
+) -> tuple[int, int]:
+    """Count a convolution: every other count of weights and MACs in this package comes down to this one.
+
+    Parameters
+    ----------
+    c_in, c_out, groups : int
+    kernel : sequence of int
+        Taps along each axis.
+    out_sizes : sequence of int
+        Samples that it makes of each channel, along each axis; a batch is one more.
+
+    Returns
+    -------
+    weights, macs : int
+    """
+    weights = math.prod(kernel) * (c_in // groups) * c_out
+    return weights, weights * math.prod(out_sizes)

@@ -30,6 +30,7 @@ __all__ = [
     "compose",
     "degrees_of_freedom",
     "dense_weights",
+    "depthwise_first",
     "float_array",
     "float_dtype",
     "khatri_rao",
@@ -279,7 +280,7 @@ def degrees_of_freedom(
     """
     taps = math.prod(per_axis(kernel, axis_count(ndim, kernel), "kernel"))
     inputs, outputs, parts = whole(c_in, "c_in"), whole(c_out, "c_out"), whole(groups, "groups")
-    channels, others = (inputs, outputs) if checked_order(order) == "dw-pw" else (outputs, inputs)
+    channels, others = (inputs, outputs) if depthwise_first(checked_order(order)) else (outputs, inputs)
     _check_groups(inputs, outputs, parts)
     mixed = others // parts
     used = min(whole(rank, "rank"), mixed, taps)
@@ -294,7 +295,7 @@ def weight_slices(dense: Array, order: str, groups: SupportsIndex) -> Array:
     c_out, per_group = dense.shape[:2]
     parts = whole(groups, "groups")
     _check_groups(per_group * parts, c_out, parts)
-    if checked_order(order) == "pw-dw":
+    if not depthwise_first(checked_order(order)):
         return dense.reshape(c_out, per_group, -1)
     grouped = dense.reshape(parts, c_out // parts, per_group, -1)
     return grouped.swapaxes(1, 2).reshape(parts * per_group, c_out // parts, -1)
@@ -303,7 +304,7 @@ def weight_slices(dense: Array, order: str, groups: SupportsIndex) -> Array:
 def dense_weights(slices: Array, order: str, groups: int, kernel: tuple[int, ...]) -> Array:
     """Put slices together again: the inverse of :func:`weight_slices`."""
     channels, mixed, _ = slices.shape
-    if order == "pw-dw":
+    if not depthwise_first(order):
         return slices.reshape(channels, mixed, *kernel)
     grouped = slices.reshape(groups, channels // groups, mixed, -1).swapaxes(1, 2)
     return grouped.reshape(groups * mixed, channels // groups, *kernel)
@@ -353,7 +354,7 @@ def layer_terms(
     mixing = _pointwise_matrix(pointwise)
     parts = whole(groups, "groups")
     kernel = spatial.shape[2:]
-    if order == "pw-dw" and not isinstance(rank, Iterable):
+    if not depthwise_first(order) and not isinstance(rank, Iterable):
         multiplier = spatial.shape[1]
         if rank is not None and whole(rank, "rank") != multiplier:
             raise ValueError(
@@ -370,7 +371,7 @@ def layer_terms(
         ranks = _ranks_of(spatial.shape[0], 1 if rank is None else rank)
     check_even_ranks(ranks, parts)
     filters = spatial.reshape(-1, math.prod(kernel))
-    if order == "pw-dw":
+    if not depthwise_first(order):
         _check_groups(mixing.shape[1] * parts, len(ranks), parts)
         _check_pointwise(mixing.shape, (len(filters), mixing.shape[1]))
         return Terms(mixing, filters, ranks), kernel
@@ -389,7 +390,7 @@ def layer_weights(
     """
     filters = terms.filters.astype(dtype)
     mixing = terms.mixing.astype(dtype)
-    if order == "pw-dw":
+    if not depthwise_first(order):
         leading = (len(filters), 1) if ragged else (len(terms.ranks), terms.ranks[0])
         return filters.reshape(*leading, *kernel), mixing
     grouped = mixing.reshape(groups, len(filters) // groups, -1).swapaxes(1, 2)
@@ -398,6 +399,11 @@ def layer_weights(
 
 
 # -- arguments ---------------------------------------------------------------------------------------
+
+
+def depthwise_first(order: str) -> bool:
+    """Return whether the depthwise convolution comes first: the one question that an order answers."""
+    return order == ORDERS[0]
 
 
 def checked_order(order: str) -> str:
@@ -416,15 +422,15 @@ def float_array(name: str, values: npt.ArrayLike, least_ndim: int) -> Array:
     if array.ndim < least_ndim or array.size == 0:
         wanted = "(channels, channels, *k), none of them 0" if least_ndim == 3 else "at least one number"
         raise ValueError(f"`{name}` has shape {array.shape}; expected {wanted}.")
-    found = array.astype(np.float64)
-    if not np.isfinite(found).all():
+    floats = array.astype(np.float64)
+    if not np.isfinite(floats).all():
         raise ValueError(f"`{name}` holds NaN or infinity; expected finite numbers.")
-    return found
+    return floats
 
 
 def float_dtype(*arrays: npt.ArrayLike, name: str = "weights") -> np.dtype[Any]:
     """Return the dtype that results come back in: that of the floating arrays, else float64."""
-    found = []
+    floating = []
     for dtype in (np.asarray(array).dtype for array in arrays):
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise TypeError(
@@ -432,8 +438,8 @@ def float_dtype(*arrays: npt.ArrayLike, name: str = "weights") -> np.dtype[Any]:
                 "in which everything here is computed."
             )
         if dtype.kind == "f":
-            found.append(dtype.newbyteorder("="))
-    return np.result_type(*found) if found else np.dtype(np.float64)
+            floating.append(dtype.newbyteorder("="))
+    return np.result_type(*floating) if floating else np.dtype(np.float64)
 
 
 def rank_per_channel(rank: Rank, channels: int) -> tuple[int, ...]:
@@ -462,10 +468,12 @@ def _ranks_of(terms: int, rank: Rank) -> tuple[int, ...]:
         if sum(ranks) != terms:
             raise ValueError(f"`rank` sums to {sum(ranks)}, but `depthwise` holds {terms} filters.")
         return ranks
-    each = whole(rank, "rank")
-    if terms % each:
-        raise ValueError(f"`depthwise` holds {terms} filters; expected C_in*T, a multiple of rank {each}.")
-    return (each,) * (terms // each)
+    multiplier = whole(rank, "rank")
+    if terms % multiplier:
+        raise ValueError(
+            f"`depthwise` holds {terms} filters; expected C_in*T, a multiple of rank {multiplier}."
+        )
+    return (multiplier,) * (terms // multiplier)
 
 
 def _pointwise_matrix(pointwise: npt.ArrayLike) -> Array:

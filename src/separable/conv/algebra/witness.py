@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .geometry import whole
-from .terms import Array, Terms, binary_exponent, checked_order, float_array, layer_terms, weight_slices
+from .terms import (
+    Array,
+    Terms,
+    binary_exponent,
+    checked_order,
+    depthwise_first,
+    float_array,
+    layer_terms,
+    weight_slices,
+)
 
 __all__ = ["Witness", "witness"]
 
@@ -74,11 +83,11 @@ class Witness:
             If the kernels are not those of such a layer.
         """
         rank = None
-        if self.order == "dw-pw":  # the multiplier cannot be read off the shapes
+        if depthwise_first(self.order):  # the multiplier cannot be read off the shapes
             rank = max(1, len(np.asarray(depthwise)) // len(self.input))
         terms, kernel = layer_terms(depthwise, pointwise, self.order, rank, self.groups)
         inputs, outputs = len(terms.ranks), terms.mixing.shape[1] * self.groups
-        if self.order == "pw-dw":
+        if not depthwise_first(self.order):
             inputs, outputs = outputs, inputs
         taps = zip(self.input.shape[1:], self.output.shape[1:], strict=True)
         expected = (len(self.output), len(self.input), *(n - m + 1 for n, m in taps))
@@ -91,7 +100,7 @@ class Witness:
         return _norm(answer - self.output)
 
     def __str__(self) -> str:
-        what = "input" if self.order == "dw-pw" else "output"
+        what = "input" if depthwise_first(self.order) else "output"
         if self.bound == 0.0:
             return f"A {self.order} layer of rank {self.rank} can answer exactly as the dense layer does."
         worst = int(np.argmax(self.slice_bounds))
@@ -152,7 +161,7 @@ def witness(
     allowed, parts = whole(rank, "rank"), whole(groups, "groups")
     slices = weight_slices(dense, checked_order(order), parts)
     tails = _tails(slices, allowed)
-    found = Witness(
+    evidence = Witness(
         input=_impulses(dense.shape[1] * parts, dense.shape[2:]),
         output=_responses(dense, parts),
         bound=_norm(tails),
@@ -161,8 +170,8 @@ def witness(
         rank=allowed,
         groups=parts,
     )
-    found.input.flags.writeable = found.output.flags.writeable = False
-    return found
+    evidence.input.flags.writeable = evidence.output.flags.writeable = False
+    return evidence
 
 
 def _tails(slices: Array, rank: int) -> Array:
@@ -198,7 +207,7 @@ def _responses(dense: Array, groups: int) -> Array:
 
 def _answer(x: Array, terms: Terms, kernel: tuple[int, ...], order: str, groups: int) -> Array:
     """Run the two convolutions of a layer, without padding, stride or dilation."""
-    if order == "dw-pw":
+    if depthwise_first(order):
         filtered = _filtered(np.repeat(x, terms.ranks, axis=0), terms.filters, kernel)
         return _mixed(filtered, terms.mixing.reshape(groups, -1, terms.mixing.shape[1]).swapaxes(1, 2))
     hidden = _mixed(x, terms.mixing.reshape(groups, -1, terms.mixing.shape[1]))

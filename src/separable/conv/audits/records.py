@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..._base.extras import extra
 from ..._base.text import printable
-from ...report.text.audits import notebook, table
 from ..conversion.records import json_text
 from .separability import Separability, frontier
 
 if TYPE_CHECKING:
     from .machine import Machine
 
-__all__ = ["Audit", "Layer", "Refused", "Shape"]
+__all__ = ["AuditRecord", "Layer", "Refused", "Shape"]
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -99,32 +96,25 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Audit:
-    """What a model costs and how separable it is, layer by layer. Print it, or write `to_html` or `to_json`.
+class AuditRecord:
+    """What a model costs and how separable it is, layer by layer: plain data, and its sums.
 
     Attributes
     ----------
-    model : str
-        Class of the torch model, name of the ONNX graph.
-    example : str
-        What it was run on.
+    model, example, remark : str
+        What was counted, what it was run on, and how.
     layers : tuple of Layer
         In the order of their first call.
     params : int
-        All parameters of the model, shared ones once, also of layers that multiply nothing (norms,
-        embeddings) or never ran.
+        All parameters of the model.
     measured_ms : float or None
-        Median time of the whole model, without any watching.
+        Median time of the whole model.
     machine : Machine or None
-        The speeds behind `roofline_ms`; None if the model does not run on the CPU.
+        The speeds behind `roofline_ms`.
     uncounted : tuple of str
         Operators that may have multiplied, and that no rule covers.
-    remark : str
-        How it was run.
     separability : tuple of Separability
-        Of each convolution that mixes channels, in running order; the name is the layer's.
     refused : tuple of Refused
-        The convolutions that cannot be converted, and why.
     """
 
     model: str
@@ -168,18 +158,12 @@ class Audit:
         The error is the root mean square over the layers of `separability` of the relative l2 error of their
         weights. Forms and ranks are allocated exactly; from the cheapest forms to the model as it is.
         """
-        rest = self.macs - sum(each.macs for each in self.separability)
+        rest = self.macs - sum(layer.macs for layer in self.separability)
         return frontier(self.separability, rest)
-
-    def __str__(self) -> str:
-        return table(self)
 
     def __repr__(self) -> str:
         costs = f"{self.macs} MACs, {self.params} parameters"
         return f"<Audit of {printable(self.model)}: {costs}, {len(self.layers)} layers>"
-
-    def _repr_html_(self) -> str:
-        return notebook(self)
 
     def to_json(self) -> str:
         """Return everything as JSON: the attributes, the sums, the frontier, and a list of layers.
@@ -191,26 +175,3 @@ class Audit:
         sums = {"macs": self.macs, "flops": self.flops, "bytes": self.bytes}
         more = {"macs_by_kind": self.macs_by_kind, "frontier": self.frontier}
         return json_text({**asdict(self), **sums, **more}, indent=1)
-
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that opens offline: charts, spectra, errors and costs of every layer.
-
-        It needs ``pip install 'separable[report]'``.
-
-        Parameters
-        ----------
-        path : path-like
-            The file appears there when it is complete.
-
-        Raises
-        ------
-        FileError
-            If it cannot be written.
-        MissingExtraError
-            If Altair, vl-convert or Jinja2 is not installed.
-        """
-        with extra("report"):
-            from ...report.pages.audit import page
-            from ...report.pages.page import write
-
-        write(page(self), path)

@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from ..algebra.terms import ORDERS, Array, weight_slices
+from ..algebra.terms import Array
 from ..conversion.allocate import Choice, allocate
-from ..forms.layer import FORMS, ConvLayer
-from ..forms.stages import form_cost, full_rank
+from ..forms.layer import ConvLayer
+from ..forms.table import CHEAPER, FORMS, UNCHANGED
 
 __all__ = ["Separability", "frontier", "separability"]
 
@@ -107,34 +107,35 @@ def separability(layer: ConvLayer) -> Separability | None:
     ranks: dict[str, tuple[int, ...]] = {}
     errors: dict[str, tuple[float, ...]] = {}
     macs: dict[str, tuple[int, ...]] = {}
-    for form in FORMS[1:]:
-        most = full_rank(layer, form)
-        cuts = [cut for cut in _cuts(layer, weights, form) if min(cut.shape[-2:]) <= _WIDEST]
+    for name in CHEAPER:
+        form = FORMS[name]
+        most = form.full_rank(layer)
+        cuts = [cut for cut in form.cuts(layer, weights) if min(cut.shape[-2:]) <= _WIDEST]
         if not most or not cuts:
             continue
         shares = [_energies(cut) / whole for cut in cuts]
-        left = np.sum([_left(each, most) for each in shares], axis=0)
-        ranks[form] = tuple(range(1, most + 1)) if form in ORDERS else _some(most)
-        errors[form] = tuple(float(min(left[rank], 1.0)) ** 0.5 for rank in ranks[form])
-        macs[form] = tuple(form_cost(layer, form, rank)[0] for rank in ranks[form])
-        if form in ORDERS:
-            spectra[form] = tuple(np.sqrt(shares[0]).tolist())
+        left = np.sum([_left(share, most) for share in shares], axis=0)
+        ranks[name] = tuple(range(1, most + 1)) if form.multiplies else _some(most)
+        errors[name] = tuple(float(min(left[rank], 1.0)) ** 0.5 for rank in ranks[name])
+        macs[name] = tuple(form.cost(layer, rank).macs for rank in ranks[name])
+        if form.multiplies:
+            spectra[name] = tuple(np.sqrt(shares[0]).tolist())
     cheap = [
         (error, form)
         for form in ranks
         for error, cost in zip(errors[form], macs[form], strict=True)
         if cost <= _BEST_AT * layer.macs
     ]
-    best_error, best = min(cheap, default=(0.0, "dense"))
+    best_error, best = min(cheap, default=(0.0, UNCHANGED))
     return Separability(layer.name, layer.macs, spectra, ranks, errors, macs, best, best_error)
 
 
-def frontier(found: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, float], ...]:
+def frontier(layers: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, float], ...]:
     """Return the least error of the weights at several budgets of MACs, each allocated exactly.
 
     Parameters
     ----------
-    found : sequence of Separability
+    layers : sequence of Separability
     rest : int, optional
         MACs of what stays as it is.
 
@@ -148,16 +149,16 @@ def frontier(found: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, f
     --------
     allocate
     """
-    if not found:
+    if not layers:
         return ()
     choices = [
         [
             Choice(each.macs, 0.0),
             *(Choice(macs, error**2) for _, _, macs, error in each.options() if macs < each.macs),
         ]
-        for each in found
+        for each in layers
     ]
-    whole = sum(each.macs for each in found)
+    whole = sum(each.macs for each in layers)
     least = math.fsum(min(choice.cost for choice in layer) for layer in choices)
     budgets = [part * (whole + rest) - rest for part in _FRACTIONS]
     budgets += (
@@ -170,19 +171,6 @@ def frontier(found: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, f
         macs = rest + round(math.fsum(choice.cost for choice in chosen))
         points[macs] = math.sqrt(math.fsum(choice.error for choice in chosen) / len(chosen))
     return tuple(sorted(points.items()))
-
-
-def _cuts(layer: ConvLayer, weights: Array, form: str) -> list[Array]:
-    """Return the matrices (n, rows, columns) whose rank is that of a form, a stack for each cut."""
-    if form in ORDERS:
-        return [weight_slices(weights, form, layer.groups)] if layer.taps > 1 else []
-    outputs, inputs = layer.c_out // layer.groups, layer.c_in // layer.groups
-    if form == "low-rank":
-        return [weights.reshape(layer.groups, outputs, inputs * layer.taps)]
-    counts = [k for k in layer.kernel if k > 1]
-    turned = weights.reshape(layer.groups, outputs, inputs, layer.taps).transpose(0, 2, 3, 1)
-    stack = turned.reshape(layer.groups, inputs, *counts, outputs)
-    return [stack.reshape(layer.groups, inputs * math.prod(counts[:n]), -1) for n in range(1, len(counts))]
 
 
 def _energies(matrices: Array) -> Array:

@@ -89,11 +89,11 @@ def allocate(choices: Sequence[Sequence[Choice]], budget: float) -> tuple[int, .
         trail.append((kept // len(front.costs), kept % len(front.costs)))
         costs, errors = costs[kept], errors[kept]
     place = int(np.argmin(errors))
-    found = []
+    chosen = []
     for (parents, picks), front in zip(reversed(trail), reversed(fronts), strict=True):
-        found.append(int(front.index[picks[place]]))
+        chosen.append(int(front.index[picks[place]]))
         place = int(parents[place])
-    return tuple(reversed(found))
+    return tuple(reversed(chosen))
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _relaxed(fronts: Sequence[_Front]) -> list[tuple[Array, Array]]:
     """Return, for the layers from each one on, the least error of fractions of choices at each cost."""
     steps = np.zeros((0, 2))
     costs, errors = 0.0, 0.0
-    found = [(np.zeros(1), np.zeros(1))]
+    bounds = [(np.zeros(1), np.zeros(1))]
     for front in reversed(fronts):
         hull = _hull(front)
         mine = np.stack([np.diff(front.costs[hull]), np.diff(front.errors[hull])], axis=1)
@@ -146,8 +146,8 @@ def _relaxed(fronts: Sequence[_Front]) -> list[tuple[Array, Array]]:
         steps = steps[np.argsort(slopes, kind="stable")]  # the steepest fall first
         costs, errors = costs + float(front.costs[0]), errors + float(front.errors[0])
         line = np.cumsum(np.concatenate([[[costs, errors]], steps]), axis=0)
-        found.append((line[:, 0], line[:, 1]))
-    return found[::-1]
+        bounds.append((line[:, 0], line[:, 1]))
+    return bounds[::-1]
 
 
 def _bound(line: tuple[Array, Array], budgets: Array, slack: float) -> Array:

@@ -10,13 +10,15 @@ from typing import Final
 
 import numpy as np
 
-from ..forms.layer import FORMS, ConvLayer, Replacement
+from ..forms.layer import ConvLayer, Replacement
+from ..forms.table import CHEAPER, FORMS, is_dense
 from .curves import Curves
 from .equalise import equalised
 from .fit import Fitter
 from .goal import COSTS, check_goal, count
+from .loss import Values
 from .moments import Moments
-from .network import Network, Progress, Values
+from .network import Network, Progress
 from .records import Conversion, ConversionReport, ConvertedLayer, Option
 
 __all__ = ["COSTS", "Conversion", "ConversionReport", "ConvertedLayer", "Network", "Progress", "convert"]
@@ -40,7 +42,7 @@ def convert(
     budget: float = 0.125,
     by: str = "macs",
     *,
-    forms: Sequence[str] = FORMS,
+    forms: Sequence[str] = tuple(FORMS),
     rank: int | str | None = None,
     other_macs: int = 0,
     other_params: int = 0,
@@ -100,7 +102,7 @@ def convert(
     count(rounds, "rounds", 0)
     for cost, name in ((other_macs, "other_macs"), (other_params, "other_params")):
         count(cost, name, 0)
-    run = _Run(network, by, tuple(forms), positions, progress)
+    run = _ConversionRun(network, by, tuple(forms), positions, progress)
     if rank is not None:
         picks = run.curves.of_rank(rank)
         replaced = run.exact(picks) if rank == "full" else run.fitted(picks)
@@ -125,7 +127,7 @@ def _allowed(curves: Curves, budget: float, other: float) -> float:
         raise ValueError(
             f"`budget={budget}` of the {curves.by} cannot be met: the cheapest forms leave "
             f"{math.ceil(1e4 * least / original) / 1e4}; raise the budget"
-            + (" or allow more forms." if len(curves.forms) < len(FORMS) - 1 else ".")
+            + (" or allow more forms." if len(curves.forms) < len(CHEAPER) else ".")
         )
     return budget * original - other
 
@@ -139,7 +141,7 @@ class _Attempt:
     change: float
 
 
-class _Run:
+class _ConversionRun:
     """The steps of a conversion, with what they share."""
 
     def __init__(
@@ -166,7 +168,7 @@ class _Run:
         even = self.curves.even(allowed) if rounds else None
         seen, trust = [best.picks, even], 0
         if even is not None and even != best.picks:
-            best = min(best, self._attempt(even), key=lambda each: each.change)
+            best = min(best, self._attempt(even), key=lambda tried: tried.change)
         for _ in range(rounds):
             effects = self._effects(best)
             picks = self.curves.informed(allowed, best.picks, effects, _TRUST[trust])
@@ -186,20 +188,20 @@ class _Run:
 
     def _effects(self, attempt: _Attempt) -> dict[int, float]:
         """Return by how much the outputs would change less if each layer by itself were put back."""
-        found: dict[int, float] = {}
+        effects: dict[int, float] = {}
         for index in attempt.replaced if math.isfinite(attempt.change) else ():
             rest = {other: new for other, new in attempt.replaced.items() if other != index}
             gain = attempt.change - self.network.output_change(rest)
             # Layers behind it make up for its error: to put it back may even be worse.
-            found[index] = max(gain, attempt.change / 100)
-        return found
+            effects[index] = max(gain, attempt.change / 100)
+        return effects
 
     def exact(self, picks: Sequence[Option]) -> dict[int, Replacement]:
         """Write each layer as it is in its form."""
         return {
             index: Fitter(layer).replacement(pick.form, pick.rank)
             for index, (layer, pick) in enumerate(zip(self.layers, picks, strict=True))
-            if pick.form != "dense"
+            if not is_dense(pick.form)
         }
 
     def fitted(self, picks: Sequence[Option]) -> dict[int, Replacement]:
@@ -220,22 +222,22 @@ class _Run:
     def _fitted(self, index: int, pick: Option, replaced: Mapping[int, Replacement]) -> Replacement | None:
         """Return what takes a layer's place; None if it stays as it is."""
         layer = self.layers[index]
-        if pick.form == "dense" and (not replaced or layer.bias is None):
+        if is_dense(pick.form) and (not replaced or layer.bias is None):
             return None
         new = Fitter(layer, self._moments(index, replaced)).replacement(pick.form, max(pick.rank, 1))
-        return None if pick.form == "dense" and _same(new.convs[0].weights, layer.weights) else new
+        return None if is_dense(pick.form) and _same(new.convs[0].weights, layer.weights) else new
 
     def equalised(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
         """Return what does the same, the channels inside scaled for eight bits."""
-        found: dict[int, Replacement] = {}
+        scaled: dict[int, Replacement] = {}
         for index, new in sorted(replaced.items()):
             if len(new.convs) > 1:
                 # All batches are looked at, so that a network that goes on from here can do so.
-                samples = enumerate(self.network.samples(index, dict(found)))
+                samples = enumerate(self.network.samples(index, dict(scaled)))
                 seen = [x for number, (x, *_) in samples if number < _BATCHES]
                 new = equalised(new, np.concatenate([x for x in seen if x.shape[1:] == seen[0].shape[1:]]))
-            found[index] = new
-        return found
+            scaled[index] = new
+        return scaled
 
     def _moments(self, index: int, replaced: Mapping[int, Replacement]) -> Moments:
         moments = Moments(self.layers[index], positions=self._positions, keep=_KEEP if replaced else 0)
@@ -266,7 +268,7 @@ class _Run:
         layer, options = self.layers[index], self.curves.options[index] if self.curves.options else []
         timed = self.curves.by == "latency" and bool(options)
         reason = ""
-        if pick.form == "dense":
+        if is_dense(pick.form):
             reason = "its error is worth more than what a form saves"
             if not options:
                 reason = "it has none of the forms"

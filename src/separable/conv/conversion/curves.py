@@ -10,10 +10,9 @@ from typing import Final
 import numpy as np
 
 from ..forms.layer import ConvLayer
-from ..forms.stages import form_cost, full_rank
+from ..forms.table import BASELINE, FORMS, UNCHANGED, is_dense
 from .allocate import Choice, allocate
 from .fit import Fitter
-from .goal import COSTS
 from .moments import Moments
 from .network import Network
 from .records import Option
@@ -53,7 +52,7 @@ class Curves:
 
     def __init__(self, network: Network, by: str, forms: Sequence[str]) -> None:
         self.by = by
-        self.forms = [form for form in forms if form != "dense"]
+        self.forms = [form for form in forms if not is_dense(form)]
         self.options: list[list[Option]] = []
         self._network = network
 
@@ -62,7 +61,7 @@ class Curves:
     def measure(self, index: int, moments: Callable[[], Moments]) -> None:
         """Find the ways to write the next layer, `index`, given what makes the moments of what it reads."""
         layer = self._network.layers[index]
-        dense = Option("dense", 0, self._cost(index, "dense", 1), 0.0, 0.0)
+        dense = Option(UNCHANGED, 0, self._cost(index, UNCHANGED, 1), 0.0, 0.0)
         self.options.append([dense])
         costs = {
             form: [(rank, self._cost(index, form, rank)) for rank in self._ranks(layer, form)]
@@ -73,24 +72,23 @@ class Curves:
         if not cheaper:
             return
         fitter = Fitter(layer, moments())
-        found = [
+        tried = [
             (form, rank, cost, error)
             for form, pairs in cheaper.items()
             for (rank, cost), error in zip(
                 pairs, fitter.errors(form, [rank for rank, _ in pairs]), strict=True
             )
         ]
-        weight = self._weight(index, fitter, found)
-        self.options[index] += [Option(*each, each[3] * weight(each[3])) for each in found]
+        weight = self._weight(index, fitter, tried)
+        self.options[index] += [Option(*each, each[3] * weight(each[3])) for each in tried]
 
-    def _ranks(self, layer: ConvLayer, form: str) -> list[int]:
+    def _ranks(self, layer: ConvLayer, name: str) -> list[int]:
         """Return the ranks to try: all where they are few, else some that grow evenly."""
-        most = full_rank(layer, form)
+        form = FORMS[name]
+        most = form.full_rank(layer)
         # By MACs and parameters alike a form is dearer than the dense one from some rank on.
-        dense = layer.macs, layer.params
-        while most > 0 and all(
-            now >= before for now, before in zip(form_cost(layer, form, most), dense, strict=True)
-        ):
+        macs, params = layer.macs, layer.params
+        while most > 0 and (cost := form.cost(layer, most)).macs >= macs and cost.params >= params:
             most = most * 7 // 8 if most > _RANKS else most - 1
         limit = _RANKS_TIMED if self.by == "latency" else _RANKS
         if most <= limit:
@@ -100,15 +98,16 @@ class Curves:
     def _cost(self, index: int, form: str, rank: int) -> float:
         layer = self._network.layers[index]
         if self.by == "latency":
-            new = None if form == "dense" else Fitter(layer).replacement(form, rank)
+            new = None if is_dense(form) else Fitter(layer).replacement(form, rank)
             return self._network.milliseconds(index, new)
-        return float(form_cost(layer, form, rank)[COSTS.index(self.by)])
+        cost = FORMS[form].cost(layer, rank)
+        return float({"macs": cost.macs, "params": cost.params}[self.by])
 
     def _weight(
-        self, index: int, fitter: Fitter, found: Sequence[tuple[str, int, float, float]]
+        self, index: int, fitter: Fitter, tried: Sequence[tuple[str, int, float, float]]
     ) -> Callable[[float], float]:
         """Return how much an error of a layer changes the network's outputs, as two of its forms show."""
-        by_error = sorted(found, key=lambda each: each[3])
+        by_error = sorted(tried, key=lambda each: each[3])
         known: list[tuple[float, float]] = []
         for form, rank, _, _ in (by_error[len(by_error) // 2], by_error[-1]):
             probe = fitter.replacement(form, rank, sweeps=_SWEEPS, rounds=0)
@@ -132,11 +131,11 @@ class Curves:
         return _allocated(self.options, allowed)
 
     def even(self, allowed: float) -> list[Option] | None:
-        """Return what is nowhere worse than one rank of "dw-pw" for all; None if none is affordable."""
-        ranks = {o.rank for options in self.options for o in options if o.form == "dw-pw"}
+        """Return what is nowhere worse than one rank of the baseline for all; None if none is affordable."""
+        ranks = {o.rank for options in self.options for o in options if o.form == BASELINE}
         for rank in sorted(ranks, reverse=True):
             alike = [
-                next((o for o in options if (o.form, o.rank) == ("dw-pw", rank)), options[0])
+                next((o for o in options if (o.form, o.rank) == (BASELINE, rank)), options[0])
                 for options in self.options
             ]
             if sum(option.cost for option in alike) <= allowed:
@@ -188,13 +187,13 @@ class Curves:
 
     def of_rank(self, rank: int | str) -> list[Option]:
         """Return one rank for every layer, each in the first form that it has."""
-        found = []
+        picks = []
         for layer in self._network.layers:
-            form = next((form for form in self.forms if full_rank(layer, form)), "dense")
-            most = full_rank(layer, form)
-            count = 0 if form == "dense" else most if isinstance(rank, str) else min(int(rank), most)
-            found.append(Option(form, count, math.nan, math.nan, math.nan))
-        return found
+            form = FORMS[next((form for form in self.forms if FORMS[form].applies(layer)), UNCHANGED)]
+            most = form.full_rank(layer)
+            count = 0 if not form.ranked else most if isinstance(rank, str) else min(int(rank), most)
+            picks.append(Option(form.name, count, math.nan, math.nan, math.nan))
+        return picks
 
     def frontier(self, other: float) -> tuple[tuple[float, float], ...]:
         """Return fractions of the whole cost that could be left, and the effects that would go with them."""
@@ -202,12 +201,12 @@ class Curves:
         least = sum(min(option.cost for option in options) for options in self.options)
         if not 0 < least < dense:
             return ()
-        found = set()
+        points = set()
         for budget in np.geomspace(least, dense, _BUDGETS):
             picks = self.chosen(max(least, float(budget)))
             fraction = (sum(option.cost for option in picks) + other) / (dense + other)
-            found.add((fraction, sum(option.effect for option in picks)))
-        return tuple(sorted(found))
+            points.add((fraction, sum(option.effect for option in picks)))
+        return tuple(sorted(points))
 
 
 def _allocated(curves: Sequence[Sequence[Option]], allowed: float) -> list[Option]:

@@ -64,7 +64,7 @@ def equalised(replacement: Replacement, inputs: npt.ArrayLike) -> Replacement:
     convs = list(replacement.convs)
     for place in range(len(convs) - 1):
         made = convs[place](seen)
-        pair = _Pair(convs[place], convs[place + 1], seen, made)
+        pair = _RoundingCost(convs[place], convs[place + 1], seen, made)
         scales = pair.signs * pair.scales()
         convs[place : place + 2] = _scaled(convs[place], convs[place + 1], scales)
         seen = made * scales.reshape(-1, *(1,) * (made.ndim - 2))
@@ -85,7 +85,7 @@ def _scaled(first: ConvLayer, second: ConvLayer, scales: Array) -> tuple[ConvLay
 # -- what quantising costs -------------------------------------------------------------------------------
 
 
-class _Pair:
+class _RoundingCost:
     """What rounding to eight bits costs at the output of the second of two convolutions, by the scales.
 
     Errors are taken as independent, each uniform over a step; the cost is that with a step for each output

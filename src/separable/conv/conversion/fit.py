@@ -9,19 +9,12 @@ from typing import Final
 
 import numpy as np
 
-from ..algebra.descent import (
-    Quadratic,
-    alternate_outputs,
-    descend_inputs,
-    descend_reduction,
-    leading_filters,
-    whitened_filters,
-    whitened_outputs,
-)
+from ..algebra.descent import Quadratic
 from ..algebra.geometry import whole
 from ..algebra.terms import Array, Rank, rank_per_channel
+from ..forms.form import LayerForm, Solution
 from ..forms.layer import ConvLayer, Replacement
-from ..forms.stages import composed, flat_weights, full_rank, stages
+from ..forms.table import FORMS, form_of
 from .moments import Excerpt, Moments
 from .rectified import Aim
 from .regularise import problems_of, regularised, shrinkage
@@ -32,8 +25,7 @@ __all__ = ["Fitter", "fit"]
 # open is settled by the original weights.
 _RIDGE: Final = 1e-5
 
-# Descent ends when a sweep gains less than this fraction of the error, or after so many sweeps.
-_GAIN: Final = 1e-3
+# Descent ends after so many sweeps, if it does not settle before.
 _SWEEPS: Final = 40
 
 # Sweeps that tell how much descent gains on a closed form.
@@ -67,7 +59,7 @@ def fit(
     rank : int or sequence of int, optional
         Terms T of "dw-pw" (a sequence: of each input channel, 0 allowed, for one group) and "pw-dw";
         channels in each group between the convolutions of "spatial" and "low-rank". No "dense" has one.
-        More than :func:`full_rank` counts as that, and is exact.
+        More than the form's full rank counts as that, and is exact.
     ridge : float, optional
         This fraction of the mean variance is added to every variance, pulling towards the original weights.
     sweeps : int, optional
@@ -110,7 +102,7 @@ class Fitter:
                 f"`ridge={ridge!r}` is not a fraction of the variance; expected > 0, such as 1e-5."
             )
         self.layer = layer
-        self._flat = flat_weights(layer, layer.weights)
+        self._flat = _matrices(layer, layer.weights)
         self._ridge, self._moments = ridge, moments
         self._problems: list[Quadratic] = []
         self._excerpt: Excerpt | None = None
@@ -134,11 +126,11 @@ class Fitter:
             for problem, flat in zip(problems_of(self._seen, self.layer.taps), self._flat, strict=True)
         ]
 
-    def _trusted(self, form: str, rank: Rank) -> list[Quadratic]:
+    def _trusted(self, form: LayerForm, rank: Rank) -> list[Quadratic]:
         """Return the problem of each group, its covariance trusted as far as the data go."""
-        if form not in self._fractions:
+        if form.name not in self._fractions:
             assert self._moments is not None
-            self._fractions[form] = shrinkage(
+            self._fractions[form.name] = shrinkage(
                 self._moments.halves,
                 self.layer.taps,
                 self._flat,
@@ -146,7 +138,7 @@ class Fitter:
                 # As much as the fit has to overfit with: one solution for what mixes the channels.
                 lambda problem: self._solved(problem, form, rank, None, 0)[0],
             )
-        fraction = self._fractions[form]
+        fraction = self._fractions[form.name]
         if not fraction:
             return self._problems
         if self._shrunk[0] != fraction:
@@ -167,6 +159,9 @@ class Fitter:
         -------
         Replacement
         """
+        return self._replacement(form_of(form), rank, sweeps, rounds)
+
+    def _replacement(self, form: LayerForm, rank: Rank, sweeps: int, rounds: int) -> Replacement:
         rank = self._checked_rank(form, rank)
         layer = self.layer
         if not self._problems:
@@ -185,9 +180,9 @@ class Fitter:
     def errors(self, form: str, ranks: Sequence[int]) -> list[float]:
         """Return about the error of each of some ranks of a form, without the rounds behind the activation.
 
-        Of "low-rank" it is exact. Of the others the closed form that is best for a covariance without
-        correlations between channels, or between channels and taps, is held against the true one; what
-        descent gains on it is measured at two ranks, as a fraction.
+        Where the form knows what each rank gains, it is exact. Else the closed form that is best for a
+        covariance without correlations between channels, or between channels and taps, is held against the
+        true one; what descent gains on it is measured at two ranks, as a fraction.
 
         Parameters
         ----------
@@ -200,85 +195,68 @@ class Fitter:
         list of float
             As :attr:`Replacement.error`; never rising.
         """
+        asked = form_of(form)
         if self._problems and not self._variance:
             errors = [0.0] * len(ranks)
         elif not self._problems:
             errors = [self.replacement(form, rank).error for rank in ranks]
-        elif form == "low-rank":
-            problems = self._trusted(form, ranks[0])
-            energy = sum(problem.energy for problem in problems)
-            gained = np.cumsum(sum(problem.reduction[1] for problem in problems))
-            errors = [max(energy - float(gained[rank - 1]), 0.0) / self._variance for rank in ranks]
         else:
-            closed = np.array([self._closed_error(form, rank) for rank in ranks])
-            places = sorted({0, len(ranks) // 4})
-            fitted = [self.replacement(form, ranks[n], sweeps=_SWEEPS_SEEN, rounds=0).error for n in places]
-            gains = [
-                min(a / closed[n], 1.0) if closed[n] > 0 else 1.0 for a, n in zip(fitted, places, strict=True)
-            ]
-            errors = (np.interp(range(len(ranks)), places, gains) * closed).tolist()
+            problems = self._trusted(asked, ranks[0])
+            gains = [gain for gain in map(asked.gains, problems) if gain is not None]
+            errors = self._exact(problems, gains, ranks) if gains else self._estimated(asked, ranks)
         return list(itertools.accumulate(errors, min))
 
-    def _closed_error(self, form: str, rank: int) -> float:
+    def _exact(
+        self, problems: Sequence[Quadratic], gains: Sequence[Array], ranks: Sequence[int]
+    ) -> list[float]:
+        """Return the error of each rank, given what each further one takes off it in each group."""
+        energy = sum(problem.energy for problem in problems)
+        gained = np.cumsum(sum(gains))
+        return [max(energy - float(gained[rank - 1]), 0.0) / self._variance for rank in ranks]
+
+    def _estimated(self, form: LayerForm, ranks: Sequence[int]) -> list[float]:
+        """Return the errors of closed forms, less the fraction that descent gains on them at two ranks."""
+        closed = np.array([self._closed_error(form, rank) for rank in ranks])
+        places = sorted({0, len(ranks) // 4})
+        fitted = [self._replacement(form, ranks[n], _SWEEPS_SEEN, 0).error for n in places]
+        gains = [
+            min(a / closed[n], 1.0) if closed[n] > 0 else 1.0 for a, n in zip(fitted, places, strict=True)
+        ]
+        errors: list[float] = (np.interp(range(len(ranks)), places, gains) * closed).tolist()
+        return errors
+
+    def _closed_error(self, form: LayerForm, rank: int) -> float:
         return self._error_of([self._closed(problem, form, rank) for problem in self._trusted(form, rank)])
 
-    def _checked_rank(self, form: str, rank: Rank) -> Rank:
-        most = full_rank(self.layer, form)
+    def _checked_rank(self, form: LayerForm, rank: Rank) -> Rank:
+        most = form.full_rank(self.layer)
         if not most:
             raise ValueError(
-                f"layer {self.layer.name!r} with {self.layer.kernel} taps has no form {form!r}; leave it out."
+                f"layer {self.layer.name!r} with {self.layer.kernel} taps has no form {form.name!r}; "
+                "leave it out."
             )
-        if form == "dense":
-            return 1
+        if not form.ranked:
+            return most
         if not isinstance(rank, Iterable):
-            return min(whole(rank, "rank"), most)
-        if form != "dw-pw" or self.layer.groups > 1:
-            raise ValueError("`rank` for each channel needs form 'dw-pw' and one group; pass one int.")
+            return form.limited(self.layer, rank)
+        if not form.uneven or self.layer.groups > 1:
+            names = " or ".join(repr(name) for name, other in FORMS.items() if other.uneven)
+            raise ValueError(f"`rank` for each channel needs form {names} and one group; pass one int.")
         return tuple(min(r, most) for r in rank_per_channel(rank, self.layer.c_in))
 
-    def _closed(self, problem: Quadratic, form: str, rank: Rank) -> Array:
+    def _closed(self, problem: Quadratic, form: LayerForm, rank: Rank) -> Array:
         """Return weights (I*K, O) in a form that are near to the best, without any descent."""
-        if form == "pw-dw" and rank != full_rank(self.layer, form):
-            return whitened_outputs(problem, whole(rank, "rank"))
-        return self._solved(problem, form, rank, None, 0)[0]
+        if rank == form.full_rank(self.layer):
+            return problem.optimum
+        return form.closed(self.layer, problem, rank)
 
     def _solved(
-        self, problem: Quadratic, form: str, rank: Rank, start: Array | None, sweeps: int
-    ) -> tuple[Array, Array | None]:
+        self, problem: Quadratic, form: LayerForm, rank: Rank, start: Array | None, sweeps: int
+    ) -> Solution:
         """Return the weights (I*K, O) that fit a group best in a form, and what to start from next time."""
-        if form == "dense" or rank == full_rank(self.layer, form):
+        if rank == form.full_rank(self.layer):
             return problem.optimum, None
-        if form == "low-rank":
-            directions = problem.reduction[0][:, : whole(rank, "rank")]
-            return (problem.optimum @ directions) @ directions.T, None
-        if form == "dw-pw":
-            ranks = rank_per_channel(rank, problem.channels)
-            filters = whitened_filters(problem, ranks) if start is None else start
-            filters, mixing, _ = descend_inputs(problem, ranks, filters, sweeps, _GAIN)
-            return _sum_of_terms(filters, mixing, ranks), filters
-        if form == "pw-dw":
-            if start is None:
-                start = leading_filters(problem, problem.optimum, whole(rank, "rank"))
-            filters, mixing, _ = alternate_outputs(problem, start, sweeps, _GAIN)
-            return (mixing.swapaxes(1, 2) @ filters).reshape(len(filters), -1).T, filters
-        return self._reduced(problem, whole(rank, "rank"), start, sweeps)
-
-    def _reduced(
-        self, problem: Quadratic, rank: int, start: Array | None, sweeps: int
-    ) -> tuple[Array, Array | None]:
-        """Split off the first long axis, then the next of what is left."""
-        counts = [k for k in self.layer.kernel if k > 1]
-        chain: list[Array] = []
-        for number, taps in enumerate(counts[:-1]):
-            length = problem.channels * taps
-            hidden = min(rank, length, len(problem.pull) * problem.pull.shape[1] // length)
-            rows = start if number == 0 and start is not None else problem.hidden_basis(length)[:hidden]
-            rows, problem, _ = descend_reduction(problem, rows, sweeps, _GAIN)
-            chain.append(rows)
-        weights = problem.optimum
-        for rows in reversed(chain):
-            weights = (rows.T @ weights.reshape(len(rows), -1)).reshape(-1, weights.shape[1])
-        return weights, chain[0]
+        return form.solve(self.layer, problem, rank, start, sweeps)
 
     def _dense(self, flats: Sequence[Array]) -> Array:
         """Return weights (I*K, O) of each group as dense ones."""
@@ -295,32 +273,30 @@ class Fitter:
 
     def _error(self, weights: Array) -> float:
         if self._problems:
-            return self._error_of(flat_weights(self.layer, weights))
+            return self._error_of(_matrices(self.layer, weights))
         whole_l2 = float(np.square(self.layer.weights).sum())
         return float(np.square(weights - self.layer.weights).sum()) / whole_l2 if whole_l2 > 0 else 0.0
 
-    def _finished(self, form: str, rank: Rank, weights: Array, bias: Array | None) -> Replacement:
+    def _finished(self, form: LayerForm, rank: Rank, weights: Array, bias: Array | None) -> Replacement:
         layer = self.layer
-        if form == "dense":
-            return Replacement(form, 0, stages(layer, form, 1, weights, bias), self._error(weights))
-        convs = stages(layer, form, rank, weights, bias)
-        error = self._error(weights if self._problems else composed(layer, form, rank, convs))
+        convs = form.convs(layer, rank, weights, bias)
+        error = self._error(weights if self._problems else form.composed(layer, rank, convs))
         if not isinstance(rank, Iterable):
-            return Replacement(form, whole(rank, "rank"), convs, error)
+            return Replacement(form.name, whole(rank, "rank") if form.ranked else 0, convs, error)
         ranks = tuple(int(r) for r in rank)
         owners = tuple(np.repeat(np.arange(len(ranks)), ranks).tolist())
-        return Replacement(form, ranks, convs, error, channels=owners)
+        return Replacement(form.name, ranks, convs, error, channels=owners)
 
     # -- behind the activation ---------------------------------------------------------------------------
 
     def _rectified(
         self,
-        form: str,
+        form: LayerForm,
         rank: Rank,
         problems: Sequence[Quadratic],
-        fits: list[tuple[Array, Array | None]],
+        fits: list[Solution],
         rounds: int,
-    ) -> tuple[list[tuple[Array, Array | None]], Array]:
+    ) -> tuple[list[Solution], Array]:
         """Fit again to outputs of which only what passes the rectifier matters.
 
         Where an output is to be cut off, whatever lies below the floor is right. So the wanted output is
@@ -328,7 +304,7 @@ class Fitter:
         turn: both steps lower the distance between them, which bounds the error behind the rectifier.
         """
         assert self._excerpt is not None
-        trust = 1 - self._fractions[form]
+        trust = 1 - self._fractions[form.name]
         mean_y = self._seen.mean_y
         best, least = (fits, mean_y), math.inf
         for number in range(rounds + 1):
@@ -354,13 +330,6 @@ class Fitter:
         return best
 
 
-def _sum_of_terms(filters: Array, mixing: Array, ranks: Sequence[int]) -> Array:
-    """Return the weights (I*K, O) of filters (R, K) and mixing (R, O) of input channels."""
-    taps, outputs = filters.shape[1], mixing.shape[1]
-    weights = np.zeros((len(ranks), taps, outputs))
-    ends = np.cumsum(ranks)
-    for rank in sorted(set(ranks) - {0}):
-        members = np.flatnonzero(np.array(ranks) == rank)
-        rows = (ends[members] - rank)[:, np.newaxis] + np.arange(rank)
-        weights[members] = filters[rows].swapaxes(1, 2) @ mixing[rows]
-    return weights.reshape(-1, outputs)
+def _matrices(layer: ConvLayer, weights: Array) -> list[Array]:
+    """Return dense weights as a matrix ``(I*K, O)`` for each group."""
+    return [rows.reshape(len(rows), -1).T for rows in np.split(weights, layer.groups)]

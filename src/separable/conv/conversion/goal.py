@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from ..algebra.geometry import whole
-from ..forms.layer import FORMS
+from ..forms.table import CHEAPER, FORMS, is_dense
 
 __all__ = ["COSTS", "check_goal", "check_patterns", "count"]
 
@@ -41,10 +41,10 @@ def check_goal(budget: Any, by: Any, forms: Any, rank: Any) -> None:
     unknown = [form for form in known if form not in FORMS]
     if unknown:
         raise ValueError(f"`forms` holds {unknown[0]!r}; expected some of {', '.join(map(repr, FORMS))}.")
-    if not any(form != "dense" for form in known):
+    if all(map(is_dense, known)):
         raise ValueError(
             f"`forms={known!r}` leaves every layer as it is; expected some of "
-            f"{', '.join(repr(form) for form in FORMS if form != 'dense')}."
+            f"{', '.join(map(repr, CHEAPER))}."
         )
     if isinstance(rank, str):
         if rank != "full":
@@ -84,6 +84,6 @@ def check_patterns(skip: Any) -> None:
     """
     if isinstance(skip, (str, bytes)) or not isinstance(skip, Collection):
         raise TypeError(f"`skip={skip!r}` is no sequence of names; expected one, such as ['stem.*'].")
-    wrong = [each for each in skip if not isinstance(each, str)]
+    wrong = [pattern for pattern in skip if not isinstance(pattern, str)]
     if wrong:
         raise TypeError(f"`skip` holds {wrong[0]!r}; expected names of layers.")

@@ -14,7 +14,7 @@ from ..algebra.geometry import output_shape
 from ..algebra.terms import Array
 from ..forms.layer import ConvLayer, padded
 
-__all__ = ["Excerpt", "Moments", "Sums", "patches"]
+__all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
 
 # Patches are made and multiplied about this many bytes at a time.
 _BYTES_AT_ONCE: Final = 1 << 25
@@ -70,7 +70,7 @@ class Excerpt:
         return self.x.nbytes + self.y.nbytes + self.floor.nbytes
 
 
-class Sums:
+class MomentSums:
     """Sums over patches and wanted outputs, about an origin, and the moments that they amount to.
 
     Parameters
@@ -106,8 +106,8 @@ class Sums:
         self._squares += np.square(wants).sum(axis=0)
         self.count += len(rows)
 
-    def __add__(self, other: Sums) -> Sums:
-        total = object.__new__(Sums)
+    def __add__(self, other: MomentSums) -> MomentSums:
+        total = object.__new__(MomentSums)
         total.count = self.count + other.count
         total._origin_x, total._origin_y = self._origin_x, self._origin_y
         total._products = [a + b for a, b in zip(self._products, other._products, strict=True)]
@@ -129,12 +129,12 @@ class Sums:
     def covariance(self) -> tuple[Array, ...]:
         """Of the patches, centred: for each group ``(C_in/groups*K, C_in/groups*K)``."""
         means = self._sum_x / self.count
-        found = []
+        covariances = []
         for product, mean in zip(self._products, means, strict=True):
             centred = product / self.count
             centred -= np.multiply.outer(mean, mean)
-            found.append(centred)
-        return tuple(found)
+            covariances.append(centred)
+        return tuple(covariances)
 
     @property
     def cross(self) -> tuple[Array, ...]:
@@ -184,7 +184,7 @@ class Moments:
         self.layer = layer
         self.samples = 0
         self._positions = positions
-        self._halves = (Sums(layer), Sums(layer))
+        self._halves = (MomentSums(layer), MomentSums(layer))
         self._keep = keep
         self._kept: dict[int, Excerpt] = {}
         self._kept_bytes = 0
@@ -235,12 +235,12 @@ class Moments:
         return sum(half.count for half in self._halves)
 
     @property
-    def halves(self) -> tuple[Sums, Sums]:
+    def halves(self) -> tuple[MomentSums, MomentSums]:
         """The sums over every other sample, and over the rest."""
         return self._halves
 
     @cached_property
-    def total(self) -> Sums:
+    def total(self) -> MomentSums:
         """The sums over all samples.
 
         Raises
@@ -325,7 +325,7 @@ def _at_places(values: Array, ndim: int, chosen: npt.NDArray[np.intp]) -> Array:
     order = (0, *range(2, 2 + ndim), 1, *range(2 + ndim, values.ndim))
     by_place = values.transpose(order)
     if chosen.shape[1] == math.prod(sizes):
-        found = by_place.copy()
+        gathered = by_place.copy()
     else:
-        found = by_place[(np.arange(samples)[:, np.newaxis], *np.unravel_index(chosen, sizes))]
-    return found.reshape(samples, chosen.shape[1], -1)
+        gathered = by_place[(np.arange(samples)[:, np.newaxis], *np.unravel_index(chosen, sizes))]
+    return gathered.reshape(samples, chosen.shape[1], -1)

@@ -1,23 +1,19 @@
-"""What a conversion asks of a network, whichever framework runs it."""
+"""What a conversion asks of a network, whichever framework runs it, and what all of them do alike."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 from ..forms.layer import ConvLayer, Replacement
+from .loss import HeldOut, OutputChange, Values
 
-__all__ = ["HeldOut", "Network", "OutputChange", "Progress", "Values"]
+__all__ = ["CalibratedNetwork", "LayerCall", "Network", "Outputs", "Progress"]
 
-Values: TypeAlias = npt.NDArray[Any]
-
-# One input in so many is held out.
-_EVERY: Final = 8
+# The outputs of one batch by name or place: the original's, and the changed network's; None where those were
+# not computed.
+Outputs: TypeAlias = tuple[Mapping[Hashable, Values], Mapping[Hashable, Values] | None]
 
 
 class Network(Protocol):
@@ -73,162 +69,118 @@ class Progress(Protocol):
         """Take note."""
 
 
-class HeldOut:
-    """Which calibration inputs are left out of every fit, to measure the loss on: each eighth one.
-
-    Where there are fewer than eight, all serve for both.
-
-    Parameters
-    ----------
-    batches : iterable of int
-        Inputs in each batch.
+class LayerCall(NamedTuple):
+    """One call of a layer on one batch, in the original network and in what it has become.
 
     Attributes
     ----------
-    count : int
-        Inputs held out.
+    x : ndarray, shape ``(N, C_in, *sizes)``
+        What it reads now.
+    y : ndarray, shape ``(N, C_out, *out_sizes)``
+        What it gave in the original.
+    beside, beside_now : ndarray or None
+        Where all that reads its output is the sum with another branch of the same shape: what that branch
+        gave in the original, and what it gives now.
+    rectified : bool
+        Whether a rectifier alone reads that sum.
     """
 
-    def __init__(self, batches: Iterable[int]) -> None:
-        self._ends = list(itertools.accumulate(batches))
-        self.count = (self._ends[-1] if self._ends else 0) // _EVERY
+    x: Values
+    y: Values
+    beside: Values | None = None
+    beside_now: Values | None = None
+    rectified: bool = False
 
-    def mask(self, number: int) -> npt.NDArray[np.bool_]:
-        """Return which inputs of a batch, given by its number, are held out.
+    def sample(self) -> tuple[Values, ...]:
+        """Return what it reads, what it should give, and below what its outputs are alike, if that is known.
 
-        Parameters
-        ----------
-        number : int
-
-        Returns
-        -------
-        ndarray of bool, shape ``(inputs,)``
+        It should make up for what the other branch has grown by: the sum is to come out as in the original.
         """
-        places = np.arange(self._ends[number - 1] if number else 0, self._ends[number])
-        return np.asarray(places % _EVERY == _EVERY - 1)
-
-    def measures(self, number: int) -> bool:
-        """Return whether the loss is measured on any input of a batch."""
-        return not self.count or bool(self.mask(number).any())
-
-    def fitted(self, number: int, rows: int) -> npt.NDArray[np.intp]:
-        """Return which rows of an array made from a batch may be fitted to.
-
-        Parameters
-        ----------
-        number : int
-            Of the batch.
-        rows : int
-            Length of the array's first axis: a multiple of the inputs, or what has no relation to them.
-
-        Returns
-        -------
-        ndarray of int
-        """
-        return np.flatnonzero(~self._held_out(number, rows, False))
-
-    def measured(self, number: int, rows: int) -> npt.NDArray[np.intp]:
-        """Return which rows of an array made from a batch the loss is measured on; as `fitted`."""
-        return np.flatnonzero(self._held_out(number, rows, True)) if self.count else np.arange(rows)
-
-    def _held_out(self, number: int, rows: int, unknown: bool) -> npt.NDArray[np.bool_]:
-        mask = self.mask(number)
-        if not len(mask) or rows % len(mask):
-            return np.full(rows, unknown)
-        return np.asarray(np.repeat(mask, rows // len(mask)))
+        if self.beside is None or self.beside_now is None:
+            return self.x, self.y
+        wanted = self.y + (self.beside - self.beside_now)
+        return (self.x, wanted, -self.beside_now) if self.rectified else (self.x, wanted)
 
 
-class OutputChange:
-    """By how much a network's outputs change, over their variance, summed up batch by batch.
+class CalibratedNetwork(ABC):
+    """The half of a :class:`Network` that no framework has a part in: a base of those that run in one.
 
     Parameters
     ----------
-    held_out : HeldOut
-        The change is measured on the inputs that it holds out, the variance on all.
+    layers : sequence of ConvLayer
+        The convertible convolutions, in running order.
+    batches : iterable of int
+        Inputs in each batch of the calibration data.
     """
 
-    def __init__(self, held_out: HeldOut) -> None:
-        self._held_out = held_out
-        self._outputs: dict[object, _Output] = {}
+    def __init__(self, layers: Sequence[ConvLayer], batches: Iterable[int]) -> None:
+        self._layers = tuple(layers)
+        self._held_out = HeldOut(batches)
 
-    def add(self, number: int, output: object, before: Values, after: Values | None) -> None:
-        """Add one output of a batch.
+    @property
+    def layers(self) -> Sequence[ConvLayer]:
+        """The convertible convolutions, in running order; those that share their weights may be one."""
+        return self._layers
+
+    @property
+    def held_out(self) -> int:
+        """How many inputs no layer is fitted to."""
+        return self._held_out.count
+
+    def samples(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[Values, ...]]:
+        """Yield what a layer reads now and what it should give, for each batch and each of its calls.
 
         Parameters
         ----------
-        number : int
-            Of the batch.
-        output : hashable
-            Which output.
-        before : ndarray, shape ``(N, ...)`` or ``()``
-            The original's. What is not finite is left out.
-        after : ndarray or None
-            The changed network's; None where the batch holds no input that is held out. An output whose shape
-            changes cannot be compared: it is left out, with all of its batches.
+        index : int
+        replaced : mapping of int to Replacement
+
+        Yields
+        ------
+        x : ndarray, shape ``(N, C_in, *sizes)``
+        y : ndarray, shape ``(N, C_out, *out_sizes)``
+        floor : ndarray, shape ``(N, C_out, *out_sizes)``, optional
+            As for :class:`Network`.
         """
-        precise, known = _finite(before.astype(np.float64))
-        sums = self._outputs.setdefault(output, _Output())
-        sums.spread(precise)
-        if after is None:
-            return
-        if after.shape != before.shape:
-            sums.comparable = False
-            return
-        rows: Any = self._held_out.measured(number, len(precise)) if precise.ndim else ...
-        now = after[rows] if known is None else np.where(known, after, precise)[rows]
-        with np.errstate(invalid="ignore", over="ignore"):  # an output that became infinite
-            change = float(np.square(now - precise[rows]).sum())
-        sums.change += math.inf if math.isnan(change) else change
-        sums.measured += now.size
+        for number, call in self.calls_of(index, replaced):
+            rows = self._held_out.fitted(number, len(call.x))
+            if len(rows):
+                sample = call.sample()
+                yield sample if len(rows) == len(call.x) else tuple(array[rows] for array in sample)
 
-    @property
-    def value(self) -> float:
-        """The mean squared change over the mean variance of all elements.
+    def output_change(self, replaced: Mapping[int, Replacement]) -> float:
+        """Return the mean squared change of the network's outputs over their variance, on held-out inputs.
 
-        The variance is about the mean of all elements where there was one input. NaN where nothing was
-        measured: there is no output that varies, or none that can be compared.
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+
+        Returns
+        -------
+        float
+            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
+            all inputs of the squared distance to the mean of each element (the mean of all of them, where
+            there is one input). NaN where no output holds floating-point numbers that vary.
         """
-        compared = [each for each in self._outputs.values() if each.comparable]
-        elements = sum(each.elements for each in compared)
-        change, measured = (sum(getattr(each, name) for each in compared) for name in ("change", "measured"))
-        total = sum(each.variation for each in compared)
-        if elements and total * measured > 0:
-            return float(change / (total * measured / elements))
-        return math.inf if change > 0 else math.nan
+        return self.change_among(self.outputs_with(replaced)) if replaced else 0.0
 
+    def change_among(self, batches: Iterable[Outputs]) -> float:
+        """Return the same of outputs that are already there, batch by batch."""
+        change = OutputChange(self._held_out)
+        for number, (before, after) in enumerate(batches):
+            now = after if self._held_out.measures(number) else None
+            for output, values in before.items():
+                change.add(number, output, values, None if now is None else now[output])
+        return change.value
 
-class _Output:
-    """What is summed up of one output."""
+    @abstractmethod
+    def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
+        """Yield each call of a layer with the number of its batch, where `replaced` run in their new form."""
 
-    def __init__(self) -> None:
-        self.comparable = True
-        self.change, self.measured, self.elements = 0.0, 0, 0
-        # By length of a row: how many came, their mean, and the sums of squared distances to it.
-        self._sums: dict[int, tuple[int, Values, Values]] = {}
+    @abstractmethod
+    def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
+        """Yield the outputs of each batch: those with `replaced` at least where the loss is measured."""
 
-    @property
-    def variation(self) -> float:
-        """The sum of squared distances to the mean."""
-        return sum(
-            float(squares.sum() if count > 1 else np.square(mean - mean.mean()).sum())
-            for count, mean, squares in self._sums.values()
-        )
-
-    def spread(self, values: Values) -> None:
-        """Add a batch of the original's."""
-        self.elements += values.size
-        if not values.size:
-            return
-        rows = values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(-1, 1)
-        count, mean, squares = self._sums.get(rows.shape[1], (0, np.zeros(1), np.zeros(1)))
-        own = rows.mean(axis=0)
-        # Chan, Golub, LeVeque: updating formulae, 1979; sums of squares alone would cancel.
-        share = len(rows) / (count + len(rows))
-        squares = squares + np.square(rows - own).sum(axis=0) + np.square(own - mean) * count * share
-        self._sums[rows.shape[1]] = (count + len(rows), mean + (own - mean) * share, squares)
-
-
-def _finite(values: Values) -> tuple[Values, npt.NDArray[np.bool_] | None]:
-    """Return values with 0 for what is not finite, such as the logarithm of 0, and which are; None: all."""
-    known = np.isfinite(values)
-    return (values, None) if known.all() else (np.where(known, values, 0.0), known)
+    @abstractmethod
+    def milliseconds(self, index: int, replacement: Replacement | None) -> float:
+        """Return the measured time of one layer in one form (None: as it is), all calls of one pass."""

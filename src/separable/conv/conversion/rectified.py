@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..algebra.terms import Array
-from .moments import Excerpt, Sums
+from .moments import Excerpt, MomentSums
 
 __all__ = ["Aim"]
 
@@ -30,7 +30,7 @@ class Aim:
         For each group the changes of its covariance with the patches, ``(I*K, O)``, and of its variance.
     """
 
-    def __init__(self, seen: Sums, excerpt: Excerpt, flats: Sequence[Array], mean_y: Array) -> None:
+    def __init__(self, seen: MomentSums, excerpt: Excerpt, flats: Sequence[Array], mean_y: Array) -> None:
         count, groups = len(excerpt.x), len(flats)
         means = seen.mean_x.reshape(groups, -1)
         size, outputs = flats[0].shape

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..algebra.descent import Quadratic
 from ..algebra.terms import Array
-from .moments import Sums
+from .moments import MomentSums
 
 __all__ = ["problems_of", "regularised", "shrinkage"]
 
@@ -20,7 +20,7 @@ _TRIED: Final = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
 _PLENTY: Final = 100
 
 
-def problems_of(sums: Sums, taps: int) -> list[Quadratic]:
+def problems_of(sums: MomentSums, taps: int) -> list[Quadratic]:
     """Return the error of each group's weights on the samples that are summed up."""
     energies = sums.variance_y.reshape(len(sums.cross), -1)
     return [
@@ -73,7 +73,7 @@ def regularised(problem: Quadratic, weights: Array, fraction: float, ridge: floa
 
 
 def shrinkage(
-    halves: Sequence[Sums],
+    halves: Sequence[MomentSums],
     taps: int,
     weights: Sequence[Array],
     ridge: float,
@@ -86,7 +86,7 @@ def shrinkage(
 
     Parameters
     ----------
-    halves : sequence of two Sums
+    halves : sequence of two MomentSums
     taps : int
         K.
     weights : sequence of ndarray, shape ``(I*K, O)``
@@ -120,14 +120,14 @@ def shrinkage(
 class _Half:
     """Some of the samples: fitted to, or judged by."""
 
-    def __init__(self, sums: Sums, taps: int) -> None:
+    def __init__(self, sums: MomentSums, taps: int) -> None:
         self.problems = problems_of(sums, taps)
         self.mean_x, self.mean_y = (m.reshape(len(sums.cross), -1) for m in (sums.mean_x, sums.mean_y))
 
     def loss(self, fitted: Sequence[Array], known: _Half) -> float:
         """Return the squared error of weights whose bias comes from other samples."""
-        found = 0.0
+        error = 0.0
         for n, (problem, weights) in enumerate(zip(self.problems, fitted, strict=True)):
             apart = self.mean_y[n] - known.mean_y[n] - (self.mean_x[n] - known.mean_x[n]) @ weights
-            found += problem.loss(weights) + float(np.square(apart).sum())
-        return found
+            error += problem.loss(weights) + float(np.square(apart).sum())
+        return error

@@ -10,13 +10,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..algebra.geometry import Padding, output_shape, per_axis, resolve_padding, whole
+from ..algebra.geometry import (
+    Padding,
+    output_shape,
+    per_axis,
+    resolve_padding,
+    weights_and_macs,
+    whole,
+)
 from ..algebra.terms import Array, float_array
 
-__all__ = ["FORMS", "PADDING_MODES", "ConvLayer", "Replacement", "padded"]
-
-# How a layer can be written. Every form but "dense" is a sequence of cheaper convolutions.
-FORMS: Final = ("dense", "dw-pw", "pw-dw", "spatial", "low-rank")
+__all__ = ["PADDING_MODES", "ConvLayer", "Replacement", "padded"]
 
 # torch's names, and NumPy's.
 PADDING_MODES: Final = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -124,7 +128,9 @@ class ConvLayer:
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one input sample, all calls."""
-        return self.weights.size * math.prod(self.out_sizes) * self.calls
+        return (
+            weights_and_macs(self.c_in, self.c_out, self.kernel, self.groups, self.out_sizes)[1] * self.calls
+        )
 
     @property
     def params(self) -> int:
@@ -220,11 +226,11 @@ def padded(x: npt.NDArray[np.float64], padding: Padding, mode: str) -> Array:
     """Return (N, C, *sizes) with samples added around each spatial axis as `mode` says."""
     if not any(side for sides in padding for side in sides):
         return x
-    found: Array = x
+    filled: Array = x
     for axis, sides in enumerate(padding, 2):  # one axis at a time: every mode but circular allows any order
         widths: Sequence[tuple[int, int]] = [sides if a == axis else (0, 0) for a in range(x.ndim)]
-        found = np.pad(found, widths, mode=PADDING_MODES[mode])  # type: ignore[call-overload]
-    return found
+        filled = np.pad(filled, widths, mode=PADDING_MODES[mode])  # type: ignore[call-overload]
+    return filled
 
 
 def _frozen(array: Array, given: npt.ArrayLike) -> Array:

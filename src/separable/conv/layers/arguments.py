@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..algebra.geometry import Padding
+from ..algebra.terms import depthwise_first
 
 __all__ = [
     "ACTIVATIONS",
-    "ORDERS",
     "PADDING_MODES",
     "Array",
-    "Weights",
+    "CheckedWeights",
     "check_reach",
     "fold_padding",
     "one_of",
@@ -28,7 +28,6 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 
-ORDERS: Final = ("dw-pw", "pw-dw")
 ACTIVATIONS: Final = (None, "relu", "relu6", "silu", "hard_swish", "gelu", "gelu_tanh")  # codes in the core
 PADDING_MODES: Final = {
     "zeros": 1,
@@ -43,7 +42,7 @@ _PAD: Final[dict[str, Literal["reflect", "edge", "wrap"]]] = {
 }
 
 
-class Weights(NamedTuple):
+class CheckedWeights(NamedTuple):
     """Read-only copies, as the core takes them."""
 
     depthwise: Array  # (kernels, taps)
@@ -66,12 +65,12 @@ def weights_of(
     order: str,
     multiplier: int | None,
     dtype: npt.DTypeLike | None,
-) -> tuple[Weights, tuple[int, ...], int | None]:
+) -> tuple[CheckedWeights, tuple[int, ...], int | None]:
     """Check that the weights fit each other.
 
     Returns
     -------
-    weights : Weights
+    weights : CheckedWeights
     kernel : tuple of int
     multiplier : int or None
         None where the input's channels decide.
@@ -84,14 +83,14 @@ def weights_of(
         )
     if p.ndim < 2 or 0 in p.shape or any(n != 1 for n in p.shape[2:]):
         raise ValueError(f"`pointwise` has shape {p.shape}; expected (rows, columns), then only ones.")
-    found = _working(dtype, d, p)
+    working = _working(dtype, d, p)
     kernels, multiplier = _channels(d.shape, p.shape[:2], order, multiplier)
     outputs = d.shape[0]  # of the depthwise convolution: the multiplier is summed if it comes last
-    weights = Weights(
-        _owned(d.reshape(kernels, math.prod(d.shape[2:])), found),
-        _owned(p.reshape(p.shape[:2]), found),
-        _bias(biases[0], outputs, "depthwise_bias", found),
-        _bias(biases[1], p.shape[0], "bias", found),
+    weights = CheckedWeights(
+        _owned(d.reshape(kernels, math.prod(d.shape[2:])), working),
+        _owned(p.reshape(p.shape[:2]), working),
+        _bias(biases[0], outputs, "depthwise_bias", working),
+        _bias(biases[1], p.shape[0], "bias", working),
     )
     return weights, d.shape[2:], multiplier
 
@@ -103,10 +102,10 @@ def _working(dtype: npt.DTypeLike | None, d: Array, p: Array) -> np.dtype[Any]:
     if dtype is None:
         wide = any(a.dtype.kind == "f" and a.dtype.itemsize > 4 for a in (d, p))
         return np.dtype(np.float64 if wide else np.float32)
-    found = np.dtype(dtype)
-    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"`dtype={found.name}` is not supported; expected 'float32' or 'float64'.")
-    return found
+    working = np.dtype(dtype)
+    if working not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"`dtype={working.name}` is not supported; expected 'float32' or 'float64'.")
+    return working
 
 
 def _channels(
@@ -114,7 +113,7 @@ def _channels(
 ) -> tuple[int, int | None]:
     """Return the number of depthwise kernels, and the depth multiplier where it is known."""
     (first, each), (rows, columns) = depthwise[:2], pointwise
-    if order == "pw-dw":
+    if not depthwise_first(order):
         if rows != first * each or multiplier not in (None, each):
             raise ValueError(
                 f"`pointwise` gives {rows} channels, but `depthwise` {depthwise} reads {first * each}; order "

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from ..._core import FusedJob32, FusedJob64, empty
 from ...arrays import arguments
 from ..algebra.geometry import Padding, PaddingLike, PerAxis, output_shape, per_axis, resolve_padding
+from ..algebra.terms import ORDERS, depthwise_first
 from .arguments import (
     ACTIVATIONS,
-    ORDERS,
     PADDING_MODES,
     Array,
     check_reach,
@@ -144,7 +144,7 @@ class FusedConv:
             depthwise, pointwise, (depthwise_bias, bias), self.order, depth_multiplier, dtype
         )
         rows = len(self._weights.pointwise)
-        self.c_out = rows // (self.depth_multiplier or 1) if self.order == "pw-dw" else rows
+        self.c_out = rows if depthwise_first(self.order) else rows // (self.depth_multiplier or 1)
         self.dtype = self._weights.depthwise.dtype
         ndim = len(self.kernel)
         self.stride = per_axis(stride, ndim, "stride")
@@ -158,15 +158,15 @@ class FusedConv:
         self._shapes: dict[tuple[int, ...], tuple[Padding, tuple[int, ...]]] = {}
 
     def _job(self, multiplier: int, mode: str) -> Job:
-        found = self._jobs.get((multiplier, mode))
-        if found is None:
-            found = self._jobs[multiplier, mode] = self._make(multiplier, mode)
-        return found
+        job = self._jobs.get((multiplier, mode))
+        if job is None:
+            job = self._jobs[multiplier, mode] = self._make(multiplier, mode)
+        return job
 
     def _make(self, multiplier: int, mode: str) -> Job:
         make = FusedJob32 if self.dtype == np.float32 else FusedJob64
         return make(
-            self.order == "pw-dw",
+            not depthwise_first(self.order),
             multiplier,
             self.kernel,
             self.stride,
@@ -285,7 +285,7 @@ class FusedConv:
             x_grad = fold_padding(x_grad, self._geometry(given.shape)[0], self.padding_mode)
         if not needs_weights:
             return Gradients(x_grad, None, None, None, None)
-        if self.order == "pw-dw":  # the depthwise bias comes last, and so meets grad itself
+        if not depthwise_first(self.order):  # the depthwise bias comes last, and so meets grad itself
             flat = upstream.reshape(-1, self.c_out)
             d_bias = np.ones(len(flat), self.dtype) @ flat
         return Gradients(x_grad, d, p, d_bias, bias)
@@ -299,7 +299,7 @@ class FusedConv:
         n, *sizes, _ = shape
         pixels = math.prod(self.output_shape(shape)[:-1])
         depthwise, pointwise, *_ = self._weights
-        mixed = n * math.prod(sizes) if self.order == "pw-dw" else pixels
+        mixed = pixels if depthwise_first(self.order) else n * math.prod(sizes)
         return depthwise.size * pixels + pointwise.size * mixed
 
     def matches(
@@ -333,7 +333,7 @@ class FusedConv:
 
     def __reduce__(self) -> tuple[Any, ...]:
         d, p, d_bias, bias = self._weights
-        lead = (self.c_out, -1) if self.order == "pw-dw" else (len(d), 1)
+        lead = (len(d), 1) if depthwise_first(self.order) else (self.c_out, -1)
         options = {
             "depthwise_bias": d_bias,
             "bias": bias,
@@ -344,16 +344,16 @@ class FusedConv:
     @property
     def _core_mode(self) -> str:
         # A pointwise convolution commutes with copying samples, so such padding may as well come before it.
-        return "zeros" if self.order == "pw-dw" else self.padding_mode
+        return self.padding_mode if depthwise_first(self.order) else "zeros"
 
     def _geometry(self, shape: tuple[int, ...]) -> tuple[Padding, tuple[int, ...]]:
         """Return the padding and the result's shape for an input's; the last few are remembered."""
-        found = self._shapes.get(shape)
-        if found is None:
+        geometry = self._shapes.get(shape)
+        if geometry is None:
             if len(self._shapes) >= _SHAPES:
                 self._shapes.clear()
-            found = self._shapes[shape] = self._geometry_of(shape)
-        return found
+            geometry = self._shapes[shape] = self._geometry_of(shape)
+        return geometry
 
     def _geometry_of(self, shape: tuple[int, ...]) -> tuple[Padding, tuple[int, ...]]:
         ndim = len(self.kernel)
@@ -363,13 +363,13 @@ class FusedConv:
         sizes = shape[1:-1]
         padding = resolve_padding(self.padding, self.kernel, self.stride, self.dilation, sizes)
         check_reach(self.padding_mode, padding, sizes)
-        found = output_shape(sizes, self.kernel, self.stride, self.dilation, padding)
-        return padding, (shape[0], *found, self.c_out)
+        out_sizes = output_shape(sizes, self.kernel, self.stride, self.dilation, padding)
+        return padding, (shape[0], *out_sizes, self.c_out)
 
     def _multiplier(self, shape: tuple[int, ...]) -> int:
         depthwise, pointwise, *_ = self._weights
         c, rows = shape[-1], len(depthwise)
-        if self.order == "pw-dw":
+        if not depthwise_first(self.order):
             if c == pointwise.shape[1]:
                 return rows // self.c_out
             expected = str(pointwise.shape[1])
@@ -402,8 +402,8 @@ class FusedConv:
         return np.ascontiguousarray(array, dtype=self.dtype)
 
     def _check_last(self, has_output: bool) -> None:
-        last = self.activation if self.order == "dw-pw" else self.depthwise_activation
-        clamps = self.order == "dw-pw" and last in ("relu", "relu6")
+        last = self.activation if depthwise_first(self.order) else self.depthwise_activation
+        clamps = depthwise_first(self.order) and last in ("relu", "relu6")
         if clamps and not has_output:
             raise ValueError(f"the last activation is {last!r}; pass the operator's result as `output`.")
         if has_output and not clamps:
@@ -484,7 +484,7 @@ def depthwise_separable(
 def _array(x: npt.ArrayLike) -> Array:
     if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__"):
         x = np.from_dlpack(cast(Any, x))
-    found = arguments.input_array(x)
-    if found.dtype.kind not in "biuf":
-        raise TypeError(f"an array has dtype {found.dtype}; expected real numbers.")
-    return found
+    array = arguments.input_array(x)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"an array has dtype {array.dtype}; expected real numbers.")
+    return array

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ...conv.audits.machine import Machine, this_machine
-from ...conv.audits.records import Audit, Layer
+from ...conv.audits.machine import this_machine
+from ...conv.audits.records import Layer
 from ...conv.conversion.goal import count
-from ..model.run import Watched, call_of, check_model, description, tensors_of, watch
-from ..model.watch import Signature, Weight, own_name
+from ...report.audits import Audit
+from ..model.layer_counts import counted_layers
+from ..model.run import call_of, check_model, description, tensors_of, watch
 from .separability import judged, unconvertible
 
-__all__ = ["Audit", "Layer", "audit", "counted_layers"]
-
-_HOLDERS = ("parametrizations.", "conv_dw.", "conv_pw.")
+__all__ = ["Audit", "Layer", "audit"]
 
 Example: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -92,65 +91,3 @@ def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: in
         separability=judged(model, layers),
         refused=unconvertible(model, layers),
     )
-
-
-def counted_layers(model: nn.Module, watched: Watched, machine: Machine | None) -> Iterator[Layer]:
-    """Yield what each layer of a watched run costs, in the order of their first calls."""
-    params = _first_uses(model, watched.counted.calls)
-    for found, calls in watched.counted.calls.items():
-        flops = 2 * found.macs + found.adds
-        roofline_ms = machine.roofline_ms(found.macs, found.bytes, found.dtype) if machine else None
-        yield Layer(
-            name=found.name,
-            kind=found.kind,
-            operator=found.operator,
-            weights=tuple(dict.fromkeys(weight.name for weight in found.weights)),
-            kernel=found.kernel,
-            stride=found.stride,
-            dilation=found.dilation,
-            groups=found.groups,
-            dtype=found.dtype,
-            inputs=found.inputs,
-            output=found.output,
-            calls=calls,
-            macs=calls * found.macs,
-            flops=calls * flops,
-            params=params[found],
-            bytes=calls * found.bytes,
-            roofline_ms=None if roofline_ms is None else calls * roofline_ms,
-            measured_ms=watched.layers_ms.get(found),
-        )
-
-
-def _first_uses(model: nn.Module, signatures: Iterable[Signature]) -> dict[Signature, int]:
-    """Return how many elements of parameters each layer is the first to use."""
-    parameters = {own_name(name): parameter for name, parameter in model.named_parameters()}
-    sizes = {name: parameter.numel() for name, parameter in parameters.items()}
-    used: dict[str, set[Weight]] = {}
-    found = dict.fromkeys(signatures, 0)
-    for signature in found:
-        for weight in signature.weights:
-            parts = used.setdefault(weight.name, set())
-            if weight.parameter and weight not in parts:
-                left = sizes[weight.name] - sum(part.elements for part in parts)
-                found[signature] += max(0, min(weight.elements, left))
-                parts.add(weight)
-    for signature in found:
-        if signature.computed:  # such as weight_norm's, from the parameters that nothing else used
-            for name in _own_parameters(signature.name, sizes):
-                if name not in used:
-                    found[signature] += sizes[name]
-                    used[name] = set()
-    return found
-
-
-def _own_parameters(module: str, names: Iterable[str]) -> Iterator[str]:
-    """Return the parameters that a module makes its weights of.
-
-    They are its own, those of `torch.nn.utils.parametrize`, and those of a separable layer's convolutions.
-    """
-    prefix = f"{module}." if module else ""
-    for name in names:
-        rest = name.removeprefix(prefix)
-        if name.startswith(prefix) and ("." not in rest or rest.startswith(_HOLDERS)):
-            yield name

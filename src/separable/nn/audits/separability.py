@@ -29,7 +29,7 @@ def judged(model: nn.Module, layers: Sequence[Layer]) -> tuple[Separability, ...
 
     A module that runs on inputs of several sizes is judged once, for all of its calls.
     """
-    found: list[Separability | None] = []
+    judgements: list[Separability | None] = []
     groups: dict[tuple[object, ...], list[Layer]] = {}
     for layer in layers:
         if layer.kind in _DENSE:
@@ -43,14 +43,14 @@ def judged(model: nn.Module, layers: Sequence[Layer]) -> tuple[Separability, ...
             smallest = min(calls, key=lambda layer: math.prod(layer.output))
             one = _conv_layer(smallest, weights)
             macs = sum(layer.macs for layer in calls)
-            found.append(separability(replace(one, calls=max(1, round(macs / max(one.macs, 1))))))
-    return tuple(each for each in found if each is not None)
+            judgements.append(separability(replace(one, calls=max(1, round(macs / max(one.macs, 1))))))
+    return tuple(each for each in judgements if each is not None)
 
 
 def unconvertible(model: nn.Module, layers: Sequence[Layer]) -> tuple[Refused, ...]:
     """Return the convolutions that `separate` leaves as they are, whatever their weights, and why."""
     modules = {own_name(name): module for name, module in model.named_modules()}
-    found = {}
+    refused = {}
     for layer in layers:
         reason = None
         if layer.kind == "transposed":
@@ -58,8 +58,8 @@ def unconvertible(model: nn.Module, layers: Sequence[Layer]) -> tuple[Refused, .
         elif layer.kind in _DENSE and not isinstance(modules.get(layer.name), CONVS):
             reason = "called as a function: only modules are converted"
         if reason is not None:
-            found[title(layer)] = Refused(title(layer), layer.operator, reason)
-    return tuple(found.values())
+            refused[title(layer)] = Refused(title(layer), layer.operator, reason)
+    return tuple(refused.values())
 
 
 def _weights(
@@ -93,7 +93,7 @@ def _conv_layer(layer: Layer, weights: npt.NDArray[np.float64]) -> ConvLayer:
         name=title(layer),
         weights=weights,
         stride=layer.stride,
-        padding=tuple((each // 2, each - each // 2) for each in added),
+        padding=tuple((samples // 2, samples - samples // 2) for samples in added),
         dilation=layer.dilation,
         groups=layer.groups,
         sizes=read,

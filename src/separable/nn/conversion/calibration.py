@@ -23,7 +23,7 @@ BATCH: Final = 64
 _ACCEPTED = "a tensor of inputs, a list of batches, or a DataLoader"
 
 
-class Calibration:
+class TorchCalibration:
     """Inputs of a model, read as often as asked for, always on its device and in its dtype.
 
     Parameters

@@ -137,20 +137,20 @@ class Checkpoint:
 
 def _fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Return what differs where a name, a shape, a dtype or a number does."""
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for name, tensor in tensors:
         values = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {tuple(values.shape)} {values.dtype} ".encode())
-        found.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype} ".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:
     """Return nested values as what a file may hold: no classes, no NumPy."""
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(entry) for entry in value]
     if isinstance(value, np.generic):
         return value.item()
     return value
@@ -175,9 +175,9 @@ def _tensor_or_plain(value: Any) -> Any:
 
 def _conversion(held: Mapping[str, Any]) -> Conversion:
     """Return what :meth:`Checkpoint.save` wrote."""
-    replacements = {place: _replacement(each) for place, each in held["replacements"].items()}
+    replacements = {place: _replacement(entry) for place, entry in held["replacements"].items()}
     report = dict(held["report"])
-    report["layers"] = tuple(_row(each) for each in report["layers"])
+    report["layers"] = tuple(_row(entry) for entry in report["layers"])
     report["frontier"] = tuple((cost, change) for cost, change in report["frontier"])
     report["measured"] = tuple(report["measured"])
     return Conversion(replacements, ConversionReport(**report))
@@ -200,4 +200,4 @@ def _array_or_tuples(value: Any) -> Any:
 
 
 def _tuples(value: Any) -> Any:
-    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value

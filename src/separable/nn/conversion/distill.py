@@ -13,7 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ...conv.conversion.network import HeldOut, Progress
+from ...conv.conversion.loss import HeldOut
+from ...conv.conversion.network import Progress
 from ..model.run import Call, inputs_of
 from ..model.untouched import map_tensors
 from .calibration import BATCH
@@ -91,7 +92,7 @@ def distilled(
     """
     trained, held_out = _parts(calls)
     with _thawed(student, layers) as parameters:
-        goal = _Goal(student, teacher, points)
+        goal = _DistillationTarget(student, teacher, points)
         training = None
         try:
             training = _Training(student, parameters, goal, held_out, course.saved)
@@ -130,7 +131,7 @@ class _Training:
     ----------
     student : Module
     parameters : list of Parameter
-    goal : _Goal
+    goal : _DistillationTarget
     held_out : sequence of arguments
     saved : mapping, optional
         As :meth:`state` returned it.
@@ -147,7 +148,7 @@ class _Training:
         self,
         student: nn.Module,
         parameters: list[nn.Parameter],
-        goal: _Goal,
+        goal: _DistillationTarget,
         held_out: Sequence[Call],
         saved: Mapping[str, Any] | None,
     ) -> None:
@@ -201,7 +202,7 @@ class _Training:
         self.epoch, self.seconds = self.epoch + 1, time.monotonic() - start
 
 
-class _Goal:
+class _DistillationTarget:
     """How far the student's answers are from the teacher's, over the variance of the teacher's."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module, points: Mapping[str, str]) -> None:
@@ -226,11 +227,11 @@ class _Goal:
     @torch.no_grad()
     def error(self, calls: Sequence[Call]) -> float:
         """Return the mean over batches of the distance of the model's outputs."""
-        found = []
+        distances = []
         for call in calls:
             wanted, got = _answers(self._teacher, [], call)[0], _answers(self._student, [], call)[0]
-            found += [float(_apart(a, b)) for a, b in zip(got, wanted, strict=True)]
-        return sum(found) / len(found)
+            distances += [float(_apart(a, b)) for a, b in zip(got, wanted, strict=True)]
+        return sum(distances) / len(distances)
 
 
 def _apart(got: Tensor, wanted: Tensor) -> Tensor:
@@ -250,13 +251,13 @@ def _answers(model: nn.Module, names: Sequence[str], call: Call) -> tuple[list[T
 def _listening(model: nn.Module, inner: dict[str, list[Tensor]]) -> Iterator[None]:
     handles = []
 
-    def keep_in(found: list[Tensor]) -> Any:
+    def keep_in(kept: list[Tensor]) -> Any:
         # A copy, because what follows may write to the output.
-        return lambda module, inputs, output: found.append(output.clone())
+        return lambda module, inputs, output: kept.append(output.clone())
 
     try:
-        for name, found in inner.items():
-            handles.append(model.get_submodule(name).register_forward_hook(keep_in(found)))
+        for name, kept in inner.items():
+            handles.append(model.get_submodule(name).register_forward_hook(keep_in(kept)))
         yield
     finally:
         for handle in handles:

@@ -50,7 +50,7 @@ def fold_norms(model: nn.Module, trace: Trace) -> tuple[Fold, ...]:
     -------
     tuple of Fold
     """
-    found = []
+    folds = []
     norms = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     feeders: dict[str, list[str]] = {}
     for conv in trace.convs:
@@ -64,9 +64,9 @@ def fold_norms(model: nn.Module, trace: Trace) -> tuple[Fold, ...]:
         alone = feeders[name] == [conv.name] and trace.calls.get(name) == len(conv.inputs)
         rest = _rest_of(norm) if norm is not None and alone and not is_watched(norm) else None
         if norm is not None and rest is not None:
-            found.append(_fold(conv.name, conv.module, name, norm))
+            folds.append(_fold(conv.name, conv.module, name, norm))
             exchange(model, norm, rest)
-    return tuple(found)
+    return tuple(folds)
 
 
 def _rest_of(norm: nn.Module) -> nn.Module | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...conv.conversion.network import HeldOut, OutputChange
+from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ..layers.pair import array_of, padding_pairs
 from ..model.run import Call, inputs_of, tensors_of
-from .calibration import Calibration
+from .calibration import TorchCalibration
 from .rewrite import module_for
 from .trace import Trace, Traced, is_plain_sum, is_same
 
@@ -44,7 +44,7 @@ class _Stop(BaseException):
     """All that was wanted of a pass is there; no model's own `except` catches it."""
 
 
-class _Pass(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """One pass of the network: what runs in which form, and what is kept of it.
 
     Parameters
@@ -105,7 +105,7 @@ class _Pass(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator, and note what is added to the output of a layer."""
         if self._pending and getattr(func, "overloadpacket", None) in _SUMS and is_plain_sum(args, kwargs):
             for term, other in (args, args[::-1]):
-                for waiting in [each for each in self._pending if is_same(each[2], term)]:
+                for waiting in [pending for pending in self._pending if is_same(pending[2], term)]:
                     index, call, _ = waiting
                     self.calls[index][call] = self.calls[index][call]._replace(other=_copied(other))
                     self._pending.remove(waiting)
@@ -118,7 +118,7 @@ class _Pass(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise _Stop
 
 
-class TorchNetwork:
+class TorchNetwork(CalibratedNetwork):
     """A model in inference mode, its batch norms folded, with the inputs that it is calibrated on.
 
     Parameters
@@ -127,14 +127,15 @@ class TorchNetwork:
         Run, and otherwise left alone.
     trace : Trace
         Of a run of it on one sample.
-    calibration : Calibration
+    calibration : TorchCalibration
     limit : int
         Bytes of activations that may be kept to save running the network again.
     """
 
-    def __init__(self, model: nn.Module, trace: Trace, calibration: Calibration, limit: int) -> None:
+    def __init__(self, model: nn.Module, trace: Trace, calibration: TorchCalibration, limit: int) -> None:
         self._model, self._trace, self._calibration, self._limit = model, trace, calibration, limit
-        self._layers = tuple(_layer_of(conv, trace.samples) for conv in trace.convs)
+        layers = [_layer_of(conv, trace.samples) for conv in trace.convs]
+        super().__init__(layers, map(inputs_of, calibration))
         self._order = dict(enumerate(trace.order))
         places = range(len(trace.order))
         self._calls = [trace.order.count(index) for index in range(len(self._layers))]
@@ -145,22 +146,11 @@ class TorchNetwork:
         self._remembered: dict[tuple[int, int], tuple[tuple[Any, ...], Tensor]] = {}
         self._room = limit // 2
         self._answers: list[list[Tensor]] | None = None
-        self._held_out = HeldOut(map(inputs_of, calibration))
-
-    @property
-    def held_out(self) -> int:
-        """How many inputs no layer is fitted to."""
-        return self._held_out.count
-
-    @property
-    def layers(self) -> Sequence[ConvLayer]:
-        """The convertible convolutions, in running order."""
-        return self._layers
 
     # -- what the layers read and gave ---------------------------------------------------------------
 
-    def samples(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[Seen, ...]]:
-        """Yield what a layer reads in the changed network, and what it should give, batch by batch.
+    def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
+        """Yield each call of a layer with the number of its batch.
 
         Parameters
         ----------
@@ -169,11 +159,8 @@ class TorchNetwork:
 
         Yields
         ------
-        x : ndarray, shape ``(N, C_in, *sizes)``
-        y : ndarray, shape ``(N, C_out, *out_sizes)``
-            What it gave in the original; where it is added to another branch, less what that has grown by.
-        floor : ndarray, shape ``(N, C_out, *out_sizes)``, optional
-            Where a rectifier reads that sum: what the output is cut off at.
+        number : int
+        call : LayerCall
         """
         changed = any(self._first[other] < self._last[index] for other in replaced)
         stored = self._stored(index, inputs=not changed)
@@ -184,13 +171,7 @@ class TorchNetwork:
             if changed:
                 now = self._run(call, replaced, [index], inputs_only=True, number=number)[index]
             for new, old in zip(now, before, strict=True):
-                seen: tuple[Seen, ...] = new.x, old.y
-                if new.other is not None and old.other is not None:
-                    seen = new.x, old.y + (old.other - new.other)
-                    seen += (-new.other,) if rectified else ()
-                rows = self._held_out.fitted(number, len(new.x))
-                if len(rows):
-                    yield seen if len(rows) == len(new.x) else tuple(each[rows] for each in seen)
+                yield number, LayerCall(new.x, old.y, old.other, new.other, rectified)
 
     def _stored(self, index: int, inputs: bool) -> list[list[_Call]] | None:
         """Return what a layer read and gave in the original, of every batch; None if that is too much.
@@ -205,21 +186,21 @@ class TorchNetwork:
         block = self._block(index, inputs)
         if not block:
             return None
-        self._originals = {each: [] for each in block}
+        self._originals = {member: [] for member in block}
         for call in self._calibration:
-            for each, calls in self._run(call, {}, block).items():
+            for member, calls in self._run(call, {}, block).items():
                 kept = calls if inputs else [seen._replace(x=seen.x[:0]) for seen in calls]
-                self._originals[each].append(kept)
+                self._originals[member].append(kept)
         return self._originals[index]
 
     def _block(self, index: int, inputs: bool) -> list[int]:
         room, block = self._limit // 2, []
         samples = sum(len(tensors_of(call)[0]) for call in self._calibration)
-        for each in range(index, len(self._layers)):
-            room -= self._bytes(each, inputs) * samples // self._trace.samples
+        for member in range(index, len(self._layers)):
+            room -= self._bytes(member, inputs) * samples // self._trace.samples
             if room < 0:
                 break
-            block.append(each)
+            block.append(member)
         return block
 
     def _bytes(self, index: int, inputs: bool) -> int:
@@ -244,13 +225,15 @@ class TorchNetwork:
     ) -> dict[int, list[_Call]]:
         """Run the network until all wanted layers were called, and return what they read and gave."""
         summed = {index for index in wanted if self._trace.convs[index].is_summed}
-        run = _Pass(replaced, {index: self._calls[index] for index in wanted}, summed, inputs_only, number)
+        run = _ForwardPass(
+            replaced, {index: self._calls[index] for index in wanted}, summed, inputs_only, number
+        )
         with self._watched(run), torch.no_grad(), suppress(_Stop), run if summed else nullcontext():
             self._model(*call[0], **call[1])
         return run.calls
 
     @contextmanager
-    def _watched(self, run: _Pass) -> Iterator[None]:
+    def _watched(self, run: _ForwardPass) -> Iterator[None]:
         """Put this network's forward in place of that of each convolution."""
 
         def forward_of(index: int) -> Any:
@@ -264,7 +247,7 @@ class TorchNetwork:
             for conv in self._trace.convs:
                 vars(conv.module).pop("forward", None)
 
-    def _forward(self, run: _Pass, index: int, x: Tensor) -> Tensor:
+    def _forward(self, run: _ForwardPass, index: int, x: Tensor) -> Tensor:
         place, run.place = run.place, run.place + 1
         run.enter(index, x)
         y: Tensor
@@ -303,37 +286,32 @@ class TorchNetwork:
 
     # -- what a change does --------------------------------------------------------------------------
 
-    def output_change(self, replaced: Mapping[int, Replacement]) -> float:
-        """Return the mean squared change of the network's outputs over their variance, on held-out inputs.
+    def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
+        """Yield the outputs of each batch: the original's, and those with some layers in their new form.
 
         Parameters
         ----------
         replaced : mapping of int to Replacement
 
-        Returns
-        -------
-        float
-            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
-            all inputs of the squared distance to each element's mean (the mean of all of them, where there is
-            one input). NaN where no output holds floating-point numbers that vary.
+        Yields
+        ------
+        before, after : dict of int to ndarray
+            By place among the outputs; `after` is None where the loss is not measured.
         """
-        if not replaced:
-            return 0.0
-        return self._change(lambda number, call: self._outputs(call, replaced, number))
+        return self._compared(lambda number, call: self._outputs(call, replaced, number))
 
     @torch.no_grad()
     def change_of(self, model: nn.Module) -> float:
-        """Return the same for another model in place of the network."""
-        return self._change(lambda _, call: floats_of(model(*call[0], **call[1])))
+        """Return the change of the outputs with another model in place of the network."""
+        return self.change_among(self._compared(lambda _, call: floats_of(model(*call[0], **call[1]))))
 
-    def _change(self, after: Callable[[int, Call], list[Tensor]]) -> float:
-        change = OutputChange(self._held_out)
+    def _compared(self, changed: Callable[[int, Call], list[Tensor]]) -> Iterator[Outputs]:
         for number, call in enumerate(self._calibration):
-            before = self._answer(number, call)
-            now = after(number, call) if self._held_out.measures(number) else [None] * len(before)
-            for place, (old, new) in enumerate(zip(before, now, strict=True)):
-                change.add(number, place, _numbers(old), None if new is None else _numbers(new))
-        return change.value
+            before: dict[Hashable, Seen] = dict(enumerate(map(_numbers, self._answer(number, call))))
+            after: dict[Hashable, Seen] | None = None
+            if self._held_out.measures(number):
+                after = dict(enumerate(map(_numbers, changed(number, call))))
+            yield before, after
 
     def _answer(self, number: int, call: Call) -> list[Tensor]:
         """Return the original's outputs, kept after the first time."""
@@ -344,10 +322,10 @@ class TorchNetwork:
         return self._answers[number]
 
     def _outputs(self, call: Call, replaced: Mapping[int, Replacement], number: int | None) -> list[Tensor]:
-        run = _Pass(replaced, {}, set(), False, number)
+        run = _ForwardPass(replaced, {}, set(), False, number)
         with self._watched(run), torch.no_grad():
             output = self._model(*call[0], **call[1])
-        return [each.detach().clone() for each in floats_of(output)]
+        return [tensor.detach().clone() for tensor in floats_of(output)]
 
     # -- what a form takes ---------------------------------------------------------------------------
 
@@ -383,7 +361,7 @@ def floats_of(output: Any) -> list[Tensor]:
         output = output.to_tuple()
     elif isinstance(output, Mapping):
         output = dict(output)
-    return [each for each in tensors_of(output) if each.is_floating_point()]
+    return [tensor for tensor in tensors_of(output) if tensor.is_floating_point()]
 
 
 def _layer_of(conv: Traced, samples: int) -> ConvLayer:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from ...conv.forms.depthwise import DEPTHWISE_FIRST, POINTWISE_FIRST
 from ...conv.forms.layer import ConvLayer, Replacement
+from ...conv.forms.spatial import SPATIAL
+from ...conv.forms.table import FORMS
 from ..layers.modules import (
     DepthwiseSeparableConv1d,
     DepthwiseSeparableConv2d,
@@ -96,34 +100,59 @@ def module_for(replacement: Replacement, conv: Any, fold: Fold | None = None) ->
     layout = _CHANNELS_LAST.get(conv.weight.dim())
     if layout and conv.weight.is_contiguous(memory_format=layout) and not conv.weight.is_contiguous():
         module = module.to(memory_format=layout)
-    found: nn.Module = module
-    return found
+    done: nn.Module = module
+    return done
 
 
 def _arranged(replacement: Replacement, convs: list[Any], conv: Any) -> nn.Module:
-    form, ndim = replacement.form, len(conv.kernel_size)
+    """Return one module of some convolutions: the only one, a layer of this package, or a sequence."""
     if len(convs) == 1 and replacement.channels is None:
         only: nn.Module = convs[0]
         return only
-    names = [f"conv_{number}" for number in range(len(convs))]
-    if form in ("dw-pw", "pw-dw"):
-        names = ["conv_dw", "conv_pw"] if form == "dw-pw" else ["conv_pw", "conv_dw"]
-        depthwise = convs[names.index("conv_dw")]
-        ends = (depthwise.in_channels, depthwise.out_channels)
-        even = depthwise.groups == min(ends) == (conv.in_channels if form == "dw-pw" else conv.out_channels)
-        if replacement.channels is None and even:
-            parts: dict[str, Any] = dict(zip(names, convs, strict=True))
-            pair: type[SeparableConv] = _PAIRS[ndim - 1]
-            return pair.__new__(pair)._assemble(**parts, order=form)
-    if form == "spatial" and replacement.channels is None and _along_axes(convs, ndim):
+    arranged = _ARRANGED.get(replacement.form, _in_sequence)
+    return arranged(replacement, convs, conv)
+
+
+def _as_pair(replacement: Replacement, convs: list[Any], conv: Any) -> nn.Module:
+    """Return a depthwise separable layer, or a sequence where the channels are not treated alike."""
+    names = [f"conv_{name}" for name in FORMS[replacement.form].names(len(convs))]
+    parts: dict[str, Any] = dict(zip(names, convs, strict=True))
+    depthwise = parts["conv_dw"]
+    ends = (depthwise.in_channels, depthwise.out_channels)
+    channels = conv.in_channels if depthwise is convs[0] else conv.out_channels
+    if replacement.channels is None and depthwise.groups == min(ends) == channels:
+        pair: type[SeparableConv] = _PAIRS[len(conv.kernel_size) - 1]
+        return pair.__new__(pair)._assemble(**parts, order=replacement.form)
+    return _in_sequence(replacement, convs, conv, names)
+
+
+def _axis_by_axis(replacement: Replacement, convs: list[Any], conv: Any) -> nn.Module:
+    """Return a spatially separable layer, or a sequence where some convolution runs along two axes."""
+    if replacement.channels is None and _along_axes(convs, len(conv.kernel_size)):
         return _by_axis(convs, conv)
-    parts = dict(zip(names, convs, strict=True))
+    return _in_sequence(replacement, convs, conv)
+
+
+def _in_sequence(
+    replacement: Replacement, convs: list[Any], conv: Any, names: Sequence[str] = ()
+) -> nn.Module:
+    """Return the convolutions one after the other, behind a selection of the channels if there is one."""
+    named = names or [f"conv_{number}" for number in range(len(convs))]
+    parts: dict[str, Any] = dict(zip(named, convs, strict=True))
     if replacement.channels is not None:
         parts = {"select": SelectChannels(replacement.channels), **parts}
     sequence = nn.Sequential(OrderedDict(parts))
     for name in _ASKED:
         setattr(sequence, name, getattr(conv, name))
     return sequence
+
+
+# Forms that a layer of this package is made for; any other is a sequence of convolutions.
+_ARRANGED: Final[Mapping[str, Callable[[Replacement, list[Any], Any], nn.Module]]] = {
+    DEPTHWISE_FIRST.name: _as_pair,
+    POINTWISE_FIRST.name: _as_pair,
+    SPATIAL.name: _axis_by_axis,
+}
 
 
 def _along_axes(convs: list[Any], ndim: int) -> bool:
@@ -147,10 +176,10 @@ def _by_axis(convs: list[Any], conv: Any) -> nn.Module:
         conv.padding_mode,
         "meta",
         conv.weight.dtype,
-        mid_channels=[each.out_channels for each in convs[:-1]],
+        mid_channels=[part.out_channels for part in convs[:-1]],
     )
-    for name, each in zip([f"conv_{axis}" for axis in layer._axes()], convs, strict=True):
-        setattr(layer, name, each)
+    for name, part in zip([f"conv_{axis}" for axis in layer._axes()], convs, strict=True):
+        setattr(layer, name, part)
     return layer
 
 

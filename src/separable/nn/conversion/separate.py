@@ -14,17 +14,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ...conv.audits.records import Layer
 from ...conv.conversion.convert import convert
 from ...conv.conversion.goal import check_goal, check_patterns, count
 from ...conv.conversion.network import Progress
 from ...conv.conversion.records import ConvertedLayer
-from ...conv.forms.layer import FORMS, Replacement
+from ...conv.forms.layer import Replacement
+from ...conv.forms.table import FORMS, UNCHANGED
+from ...report.conversions import SeparationReport
 from ...report.progress import shown
-from ...report.text.conversions import SeparationReport
-from ..audits.count import Layer, counted_layers
+from ..model.layer_counts import counted_layers
 from ..model.run import Call, description, watch
 from ..model.watch import own_name
-from .calibration import Calibration, one_sample
+from .calibration import TorchCalibration, one_sample
 from .checkpoint import Checkpoint
 from .distill import Course, distilled
 from .fold_norms import Fold, exchange, fold_norms
@@ -69,7 +71,7 @@ def separate(
     budget: float = 0.125,
     by: str = "macs",
     *,
-    forms: Sequence[str] = FORMS,
+    forms: Sequence[str] = tuple(FORMS),
     rank: int | Literal["full"] | None = None,
     skip: Sequence[str] = (),
     keep_norms: bool = False,
@@ -171,7 +173,7 @@ def separate(
     _check_distillation(distill, distill_seconds, checkpoint)
     count(memory, "memory", 0)
     work = prepared(model)
-    data = Calibration(work, calibration, memory)
+    data = TorchCalibration(work, calibration, memory)
     sample = _sample(work, data.first)
     folded = copy.deepcopy(work)
     folds = fold_norms(folded, trace(folded, sample))
@@ -279,7 +281,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
 def _row(name: str, macs: int, params: int, reason: str, more: ConvertedLayer | None) -> ConvertedLayer:
     macs += more.macs_before if more else 0
     params += more.params_before if more else 0
-    return ConvertedLayer(name or "(model)", "dense", 0, macs, macs, params, params, math.nan, reason)
+    return ConvertedLayer(name or "(model)", UNCHANGED, 0, macs, macs, params, params, math.nan, reason)
 
 
 def _reason(layer: Layer, refused: Mapping[str, str]) -> str:

@@ -160,7 +160,7 @@ def _run(
 ) -> Trace:
     with untouched(model, replace):
         arguments, options = map_tensors(call, replace)
-        watcher = _Watcher(model, candidates)
+        watcher = _ConvWatcher(model, candidates)
         with torch.no_grad(), mode, watcher.following(), watcher:
             output = model(*arguments, **options)
         watcher.read("", "output", output)
@@ -169,18 +169,18 @@ def _run(
     for name in candidates:
         if name not in watcher.convs:
             refused.setdefault(name, "it did not run on the calibration data")
-    for name, found in watcher.convs.items():
-        ndim = len(found.module.kernel_size) + 2
-        if any(len(shape) != ndim for shape in found.inputs):
+    for name, seen in watcher.convs.items():
+        ndim = len(seen.module.kernel_size) + 2
+        if any(len(shape) != ndim for shape in seen.inputs):
             refused.setdefault(name, "its input has no batch axis")
-    kept = [found for name, found in watcher.convs.items() if name not in refused]
-    places = {found.name: place for place, found in enumerate(kept)}
+    kept = [seen for name, seen in watcher.convs.items() if name not in refused]
+    places = {seen.name: place for place, seen in enumerate(kept)}
     order = tuple(places[name] for name in watcher.order if name in places)
     samples = max((len(x) for x in tensors_of(call)[:1] if x.dim()), default=1)
     return Trace(tuple(kept), order, watcher.calls, refused, samples)
 
 
-class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the outputs and weights of convolutions to the modules that read them."""
 
     supports_higher_order_operators = True
@@ -307,7 +307,7 @@ def _key(value: Any) -> int:
 
 def _candidates(model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the convolutions that can be converted, and why each other one cannot."""
-    found: dict[str, Any] = {}
+    candidates: dict[str, Any] = {}
     refused: dict[str, str] = {}
     inside: set[int] = set()
     owners: dict[int, str] = {}
@@ -319,14 +319,14 @@ def _candidates(model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
         if reason is None:
             owner = owners.setdefault(id(getattr(module, "weight", None)), own)
             if owner == own:
-                found[own] = module
+                candidates[own] = module
                 continue
-            found.pop(owner, None)
+            candidates.pop(owner, None)
             reason = f"it shares its weight with {owner}"
             refused[owner] = f"it shares its weight with {own}"
         if reason:
             refused[own] = reason
-    return found, refused
+    return candidates, refused
 
 
 def _reason(module: nn.Module, separable: bool) -> str | None:
@@ -345,8 +345,10 @@ def _reason(module: nn.Module, separable: bool) -> str | None:
         return f"{kind} computes otherwise than torch's own convolution"
     if is_watched(module) or "forward" in vars(module):
         return "hooks or a forward of its own change what it does"
-    tensors = [each for each in (module.weight, module.bias) if each is not None]
-    if math.prod(module.weight.shape) == 0 or not all(bool(torch.isfinite(each).all()) for each in tensors):
+    tensors = [tensor for tensor in (module.weight, module.bias) if tensor is not None]
+    if math.prod(module.weight.shape) == 0 or not all(
+        bool(torch.isfinite(tensor).all()) for tensor in tensors
+    ):
         return "its weights are empty, or hold NaN or infinity"
     if module.weight.is_complex():
         return "its weights are complex"

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from ...conv.algebra import geometry
+from ...conv.algebra.terms import depthwise_first
 from .activations import FUNCTIONS
-from .packed import Array, Options, Weights, packed_convs
+from .packed import Array, Options, PairWeights, packed_convs
 
 Gradients: TypeAlias = tuple[Tensor, ...]  # by x, depthwise, pointwise, depthwise_bias, bias
 
@@ -96,16 +97,16 @@ def _needs_grad(tensors: Sequence[Tensor | None]) -> bool:
 
 
 def _last_activation(options: Options) -> str | None:
-    return options.activation if options.order == "dw-pw" else options.depthwise_activation
+    return options.activation if depthwise_first(options.order) else options.depthwise_activation
 
 
 def _clamps_last(options: Options) -> bool:
     """Return whether the derivative of the last activation is known from the operator's result."""
-    return options.order == "dw-pw" and options.activation in ("relu", "relu6")
+    return depthwise_first(options.order) and options.activation in ("relu", "relu6")
 
 
 def _without_last(options: Options) -> Options:
-    if options.order == "dw-pw":
+    if depthwise_first(options.order):
         return options._replace(activation=None)
     return options._replace(depthwise_activation=None)
 
@@ -128,7 +129,7 @@ def _two_convs(
     activation, between = options.activation, options.depthwise_activation
 
     def spread(y: Tensor) -> Tensor:
-        groups = x.shape[1] if options.order == "dw-pw" else depthwise.shape[0]
+        groups = x.shape[1] if depthwise_first(options.order) else depthwise.shape[0]
         y, padding = _padded(y, options)
         y = conv(y, depthwise, depthwise_bias, options.stride, padding, options.dilation, groups)
         return y if between is None else FUNCTIONS[between](y)
@@ -137,7 +138,7 @@ def _two_convs(
         y = conv(y, mix, bias)
         return y if activation is None else FUNCTIONS[activation](y)
 
-    y = mixed(spread(x)) if options.order == "dw-pw" else spread(mixed(x))
+    y = mixed(spread(x)) if depthwise_first(options.order) else spread(mixed(x))
     return y if residual is None else y + residual
 
 
@@ -256,8 +257,8 @@ def _array(tensor: Tensor | None) -> Array | None:
 
 def _weights(
     depthwise: Tensor, pointwise: Tensor, depthwise_bias: Tensor | None, bias: Tensor | None
-) -> Weights:
-    return Weights(
+) -> PairWeights:
+    return PairWeights(
         depthwise.detach().numpy(), pointwise.detach().numpy(), _array(depthwise_bias), _array(bias)
     )
 
@@ -299,7 +300,7 @@ def _forward_fake(
             x.shape[2:], spans, options.stride, options.padding, strict=True
         )
     ]
-    outputs = pointwise.shape[0] if options.order == "dw-pw" else depthwise.shape[0]
+    outputs = pointwise.shape[0] if depthwise_first(options.order) else depthwise.shape[0]
     return _outside(x.new_empty((x.shape[0], *sizes, outputs)), x)
 
 
@@ -319,7 +320,7 @@ def _backward_cpu(
         x_grad, *others = _backward_fake(grad, output, x, *tensors, *numbers)
         return x_grad.zero_(), *(other.zero_() for other in others)
     weights, options = _weights(*tensors), _options(*rest)
-    found = packed_convs.get(weights, options).gradients(
+    gradients = packed_convs.get(weights, options).gradients(
         _channels_inside(x).numpy(),
         _channels_inside(grad).numpy(),
         output=None if output is None else _channels_inside(output).numpy(),
@@ -330,12 +331,12 @@ def _backward_cpu(
     if needs_weights:
         # An optimizer's step follows: the packed weights of before would only fill the memory.
         packed_convs.drop(weights, options)
-    nothing = [x.new_empty(0) for _ in found]
+    nothing = [x.new_empty(0) for _ in gradients]
     return (
-        nothing[0] if found.x is None else _outside_array(found.x, x),
+        nothing[0] if gradients.x is None else _outside_array(gradients.x, x),
         *(
             empty if array is None or tensor is None else torch.from_numpy(array).reshape(tensor.shape)
-            for empty, array, tensor in zip(nothing[1:], found[1:], tensors, strict=True)
+            for empty, array, tensor in zip(nothing[1:], gradients[1:], tensors, strict=True)
         ),
     )
 
@@ -372,14 +373,14 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     *tensors, output = ctx.saved_tensors
     options = _options(*ctx.numbers)
     wanted = ctx.needs_input_grad[:5]
-    found: Sequence[Tensor | None] = (None,) * 5
+    gradients_of_all: Sequence[Tensor | None] = (None,) * 5
     if torch.is_grad_enabled() or (_last_activation(options) is not None and output is None):
-        found = _differentiable_gradients(grad, tensors, wanted, options)
+        gradients_of_all = _differentiable_gradients(grad, tensors, wanted, options)
     elif any(wanted):
-        found = torch.ops.separable.depthwise_separable_backward.default(
+        gradients_of_all = torch.ops.separable.depthwise_separable_backward.default(
             grad, output, *tensors, *ctx.numbers, wanted[0], any(wanted[1:])
         )
-    gradients = [g if want else None for g, want in zip(found, wanted, strict=True)]
+    gradients = [g if want else None for g, want in zip(gradients_of_all, wanted, strict=True)]
     return *gradients, grad if ctx.needs_input_grad[5] else None, *(None,) * len(ctx.numbers)
 
 
@@ -414,7 +415,7 @@ def _flops(
     order = arguments[7]
     after = out_shape[0] * math.prod(out_shape[2:])
     before = x_shape[0] * math.prod(x_shape[2:])
-    mixing = math.prod(pointwise_shape) * (after if order == "dw-pw" else before)
+    mixing = math.prod(pointwise_shape) * (after if depthwise_first(order) else before)
     return 2 * (math.prod(depthwise_shape) * after + mixing)
 
 

@@ -19,7 +19,7 @@ _COPIES: Final = 2
 _SAMPLES: Final = 16
 
 
-class Weights(NamedTuple):
+class PairWeights(NamedTuple):
     """The arrays of one depthwise separable layer, in torch's layout."""
 
     depthwise: Array
@@ -58,12 +58,12 @@ class PackedConvs:
         """Bytes of the operators."""
         return self._kept.bytes
 
-    def get(self, weights: Weights, options: Options) -> FusedConv:
+    def get(self, weights: PairWeights, options: Options) -> FusedConv:
         """Return the operator of these weights, packing them if that has not been done.
 
         Parameters
         ----------
-        weights : Weights
+        weights : PairWeights
         options : Options
 
         Returns
@@ -71,9 +71,9 @@ class PackedConvs:
         FusedConv
         """
         key = _key(weights, options)
-        found = self._kept.get(key)
-        if found is not None and found.matches(*weights):
-            return found
+        entry = self._kept.get(key)
+        if entry is not None and entry.matches(*weights):
+            return entry
         packed = FusedConv(
             weights.depthwise,
             weights.pointwise,
@@ -85,12 +85,12 @@ class PackedConvs:
         self._kept.put(key, packed, _COPIES * sum(array.nbytes for array in weights if array is not None))
         return packed
 
-    def drop(self, weights: Weights, options: Options) -> None:
+    def drop(self, weights: PairWeights, options: Options) -> None:
         """Forget the operator of these weights, which are about to change.
 
         Parameters
         ----------
-        weights : Weights
+        weights : PairWeights
         options : Options
         """
         self._kept.drop(_key(weights, options))
@@ -100,7 +100,7 @@ class PackedConvs:
         self._kept.clear()
 
 
-def _key(weights: Weights, options: Options) -> object:
+def _key(weights: PairWeights, options: Options) -> object:
     arrays = [None if array is None else (array.shape, _sample(array)) for array in weights]
     return options, weights.depthwise.dtype.char, *arrays
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ...conv.algebra.decomposition import decompose
 from ...conv.algebra.geometry import Padding, whole
-from ...conv.algebra.terms import compose
-from ..functional import ORDERS
+from ...conv.algebra.terms import ORDERS, compose, depthwise_first
 from .activations import Activation, module_of
 from .between import Device, Function, Norm, applied, initialise, norm_of
 
@@ -53,13 +52,13 @@ class ConvPair(nn.Module):
         """Take the parts, in the order in which they run: that is how the module prints."""
         super().__init__()
         self.order, self.residual = order, residual
-        if order == "dw-pw":
+        if depthwise_first(order):
             self.conv_dw = conv_dw
         else:
             self.conv_pw = conv_pw
         self.norm = norm
         self.activation = module_of(activation, "activation")
-        if order == "dw-pw":
+        if depthwise_first(order):
             self.conv_pw = conv_pw
         else:
             self.conv_dw = conv_dw
@@ -93,11 +92,11 @@ class ConvPair(nn.Module):
         rank = whole(depth_multiplier, "depth_multiplier")
         if order not in ORDERS:
             raise ValueError(f"`order={order!r}` is unknown; expected 'dw-pw' or 'pw-dw'.")
-        middle = rank * (inputs if order == "dw-pw" else outputs)
+        middle = rank * (inputs if depthwise_first(order) else outputs)
         # Two biases in a row are one too many, unless a non-linear function keeps them apart.
         early = bias and activation is not None and norm is None
         where: dict[str, Any] = {"device": device, "dtype": dtype}
-        dw_first = order == "dw-pw"
+        dw_first = depthwise_first(order)
         ends = (inputs, middle) if dw_first else (middle, outputs)
         conv_dw = self._depthwise(
             *ends, kernel_size, groups=min(ends), bias=early if dw_first else bias, **depthwise, **where
@@ -233,11 +232,11 @@ class ConvPair(nn.Module):
 
     def _convs(self) -> tuple[Any, Any]:
         pair = self.conv_dw, self.conv_pw
-        return pair if self.order == "dw-pw" else pair[::-1]
+        return pair if depthwise_first(self.order) else pair[::-1]
 
     def _in_sequence(self, x: Tensor, *depthwise: Any) -> Tensor:
         """Run the modules one after the other; `depthwise` goes to the depthwise convolution."""
-        if self.order == "dw-pw":
+        if depthwise_first(self.order):
             y = self.conv_pw(applied(self.conv_dw(x, *depthwise), self.norm, self.activation))
         else:
             y = self.conv_dw(applied(self.conv_pw(x), self.norm, self.activation), *depthwise)
@@ -250,7 +249,7 @@ class ConvPair(nn.Module):
         return {name: getattr(conv, name) for name in names}
 
     def _rank(self) -> dict[str, Any]:
-        return {"rank": self.depth_multiplier} if self.order == "dw-pw" else {}
+        return {"rank": self.depth_multiplier} if depthwise_first(self.order) else {}
 
     def _depthwise_array(self) -> Any:
         return array_of(self.conv_dw.weight)
@@ -274,7 +273,7 @@ class ConvPair(nn.Module):
         first, second = self._convs()
         if first.bias is None:
             return None if second.bias is None else second.bias.detach()
-        if self.order == "dw-pw":
+        if depthwise_first(self.order):
             shape = (self.groups, -1, first.out_channels // self.groups)
             mixing = self.conv_pw.weight.detach().double().reshape(shape)
             moved = (mixing @ first.bias.detach().double().reshape(self.groups, -1, 1)).reshape(-1)
@@ -318,7 +317,7 @@ def padding_pairs(conv: Any) -> Padding:
 
 def full_rank(conv: Any, order: str) -> int:
     """Return the depth multiplier that reproduces any dense convolution of these sizes."""
-    channels = conv.out_channels if order == "dw-pw" else conv.in_channels
+    channels = conv.out_channels if depthwise_first(order) else conv.in_channels
     return max(1, min(int(channels) // int(conv.groups), int(math.prod(conv.kernel_size))))
 
 

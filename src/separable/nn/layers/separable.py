@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...conv.algebra.geometry import whole
+from ...conv.algebra.terms import depthwise_first
 from .activations import Activation, known_name
 from .between import Device, Norm, applied, folded, is_foldable, is_plain, is_watched, tensors_of
 from .operator import are_like, fused_conv, runs_fused
@@ -146,7 +147,7 @@ class SeparableConv(ConvPair):
         inside = tail and known
         names = known_name(self.activation)[1], last if inside else None
         residual = x if self.residual and inside else None
-        if self.order == "dw-pw":
+        if depthwise_first(self.order):
             options = self._options(names[0], names[1])
             y = fused_conv(x, weight, last_weight, bias, last_bias, residual, options)
         else:
@@ -285,7 +286,7 @@ class SeparableConvTranspose(ConvPair):
         # (C_out*T, 1, *k) for "pw-dw". The channels' order is that of `compose`, only the axes are split
         # elsewhere.
         weights = array_of(self.conv_dw.weight)
-        columns = 1 if self.order == "dw-pw" else self.depth_multiplier
+        columns = 1 if depthwise_first(self.order) else self.depth_multiplier
         return weights.reshape(-1, columns, *weights.shape[2:])
 
     def _swapped(self, weights: Any) -> Any:

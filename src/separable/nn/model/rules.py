@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from ...conv.algebra.terms import depthwise_first
+
 Shape: TypeAlias = tuple[int, ...]
 Arguments: TypeAlias = Mapping[str, Any]
 Rule: TypeAlias = Callable[[Arguments, Tensor], "Product"]
@@ -213,7 +215,7 @@ def _recurrent(named: Arguments, output: Tensor) -> Product:
 def _separable(named: Arguments, output: Tensor) -> Product:
     """Return this package's fused operator: its two convolutions; what is between them is not moved."""
     x, depthwise, pointwise = named["x"], named["depthwise"], named["pointwise"]
-    first = named["order"] == "dw-pw"
+    first = depthwise_first(named["order"])
     ndim = depthwise.ndim - 2
     after = output.shape[0] * math.prod(output.shape[2:])
     mixed = after if first else x.shape[0] * math.prod(x.shape[2:])

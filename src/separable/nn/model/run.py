@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.parameter import is_lazy
 
 from .untouched import map_tensors, untouched
-from .watch import Run, Signature, Watcher
+from .watch import CountedRun, Signature, Watcher
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
 
@@ -29,7 +29,7 @@ _ACCEPTED = (
 class Watched:
     """A model that was run: what was counted, median times in milliseconds, and how it was run."""
 
-    counted: Run
+    counted: CountedRun
     layers_ms: Mapping[Signature, float]
     whole_ms: float | None
     remark: str
@@ -65,11 +65,11 @@ def call_of(model: nn.Module, example: Any) -> Call:
         return (), dict(example)
     if not isinstance(example, (tuple, list)):
         raise TypeError(f"`example` is a {type(example).__name__}; expected {_ACCEPTED}.")
-    if not example or not all(type(each) is int for each in example):
+    if not example or not all(type(length) is int for length in example):
         return tuple(example), {}
     if min(example) < 0:
         raise ValueError(f"`example={tuple(example)}` is no shape: it holds a negative length.")
-    like = next((each for each in model.parameters() if each.is_floating_point()), torch.empty(0))
+    like = next((length for length in model.parameters() if length.is_floating_point()), torch.empty(0))
     return (torch.zeros(tuple(example), dtype=like.dtype, device=like.device),), {}
 
 
@@ -111,7 +111,9 @@ def watch(model: nn.Module, call: Call, runs: int) -> Watched:
 def description(call: Call) -> str:
     """Return the arguments of a call in words: shapes and dtypes."""
     arguments, options = call
-    shown = [_shown(each) for each in arguments] + [f"{key}={_shown(each)}" for key, each in options.items()]
+    shown = [_shown(argument) for argument in arguments] + [
+        f"{key}={_shown(argument)}" for key, argument in options.items()
+    ]
     return ", ".join(shown) or "no arguments"
 
 
@@ -123,14 +125,14 @@ def inputs_of(call: Call) -> int:
 
 def tensors_of(value: Any) -> list[Tensor]:
     """Return the tensors in nested tuples, lists and mappings."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor)
+        tensors.append(tensor)
         return tensor
 
     map_tensors(value, keep)
-    return found
+    return tensors
 
 
 def _shown(value: Any) -> str:
@@ -173,7 +175,7 @@ def _run_for_real(
         for device in cuda:
             torch.cuda.synchronize(device)
 
-    def watched(timed: bool) -> Run:
+    def watched(timed: bool) -> CountedRun:
         watcher = Watcher(model, synchronize=synchronize if timed else None)
         with watcher.naming(), watcher:
             model(*arguments, **options)

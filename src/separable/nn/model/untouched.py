@@ -63,11 +63,11 @@ def map_tensors(value: Any, change: Replace) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(each, change) for each in value))
+        return type(value)(*(map_tensors(entry, change) for entry in value))
     if isinstance(value, (tuple, list)):
-        return type(value)(map_tensors(each, change) for each in value)
+        return type(value)(map_tensors(entry, change) for entry in value)
     if isinstance(value, dict):
-        return {key: map_tensors(each, change) for key, each in value.items()}
+        return {key: map_tensors(entry, change) for key, entry in value.items()}
     return value
 
 

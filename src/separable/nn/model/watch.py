@@ -55,7 +55,7 @@ class Signature:
 
 
 @dataclass(frozen=True)
-class Run:
+class CountedRun:
     """One run of the model: how often each layer was called, the seconds it took, what was not counted."""
 
     calls: Mapping[Signature, int]
@@ -181,9 +181,9 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for handle in handles:
                 handle.remove()
 
-    def run(self) -> Run:
+    def run(self) -> CountedRun:
         """Return what was recorded."""
-        return Run(dict(self._calls), dict(self._seconds), tuple(self._unknown))
+        return CountedRun(dict(self._calls), dict(self._seconds), tuple(self._unknown))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -219,27 +219,29 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._synchronize()
         return result, time.perf_counter() - start
 
-    def _signature(self, operator: str, found: Product) -> Signature:
+    def _signature(self, operator: str, counted: Product) -> Signature:
         # Either factor of a matrix product may be a layer's weights; where one is, it is a linear layer.
-        candidates = (*found.weights, *(found.inputs if found.kind == "matmul" else ()))
+        candidates = (*counted.weights, *(counted.inputs if counted.kind == "matmul" else ()))
         weights = tuple(filter(None, map(self._inventory.find, candidates)))
-        inputs = [each for each in found.inputs if self._inventory.find(each) is None] or list(found.inputs)
+        inputs = [tensor for tensor in counted.inputs if self._inventory.find(tensor) is None] or list(
+            counted.inputs
+        )
         return Signature(
             name=self._stack[-1] if self._stack else "",
-            kind="linear" if found.kind == "matmul" and weights else found.kind,
+            kind="linear" if counted.kind == "matmul" and weights else counted.kind,
             operator=operator.partition(".")[2],
             weights=weights,
-            computed=any(self._inventory.find(each) is None for each in found.weights),
-            kernel=found.kernel,
-            stride=found.stride,
-            dilation=found.dilation,
-            groups=found.groups,
-            dtype=str(found.output.dtype).removeprefix("torch."),
-            inputs=tuple(tuple(map(int, each.shape)) for each in inputs),
-            output=tuple(map(int, found.output.shape)),
-            macs=int(found.macs),
-            adds=int(found.adds),
-            bytes=sum(_bytes(each) for each in (*found.inputs, *found.weights, found.output)),
+            computed=any(self._inventory.find(tensor) is None for tensor in counted.weights),
+            kernel=counted.kernel,
+            stride=counted.stride,
+            dilation=counted.dilation,
+            groups=counted.groups,
+            dtype=str(counted.output.dtype).removeprefix("torch."),
+            inputs=tuple(tuple(map(int, tensor.shape)) for tensor in inputs),
+            output=tuple(map(int, counted.output.shape)),
+            macs=int(counted.macs),
+            adds=int(counted.adds),
+            bytes=sum(_bytes(tensor) for tensor in (*counted.inputs, *counted.weights, counted.output)),
         )
 
 

@@ -16,8 +16,9 @@ from onnx.onnx_ml_pb2 import ModelProto, ValueInfoProto
 from ...arrays import arguments
 from ...conv.algebra.geometry import whole
 from ...conv.audits.machine import Machine, this_machine
-from ...conv.audits.records import Audit, Layer
+from ...conv.audits.records import Layer
 from ...conv.audits.separability import Separability, separability
+from ...report.audits import Audit
 from ..conversion.trace import find_convolutions
 from ..model.files import Array, Stored, read_model
 from ..model.graph import Graph
@@ -79,29 +80,31 @@ def audit(
         feeds = _zeros(graph, shapes)
     whole_ms = None
     with naming(path_or_model, "counted"):
-        found = count(stored, feeds, threads)
+        counted = count(stored, feeds, threads)
         convolutions, refused = find_convolutions(stored)
-        layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in found.layers]
+        layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in counted.layers]
         if measure:
             check_memory(stored, feeds)
             whole_ms = median_ms(Session(stored, threads), feeds)
-            layers = _measured(stored, graph, layers, found.nodes, threads)
-        inputs = {place: layer.inputs[0] for place, layer in zip(found.nodes, layers, strict=True)}
+            layers = _measured(stored, graph, layers, counted.nodes, threads)
+        inputs = {place: layer.inputs[0] for place, layer in zip(counted.nodes, layers, strict=True)}
         judged = [
             separability(each.layer(inputs[each.node][2:], max(inputs[each.node][0], 1)))
             for each in convolutions
         ]
     remark = (
-        "counted on shapes alone, nothing was computed" if found.inferred else "run on zeros, for the shapes"
+        "counted on shapes alone, nothing was computed"
+        if counted.inferred
+        else "run on zeros, for the shapes"
     )
     return Audit(
         model=stored.proto.graph.name or "ONNX model",
         example=", ".join(f"{name} {array.shape} {array.dtype}" for name, array in feeds.items()),
         layers=tuple(layers),
-        params=found.params,
+        params=counted.params,
         measured_ms=whole_ms,
         machine=machine,
-        uncounted=found.uncounted,
+        uncounted=counted.uncounted,
         remark=remark,
         separability=tuple(each for each in judged if each is not None),
         refused=tuple(refused),
@@ -112,7 +115,9 @@ def audit(
 
 
 def _zeros(graph: Graph, shapes: Shapes | None) -> dict[str, Array]:
-    inputs = {each.name: each for each in graph.inputs if each.name in graph.feeds()}
+    inputs = {
+        given_input.name: given_input for given_input in graph.inputs if given_input.name in graph.feeds()
+    }
     if shapes is None:
         given: dict[str, Sequence[int]] = {}
     elif isinstance(shapes, Mapping):
@@ -128,12 +133,12 @@ def _zeros(graph: Graph, shapes: Shapes | None) -> dict[str, Array]:
         raise ValueError(
             f"`shapes` names {unknown[0]!r}; the model has inputs {', '.join(map(repr, inputs))}."
         )
-    return {name: _zero(each, given.get(name)) for name, each in inputs.items()}
+    return {name: _zero(given_input, given.get(name)) for name, given_input in inputs.items()}
 
 
 def _zero(given: ValueInfoProto, shape: Sequence[int] | None) -> Array:
     kind = given.type.tensor_type
-    known = [each.dim_value if each.HasField("dim_value") else None for each in kind.shape.dim]
+    known = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
     lengths = [1 if length is None and axis == 0 else length for axis, length in enumerate(known)]
     if shape is not None:
         lengths = [whole(length, f"shapes[{given.name!r}][{axis}]", 0) for axis, length in enumerate(shape)]
@@ -166,7 +171,7 @@ def _agree(known: int | None, length: int | None) -> bool:
 
 def _shown(given: ValueInfoProto) -> str:
     dims = given.type.tensor_type.shape.dim
-    lengths = [str(each.dim_value) if each.HasField("dim_value") else each.dim_param or "?" for each in dims]
+    lengths = [str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims]
     return f"({', '.join(lengths)})"
 
 
@@ -180,7 +185,7 @@ def _roofline(machine: Machine, layer: Layer) -> float | None:
 def _measured(
     stored: Stored, graph: Graph, layers: Sequence[Layer], places: Sequence[int], threads: int | None
 ) -> list[Layer]:
-    found = []
+    measured = []
     for layer, place in zip(layers, places, strict=True):
         part, names = alone(stored, graph, graph.nodes[place], layer.dtype)
         numbers = np.random.default_rng(0)
@@ -188,5 +193,5 @@ def _measured(
             name: numbers.standard_normal(shape).astype(layer.dtype)
             for name, shape in zip(names, layer.inputs, strict=False)
         }
-        found.append(replace(layer, measured_ms=layer_ms(part, feeds, threads)))
-    return found
+        measured.append(replace(layer, measured_ms=layer_ms(part, feeds, threads)))
+    return measured

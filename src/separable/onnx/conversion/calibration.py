@@ -16,7 +16,7 @@ from ...files.formats import npy
 from ...files.guard import DEFLATE_LIMIT, FileError, check_promise, check_readable, reading
 from ..model.files import Array
 
-__all__ = ["BATCH", "Calibration", "CalibrationLike"]
+__all__ = ["BATCH", "CalibrationLike", "OnnxCalibration"]
 
 BATCH: Final = 16
 
@@ -29,7 +29,7 @@ _ACCEPTED: Final = (
 )
 
 
-class Calibration:
+class OnnxCalibration:
     """Batches of inputs for a model, as often as they are asked for.
 
     Parameters
@@ -85,11 +85,11 @@ class Calibration:
         kept = list(data)
         return lambda: (
             self._named(
-                {str(name): np.asarray(array) for name, array in each.items()}
-                if isinstance(each, Mapping)
-                else {"": np.asarray(each)}
+                {str(name): np.asarray(array) for name, array in one_batch.items()}
+                if isinstance(one_batch, Mapping)
+                else {"": np.asarray(one_batch)}
             )
-            for each in kept
+            for one_batch in kept
         )
 
     def _file_reader(self, path: Path) -> Callable[[], Iterator[Batch]]:
@@ -189,8 +189,8 @@ class Calibration:
 
 def _fixed_batch(inputs: Sequence[ValueInfoProto]) -> int:
     """Return how many samples the model takes at a time; 0 if any number will do."""
-    firsts = [each.type.tensor_type.shape.dim[0] for each in inputs if each.type.tensor_type.shape.dim]
-    return next((each.dim_value for each in firsts if each.HasField("dim_value")), 0)
+    firsts = [entry.type.tensor_type.shape.dim[0] for entry in inputs if entry.type.tensor_type.shape.dim]
+    return next((entry.dim_value for entry in firsts if entry.HasField("dim_value")), 0)
 
 
 def _rank(given: ValueInfoProto) -> int | None:

@@ -8,18 +8,19 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from ...conv.audits.records import Refused
-from ...conv.conversion.network import HeldOut, OutputChange
+from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
+from ...conv.forms.table import UNCHANGED
 from ..model.files import Array, Stored
 from ..model.graph import Graph
 from ..model.rules import count
 from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
-from .calibration import Calibration
+from .calibration import OnnxCalibration
 from .outcomes import judged_by
 from .replay import Walk
 from .rewrite import Change, changed, conv_nodes
 from .surroundings import around, signature
-from .trace import Found, find_convolutions
+from .trace import ConvNode, find_convolutions
 
 __all__ = ["OnnxNetwork"]
 
@@ -33,13 +34,13 @@ _PART_SECONDS: Final = 0.06
 _LEAST: Final = 0.02
 
 
-class OnnxNetwork:
+class OnnxNetwork(CalibratedNetwork):
     """A model and its calibration inputs, for `separable.conv.convert`.
 
     Parameters
     ----------
     stored : Stored
-    calibration : Calibration
+    calibration : OnnxCalibration
     threads : int, optional
         Of ONNX Runtime.
     memory : int, optional
@@ -56,7 +57,7 @@ class OnnxNetwork:
     def __init__(
         self,
         stored: Stored,
-        calibration: Calibration,
+        calibration: OnnxCalibration,
         threads: int | None = None,
         memory: int = 1 << 30,
         skipped: Callable[[str], bool] = lambda name: False,
@@ -69,42 +70,32 @@ class OnnxNetwork:
         self._calibration = calibration
         self._threads = threads
         everything, self.refused = find_convolutions(stored)
-        found = [each for each in everything if not skipped(each.name)]
+        nodes = [each for each in everything if not skipped(each.name)]
         self.refused += [
             Refused(each.name, "Conv", "to be skipped") for each in everything if skipped(each.name)
         ]
-        sizes = self._sizes(found)
-        self._groups = _groups(found, sizes)
-        self._layers = [
+        sizes = self._sizes(nodes)
+        self._groups = _groups(nodes, sizes)
+        layers = [
             max((each.layer(sizes[each.name], len(group)) for each in group), key=lambda layer: layer.macs)
             for group in self._groups
         ]
-        self._padding = {each.name: each.padding(sizes[each.name]) for each in found}
+        inputs = [next((len(each) for each in batch.values() if each.ndim), 0) for batch in calibration]
+        super().__init__(layers, inputs)
+        self._padding = {each.name: each.padding(sizes[each.name]) for each in nodes}
         self._memory = memory
         self._answers: list[Values] | None = None
-        self._inputs = [next((len(each) for each in batch.values() if each.ndim), 0) for batch in calibration]
-        self._held_out = HeldOut(self._inputs)
-        self._outputs = judged_by(stored, self._graph, [each.gives for each in found])
+        self._outputs = judged_by(stored, self._graph, [each.gives for each in nodes])
         self._times: dict[tuple[object, ...], float] = {}
         self._timed: tuple[int, list[str], dict[str, Array]] | None = None
-
-    @property
-    def held_out(self) -> int:
-        """How many inputs no layer is fitted to."""
-        return self._held_out.count
 
     @property
     def measured(self) -> tuple[str, ...]:
         """The tensors that `output_change` is of, where they are not outputs of the model."""
         return tuple(name for name in self._outputs if name not in self._graph.outputs)
 
-    @property
-    def layers(self) -> Sequence[ConvLayer]:
-        """The convertible convolutions, in running order; nodes that share their weights are one."""
-        return self._layers
-
-    def samples(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[Sample]:
-        """Yield what a layer reads now and what it should give, for each batch and each of its nodes.
+    def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
+        """Yield each call of a layer, one for each of its nodes, with the number of its batch.
 
         Parameters
         ----------
@@ -113,18 +104,13 @@ class OnnxNetwork:
 
         Yields
         ------
-        x : ndarray, shape ``(N, C_in, *sizes)``
-            Its input now.
-        y : ndarray, shape ``(N, C_out, *out_sizes)``
-            Its output in the original. Where all that reads it is a sum with another branch: less by what
-            that branch has grown.
-        floor : ndarray, shape ``(N, C_out, *out_sizes)``, where a Relu alone reads that sum
-            The other branch, negated: below it all outputs are alike.
+        number : int
+        call : LayerCall
         """
         group = self._groups[index]
-        beside = [each.beside for each in group if each.beside]
-        before = [*(each.reads for each in group), *beside]
-        after = [*(each.gives for each in group), *beside]
+        beside = [node.beside for node in group if node.beside]
+        before = [*(node.reads for node in group), *beside]
+        after = [*(node.gives for node in group), *beside]
         place = group[0].node
         stop = self._stored.proto.graph.node[place].output[0]
         original, current = self._walked
@@ -139,53 +125,43 @@ class OnnxNetwork:
             walk = original.tensors(self._stored, [*before, *after], stop, place)
             pairs = ((values, values) for values in walk)
         for number, (old, new) in enumerate(pairs):
-            for each in group:
-                self._check_padding(each, new[each.reads].shape[2:])
-                seen = (new[each.reads], *_wanted(each, old, new))
-                rows = self._held_out.fitted(number, len(seen[0]))
-                if len(rows):
-                    yield seen if len(rows) == len(seen[0]) else tuple(array[rows] for array in seen)
+            for node in group:
+                self._check_padding(node, new[node.reads].shape[2:])
+                yield number, _call_of(node, old, new)
 
-    def _check_padding(self, each: Found, sizes: tuple[int, ...]) -> None:
-        if each.pads is None and each.padding(sizes) != self._padding[each.name]:
+    def _check_padding(self, node: ConvNode, sizes: tuple[int, ...]) -> None:
+        if node.pads is None and node.padding(sizes) != self._padding[node.name]:
             raise ValueError(
-                f"Conv `{each.name}` pads by the size of its input (auto_pad={each.auto_pad}), and "
+                f"Conv `{node.name}` pads by the size of its input (auto_pad={node.auto_pad}), and "
                 "`calibration` has inputs of different sizes; pass inputs of one size."
             )
 
     def _places(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
         """Return where in the original each change begins."""
-        return {self._groups[index][0].node: each for index, each in replaced.items()}
+        return {self._groups[index][0].node: new for index, new in replaced.items()}
 
-    def output_change(self, replaced: Mapping[int, Replacement]) -> float:
-        """Return the mean squared change of the model's outputs over their variance, on held-out inputs.
+    def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
+        """Yield the outputs of each batch: the original's, and those with some layers in their new form.
+
+        Where the outputs hold whole numbers, such as labels, what they are chosen by stands for them.
 
         Parameters
         ----------
         replaced : mapping of int to Replacement
 
-        Returns
-        -------
-        float
-            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
-            all inputs of the squared distance to the mean of each element. Where the outputs hold whole
-            numbers, such as labels, it is of what they are chosen by; NaN where there is nothing of the kind.
+        Yields
+        ------
+        before, after : dict of str to ndarray
         """
-        if not replaced:
-            return 0.0
         names = self._outputs
         converted, places = self.converted(replaced), self._places(replaced)
         # What runs before the first change is the same as in the original.
         walk = next((walk for walk in self._walked if walk.stands(places)), self._walked[0])
-        change = OutputChange(self._held_out)
         outputs = zip(self._original_outputs(names), walk.outputs(converted, names, places), strict=True)
-        for number, (old, new) in enumerate(outputs):
-            measured = self._held_out.measures(number)
-            for name in names:
-                before = np.asarray(old[name])
-                if before.dtype.kind == "f":
-                    change.add(number, name, before, np.asarray(new[name]) if measured else None)
-        return change.value
+        for old, new in outputs:
+            before = {name: np.asarray(old[name]) for name in names}
+            floats = [name for name, array in before.items() if array.dtype.kind == "f"]
+            yield {name: before[name] for name in floats}, {name: np.asarray(new[name]) for name in floats}
 
     def _original_outputs(self, names: Sequence[str]) -> Iterator[Values]:
         """Yield the original's outputs, kept from the first time on if they are small enough."""
@@ -218,12 +194,12 @@ class OnnxNetwork:
         -------
         float
         """
-        layer, found = self._layers[index], self._groups[index][0]
-        dense = self._milliseconds_alone(layer, found)
+        layer, node = self._layers[index], self._groups[index][0]
+        dense = self._milliseconds_alone(layer, node)
         if replacement is None:
             return dense * layer.calls
         if self._timed is None or self._timed[0] != index:  # the forms of a layer are timed in a row
-            inputs, ends = around(self._graph, found)
+            inputs, ends = around(self._graph, node)
             self._timed = index, ends, self._seen(inputs)
         _, outputs, feeds = self._timed
         parts = [
@@ -237,14 +213,14 @@ class OnnxNetwork:
             self._times[key] = after - before
         return max(dense + self._times[key], _LEAST * dense) * layer.calls
 
-    def _milliseconds_alone(self, layer: ConvLayer, found: Found) -> float:
-        form = Replacement("dense", 0, (layer,), 0.0)
-        key = (found.dtype, layer.sizes, _shape(form))
+    def _milliseconds_alone(self, layer: ConvLayer, node: ConvNode) -> float:
+        form = Replacement(UNCHANGED, 0, (layer,), 0.0)
+        key = (node.dtype, layer.sizes, _shape(form))
         if key not in self._times:
             batch = len(next(iter(self._calibration.one().values())))
             x = np.random.default_rng(0).standard_normal((batch, layer.c_in, *layer.sizes))
-            part = conv_nodes(form, found)
-            self._times[key] = layer_ms(part, {"x": x.astype(found.dtype)}, self._threads)
+            part = conv_nodes(form, node)
+            self._times[key] = layer_ms(part, {"x": x.astype(node.dtype)}, self._threads)
         return self._times[key]
 
     def _seen(self, names: Sequence[str]) -> dict[str, Array]:
@@ -266,17 +242,17 @@ class OnnxNetwork:
 
     def converted(self, replaced: Mapping[int, Replacement]) -> Stored:
         """Return the model with some layers in their new form."""
-        changes: list[Change] = [(self._groups[index], each) for index, each in sorted(replaced.items())]
+        changes: list[Change] = [(self._groups[index], new) for index, new in sorted(replaced.items())]
         return changed(self._stored, changes) if changes else self._stored
 
-    def _sizes(self, found: Sequence[Found]) -> dict[str, tuple[int, ...]]:
+    def _sizes(self, nodes: Sequence[ConvNode]) -> dict[str, tuple[int, ...]]:
         """Return the spatial sizes that each convolution reads, of the first calibration input."""
         feeds = self._calibration.one()
         shapes = {name: array.shape for name, array in feeds.items()}
-        inner = list(dict.fromkeys(each.reads for each in found if each.reads not in shapes))
+        inner = list(dict.fromkeys(node.reads for node in nodes if node.reads not in shapes))
         if inner:
             shapes.update(shapes_of(self._stored, inner, feeds, self._threads))
-        return {each.name: tuple(shapes[each.reads][2:]) for each in found}
+        return {node.name: tuple(shapes[node.reads][2:]) for node in nodes}
 
     def other_costs(self) -> dict[str, tuple[int, int]]:
         """Return MACs, for one input sample, and parameters of the convolutions that cannot be converted."""
@@ -290,22 +266,20 @@ class OnnxNetwork:
         }
 
 
-def _wanted(each: Found, old: Values, new: Values) -> tuple[Array, ...]:
-    """Return what a node should give, and below what its outputs are alike, where a sum tells."""
-    y = old[each.gives]
-    if each.beside is None or old[each.beside].shape != y.shape:
-        return (y,)
-    other = new[each.beside]
-    wanted = y + (old[each.beside] - other)
-    return (wanted, -other) if each.sum_rectified else (wanted,)
+def _call_of(node: ConvNode, old: Values, new: Values) -> LayerCall:
+    """Return one call of a node, given what tensors held in the original and what they hold now."""
+    y = old[node.gives]
+    if node.beside is None or old[node.beside].shape != y.shape:
+        return LayerCall(new[node.reads], y)
+    return LayerCall(new[node.reads], y, old[node.beside], new[node.beside], node.sum_rectified)
 
 
-def _groups(found: Sequence[Found], sizes: Mapping[str, tuple[int, ...]]) -> list[list[Found]]:
+def _groups(nodes: Sequence[ConvNode], sizes: Mapping[str, tuple[int, ...]]) -> list[list[ConvNode]]:
     """Return the nodes that run the same weights in the same way, each group where its first node runs."""
-    groups: dict[tuple[object, ...], list[Found]] = {}
-    for each in found:
-        way = (each.stride, each.dilation, each.padding(sizes[each.name]), each.groups, each.dtype)
-        groups.setdefault((each.sources, *way), []).append(each)
+    groups: dict[tuple[object, ...], list[ConvNode]] = {}
+    for node in nodes:
+        way = (node.stride, node.dilation, node.padding(sizes[node.name]), node.groups, node.dtype)
+        groups.setdefault((node.sources, *way), []).append(node)
     return list(groups.values())
 
 

@@ -39,34 +39,34 @@ def judged_by(stored: Stored, graph: Graph, changing: Iterable[str]) -> tuple[st
     if any(name in reached and dtypes.get(name) in _FLOATS for name in outputs):
         return tuple(outputs)
     before = [
-        found
+        floats
         for name in outputs
         if name in reached and dtypes.get(name) not in _FLOATS
-        for found in _floats_before(graph, name, reached, dtypes)
+        for floats in _floats_before(graph, name, reached, dtypes)
     ]
     return tuple(dict.fromkeys(before))
 
 
 def _behind(graph: Graph, names: Iterable[str]) -> set[str]:
     """Return some tensors and all that is computed from them."""
-    found, ahead = set(names), list(names)
+    behind, ahead = set(names), list(names)
     while ahead:
         for number in graph.readers.get(ahead.pop(), []):
-            new = {name for name in graph.nodes[number].output if name} - found
-            found |= new
+            new = {name for name in graph.nodes[number].output if name} - behind
+            behind |= new
             ahead += new
-    return found
+    return behind
 
 
 def _floats_before(graph: Graph, name: str, reached: set[str], dtypes: Mapping[str, str]) -> Iterator[str]:
     """Yield the nearest floating-point tensors, of those reached, that a tensor is computed from."""
     seen, ahead = {name}, [name]
     while ahead:
-        for each in reads(graph.nodes[graph.maker[ahead.pop(0)]]):
-            if each in seen or each not in reached or each not in graph.maker:
+        for tensor in reads(graph.nodes[graph.maker[ahead.pop(0)]]):
+            if tensor in seen or tensor not in reached or tensor not in graph.maker:
                 continue
-            seen.add(each)
-            if dtypes.get(each) in _FLOATS:
-                yield each
+            seen.add(tensor)
+            if dtypes.get(tensor) in _FLOATS:
+                yield tensor
             else:
-                ahead.append(each)
+                ahead.append(tensor)

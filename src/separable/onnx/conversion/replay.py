@@ -10,7 +10,7 @@ import numpy as np
 from ..model.files import Array, Stored
 from ..model.graph import Graph, reads
 from ..model.runtime import Session, giving
-from .calibration import Calibration
+from .calibration import OnnxCalibration
 
 __all__ = ["Walk"]
 
@@ -28,14 +28,14 @@ class Walk:
 
     Parameters
     ----------
-    calibration : Calibration
+    calibration : OnnxCalibration
     limit : int
         Bytes of tensors that may be kept; where more cross, more is run again.
     threads : int, optional
         Of ONNX Runtime.
     """
 
-    def __init__(self, calibration: Calibration, limit: int, threads: int | None = None) -> None:
+    def __init__(self, calibration: OnnxCalibration, limit: int, threads: int | None = None) -> None:
         self._calibration = calibration
         self._limit = limit
         self._threads = threads

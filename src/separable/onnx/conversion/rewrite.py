@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,21 +11,18 @@ import onnx
 from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 
 from ...conv.forms.layer import ConvLayer, Replacement
+from ...conv.forms.table import FORMS
 from ..model.files import Array, Stored, keep
 from ..model.graph import reads
-from .trace import Found
+from .trace import ConvNode
 
 __all__ = ["Change", "changed", "conv_nodes", "geometry", "noted"]
-
-# What the parts of each form are called, in running order.
-_PARTS: Final[Mapping[str, tuple[str, ...]]] = {"dw-pw": ("dw", "pw"), "pw-dw": ("pw", "dw")}
-_PARTS_LOW_RANK: Final = ("reduce", "expand")
 
 # From this version of the format on, initializers need not be inputs as well.
 _OWN_INITIALIZERS: Final = 4
 
 # One layer: the nodes that share its weights, and what takes the place of each.
-Change = tuple[Sequence[Found], Replacement]
+Change = tuple[Sequence[ConvNode], Replacement]
 
 
 def changed(stored: Stored, changes: Iterable[Change]) -> Stored:
@@ -34,7 +31,7 @@ def changed(stored: Stored, changes: Iterable[Change]) -> Stored:
     Parameters
     ----------
     stored : Stored
-    changes : iterable of (sequence of Found, Replacement)
+    changes : iterable of (sequence of ConvNode, Replacement)
         As :func:`find_convolutions` found them in this model.
 
     Returns
@@ -48,12 +45,12 @@ def changed(stored: Stored, changes: Iterable[Change]) -> Stored:
     names = _Names(model)
     new: dict[int, list[NodeProto]] = {}
     gone: set[int] = set()
-    for found, replacement in changes:
+    for group, replacement in changes:
         shared: dict[str, str] = {}
-        for each in found:
-            old = model.graph.node[each.node]
-            new[each.node] = list(_sequence(model, tensors, names, each, replacement, old, shared))
-            gone.update({each.node} if each.norm is None else {each.node, each.norm})
+        for conv_node in group:
+            old = model.graph.node[conv_node.node]
+            new[conv_node.node] = list(_sequence(model, tensors, names, conv_node, replacement, old, shared))
+            gone.update({conv_node.node} if conv_node.norm is None else {conv_node.node, conv_node.norm})
     orphans = [name for number in sorted(gone) for name in model.graph.node[number].input[1:]]
     nodes = [
         node
@@ -97,7 +94,7 @@ def _sequence(
     model: ModelProto,
     tensors: dict[str, Array],
     names: _Names,
-    found: Found,
+    conv_node: ConvNode,
     replacement: Replacement,
     old: NodeProto,
     shared: dict[str, str],
@@ -106,15 +103,15 @@ def _sequence(
 
     def initializer(label: str, values: Array) -> str:
         if label not in shared:
-            shared[label] = names.new(f"{found.name}/{label}")
+            shared[label] = names.new(f"{conv_node.name}/{label}")
             keep(model, tensors, shared[label], values)
         return shared[label]
 
-    current = found.reads
+    current = conv_node.reads
     if replacement.channels is not None:
         indices = initializer("channels.indices", np.array(replacement.channels, np.int64))
-        gathered = names.new(f"{found.name}/channels_output")
-        name = names.new(f"{found.name}/channels")
+        gathered = names.new(f"{conv_node.name}/channels_output")
+        name = names.new(f"{conv_node.name}/channels")
         yield onnx.helper.make_node("Gather", [current, indices], [gathered], name=name, axis=1)
         current = gathered
     total = ""
@@ -123,19 +120,19 @@ def _sequence(
         seen = current
         for number, (part, conv) in enumerate(chain):
             prefix = f"{part}." if part else ""
-            inputs = [seen, initializer(f"{prefix}weight", conv.weights.astype(found.dtype))]
+            inputs = [seen, initializer(f"{prefix}weight", conv.weights.astype(conv_node.dtype))]
             if conv.bias is not None:
-                inputs.append(initializer(f"{prefix}bias", conv.bias.astype(found.dtype)))
+                inputs.append(initializer(f"{prefix}bias", conv.bias.astype(conv_node.dtype)))
             last = number == len(chain) - 1 and len(chains) == 1
-            seen = found.gives if last else names.new(f"{found.name}/{part}_output")
-            name = names.new(f"{found.name}/{part}") if part else old.name
+            seen = conv_node.gives if last else names.new(f"{conv_node.name}/{part}_output")
+            name = names.new(f"{conv_node.name}/{part}") if part else old.name
             yield _annotated(
-                onnx.helper.make_node("Conv", inputs, [seen], name=name, **geometry(conv, found)), old
+                onnx.helper.make_node("Conv", inputs, [seen], name=name, **geometry(conv, conv_node)), old
             )
         if place:
             last = place == len(chains) - 1
-            given = found.gives if last else names.new(f"{found.name}/sum{place}_output")
-            name = names.new(f"{found.name}/sum{place}")
+            given = conv_node.gives if last else names.new(f"{conv_node.name}/sum{place}_output")
+            name = names.new(f"{conv_node.name}/sum{place}")
             yield _annotated(onnx.helper.make_node("Add", [total, seen], [given], name=name), old)
             seen = given
         total = seen
@@ -156,37 +153,17 @@ def _chains(replacement: Replacement) -> list[list[tuple[str, ConvLayer]]]:
     several filters for each channel the pair takes 1.3 to 2.4 times as long (28 x 28 to 56 x 56, 32 to 128
     channels, T = 2 and 3, AVX-512).
     """
-    parts, convs = _parts(replacement), replacement.convs
-    if replacement.form not in _PARTS or isinstance(replacement.rank, tuple) or replacement.rank < 2:
-        return [list(zip(parts, convs, strict=True))]
-    count = replacement.rank
-    first, second = convs
+    form = FORMS[replacement.form]
+    chains = form.chains(replacement.convs, replacement.rank)
+    numbers = [""] if len(chains) == 1 else [str(number) for number in range(len(chains))]
+    parts = form.names(len(replacement.convs))
     return [
-        [
-            (f"{parts[0]}{term}", replace(first, weights=first.weights[term::count])),
-            (
-                f"{parts[1]}{term}",
-                replace(
-                    second,
-                    weights=second.weights[:, term::count],
-                    bias=second.bias if term == 0 else None,
-                ),
-            ),
-        ]
-        for term in range(count)
+        [(f"{part}{number}", conv) for part, conv in zip(parts, chain, strict=True)]
+        for number, chain in zip(numbers, chains, strict=True)
     ]
 
 
-def _parts(replacement: Replacement) -> Sequence[str]:
-    count = len(replacement.convs)
-    if count == 1:
-        return ("",)
-    if replacement.form == "low-rank" and count == 2:
-        return _PARTS_LOW_RANK
-    return _PARTS.get(replacement.form, tuple(f"axis{number}" for number in range(count)))
-
-
-def geometry(conv: ConvLayer, found: Found | None = None) -> dict[str, Any]:
+def geometry(conv: ConvLayer, conv_node: ConvNode | None = None) -> dict[str, Any]:
     """Return the attributes of a Conv node.
 
     Where the original pads by the size of its input (`auto_pad`), and so would this convolution with the same
@@ -198,37 +175,37 @@ def geometry(conv: ConvLayer, found: Found | None = None) -> dict[str, Any]:
         "dilations": conv.dilation,
         "group": conv.groups,
     }
-    if found is not None and found.pads is None and _pads_alike(conv, found):
-        return {**given, "auto_pad": found.auto_pad}
+    if conv_node is not None and conv_node.pads is None and _pads_alike(conv, conv_node):
+        return {**given, "auto_pad": conv_node.auto_pad}
     before, after = zip(*conv.padding, strict=True)
     return {**given, "pads": (*before, *after)}
 
 
-def _pads_alike(conv: ConvLayer, found: Found) -> bool:
-    kernel = found.weights.shape[2:]
+def _pads_alike(conv: ConvLayer, conv_node: ConvNode) -> bool:
+    kernel = conv_node.weights.shape[2:]
     same = zip(
         zip(conv.kernel, conv.stride, conv.dilation, strict=True),
-        zip(kernel, found.stride, found.dilation, strict=True),
+        zip(kernel, conv_node.stride, conv_node.dilation, strict=True),
         conv.padding,
         strict=True,
     )
     return all(mine == its or (mine[0] == 1 and padding == (0, 0)) for mine, its, padding in same)
 
 
-def conv_nodes(replacement: Replacement, found: Found) -> Stored:
+def conv_nodes(replacement: Replacement, conv_node: ConvNode) -> Stored:
     """Return a model that is nothing but a replacement, with one input "x" and one output "y".
 
     Parameters
     ----------
     replacement : Replacement
-    found : Found
+    conv_node : ConvNode
         The node that it replaces.
 
     Returns
     -------
     Stored
     """
-    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(found.dtype))
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(conv_node.dtype))
     ends = [onnx.helper.make_tensor_value_info(name, element, None) for name in ("x", "y")]
     opset = onnx.helper.make_opsetid("", 13)
     model = onnx.helper.make_model(
@@ -236,7 +213,7 @@ def conv_nodes(replacement: Replacement, found: Found) -> Stored:
     )
     model.ir_version = onnx.helper.find_min_ir_version_for([opset])
     tensors: dict[str, Array] = {}
-    alone = replace(found, reads="x", gives="y")
+    alone = replace(conv_node, reads="x", gives="y")
     model.graph.node.extend(_sequence(model, tensors, _Names(model), alone, replacement, NodeProto(), {}))
     return Stored(model, tensors)
 
@@ -245,7 +222,7 @@ def _drop_unread(model: ModelProto, tensors: dict[str, Array], orphans: list[str
     """Drop initializers and Constant nodes that nothing reads any more, and what is said about them."""
     graph = model.graph
     while orphans:
-        read = {name for node in graph.node for name in reads(node)} | {each.name for each in graph.output}
+        read = {name for node in graph.node for name in reads(node)} | {entry.name for entry in graph.output}
         unread = {name for name in orphans if name not in read}
         orphans = []
         for node in [node for node in graph.node if unread.intersection(node.output)]:
@@ -253,12 +230,12 @@ def _drop_unread(model: ModelProto, tensors: dict[str, Array], orphans: list[str
                 orphans += node.input
                 graph.node.remove(node)
         for holder in (graph.initializer, graph.input):
-            for each in [each for each in holder if each.name in unread]:
-                holder.remove(each)
+            for entry in [entry for entry in holder if entry.name in unread]:
+                holder.remove(entry)
         for name in unread:
             tensors.pop(name, None)
     made = {name for node in graph.node for name in node.output}
-    known = made | {each.name for each in (*graph.initializer, *graph.input)}
+    known = made | {entry.name for entry in (*graph.initializer, *graph.input)}
     for info in [info for info in graph.value_info if info.name not in known]:
         graph.value_info.remove(info)
     for note in [note for note in graph.quantization_annotation if note.tensor_name not in known]:

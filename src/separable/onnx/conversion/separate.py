@@ -17,15 +17,15 @@ from ..._base.text import printable
 from ...arrays import arguments
 from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
 from ...conv.conversion.goal import check_goal, check_patterns, count
-from ...conv.forms.layer import FORMS
+from ...conv.forms.table import FORMS, UNCHANGED, is_dense
+from ...report.conversions import SeparationReport
 from ...report.progress import shown
-from ...report.text.conversions import SeparationReport
 from ..model.files import Stored, read_model, whole_model, write_model
 from ..model.graph import Graph
 from ..model.names import ModelError, naming
 from ..model.rules import check_memory
 from ..model.runtime import runnable
-from .calibration import BATCH, Calibration, CalibrationLike
+from .calibration import BATCH, CalibrationLike, OnnxCalibration
 from .network import OnnxNetwork
 from .rewrite import noted
 
@@ -184,7 +184,7 @@ def separate(
     >>> result.report.macs_after <= 0.5 * result.report.macs_before
     True
     """
-    check_goal(budget, by, FORMS if forms is None else forms, rank)
+    check_goal(budget, by, tuple(FORMS) if forms is None else forms, rank)
     check_patterns(skip)
     count(batch_size, "batch_size")
     count(memory, "memory", 0)
@@ -196,7 +196,7 @@ def separate(
         stored = runnable(stored, threads)
         graph = Graph(stored)
         inputs = [each for each in graph.inputs if each.name in graph.feeds()]
-        data = Calibration(calibration, inputs, batch_size)
+        data = OnnxCalibration(calibration, inputs, batch_size)
         check_memory(stored, data.first)
         network = OnnxNetwork(
             stored, data, threads, memory, lambda name: any(fnmatchcase(name, each) for each in skip)
@@ -210,7 +210,7 @@ def separate(
             network,
             budget,
             by,
-            forms=FORMS if forms is None else forms,
+            forms=tuple(FORMS) if forms is None else forms,
             rank=rank,
             other_macs=sum(row.macs_before for row in others),
             other_params=sum(row.params_before for row in others),
@@ -226,7 +226,7 @@ def separate(
     report = replace(done.report, layers=layers, other_macs=0, other_params=0, measured=network.measured)
     result = network.converted(done.replacements)
     predicted = _predicted(report, before) if by == "latency" and rank is None else None
-    changed = sum(each.form != "dense" for each in done.replacements.values())
+    changed = sum(not is_dense(each.form) for each in done.replacements.values())
     line = f"separable: {changed} of {len(report.layers)} convolutions in separable form."
     return Separation(SeparationReport.of(report), before, after, noted(result, line), predicted)
 
@@ -242,9 +242,11 @@ def _predicted(report: ConversionReport, before: float | None) -> float | None:
 def _others(network: OnnxNetwork) -> tuple[ConvertedLayer, ...]:
     costs = network.other_costs()
     rows = []
-    for each in network.refused:
-        macs, params = costs.get(each.name, (0, 0))
-        rows.append(ConvertedLayer(each.name, "dense", 0, macs, macs, params, params, math.nan, each.reason))
+    for refused in network.refused:
+        macs, params = costs.get(refused.name, (0, 0))
+        rows.append(
+            ConvertedLayer(refused.name, UNCHANGED, 0, macs, macs, params, params, math.nan, refused.reason)
+        )
     return tuple(rows)
 
 
@@ -257,7 +259,7 @@ def _no_slower(network: OnnxNetwork, done: Conversion) -> tuple[Conversion, tupl
     gains = {
         index: network.milliseconds(index, None) - network.milliseconds(index, each)
         for index, each in kept.items()
-        if slower and each.form != "dense"
+        if slower and not is_dense(each.form)
     }
     while gains and after > (1 + _NOISE) * before:
         for index in [i for i in gains if gains[i] <= 0] or [min(gains, key=lambda i: gains[i])]:
@@ -282,7 +284,7 @@ def _no_slower(network: OnnxNetwork, done: Conversion) -> tuple[Conversion, tupl
 def _put_back(row: ConvertedLayer, reason: str) -> ConvertedLayer:
     return replace(
         row,
-        form="dense",
+        form=UNCHANGED,
         rank=0,
         macs_after=row.macs_before,
         params_after=row.params_before,

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..model.files import Array, Stored
 from ..model.graph import Graph, is_standard, reads
-from .trace import Found
+from .trace import ConvNode
 
 __all__ = ["around", "signature"]
 
@@ -35,29 +35,31 @@ _IN_BLOCKS: Final = frozenset(
 _REACH: Final = 12
 
 
-def around(graph: Graph, found: Found) -> tuple[list[str], list[str]]:
+def around(graph: Graph, conv_node: ConvNode) -> tuple[list[str], list[str]]:
     """Return the borders of the part of a model from the convolutions before one to those behind it.
 
     Parameters
     ----------
     graph : Graph
         Of the model that it was found in.
-    found : Found
+    conv_node : ConvNode
 
     Returns
     -------
     inputs, outputs : list of str
         The tensors that the part reads and does not make, constants left out, and those that it ends in.
     """
-    own = {found.node} if found.norm is None else {found.node, found.norm}
+    own = {conv_node.node} if conv_node.norm is None else {conv_node.node, conv_node.norm}
     behind: set[int] = set()
-    ahead = list(graph.readers.get(found.gives, []))
+    ahead = list(graph.readers.get(conv_node.gives, []))
     while ahead and len(behind) < _REACH:
         number = ahead.pop(0)
         behind.add(number)
         if _passes(graph, number):
-            readers = [each for name in graph.nodes[number].output for each in graph.readers.get(name, [])]
-            ahead += [each for each in readers if each not in behind]
+            readers = [
+                neighbour for name in graph.nodes[number].output for neighbour in graph.readers.get(name, [])
+            ]
+            ahead += [neighbour for neighbour in readers if neighbour not in behind]
     before: set[int] = set()
     back = sorted(own | {number for number in behind if _passes(graph, number)})
     while back and len(before) < _REACH:
@@ -68,7 +70,10 @@ def around(graph: Graph, found: Found) -> tuple[list[str], list[str]]:
     nodes = [graph.nodes[number] for number in sorted(own | before | behind)]
     made = {name for node in nodes for name in node.output if name}
     read = {name for node in nodes for name in reads(node)}
-    given = {*graph.maker, *(each.name for each in graph.inputs)}  # subgraphs read what they make themselves
+    given = {
+        *graph.maker,
+        *(neighbour.name for neighbour in graph.inputs),
+    }  # subgraphs read what they make themselves
     inputs = sorted(name for name in read & given - made if not graph.is_constant(name))
     return inputs, sorted(made - read)
 
@@ -98,15 +103,17 @@ def signature(part: Stored, feeds: Mapping[str, Array]) -> tuple[object, ...]:
         return numbers.setdefault(name, len(numbers))
 
     graph = part.proto.graph
-    inputs = [(number(each.name), feeds[each.name].shape, feeds[each.name].dtype.str) for each in graph.input]
+    inputs = [
+        (number(entry.name), feeds[entry.name].shape, feeds[entry.name].dtype.str) for entry in graph.input
+    ]
     nodes = [
         (
             node.op_type,
             tuple(number(name) for name in node.input),
             tuple(number(name) for name in node.output),
-            tuple(sorted(each.SerializeToString(deterministic=True) for each in node.attribute)),
+            tuple(sorted(entry.SerializeToString(deterministic=True) for entry in node.attribute)),
         )
         for node in graph.node
     ]
-    shapes = sorted((number(each.name), tuple(each.dims), each.data_type) for each in graph.initializer)
-    return (*inputs, *nodes, *shapes, *(number(each.name) for each in graph.output))
+    shapes = sorted((number(entry.name), tuple(entry.dims), entry.data_type) for entry in graph.initializer)
+    return (*inputs, *nodes, *shapes, *(number(entry.name) for entry in graph.output))

@@ -16,7 +16,7 @@ from ..model.files import Array, Stored
 from ..model.graph import Graph, attributes, is_standard, nodes_within
 from ..model.names import ModelError
 
-__all__ = ["Found", "UnusableError", "find_convolutions"]
+__all__ = ["ConvNode", "UnusableError", "find_convolutions"]
 
 # Operators that convolve, and why they stay as they are.
 _REFUSED: Final = {
@@ -32,7 +32,7 @@ _DTYPES: Final = ("float16", "float32", "float64")
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ConvNode:
     """A Conv node that can be converted.
 
     Attributes
@@ -124,7 +124,7 @@ class UnusableError(Exception):
     """Why a Conv node cannot be converted."""
 
 
-def find_convolutions(stored: Stored) -> tuple[list[Found], list[Refused]]:
+def find_convolutions(stored: Stored) -> tuple[list[ConvNode], list[Refused]]:
     """Return the convolutions of a model that can be converted, in running order, and those that cannot.
 
     Parameters
@@ -133,11 +133,11 @@ def find_convolutions(stored: Stored) -> tuple[list[Found], list[Refused]]:
 
     Returns
     -------
-    found : list of Found
+    convolutions : list of ConvNode
     refused : list of Refused
     """
     graph = Graph(stored)
-    found: list[Found] = []
+    convolutions: list[ConvNode] = []
     refused = list(_out_of_reach(stored, graph))
     taken: set[str] = set()
     for number, node in enumerate(graph.nodes):
@@ -145,10 +145,10 @@ def find_convolutions(stored: Stored) -> tuple[list[Found], list[Refused]]:
             continue
         name = _unique(node.name or node.output[0], taken)
         try:
-            found.append(_read(graph, number, name))
+            convolutions.append(_read(graph, number, name))
         except UnusableError as reason:
             refused.append(Refused(name, "Conv", str(reason)))
-    return found, refused
+    return convolutions, refused
 
 
 def _out_of_reach(stored: Stored, graph: Graph) -> Iterator[Refused]:
@@ -171,18 +171,18 @@ def _out_of_reach(stored: Stored, graph: Graph) -> Iterator[Refused]:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    found, number = name, 1
-    while found in taken:
+    unique, number = name, 1
+    while unique in taken:
         number += 1
-        found = f"{name}#{number}"
-    taken.add(found)
-    return found
+        unique = f"{name}#{number}"
+    taken.add(unique)
+    return unique
 
 
 # -- one node ----------------------------------------------------------------------------------------
 
 
-def _read(graph: Graph, number: int, name: str) -> Found:
+def _read(graph: Graph, number: int, name: str) -> ConvNode:
     node = graph.nodes[number]
     if graph.is_constant(node.input[0]):
         raise UnusableError("its input is a constant: fold constants first")
@@ -196,7 +196,7 @@ def _read(graph: Graph, number: int, name: str) -> Found:
     if groups < 1 or len(weights) % groups:
         raise UnusableError(f"`group={groups}` does not divide its {len(weights)} output channels")
     auto_pad = given["auto_pad"].s.decode(errors="backslashreplace") if "auto_pad" in given else "NOTSET"
-    found = Found(
+    conv_node = ConvNode(
         name=name,
         node=number,
         norm=None,
@@ -215,26 +215,28 @@ def _read(graph: Graph, number: int, name: str) -> Found:
         sum_rectified=False,
         sources=tuple(map(graph.source, node.input[1:3])),
     )
-    steps = (*found.stride, *found.dilation)
+    steps = (*conv_node.stride, *conv_node.dilation)
     if (
-        len(found.stride) != ndim
-        or len(found.dilation) != ndim
+        len(conv_node.stride) != ndim
+        or len(conv_node.dilation) != ndim
         or not 1 <= min(steps) <= max(steps) <= _FARTHEST
     ):
-        raise UnusableError(f"its strides {found.stride} or dilations {found.dilation} fit no input")
-    found = _with_norm(graph, found)
-    if not np.isfinite(found.weights).all() or (found.bias is not None and not np.isfinite(found.bias).all()):
+        raise UnusableError(f"its strides {conv_node.stride} or dilations {conv_node.dilation} fit no input")
+    conv_node = _with_norm(graph, conv_node)
+    if not np.isfinite(conv_node.weights).all() or (
+        conv_node.bias is not None and not np.isfinite(conv_node.bias).all()
+    ):
         raise UnusableError("its weights hold NaN or infinity")
-    reader = graph.only_reader(found.gives)
+    reader = graph.only_reader(conv_node.gives)
     operator = graph.nodes[reader].op_type if reader is not None else ""
     if reader is None or operator != "Add":
-        return replace(found, activation="relu" if operator == "Relu" else None)
+        return replace(conv_node, activation="relu" if operator == "Relu" else None)
     others = [
-        name for name in graph.nodes[reader].input if name != found.gives and not graph.is_constant(name)
+        name for name in graph.nodes[reader].input if name != conv_node.gives and not graph.is_constant(name)
     ]
     after = graph.only_reader(graph.nodes[reader].output[0])
     return replace(
-        found,
+        conv_node,
         beside=others[0] if others else None,
         sum_rectified=after is not None and graph.nodes[after].op_type == "Relu",
     )
@@ -288,31 +290,31 @@ def _pads(given: Mapping[str, AttributeProto], auto_pad: str, ndim: int) -> Padd
 # -- the batch norm behind it ------------------------------------------------------------------------
 
 
-def _with_norm(graph: Graph, found: Found) -> Found:
+def _with_norm(graph: Graph, conv_node: ConvNode) -> ConvNode:
     """Fold the BatchNormalization that alone reads a convolution's result; leave it where that is not so."""
-    number = graph.only_reader(found.gives)
+    number = graph.only_reader(conv_node.gives)
     if number is None:
-        return found
+        return conv_node
     norm = graph.nodes[number]
     given = attributes(norm)
-    if norm.op_type != "BatchNormalization" or norm.input[0] != found.gives:
-        return found
+    if norm.op_type != "BatchNormalization" or norm.input[0] != conv_node.gives:
+        return conv_node
     if ("training_mode" in given and given["training_mode"].i) or any(norm.output[1:]):
-        return found
+        return conv_node
     parts = [graph.constant(name) for name in norm.input[1:5]]
-    if any(part is None or part.shape != (len(found.weights),) for part in parts):
-        return found
+    if any(part is None or part.shape != (len(conv_node.weights),) for part in parts):
+        return conv_node
     scale, shift, mean, variance = (np.asarray(part, np.float64) for part in parts)
     epsilon = given["epsilon"].f if "epsilon" in given else 1e-5
     if not np.all(variance + epsilon > 0):
-        return found
+        return conv_node
     factor = scale / np.sqrt(variance + epsilon)
-    bias = np.zeros(len(factor)) if found.bias is None else found.bias
+    bias = np.zeros(len(factor)) if conv_node.bias is None else conv_node.bias
     return replace(
-        found,
+        conv_node,
         norm=number,
         gives=norm.output[0],
-        weights=found.weights * factor.reshape(-1, *(1,) * (found.weights.ndim - 1)),
+        weights=conv_node.weights * factor.reshape(-1, *(1,) * (conv_node.weights.ndim - 1)),
         bias=(bias - mean) * factor + shift,
-        sources=found.sources + tuple(map(graph.source, norm.input[1:5])),
+        sources=conv_node.sources + tuple(map(graph.source, norm.input[1:5])),
     )

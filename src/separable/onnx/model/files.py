@@ -231,15 +231,15 @@ def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
     said = f"`{path}` keeps tensor `{tensor.name}` in {shown!r}"
     if not location or os.path.isabs(location) or "\0" in location:
         raise FileError(f"{said}; expected a path relative to the model's folder.")
-    found = Path(os.path.realpath(path.parent / location))
+    file = Path(os.path.realpath(path.parent / location))
     if not any(
-        found.is_relative_to(folder)
+        file.is_relative_to(folder)
         for folder in (os.path.realpath(path.parent), Path(os.path.realpath(path)).parent)
     ):
         raise FileError(f"{said}, outside of the model's folder; only files in that folder are read.")
-    if not os.path.isfile(found):  # which no name is too long for
+    if not os.path.isfile(file):  # which no name is too long for
         raise FileError(f"{said}, which is not a file there; put it beside the model.")
-    size = found.stat().st_size
+    size = file.stat().st_size
     wanted = bytes_of(tensor, f"`{path}`")
     try:
         offset = int(where.get("offset", 0))
@@ -251,7 +251,7 @@ def _external_place(tensor: TensorProto, path: Path) -> tuple[Path, int, int]:
             f"{said}, bytes {offset} to {offset + length} for shape {tuple(tensor.dims)} "
             f"({human_bytes(wanted)}), but that file has {human_bytes(size)}; it is damaged or cut short."
         )
-    return found, offset, length
+    return file, offset, length
 
 
 def _sparse(graph: GraphProto) -> Iterator[SparseTensorProto]:
@@ -467,13 +467,13 @@ def data_beside(path: Path) -> list[Path]:
     list of Path
     """
     named = re.compile(rf"{re.escape(path.name)}(\.\d+)?\.data")
-    return sorted(each for each in path.parent.iterdir() if named.fullmatch(each.name))
+    return sorted(file for file in path.parent.iterdir() if named.fullmatch(file.name))
 
 
 def _own_data(path: Path) -> list[Path]:
     """Return those of them that the model which is at the path now reads."""
-    found = data_beside(path)
-    if not found:
+    beside = data_beside(path)
+    if not beside:
         return []
     try:
         model = ModelProto.FromString(path.read_bytes())
@@ -481,7 +481,7 @@ def _own_data(path: Path) -> list[Path]:
         return []
     entries = (entry for tensor in _tensors(model) for entry in tensor.external_data)
     places = {entry.value for entry in entries if entry.key == "location"}
-    return [each for each in found if each.name in places]
+    return [file for file in beside if file.name in places]
 
 
 @contextmanager

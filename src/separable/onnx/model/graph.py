@@ -30,8 +30,8 @@ class Graph:
         graph = stored.proto.graph
         self.nodes: list[NodeProto] = list(graph.node)
         self.inputs = list(graph.input)
-        self.outputs = {each.name for each in graph.output}
-        self._initializers = {each.name: each for each in graph.initializer}
+        self.outputs = {entry.name for entry in graph.output}
+        self._initializers = {entry.name: entry for entry in graph.initializer}
         self.maker: dict[str, int] = {}
         self.readers: dict[str, list[int]] = {}
         for number, node in enumerate(self.nodes):
@@ -71,8 +71,8 @@ class Graph:
         node = self.nodes[self.maker[name]]
         if node.op_type != "Constant" or not is_standard(node):
             return None
-        found = [each for each in node.attribute if each.name == "value"]
-        return numpy_helper.to_array(found[0].t) if found else None
+        values = [attribute for attribute in node.attribute if attribute.name == "value"]
+        return numpy_helper.to_array(values[0].t) if values else None
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor's values are written in the model."""
@@ -105,7 +105,7 @@ def is_standard(node: NodeProto) -> bool:
 
 def attributes(node: NodeProto) -> dict[str, AttributeProto]:
     """Return a node's attributes by name."""
-    return {each.name: each for each in node.attribute}
+    return {attribute.name: attribute for attribute in node.attribute}
 
 
 def reads(node: NodeProto) -> Iterator[str]:
@@ -153,9 +153,9 @@ def pruned(model: ModelProto, outputs: Iterable[str], known: Container[str] = ()
     list of NodeProto
     """
     wanted = set(outputs)
-    found = []
+    kept = []
     for node in reversed(model.graph.node):
         if any(name in wanted and name not in known for name in node.output):
-            found.append(node)
+            kept.append(node)
             wanted.update(reads(node))
-    return found[::-1]
+    return kept[::-1]

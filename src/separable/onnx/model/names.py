@@ -94,10 +94,10 @@ def legible(model: ModelProto) -> ModelProto:
         return model
     changed = ModelProto()
     changed.CopyFrom(model)
-    found = list(_texts(changed))
-    taken = {value for _, _, value in found if isinstance(value, str)}
+    texts = list(_texts(changed))
+    taken = {value for _, _, value in texts if isinstance(value, str)}
     escaped: dict[bytes, str] = {}
-    for holder, place, value in found:
+    for holder, place, value in texts:
         if isinstance(value, str):
             continue
         if value not in escaped:
@@ -121,12 +121,12 @@ def _texts(message: Any) -> Iterator[tuple[Any, str | int, str | bytes]]:
         if isinstance(value, (str, bytes)):
             yield message, name, value
         else:
-            yield from ((value, place, each) for place, each in enumerate(value))
+            yield from ((value, place, text) for place, text in enumerate(value))
     for name in messages:
         value = getattr(message, name)
         if not hasattr(value, "DESCRIPTOR"):
-            for each in value:
-                yield from _texts(each)
+            for text in value:
+                yield from _texts(text)
         elif message.HasField(name):
             yield from _texts(value)
 
@@ -135,6 +135,6 @@ def _texts(message: Any) -> Iterator[tuple[Any, str | int, str | bytes]]:
 def _fields(kind: Descriptor) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the fields of a kind of message that hold text, and those that hold messages."""
     return (
-        tuple(each.name for each in kind.fields if each.type == FieldDescriptor.TYPE_STRING),
-        tuple(each.name for each in kind.fields if each.type == FieldDescriptor.TYPE_MESSAGE),
+        tuple(entry.name for entry in kind.fields if entry.type == FieldDescriptor.TYPE_STRING),
+        tuple(entry.name for entry in kind.fields if entry.type == FieldDescriptor.TYPE_MESSAGE),
     )

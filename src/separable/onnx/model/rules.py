@@ -55,7 +55,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class _Product:
+class _NodeProduct:
     """What one node multiplies."""
 
     kind: str
@@ -70,7 +70,7 @@ class _Product:
 
 
 _Shapes: TypeAlias = Mapping[str, Shape]
-_Rule: TypeAlias = Callable[[Graph, NodeProto, _Shapes], _Product]
+_Rule: TypeAlias = Callable[[Graph, NodeProto, _Shapes], _NodeProduct]
 
 
 def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None) -> Counted:
@@ -111,29 +111,34 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
 
 
 def _layer(
-    graph: Graph, node: NodeProto, found: _Product, shapes: _Shapes, types: Mapping[str, str], used: set[str]
+    graph: Graph,
+    node: NodeProto,
+    product: _NodeProduct,
+    shapes: _Shapes,
+    types: Mapping[str, str],
+    used: set[str],
 ) -> Layer:
     output = node.output[0]
     dtype = types.get(output, "float32")
-    sources = list(dict.fromkeys(map(graph.source, found.weights)))
-    params = sum(math.prod(shapes[name]) for name in found.weights if graph.source(name) not in used)
+    sources = list(dict.fromkeys(map(graph.source, product.weights)))
+    params = sum(math.prod(shapes[name]) for name in product.weights if graph.source(name) not in used)
     used.update(sources)
-    moved = (*found.inputs, *found.weights, output)
+    moved = (*product.inputs, *product.weights, output)
     return Layer(
         name=node.name or output,
-        kind=found.kind,
+        kind=product.kind,
         operator=node.op_type,
         weights=tuple(sources),
-        kernel=found.kernel,
-        stride=found.stride,
-        dilation=found.dilation,
-        groups=found.groups,
+        kernel=product.kernel,
+        stride=product.stride,
+        dilation=product.dilation,
+        groups=product.groups,
         dtype=dtype,
-        inputs=tuple(shapes[name] for name in found.inputs),
+        inputs=tuple(shapes[name] for name in product.inputs),
         output=shapes[output],
         calls=1,
-        macs=found.macs,
-        flops=2 * found.macs + found.adds,
+        macs=product.macs,
+        flops=2 * product.macs + product.adds,
         params=params,
         bytes=sum(math.prod(shapes[name]) * np.dtype(types.get(name, dtype)).itemsize for name in moved),
         roofline_ms=None,
@@ -222,7 +227,7 @@ def _dtype(element: int) -> str:
 # -- rules -------------------------------------------------------------------------------------------
 
 
-def _convolution(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
+def _convolution(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     """Every output (transposed: every input) meets each weight of its group once, padding included."""
     given = attributes(node)
     x, weight, *bias = (name for name in node.input if name)
@@ -230,7 +235,7 @@ def _convolution(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
     kernel = shapes[weight][2:]
     groups = given["group"].i if "group" in given else 1
     size = math.prod(shapes[node.output[0]])
-    return _Product(
+    return _NodeProduct(
         kind=_kind(kernel, groups, (shapes[x][1], shapes[node.output[0]][1]), transposed),
         macs=(math.prod(shapes[x]) if transposed else size) * math.prod(shapes[weight][1:]),
         adds=size if bias else 0,
@@ -251,7 +256,7 @@ def _kind(kernel: Shape, groups: int, channels: tuple[int, int], transposed: boo
     return "conv" if math.prod(kernel) > 1 else "pointwise"
 
 
-def _gemm(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
+def _gemm(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     given = attributes(node)
     a, b, *added = (name for name in node.input if name)
     length = shapes[a][0 if "transA" in given and given["transA"].i else 1]
@@ -261,7 +266,7 @@ def _gemm(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
     return _product_of_matrices(graph, (a, b), added, size * length, size if added else 0)
 
 
-def _matmul(graph: Graph, node: NodeProto, shapes: _Shapes) -> _Product:
+def _matmul(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     a, b = node.input
     size = math.prod(shapes[node.output[0]])
     # Exporters write a linear layer as MatMul, then Add of its bias.
@@ -278,10 +283,10 @@ def _bias_behind(graph: Graph, node: NodeProto, width: int) -> list[str]:
 
 def _product_of_matrices(
     graph: Graph, factors: tuple[str, str], added: Sequence[str], macs: int, adds: int
-) -> _Product:
+) -> _NodeProduct:
     weights = [name for name in factors if graph.is_constant(name)]
     inputs = [name for name in factors if name not in weights]
-    return _Product(
+    return _NodeProduct(
         kind="linear" if weights else "matmul",
         macs=macs,
         adds=adds,
@@ -302,18 +307,18 @@ _RULES: Final[Mapping[str, _Rule]] = {
 
 
 def _uncounted(stored: Stored, graph: Graph) -> Iterator[str]:
-    found: dict[str, None] = {}
+    operators: dict[str, None] = {}
     for node in graph.nodes:
         if _TELLTALE.search(node.op_type) and not (is_standard(node) and node.op_type in _RULES):
-            found[node.op_type] = None
+            operators[node.op_type] = None
         for inner in nodes_within(node):
             if _TELLTALE.search(inner.op_type):
-                found[f"{inner.op_type} within {node.op_type}"] = None
+                operators[f"{inner.op_type} within {node.op_type}"] = None
     for function in stored.proto.functions:
         for node in function.node:
             if _TELLTALE.search(node.op_type):
-                found[f"{node.op_type} within {function.name}"] = None
-    yield from found
+                operators[f"{node.op_type} within {function.name}"] = None
+    yield from operators
 
 
 def _parameters(graph: Graph) -> int:

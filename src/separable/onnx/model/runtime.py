@@ -71,8 +71,8 @@ class Session:
         except Exception as error:  # ONNX Runtime's exceptions have no common class
             raise ModelError(_refusal(error)) from error
         self.threads = threads
-        self._inputs = [each.name for each in self._session.get_inputs()]
-        self.outputs: list[str] = [each.name for each in self._session.get_outputs()]
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        self.outputs: list[str] = [entry.name for entry in self._session.get_outputs()]
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run it; inputs that it does not have are left out."""
@@ -159,18 +159,18 @@ def giving(stored: Stored, outputs: Sequence[str], known: Mapping[str, Array] | 
     graph.node.extend(pruned(old, outputs, given))
     made = {name for node in graph.node for name in node.output}
     needed = {name for node in graph.node for name in reads(node)} - made
-    inputs = {each.name: each for each in old.graph.input}
+    inputs = {entry.name: entry for entry in old.graph.input}
     for name in sorted(needed):
         if name in given and name not in inputs:
             element = onnx.helper.np_dtype_to_tensor_dtype(given[name].dtype)
             graph.input.append(onnx.helper.make_tensor_value_info(name, element, None))
         elif name in inputs:
             graph.input.append(inputs[name])
-    graph.initializer.extend(each for each in old.graph.initializer if each.name in needed)
+    graph.initializer.extend(entry for entry in old.graph.initializer if entry.name in needed)
     graph.sparse_initializer.extend(
-        each for each in old.graph.sparse_initializer if each.values.name in needed
+        entry for entry in old.graph.sparse_initializer if entry.values.name in needed
     )
-    declared = {each.name: each for each in old.graph.output}
+    declared = {entry.name: entry for entry in old.graph.output}
     graph.output.extend(declared.get(name, ValueInfoProto(name=name)) for name in outputs)
     return Stored(model, {name: array for name, array in stored.tensors.items() if name in needed})
 
@@ -231,8 +231,8 @@ def shapes_of(
     model.CopyFrom(stored.proto)
     asked = {f"{name}/shape asked": name for name in names}
     model.graph.node.extend(onnx.helper.make_node("Shape", [name], [shape]) for shape, name in asked.items())
-    found = Session(giving(Stored(model, stored.tensors), list(asked)), threads)(feeds)
-    return {asked[shape]: tuple(map(int, value)) for shape, value in found.items()}
+    shapes = Session(giving(Stored(model, stored.tensors), list(asked)), threads)(feeds)
+    return {asked[shape]: tuple(map(int, value)) for shape, value in shapes.items()}
 
 
 def layer_ms(part: Stored, feeds: Mapping[str, Array], threads: int | None = None) -> float:
@@ -262,15 +262,15 @@ def layer_ms(part: Stored, feeds: Mapping[str, Array], threads: int | None = Non
 
 def _profiled_ms(events: Sequence[Mapping[str, Any]]) -> list[float]:
     """Return the milliseconds of each run in a profile, without those of reordering."""
-    found = []
+    times = []
     reordering = 0.0
     for event in events:
         if event.get("args", {}).get("op_name", "").startswith("Reorder"):
             reordering += event["dur"]
         elif event.get("name") == "SequentialExecutor::Execute":
-            found.append((event["dur"] - reordering) / 1e3)
+            times.append((event["dur"] - reordering) / 1e3)
             reordering = 0.0
-    return found
+    return times
 
 
 def _run_for_a_while(run: Callable[[], float]) -> list[float]:

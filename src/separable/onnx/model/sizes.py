@@ -147,7 +147,7 @@ def check_declared(info: ValueInfoProto, name: str) -> None:
     kind = info.type.tensor_type
     if kind.elem_type not in TensorProto.DataType.values():
         raise FileError(f"{name} is damaged: `{info.name}` is of no known type ({kind.elem_type}).")
-    lengths = [each.dim_value for each in kind.shape.dim if each.HasField("dim_value")]
+    lengths = [dim.dim_value for dim in kind.shape.dim if dim.HasField("dim_value")]
     if any(length < 0 for length in lengths):
         raise FileError(
             f"{name} is damaged: `{info.name}` has a negative length, {min(lengths)}; a length that is open "

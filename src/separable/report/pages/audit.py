@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..._base.text import printable
-from ...conv.forms.layer import FORMS
+from ...conv.forms.table import BASELINE, FORMS, is_dense
 from ..text.audits import Column, columns, percent, refusals, remarks, sums, title
 from .charts import audit_charts, audit_details
 from .page import Cell, Heading, Row, rendered, short
 
 if TYPE_CHECKING:
-    from ...conv.audits.records import Audit, Layer
+    from ...conv.audits.records import AuditRecord, Layer
     from ...conv.audits.separability import Separability
 
 # Depth multipliers that the chart of early and late layers goes through.
 _MULTIPLIERS = 9
 
 
-def page(audit: Audit) -> str:
+def page(audit: AuditRecord) -> str:
     """Return the page: sums, charts, the details of a layer, and a table of layers that sorts by any column.
 
     Parameters
     ----------
-    audit : Audit
+    audit : AuditRecord
 
     Returns
     -------
@@ -74,25 +74,25 @@ def page(audit: Audit) -> str:
     )
 
 
-def _remarks(audit: Audit) -> list[tuple[str, str]]:
+def _remarks(audit: AuditRecord) -> list[tuple[str, str]]:
     said = [(f"on {audit.example}", ""), *((text, "") for text in remarks(audit))]
     if audit.uncounted:
         said[-1] = (said[-1][0], "warn")
     return [(printable(text), style) for text, style in said]
 
 
-def _judged(audit: Audit) -> dict[int, Separability]:
+def _judged(audit: AuditRecord) -> dict[int, Separability]:
     """Return the separability of each layer that has one, by the layer's place."""
-    known = {each.name: each for each in audit.separability}
-    found = {}
+    known = {layer_judged.name: layer_judged for layer_judged in audit.separability}
+    judged = {}
     for place, layer in enumerate(audit.layers):
-        each = known.get(title(layer)) or known.get(layer.name)
-        if each is not None:
-            found[place] = each
-    return found
+        layer_judged = known.get(title(layer)) or known.get(layer.name)
+        if layer_judged is not None:
+            judged[place] = layer_judged
+    return judged
 
 
-def _kinds(audit: Audit) -> list[tuple[str, float, str]]:
+def _kinds(audit: AuditRecord) -> list[tuple[str, float, str]]:
     """Return a style, a share in per cent, and words for each kind of layer."""
     shares = {kind: 100 * macs / max(audit.macs, 1) for kind, macs in audit.macs_by_kind.items()}
     return [
@@ -105,10 +105,10 @@ def _kinds(audit: Audit) -> list[tuple[str, float, str]]:
 # -- what the script reads -------------------------------------------------------------------------------
 
 
-def _data(audit: Audit, judged: dict[int, Separability]) -> dict[str, Any]:
+def _data(audit: AuditRecord, judged: dict[int, Separability]) -> dict[str, Any]:
     names = [printable(title(layer)) for layer in audit.layers]
     measures = _measures(audit)
-    most = max((len(each.spectra.get("dw-pw", ())) for each in judged.values()), default=0)
+    most = max((len(each.spectra.get(BASELINE, ())) for each in judged.values()), default=0)
     multipliers = min(most, _MULTIPLIERS)
     layers = [
         {"place": place, "layer": names[place], "kind": layer.kind}
@@ -140,16 +140,16 @@ def _data(audit: Audit, judged: dict[int, Separability]) -> dict[str, Any]:
     }
 
 
-def _measures(audit: Audit) -> dict[str, list[float | None]]:
+def _measures(audit: AuditRecord) -> dict[str, list[float | None]]:
     """Return what can be shown of each layer: counts, and times where they are known."""
-    found: dict[str, list[float | None]] = {
+    measures: dict[str, list[float | None]] = {
         "MACs": [layer.macs for layer in audit.layers],
         "parameters": [layer.params for layer in audit.layers],
         "bytes": [layer.bytes for layer in audit.layers],
         "roofline ms": [layer.roofline_ms for layer in audit.layers],
         "measured ms": [layer.measured_ms for layer in audit.layers],
     }
-    return {name: values for name, values in found.items() if any(each is not None for each in values)}
+    return {name: values for name, values in measures.items() if any(each is not None for each in values)}
 
 
 def _detail(layer: Layer, judged: Separability | None) -> dict[str, Any]:
@@ -199,17 +199,17 @@ def _detail(layer: Layer, judged: Separability | None) -> dict[str, Any]:
 
 
 def _headings(shown: list[Column], separable: bool) -> list[Heading]:
-    found = []
+    headings = []
     for column in shown:
-        found.append(Heading(column.heading, column.value is not None))
+        headings.append(Heading(column.heading, column.value is not None))
         if column.heading == "MACs":
-            found.append(Heading("", number=False))
+            headings.append(Heading("", number=False))
             if separable:
-                found += [Heading("best at 1/2", number=False), Heading("error", number=True)]
-    return found
+                headings += [Heading("best at 1/2", number=False), Heading("error", number=True)]
+    return headings
 
 
-def _rows(audit: Audit, shown: list[Column], judged: dict[int, Separability]) -> list[Row]:
+def _rows(audit: AuditRecord, shown: list[Column], judged: dict[int, Separability]) -> list[Row]:
     most = max((layer.macs for layer in audit.layers), default=0)
     rows = []
     for place, layer in enumerate(audit.layers):
@@ -228,6 +228,6 @@ def _rows(audit: Audit, shown: list[Column], judged: dict[int, Separability]) ->
 
 def _verdict(judged: Separability | None) -> list[Cell]:
     """Return the best form of a layer, and its error."""
-    if judged is None or judged.best == "dense":
+    if judged is None or is_dense(judged.best):
         return [Cell("" if judged is None else judged.best), Cell("", "n", -1)]
     return [Cell(judged.best), Cell(percent(judged.best_error), "n", judged.best_error)]

@@ -7,8 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import altair as alt
 
-from ...conv.algebra.terms import ORDERS
-from ...conv.forms.layer import FORMS
+from ...conv.forms.table import CHEAPER, FORMS, MULTIPLIED
 
 __all__ = ["audit_charts", "audit_details", "conversion_charts", "conversion_details"]
 
@@ -84,7 +83,7 @@ def _early_and_late(multipliers: int) -> alt.Chart:
         .encode(
             x=_running(),
             y=alt.Y("error:Q", title="error", axis=_percent(), scale=alt.Scale(domain=[0, 1])),
-            color=_colour(ORDERS),
+            color=_colour(MULTIPLIED),
             tooltip=["layer:N", "form:N", "rank:Q", alt.Tooltip("error:Q", format=".2%")],
         )
         .add_params(rank)
@@ -137,9 +136,9 @@ def audit_details() -> dict[str, Spec]:
         .mark_bar()
         .encode(
             x=alt.X("term:O", title="term", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-            xOffset=alt.XOffset("form:N", sort=list(ORDERS)),
+            xOffset=alt.XOffset("form:N", sort=list(MULTIPLIED)),
             y=alt.Y("norm:Q", title="norm, of the layer's", axis=_percent()),
-            color=_colour(ORDERS),
+            color=_colour(MULTIPLIED),
             tooltip=["form:N", "term:O", alt.Tooltip("norm:Q", format=".2%")],
         )
     )
@@ -149,7 +148,7 @@ def audit_details() -> dict[str, Spec]:
         .encode(
             x=alt.X("cost:Q", title="MACs, of the layer's", axis=_percent()),
             y=alt.Y("error:Q", title="error", axis=_percent()),
-            color=_colour(FORMS[1:]),
+            color=_colour(CHEAPER),
             tooltip=[
                 "form:N",
                 "rank:Q",
@@ -249,7 +248,7 @@ def conversion_details(cost: str) -> dict[str, Spec]:
         alt.Tooltip("error:Q", format=".3~%"),
         alt.Tooltip("effect:Q", format=".3~%"),
     ]
-    colour = _colour(FORMS)
+    colour = _colour(tuple(FORMS))
     lines = base.mark_line(point=alt.OverlayMarkDef(size=40, filled=True)).encode(
         x=x, y=y, color=colour, tooltip=tooltip
     )

@@ -6,25 +6,24 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._base.text import printable
-from ...conv.forms.layer import FORMS
+from ...conv.forms.table import FORMS, is_dense
 from ..text.conversions import change, fewer, rank_of, reasons
 from .charts import conversion_charts, conversion_details
 from .page import Cell, Heading, Row, rendered, short
 
 if TYPE_CHECKING:
-    from ...conv.conversion.records import ConvertedLayer
-    from ..text.conversions import SeparationReport
+    from ...conv.conversion.records import ConversionReport, ConvertedLayer
 
 # What a budget is of, in words.
 _COSTS: Final = {"macs": "MACs", "params": "parameters", "latency": "milliseconds"}
 
 
-def page(report: SeparationReport) -> str:
+def page(report: ConversionReport) -> str:
     """Return the page: sums before and after, charts, the details of a layer, and a table that sorts.
 
     Parameters
     ----------
-    report : SeparationReport
+    report : ConversionReport
 
     Returns
     -------
@@ -55,7 +54,7 @@ def page(report: SeparationReport) -> str:
                 False,
             )
         )
-    changed = sum(layer.form != "dense" for layer in report.layers)
+    changed = sum(not is_dense(layer.form) for layer in report.layers)
     return rendered(
         "conversion.html",
         _data(report),
@@ -81,8 +80,8 @@ def page(report: SeparationReport) -> str:
     )
 
 
-def _sums(report: SeparationReport) -> list[tuple[str, str, str]]:
-    found = [
+def _sums(report: ConversionReport) -> list[tuple[str, str, str]]:
+    sums = [
         (
             "MACs",
             f"{report.macs_before:,} \N{RIGHTWARDS ARROW} {report.macs_after:,}",
@@ -97,13 +96,13 @@ def _sums(report: SeparationReport) -> list[tuple[str, str, str]]:
     before, after = _milliseconds(report)
     if before and after:
         text = f"{before:.3g} \N{RIGHTWARDS ARROW} {after:.3g}"
-        found.append(("ms of the layers", text, f"{before / after:.2f}x as fast"))
+        sums.append(("ms of the layers", text, f"{before / after:.2f}x as fast"))
     where = report.unmeasured or f"of their variance; {report.measured_on}"
     value = "\N{EN DASH}" if report.unmeasured else change(report.output_change)
-    return [*found, ("change of the outputs", value, where)]
+    return [*sums, ("change of the outputs", value, where)]
 
 
-def _milliseconds(report: SeparationReport) -> tuple[float, float]:
+def _milliseconds(report: ConversionReport) -> tuple[float, float]:
     """Return what the layers took and take, where that was measured."""
     return (
         sum(layer.milliseconds_before or 0.0 for layer in report.layers),
@@ -111,7 +110,7 @@ def _milliseconds(report: SeparationReport) -> tuple[float, float]:
     )
 
 
-def _forms(report: SeparationReport) -> list[tuple[str, float, str]]:
+def _forms(report: ConversionReport) -> list[tuple[str, float, str]]:
     """Return a style, a share in per cent, and words for each form, by the MACs that are left in it."""
     left: dict[str, int] = {}
     for layer in report.layers:
@@ -132,7 +131,7 @@ def _forms(report: SeparationReport) -> list[tuple[str, float, str]]:
 # -- what the script reads -------------------------------------------------------------------------------
 
 
-def _data(report: SeparationReport) -> dict[str, Any]:
+def _data(report: ConversionReport) -> dict[str, Any]:
     measures = ["MACs", "parameters"]
     if any(layer.milliseconds_after is not None for layer in report.layers):
         measures.append("milliseconds")
@@ -176,12 +175,12 @@ def _told(place: int, layer: ConvertedLayer) -> dict[str, Any]:
     }
 
 
-def _chosen(report: SeparationReport) -> dict[str, Any]:
+def _chosen(report: ConversionReport) -> dict[str, Any]:
     """Return where it came out: what is left of the convolutions' cost, and the measured change."""
     layers = report.layers
     before, after = {
-        "macs": (sum(each.macs_before for each in layers), sum(each.macs_after for each in layers)),
-        "params": (sum(each.params_before for each in layers), sum(each.params_after for each in layers)),
+        "macs": (sum(layer.macs_before for layer in layers), sum(layer.macs_after for layer in layers)),
+        "params": (sum(layer.params_before for layer in layers), sum(layer.params_after for layer in layers)),
         "latency": _milliseconds(report),
     }[report.by]
     return {
@@ -211,7 +210,7 @@ def _detail(layer: ConvertedLayer) -> dict[str, Any]:
             short(option.cost),
             short(option.error),
             short(option.effect),
-            option.form == layer.form and (option.form == "dense" or option.rank == layer.rank),
+            option.form == layer.form and (is_dense(option.form) or option.rank == layer.rank),
         )
         for option in layer.options
     ]
@@ -222,18 +221,18 @@ def _detail(layer: ConvertedLayer) -> dict[str, Any]:
 # -- the table -------------------------------------------------------------------------------------------
 
 
-def _headings(report: SeparationReport) -> list[Heading]:
+def _headings(report: ConversionReport) -> list[Heading]:
     timed = any(layer.milliseconds_after is not None for layer in report.layers)
-    found = [Heading("layer", number=False), Heading("form", number=False), Heading("rank", number=True)]
-    found += [Heading(name, number=True) for name in ("MACs", "MACs now")]
-    found += [Heading("", number=False)]
-    found += [Heading(name, number=True) for name in ("parameters", "parameters now")]
+    headings = [Heading("layer", number=False), Heading("form", number=False), Heading("rank", number=True)]
+    headings += [Heading(name, number=True) for name in ("MACs", "MACs now")]
+    headings += [Heading("", number=False)]
+    headings += [Heading(name, number=True) for name in ("parameters", "parameters now")]
     if timed:
-        found += [Heading(name, number=True) for name in ("ms", "ms now")]
-    return [*found, Heading("error", number=True), Heading("why it stayed dense", number=False)]
+        headings += [Heading(name, number=True) for name in ("ms", "ms now")]
+    return [*headings, Heading("error", number=True), Heading("why it stayed dense", number=False)]
 
 
-def _rows(report: SeparationReport) -> list[Row]:
+def _rows(report: ConversionReport) -> list[Row]:
     timed = any(layer.milliseconds_after is not None for layer in report.layers)
     rows = []
     for place, layer in enumerate(report.layers):

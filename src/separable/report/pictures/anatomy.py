@@ -58,18 +58,18 @@ def anatomy_page(path: Path, study: Study, parts: Anatomy, form: str) -> None:
     figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     rows: npt.NDArray[Any] = np.asarray(figure.subfigures(2, 3, wspace=0.04, hspace=0.04))
-    found = study.found
+    kernel = study.found
     # Rounding is beyond what a picture shows, and a kernel of any scale is drawn alike.
     scale = float(np.abs(study.weights).max()) or 1.0
     dense = study.weights / scale
-    rebuilt = found.dense() / scale
-    _draw_values(rows[0, 0], dense, f"kernel, {by(found.shape)}: {found.size} MACs")
-    count = f"{found.rank} term{'s' * (found.rank > 1)}"
-    _draw_values(rows[0, 1], rebuilt, f"{count}: {found.macs} MACs")
-    _draw_values(rows[0, 2], dense - rebuilt, f"residual: {percent(found.error.relative_l1)} (relative l1)")
+    rebuilt = kernel.dense() / scale
+    _draw_values(rows[0, 0], dense, f"kernel, {by(kernel.shape)}: {kernel.size} MACs")
+    count = f"{kernel.rank} term{'s' * (kernel.rank > 1)}"
+    _draw_values(rows[0, 1], rebuilt, f"{count}: {kernel.macs} MACs")
+    _draw_values(rows[0, 2], dense - rebuilt, f"residual: {percent(kernel.error.relative_l1)} (relative l1)")
     _draw_spectra(rows[1, 0].subplots(), parts.spectra)
-    _draw_terms(rows[1, 1], found)
-    _draw_curve(rows[1, 2].subplots(), parts.curve, found)
+    _draw_terms(rows[1, 1], kernel)
+    _draw_curve(rows[1, 2].subplots(), parts.curve, kernel)
     figure.savefig(path, format=form)
 
 
@@ -121,17 +121,17 @@ def _draw_spectra(axes: Axes, spectra: Sequence[Array]) -> None:
     _plain(axes)
 
 
-def _draw_terms(figure: SubFigure, found: SeparableKernel) -> None:
-    shown = found.terms[:_TERMS_SHOWN]
-    more = f", the first {len(shown)} of {found.rank}" if found.rank > len(shown) else ""
+def _draw_terms(figure: SubFigure, kernel: SeparableKernel) -> None:
+    shown = kernel.terms[:_TERMS_SHOWN]
+    more = f", the first {len(shown)} of {kernel.rank}" if kernel.rank > len(shown) else ""
     figure.suptitle(f"taps of each term, scaled to 1{more}", fontsize=11)
-    panels = figure.subplots(1, found.ndim, squeeze=False, sharey=True)[0]
+    panels = figure.subplots(1, kernel.ndim, squeeze=False, sharey=True)[0]
     for axis, axes in enumerate(panels):
         lines = np.array([term[axis] for term in shown])
         most = np.abs(lines).max(axis=1, keepdims=True)
         scaled = lines / np.where(most > 0, most, 1)
-        reach = found.shape[axis] // 2
-        edges = (-reach - 0.5, found.shape[axis] - reach - 0.5, len(shown) + 0.5, 0.5)
+        reach = kernel.shape[axis] // 2
+        edges = (-reach - 0.5, kernel.shape[axis] - reach - 0.5, len(shown) + 0.5, 0.5)
         axes.imshow(
             scaled, cmap=_SIGNED, vmin=-1, vmax=1, aspect="auto", extent=edges, interpolation="nearest"
         )
@@ -140,15 +140,15 @@ def _draw_terms(figure: SubFigure, found: SeparableKernel) -> None:
     panels[0].set_ylabel("term")
 
 
-def _draw_curve(axes: Axes, curve: Sequence[SeparableKernel], found: SeparableKernel) -> None:
+def _draw_curve(axes: Axes, curve: Sequence[SeparableKernel], chosen: SeparableKernel) -> None:
     with extra("plot"):
         from matplotlib.ticker import LogLocator, NullLocator
 
     errors = [max(kernel.error.relative_l1, _LEAST_ERROR) for kernel in curve]
     axes.loglog([kernel.macs for kernel in curve], errors, ".-", color=_COLOURS[0])
-    own = max(found.error.relative_l1, _LEAST_ERROR)
-    axes.loglog(found.macs, own, "o", color=_COLOURS[1], label="this one")
-    axes.axvline(found.size, color=_COLOURS[3], linestyle="--", label="dense")
+    own = max(chosen.error.relative_l1, _LEAST_ERROR)
+    axes.loglog(chosen.macs, own, "o", color=_COLOURS[1], label="this one")
+    axes.axvline(chosen.size, color=_COLOURS[3], linestyle="--", label="dense")
     axes.set_title("error against cost", fontsize=11)
     axes.set_xlabel("MACs per sample")
     least = f"; {_LEAST_ERROR:g}: or less" if min(*errors, own) == _LEAST_ERROR else ""

@@ -136,14 +136,18 @@ def _draw_errors(axes: Axes, offers: Sequence[SeparableKernel], dense_macs: int)
 
 def _draw_times(figure: SubFigure, comparisons: Sequence[Comparison]) -> None:
     axes = figure.subplots()
-    names = list(dict.fromkeys(name for each in comparisons for name in each.seconds))
+    names = list(dict.fromkeys(name for comparison in comparisons for name in comparison.seconds))
     thick = 0.8 / len(names)
     for n, name in enumerate(names):
-        done = [(place, each.seconds[name]) for place, each in enumerate(comparisons) if name in each.seconds]
+        done = [
+            (place, comparison.seconds[name])
+            for place, comparison in enumerate(comparisons)
+            if name in comparison.seconds
+        ]
         places = [place + (n - (len(names) - 1) / 2) * thick for place, _ in done]
         bars = axes.barh(places, [1e3 * time for _, time in done], thick, color=_COLOURS[n], label=name)
         axes.bar_label(bars, [duration(time) for _, time in done], padding=3, fontsize=8)
-    axes.set_yticks(range(len(comparisons)), [each.work for each in comparisons])
+    axes.set_yticks(range(len(comparisons)), [comparison.work for comparison in comparisons])
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.margins(x=0.12)

@@ -66,20 +66,20 @@ def anatomy(weights: npt.NDArray[Any]) -> Anatomy:
 
 def _spectra(dense: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
     axes = range(dense.ndim if dense.ndim > 2 else 1)
-    found = []
+    spectra = []
     for axis in axes:
         unfolded = np.moveaxis(dense, axis, 0).reshape(dense.shape[axis], -1)
         if unfolded.shape[1] > unfolded.shape[0]:  # the same values, from a small triangle
             unfolded = np.asarray(np.linalg.qr(unfolded.T, mode="r"))
         values = np.linalg.svd(unfolded, compute_uv=False)
-        found.append(values / (values[0] or 1.0))
-    return found
+        spectra.append(values / (values[0] or 1.0))
+    return spectra
 
 
-def tables(parts: Anatomy, found: SeparableKernel) -> Group:
+def tables(parts: Anatomy, chosen: SeparableKernel) -> Group:
     """Return the spectrum and the curve as tables, at most 50 characters wide."""
     heading = Text("Singular values, over the largest", style="table.title")
-    return Group(Text(), heading, _spectrum_table(parts.spectra), Text(), curve_table(parts.curve, found))
+    return Group(Text(), heading, _spectrum_table(parts.spectra), Text(), curve_table(parts.curve, chosen))
 
 
 def _spectrum_table(spectra: Sequence[npt.NDArray[np.float64]]) -> Table:
@@ -106,7 +106,7 @@ def _numbers(longest: int) -> list[int]:
     return sorted({1, 2, 3, *spread})
 
 
-def curve_table(curve: Sequence[SeparableKernel], found: SeparableKernel) -> Table:
+def curve_table(curve: Sequence[SeparableKernel], chosen: SeparableKernel) -> Table:
     """Return what less and less error costs; the kernel's own line is marked."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="What an error costs", title_justify="left")
     for heading in ("rel. l1", "terms", "MACs", "vs dense"):
@@ -117,6 +117,6 @@ def curve_table(curve: Sequence[SeparableKernel], found: SeparableKernel) -> Tab
             str(kernel.rank),
             str(kernel.macs),
             times(kernel.size / kernel.macs),
-            style="bold" if kernel == found else None,
+            style="bold" if kernel == chosen else None,
         )
     return table

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..._base import html as _html
 from ..._base.text import printable
+from ...conv.forms.table import MULTIPLIED, is_dense
 
 if TYPE_CHECKING:
-    from ...conv.audits.records import Audit, Layer
+    from ...conv.audits.records import AuditRecord, Layer
     from ...conv.audits.separability import Separability
-
-_ORDERS: Final = ("dw-pw", "pw-dw")
 
 # Depth multipliers whose errors have a column.
 _MULTIPLIERS: Final = 4
@@ -29,12 +28,12 @@ class Column(NamedTuple):
     value: Callable[[Layer], float | None] | None = None
 
 
-def table(audit: Audit) -> str:
+def table(audit: AuditRecord) -> str:
     """Return what a model costs: the sums, a line for each layer, the shares of the kinds, the separability.
 
     Parameters
     ----------
-    audit : Audit
+    audit : AuditRecord
 
     Returns
     -------
@@ -63,12 +62,12 @@ def table(audit: Audit) -> str:
     return "\n".join(parts)
 
 
-def notebook(audit: Audit) -> str:
+def notebook(audit: AuditRecord) -> str:
     """Return the same as HTML for a notebook.
 
     Parameters
     ----------
-    audit : Audit
+    audit : AuditRecord
 
     Returns
     -------
@@ -91,10 +90,10 @@ def notebook(audit: Audit) -> str:
     return _html.block(f"{printable(audit.model)} on {printable(audit.example)}", *parts)
 
 
-def columns(audit: Audit) -> list[Column]:
+def columns(audit: AuditRecord) -> list[Column]:
     """Return the columns that say something about this audit's layers."""
     total = max(audit.macs, 1)
-    found = [
+    all_columns = [
         Column("layer", lambda layer: printable(title(layer))),
         Column("kind", lambda layer: layer.kind),
         Column("kernel", lambda layer: by(layer.kernel)),
@@ -112,14 +111,14 @@ def columns(audit: Audit) -> list[Column]:
     ]
     return [
         column
-        for column in found
+        for column in all_columns
         if any(column.text(layer) not in _SILENT.get(column.heading, {""}) for layer in audit.layers)
     ]
 
 
-def sums(audit: Audit) -> list[tuple[str, str]]:
+def sums(audit: AuditRecord) -> list[tuple[str, str]]:
     """Return names and values of the totals."""
-    found = [
+    totals = [
         ("MACs", f"{audit.macs:,}"),
         ("FLOPs", f"{audit.flops:,}"),
         ("parameters", f"{audit.params:,}"),
@@ -127,35 +126,35 @@ def sums(audit: Audit) -> list[tuple[str, str]]:
     ]
     bounds = [layer.roofline_ms for layer in audit.layers]
     if bounds and None not in bounds:
-        found.append(("ms roofline", milliseconds(sum(filter(None, bounds)))))
+        totals.append(("ms roofline", milliseconds(sum(filter(None, bounds)))))
     if audit.measured_ms is not None:
-        found.append(("ms measured", milliseconds(audit.measured_ms)))
-    return found
+        totals.append(("ms measured", milliseconds(audit.measured_ms)))
+    return totals
 
 
-def remarks(audit: Audit) -> list[str]:
+def remarks(audit: AuditRecord) -> list[str]:
     """Return how the counts came about, and what they leave out."""
-    found = [audit.remark]
+    said = [audit.remark]
     if audit.machine is not None and audit.layers:
         machine = audit.machine
         plural = "s" * (machine.threads > 1)
-        found.append(
+        said.append(
             f"roofline of {machine.threads} thread{plural}: {machine.peak_flops / 1e9:.0f} GFLOP/s, "
             f"{machine.bandwidth / 1e9:.0f} GB/s"
         )
     if not audit.layers:
-        found.append("no layer multiplies")
+        said.append("no layer multiplies")
     if audit.uncounted:
-        found.append(f"NOT counted, and may multiply: {', '.join(map(printable, audit.uncounted))}")
-    return found
+        said.append(f"NOT counted, and may multiply: {', '.join(map(printable, audit.uncounted))}")
+    return said
 
 
-def separabilities(found: Sequence[Separability]) -> tuple[list[str], list[list[str]]]:
+def separabilities(layers: Sequence[Separability]) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows: the best form of each layer, and what each depth multiplier leaves.
 
     Parameters
     ----------
-    found : sequence of Separability
+    layers : sequence of Separability
 
     Returns
     -------
@@ -163,22 +162,26 @@ def separabilities(found: Sequence[Separability]) -> tuple[list[str], list[list[
     rows : list of list of str
     """
     shown = {
-        order: min(_MULTIPLIERS, max((len(each.errors.get(order, ())) for each in found), default=0))
-        for order in _ORDERS
+        order: min(_MULTIPLIERS, max((len(layer.errors.get(order, ())) for layer in layers), default=0))
+        for order in MULTIPLIED
     }
     headings = ["separability", "best at 1/2", "error"]
-    headings += [f"{order} {rank}x" for order in _ORDERS for rank in range(1, shown[order] + 1)]
+    headings += [f"{order} {rank}x" for order in MULTIPLIED for rank in range(1, shown[order] + 1)]
     rows = []
-    for each in found:
-        row = [printable(each.name), each.best, percent(each.best_error) if each.best != "dense" else ""]
-        for order in _ORDERS:
-            errors = [percent(error) for error in each.errors.get(order, ())[: shown[order]]]
+    for layer in layers:
+        row = [
+            printable(layer.name),
+            layer.best,
+            percent(layer.best_error) if not is_dense(layer.best) else "",
+        ]
+        for order in MULTIPLIED:
+            errors = [percent(error) for error in layer.errors.get(order, ())[: shown[order]]]
             row += errors + [""] * (shown[order] - len(errors))
         rows.append(row)
     return headings, rows
 
 
-def outlook(audit: Audit) -> list[str]:
+def outlook(audit: AuditRecord) -> list[str]:
     """Return what half, a quarter and an eighth of the MACs would cost, by the weights alone."""
     lines = []
     for part in (2, 4, 8):
@@ -191,11 +194,11 @@ def outlook(audit: Audit) -> list[str]:
     return [*lines, "(root mean square over the layers, data not seen: `separate` loses less)"]
 
 
-def refusals(audit: Audit) -> list[str]:
+def refusals(audit: AuditRecord) -> list[str]:
     """Return a line for each convolution that cannot be converted."""
     return [
-        f"not convertible: {each.operator} `{printable(each.name)}`: {printable(each.reason)}"
-        for each in audit.refused
+        f"not convertible: {refused.operator} `{printable(refused.name)}`: {printable(refused.reason)}"
+        for refused in audit.refused
     ]
 
 
@@ -223,7 +226,7 @@ def milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
-def shares(audit: Audit) -> list[list[str]]:
+def shares(audit: AuditRecord) -> list[list[str]]:
     """Return, for each kind, how many layers and how many MACs are of it."""
     total = max(audit.macs, 1)
     return [

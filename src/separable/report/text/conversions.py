@@ -1,130 +1,100 @@
-"""What a conversion did, as people read it: plain text, and a page."""
+"""What a conversion did, as plain text."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import Final
 
 from ..._base import html as _html
-from ..._base.extras import extra
 from ..._base.text import printable
 from ...conv.conversion.records import ConversionReport, ConvertedLayer
+from ...conv.forms.table import is_dense
 from .audits import aligned
 
-__all__ = ["SeparationReport", "change", "count", "fewer", "loss", "rank_of", "reasons"]
+__all__ = ["change", "count", "fewer", "loss", "notebook", "rank_of", "reasons", "table"]
 
 _WIDE: Final = 79  # characters; a table that is wider has a line for each name
 
 
-@dataclass(frozen=True)
-class SeparationReport(ConversionReport):
-    """What a conversion did. Print it, or write it with `to_html` or `to_json`.
+def table(report: ConversionReport) -> str:
+    """Return what a conversion did: sums, the loss, a line for each layer that changed, why others did not.
 
-    Attributes
+    Parameters
     ----------
-    by : {"macs", "params", "latency"}
-    budget : float or None
-        The fraction of the original's cost that was allowed; None where a rank was asked for.
-    layers : tuple of ConvertedLayer
-        In running order.
-    output_change : float
-        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs.
-        NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
-        JSON, and `unmeasured` says which.
-    other_macs, other_params : int
-        Of what is not in `layers`.
-    frontier : tuple of (float, float)
-        What other budgets would come to: the fraction of the convolutions' cost that is left, and the change
-        of the outputs that is expected.
-    held_out : int
-        Calibration inputs that were left out of the fit to measure `output_change` on.
-    measured : tuple of str
-        The tensors that `output_change` is of, where that is not the outputs.
+    report : ConversionReport
+
+    Returns
+    -------
+    str
     """
+    sums = _sums(report)
+    lines = aligned(["", "", "", ""], [row[:4] for row in sums], [False, True, False, True])[2:]
+    lines = [f"{line}  {ratio}" for line, (*_, ratio) in zip(lines, sums, strict=True)]
+    lines += [f"  {remark}" if remark.startswith("(") else remark for remark in _remarks(report)]
+    changed = [layer for layer in report.layers if not is_dense(layer.form)]
+    lines += ["", *_table(changed)] if changed else []
+    for reason, names in reasons(report.layers).items():
+        lines += ["", f"stayed dense: {reason}", *(f"  {name}" for name in names)]
+    return "\n".join(lines)
 
-    @classmethod
-    def of(cls, report: ConversionReport) -> SeparationReport:
-        """Return the same report with everything that is here."""
-        return cls(**{each.name: getattr(report, each.name) for each in fields(ConversionReport)})
 
-    def __str__(self) -> str:
-        lines = aligned(["", "", "", ""], [row[:4] for row in self._sums()], [False, True, False, True])[2:]
-        lines = [f"{line}  {ratio}" for line, (*_, ratio) in zip(lines, self._sums(), strict=True)]
-        lines += [f"  {remark}" if remark.startswith("(") else remark for remark in self._remarks()]
-        changed = [layer for layer in self.layers if layer.form != "dense"]
-        lines += ["", *_table(changed)] if changed else []
-        for reason, names in reasons(self.layers).items():
-            lines += ["", f"stayed dense: {reason}", *(f"  {name}" for name in names)]
-        return "\n".join(lines)
+def notebook(report: ConversionReport) -> str:
+    """Return the same as HTML for a notebook.
 
-    def _repr_html_(self) -> str:
-        parts = [
-            _html.table(["", "before", "", "after", ""], self._sums(), [False, True, False, True, False]),
-            _html.lines(self._remarks()),
-        ]
-        changed = [layer for layer in self.layers if layer.form != "dense"]
-        if changed:
-            parts.append(_html.table(*_rows(changed)))
-        dense = (
-            (f"stayed dense: {reason}", ", ".join(names)) for reason, names in reasons(self.layers).items()
-        )
-        return _html.block("Conversion to separable form", *parts, _html.facts(dense))
+    Parameters
+    ----------
+    report : ConversionReport
 
-    def _sums(self) -> list[list[str]]:
-        """Return what MACs and parameters were and are, in words."""
-        counts = {
-            "MACs": (self.macs_before, self.macs_after),
-            "parameters": (self.params_before, self.params_after),
-        }
-        return [
-            [name, f"{before:,}", "->", f"{after:,}", fewer(before, after)]
-            for name, (before, after) in counts.items()
-        ]
+    Returns
+    -------
+    str
+    """
+    parts = [
+        _html.table(["", "before", "", "after", ""], _sums(report), [False, True, False, True, False]),
+        _html.lines(_remarks(report)),
+    ]
+    changed = [layer for layer in report.layers if not is_dense(layer.form)]
+    if changed:
+        parts.append(_html.table(*_rows(changed)))
+    dense = (
+        (f"stayed dense: {reason}", ", ".join(names)) for reason, names in reasons(report.layers).items()
+    )
+    return _html.block("Conversion to separable form", *parts, _html.facts(dense))
 
-    def _remarks(self) -> list[str]:
-        """Return the loss and what it was measured on, or why it was not, and what was asked for."""
-        said = [f"outputs: {self.unmeasured}"] if self.unmeasured else [loss(self), f"({self.measured_on})"]
-        return [*said, self.aim] if self.aim else said
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that opens offline: before and after, the frontier, every layer's options.
+def _sums(report: ConversionReport) -> list[list[str]]:
+    """Return what MACs and parameters were and are, in words."""
+    counts = {
+        "MACs": (report.macs_before, report.macs_after),
+        "parameters": (report.params_before, report.params_after),
+    }
+    return [
+        [name, f"{before:,}", "->", f"{after:,}", fewer(before, after)]
+        for name, (before, after) in counts.items()
+    ]
 
-        It needs ``pip install 'separable[report]'``.
 
-        Parameters
-        ----------
-        path : path-like
-            The file appears there when it is complete.
-
-        Raises
-        ------
-        FileError
-            If it cannot be written.
-        MissingExtraError
-            If Altair, vl-convert or Jinja2 is not installed.
-        """
-        with extra("report"):
-            from ..pages.conversion import page
-            from ..pages.page import write
-
-        write(page(self), path)
+def _remarks(report: ConversionReport) -> list[str]:
+    """Return the loss and what it was measured on, or why it was not, and what was asked for."""
+    said = (
+        [f"outputs: {report.unmeasured}"] if report.unmeasured else [loss(report), f"({report.measured_on})"]
+    )
+    return [*said, report.aim] if report.aim else said
 
 
 def reasons(layers: Sequence[ConvertedLayer]) -> dict[str, list[str]]:
     """Return why layers stayed dense, and the names of those that each reason is for."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for layer in layers:
-        if layer.form == "dense":
-            found.setdefault(printable(layer.reason), []).append(printable(layer.name))
-    return found
+        if is_dense(layer.form):
+            names.setdefault(printable(layer.reason), []).append(printable(layer.name))
+    return names
 
 
 def rank_of(layer: ConvertedLayer) -> str:
     """Return a layer's rank in words: ``2``, or ``0..3`` where channels have ranks of their own."""
-    if layer.form == "dense":
+    if is_dense(layer.form):
         return ""
     if isinstance(layer.rank, int):
         return str(layer.rank)

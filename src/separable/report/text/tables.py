@@ -30,31 +30,31 @@ def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:
 
 def factorisation(study: Study) -> Group:
     """Return a kernel's factors, their cost and error, and what other ranks would give."""
-    found = study.found
+    kernel = study.found
     rows: list[tuple[str, str | Text]] = [
-        ("kernel", f"{study.name}, {by(found.shape)} {study.weights.dtype.name}"),
+        ("kernel", f"{study.name}, {by(kernel.shape)} {study.weights.dtype.name}"),
         ("separates", _verdict(study)),
-        ("rank", f"{found.rank} term{'s' * (found.rank > 1)}"),
-        ("taps", " + ".join(map(str, found.shape)) + _per_term(found)),
-        ("cost", saving(found.macs, found.size)),
-        *_error_rows(found.error),
+        ("rank", f"{kernel.rank} term{'s' * (kernel.rank > 1)}"),
+        ("taps", " + ".join(map(str, kernel.shape)) + _per_term(kernel)),
+        ("cost", saving(kernel.macs, kernel.size)),
+        *_error_rows(kernel.error),
     ]
-    if found.noise is not None:
+    if kernel.noise is not None:
         rows.append(
-            ("noise", f"{percent(found.noise)} of the kernel in l1, estimated; terms below it left out")
+            ("noise", f"{percent(kernel.noise)} of the kernel in l1, estimated; terms below it left out")
         )
-    if found.rank == 1 and max(found.shape) <= _TAPS_SHOWN:
-        rows += [(f"axis {axis}", _taps(taps.tolist())) for axis, taps in enumerate(found.terms[0])]
+    if kernel.rank == 1 and max(kernel.shape) <= _TAPS_SHOWN:
+        rows += [(f"axis {axis}", _taps(taps.tolist())) for axis, taps in enumerate(kernel.terms[0])]
     if not study.offers:
         return Group(facts(rows))
     return Group(facts(rows), Text(), low_rank(study))
 
 
-def _per_term(found: SeparableKernel) -> str:
-    if found.rank == 1:
+def _per_term(kernel: SeparableKernel) -> str:
+    if kernel.rank == 1:
         return ""
-    alone = found.rank * sum(n for n in found.shape if n > 1)
-    return " per term; equal ones run once" if found.macs < alone else " per term"
+    alone = kernel.rank * sum(n for n in kernel.shape if n > 1)
+    return " per term; equal ones run once" if kernel.macs < alone else " per term"
 
 
 def _error_rows(error: ErrorBounds) -> list[tuple[str, str | Text]]:
@@ -115,10 +115,10 @@ def _wide_comparison(
     table.add_column("work", overflow="fold", ratio=1)
     for name in (own, *peers, f"vs {reference}"):
         table.add_column(name, justify="right", no_wrap=True)
-    for each in comparisons:
-        mine = each.seconds[own]
-        others = [Text("\n").join(_against(each.seconds.get(name), mine)) for name in peers]
-        table.add_row(each.work, duration(mine), *others, f"{each.difference:.0e}", end_section=True)
+    for timed in comparisons:
+        mine = timed.seconds[own]
+        others = [Text("\n").join(_against(timed.seconds.get(name), mine)) for name in peers]
+        table.add_row(timed.work, duration(mine), *others, f"{timed.difference:.0e}", end_section=True)
     return table
 
 
@@ -127,13 +127,13 @@ def _narrow_comparison(
 ) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(overflow="fold")
-    for each in comparisons:
-        mine = each.seconds[own]
+    for timed in comparisons:
+        mine = timed.seconds[own]
         lines = Table.grid(padding=(0, 2))
-        lines.add_row(f"  {own}", duration(mine), f"{each.difference:.0e} off {reference}")
+        lines.add_row(f"  {own}", duration(mine), f"{timed.difference:.0e} off {reference}")
         for name in peers:
-            lines.add_row(f"  {name}", *_against(each.seconds.get(name), mine))
-        table.add_row(Text(each.work, style="bold"))
+            lines.add_row(f"  {name}", *_against(timed.seconds.get(name), mine))
+        table.add_row(Text(timed.work, style="bold"))
         table.add_row(lines)
     return table
 

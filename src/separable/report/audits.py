@@ -1,0 +1,69 @@
+"""An audit as people read it: printed, shown in a notebook, and written as a page."""
+
+from __future__ import annotations
+
+import os
+
+from .._base.extras import extra
+from ..conv.audits.records import AuditRecord, Layer, Refused
+from .text.audits import notebook, table
+
+__all__ = ["Audit", "Layer", "Refused"]
+
+
+class Audit(AuditRecord):
+    """What a model costs and how separable it is, layer by layer. Print it, or write `to_html` or `to_json`.
+
+    Attributes
+    ----------
+    model : str
+        Class of the torch model, name of the ONNX graph.
+    example : str
+        What it was run on.
+    layers : tuple of Layer
+        In the order of their first call.
+    params : int
+        All parameters of the model, shared ones once, also of layers that multiply nothing (norms,
+        embeddings) or never ran.
+    measured_ms : float or None
+        Median time of the whole model, without any watching.
+    machine : Machine or None
+        The speeds behind `roofline_ms`; None if the model does not run on the CPU.
+    uncounted : tuple of str
+        Operators that may have multiplied, and that no rule covers.
+    remark : str
+        How it was run.
+    separability : tuple of Separability
+        Of each convolution that mixes channels, in running order; the name is the layer's.
+    refused : tuple of Refused
+        The convolutions that cannot be converted, and why.
+    """
+
+    def __str__(self) -> str:
+        return table(self)
+
+    def _repr_html_(self) -> str:
+        return notebook(self)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one HTML page that opens offline: charts, spectra, errors and costs of every layer.
+
+        It needs ``pip install 'separable[report]'``.
+
+        Parameters
+        ----------
+        path : path-like
+            The file appears there when it is complete.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        MissingExtraError
+            If Altair, vl-convert or Jinja2 is not installed.
+        """
+        with extra("report"):
+            from .pages.audit import page
+            from .pages.page import write
+
+        write(page(self), path)

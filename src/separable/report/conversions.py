@@ -1,0 +1,73 @@
+"""What a conversion did, as people read it: printed, shown in a notebook, and written as a page."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+
+from .._base.extras import extra
+from ..conv.conversion.records import ConversionReport
+from .text.conversions import notebook, table
+
+__all__ = ["SeparationReport"]
+
+
+@dataclass(frozen=True)
+class SeparationReport(ConversionReport):
+    """What a conversion did. Print it, or write it with `to_html` or `to_json`.
+
+    Attributes
+    ----------
+    by : {"macs", "params", "latency"}
+    budget : float or None
+        The fraction of the original's cost that was allowed; None where a rank was asked for.
+    layers : tuple of ConvertedLayer
+        In running order.
+    output_change : float
+        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs.
+        NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
+        JSON, and `unmeasured` says which.
+    other_macs, other_params : int
+        Of what is not in `layers`.
+    frontier : tuple of (float, float)
+        What other budgets would come to: the fraction of the convolutions' cost that is left, and the change
+        of the outputs that is expected.
+    held_out : int
+        Calibration inputs that were left out of the fit to measure `output_change` on.
+    measured : tuple of str
+        The tensors that `output_change` is of, where that is not the outputs.
+    """
+
+    @classmethod
+    def of(cls, report: ConversionReport) -> SeparationReport:
+        """Return the same report with everything that is here."""
+        return cls(**{entry.name: getattr(report, entry.name) for entry in fields(ConversionReport)})
+
+    def __str__(self) -> str:
+        return table(self)
+
+    def _repr_html_(self) -> str:
+        return notebook(self)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one HTML page that opens offline: before and after, the frontier, every layer's options.
+
+        It needs ``pip install 'separable[report]'``.
+
+        Parameters
+        ----------
+        path : path-like
+            The file appears there when it is complete.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        MissingExtraError
+            If Altair, vl-convert or Jinja2 is not installed.
+        """
+        with extra("report"):
+            from .pages.conversion import page
+            from .pages.page import write
+
+        write(page(self), path)
