@@ -40,9 +40,10 @@ CVAL = -1.25
 
 
 @pytest.fixture(autouse=True)
-def best_target_afterwards() -> Iterator[None]:
+def machine_as_it_is_afterwards() -> Iterator[None]:
     yield
     _core.force(None)
+    _core.assume_caches(**CACHES)
 
 
 # ---------------------------------------------------------------- the oracle, and what it is asked
@@ -259,10 +260,8 @@ LAST_CACHE = 1 << 20  # bytes, as the core is told: what is larger than half of 
 
 
 @pytest.fixture
-def small_caches() -> Iterator[None]:
+def small_caches() -> None:
     _core.assume_caches(32 << 10, 256 << 10, LAST_CACHE)
-    yield
-    _core.assume_caches(**CACHES)
 
 
 @pytest.mark.parametrize("offset", [0, 1])
@@ -775,6 +774,19 @@ def test_core_info_describes_core_and_machine():
     assert info["caches"]["l3"] >= 0
     if hasattr(os, "sched_getaffinity"):
         assert info["cores"] == len(os.sched_getaffinity(0))
+
+
+def test_caches_are_those_of_the_machine_until_it_is_told_of_others():
+    _core.assume_caches(1 << 15, 1 << 20, 0)
+    assert _core.core_info()["caches"] == {"l1d": 1 << 15, "l2": 1 << 20, "l3": 0}
+    for wrong in ((1 << 48, 0, 0), (0, 1 << 48, 0), (0, 0, 1 << 63)):
+        with pytest.raises(ValueError, match="assume_caches"):
+            _core.assume_caches(*wrong)
+    for wrong in ((-1, 0, 0), (0, 1.5, 0)):
+        with pytest.raises(TypeError):
+            _core.assume_caches(*wrong)
+    _core.assume_caches(**CACHES)
+    assert _core.core_info()["caches"] == CACHES
 
 
 def test_peaks_are_measured():

@@ -3,6 +3,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -63,7 +64,12 @@ void bind_machine(nb::module_& m) {
       },
       "target"_a.none());
   m.def(
-      "assume_caches", [](size_t l1d, size_t l2, size_t l3) { assume_caches({l1d, l2, l3}); }, "l1d"_a, "l2"_a, "l3"_a);
+      "assume_caches",
+      [](size_t l1d, size_t l2, size_t l3) {
+        if (std::max({l1d, l2, l3}) >> 48) throw nb::value_error("assume_caches: larger than any memory");
+        assume_caches({l1d, l2, l3});
+      },
+      "l1d"_a, "l2"_a, "l3"_a);
   m.def(
       "measure",
       [](const std::string& what) {
