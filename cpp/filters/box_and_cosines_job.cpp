@@ -116,19 +116,19 @@ struct BoxAndCosinesJob::Sheet {
   void read(ptrdiff_t v, ptrdiff_t count, double* rows) const {
     for (ptrdiff_t end = v + count; v < end;) {
       if (v >= 0 && v < n) {
-        const ptrdiff_t some = std::min({end - v, n - v, kPanelRows});
-        box_and_cosines().read[int(in)](from, v, some, rows, width);
-        v += some, rows += some * width;
+        const ptrdiff_t rows_read = std::min({end - v, n - v, kPanelRows});
+        box_and_cosines().read[int(in)](from, v, rows_read, rows, width);
+        v += rows_read, rows += rows_read * width;
         continue;
       }
       if (v >= n && in_place) {
-        const ptrdiff_t some = end - v;
-        std::copy_n(worker.after + (v - n) * width, some * width, rows);
-        v += some;
+        const ptrdiff_t rows_read = end - v;
+        std::copy_n(worker.after + (v - n) * width, rows_read * width, rows);
+        v += rows_read;
         continue;
       }
-      const ptrdiff_t some = outside(v, v < 0 ? std::min<ptrdiff_t>(end, 0) : end, rows);
-      v += some, rows += some * width;
+      const ptrdiff_t rows_read = outside(v, v < 0 ? std::min<ptrdiff_t>(end, 0) : end, rows);
+      v += rows_read, rows += rows_read * width;
     }
   }
   // Reads virtual elements from v on, beyond the ends of the line and before `end`, as far as their sources are
@@ -140,13 +140,15 @@ struct BoxAndCosinesJob::Sheet {
       return 1;
     }
     const ptrdiff_t step = v + 1 < end ? source_index(v + 1, n, p.pass.mode) - s : 0;
-    ptrdiff_t some = 1;
+    ptrdiff_t rows_read = 1;
     if (step == 1 || step == -1)
-      while (some < kPanelRows && v + some < end && source_index(v + some, n, p.pass.mode) == s + some * step) some++;
-    box_and_cosines().read[int(in)](from, step < 0 ? s - some + 1 : s, some, rows, width);
-    for (ptrdiff_t a = 0, b = some - 1; step < 0 && a < b; a++, b--)
+      while (rows_read < kPanelRows && v + rows_read < end &&
+             source_index(v + rows_read, n, p.pass.mode) == s + rows_read * step)
+        rows_read++;
+    box_and_cosines().read[int(in)](from, step < 0 ? s - rows_read + 1 : s, rows_read, rows, width);
+    for (ptrdiff_t a = 0, b = rows_read - 1; step < 0 && a < b; a++, b--)
       std::swap_ranges(rows + a * width, rows + (a + 1) * width, rows + b * width);
-    return some;
+    return rows_read;
   }
   // In place: keeps what lies beyond the end before results overwrite its sources.
   void keep_after() const {
@@ -219,9 +221,9 @@ struct BoxAndCosinesJob::Sheet {
     const ptrdiff_t radius = p.cosines.radius, length = 2 * radius + 2, count = part.to - part.from;
     const ptrdiff_t moved = radius - p.pass.shift + part.from;
     for (ptrdiff_t t = 0; t < length; t += kPanelRows) {
-      const ptrdiff_t some = std::min(kPanelRows, length - t);
-      read(t - radius - 1 + moved, some, worker.ring + t * width);
-      mark(worker.ring + t * width, t - radius - 1, some);
+      const ptrdiff_t rows_read = std::min(kPanelRows, length - t);
+      read(t - radius - 1 + moved, rows_read, worker.ring + t * width);
+      mark(worker.ring + t * width, t - radius - 1, rows_read);
     }
     CosinesArgs a{&p.cosines, worker.rows, 0, width, worker.ring, 0, worker.state};
     box_and_cosines().start_cosines(a);

@@ -166,8 +166,9 @@ void Sweep<T>::assign_roles(std::vector<Axis<T>> axes) {
   // From the inside out: y is the innermost filtered axis left, or an unfiltered one just inside it if x is filtered.
   ptrdiff_t inner = ptrdiff_t(axes.size()) - 1;
   while (inner >= 0 && !axes[inner].step) inner--;
-  const bool two = inner > 0 && std::any_of(axes.begin(), axes.begin() + inner, [](auto& a) { return a.step; });
-  if (inner >= 0 && x_ && !two && inner + 1 < ptrdiff_t(axes.size())) inner++;
+  const bool outer_filtered =
+      inner > 0 && std::any_of(axes.begin(), axes.begin() + inner, [](auto& a) { return a.step; });
+  if (inner >= 0 && x_ && !outer_filtered && inner + 1 < ptrdiff_t(axes.size())) inner++;
   if (inner < 0) inner = ptrdiff_t(axes.size()) - 1;
   if (inner >= 0) {
     y_ = axes[inner];

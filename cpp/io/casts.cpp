@@ -150,11 +150,11 @@ SEP_INLINE void bound(const T* __restrict in, T* __restrict out, ptrdiff_t n, co
 template <class T, class Store>
 SEP_INLINE void in_bounds(const T* in, char* out, ptrdiff_t item, ptrdiff_t n, const Stored<T>& how, Store store) {
   constexpr ptrdiff_t kPiece = 256;
-  T some[kPiece];
+  T clamped[kPiece];
   for (ptrdiff_t i = 0; i < n; i += kPiece) {
     const ptrdiff_t length = n - i < kPiece ? n - i : kPiece;
-    bound(in + i, some, length, how);
-    store(some, out + i * item, length);
+    bound(in + i, clamped, length, how);
+    store(clamped, out + i * item, length);
   }
 }
 
@@ -162,8 +162,8 @@ template <class T, class To, Rounding R, Overflow O>
 void narrow(const T* in, void* out, ptrdiff_t n, const Stored<T>& how) {
   const T snap = how.snap;
   if (how.bounded())
-    in_bounds(in, static_cast<char*>(out), sizeof(To), n, how, [snap](const T* some, void* to, ptrdiff_t length) {
-      narrow_all<T, To, R, O, false>(some, static_cast<To*>(to), length, T(1), snap);
+    in_bounds(in, static_cast<char*>(out), sizeof(To), n, how, [snap](const T* clamped, void* to, ptrdiff_t length) {
+      narrow_all<T, To, R, O, false>(clamped, static_cast<To*>(to), length, T(1), snap);
     });
   else if (how.divisor == T(1))
     narrow_all<T, To, R, O, false>(in, static_cast<To*>(out), n, T(1), snap);
@@ -188,8 +188,8 @@ template <class T, Rounding R, Overflow O>
 void narrow_boolean(const T* in, void* out, ptrdiff_t n, const Stored<T>& how) {
   const T snap = how.snap;
   if (how.bounded())
-    in_bounds(in, static_cast<char*>(out), 1, n, how, [snap](const T* some, void* to, ptrdiff_t length) {
-      boolean_loop<T, R, O>(some, to, length, T(1), snap);
+    in_bounds(in, static_cast<char*>(out), 1, n, how, [snap](const T* clamped, void* to, ptrdiff_t length) {
+      boolean_loop<T, R, O>(clamped, to, length, T(1), snap);
     });
   else
     boolean_loop<T, R, O>(in, out, n, how.divisor, snap);

@@ -128,10 +128,10 @@ struct Reader {
     } else if (!widen) {
       gather(at.values, reinterpret_cast<char*>(out), n, p, sizeof(T));
     } else {
-      alignas(64) char some[kPiece * 8];
+      alignas(64) char buffer[kPiece * 8];
       for (ptrdiff_t i = 0; i < n; i += piece) {
-        gather(at.values + i * p.stride, some, std::min(piece, n - i), p, item);
-        widen(some, out + i * p.step, std::min(piece, n - i) * p.step);
+        gather(at.values + i * p.stride, buffer, std::min(piece, n - i), p, item);
+        widen(buffer, out + i * p.step, std::min(piece, n - i) * p.step);
       }
     }
     return !known || sift(at.mask, n, p, out, out, known);
@@ -160,12 +160,12 @@ struct Reader {
       return sift(bytes(mask), nan_unknown, x, out, known, n * p.step);
     const PixelStrides layout{p.step, p.mask_stride, p.mask_inner, 0, 0};
     const ptrdiff_t piece = piece_pixels(p);
-    char some[kPiece];
+    char buffer[kPiece];
     bool all = true;
     for (ptrdiff_t i = 0; i < n; i += piece) {
       const ptrdiff_t length = std::min(piece, n - i), at = i * p.step;
-      gather(mask + i * p.mask_stride, some, length, layout, 1);
-      all &= sift(bytes(some), nan_unknown, x + at, out + at, known + at, length * p.step);
+      gather(mask + i * p.mask_stride, buffer, length, layout, 1);
+      all &= sift(bytes(buffer), nan_unknown, x + at, out + at, known + at, length * p.step);
     }
     return all;
   }
@@ -199,12 +199,12 @@ struct Writer {
   }
   // n pixels of p.step elements, to any layout.
   void scatter(const T* from, char* to, ptrdiff_t n, const PixelStrides& p) const {
-    alignas(64) char some[kPiece * 8];
+    alignas(64) char buffer[kPiece * 8];
     const ptrdiff_t piece = piece_pixels(p);
     for (ptrdiff_t i = 0; i < n; i += piece) {
       const ptrdiff_t length = std::min(piece, n - i);
-      narrow(from + i * p.step, some, length * p.step, how);
-      spread(some, to + i * p.stride, length, p, item);
+      narrow(from + i * p.step, buffer, length * p.step, how);
+      spread(buffer, to + i * p.stride, length, p, item);
     }
   }
 

@@ -35,14 +35,14 @@ void extend(const Input& in, Place at, ptrdiff_t n, const Line& row, double* ran
   const Extend extend = target().casts->extend[int(in.type)];
   const bool packed = n == 1 || (row.stride == item && (!at.mask || row.mask == 1));
   if (packed) return extend(at.values, reinterpret_cast<const uint8_t*>(at.mask), n, range);
-  alignas(64) char some[kPiece * 8];
+  alignas(64) char buffer[kPiece * 8];
   char known[kPiece];
   for (ptrdiff_t i = 0; i < n; i += kPiece) {
     const ptrdiff_t length = std::min(kPiece, n - i);
     const Place piece = at.moved(i, row.stride, row.mask);
-    gather(piece.values, some, length, {1, row.stride, 0, 0, 0}, item);
+    gather(piece.values, buffer, length, {1, row.stride, 0, 0, 0}, item);
     if (piece.mask) gather(piece.mask, known, length, {1, row.mask, 0, 0, 0}, 1);
-    extend(some, piece.mask ? reinterpret_cast<const uint8_t*>(known) : nullptr, length, range);
+    extend(buffer, piece.mask ? reinterpret_cast<const uint8_t*>(known) : nullptr, length, range);
   }
 }
 
