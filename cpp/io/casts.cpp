@@ -318,7 +318,7 @@ template <class T>
 constexpr Casts<T> table() {
   if constexpr (sizeof(T) == 4)
     return {{widen_boolean<T>, widen<T, int8_t>, widen<T, uint8_t>, widen<T, int16_t>, widen<T, uint16_t>, nullptr,
-             nullptr, nullptr, nullptr, widen<T, float>, nullptr},
+             nullptr, nullptr, nullptr, nullptr, nullptr},
             {SEP_NARROW_BOOLEAN,
              SEP_NARROW(int8_t),
              SEP_NARROW(uint8_t),
@@ -335,8 +335,7 @@ constexpr Casts<T> table() {
             normalise<T>};
   else
     return {{widen_boolean<T>, widen<T, int8_t>, widen<T, uint8_t>, widen<T, int16_t>, widen<T, uint16_t>,
-             widen<T, int32_t>, widen<T, uint32_t>, widen<T, int64_t>, widen<T, uint64_t>, widen<T, float>,
-             widen<T, double>},
+             widen<T, int32_t>, widen<T, uint32_t>, widen<T, int64_t>, widen<T, uint64_t>, widen<T, float>, nullptr},
             {SEP_NARROW_BOOLEAN, SEP_NARROW(int8_t), SEP_NARROW(uint8_t), SEP_NARROW(int16_t), SEP_NARROW(uint16_t),
              SEP_NARROW(int32_t), SEP_NARROW(uint32_t), SEP_NARROW(int64_t), SEP_NARROW(uint64_t),
              SEP_NARROW_FLOAT(float), SEP_NARROW_FLOAT(double)},

@@ -53,7 +53,7 @@ using Narrow = void (*)(const T* in, void* out, ptrdiff_t n, const Stored<T>& ho
 using Extend = void (*)(const void* in, const uint8_t* mask, ptrdiff_t n, double* range);
 
 template <class T>
-struct Casts {  // null for types that filters which compute in T do not take
+struct Casts {  // null for types that filters which compute in T do not take, and for reading T itself
   Widen<T> widen[kElements];
   Narrow<T> narrow[kElements][2][2];  // [Element][Rounding][Overflow]
   // known[i] is 0 where mask[i] is 0, or `nan` is set and x[i] is NaN; else 1. out[i] is x[i], or 0 where known[i] is.
