@@ -1,3 +1,4 @@
+// The jobs of filters, bound to Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>

@@ -1,3 +1,4 @@
+// The jobs of layers, bound to Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>

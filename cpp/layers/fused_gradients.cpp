@@ -66,8 +66,8 @@ class Backward {
   }
 
  private:
-  struct Piece {  // a part of the pixels of one batch entry: of the results, or of the source where pointwise comes
-                  // first
+  // A part of the pixels of one batch entry: of the results, or of the source where pointwise comes first.
+  struct Piece {
     ptrdiff_t batch;
     std::array<Range, 3> at;
     int color;
