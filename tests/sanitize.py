@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TESTS = (
     "tests/test_core.py",
+    "tests/test_core_kernels.py",
+    "tests/test_core_streams.py",
     "tests/test_conv_fused.py",
     "tests/test_running.py",
     "tests/test_shapes.py",

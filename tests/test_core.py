@@ -28,6 +28,7 @@ from separable import _core
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = _core.core_info()["targets"]
+CACHES = _core.core_info()["caches"]
 DTYPES = ("float32", "float64")
 FORMS = ("none", "symmetric", "antisymmetric")
 CONSTANT = MODES.index("constant")
@@ -39,9 +40,10 @@ CVAL = -1.25
 
 
 @pytest.fixture(autouse=True)
-def best_target_afterwards() -> Iterator[None]:
+def machine_as_it_is_afterwards() -> Iterator[None]:
     yield
     _core.force(None)
+    _core.assume_caches(**CACHES)
 
 
 # ---------------------------------------------------------------- the oracle, and what it is asked
@@ -105,7 +107,7 @@ def terms_of(
     ]
 
 
-def job_of(shape: Sequence[int], dtype: str, terms: Sequence[Sequence[Pass]]) -> _core.Job:
+def job_of(shape: Sequence[int], dtype: str, terms: Sequence[Sequence[Pass]]) -> _core.TermsJob:
     """Make the job of these terms, all along the same axes. Terms of one pass are added up: they are one."""
     if len(terms[0]) == 1:
         (axis, _, shift, mode), *_ = terms[0]
@@ -114,7 +116,9 @@ def job_of(shape: Sequence[int], dtype: str, terms: Sequence[Sequence[Pass]]) ->
         (axis, shift, mode, [term[p][1] for term in terms])
         for p, (axis, _, shift, mode) in enumerate(terms[0])
     ]
-    return _core.Job(tuple(shape), dtype, passes, [(0, *[t] * len(passes)) for t in range(len(terms))], CVAL)
+    return _core.TermsJob(
+        tuple(shape), dtype, passes, [(0, *[t] * len(passes)) for t in range(len(terms))], CVAL
+    )
 
 
 @functools.cache
@@ -252,21 +256,19 @@ def test_any_strides(case, target, threads):
 # ---------------------------------------------------------------- what leaves the caches
 
 
-def larger_than_half_the_last_cache(columns: int, itemsize: int) -> int:
-    """Return how many rows of so many columns are stored around the caches."""
-    caches = _core.core_info()["caches"]
-    size = (caches["l3"] or 4 * caches["l2"]) // 2
-    if size > 64 << 20:
-        pytest.skip(f"{size >> 20} MiB of cache are too many for a test")
-    return size // itemsize // columns + 5
+LAST_CACHE = 1 << 20  # bytes, as the core is told: what is larger than half of it is stored around the caches
+
+
+@pytest.fixture
+def small_caches() -> None:
+    _core.assume_caches(32 << 10, 256 << 10, LAST_CACHE)
 
 
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize("columns", [2100, 2099])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_stores_that_go_around_the_caches(dtype, columns, offset):
-    item = np.dtype(dtype).itemsize
-    rows = max(larger_than_half_the_last_cache(columns, item), 40)
+def test_stores_that_go_around_the_caches(small_caches, dtype, columns, offset):
+    rows = LAST_CACHE // 2 // np.dtype(dtype).itemsize // columns + 5
     x = np.resize(noise(1, 10_007)[0], (rows, columns))
     src = x.astype(dtype)
     dst = _core.empty((rows * columns + offset,), dtype)[offset:].reshape(rows, columns)
@@ -285,8 +287,8 @@ def test_stores_that_go_around_the_caches(dtype, columns, offset):
                 assert np.abs(dst[first:last] - wanted).max() <= bound(dtype, terms, x), (target, axes, first)
 
 
-def test_a_volume_that_goes_around_the_caches():
-    slices = max(larger_than_half_the_last_cache(250 * 203, 4), 20)
+def test_a_volume_that_goes_around_the_caches(small_caches):
+    slices = 20
     x = np.resize(noise(1, 10_007)[0], (slices, 250, 203))
     src, dst = x.astype(np.float32), _core.empty(x.shape, "float32")
     terms = terms_of([(axis, 7, 2) for axis in (2, 1, 0)], "symmetric")
@@ -328,7 +330,7 @@ def test_passes_in_common_change_no_result(bank, dtype, target, threads, order):
     shape, passes, terms = bank
     x = noise(*shape)
     _core.force(target)
-    made = _core.Job(shape, dtype, passes, terms, CVAL)
+    made = _core.TermsJob(shape, dtype, passes, terms, CVAL)
     outputs = 1 + max(term[0] for term in terms)
     found = np.full((outputs, *shape), np.nan, dtype, order=order)
     if outputs == 1:
@@ -468,7 +470,7 @@ import numpy as np
 from separable import _core
 warnings.simplefilter("ignore")  # newer Pythons warn of every fork beside a thread
 shape = (700, 800)
-job = _core.Job(shape, "float32", [(1, 4, 0, [np.ones(9)]), (0, 4, 0, [np.ones(9)])], [(0, 0, 0)], 0.0)
+job = _core.TermsJob(shape, "float32", [(1, 4, 0, [np.ones(9)]), (0, 4, 0, [np.ones(9)])], [(0, 0, 0)], 0.0)
 x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 wanted = np.empty_like(x)
 job.run(x, wanted, 3)
@@ -505,8 +507,8 @@ GOOD = (0, 1, 0, [ONE])  # a pass as jobs take it: axis, shift, mode, lists of t
 
 def job(
     shape: Any = (4, 5), dtype: Any = "float32", passes: Any = (GOOD,), terms: Any = ((0, 0),)
-) -> _core.Job:
-    return _core.Job(shape, dtype, list(passes), list(terms), 0.0)
+) -> _core.TermsJob:
+    return _core.TermsJob(shape, dtype, list(passes), list(terms), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -678,7 +680,8 @@ import os
 import numpy as np
 from separable import _core
 x = np.ones((5000, 20, 30), np.float32)
-_core.Job(x.shape, "float32", [(1, 1, 0, [np.ones(3)])], [(0, 0)], 0.0).run(x, np.empty_like(x), 2**31 - 1)
+job = _core.TermsJob(x.shape, "float32", [(1, 1, 0, [np.ones(3)])], [(0, 0)], 0.0)
+job.run(x, np.empty_like(x), 2**31 - 1)
 print(len(os.listdir("/proc/self/task")))
 """
     done = subprocess.run(
@@ -773,6 +776,19 @@ def test_core_info_describes_core_and_machine():
         assert info["cores"] == len(os.sched_getaffinity(0))
 
 
+def test_caches_are_those_of_the_machine_until_it_is_told_of_others():
+    _core.assume_caches(1 << 15, 1 << 20, 0)
+    assert _core.core_info()["caches"] == {"l1d": 1 << 15, "l2": 1 << 20, "l3": 0}
+    for wrong in ((1 << 48, 0, 0), (0, 1 << 48, 0), (0, 0, 1 << 63)):
+        with pytest.raises(ValueError, match="assume_caches"):
+            _core.assume_caches(*wrong)
+    for wrong in ((-1, 0, 0), (0, 1.5, 0)):
+        with pytest.raises(TypeError):
+            _core.assume_caches(*wrong)
+    _core.assume_caches(**CACHES)
+    assert _core.core_info()["caches"] == CACHES
+
+
 def test_peaks_are_measured():
     assert _core.measure("fma") > 0
     assert _core.measure("stream") > 0
@@ -785,7 +801,7 @@ def test_describe_says_how_each_pass_runs():
         (2, 1, 0, [taps_of(4, "none")]),
         (0, 2, 0, [taps_of(5, form) for form in ("symmetric", "none")]),
     ]
-    assert _core.Job((4, 5, 6), "float32", passes, [(0, 0, 0), (0, 0, 1)], 0.0).describe() == [
+    assert _core.TermsJob((4, 5, 6), "float32", passes, [(0, 0, 0), (0, 0, 1)], 0.0).describe() == [
         {"axis": 2, "taps": 4, "folds": ["none"], "nodes": [[(0, 0)]]},
         {"axis": 0, "taps": 5, "folds": ["symmetric", "none"], "nodes": [[(0, 0), (0, 1)]]},
     ]
@@ -797,34 +813,48 @@ def test_the_stub_names_what_there_is():
 
     stub = ast.parse((ROOT / "src" / "separable" / "_core.pyi").read_text(encoding="utf-8"))
     said = {node.name: node for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    assert public(said) == public(vars(_core))
+    aliases = {ast.unparse(node.targets[0]): node for node in stub.body if isinstance(node, ast.Assign)}
+    assert public([*said, *aliases]) == public(vars(_core))
+    for alias, node in aliases.items():
+        assert getattr(_core, alias) is getattr(_core, ast.unparse(node.value)), alias
     for name in public(said):
         node = said[name]
         if isinstance(node, ast.ClassDef):
-            bases = [said[base.id] for base in node.bases if isinstance(base, ast.Name)]
+            bases = [said[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in said]
             body = [item for part in (node, *bases) for item in part.body]
-            methods = public(item.name for item in body if isinstance(item, ast.FunctionDef))
-            assert methods == public(vars(getattr(_core, name))), name
+            members = [item.name for item in body if isinstance(item, ast.FunctionDef)]
+            members += [ast.unparse(item.targets[0]) for item in body if isinstance(item, ast.Assign)]
+            assert public(members) == public(vars(getattr(_core, name))), name
 
 
 # ---------------------------------------------------------------- objects
 
 
-@pytest.fixture(scope="module", params=["lines", "layers", "casts"])
+# Each unit of kernels, and the one table that it gives out.
+UNITS = {
+    "base/target": "target_",
+    "io/casts": "casts_",
+    "filters/kernels/box_and_cosines": "box_and_cosines_",
+    "filters/kernels/differences": "differences_",
+    "filters/kernels/lines": "lines_",
+    "layers/kernels/layers": "layers_",
+}
+
+
+@pytest.fixture(scope="module", params=UNITS)
 def kernel_objects(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Path]]:
     """A kernel unit's name and objects: those of the last build here, or one compiled for the purpose."""
     if shutil.which("nm") is None:
         pytest.skip("nm is not installed")
     unit = request.param
-    built = list(ROOT.glob(f"build/*/CMakeFiles/kernels_*.dir/cpp/{unit}.cpp.o"))
-    built.sort(key=lambda path: path.stat().st_mtime)
-    if built:
-        return unit, [path for path in built if path.parents[3] == built[-1].parents[3]]
+    builds = [[*build.glob(f"CMakeFiles/kernels_*.dir/cpp/{unit}.cpp.o")] for build in ROOT.glob("build/*")]
+    if any(builds):
+        return unit, max(filter(None, builds), key=lambda paths: max(path.stat().st_mtime for path in paths))
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
     if compiler is None:
         pytest.skip("nothing is built here, and no compiler is installed")
     target, flags = ("v3", ["-march=x86-64-v3"]) if "v3" in TARGETS else (TARGETS[0], [])
-    made = tmp_path_factory.mktemp("objects") / f"{unit}.o"
+    made = tmp_path_factory.mktemp("objects") / f"{Path(unit).name}.o"
     options = [
         "-std=gnu++20",
         "-O1",
@@ -832,6 +862,7 @@ def kernel_objects(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
         "-fno-rtti",
         "-fPIC",
         f"-DSEP_TARGET={target}",
+        f"-I{ROOT / 'cpp'}",
         *flags,
     ]
     subprocess.run([compiler, *options, "-c", ROOT / "cpp" / f"{unit}.cpp", "-o", made], check=True)
@@ -846,5 +877,5 @@ def test_kernel_units_share_no_symbol(kernel_objects):
         symbols = [line.split()[:2] for line in said.splitlines()]
         given_out = [name for name, kind in symbols if kind not in "UwW"]
         assert len(given_out) == 1, f"{path}: {given_out}"
-        assert {"lines": "target_", "layers": "layers_", "casts": "casts_"}[unit] in given_out[0]
+        assert UNITS[unit] in given_out[0]
         assert [name for name, kind in symbols if kind in "WwVvu"] == [], path

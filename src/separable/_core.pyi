@@ -1,6 +1,7 @@
 """The compiled core: taps, tiles and strides. It checks memory safety; what a caller meant, Python checks."""
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any, Self, TypeAlias, TypedDict, final
 
 import numpy as np
@@ -15,6 +16,42 @@ class _PassFacts(TypedDict):
     taps: int
     folds: list[str]  # of each list of taps: "none", "symmetric" or "antisymmetric"
     nodes: list[list[_Edge]]  # of arrays in C order
+
+@final
+class Mode(IntEnum):
+    """What stands beyond the ends of an axis."""
+
+    reflect = 0
+    constant = 1
+    nearest = 2
+    mirror = 3
+    wrap = 4
+
+@final
+class Rounding(IntEnum):
+    """How results become integers."""
+
+    nearest = 0
+    truncate = 1
+
+@final
+class Overflow(IntEnum):
+    """What becomes of integers that the dtype does not hold."""
+
+    saturate = 0
+    wrap = 1
+
+@final
+class Activation(IntEnum):
+    """What follows a convolution."""
+
+    none = 0
+    relu = 1
+    relu6 = 2
+    silu = 3
+    hard_swish = 4
+    gelu = 5
+    gelu_tanh = 6
 
 def extent(
     shape: tuple[int, ...], src: npt.NDArray[Any], threads: int, mask: npt.NDArray[np.bool_] | None = None
@@ -49,14 +86,14 @@ class _FilterJob:
         mask: npt.NDArray[np.bool_] | None = None,
         nan_unknown: bool = False,
         outside_unknown: bool = False,
-        mended: float = 0.0,
-        least: float = 0.0,
-        small: float = 0.0,
+        normalised_snap: float = 0.0,
+        least_known: float = 0.0,
+        small_result: float = 0.0,
     ) -> bool: ...
     def scratch_bytes(self, threads: int) -> int: ...
 
 @final
-class Job(_FilterJob):
+class TermsJob(_FilterJob):
     """Sums of separable terms; passes in the order they run, from the last axis to the first.
 
     A term is (output, number of its taps in each pass). Several outputs lie along a first axis of the result.
@@ -87,8 +124,8 @@ class DirectJob(_FilterJob):
     ) -> None: ...
 
 @final
-class RunningJob:
-    """Boxes by running sums, sums of cosines by oscillators; the result is factor / divisor times theirs.
+class BoxAndCosinesJob:
+    """Boxes by running sums, sums of cosines by recursion; the result is factor / divisor times theirs.
 
     A pass is (axis, taps, shift, mode, odd, frequencies, amplitudes); without frequencies it is a box of
     ones. Arrays hold bool, integers, float32 or float64, whatever the plan's dtype; integers are rounded
@@ -117,11 +154,11 @@ class RunningJob:
     def scratch_bytes(self, threads: int) -> int: ...
 
 @final
-class SumsJob:
+class DifferencesJob:
     """Differences of weights over running sums along `axis`; the result is divided by `divisor`.
 
-    Arrays as in RunningJob. Weights, shifts and modes have an entry for every axis of the array. In fixed
-    point float32 samples are rounded to multiples of a power of two, as fine as sums of 32 bits allow.
+    Arrays as in BoxAndCosinesJob. Weights, shifts and modes have an entry for every axis of the array. In
+    fixed point, float32 samples are rounded to multiples of a power of two, as fine as sums of 32 bits allow.
     """
 
     def __init__(
@@ -148,11 +185,13 @@ class SumsJob:
     ) -> None: ...
     def scratch_bytes(self, threads: int) -> int: ...
 
-class _FusedJob:
-    """A depthwise and a pointwise convolution, channels last; weights are packed when it is made.
+# The names that jobs had before.
+Job = TermsJob
+RunningJob = BoxAndCosinesJob
+SumsJob = DifferencesJob
 
-    Codes: modes as in a filter's passes, activations none, relu, relu6, silu, hard_swish, gelu, gelu_tanh.
-    """
+class _FusedJob:
+    """A depthwise and a pointwise convolution, channels last; weights are packed when it is made."""
 
     def __init__(
         self,
@@ -195,4 +234,5 @@ class FusedJob64(_FusedJob): ...
 def empty(shape: tuple[int, ...], dtype: str) -> _Array: ...
 def core_info() -> dict[str, Any]: ...
 def force(target: str | None) -> None: ...
+def assume_caches(l1d: int, l2: int, l3: int) -> None: ...
 def measure(what: str) -> float: ...

@@ -1,0 +1,160 @@
+#include "base/machine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+#include <memory>
+#include <thread>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+namespace sep {
+
+#define SEP_DECLARE(name) extern const Target target_##name;
+#if defined(__x86_64__) || defined(_M_X64)
+#define SEP_TARGETS(X) X(v2) X(v3) X(v4)
+#elif defined(__aarch64__)
+#define SEP_TARGETS(X) X(neon)
+#else
+#define SEP_TARGETS(X) X(base)
+#endif
+SEP_TARGETS(SEP_DECLARE)
+
+namespace {
+
+std::vector<const Target*> usable() {
+  std::vector<const Target*> out;
+#if defined(__x86_64__) || defined(_M_X64)
+  __builtin_cpu_init();
+  out.push_back(&target_v2);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
+    out.push_back(&target_v3);
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+      out.push_back(&target_v4);
+  }
+#else
+#define SEP_ADD(name) out.push_back(&target_##name);
+  SEP_TARGETS(SEP_ADD)
+#endif
+  return out;
+}
+
+std::atomic<const Target*>& current() {
+  static std::atomic<const Target*> t{usable().back()};
+  return t;
+}
+
+#if defined(__linux__)
+size_t sysfs_cache(int index, int* level, bool* data) {
+  std::string dir = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/";
+  std::ifstream lf(dir + "level"), tf(dir + "type"), sf(dir + "size");
+  std::string type, size;
+  if (!(lf >> *level) || !(tf >> type) || !(sf >> size) || size.empty()) return 0;
+  *data = type != "Instruction";
+  size_t n = std::strtoull(size.c_str(), nullptr, 10);
+  return size.back() == 'K' ? n << 10 : size.back() == 'M' ? n << 20 : n;
+}
+#endif
+
+Caches read_caches() {
+  Caches c{32u << 10, 512u << 10, 0};  // a modest default where the system does not tell
+#if defined(__linux__)
+  for (int i = 0, level = 0; i < 8; i++) {
+    bool data = false;
+    size_t n = sysfs_cache(i, &level, &data);
+    if (!n || !data) continue;
+    if (level == 1) c.l1d = n;
+    if (level == 2) c.l2 = n;
+    if (level == 3) c.l3 = n;
+  }
+#elif defined(__APPLE__)
+  auto ask = [](const char* key, size_t fallback) {
+    int64_t v = 0;
+    size_t len = sizeof v;
+    return sysctlbyname(key, &v, &len, nullptr, 0) == 0 && v > 0 ? size_t(v) : fallback;
+  };
+  c.l1d = ask("hw.perflevel0.l1dcachesize", ask("hw.l1dcachesize", c.l1d));
+  c.l2 = ask("hw.perflevel0.l2cachesize", ask("hw.l2cachesize", c.l2));
+  c.l3 = ask("hw.l3cachesize", c.l3);
+#endif
+  return c;
+}
+
+Caches& caches_in_use() {
+  static Caches c = read_caches();
+  return c;
+}
+
+template <class F>
+double best_seconds(F&& run, int rounds) {
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < rounds; i++) {
+    auto t0 = std::chrono::steady_clock::now();
+    run();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - t0).count());
+  }
+  return best;
+}
+
+}  // namespace
+
+const Caches& caches() { return caches_in_use(); }
+
+void assume_caches(const Caches& sizes) { caches_in_use() = sizes; }
+
+int usable_cores() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+std::vector<std::string> targets() {
+  std::vector<std::string> names;
+  for (const Target* t : usable()) names.push_back(t->name);
+  return names;
+}
+
+const Target& target() { return *current().load(std::memory_order_relaxed); }
+
+bool force(const std::string& name) {
+  auto all = usable();
+  const Target* pick = name.empty() ? all.back() : nullptr;
+  for (const Target* t : all)
+    if (name == t->name) pick = t;
+  if (pick) current() = pick;
+  return pick != nullptr;
+}
+
+double measure_fma() {
+  double flops = 0;
+  double s = best_seconds([&] { flops = target().fma_flops(1 << 20); }, 15);
+  return flops / s / 1e9;
+}
+
+double measure_stream() {
+  const ptrdiff_t n = ptrdiff_t(16) << 20;
+  std::unique_ptr<float[]> a(new float[n]), b(new float[n]);
+  std::fill_n(a.get(), n, 1.0f);
+  std::fill_n(b.get(), n, 2.0f);
+  double s = best_seconds(
+      [&] {
+        target().stream_bytes(reinterpret_cast<char*>(b.get()), reinterpret_cast<const char*>(a.get()),
+                              n * ptrdiff_t(sizeof(float)));
+        target().fence();
+      },
+      9);
+  return 2.0 * double(n) * sizeof(float) / s / 1e9;
+}
+
+}  // namespace sep

@@ -1,0 +1,148 @@
+// Activations on vectors. Included only by kernel units.
+#pragma once
+#include "base/vec.h"
+#include "layers/kernels/layers.h"
+
+namespace {
+
+using sep::Activation;
+
+template <class T, int N>
+SEP_INLINE vec<T, N> at_least(vec<T, N> v, T low) {
+  return larger<T, N>(splat<T, N>(low), v);
+}
+template <class T, int N>
+SEP_INLINE vec<T, N> at_most(vec<T, N> v, T high) {
+  return smaller<T, N>(splat<T, N>(high), v);
+}
+template <class T, int N>
+SEP_INLINE vec<T, N> clamp(vec<T, N> v, Activation act) {
+  if (act == Activation::none) return v;
+  v = at_least<T, N>(v, T(0));
+  return act == Activation::relu6 ? at_most<T, N>(v, T(6)) : v;
+}
+
+constexpr bool is_clamp(Activation act) {
+  return act == Activation::none || act == Activation::relu || act == Activation::relu6;
+}
+
+// exp: 2^n * p(r), |r| <= ln(2) / 2; about 1 ulp. From 88.38 on infinity, below -87.33 the least normal number.
+template <int N>
+SEP_INLINE vec<float, N> exp_of(vec<float, N> x) {
+  typedef vec<int32_t, N> I;
+  x = at_most<float, N>(at_least<float, N>(x, -87.33654f), 89.0f);
+  const vec<float, N> magic = splat<float, N>(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const vec<float, N> n = (x * 1.44269504f + magic) - magic;
+  const vec<float, N> r = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // ln 2 in two parts
+  vec<float, N> p = splat<float, N>(1.9875691500e-4f);                   // Cephes, expf
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  if constexpr (N == 1) {
+    return p * __builtin_bit_cast(float, (int32_t(n) + 127) << 23);
+  } else {
+    const I exponent = (__builtin_convertvector(n, I) + 127) << 23;
+    return p * (vec<float, N>)exponent;
+  }
+}
+
+// erf by a rational function of x * x on [-4, 4] (the coefficients of Eigen's generic_fast_erf); a few ulp.
+template <int N>
+SEP_INLINE vec<float, N> erf_of(vec<float, N> x) {
+  x = at_most<float, N>(at_least<float, N>(x, -4.0f), 4.0f);
+  const vec<float, N> y = x * x;
+  vec<float, N> p = splat<float, N>(-2.72614225801306e-10f);
+  p = p * y + 2.77068142495902e-08f;
+  p = p * y - 2.10102402082508e-06f;
+  p = p * y - 5.69250639462346e-05f;
+  p = p * y - 7.34990630326855e-04f;
+  p = p * y - 2.95459980854025e-03f;
+  p = p * y - 1.60960333262415e-02f;
+  vec<float, N> q = splat<float, N>(-1.45660718464996e-05f);
+  q = q * y - 2.13374055278905e-04f;
+  q = q * y - 1.68282697438203e-03f;
+  q = q * y - 7.37332916720468e-03f;
+  q = q * y - 1.42647390514189e-02f;
+  return x * p / q;
+}
+
+// Doubles take the C library's functions, lane by lane.
+template <int N>
+SEP_INLINE vec<double, N> exp_of(vec<double, N> x) {
+  if constexpr (N == 1) {
+    return __builtin_exp(x);
+  } else {
+    for (int i = 0; i < N; i++) x[i] = __builtin_exp(x[i]);
+    return x;
+  }
+}
+template <int N>
+SEP_INLINE vec<double, N> erf_of(vec<double, N> x) {
+  if constexpr (N == 1) {
+    return __builtin_erf(x);
+  } else {
+    for (int i = 0; i < N; i++) x[i] = __builtin_erf(x[i]);
+    return x;
+  }
+}
+
+template <class T, int N>
+SEP_INLINE vec<T, N> sigmoid(vec<T, N> x) {
+  return T(1) / (T(1) + exp_of<N>(-x));
+}
+
+constexpr double kSqrtHalf = 0.70710678118654752440, kTanhScale = 1.59576912160573071176;  // sqrt(1/2), 2 sqrt(2/pi)
+constexpr double kTanhCubic = 0.044715, kInvSqrtTwoPi = 0.39894228040143267794;
+
+// gelu_tanh: x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)
+template <class T, int N>
+SEP_INLINE vec<T, N> tanh_gate(vec<T, N> x) {
+  return sigmoid<T, N>(x * T(kTanhScale) * (T(1) + T(kTanhCubic) * x * x));
+}
+
+template <class T, int N>
+SEP_INLINE vec<T, N> activated(vec<T, N> x, Activation act) {
+  switch (act) {
+    case Activation::silu:
+      return x * sigmoid<T, N>(x);
+    case Activation::hard_swish:
+      return x * at_most<T, N>(at_least<T, N>(x + T(3), T(0)), T(6)) * T(1.0 / 6);
+    case Activation::gelu:
+      return x * T(0.5) * (T(1) + erf_of<N>(x * T(kSqrtHalf)));
+    case Activation::gelu_tanh:
+      return x * tanh_gate<T, N>(x);
+    default:
+      return clamp<T, N>(x, act);
+  }
+}
+
+// d act(x) / dx, at kinks with the value that torch takes. For a clamp, act(x) may be given instead of x.
+template <class T, int N>
+SEP_INLINE vec<T, N> slope(vec<T, N> x, Activation act) {
+  const vec<T, N> zero = vec<T, N>{}, one = splat<T, N>(T(1));
+  switch (act) {
+    case Activation::relu:
+      return x > zero ? one : zero;
+    case Activation::relu6:
+      return x > zero ? (x < T(6) * one ? one : zero) : zero;
+    case Activation::silu: {
+      const vec<T, N> s = sigmoid<T, N>(x);
+      return s * (T(1) + x * (T(1) - s));
+    }
+    case Activation::hard_swish:
+      return x > T(-3) * one ? (x < T(3) * one ? x * T(1.0 / 3) + T(0.5) : one) : zero;
+    case Activation::gelu:
+      return T(0.5) * (T(1) + erf_of<N>(x * T(kSqrtHalf))) + x * exp_of<N>(x * x * T(-0.5)) * T(kInvSqrtTwoPi);
+    case Activation::gelu_tanh: {
+      const vec<T, N> s = tanh_gate<T, N>(x);
+      return s + x * s * (T(1) - s) * T(kTanhScale) * (T(1) + T(3 * kTanhCubic) * x * x);
+    }
+    default:
+      return one;
+  }
+}
+
+}  // namespace
