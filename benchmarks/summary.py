@@ -52,6 +52,7 @@ class Peer:
     faster: float
     least: float | None = None
     most: float | None = None
+    slower: str = ""  # in how many of them the peer is faster
 
     def words(self) -> str:
         """Return the ratio, in bold where the peer is faster."""
@@ -138,7 +139,8 @@ def _slower(store: Store) -> Iterator[str]:
     """Yield what peers do faster than we, on any machine."""
     yield "## Where a peer is faster\n"
     lines = [
-        f"- `{name}`, {machine.cpu}, {threads(peer.threads)}: {_times(peer.least or peer.faster)} {peer.name}"
+        f"- `{name}`, {machine.cpu}, {threads(peer.threads)}: "
+        f"{_times(peer.least or peer.faster)} {peer.name}{peer.slower}"
         for name, runs in store.records.items()
         for key, machine in store.machines.items()
         if key in runs
@@ -197,7 +199,8 @@ def _over_works(found: Iterable[tuple[str, float] | None], count: int) -> Iterat
     if pairs:
         ratios = [ratio for _, ratio in pairs]
         names = " or ".join(dict.fromkeys(name for name, _ in pairs))
-        yield Peer(names, count, statistics.median(ratios), min(ratios), max(ratios))
+        slower = f", the slowest; behind in {sum(r < 1 for r in ratios)} of {len(ratios)}"
+        yield Peer(names, count, statistics.median(ratios), min(ratios), max(ratios), slower)
 
 
 # -- what was asked
