@@ -98,8 +98,17 @@ def _machines(store: Store) -> str:
     return "\n".join(parts)
 
 
-RUN_HEAD = ("run", "date", "cores usable", "load before", "FMA peak of one core, float32, GFLOP/s")
-RUN_HEAD += ("streaming copy on one core, GB/s", "system", "core", "versions")
+RUN_HEAD = (
+    "run",
+    "date",
+    "cores usable",
+    "load before",
+    "FMA peak of one core, float32, GFLOP/s",
+    "streaming copy on one core, GB/s",
+    "system",
+    "core",
+    "versions",
+)
 
 
 def _run(run: str, facts: dict[str, Any]) -> tuple[object, ...]:

@@ -166,7 +166,8 @@ def trained_bytes() -> bytes:
 
     model = load_from_string(resources(__package__).joinpath("textures.onnx").read_bytes())
     _widen(model)
-    return model.SerializeToString(deterministic=True)
+    whole: bytes = model.SerializeToString(deterministic=True)
+    return whole
 
 
 def _widen(model: ModelProto) -> None:
