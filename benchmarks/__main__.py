@@ -30,17 +30,18 @@ from benchmarks import (
     regret,
     running,
     store,
+    summary,
 )
 from benchmarks.cases import works
 from benchmarks.conv_cases import conv_works, training_works
 from benchmarks.conv_works import ConvWork
-from benchmarks.render import render
+from benchmarks.render import pages
 from benchmarks.results import Record
 from benchmarks.timing import MIN_ROUNDS, Effort
 from benchmarks.works import Work
 
 HERE = Path(__file__).parent
-RESULTS, PAGE, NOTES = "results.json", "RESULTS.md", "NOTES.md"
+RESULTS, PAGE = "results", "RESULTS.md"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(everything))
         return 0
     if options.render:
-        _write(folder, store.load(folder / RESULTS))
+        _write(folder, store.load(folder / RESULTS, list(everything)))
         return 0
     for pattern in options.names:
         if not fnmatch.filter(everything, pattern):
@@ -119,7 +120,7 @@ def _run(chosen: dict[str, Benchmark], options: argparse.Namespace, folder: Path
     effort = Effort(options.rounds, options.seconds, min(MIN_ROUNDS, options.rounds))
     settings = Settings(time.strftime("%Y%m%dT%H%M%S"), options.quick, effort, tuple(options.peers))
     facts, measured, failures = machine.facts(), store.EMPTY, 0
-    results = store.EMPTY if folder is None else store.load(folder / RESULTS)
+    results = store.EMPTY if folder is None else store.load(folder / RESULTS, list(benchmarks()))
     for name, benchmark in chosen.items():
         try:
             record = _timed(name, benchmark, settings)
@@ -131,7 +132,7 @@ def _run(chosen: dict[str, Benchmark], options: argparse.Namespace, folder: Path
         if folder is not None:  # after each one: a run that is cut short keeps what it has
             results = results.merged(settings.run, facts, record).ordered(list(benchmarks()))
             _write(folder, results)
-    print(render(measured, ""))
+    print("\n".join([*pages(measured).values(), summary.summary(measured)]))
     return 1 if failures else 0
 
 
@@ -145,7 +146,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names", nargs="*", help="benchmarks to run, patterns allowed ('2d-*'); all by default"
     )
     parser.add_argument("--list", action="store_true", help="print the names and stop")
-    parser.add_argument("--render", action="store_true", help=f"only render {PAGE} from {RESULTS}")
+    parser.add_argument("--render", action="store_true", help=f"only render the pages from {RESULTS}/")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (15; quick: 1)")
     parser.add_argument("--seconds", type=float, default=1.5, help="time per contender and work (1.5)")
@@ -155,7 +156,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output",
         type=Path,
-        help=f"folder of {RESULTS} and {PAGE}; by default benchmarks/, and nothing is stored "
+        help=f"folder of {RESULTS}/ and {PAGE}; by default benchmarks/, and nothing is stored "
         "with --quick or --peers, which measure less than the report needs",
     )
     options = parser.parse_args(arguments)
@@ -175,9 +176,19 @@ def _timed(name: str, benchmark: Benchmark, settings: Settings) -> Record:
 
 
 def _write(folder: Path, results: store.Store) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     store.save(folder / RESULTS, results)
-    store.replace_text(folder / PAGE, render(results, (HERE / NOTES).read_text(encoding="utf-8")))
+    texts = rendered(results)
+    for name, text in texts.items():
+        store.replace_text(folder / name, text)
+    for path in (folder / RESULTS).glob("*.md"):
+        if f"{RESULTS}/{path.name}" not in texts:
+            path.unlink()
+
+
+def rendered(results: store.Store) -> dict[str, str]:
+    """Return every page by its file name."""
+    long = {f"{RESULTS}/{name}.md": text for name, text in pages(results).items()}
+    return {PAGE: summary.summary(results), **long}
 
 
 def _progress(text: str) -> None:

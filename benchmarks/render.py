@@ -1,7 +1,8 @@
-"""``RESULTS.md`` from the stored records: nothing is measured and nothing decided here."""
+"""The long tables of the stored records, a page a group: nothing is measured and nothing decided here."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -26,108 +27,131 @@ from benchmarks.results import (
 )
 from benchmarks.store import Store
 
-INTRODUCTION = """# Results
-
-Written by `python -m benchmarks` (or `make bench`) from `results.json`; remarks belong in `NOTES.md`.
-The name before a row measures that work alone: `python -m benchmarks 2d-9`.
-
-Every work is done by all contenders in the same process, in interleaved rounds (A B C A B C ...), with the
-same number of threads and with outputs preallocated where a library has an argument for it.
+READING = """Every work is done by all contenders in the same process, in interleaved rounds (A B C A B C
+...), with the same number of threads and with outputs preallocated where a library has an argument for it.
 
 - Times are medians; ± is the interquartile range.
 - The columns of peers are their time over ours: above 1 we are faster. A peer with several arrangements has
   the time of its fastest; all of them are listed under "Every contender".
+"""
 
-Filters:
-
-- "x copy" is our time over `np.copyto` of the same array into a preallocated one with as many threads,
-  "x stream" over the core's own non-temporal copy on one core.
+READING_FILTERS = """- "x copy" is our time over `np.copyto` of the same array into a preallocated one with as
+  many threads, "x stream" over the core's own non-temporal copy on one core.
 - "of FMA peak" counts every tap as one multiply-add, although symmetric taps are folded.
 - SciPy has no threads, so its one-thread time stands beside any number of ours.
 - "difference" is the largest absolute difference to SciPy's result (inputs in [0, 1), kernels of sum 1).
+"""
 
-Depthwise separable blocks (DW k x k + bias + ReLU, PW + bias + ReLU; float32; ours on channels last):
-
+READING_BLOCKS = """- A block is DW k x k + bias + ReLU, PW + bias + ReLU; float32; ours on channels last.
 - GFLOP/s and "of FMA peak" count two for every multiply-add, borders as if they were inside.
 - "dense" is the fastest dense convolution (+ bias + ReLU) of any peer over our time: the speed-up that
   arrives. "of FLOP ratio" is that over the arithmetic saved.
 - "ONNX Runtime NCHWc" is its graph from its own blocked layout to its own blocked layout, as within a
   network. No program can pass such arrays, so no target counts it.
 - "difference" is the largest absolute difference to float64 arithmetic, relative (l2) for a training step.
-
-Small integers, masks, long kernels: one row for each piece of work, all of its ways in the same rounds;
-"(1.20 x)" is a time over that of the column that has none beside it. ± is the largest of the row.
 """
 
+READING_TABLES = """One row for each piece of work, all of its ways in the same rounds; "(1.20 x)" is a time
+over that of the column that has none beside it. ± is the largest of the row.
+"""
 
-def render(store: Store, notes: str) -> str:
-    """Return the whole page; `notes` is included as it is."""
-    records = list(store.records.values())
-    many = len(store.runs) > 1
-    parts = [INTRODUCTION, *(_run(key, facts, many) for key, facts in store.runs.items())]
-    for group in dict.fromkeys(record.group for record in records):
-        members = [record for record in records if record.group == group]
-        parts.append("\n".join([f"## {group}\n", *_group(members, many), ""]))
-    parts.append(_misses(records))
-    parts.extend(_disturbed(records))
-    parts.append(notes.strip() + "\n")
-    parts.append("## Every contender\n")
-    parts.extend(_contenders(record) for record in records if isinstance(record, TimedRecord))
+READINGS: dict[type[Record], str] = {
+    FilterRecord: READING + READING_FILTERS,
+    ConvRecord: READING + READING_BLOCKS,
+    TableRecord: READING_TABLES,
+}
+MACHINES_PAGE = "machines"
+
+
+def pages(store: Store) -> dict[str, str]:
+    """Return the pages of the folder of results by name: one for each group, and one of the machines."""
+    groups: dict[str, list[str]] = {}
+    for name, runs in store.records.items():
+        groups.setdefault(next(iter(runs.values())).group, []).append(name)
+    texts = {page_name(group): _page(group, names, store) for group, names in groups.items()}
+    return {**texts, MACHINES_PAGE: _machines(store)}
+
+
+def page_name(group: str) -> str:
+    """Return the name of the page of a group: ``small-integers`` for ``Small integers``."""
+    return "-".join(re.findall(r"[a-z0-9]+", group.lower()))
+
+
+def _page(group: str, names: Sequence[str], store: Store) -> str:
+    parts = [f"# {group}\n", "Written by `python -m benchmarks`; [all results](../RESULTS.md).\n"]
+    kinds = {type(record) for name in names for record in store.records[name].values()}
+    parts += [text for kind, text in READINGS.items() if kind in kinds]
+    for key, machine in store.machines.items():
+        records = [record for record in store.of(key) if record.name in names]
+        if records:
+            parts += [f"## {machine.cpu}\n", "\n".join([*_group(records), ""])]
+            parts += [*_misses(records), *_disturbed(records), *_all_contenders(records)]
     return "\n".join(parts)
 
 
-def _run(key: str, facts: dict[str, Any], many: bool) -> str:
-    peaks = ", ".join(f"{name} {value:.0f} GFLOP/s" for name, value in facts["fma_gflop_s"].items())
-    rows = [
-        ("Date", facts["date"]),
-        ("Processor", facts["cpu"]),
-        ("Cores usable", facts["cores"]),
-        ("Caches", ", ".join(f"{name} {size}" for name, size in facts["caches"].items())),
-        ("FMA peak of one core, float32", peaks),
-        ("Streaming copy on one core", f"{facts['stream_gb_s']:.1f} GB/s read + written"),
-        ("Load before", facts["load"]),
-        ("System", facts["system"]),
-        ("Core", f"{facts['target']}, built by {facts['compiler']}"),
-        ("Versions", ", ".join(f"{name} {value}" for name, value in facts["versions"].items())),
-    ]
-    title = f"## Machine{f' (run {key})' if many else ''}\n"
-    return "\n".join([title, *_table(("", ""), rows), ""])
+def _machines(store: Store) -> str:
+    parts = ["# Machines\n", "Written by `python -m benchmarks`; [all results](../RESULTS.md).\n"]
+    for machine in store.machines.values():
+        caches = ", ".join(f"{name} {size}" for name, size in machine.caches.items())
+        rows = [_run(run, facts) for run, facts in machine.runs.items()]
+        parts += [f"## {machine.cpu}\n", f"Caches: {caches}.\n", *table(RUN_HEAD, rows), ""]
+    return "\n".join(parts)
 
 
-def _group(records: Sequence[Record], many: bool) -> Iterator[str]:
+RUN_HEAD = (
+    "run",
+    "date",
+    "cores usable",
+    "load before",
+    "FMA peak of one core, float32, GFLOP/s",
+    "streaming copy on one core, GB/s",
+    "system",
+    "core",
+    "versions",
+)
+
+
+def _run(run: str, facts: dict[str, Any]) -> tuple[object, ...]:
+    peaks = ", ".join(f"{name} {value:.0f}" for name, value in facts["fma_gflop_s"].items())
+    versions = ", ".join(f"{name} {value}" for name, value in facts["versions"].items())
+    core = f"{facts['target']}, built by {facts['compiler']}"
+    beside = (peaks, f"{facts['stream_gb_s']:.1f}", facts["system"], core, versions)
+    return (run, facts["date"], facts["cores"], facts["load"], *beside)
+
+
+def _group(records: Sequence[Record]) -> Iterator[str]:
     filters = [record for record in records if isinstance(record, FilterRecord)]
     if filters:
-        yield from _filter_table(filters, many)
+        yield from _filter_table(filters)
     blocks = [record for record in records if isinstance(record, ConvRecord)]
     if blocks:
-        yield from _conv_table(blocks, many)
+        yield from _conv_table(blocks)
     for record in records:
         if isinstance(record, QuantityRecord):
-            yield f"{_title(record, many)}\n"
+            yield f"{_title(record)}\n"
             yield from _quantity_table(record.quantities, _tenths)
         if isinstance(record, RatioRecord):
-            yield f"{_title(record, many)}\n"
+            yield f"{_title(record)}\n"
             yield from _ratio_tables(record)
         if isinstance(record, TableRecord):
-            yield f"{_title(record, many)}\n"
+            yield f"{_title(record)}\n"
             yield from _times_table(record)
 
 
-def _title(record: Record, many: bool) -> str:
-    mark = f" (run {record.run})" if many else ""
-    return f"`{record.name}` {record.title}{mark}"
+def _title(record: Record) -> str:
+    return f"`{record.name}` {record.title} (run {record.run})"
 
 
-def _filter_table(records: Sequence[FilterRecord], many: bool) -> Iterator[str]:
+def _filter_table(records: Sequence[FilterRecord]) -> Iterator[str]:
     peers = list(dict.fromkeys(peer for record in records for peer in record.peers()))
     head = ("work", "path", "threads", "time", "±", "x copy", "x stream", "of FMA peak", *peers)
     rows: list[tuple[object, ...]] = []
     for record in records:
-        title = _title(record, many)
+        title = _title(record)
         for row in record.ours():
             rows.append((title, *_filter_cells(record, row, peers)))
             title = ""  # only beside the first of its rows
-    return _table((*head, "difference", "targets"), rows)
+    return table((*head, "difference", "targets"), rows)
 
 
 def _filter_cells(record: FilterRecord, row: Measurement, peers: Sequence[str]) -> tuple[object, ...]:
@@ -144,19 +168,19 @@ def _filter_cells(record: FilterRecord, row: Measurement, peers: Sequence[str]) 
     )
 
 
-def _conv_table(records: Sequence[ConvRecord], many: bool) -> Iterator[str]:
+def _conv_table(records: Sequence[ConvRecord]) -> Iterator[str]:
     peers = list(dict.fromkeys(peer for record in records for peer in record.peers()))
     dense = any(record.dense for record in records)
     head = ["work", "path", "threads", "time", "±", "GFLOP/s", "of FMA peak", *peers]
     head += ["dense", "of FLOP ratio"] * dense
     rows: list[tuple[object, ...]] = []
     for record in records:
-        title = _title(record, many)
+        title = _title(record)
         for row in record.ours():
             realised = (_number(record.realised(row)), _percent(record.value(row, REALISED)))
             rows.append((title, *_conv_cells(record, row, peers), *(realised * dense), *_judged(record, row)))
             title = ""  # only beside the first of its rows
-    return _table((*head, "difference", "targets"), rows)
+    return table((*head, "difference", "targets"), rows)
 
 
 def _conv_cells(record: ConvRecord, row: Measurement, peers: Sequence[str]) -> tuple[object, ...]:
@@ -196,12 +220,12 @@ def _quantity_table(
         bound = "none set" if q.bound is None else f"≤ {number(q.bound)}: {'met' if q.met else '**not met**'}"
         spread = f"{number(q.low)} to {number(q.high)}" if q.low < q.high else ""
         rows.append((q.label, f"{number(q.value)} {q.unit}".strip(), spread, bound, q.note))
-    return _table(("what", "value", between, "target", "note"), rows)
+    return table(("what", "value", between, "target", "note"), rows)
 
 
 def _times_table(record: TableRecord) -> Iterator[str]:
     columns = list(dict.fromkeys(cell.column for row in record.rows for cell in row.cells))
-    yield from _table(
+    yield from table(
         (record.corner, "threads", *columns, "±"),
         (
             (
@@ -232,13 +256,13 @@ def _ratio_tables(record: RatioRecord) -> Iterator[str]:
         for name, asked, found, where in record.promises()
     ]
     if promised:
-        yield from _table(("of all calls", "faster", "where", "target"), promised)
+        yield from table(("of all calls", "faster", "where", "target"), promised)
     for ndim in sorted({len(ratio.shape) for ratio in record.ratios}):
         ratios = [ratio for ratio in record.ratios if len(ratio.shape) == ndim]
         places = list(dict.fromkeys((ratio.size, ratio.threads) for ratio in ratios))
         found = {(r.function, r.dtype, r.size, r.threads): r.faster for r in ratios}
         yield ""
-        yield from _table(
+        yield from table(
             (f"{ndim}-D", "dtype", *(f"{size}, {count} thr." for size, count in places)),
             (
                 (function, dtype, *(_number(found.get((function, dtype, *place))) for place in places))
@@ -248,16 +272,24 @@ def _ratio_tables(record: RatioRecord) -> Iterator[str]:
     yield ""
 
 
-def _misses(records: Iterable[Record]) -> str:
+def _misses(records: Iterable[Record]) -> Iterator[str]:
     misses = [f"- {sentence}" for record in records for sentence in not_met(record)]
-    return "\n".join(["## Not met\n", *(misses or ["Every target above is met."]), ""])
+    if misses:
+        yield "\n".join(["### Not met\n", *misses, ""])
 
 
 def _disturbed(records: Iterable[Record]) -> Iterator[str]:
     names = [f"`{r.name}`" for r in records if isinstance(r, TimedRecord | TableRecord) and r.disturbed()]
     if names:
-        yield "## Disturbed\n"
+        yield "### Disturbed\n"
         yield f"Other work used the machine during {', '.join(names)}: measure these again.\n"
+
+
+def _all_contenders(records: Iterable[Record]) -> Iterator[str]:
+    timed = [record for record in records if isinstance(record, TimedRecord)]
+    if timed:
+        yield "### Every contender\n"
+        yield from map(_contenders, timed)
 
 
 def _contenders(record: TimedRecord) -> str:
@@ -270,7 +302,7 @@ def _contenders(record: TimedRecord) -> str:
         rows += [_contender(m, f"dense: {m.label}") for m in record.dense]
     head = ("contender", "threads", "time", "±", "rounds", "cores busy", "difference", "note")
     summary = f"<details><summary>{record.name}: {record.title}</summary>\n"
-    return "\n".join([summary, f"Beside it: {measured}", "", *_table(head, rows), "\n</details>\n"])
+    return "\n".join([summary, f"Beside it: {measured}", "", *table(head, rows), "\n</details>\n"])
 
 
 def _contender(m: Measurement, label: str) -> tuple[object, ...]:
@@ -286,7 +318,8 @@ def _contender(m: Measurement, label: str) -> tuple[object, ...]:
     )
 
 
-def _table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+def table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """Yield the lines of a table."""
     head = list(head)
     yield _line(head)
     yield _line(["---"] * len(head))

@@ -17,6 +17,7 @@ FMA_PEAK = "FMA peak"  # metric: arithmetic rate over the peak of the threads us
 REALISED = "FLOP ratio"  # metric: speed-up over the best dense convolution, over the arithmetic saved
 TORCH_CHANNELS_LAST = "torch eager channels_last"
 ORT_INSIDE = "ONNX Runtime NCHWc"  # shown, but not a peer of a whole call: no program can pass its arrays
+LIBRARIES = ("SciPy", "OpenCV", "SimpleITK", "torch")  # what columns of peers begin with
 IDLE_CORE = 0.93  # share of a core that an undisturbed thread gets at least
 
 
@@ -298,6 +299,11 @@ class Cell:
     high: float
     cores: float
     apart: float | None = None  # the largest error found; None: nothing was compared
+
+    @property
+    def of_peer(self) -> bool:
+        """Whether another library did it."""
+        return self.column.startswith(LIBRARIES)
 
 
 @dataclass(frozen=True)

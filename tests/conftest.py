@@ -15,9 +15,11 @@ from hypothesis import settings
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-# The workers of a run share the cores: threads of BLAS that spin while they wait would take them away.
+# The workers of a run share the cores: threads of BLAS that spin while they wait would take them away. Torch
+# takes as many as OpenMP; its compiler would start a process with all of torch in it for every core.
 for library in ("OPENBLAS", "MKL", "OMP"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 # Plans choose by the rates that come with the package, here and in processes that tests start.
 os.environ["SEPARABLE_CACHE_DIR"] = os.devnull

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -10,12 +11,26 @@ import pytest
 from scipy import ndimage
 
 import separable
-from benchmarks import integers, masks, running, store, tables, works
+from benchmarks import integers, masks, running, store, summary, tables, works
+from benchmarks.compact import decode, encode
 from benchmarks.filters import WrongResultError
-from benchmarks.render import render
-from benchmarks.results import Cell, Quantity, Row, TableRecord, not_met
+from benchmarks.render import pages
+from benchmarks.results import Cell, Quantity, Ratio, RatioRecord, Row, TableRecord, not_met
 from benchmarks.timing import Effort
 
+FACTS = {
+    "cpu": "a processor",
+    "caches": {},
+    "date": "today",
+    "cores": 2,
+    "load": "0.00",
+    "system": "here",
+    "target": "v4",
+    "compiler": "one",
+    "fma_gflop_s": {"v4": 200.0},
+    "stream_gb_s": 30.0,
+    "versions": {},
+}
 ONCE = Effort(rounds=1, seconds=0.0, min_rounds=1)
 
 
@@ -76,7 +91,7 @@ def _record(*quantities: Quantity) -> TableRecord:
 
 
 def _page(record: TableRecord) -> str:
-    return render(dataclasses.replace(store.EMPTY, records={record.name: record}), "")
+    return "\n".join(pages(store.EMPTY.merged("run", FACTS, record)).values())
 
 
 def test_rows_relate_their_columns() -> None:
@@ -115,3 +130,23 @@ def test_long_double_means_are_plain_sums() -> None:
     found = integers._long_double(volume, 1.0)
     expected = ndimage.gaussian_filter(volume.astype(np.float64), 1.0)
     np.testing.assert_allclose(found.astype(np.float64), expected, rtol=1e-13)
+
+
+def test_the_first_page_counts_works_where_a_peer_is_faster() -> None:
+    rows = [
+        Row("small", 1, [Cell("ours", 2e-3, 2e-3, 2e-3, 1.0), Cell("OpenCV", 1e-3, 1e-3, 1e-3, 1.0)]),
+        Row("large", 1, [Cell("slow", 9e-3, 9e-3, 9e-3, 1.0), Cell("ours", 3e-3, 3e-3, 3e-3, 1.0)]),
+    ]
+    rows[1].cells.append(Cell("OpenCV", 6e-3, 6e-3, 6e-3, 1.0))
+    record = dataclasses.replace(_record(), base="ours", rows=rows)
+    (peer,) = summary.best_peers(record)
+    assert (peer.name, peer.threads, peer.faster) == ("OpenCV", 1, 1.25)
+    page = summary.summary(store.EMPTY.merged("run", FACTS, record))
+    assert "| 1.25x (**0.50x** to 2.00x) OpenCV |" in page
+    assert "a processor, 1 thread: **0.50x** OpenCV, the slowest; behind in 1 of 2" in page
+
+
+def test_ratios_survive_storage_where_some_were_not_measured() -> None:
+    ratios = [Ratio("sobel", "uint8", (4, 4), 1, 1.0, 2.0), Ratio("gauss", "float32", (4, 4, 4), 2, 3.0, 4.0)]
+    record = RatioRecord("ndimage", "scipy.ndimage", "title", "run", False, ratios, 10, 1.0, 20.0)
+    assert decode(json.loads(json.dumps(encode(record)))) == record

@@ -106,7 +106,7 @@ KERNELS = {
     "sobel": np.outer([1, 2, 1], [-1, 0, 1]),
     "disk": sp.families.disk(8.0) * 1e-30,
     "volume": np.random.default_rng(0).normal(size=(5, 7, 6)),
-    "four": np.random.default_rng(0).normal(size=(3, 2, 3, 4)),
+    "four": np.random.default_rng(0).normal(size=(2, 2, 3, 2)),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import runpy
 import signal
@@ -26,6 +28,7 @@ onnx = pytest.importorskip("onnx")
 
 from separable.cli.verbs.demo import Demo  # noqa: E402 (needs typer and what is above)
 
+pytestmark = pytest.mark.xdist_group("demo")  # on one worker: what is made once is dear
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
 
 
@@ -40,17 +43,33 @@ def done() -> Iterator[Demo]:
         yield Demo(filtering.run(lambda *_: None), converting.run(lambda *_: None))
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: Demo) -> Iterator[Path]:
-    """An empty directory, and a demo that has done its work already."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("separable.cli.terminal._SILENCE", 1e6)
-    monkeypatch.setattr(filtering, "run", lambda show: done.filtered)
-    monkeypatch.setattr(converting, "run", lambda show: done.converted)
+@contextlib.contextmanager
+def at(path: Path, done: Demo) -> Iterator[pytest.MonkeyPatch]:
+    """Work in an empty directory, with a demo that has done its work already."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        patch.setenv("COLUMNS", "80")
+        patch.setattr("separable.cli.terminal._SILENCE", 1e6)
+        patch.setattr(filtering, "run", lambda show: done.filtered)
+        patch.setattr(converting, "run", lambda show: done.converted)
+        yield patch
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def here(tmp_path: Path, done: Demo) -> Iterator[Path]:
+    with at(tmp_path, done):
+        yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, done: Demo) -> tuple[Path, dict[str, Any]]:
+    """Where the demo wrote its files, and the facts that it printed as JSON."""
+    path, out = tmp_path_factory.mktemp("demo"), io.StringIO()
+    with at(path, done), contextlib.redirect_stdout(out):
+        assert call("--out", "some/where", "--json") == 0
+    return path, json.loads(out.getvalue())
 
 
 @pytest.fixture
@@ -83,11 +102,11 @@ def test_the_demo_shows_what_it_did(
             assert len(np.unique(np.array(page.convert("L")))) > 100
 
 
-def test_the_files_it_writes_are_the_filtered_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--out", "some/where", "--json") == 0
-    facts = json.loads(capsys.readouterr().out)
-    _, photo, volume, *_ = facts["written"]
-    assert sorted(map(str, Path("some/where").iterdir())) == sorted(facts["written"])
+def test_the_files_it_writes_are_the_filtered_data(written: tuple[Path, dict[str, Any]]) -> None:
+    folder, facts = written
+    _, photo, volume, *_ = (folder / name for name in facts["written"])
+    found = [path.relative_to(folder).as_posix() for path in (folder / "some" / "where").iterdir()]
+    assert sorted(found) == sorted(Path(name).as_posix() for name in facts["written"])
     before = nib.load(Path(nib.__file__).parent / "tests" / "data" / "anatomical.nii")
     after = nib.load(volume)
     voxels = filtering.MRI_SIGMA / nib.affines.voxel_sizes(before.affine)
@@ -100,9 +119,8 @@ def test_the_files_it_writes_are_the_filtered_data(here: Path, capsys: pytest.Ca
         assert picture.size == (512, 512)
 
 
-def test_json_compares_and_factors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--json") == 0
-    facts = json.loads(capsys.readouterr().out)
+def test_json_compares_and_factors(written: tuple[Path, dict[str, Any]]) -> None:
+    _, facts = written
     assert [kernel["separable"] for kernel in facts["kernels"]] == [True, False]
     assert len(facts["kernels"][1]["offers"]) > 3
     assert facts["threads"] == 1
@@ -134,30 +152,43 @@ def test_the_network_that_comes_along_is_small_and_in_order() -> None:
     whole = converting.trained_bytes()
     model = onnx.load_from_string(whole)
     onnx.checker.check_model(model, full_check=True)
-    assert len(whole) < 1_000_000
     assert [tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) == 4] == [
         32,
+        48,
+        48,
+        56,
         64,
-        64,
-        96,
-        96,
     ]
+    assert onnx.TensorProto.INT8 not in {tensor.data_type for tensor in model.graph.initializer}
+    assert {node.op_type for node in model.graph.node}.isdisjoint({"DequantizeLinear", "QuantizeLinear"})
     assert all(not node.metadata_props and not node.doc_string for node in model.graph.node)
 
 
+def test_the_network_in_float32_is_the_one_that_the_package_carries() -> None:
+    carried = onnx.load(Path(converting.__file__).with_name("textures.onnx"))
+    onnx.checker.check_model(carried, full_check=True)
+    squares = np.random.default_rng(3).uniform(-0.5, 0.5, (5, 1, 20, 20)).astype(np.float32)
+    narrow, wide = (
+        converting.runner(model)(squares)
+        for model in (carried, onnx.load_from_string(converting.trained_bytes()))
+    )
+    assert len(carried.SerializeToString()) < 100_000
+    np.testing.assert_allclose(wide, narrow, rtol=1e-5, atol=1e-5)
+
+
 def test_the_files_of_the_network_are_what_was_measured(
-    here: Path, capsys: pytest.CaptureFixture[str], converted: converting.Converted
+    written: tuple[Path, dict[str, Any]], converted: converting.Converted
 ) -> None:
-    assert call("--json") == 0
-    facts = json.loads(capsys.readouterr().out)
+    folder, facts = written
+    folder = folder / "some" / "where"
     for name, form in (("textures", converting.DENSE), ("textures-separable", converting.SEPARABLE)):
-        model = onnx.load(f"separable-demo/{name}.onnx")
+        model = onnx.load(folder / f"{name}.onnx")
         assert sp.onnx.audit(model).macs == facts["network"][form]["macs"]
         scores = converting.runner(model)(converted.held_out)
         right = float((scores.argmax(axis=1) == converted.classes).mean())
         assert right == pytest.approx(facts["network"][form]["accuracy"])
     for name in ("audit", "conversion"):
-        page = Path(f"separable-demo/{name}.html").read_text(encoding="utf-8")
+        page = (folder / f"{name}.html").read_text(encoding="utf-8")
         assert "conv3" in page
     assert 0 < facts["output_change"] < 0.05
 

@@ -393,20 +393,29 @@ def test_pandas() -> None:
         np.testing.assert_allclose(out.to_numpy(), sp.gaussian(X, 1))
 
 
-def test_h5py_zarr_and_dask(tmp_path: Path) -> None:
-    h5py, zarr = pytest.importorskip("h5py"), pytest.importorskip("zarr")
-    dask = pytest.importorskip("dask.array")
-    file = h5py.File(tmp_path / "data.h5", "w")
-    outputs = [
-        file.create_dataset("plain", data=X),
-        file.create_dataset("chunked", data=X, chunks=(3, 3)),
-        zarr.array(X),
-        dask.from_array(X, chunks=(3, 3)),
-    ]
-    for output in outputs:
-        np.testing.assert_array_equal(sp.gaussian(output, 1), sp.gaussian(X, 1))
-        for call in ALL.values():
-            with pytest.raises(TypeError, match=r"`output` is a (h5py|zarr|dask)"):
-                call(X, output=output)
-        np.testing.assert_array_equal(np.asarray(output), X)
-    file.close()
+def _hdf5(path: Path) -> Any:
+    return pytest.importorskip("h5py").File(path, "w").create_dataset("plain", data=X)
+
+
+def _hdf5_chunked(path: Path) -> Any:
+    return pytest.importorskip("h5py").File(path, "w").create_dataset("chunked", data=X, chunks=(3, 3))
+
+
+def _zarr(path: Path) -> Any:
+    return pytest.importorskip("zarr").array(X)
+
+
+def _dask(path: Path) -> Any:
+    return pytest.importorskip("dask.array").from_array(X, chunks=(3, 3))
+
+
+@pytest.mark.parametrize("make", [_hdf5, _hdf5_chunked, _zarr, _dask])
+def test_arrays_in_files_and_chunks(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    array = make(tmp_path / "data.h5")
+    np.testing.assert_array_equal(sp.gaussian(array, 1), sp.gaussian(X, 1))
+    for call in ALL.values():
+        with pytest.raises(TypeError, match=r"`output` is a (h5py|zarr|dask)"):
+            call(X, output=array)
+    np.testing.assert_array_equal(np.asarray(array), X)
+    if hasattr(array, "file"):
+        array.file.close()

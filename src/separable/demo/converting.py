@@ -157,8 +157,32 @@ def run(show: Show) -> Converted:
 
 
 def trained_bytes() -> bytes:
-    """Return the file of the network as it was trained."""
-    return resources(__package__).joinpath("textures.onnx").read_bytes()
+    """Return the file of the network as it was trained, its weights in float32.
+
+    The package carries them in eight bits, as they were rounded when the network was made.
+    """
+    from onnx import load_from_string
+
+    model = load_from_string(resources(__package__).joinpath("textures.onnx").read_bytes())
+    _widen(model)
+    whole: bytes = model.SerializeToString(deterministic=True)
+    return whole
+
+
+def _widen(model: ModelProto) -> None:
+    """Put weights in float32 in the place of those in eight bits and of the nodes that widen them."""
+    from onnx import numpy_helper
+
+    graph = model.graph
+    narrow = [node for node in graph.node if node.op_type == "DequantizeLinear"]
+    tensors = {each.name: each for each in graph.initializer}
+    for node in narrow:
+        weights, scales = (numpy_helper.to_array(tensors[name]) for name in node.input)
+        wide = weights * scales.reshape(-1, *[1] * (weights.ndim - 1))
+        for name in node.input:
+            graph.initializer.remove(tensors[name])
+        graph.initializer.append(numpy_helper.from_array(wide.astype(np.float32), node.output[0]))
+        graph.node.remove(node)
 
 
 def conv_macs(audit: onnx.Audit) -> int:
