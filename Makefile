@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 FUZZ ?= 1500 0
-PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist loadgroup
+PYTEST_ARGS ?= -n auto --maxprocesses 8
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt

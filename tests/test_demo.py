@@ -28,7 +28,6 @@ onnx = pytest.importorskip("onnx")
 
 from separable.cli.verbs.demo import Demo  # noqa: E402 (needs typer and what is above)
 
-pytestmark = pytest.mark.xdist_group("demo")  # on one worker: what is made once is dear
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
 
 

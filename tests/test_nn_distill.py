@@ -25,7 +25,6 @@ from separable.nn.conversion.separate import _assembled  # noqa: E402
 from separable.nn.conversion.trace import trace  # noqa: E402
 from tests.small_networks import lived_in, step  # noqa: E402
 
-pytestmark = pytest.mark.xdist_group("distilled")  # on one worker: networks are trained once
 # One term everywhere but in the first layer, and no search: what these tests look at comes after it.
 THIN = {"rank": 1, "forms": ["dw-pw"], "skip": ["0"]}
 
