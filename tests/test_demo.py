@@ -17,7 +17,9 @@ import pytest
 
 import separable as sp
 from separable.cli import main
-from separable.demo import converting, filtering, timing
+from separable.demo import images as filtering
+from separable.demo import network as converting
+from separable.demo import stopwatch as timing
 
 for module in ("typer", "scipy", "skimage", "matplotlib", "onnxruntime", "altair"):
     pytest.importorskip(module)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from benchmarks.factoring_kernels import flat_kernels, plain_macs, widefield
 from separable.factor import factor
-from separable.factor.algorithms.alternating import fitted, least_l1
+from separable.factor.algorithms.elimination import pruned
+from separable.factor.algorithms.least_squares import fitted, least_l1
 from separable.factor.algorithms.pencil import from_pencil
 from separable.factor.algorithms.polyadic import fewest_terms
-from separable.factor.algorithms.pruning import pruned
 from separable.factor.algorithms.staged import as_form, cheapest_first, expand, orders, paired
 from separable.factor.forms import Form, relative_l1
 from separable.factor.parity import line_parities

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable._base import html as _html
+from separable._base.words import html as _html
 from separable.conv.audits.records import Layer, Refused
 from separable.conv.conversion.records import ConvertedLayer
 from separable.report.audits import Audit

@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 def _hint(name: str, names: list[str]) -> str:
     if name.startswith("_"):
         return ""
-    from ._base.words import meant_function  # only an error needs it
+    from ._base.words.messages import meant_function  # only an error needs it
 
     return meant_function(name, names)
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from .types import Array
-from .words import kind, shown
+from .words.messages import kind, shown
 
 Wrap: TypeAlias = Callable[[Array], Any]
 

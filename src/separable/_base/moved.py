@@ -14,7 +14,7 @@ MOVED: Final = {
     "conv.machine": "conv.audits.machine",
     "conv.records": "conv.conversion.records",
     "conv.separability": "conv.audits.separability",
-    "explaining": "filters.explanation",
+    "explaining": "filters.words.explanation",
     "nn._assembly": "nn.conversion.rewrite",
     "plan": "filters.plan",
 }

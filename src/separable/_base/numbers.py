@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .words import shown
+from .words.messages import shown
 
 _T = TypeVar("_T")
 

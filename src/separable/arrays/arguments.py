@@ -19,7 +19,7 @@ from .._base.foreign import dtype_of as dtype_of
 from .._base.foreign import output_of, read
 from .._base.numbers import as_number, as_real, as_whole, each_of, entries, instead
 from .._base.types import Array
-from .._base.words import meant_mode, shown
+from .._base.words.messages import meant_mode, shown
 from .boundaries import MODES, ModeName
 
 Mode: TypeAlias = ModeName | str | Sequence[str]  # the names are for readers; any str may hold one

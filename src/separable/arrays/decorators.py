@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from .._base.foreign import through
-from .._base.words import meant_keyword
+from .._base.words.messages import meant_keyword
 from .arguments import Mode
 from .boundaries import ModeName
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .._base.text import printable
+from .._base.words.printable import printable
 from ..conv.audits.records import AuditRecord, Layer
 from ..conv.audits.separability import Separability
 from ..conv.conversion.records import ConversionReport, ConvertedLayer

@@ -30,7 +30,7 @@ from rich.text import Text
 from .. import files
 from .._base.errors import NotSeparableError
 from .._base.extras import MissingExtraError, extra
-from .._base.text import printable
+from .._base.words.printable import printable
 from ..files.target import check_target
 
 P = ParamSpec("P")

@@ -10,10 +10,10 @@ import numpy as np
 
 from .._base.types import FloatArray
 from ..kernel.value import SeparableKernel
-from .algorithms.alternating import least_l1
+from .algorithms.elimination import pruned
 from .algorithms.exact import integer_form, whole
+from .algorithms.least_squares import least_l1
 from .algorithms.polyadic import best_sum, fewest_terms
-from .algorithms.pruning import pruned
 from .algorithms.single import certified, cross_rank_one, integer_rank_one, refined
 from .algorithms.staged import Expansion, as_form, cheapest_first, expand, largest_svd, orders, paired
 from .effort import CALL, Effort, certificate_work, certified_rank, svd_work, weighted_sweep_work

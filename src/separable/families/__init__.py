@@ -21,7 +21,7 @@ from ._gaussians import (
 )
 from ._optics import airy, confocal_psf, widefield_psf
 from ._shapes import disk, motion_blur
-from ._smoothing import binomial, box, lanczos, savitzky_golay
+from ._smoothers import binomial, box, lanczos, savitzky_golay
 from ._steerable import Steerable, steerable
 from ._waves import LogGabor, gabor, gabor_pair, log_gabor_bank
 
@@ -58,7 +58,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> NoReturn:
-    from .._base.words import close_to  # only an error needs it
+    from .._base.words.messages import close_to  # only an error needs it
 
     close = None if name.startswith("_") else close_to(name, __all__)
     raise AttributeError(

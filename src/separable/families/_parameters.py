@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .._base.numbers import as_real, as_whole, instead
 from .._base.types import FloatArray
-from .._base.words import shown
+from .._base.words.messages import shown
 from ..kernel.value import MAX_NDIM
 
 PerAxis: TypeAlias = float | Sequence[float]

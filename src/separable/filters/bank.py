@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .._base import html as _html
 from .._base.foreign import through
-from .._base.quantities import by, plural
 from .._base.types import Array
+from .._base.words import html as _html
+from .._base.words.quantities import by, plural
 from ..arrays import arguments
 from ..arrays import exact as whole
 from ..arrays.output import AS_IS, Overflow, Rounding, store, storing

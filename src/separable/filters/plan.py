@@ -22,16 +22,16 @@ from ..kernel.scale import leaves_float32
 from ..kernel.value import ErrorBounds, SeparableKernel
 from ..methods import method_name
 from ..methods.method import Ask, Runnable, Setting, Way, terms_within
-from . import description
 from .adjoint import Adjoint
 from .bank import Bank, Part, put_together
 from .core import Jobs, bounded, converts, new_array, prepare, run
-from .explanation import Explanation, explain
 from .levels import Levels, Verdict, levels_of, verdict
 from .normalised import normalise
 from .pickles import packed, unpacked
 from .planner import choose
 from .request import Integers, Request, checked
+from .words import plan as description
+from .words.explanation import Explanation, explain
 
 # Dense kernels of up to this many weights are remembered by value: hashing them costs less than
 # factoring them again, and comparing them little beside running them.

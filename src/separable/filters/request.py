@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .._base.words import shown
+from .._base.words.messages import shown
 from ..arrays import arguments
 from ..arrays.output import Rounding
 from ..cost import model as costs

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from .._base import html as _html
 from .._base.foreign import read
 from .._base.types import FloatArray
+from .._base.words import html as _html
 from .bounds import ErrorBounds as ErrorBounds
 from .bounds import after_rounding, outer, unit_scaled
 from .bounds import certified_error as certified_error

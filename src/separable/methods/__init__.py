@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from .._base.words import meant, shown
+from .._base.words.messages import meant, shown
 from .box import BoxMethod
 from .cascade import CascadeMethod
 from .cosines import CosinesMethod

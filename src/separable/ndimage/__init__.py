@@ -20,7 +20,7 @@ from ._derivatives import (
 )
 from ._installed import installed
 from ._kernels import convolve, convolve1d, correlate, correlate1d
-from ._smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
+from ._smoothers import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
 
 __all__ = [
     "convolve",
@@ -49,7 +49,7 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> NoReturn:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .._base.words import close_to  # only an error needs it
+    from .._base.words.messages import close_to  # only an error needs it
 
     close = close_to(name, __all__, least=0.85)  # median_filter looks like gaussian_filter
     raise AttributeError(

@@ -19,7 +19,7 @@ from .._base.caches import budget
 from .._base.foreign import output_of
 from .._base.numbers import as_number, as_real, as_whole, entries, instead
 from .._base.types import Array
-from .._base.words import meant_mode, shown
+from .._base.words.messages import meant_mode, shown
 from ..arrays.arguments import input_array, working_dtype
 from ..arrays.boundaries import MODES
 

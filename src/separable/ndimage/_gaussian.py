@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .. import families
 from .._base.numbers import as_real, as_whole
 from .._base.types import Array
-from .._base.words import shown
+from .._base.words.messages import shown
 from ..families._gaussians import sampled_taps
 from ..families._parameters import check_positive, check_radii
 from ..kernel.value import SeparableKernel

@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from .._base.extras import extra
-from . import _derivatives, _kernels, _smoothing
+from . import _derivatives, _kernels
+from . import _smoothers as _smoothing
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     function.__name__: function

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from .._base.text import printable
+from .._base.words.printable import printable
 from ..conv.conversion.network import Progress
 
 if TYPE_CHECKING:

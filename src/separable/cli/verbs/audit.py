@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.text import Text
 
 from ... import onnx
-from ..._base.text import printable
+from ..._base.words.printable import printable
 from ...arrays import arguments
 from ...report.text import tables
 from .. import model_tables

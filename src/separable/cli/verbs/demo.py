@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ... import files
-from ...demo import converting, filtering
+from ...demo import images as filtering
+from ...demo import network as converting
 from ...files.target import check_target
 from ...report.pictures import images as pictures
 from ...report.pictures import mosaics

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..._base.text import printable
+from ..._base.words.printable import printable
 from ..conversion.records import json_text
 from .separability import Separability, frontier
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..._base.text import printable
+from ..._base.words.printable import printable
 from ..forms.layer import Replacement
 
 __all__ = ["Conversion", "ConversionReport", "ConvertedLayer", "Option", "json_text"]

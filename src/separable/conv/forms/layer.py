@@ -10,14 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..algebra.geometry import (
-    Padding,
-    output_shape,
-    per_axis,
-    resolve_padding,
-    weights_and_macs,
-    whole,
-)
+from ..algebra.geometry import Padding, output_shape, per_axis, resolve_padding, weights_and_macs, whole
 from ..algebra.terms import Array, float_array
 
 __all__ = ["PADDING_MODES", "ConvLayer", "Replacement", "padded"]

@@ -18,7 +18,7 @@ from ..._base.types import FloatArray
 from ..effort import Effort, svd_work, sweep_work
 from ..forms import Form, relative_l1
 from ..parity import centre_parity, parity, with_parity
-from .alternating import fitted, least_l1
+from .least_squares import fitted, least_l1
 from .pencil import from_pencil
 from .staged import Expansion
 

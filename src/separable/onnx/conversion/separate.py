@@ -13,7 +13,7 @@ from typing import Final
 
 from onnx.onnx_ml_pb2 import ModelProto
 
-from ..._base.text import printable
+from ..._base.words.printable import printable
 from ...arrays import arguments
 from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
 from ...conv.conversion.goal import check_goal, check_patterns, count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..._base.text import printable
+from ..._base.words.printable import printable
 from ...conv.forms.table import BASELINE, FORMS, is_dense
 from ..text.audits import Column, columns, percent, refusals, remarks, sums, title
 from .charts import audit_charts, audit_details

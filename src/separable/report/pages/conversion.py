@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._base.text import printable
+from ..._base.words.printable import printable
 from ...conv.forms.table import FORMS, is_dense
 from ..text.conversions import change, fewer, rank_of, reasons
 from .charts import conversion_charts, conversion_details

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..._base import html as _html
-from ..._base.text import printable
+from ..._base.words import html as _html
+from ..._base.words.printable import printable
 from ...conv.forms.table import MULTIPLIED, is_dense
 
 if TYPE_CHECKING:

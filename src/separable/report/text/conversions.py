@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from ..._base import html as _html
-from ..._base.text import printable
+from ..._base.words import html as _html
+from ..._base.words.printable import printable
 from ...conv.conversion.records import ConversionReport, ConvertedLayer
 from ...conv.forms.table import is_dense
 from .audits import aligned

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ..._base.text import printable
+from ..._base.words.printable import printable
 from ...kernel.value import ErrorBounds, SeparableKernel
 from ..values import Comparison, Study
 

@@ -19,7 +19,7 @@ import numpy as np
 from ..._base.types import FloatArray
 from ..effort import Effort, svd_work
 from ..forms import Form, Indices, relative_l1
-from .alternating import fitted, grouped, least_l1
+from .least_squares import fitted, grouped, least_l1
 
 _TRIALS: Final = 4  # terms that are tried before a form counts as pruned
 _SHARE: Final = 24  # one in so many terms is dropped at once at first

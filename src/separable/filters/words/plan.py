@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._base import html
-from .._base.quantities import by, in_bytes, plural
-from .._core import core_info
-from ..kernel.value import ErrorBounds
-from .core import Jobs, folds
+from ..._base.words import html
+from ..._base.words.quantities import by, in_bytes, plural
+from ..._core import core_info
+from ...kernel.value import ErrorBounds
+from ..core import Jobs, folds
 
 
 class Described(Protocol):

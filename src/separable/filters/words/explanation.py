@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from .._base import html as _html
-from .._base.quantities import by, in_bytes, in_seconds, plural
-from ..kernel.value import ErrorBounds
-from ..methods import METHODS
-from ..methods.method import Ask, Refusal
-from .core import prepare
-from .planner import considered, weighed
+from ..._base.words import html as _html
+from ..._base.words.quantities import by, in_bytes, in_seconds, plural
+from ...kernel.value import ErrorBounds
+from ...methods import METHODS
+from ...methods.method import Ask, Refusal
+from ..core import prepare
+from ..planner import considered, weighed
 
 _COMPARED: Final = "compared: geometric mean of 1 and 4 threads, transforms 15 % more, on any threads"
 

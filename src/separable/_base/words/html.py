@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from .types import Array
+from ..types import Array
 
 # Seen on light pages and on dark ones: above zero, and below.
 _COLOURS: Final = ("#3182bd", "#e6750c")

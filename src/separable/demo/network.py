@@ -18,7 +18,7 @@ import numpy.typing as npt
 from .. import conv, files, onnx
 from .._base.extras import extra
 from .bundled import bundled
-from .timing import medians
+from .stopwatch import medians
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -14,7 +14,7 @@ from .. import __version__, correlate, families, files
 from .._base.extras import extra
 from ..report.values import Comparison, Study, study
 from .bundled import bundled
-from .timing import medians
+from .stopwatch import medians
 
 Array: TypeAlias = npt.NDArray[Any]
 Show: TypeAlias = Callable[[str, int, int], None]

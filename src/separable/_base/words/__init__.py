@@ -1,0 +1,1 @@
+"""What people read: messages, quantities, text from outside, values in notebooks."""

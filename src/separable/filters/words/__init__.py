@@ -1,0 +1,1 @@
+"""Plans in words: as they print, and why they run as they do."""
