@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from ..._base.words.printable import printable
 from ..forms.layer import Replacement
 
 __all__ = ["Conversion", "ConversionReport", "ConvertedLayer", "Option", "json_text"]
+
+# Of the table that is printed: what each column holds, which of them are text, and what stands above them.
+_COLUMNS: Final = ("name", "form", "rank", "MACs", "MACs now", "params", "params now", "error", "reason")
+_TEXTS: Final = ("name", "form", "reason")
+_HEADINGS: Final = ("layer", "form", "rank", "MACs", "", "params", "", "error", "")
 
 
 @dataclass(frozen=True)
@@ -160,46 +165,17 @@ class ConversionReport:
         return "" if self.budget is None else f"budget {self.budget:g} of {self.by}"
 
     def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("layer", "form", "rank", "MACs", "", "params", "", "error", "")]
-        for layer in self.layers:
-            rank = layer.rank if isinstance(layer.rank, int) else sum(layer.rank)
-            rows.append(
-                (
-                    printable(layer.name),
-                    layer.form,
-                    str(rank or "-"),
-                    f"{layer.macs_before:,}",
-                    f"{layer.macs_after:,}",
-                    f"{layer.params_before:,}",
-                    f"{layer.params_after:,}",
-                    _error(layer.error),
-                    printable(layer.reason),
-                )
-            )
-        totals = (self.macs_before, self.macs_after, self.params_before, self.params_after)
-        rows.append(
-            (
-                "all",
-                "",
-                "",
-                *(f"{number:,}" for number in totals),
-                _error(self.output_change),
-                self.unmeasured or "of the output",
-            )
-        )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = []
-        for row in rows:
-            cells = [
-                text.ljust(width) if column in (0, 1, 8) else text.rjust(width)
-                for column, (text, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            lines.append("  ".join(cells).rstrip())
         saved = self.macs_before / self.macs_after if self.macs_after else math.inf
         fewer = self.params_before / self.params_after if self.params_after else math.inf
         ratios = f"{saved:.2f}x fewer MACs, {fewer:.2f}x fewer parameters"
-        lines.append(f"{'; '.join(filter(None, (ratios, self.aim)))}.")
-        return "\n".join(lines)
+        table = _aligned([_HEADINGS, *map(_row, self.layers), self._sums()])
+        return "\n".join([*table, f"{'; '.join(filter(None, (ratios, self.aim)))}."])
+
+    def _sums(self) -> tuple[str, ...]:
+        """Return the last row of the table."""
+        totals = (self.macs_before, self.macs_after, self.params_before, self.params_after)
+        change = _error(self.output_change)
+        return ("all", "", "", *(f"{n:,}" for n in totals), change, self.unmeasured or "of the output")
 
     def to_json(self) -> str:
         """Return everything as JSON text; numbers that were not measured, or are infinite, are ``null``.
@@ -238,6 +214,32 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(entry) for key, entry in value.items()}
     return [_finite(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _row(layer: ConvertedLayer) -> tuple[str, ...]:
+    """Return a layer's row of the table; a rank of each channel is shown as their sum."""
+    rank = layer.rank if isinstance(layer.rank, int) else sum(layer.rank)
+    counts = (layer.macs_before, layer.macs_after, layer.params_before, layer.params_after)
+    return (
+        printable(layer.name),
+        layer.form,
+        str(rank or "-"),
+        *(f"{n:,}" for n in counts),
+        _error(layer.error),
+        printable(layer.reason),
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of the table; columns of text are set to the left, those of numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(width) if heading in _TEXTS else text.rjust(width)
+            for heading, text, width in zip(_COLUMNS, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _error(error: float) -> str:

@@ -23,6 +23,7 @@ from ...conv.forms.layer import Replacement
 from ...conv.forms.table import FORMS, UNCHANGED
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
+from ...report.text.conversions import in_short
 from ..model.layer_counts import counted_layers
 from ..model.run import Call, description, watch
 from ..model.watch import own_name
@@ -57,11 +58,7 @@ class Separation:
     report: SeparationReport
 
     def __repr__(self) -> str:
-        report = self.report
-        return (
-            f"<Separation of {type(self.model).__name__}: {report.macs_before} MACs to {report.macs_after}, "
-            f"output change {report.output_change:.2e}>"
-        )
+        return in_short(type(self.model).__name__, self.report)
 
 
 @torch.inference_mode(mode=False)  # wherever it is called: weights are made that shall train

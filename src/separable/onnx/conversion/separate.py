@@ -20,6 +20,7 @@ from ...conv.conversion.goal import check_goal, check_patterns, count
 from ...conv.forms.table import FORMS, UNCHANGED, is_dense
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
+from ...report.text.conversions import in_short
 from ..model.files import Stored, read_model, whole_model, write_model
 from ..model.graph import Graph
 from ..model.names import ModelError, naming
@@ -83,11 +84,7 @@ class Separation:
         write_model(replace(read_model(self.model), external=self._stored.external), Path(path))
 
     def __repr__(self) -> str:
-        report, name = self.report, printable(self._stored.proto.graph.name) or "an ONNX model"
-        return (
-            f"<Separation of {name}: {report.macs_before} MACs to {report.macs_after}, "
-            f"output change {report.output_change:.2e}>"
-        )
+        return in_short(printable(self._stored.proto.graph.name) or "an ONNX model", self.report)
 
 
 def separate(

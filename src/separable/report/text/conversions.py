@@ -12,7 +12,7 @@ from ...conv.conversion.records import ConversionReport, ConvertedLayer
 from ...conv.forms.table import is_dense
 from .audits import aligned
 
-__all__ = ["change", "count", "fewer", "loss", "notebook", "rank_of", "reasons", "table"]
+__all__ = ["change", "count", "fewer", "in_short", "loss", "notebook", "rank_of", "reasons", "table"]
 
 _WIDE: Final = 79  # characters; a table that is wider has a line for each name
 
@@ -61,6 +61,12 @@ def notebook(report: ConversionReport) -> str:
         (f"stayed dense: {reason}", ", ".join(names)) for reason, names in reasons(report.layers).items()
     )
     return _html.block("Conversion to separable form", *parts, _html.facts(dense))
+
+
+def in_short(name: str, report: ConversionReport) -> str:
+    """Return one line on what became of a model of a name."""
+    costs = f"{report.macs_before} MACs to {report.macs_after}"
+    return f"<Separation of {name}: {costs}, output change {report.output_change:.2e}>"
 
 
 def _sums(report: ConversionReport) -> list[list[str]]:
