@@ -44,7 +44,7 @@ def box_sums(x: Array, taps: tuple[int, ...], shifts: tuple[int, ...], mode: str
 
 def boxes(shape: tuple[int, ...], taps: tuple[int, ...], shifts: tuple[int, ...], mode: str, cval: float):
     each = zip(range(len(shape)), taps, shifts, strict=True)
-    return _core.RunningJob(
+    return _core.BoxAndCosinesJob(
         shape, [(a, n, s, CODES[mode], False, [], []) for a, n, s in each], cval, 1.0, 1.0
     )
 
@@ -96,7 +96,7 @@ def test_every_item_is_read_and_stored_exactly() -> None:
         high = 1 if code == "?" else 100
         x = rng.integers(0, high + 1, (21, 34)).astype(dtype)
         sums = box_sums(x, (3, 5), (1, 2), "nearest", 0.0)
-        job = _core.RunningJob(
+        job = _core.BoxAndCosinesJob(
             (21, 34), [(0, 3, 1, 2, False, [], []), (1, 5, 2, 2, False, [], [])], 0.0, 1.0, 15.0
         )
         for truncate in (False, True):
@@ -110,7 +110,7 @@ def test_every_item_is_read_and_stored_exactly() -> None:
 
 def test_integers_saturate_or_wrap() -> None:
     x = np.array([200, 100, -100, -200, 30], np.int16)
-    job = _core.RunningJob((5,), [(0, 1, 0, 0, False, [], [])], 0.0, 1.0, 1.0)
+    job = _core.BoxAndCosinesJob((5,), [(0, 1, 0, 0, False, [], [])], 0.0, 1.0, 1.0)
     for dtype, saturated in ((np.int8, [127, 100, -100, -128, 30]), (np.uint8, [200, 100, 0, 0, 30])):
         got = np.empty(5, dtype)
         job.run(x, got, 1)
@@ -160,7 +160,7 @@ def realised(form: Any, order: int, n: int) -> Array:
     x[n // 2] = 1
     passes = form.passes((0,), (form.taps[0] // 2,), (1,))
     out = np.empty(n)
-    _core.RunningJob((n,), passes, 0.0, form.factor, form.divisor).run(x, out, 1)
+    _core.BoxAndCosinesJob((n,), passes, 0.0, form.factor, form.divisor).run(x, out, 1)
     return out[::-1]
 
 

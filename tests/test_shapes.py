@@ -46,7 +46,7 @@ def form_of(kernel: Any) -> PiecewiseForm:
 
 
 def job_of(shape: tuple[int, ...], weights: Array, axis: int, shifts: tuple[int, ...], mode: str) -> Any:
-    return _core.SumsJob(shape, weights, axis, shifts, (CODES[mode],) * len(shape), -3.0, 1.0)
+    return _core.DifferencesJob(shape, weights, axis, shifts, (CODES[mode],) * len(shape), -3.0, 1.0)
 
 
 SHAPES = [
@@ -368,7 +368,9 @@ def test_a_job_refuses_what_it_cannot_do() -> None:
     ):
         told = {"weights": weights, "axis": 1, "shifts": (2, 2), "modes": (0, 0)} | bad
         with pytest.raises(ValueError, match=r"axis|axes|shift|mode"):
-            _core.SumsJob((9, 9), told["weights"], told["axis"], told["shifts"], told["modes"], 0.0, 1.0)
+            _core.DifferencesJob(
+                (9, 9), told["weights"], told["axis"], told["shifts"], told["modes"], 0.0, 1.0
+            )
     job = job_of((9, 9), weights, 1, (2, 2), "wrap")
     with pytest.raises(TypeError, match="another shape"):
         job.run(np.ones((9, 8)), np.empty((9, 9)), 1)

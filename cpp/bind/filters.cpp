@@ -277,11 +277,6 @@ void bind_filters(nb::module_& m) {
       nb::init<const Shape&, Weights, ptrdiff_t, const Shape&, const std::vector<int>&, double, double, bool>(),
       "shape"_a, "weights"_a, "axis"_a, "shifts"_a, "modes"_a, "cval"_a, "divisor"_a, "fixed_point"_a = false);
   bind_plain_run(differences);
-
-  // The names that jobs had before.
-  m.attr("Job") = terms;
-  m.attr("RunningJob") = box_and_cosines;
-  m.attr("SumsJob") = differences;
 }
 
 }  // namespace sep::bind

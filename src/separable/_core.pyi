@@ -185,11 +185,6 @@ class DifferencesJob:
     ) -> None: ...
     def scratch_bytes(self, threads: int) -> int: ...
 
-# The names that jobs had before.
-Job = TermsJob
-RunningJob = BoxAndCosinesJob
-SumsJob = DifferencesJob
-
 class _FusedJob:
     """A depthwise and a pointwise convolution, channels last; weights are packed when it is made."""
 

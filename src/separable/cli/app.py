@@ -260,7 +260,7 @@ def separate(
     calibration: options.CalibrationData,
     out: options.Converted,
     budget: options.Budget = 0.125,
-    by: options.By = options.Cost.macs,
+    by: options.By = options.BudgetUnit.macs,
     forms: options.Forms = None,
     rank: options.FixedRank = None,
     skip: options.Skip = None,

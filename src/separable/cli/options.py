@@ -162,7 +162,7 @@ Html: TypeAlias = Annotated[
 _DATA, _GOAL = "Calibration", "Goal"
 
 
-class Cost(str, Enum):
+class BudgetUnit(str, Enum):
     """What a budget is of."""
 
     macs = "macs"
@@ -188,7 +188,7 @@ BatchSize: TypeAlias = Annotated[
 ]
 Budget: TypeAlias = Annotated[float, _option("F", "What may be left of the convolutions' cost.", _GOAL)]
 By: TypeAlias = Annotated[
-    Cost, typer.Option("--by", help="The cost; latency is timed here.", rich_help_panel=_GOAL)
+    BudgetUnit, typer.Option("--by", help="The cost; latency is timed here.", rich_help_panel=_GOAL)
 ]
 Forms: TypeAlias = Annotated[
     str | None,

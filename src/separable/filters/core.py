@@ -12,8 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .._base.types import Array
-from .._core import Job as TermsJob
-from .._core import empty
+from .._core import TermsJob, empty
 from .._core import extent as core_extent
 from ..arrays.masks import Known
 from ..arrays.output import AS_IS, OVERFLOWS, ROUNDINGS, Storing

@@ -11,7 +11,7 @@ from ..cost.model import MachineRates, PredictedCost, Rates, completed
 from ..kernel.value import ErrorBounds, SeparableKernel
 from ..methods.cascade import CascadeForm
 from ..methods.cascade_search import Cascade
-from ..methods.direct import DenseForm
+from ..methods.direct import DirectForm
 from ..methods.fft import FourierForm
 from ..methods.method import Setting, Way
 from ..methods.overlap_save import Geometry
@@ -21,7 +21,7 @@ from ..methods.terms import TermsForm
 
 _TYPES: Final = (
     *(Way, Setting, PredictedCost, Rates, MachineRates, ErrorBounds),
-    *(TermsForm, DenseForm, Recursions, Cosines, PiecewiseForm, CascadeForm, Cascade, FourierForm, Geometry),
+    *(TermsForm, DirectForm, Recursions, Cosines, PiecewiseForm, CascadeForm, Cascade, FourierForm, Geometry),
 )
 _BY_NAME: Final[dict[str, Any]] = {kind.__name__: kind for kind in _TYPES} | {
     # As they were called before.
@@ -68,4 +68,4 @@ def _as_form(choice: Way) -> Any:
         return CascadeForm(kernel)
     if isinstance(kernel, SeparableKernel) and choice.method == "separable":
         return TermsForm(kernel)
-    return DenseForm(kernel) if isinstance(kernel, (SeparableKernel, np.ndarray)) else kernel
+    return DirectForm(kernel) if isinstance(kernel, (SeparableKernel, np.ndarray)) else kernel

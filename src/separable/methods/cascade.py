@@ -17,7 +17,7 @@ from ..kernel.scale import GAIN, magnitude
 from ..kernel.value import ErrorBounds, SeparableKernel
 from .cascade_search import Cascade, find_cascade
 from .cosines import DEFAULT_TOL
-from .direct import DenseForm, DirectMethod
+from .direct import DirectForm, DirectMethod
 from .method import Ask, Refusal, Runnable, Setting, Way
 from .sequence import Margin, SequenceJob
 from .terms import TermsMethod, passes_of, sweep
@@ -99,7 +99,7 @@ class CascadeForm(Runnable):
         smooth = setting._replace(taps=cascade.smooth.shape, shifts=tuple(radii))
         first = sweep([cascade.smooth.terms], smooth, wide, dtype, 0.0, means=False)
         sparse = setting._replace(taps=rest, shifts=tuple(after))
-        second_job = DenseForm(cascade.sparse).job(sparse, wide, dtype, 0.0)
+        second_job = DirectForm(cascade.sparse).job(sparse, wide, dtype, 0.0)
         return SequenceJob(shape, dtype, first, second_job, margins, cval)
 
 

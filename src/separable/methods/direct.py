@@ -26,7 +26,7 @@ _TRIALS: Final = 6
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class DenseForm(Runnable):
+class DirectForm(Runnable):
     """A kernel as it runs by all of its weights."""
 
     kernel: Weights
@@ -60,12 +60,12 @@ class DenseForm(Runnable):
         sums = summing(given) if setting.whole and isinstance(given, SeparableKernel) else None
         if sums is None:
             return self._keeping_ones(setting, error)
-        return Settled(DenseForm(sums[0]), sums[1], error)
+        return Settled(DirectForm(sums[0]), sums[1], error)
 
-    def flipped(self) -> DenseForm:
+    def flipped(self) -> DirectForm:
         """Return the form of the kernel flipped along every axis."""
         kernel = self.kernel
-        return DenseForm(kernel.adjoint() if isinstance(kernel, SeparableKernel) else np.flip(kernel))
+        return DirectForm(kernel.adjoint() if isinstance(kernel, SeparableKernel) else np.flip(kernel))
 
     def exact_limit(self, dtype: np.dtype[Any]) -> float:
         """Return the largest magnitude of whole numbers that are filtered without rounding."""
@@ -115,7 +115,7 @@ class DenseForm(Runnable):
         weights = given
         for _ in range(_TRIALS):
             filtered = np.empty_like(ones)
-            tried = DenseForm(weights).flipped() if setting.flip else DenseForm(weights)
+            tried = DirectForm(weights).flipped() if setting.flip else DirectForm(weights)
             tried.job(trial, trial.real_shape, name, 1.0).run(ones, filtered, 1)
             over = float(filtered.max()) - 1
             if over <= 0:
@@ -123,7 +123,7 @@ class DenseForm(Runnable):
             weights = weights * (1 - over)
         if weights is given:
             return Settled(self, 1.0, error)
-        return Settled(DenseForm(weights), 1.0, rounding.moved(error, given, weights))
+        return Settled(DirectForm(weights), 1.0, rounding.moved(error, given, weights))
 
 
 class DirectMethod:
@@ -135,7 +135,7 @@ class DirectMethod:
     def offer(self, ask: Ask) -> Way:
         """Return the weights as they are."""
         cost = ask.setting.swept(costs.of_weights(ask.nonzero, _has_mirrored_columns(ask.kernel)))
-        return Way(self.name, DenseForm(ask.kernel), 0, ask.error, max(1, ask.nonzero), cost)
+        return Way(self.name, DirectForm(ask.kernel), 0, ask.error, max(1, ask.nonzero), cost)
 
     def reserved(self, ask: Ask) -> str | None:
         """Along one axis a dense sweep saves nothing but zeros, and takes up to three times as long."""

@@ -14,7 +14,7 @@ from .._base.types import Array
 from ..arrays.exact import exact_limit
 from ..cost import model as costs
 from ..cost.model import PredictedCost, Rates
-from .direct import DenseForm
+from .direct import DirectForm
 from .method import Ask, Refusal, Runnable, Setting, Way, Weights
 from .overlap_save import FourierJob, Geometry
 
@@ -47,7 +47,7 @@ class FourierForm(Runnable):
 
     def flipped(self) -> FourierForm:
         """Return the form of the kernel flipped along every axis."""
-        return replace(self, kernel=DenseForm(self.kernel).flipped().kernel)
+        return replace(self, kernel=DirectForm(self.kernel).flipped().kernel)
 
     def summed_in(self, setting: Setting) -> np.dtype[Any]:
         """Return float64 for whole numbers.
@@ -69,7 +69,7 @@ class FourierForm(Runnable):
         dtype = "float64" if setting.whole else dtype  # as they were planned
         axes = len(setting.axes)
         inside = setting._replace(shifts=(0,) * axes, modes=("constant",) * axes)
-        swept = DenseForm(self.kernel)
+        swept = DirectForm(self.kernel)
         return FourierJob(
             shape,
             dtype,

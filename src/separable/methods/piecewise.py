@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from .._base.types import Array
-from .._core import SumsJob
+from .._core import DifferencesJob
 from ..arrays.boundaries import CODES
 from ..cost import model as costs
 from ..kernel.value import ErrorBounds, SeparableKernel
@@ -137,14 +137,14 @@ class PiecewiseForm(Runnable):
         """Bound the rounding errors on samples of 1, as `error_on_floats` counts them."""
         return (self.error_on_floats.relative_l1 - self.error.relative_l1) * norm
 
-    def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> SumsJob:
+    def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> DifferencesJob:
         """Prepare sums of differences over running sums."""
         lines = setting.lines(len(shape))
         weights = np.ascontiguousarray(self.weights.transpose(np.argsort(setting.axes)))
         shifts, codes = tuple(line.shift for line in lines), tuple(CODES[line.mode] for line in lines)
         lengths = [line.taps for line in lines]
         along = setting.axes[self.axis]
-        return SumsJob(
+        return DifferencesJob(
             shape, weights.reshape(lengths), along, shifts, codes, cval, self.divisor, self.fixed_point
         )
 

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._core import RunningJob
+from .._core import BoxAndCosinesJob
 from ..arrays.boundaries import CODES
 from ..cost import model as costs
 from ..cost.model import PredictedCost
@@ -120,7 +120,7 @@ class Recursions(Runnable):
     def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> Job:
         """Prepare a pass for each axis."""
         passes = self.passes(setting.axes, setting.shifts, [CODES[mode] for mode in setting.modes])
-        job = RunningJob(shape, passes, cval, self.factor, self.divisor)
+        job = BoxAndCosinesJob(shape, passes, cval, self.factor, self.divisor)
         # Its passes leave their results in the array they filter into: in float64 next to float32's ends.
         double = setting.double or (dtype == "float32" and self.gain > GAIN)
         return SequenceJob.of_one(shape, "float64", job) if double else job

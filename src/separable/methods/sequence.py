@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._base.types import Array
-from .._core import Job as TermsJob
-from .._core import Sweeps, empty
+from .._core import Sweeps, TermsJob, empty
 from ..arrays.boundaries import continued
 from .method import Job
 

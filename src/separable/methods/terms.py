@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._base.types import Array
-from .._core import Job as TermsJob
+from .._core import TermsJob
 from ..arrays.boundaries import CODES
 from ..arrays.exact import exact_limit, summing
 from ..cost import model as costs

@@ -25,7 +25,7 @@ from . import factor as factoring
 
 
 @dataclass(frozen=True)
-class Demo:
+class DemoRun:
     """What the demo made: of pictures and volumes, and of a network."""
 
     filtered: filtering.Demo
@@ -39,7 +39,7 @@ def run(out: Path, as_json: bool) -> None:
     converting.check_available()
     _make_directory(out)
     with progress(True, lines=True) as show:
-        done = Demo(filtering.run(show), converting.run(show))
+        done = DemoRun(filtering.run(show), converting.run(show))
         show("drawing", 0, 0)
         written = _write(done.filtered, out) + _write_network(done.converted, out)
     if as_json:
@@ -133,7 +133,7 @@ def _print_network(console: Console, done: converting.Converted) -> None:
     )
 
 
-def _facts(done: Demo, written: list[Path]) -> dict[str, Any]:
+def _facts(done: DemoRun, written: list[Path]) -> dict[str, Any]:
     filtered, converted = done.filtered, done.converted
     return {
         "kernels": [factoring.facts(each) for each in filtered.studies],
