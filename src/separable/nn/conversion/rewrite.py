@@ -87,15 +87,15 @@ def module_for(replacement: Replacement, conv: Any, fold: Fold | None = None) ->
     -------
     Module
     """
-    stages = list(replacement.convs)
-    last_weights, last_bias = _tensors(stages[-1])
+    parts = list(replacement.convs)
+    last_weights, last_bias = _tensors(parts[-1])
     if fold is not None:
         last_weights, last_bias = _without(last_weights, last_bias, fold)
     convs: list[Any] = []
-    for stage in stages:
-        last = stage is stages[-1]
-        weights, bias = (last_weights, last_bias) if last else _tensors(stage)
-        convs.append(_conv_of(stage, weights, bias, conv))
+    for part in parts:
+        last = part is parts[-1]
+        weights, bias = (last_weights, last_bias) if last else _tensors(part)
+        convs.append(_conv_of(part, weights, bias, conv))
     module: Any = _arranged(replacement, convs, conv).to(conv.weight.device).train(conv.training)
     layout = _CHANNELS_LAST.get(conv.weight.dim())
     if layout and conv.weight.is_contiguous(memory_format=layout) and not conv.weight.is_contiguous():
@@ -183,24 +183,24 @@ def _by_axis(convs: list[Any], conv: Any) -> nn.Module:
     return layer
 
 
-def _conv_of(stage: ConvLayer, weights: Tensor, bias: Tensor | None, like: Any) -> nn.Module:
-    plain: Any = CONVS[len(stage.kernel) - 1]
+def _conv_of(part: ConvLayer, weights: Tensor, bias: Tensor | None, like: Any) -> nn.Module:
+    plain: Any = CONVS[len(part.kernel) - 1]
     conv = plain(
-        stage.c_in,
-        stage.c_out,
-        stage.kernel,
-        stage.stride,
-        _padding_of(stage),
-        stage.dilation,
-        stage.groups,
+        part.c_in,
+        part.c_out,
+        part.kernel,
+        part.stride,
+        _padding_of(part),
+        part.dilation,
+        part.groups,
         bias is not None,
-        stage.padding_mode,
+        part.padding_mode,
         device="meta",
         dtype=like.weight.dtype,
     )
-    if padding_pairs(conv) != stage.padding:
+    if padding_pairs(conv) != part.padding:
         raise ValueError(
-            f"{stage.name} pads by {stage.padding}, which no torch convolution does; expected equal "
+            f"{part.name} pads by {part.padding}, which no torch convolution does; expected equal "
             "sides, or those of padding='same'."
         )
     trains = like.weight.requires_grad
@@ -211,15 +211,15 @@ def _conv_of(stage: ConvLayer, weights: Tensor, bias: Tensor | None, like: Any) 
     return done
 
 
-def _padding_of(stage: ConvLayer) -> str | tuple[int, ...]:
-    if any(before != after for before, after in stage.padding):
+def _padding_of(part: ConvLayer) -> str | tuple[int, ...]:
+    if any(before != after for before, after in part.padding):
         return "same"
-    return tuple(before for before, _ in stage.padding)
+    return tuple(before for before, _ in part.padding)
 
 
-def _tensors(stage: ConvLayer) -> tuple[Tensor, Tensor | None]:
-    bias = None if stage.bias is None else torch.tensor(stage.bias, dtype=torch.float64)
-    return torch.tensor(stage.weights, dtype=torch.float64), bias
+def _tensors(part: ConvLayer) -> tuple[Tensor, Tensor | None]:
+    bias = None if part.bias is None else torch.tensor(part.bias, dtype=torch.float64)
+    return torch.tensor(part.weights, dtype=torch.float64), bias
 
 
 def _without(weights: Tensor, bias: Tensor | None, fold: Fold) -> tuple[Tensor, Tensor]:
