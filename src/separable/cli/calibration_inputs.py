@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import files
 from .._base.extras import extra
+from .._base.types import Array
 from ..files.guard import reading
 from .kernel_options import numbers
-
-Array: TypeAlias = npt.NDArray[Any]
 
 _PICTURES: Final = (".png", ".jpg", ".jpeg")
 _IMAGENET: Final = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .. import families, files
 from .._base.errors import EffortWarning
+from .._base.words.quantities import plural
 from ..arrays.arguments import kernel_weights
 from ..factor import factor
 from ..families._parameters import MAX_TAPS
@@ -302,7 +303,7 @@ def _given(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Grant
         )
     text = f"{Path(name).name if Path(name).exists() else name}, {_by(kernel.shape)} taps"
     if isinstance(kernel, SeparableKernel):
-        text += f", {kernel.rank} term{'s' * (kernel.rank > 1)}"
+        text += f", {plural(kernel.rank, 'term')}"
     return Granted(kernel, f"{text}, normalised" if wish.normalise else text)
 
 

@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from .._base.words.printable import printable
+from .._base.words.quantities import in_seconds, percent, plural, tenths, times
 from ..conv.audits.records import AuditRecord, Layer
 from ..conv.audits.separability import Separability
 from ..conv.conversion.records import ConversionReport, ConvertedLayer
 from ..conv.forms.table import MULTIPLIED, is_dense
-from ..report.text import tables
-from ..report.text.audits import milliseconds, outlook, percent
+from ..report.text.audits import milliseconds, outlook
 from ..report.text.conversions import change, count, fewer, loss, rank_of, reasons
 
 __all__ = [
@@ -41,7 +41,7 @@ _RANKS_SHOWN: Final = {False: 3, True: 6}
 def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
     """Return what a whole model costs, as labels and values."""
     shares = {kind: macs / max(audit.macs, 1) for kind, macs in audit.macs_by_kind.items()}
-    kinds = [f"{kind} {percent(share)}" for kind, share in shares.items() if share >= _SMALLEST_SHARE]
+    kinds = [f"{kind} {tenths(share)}" for kind, share in shares.items() if share >= _SMALLEST_SHARE]
     rows = [
         ("model", f"{printable(audit.model)} on {printable(audit.example)}"),
         ("MACs", f"{audit.macs:,} ({audit.flops:,} FLOPs)"),
@@ -51,10 +51,10 @@ def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
     ]
     bounds = [layer.roofline_ms for layer in audit.layers if layer.roofline_ms is not None]
     if bounds and audit.machine is not None:
-        threads = f"{audit.machine.threads} thread{'s' * (audit.machine.threads > 1)}"
-        rows.append(("roofline", f"{tables.duration(sum(bounds) / 1e3)}, {threads}, memory included"))
+        threads = plural(audit.machine.threads, "thread")
+        rows.append(("roofline", f"{in_seconds(sum(bounds) / 1e3)}, {threads}, memory included"))
     if audit.measured_ms is not None:
-        rows.append(("measured", tables.duration(audit.measured_ms / 1e3)))
+        rows.append(("measured", in_seconds(audit.measured_ms / 1e3)))
     rows.append(("how", audit.remark))
     if audit.uncounted:
         rows.append(("left out", f"{', '.join(map(printable, audit.uncounted))}: not counted, may multiply"))
@@ -103,7 +103,7 @@ def _narrow_audit(layers: Sequence[Layer], known: Mapping[str, Separability]) ->
         judged = known.get(layer.name)
         if judged:
             errors = _errors(judged)[: _RANKS_SHOWN[False]]
-            shown = (f"{rank}x {percent(error)}" for rank, error in enumerate(errors, 1))
+            shown = (f"{rank}x {tenths(error)}" for rank, error in enumerate(errors, 1))
             parts.append(Text("  " + ", ".join([f"best {judged.best}", *shown])))
     return Group(*parts)
 
@@ -122,10 +122,10 @@ def _kind(layer: Layer) -> str:
 
 
 def conversion_rows(
-    report: ConversionReport, times: tuple[float | None, float | None]
+    report: ConversionReport, latencies: tuple[float | None, float | None]
 ) -> list[tuple[str, str]]:
     """Return what a conversion did to the whole model, as labels and values."""
-    before, after = times
+    before, after = latencies
     changed = sum(not is_dense(layer.form) for layer in report.layers)
     rows = [
         ("layers", f"{changed} of {len(report.layers)} convolutions in separable form"),
@@ -133,12 +133,11 @@ def conversion_rows(
         ("params", _saving(report.params_before, report.params_after)),
     ]
     if before is not None and after is not None:
-        speed = f"{tables.times(before / after)} as fast" if after > 0 else "too short to measure"
+        speed = f"{times(before / after)} as fast" if after > 0 else "too short to measure"
         rows.append(
             (
                 "time",
-                f"{tables.duration(before / 1e3)} -> {tables.duration(after / 1e3)}, {speed} "
-                "(ONNX Runtime, one input)",
+                f"{in_seconds(before / 1e3)} -> {in_seconds(after / 1e3)}, {speed} (ONNX Runtime, one input)",
             )
         )
     stated = report.unmeasured or f"the {loss(report)} (mean squared, {report.measured_on})"
@@ -155,7 +154,7 @@ def conversion_notes(report: ConversionReport) -> list[str]:
     before, after = sums.get(report.by, (0, 0))
     if before and report.budget is not None and after > report.budget * before * (1 + 1e-9):
         return [
-            f"{tables.percent(after / before)} is left, over the budget of {tables.percent(report.budget)}: "
+            f"{percent(after / before)} is left, over the budget of {percent(report.budget)}: "
             "layers that do not pay here were put back; --allow-slower keeps them."
         ]
     return []
@@ -222,8 +221,8 @@ def versions(models: Mapping[str, tuple[float, int, int, float]]) -> Table:
     table = _table("", "right", "MACs", "params", "ms", "faster")
     first = next(iter(models.values()))[-1]
     for name, (accuracy, macs, params, seconds) in models.items():
-        cells = (percent(accuracy), count(macs), count(params), milliseconds(1e3 * seconds))
-        table.add_row(name, *cells, tables.times(first / seconds) if seconds != first else "")
+        cells = (tenths(accuracy), count(macs), count(params), milliseconds(1e3 * seconds))
+        table.add_row(name, *cells, times(first / seconds) if seconds != first else "")
     return table
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import __version__, correlate, families, files
 from .._base.extras import extra
+from .._base.types import Array
 from ..report.values import Comparison, Study, study
 from .bundled import bundled
 from .stopwatch import medians
 
-Array: TypeAlias = npt.NDArray[Any]
 Show: TypeAlias = Callable[[str, int, int], None]
 Runs: TypeAlias = Mapping[str, Callable[[Array], object]]  # library -> filter into this array
 

@@ -10,20 +10,19 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files as resources
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import conv, files, onnx
 from .._base.extras import extra
+from .._base.types import Array
 from .bundled import bundled
 from .stopwatch import medians
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-Array: TypeAlias = npt.NDArray[Any]
 Show: TypeAlias = Callable[[str, int, int], None]
 
 CLASSES: Final = ("brick", "grass", "gravel")

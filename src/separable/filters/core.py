@@ -114,7 +114,7 @@ class MaskArguments(NamedTuple):
     mask: Array | None
     nan_unknown: bool
     outside_unknown: bool
-    truncation_factor: float
+    normalised_snap: float
     least: float
     small: float
 
@@ -236,5 +236,5 @@ def _told(
         return summed
     # What is normalised is not exact any more.
     truncated = how.exact and how.rounding == "truncate" and dtype.kind != "f"
-    factor = how.error if truncated else 0.0
-    return MaskArguments(*summed, known.mask, known.omit_nan, not known.outside, factor, *weak)
+    snap = how.error if truncated else 0.0
+    return MaskArguments(*summed, known.mask, known.omit_nan, not known.outside, snap, *weak)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .._base.foreign import read
 from .._base.types import FloatArray
 from .._base.words import html as _html
+from .._base.words.quantities import plural
 from .bounds import ErrorBounds as ErrorBounds
 from .bounds import after_rounding, outer, unit_scaled
 from .bounds import certified_error as certified_error
@@ -249,7 +250,7 @@ class SeparableKernel:
         MissingExtraError
             If matplotlib is not installed.
         """
-        words = f"{_html.by(self.shape)}, {self.rank} term{'s' * (self.rank != 1)}, {self.macs} MACs"
+        words = f"{_html.by(self.shape)}, {plural(self.rank, 'term')}, {self.macs} MACs"
         return draw_kernel(self.dense(), self.terms, f"{words}; {self._error_text()}", figure)
 
     def _error_text(self) -> str:
@@ -270,7 +271,7 @@ class SeparableKernel:
         first = "taps" if self.rank == 1 else "taps of the first term"
         for axis, taps in enumerate(self.terms[0]):
             pictures.append((f"{first}, axis {axis}", _html.stems(taps)))
-        title = f"SeparableKernel {_html.by(self.shape)}, {self.rank} term{'s' * (self.rank != 1)}"
+        title = f"SeparableKernel {_html.by(self.shape)}, {plural(self.rank, 'term')}"
         return _html.block(title, _html.side_by_side(pictures), _html.facts(rows))
 
     def __repr__(self) -> str:

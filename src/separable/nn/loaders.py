@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from .._base.types import Array
 from ..conv.algebra.geometry import per_axis
 from ..conv.algebra.terms import depthwise_first
 from .layers.activations import Activation, known_name
@@ -24,7 +25,6 @@ from .layers.separable import SeparableConv
 
 __all__ = ["depthwise_from_keras", "from_sequential", "from_timm", "separable_from_keras"]
 
-Array = npt.NDArray[Any]
 
 _LAYERS: Final = (DepthwiseSeparableConv1d, DepthwiseSeparableConv2d, DepthwiseSeparableConv3d)
 _CONVS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

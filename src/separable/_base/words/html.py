@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from ..types import Array
+from . import quantities
 
 # Seen on light pages and on dark ones: above zero, and below.
 _COLOURS: Final = ("#3182bd", "#e6750c")
@@ -155,7 +156,7 @@ def _means(values: Array, most: int = _CELLS) -> Array:
 
 def by(shape: Sequence[int]) -> str:
     """Return the size of a kernel as people write it: ``31 x 31``, ``9 taps``."""
-    return " x ".join(map(str, shape)) if len(shape) > 1 else f"{shape[0]} tap{'s' * (shape[0] != 1)}"
+    return quantities.by(shape) if len(shape) > 1 else quantities.plural(shape[0], "tap")
 
 
 def largest_plane(values: Array) -> Array:

@@ -16,6 +16,11 @@ def percent(fraction: float) -> str:
     return f"{fraction:.3g}" if fraction < 1e-4 or not math.isfinite(fraction) else f"{100 * fraction:.3g} %"
 
 
+def tenths(fraction: float) -> str:
+    """Return a fraction as per cent with one decimal, for columns: ``12.3 %``."""
+    return f"{100 * fraction:.1f} %"
+
+
 def in_seconds(time: float) -> str:
     """Return a time with three digits, in the unit that reads best."""
     for factor, unit in ((1e6, "us"), (1e3, "ms")):

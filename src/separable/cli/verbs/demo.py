@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ... import files
+from ..._base.words.quantities import percent
 from ...demo import images as filtering
 from ...demo import network as converting
 from ...files.target import check_target
@@ -89,7 +90,7 @@ def _write_network(done: converting.Converted, out: Path) -> list[Path]:
     done.separation.report.to_html(conversion)
     maps = {"where they are": done.truth}
     for name, each in done.versions.items():
-        caption = f"{name}: {tables.percent(each.accuracy)} right, {count(each.macs)} MACs"
+        caption = f"{name}: {percent(each.accuracy)} right, {count(each.macs)} MACs"
         maps[caption] = each.labels
     with files.replacing(picture) as beside:
         mosaics.mosaic_page(beside, done.mosaic, maps, converting.CLASSES)

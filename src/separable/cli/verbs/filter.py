@@ -18,6 +18,7 @@ import typer
 
 from ... import Plan, SeparableKernel, files
 from ..._base.progress import following
+from ..._base.words.quantities import by, in_seconds, plural
 from ...arrays import arguments
 from ...report.text import tables
 from ..inputs import FileJob, jobs
@@ -281,21 +282,21 @@ def _naming_what_is_unknown(place: Place, image: files.Image) -> Iterator[None]:
 
 def _how(plan: Plan) -> str:
     """Return how a plan runs: its method, by name."""
-    terms = f", {plan.terms} term{'s' * (plan.terms > 1)}" if plan.terms else ""
+    terms = f", {plural(plan.terms, 'term')}" if plan.terms else ""
     return f"{plan.method}{terms}"
 
 
 def _rows(outcome: Outcome) -> list[tuple[str, str]]:
     image, result, plan, job = outcome.image, outcome.result, outcome.plan, outcome.job
     axes = ", ".join(map(image.axis_text, outcome.axes))
-    laps = ", ".join(f"{name} {tables.duration(seconds)}" for name, seconds in outcome.seconds.items())
+    laps = ", ".join(f"{name} {in_seconds(seconds)}" for name, seconds in outcome.seconds.items())
     rows = [
-        ("in", f"{job.source}, {tables.by(image.data.shape)} {image.data.dtype.name}"),
+        ("in", f"{job.source}, {by(image.data.shape)} {image.data.dtype.name}"),
         ("out", f"{job.target}, {result.data.dtype.name}"),
         ("kernel", outcome.granted.text),
         ("axes", f"{axes}; mode {', '.join(dict.fromkeys(plan.modes))}"),
         ("how", f"{_how(plan)}, {tables.saving(plan.macs, plan.dense_macs)}"),
-        ("time", f"{laps}, {plan.threads} thread{'s' * (plan.threads > 1)}"),
+        ("time", f"{laps}, {plural(plan.threads, 'thread')}"),
     ]
     return rows + [("note", note) for note in outcome.notes]
 
@@ -307,8 +308,8 @@ def _list_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
         if each.granted.text != kernel:
             kernel = each.granted.text
             rows.append(("kernel", kernel))
-        size = f"{tables.by(each.image.data.shape)} {each.result.data.dtype.name}"
-        seconds = tables.duration(sum(each.seconds.values()))
+        size = f"{by(each.image.data.shape)} {each.result.data.dtype.name}"
+        seconds = in_seconds(sum(each.seconds.values()))
         rows.append(("out", f"{each.job.target}, {size}, {_how(each.plan)}, {seconds}"))
         rows += [("note", note) for note in each.notes]
     return rows

@@ -10,10 +10,10 @@ from typing import Final, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from ..._base.types import FloatArray
 from .descent import Quadratic, alternate_outputs, inverse_root, leading_filters
 from .geometry import whole
 from .terms import (
-    Array,
     Rank,
     Weights,
     balanced_terms,
@@ -201,7 +201,7 @@ def allocate_ranks(
 
 
 def _error(
-    dense: Array, got: Array, order: str, groups: int, blocks: list[Array] | None
+    dense: FloatArray, got: FloatArray, order: str, groups: int, blocks: list[FloatArray] | None
 ) -> DecompositionError:
     exponent = binary_exponent(dense)
     scaled = np.ldexp(dense, -exponent)
@@ -217,7 +217,7 @@ def _error(
     )
 
 
-def _output_norm(dense: Array, blocks: list[Array]) -> float:
+def _output_norm(dense: FloatArray, blocks: list[FloatArray]) -> float:
     """Return the standard deviation of the output, all channels together."""
     total = 0.0
     for rows, covariance in zip(np.split(dense, len(blocks)), blocks, strict=True):
@@ -233,7 +233,7 @@ def _ratio(part: float, total: float) -> float:
 # -- covariances: for each group (I*K, I*K), or (I, K, K) where channels do not correlate ------------
 
 
-def _group_covariances(covariance: npt.ArrayLike, c_in: int, taps: int, groups: int) -> list[Array]:
+def _group_covariances(covariance: npt.ArrayLike, c_in: int, taps: int, groups: int) -> list[FloatArray]:
     given = float_array("covariance", covariance, least_ndim=2)
     size = c_in * taps
     if given.shape not in ((size, size), (c_in, taps, taps)):
@@ -255,12 +255,12 @@ def _group_covariances(covariance: npt.ArrayLike, c_in: int, taps: int, groups: 
     return [even[start : start + step, start : start + step] for start in range(0, size, step)]
 
 
-def _times(flat: Array, covariance: Array) -> Array:
+def _times(flat: FloatArray, covariance: FloatArray) -> FloatArray:
     """Multiply rows (n, I*K) by a covariance."""
     if covariance.ndim == 2:
         return flat @ covariance
     channels, taps, _ = covariance.shape
-    product: Array = np.einsum("nik,ikl->nil", flat.reshape(-1, channels, taps), covariance)
+    product: FloatArray = np.einsum("nik,ikl->nil", flat.reshape(-1, channels, taps), covariance)
     return product.reshape(flat.shape)
 
 
@@ -270,7 +270,7 @@ def _checked_ridge(ridge: float) -> float:
     return float(ridge)
 
 
-def _full(covariance: Array) -> Array:
+def _full(covariance: FloatArray) -> FloatArray:
     """Write (I, K, K) blocks out as the (I*K, I*K) matrix they are the diagonal of."""
     if covariance.ndim == 2:
         return covariance
@@ -280,7 +280,7 @@ def _full(covariance: Array) -> Array:
     return full.reshape(channels * taps, -1)
 
 
-def _with_ridge(covariance: Array, ridge: float) -> Array:
+def _with_ridge(covariance: FloatArray, ridge: float) -> FloatArray:
     """Add `ridge` to every variance, and check that nothing negative is left."""
     raised = covariance + ridge * np.eye(covariance.shape[-1])
     try:
@@ -296,7 +296,9 @@ def _with_ridge(covariance: Array, ridge: float) -> Array:
 # -- fitting to data ---------------------------------------------------------------------------------
 
 
-def _fitted(slices: Array, blocks: list[Array], order: str, ranks: Sequence[int], ridge: float) -> Array:
+def _fitted(
+    slices: FloatArray, blocks: list[FloatArray], order: str, ranks: Sequence[int], ridge: float
+) -> FloatArray:
     """Return slices of the given ranks that answer the data as `slices` do, as nearly as descent finds."""
     fitted = []
     share = len(slices) // len(blocks)
@@ -316,7 +318,9 @@ def _fitted(slices: Array, blocks: list[Array], order: str, ranks: Sequence[int]
     return np.concatenate(fitted)
 
 
-def _leading_slice(wanted: Array, root: Array, unroot: Array, rank: int) -> tuple[Array, Array]:
+def _leading_slice(
+    wanted: FloatArray, root: FloatArray, unroot: FloatArray, rank: int
+) -> tuple[FloatArray, FloatArray]:
     """Return the slice (M, K) of this rank nearest to `wanted` in the metric root**2; its filters (T, K)."""
     white = wanted @ root
     vectors = np.linalg.eigh(white.T @ white)[1][:, len(root) - rank :]
@@ -324,13 +328,15 @@ def _leading_slice(wanted: Array, root: Array, unroot: Array, rank: int) -> tupl
     return white @ vectors @ filters, filters
 
 
-def _fit_lone_inputs(wanted: Array, own: Array, ranks: Sequence[int]) -> tuple[Array, list[Array]]:
+def _fit_lone_inputs(
+    wanted: FloatArray, own: FloatArray, ranks: Sequence[int]
+) -> tuple[FloatArray, list[FloatArray]]:
     """Fit each slice (M, K) to its own covariance (K, K): the optimum where channels do not correlate."""
     pairs = [_leading_slice(*given) for given in zip(wanted, *inverse_root(own), ranks, strict=True)]
     return np.stack([fitted for fitted, _ in pairs]), [filters for _, filters in pairs]
 
 
-def _fit_inputs(wanted: Array, covariance: Array, ranks: Sequence[int]) -> Array:
+def _fit_inputs(wanted: FloatArray, covariance: FloatArray, ranks: Sequence[int]) -> FloatArray:
     """Fit the slices (I, M, K) of input channels to a full covariance (I*K, I*K)."""
     channels, mixed, taps = wanted.shape
     places = [slice(i * taps, (i + 1) * taps) for i in range(channels)]
@@ -362,8 +368,8 @@ def _fit_inputs(wanted: Array, covariance: Array, ranks: Sequence[int]) -> Array
 
 
 def _mixed(
-    filters: list[Array], places: list[slice], covariance: Array, pull: Array, energy: float
-) -> tuple[Array, float]:
+    filters: list[FloatArray], places: list[slice], covariance: FloatArray, pull: FloatArray, energy: float
+) -> tuple[FloatArray, float]:
     """Solve for the mixing of all filters at once; return the slices (M, I*K) so fitted, and the loss."""
     filtered = np.concatenate([f @ covariance[here] for f, here in zip(filters, places, strict=True)])
     gram = np.concatenate([filtered[:, here] @ f.T for f, here in zip(filters, places, strict=True)], axis=1)
@@ -374,7 +380,7 @@ def _mixed(
     return np.concatenate(fitted, axis=1), energy - float(np.sum(mixing * pulled))
 
 
-def _fit_outputs(wanted: Array, covariance: Array, ranks: Sequence[int]) -> Array:
+def _fit_outputs(wanted: FloatArray, covariance: FloatArray, ranks: Sequence[int]) -> FloatArray:
     """Fit the slices (O, I, K) of output channels, each by itself, to the covariance of all inputs."""
     gram, flat = _full(covariance), wanted.reshape(len(wanted), -1).T
     pull = gram @ flat

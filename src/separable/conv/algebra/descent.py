@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from .terms import Array
+from ..._base.types import FloatArray
 
 __all__ = [
     "Quadratic",
@@ -65,11 +65,11 @@ class Quadratic:
         K.
     """
 
-    gram: Array
-    pull: Array
-    energies: Array
+    gram: FloatArray
+    pull: FloatArray
+    energies: FloatArray
     taps: int
-    _bases: dict[int, Array] = field(default_factory=dict, init=False, repr=False)
+    _bases: dict[int, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def energy(self) -> float:
@@ -82,19 +82,19 @@ class Quadratic:
         return len(self.gram) // self.taps
 
     @cached_property
-    def own(self) -> Array:
+    def own(self) -> FloatArray:
         """Each channel's own block of `gram`, shape ``(I, K, K)``."""
         channels, taps = self.channels, self.taps
-        blocks: Array = np.einsum("ikil->ikl", self.gram.reshape(channels, taps, channels, taps)).copy()
+        blocks: FloatArray = np.einsum("ikil->ikl", self.gram.reshape(channels, taps, channels, taps)).copy()
         return blocks
 
     @cached_property
-    def optimum(self) -> Array:
+    def optimum(self) -> FloatArray:
         """The dense weights that err least, shape ``(I*K, O)``."""
         return np.asarray(np.linalg.solve(self.gram, self.pull), np.float64)
 
     @cached_property
-    def reduction(self) -> tuple[Array, Array]:
+    def reduction(self) -> tuple[FloatArray, FloatArray]:
         """The output directions that a layer of few hidden channels should keep, the best first.
 
         Reduced-rank regression [1]_: of all weights of rank r the best are the optimum times ``U U'``, U the
@@ -110,7 +110,7 @@ class Quadratic:
         values, vectors = np.linalg.eigh((explained + explained.T) / 2)
         return vectors[:, ::-1], np.maximum(values[::-1], 0.0)
 
-    def hidden_basis(self, length: int) -> Array:
+    def hidden_basis(self, length: int) -> FloatArray:
         """Return hidden channels to start :func:`descend_reduction` from, all of them, the best first.
 
         They are best where `gram` is a Kronecker product of a covariance of the first taps and a multiple of
@@ -125,11 +125,11 @@ class Quadratic:
             self._bases[length] = vectors.T[::-1] @ unroot
         return self._bases[length]
 
-    def loss(self, weights: Array) -> float:
+    def loss(self, weights: FloatArray) -> float:
         """Return the error of weights of shape ``(I*K, O)``."""
         return self.energy + float(np.sum(weights * (self.gram @ weights - 2 * self.pull)))
 
-    def aimed(self, pull: Array, energies: Array) -> Quadratic:
+    def aimed(self, pull: FloatArray, energies: FloatArray) -> Quadratic:
         """Return the error on the same inputs of another wanted output."""
         other = Quadratic(self.gram, pull, energies, self.taps)
         if "own" in vars(self):
@@ -137,7 +137,7 @@ class Quadratic:
         return other
 
 
-def inverse_root(matrices: Array) -> tuple[Array, Array]:
+def inverse_root(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the symmetric roots of positive definite matrices (..., n, n), and the inverses of the roots."""
     values, vectors = np.linalg.eigh(matrices)
     # What the rounding of a singular matrix leaves below 0 counts as the smallest that can be told from 0.
@@ -153,7 +153,7 @@ def inverse_root(matrices: Array) -> tuple[Array, Array]:
 class _Mixed:
     """Filters of input channels and, solved for, the mixing that follows: the state of the descent."""
 
-    def __init__(self, problem: Quadratic, owner: npt.NDArray[np.intp], filters: Array) -> None:
+    def __init__(self, problem: Quadratic, owner: npt.NDArray[np.intp], filters: FloatArray) -> None:
         self.problem, self.owner = problem, owner
         self.filters = filters
         self.filtered = _filtered_gram(problem, owner, filters)
@@ -164,10 +164,10 @@ class _Mixed:
         gram[np.diag_indices_from(gram)] *= 1 + _TIE
         wanted = _filtered(self.problem.pull.T, self.owner, self.filters).T
         self.gram = gram
-        self.mixing: Array = np.asarray(np.linalg.solve(gram, wanted), np.float64)
+        self.mixing: FloatArray = np.asarray(np.linalg.solve(gram, wanted), np.float64)
         self.loss = self.problem.energy - float(np.sum(self.mixing * wanted))
 
-    def with_filters(self, terms: slice, filters: Array) -> _Mixed:
+    def with_filters(self, terms: slice, filters: FloatArray) -> _Mixed:
         """Return the state with some terms' filters exchanged."""
         other = object.__new__(_Mixed)
         other.problem, other.owner = self.problem, self.owner
@@ -179,7 +179,7 @@ class _Mixed:
         return other
 
 
-def _exchanged(rows: Array, some: slice, new: Array) -> Array:
+def _exchanged(rows: FloatArray, some: slice, new: FloatArray) -> FloatArray:
     if len(new) == len(rows):
         return new
     exchanged = rows.copy()
@@ -187,7 +187,7 @@ def _exchanged(rows: Array, some: slice, new: Array) -> Array:
     return exchanged
 
 
-def _filtered(rows: Array, owner: npt.NDArray[np.intp], filters: Array) -> Array:
+def _filtered(rows: FloatArray, owner: npt.NDArray[np.intp], filters: FloatArray) -> FloatArray:
     """Filter each channel of rows (n, I*K) by its terms' filters, to (n, R)."""
     filtered = np.empty((len(rows), len(owner)))
     by_tap = rows.reshape(len(rows), -1, filters.shape[1])
@@ -198,7 +198,7 @@ def _filtered(rows: Array, owner: npt.NDArray[np.intp], filters: Array) -> Array
     return filtered
 
 
-def _filtered_gram(problem: Quadratic, owner: npt.NDArray[np.intp], filters: Array) -> Array:
+def _filtered_gram(problem: Quadratic, owner: npt.NDArray[np.intp], filters: FloatArray) -> FloatArray:
     """Return the covariance of each filtered channel with every patch entry, shape ``(R, I*K)``."""
     rows = problem.gram.reshape(problem.channels, problem.taps, -1)
     products = np.empty((len(owner), rows.shape[2]))
@@ -209,7 +209,7 @@ def _filtered_gram(problem: Quadratic, owner: npt.NDArray[np.intp], filters: Arr
     return products
 
 
-def orthonormal_terms(filters: Array, ranks: Sequence[int], own: Array) -> Array:
+def orthonormal_terms(filters: FloatArray, ranks: Sequence[int], own: FloatArray) -> FloatArray:
     """Return filters (R, K) that span the same for each channel, orthonormal in its covariance."""
     orthonormal = filters.copy()
     ends = np.cumsum(ranks)
@@ -224,7 +224,7 @@ def orthonormal_terms(filters: Array, ranks: Sequence[int], own: Array) -> Array
     return orthonormal
 
 
-def whitened_filters(problem: Quadratic, ranks: Sequence[int]) -> Array:
+def whitened_filters(problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
     """Return the filters of each input channel that are best where channels are uncorrelated.
 
     Parameters
@@ -246,13 +246,13 @@ def whitened_filters(problem: Quadratic, ranks: Sequence[int]) -> Array:
     filters = np.zeros((channels, max(ranks, default=0), taps))
     most = min(filters.shape[1], taps)
     filters[:, :most] = vectors[:, :, ::-1].swapaxes(1, 2)[:, :most] @ unroot
-    kept: Array = filters[np.arange(filters.shape[1]) < np.array(ranks)[:, np.newaxis]]
+    kept: FloatArray = filters[np.arange(filters.shape[1]) < np.array(ranks)[:, np.newaxis]]
     return kept
 
 
 def descend_inputs(
-    problem: Quadratic, ranks: Sequence[int], filters: Array, sweeps: int, tolerance: float
-) -> tuple[Array, Array, float]:
+    problem: Quadratic, ranks: Sequence[int], filters: FloatArray, sweeps: int, tolerance: float
+) -> tuple[FloatArray, FloatArray, float]:
     """Fit the filters of each input channel, and the mixing of all.
 
     The mixing is solved for exactly at every point, so that only filters are moved: variable projection
@@ -345,7 +345,7 @@ def _moved(
 # -- pointwise, then depthwise -----------------------------------------------------------------------
 
 
-def leading_filters(problem: Quadratic, weights: Array, rank: int) -> Array:
+def leading_filters(problem: Quadratic, weights: FloatArray, rank: int) -> FloatArray:
     """Return the filters of each output that are best where `gram` is a Kronecker product.
 
     Parameters
@@ -371,7 +371,7 @@ def leading_filters(problem: Quadratic, weights: Array, rank: int) -> Array:
     return vectors[:, :, -rank:].swapaxes(1, 2) @ unright
 
 
-def whitened_outputs(problem: Quadratic, rank: int) -> Array:
+def whitened_outputs(problem: Quadratic, rank: int) -> FloatArray:
     """Return weights of `rank` terms for each output that are best where `gram` is a Kronecker product.
 
     Parameters
@@ -391,13 +391,13 @@ def whitened_outputs(problem: Quadratic, rank: int) -> Array:
     scaled = left @ white
     _, vectors = np.linalg.eigh(scaled.swapaxes(1, 2) @ scaled)
     kept = vectors[:, :, -rank:]
-    weights: Array = (white @ kept @ kept.swapaxes(1, 2) @ unright).reshape(len(slices), -1).T
+    weights: FloatArray = (white @ kept @ kept.swapaxes(1, 2) @ unright).reshape(len(slices), -1).T
     return weights
 
 
 def alternate_outputs(
-    problem: Quadratic, filters: Array, sweeps: int, tolerance: float
-) -> tuple[Array, Array, float]:
+    problem: Quadratic, filters: FloatArray, sweeps: int, tolerance: float
+) -> tuple[FloatArray, FloatArray, float]:
     """Fit the filters of each output channel and its mixing; outputs do not depend on each other.
 
     Mixing and filters are solved for in turn.
@@ -432,8 +432,13 @@ def alternate_outputs(
 
 
 def _alternated(
-    pulls: Array, energies: Array, pairs: Array, filters: Array, sweeps: int, tolerance: float
-) -> tuple[Array, Array, Array]:
+    pulls: FloatArray,
+    energies: FloatArray,
+    pairs: FloatArray,
+    filters: FloatArray,
+    sweeps: int,
+    tolerance: float,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Solve for the mixing (B, T, I) and the filters (B, T, K) in turn, several outputs at once.
 
     `pairs` is the covariance, shape ``(K*K, I*I)``; `pulls` has shape ``(B, I, K)``.
@@ -456,12 +461,12 @@ def _alternated(
     return filters, mixing, losses
 
 
-def _orthonormal(rows: Array) -> Array:
-    basis: Array = np.linalg.qr(rows.swapaxes(1, 2))[0].swapaxes(1, 2)
+def _orthonormal(rows: FloatArray) -> FloatArray:
+    basis: FloatArray = np.linalg.qr(rows.swapaxes(1, 2))[0].swapaxes(1, 2)
     return basis
 
 
-def _gram(rows: Array, pairs: Array) -> Array:
+def _gram(rows: FloatArray, pairs: FloatArray) -> FloatArray:
     """Return the normal equations (B, T*n, T*n) of what multiplies `rows` (B, T, m); pairs (m*m, n*n)."""
     count, terms, length = rows.shape
     products = rows[:, :, np.newaxis, :, np.newaxis] * rows[:, np.newaxis, :, np.newaxis, :]
@@ -471,7 +476,7 @@ def _gram(rows: Array, pairs: Array) -> Array:
     return shaped.reshape(count, terms * size, terms * size)
 
 
-def _solved(grams: Array, right: Array) -> Array:
+def _solved(grams: FloatArray, right: FloatArray) -> FloatArray:
     column = right.reshape(len(right), -1, 1)  # NumPy before 2.0 takes two axes for one matrix
     return np.asarray(np.linalg.solve(grams, column), np.float64).reshape(right.shape)
 
@@ -482,7 +487,7 @@ def _solved(grams: Array, right: Array) -> Array:
 class _Reduction:
     """Hidden channels made by the first taps, and, solved for, what the other taps make of them."""
 
-    def __init__(self, problem: Quadratic, rows: Array) -> None:
+    def __init__(self, problem: Quadratic, rows: FloatArray) -> None:
         self.problem, self.rows = problem, rows
         hidden, length = rows.shape
         rest = len(problem.gram) // length
@@ -493,11 +498,11 @@ class _Reduction:
         self.gram = gram.reshape(hidden, hidden * rest, rest).swapaxes(0, 1).reshape(hidden * rest, -1)
         self.gram[np.diag_indices_from(self.gram)] *= 1 + _TIE
         self.pull = (rows @ problem.pull.reshape(length, -1)).reshape(hidden * rest, -1)
-        self.rest: Array = np.asarray(np.linalg.solve(self.gram, self.pull), np.float64)
+        self.rest: FloatArray = np.asarray(np.linalg.solve(self.gram, self.pull), np.float64)
         self.loss = problem.energy - float(np.sum(self.rest * self.pull))
 
     @property
-    def slope(self) -> Array:
+    def slope(self) -> FloatArray:
         """Half the gradient of the loss with respect to the first taps, shape ``(r, J)``."""
         left = self.seen.T @ self.rest - self.problem.pull
         return self.rest.reshape(len(self.rows), -1) @ left.reshape(self.rows.shape[1], -1).T
@@ -509,8 +514,8 @@ class _Reduction:
 
 
 def descend_reduction(
-    problem: Quadratic, rows: Array, sweeps: int, tolerance: float
-) -> tuple[Array, Quadratic, float]:
+    problem: Quadratic, rows: FloatArray, sweeps: int, tolerance: float
+) -> tuple[FloatArray, Quadratic, float]:
     """Fit weights ``W[(j, l), o] = sum_r rows[r, j] * rest[r, l, o]``, J first and L other taps.
 
     `rest` is solved for at every point; `rows` moves by conjugate gradients, preconditioned by what the
@@ -547,7 +552,7 @@ def descend_reduction(
         if not scale.any():
             break  # nothing is wanted
         scale[np.diag_indices_from(scale)] += 1e-9 * np.trace(scale) / len(scale)
-        steepest: Array = -np.linalg.solve(scale, np.linalg.solve(first, slope.T).T).astype(np.float64)
+        steepest: FloatArray = -np.linalg.solve(scale, np.linalg.solve(first, slope.T).T).astype(np.float64)
         size = -float(np.sum(steepest * slope))
         turn = max(0.0, size + float(np.sum(steepest * last[0]))) / last[1] if last[1] > 0 else 0.0
         direction = steepest + turn * direction
@@ -561,7 +566,7 @@ def descend_reduction(
     return state.rows, state.hidden, state.loss
 
 
-def _searched(problem: Quadratic, state: _Reduction, direction: Array, slope: float) -> _Reduction:
+def _searched(problem: Quadratic, state: _Reduction, direction: FloatArray, slope: float) -> _Reduction:
     """Return the best of a few points along a direction; `state` itself where none is better."""
     best, step = state, 1.0
     for _ in range(4):

@@ -17,6 +17,7 @@ from typing import Any, Final, SupportsIndex, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..._base.types import FloatArray
 from .geometry import PerAxis, axis_count, per_axis, whole
 
 __all__ = [
@@ -41,7 +42,6 @@ __all__ = [
     "weight_slices",
 ]
 
-Array: TypeAlias = npt.NDArray[np.float64]
 Weights: TypeAlias = npt.NDArray[Any]
 Rank: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 
@@ -66,11 +66,11 @@ class Terms:
         How many of the R terms each channel has.
     """
 
-    mixing: Array
-    filters: Array
+    mixing: FloatArray
+    filters: FloatArray
     ranks: tuple[int, ...]
 
-    def slices(self) -> Array:
+    def slices(self) -> FloatArray:
         """Return each channel's sum of its terms, shape ``(channels, M, K)``."""
         ends = np.cumsum(self.ranks)
         return np.stack(
@@ -157,12 +157,12 @@ def khatri_rao(depthwise: npt.ArrayLike, pointwise: npt.ArrayLike) -> Weights:
     .. [1] T. G. Kolda, B. W. Bader, Tensor decompositions and applications, SIAM Review 51(3), 2009.
     """
     terms, _ = layer_terms(depthwise, pointwise, "dw-pw", 1, 1)
-    product: Array = np.einsum("ro,rk->okr", terms.mixing, terms.filters)
+    product: FloatArray = np.einsum("ro,rk->okr", terms.mixing, terms.filters)
     flat: Weights = product.reshape(-1, len(terms.ranks))
     return flat.astype(float_dtype(depthwise, pointwise))
 
 
-def slice_spectrum(weights: npt.ArrayLike, order: str = "dw-pw", groups: SupportsIndex = 1) -> Array:
+def slice_spectrum(weights: npt.ArrayLike, order: str = "dw-pw", groups: SupportsIndex = 1) -> FloatArray:
     """Return the singular values of every slice: what each rank leaves of a layer.
 
     The best separable layer of rank T is off by the root of the sum of squares of the values from
@@ -290,7 +290,7 @@ def degrees_of_freedom(
 # -- dense weights <-> slices <-> terms <-> the two kernels ------------------------------------------
 
 
-def weight_slices(dense: Array, order: str, groups: SupportsIndex) -> Array:
+def weight_slices(dense: FloatArray, order: str, groups: SupportsIndex) -> FloatArray:
     """Cut dense weights (C_out, C_in/groups, *k) into slices (channels, M, K)."""
     c_out, per_group = dense.shape[:2]
     parts = whole(groups, "groups")
@@ -301,7 +301,7 @@ def weight_slices(dense: Array, order: str, groups: SupportsIndex) -> Array:
     return grouped.swapaxes(1, 2).reshape(parts * per_group, c_out // parts, -1)
 
 
-def dense_weights(slices: Array, order: str, groups: int, kernel: tuple[int, ...]) -> Array:
+def dense_weights(slices: FloatArray, order: str, groups: int, kernel: tuple[int, ...]) -> FloatArray:
     """Put slices together again: the inverse of :func:`weight_slices`."""
     channels, mixed, _ = slices.shape
     if not depthwise_first(order):
@@ -310,7 +310,7 @@ def dense_weights(slices: Array, order: str, groups: int, kernel: tuple[int, ...
     return grouped.reshape(groups * mixed, channels // groups, *kernel)
 
 
-def balanced_terms(slices: Array, ranks: Sequence[int]) -> Terms:
+def balanced_terms(slices: FloatArray, ranks: Sequence[int]) -> Terms:
     """Return the leading singular triplets of each slice as terms, in the form :func:`canonical` states.
 
     A channel asked for more terms than its slice has rows or columns gets zeros for the rest.
@@ -328,12 +328,12 @@ def balanced_terms(slices: Array, ranks: Sequence[int]) -> Terms:
     return Terms(_leading(mixing, ranks), _leading(filters, ranks), tuple(ranks))
 
 
-def binary_exponent(values: Array) -> int:
+def binary_exponent(values: FloatArray) -> int:
     """Return e so that ``values * 2**-e``, exact, are at most 1: their squares stay within range."""
     return math.frexp(float(np.abs(values).max()))[1]
 
 
-def _leading(lines: Array, ranks: Sequence[int]) -> Array:
+def _leading(lines: FloatArray, ranks: Sequence[int]) -> FloatArray:
     """Return the first ``ranks[c]`` rows of each ``lines[c]``, stacked; zeros where there are too few."""
     most = max(ranks)
     short = most - lines.shape[1]
@@ -415,7 +415,7 @@ def checked_order(order: str) -> str:
     return order
 
 
-def float_array(name: str, values: npt.ArrayLike, least_ndim: int) -> Array:
+def float_array(name: str, values: npt.ArrayLike, least_ndim: int) -> FloatArray:
     """Return `values` in float64: real, finite, not empty, of at least `least_ndim` axes."""
     array = np.asarray(values)
     float_dtype(array, name=name)
@@ -476,7 +476,7 @@ def _ranks_of(terms: int, rank: Rank) -> tuple[int, ...]:
     return (multiplier,) * (terms // multiplier)
 
 
-def _pointwise_matrix(pointwise: npt.ArrayLike) -> Array:
+def _pointwise_matrix(pointwise: npt.ArrayLike) -> FloatArray:
     mixing = float_array("pointwise", pointwise, least_ndim=2)
     if any(length != 1 for length in mixing.shape[2:]):
         raise ValueError(f"`pointwise` has shape {mixing.shape}; expected axes of length 1 from axis 2 on.")

@@ -9,9 +9,9 @@ from typing import Final, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from ..._base.types import FloatArray
 from .geometry import whole
 from .terms import (
-    Array,
     Terms,
     binary_exponent,
     checked_order,
@@ -49,8 +49,8 @@ class Witness:
     rank, groups : int
     """
 
-    input: Array
-    output: Array
+    input: FloatArray
+    output: FloatArray
     bound: float
     slice_bounds: tuple[float, ...]
     order: str
@@ -174,21 +174,21 @@ def witness(
     return evidence
 
 
-def _tails(slices: Array, rank: int) -> Array:
+def _tails(slices: FloatArray, rank: int) -> FloatArray:
     """Return what rank T leaves of each slice, rounded down."""
     exponent = binary_exponent(slices)
     values = np.linalg.svd(np.ldexp(slices, -exponent), compute_uv=False)
     tails = np.linalg.norm(values[:, rank:], axis=1) - _SLACK * max(slices.shape[1:]) * values[:, 0]
-    bounds: Array = np.ldexp(np.maximum(tails, 0.0), exponent)
+    bounds: FloatArray = np.ldexp(np.maximum(tails, 0.0), exponent)
     return bounds
 
 
-def _norm(values: Array) -> float:
+def _norm(values: FloatArray) -> float:
     exponent = binary_exponent(values)
     return math.ldexp(float(np.linalg.norm(np.ldexp(values, -exponent))), exponent)
 
 
-def _impulses(channels: int, kernel: tuple[int, ...]) -> Array:
+def _impulses(channels: int, kernel: tuple[int, ...]) -> FloatArray:
     first, *others = kernel
     x = np.zeros((channels, (channels + 1) * first - 1, *(2 * k - 1 for k in others)))
     for channel in range(channels):
@@ -196,7 +196,7 @@ def _impulses(channels: int, kernel: tuple[int, ...]) -> Array:
     return x
 
 
-def _responses(dense: Array, groups: int) -> Array:
+def _responses(dense: FloatArray, groups: int) -> FloatArray:
     """Return the answer to the impulses: the flipped weights side by side, 0 between groups."""
     c_out, per_group, *kernel = dense.shape
     full = np.zeros((c_out, groups, per_group, *kernel))
@@ -205,24 +205,24 @@ def _responses(dense: Array, groups: int) -> Array:
     return turned.reshape(c_out, groups * per_group * kernel[0], *kernel[1:])
 
 
-def _answer(x: Array, terms: Terms, kernel: tuple[int, ...], order: str, groups: int) -> Array:
+def _answer(x: FloatArray, terms: Terms, kernel: tuple[int, ...], order: str, groups: int) -> FloatArray:
     """Run the two convolutions of a layer, without padding, stride or dilation."""
     if depthwise_first(order):
         filtered = _filtered(np.repeat(x, terms.ranks, axis=0), terms.filters, kernel)
         return _mixed(filtered, terms.mixing.reshape(groups, -1, terms.mixing.shape[1]).swapaxes(1, 2))
     hidden = _mixed(x, terms.mixing.reshape(groups, -1, terms.mixing.shape[1]))
     filtered = _filtered(hidden, terms.filters, kernel)
-    answer: Array = filtered.reshape(len(terms.ranks), -1, *filtered.shape[1:]).sum(axis=1)
+    answer: FloatArray = filtered.reshape(len(terms.ranks), -1, *filtered.shape[1:]).sum(axis=1)
     return answer
 
 
-def _mixed(x: Array, mixing: Array) -> Array:
+def _mixed(x: FloatArray, mixing: FloatArray) -> FloatArray:
     """Mix channels (C, ...) by matrices (groups, rows, C/groups)."""
     flat = x.reshape(len(mixing), mixing.shape[2], -1)
     return (mixing @ flat).reshape(-1, *x.shape[1:])
 
 
-def _filtered(x: Array, filters: Array, kernel: tuple[int, ...]) -> Array:
+def _filtered(x: FloatArray, filters: FloatArray, kernel: tuple[int, ...]) -> FloatArray:
     """Filter each channel (R, ...) by its own taps (R, K)."""
     sizes = tuple(n - k + 1 for n, k in zip(x.shape[1:], kernel, strict=True))
     total = np.zeros((len(x), *sizes))

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from ..algebra.terms import Array
+from ..._base.types import FloatArray
 from ..conversion.allocate import Choice, allocate
 from ..forms.layer import ConvLayer
 from ..forms.table import CHEAPER, FORMS, UNCHANGED
@@ -173,16 +173,16 @@ def frontier(layers: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, 
     return tuple(sorted(points.items()))
 
 
-def _energies(matrices: Array) -> Array:
+def _energies(matrices: FloatArray) -> FloatArray:
     """Return the squared singular values of matrices, each from the largest on, summed over the stack."""
     rows, columns = matrices.shape[-2:]
     flat = np.ascontiguousarray(matrices if rows <= columns else matrices.swapaxes(-1, -2))
     values = np.linalg.eigvalsh(flat @ flat.swapaxes(-1, -2)).reshape(-1, min(rows, columns))
-    energies: Array = np.maximum(values[:, ::-1], 0.0).sum(axis=0)
+    energies: FloatArray = np.maximum(values[:, ::-1], 0.0).sum(axis=0)
     return energies
 
 
-def _left(shares: Array, most: int) -> Array:
+def _left(shares: FloatArray, most: int) -> FloatArray:
     """Return what the terms from each rank on hold; summed from the smallest, so that nothing cancels."""
     left = np.zeros(max(most, len(shares)) + 1)
     left[: len(shares)] = np.cumsum(shares[::-1])[::-1]

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..algebra.terms import Array
+from ..._base.types import FloatArray
 
 __all__ = ["Choice", "allocate"]
 
@@ -100,8 +100,8 @@ def allocate(choices: Sequence[Sequence[Choice]], budget: float) -> tuple[int, .
 class _Front:
     """The choices of a layer that no other one beats, by rising cost and falling error."""
 
-    costs: Array
-    errors: Array
+    costs: FloatArray
+    errors: FloatArray
     index: npt.NDArray[np.intp]
 
 
@@ -132,7 +132,7 @@ def _hull(front: _Front) -> list[int]:
     return hull
 
 
-def _relaxed(fronts: Sequence[_Front]) -> list[tuple[Array, Array]]:
+def _relaxed(fronts: Sequence[_Front]) -> list[tuple[FloatArray, FloatArray]]:
     """Return, for the layers from each one on, the least error of fractions of choices at each cost."""
     steps = np.zeros((0, 2))
     costs, errors = 0.0, 0.0
@@ -150,8 +150,8 @@ def _relaxed(fronts: Sequence[_Front]) -> list[tuple[Array, Array]]:
     return bounds[::-1]
 
 
-def _bound(line: tuple[Array, Array], budgets: Array, slack: float) -> Array:
-    lowest: Array = np.interp(budgets, *line)
+def _bound(line: tuple[FloatArray, FloatArray], budgets: FloatArray, slack: float) -> FloatArray:
+    lowest: FloatArray = np.interp(budgets, *line)
     return np.where(budgets < line[0][0] - slack, np.inf, lowest)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..algebra.terms import Array
+from ..._base.types import FloatArray
 from ..forms.layer import ConvLayer, Replacement
 
 __all__ = ["equalised"]
@@ -71,7 +71,7 @@ def equalised(replacement: Replacement, inputs: npt.ArrayLike) -> Replacement:
     return replace(replacement, convs=tuple(convs))
 
 
-def _scaled(first: ConvLayer, second: ConvLayer, scales: Array) -> tuple[ConvLayer, ConvLayer]:
+def _scaled(first: ConvLayer, second: ConvLayer, scales: FloatArray) -> tuple[ConvLayer, ConvLayer]:
     """Return two convolutions with the channels between them multiplied by numbers."""
     axes = (1,) * len(first.kernel)
     rows = scales.reshape(second.groups, 1, -1, *axes)
@@ -93,7 +93,7 @@ class _RoundingCost:
     largest values and sums, and convex in the logarithms of the scales.
     """
 
-    def __init__(self, first: ConvLayer, second: ConvLayer, seen: Array, made: Array) -> None:
+    def __init__(self, first: ConvLayer, second: ConvLayer, seen: FloatArray, made: FloatArray) -> None:
         axes = (0, *range(2, made.ndim))
         high, low = np.maximum(made.max(axis=axes), 0), np.maximum(-made.min(axis=axes), 0)
         weights = second.weights.reshape(second.groups, second.c_out // second.groups, -1, second.taps)
@@ -109,7 +109,7 @@ class _RoundingCost:
         self.square = second.taps * np.square(made).mean(axis=axes)
         self.rows = np.abs(weights).max(axis=3)  # (groups, outputs, channels of a group)
 
-    def scales(self) -> Array:
+    def scales(self) -> FloatArray:
         """Return the scales of least cost, by moving each against the part of the cost that it is in."""
         logs, step = np.zeros(len(self.made)), _STEP
         cost, rising, falling = self.cost(logs)
@@ -130,7 +130,7 @@ class _RoundingCost:
                 break
         return np.exp(logs)
 
-    def cost(self, logs: Array) -> tuple[float, Array, Array]:
+    def cost(self, logs: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         """Return the cost of some scales, and how much of it rises and falls with each of them."""
         scales = np.exp(logs)
         met = self.met / np.square(scales)
@@ -161,7 +161,7 @@ class _RoundingCost:
         return float(cost), rising, falling
 
 
-def _peak(values: Array) -> tuple[Array, Array]:
+def _peak(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the largest values along the last axis, smoothed, and how much of each is due to every one."""
     top = values.max(axis=-1, keepdims=True)
     powers = (values / np.where(top > 0, top, 1.0)) ** _POWER

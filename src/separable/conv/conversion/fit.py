@@ -9,9 +9,10 @@ from typing import Final
 
 import numpy as np
 
+from ..._base.types import FloatArray
 from ..algebra.descent import Quadratic
 from ..algebra.geometry import whole
-from ..algebra.terms import Array, Rank, rank_per_channel
+from ..algebra.terms import Rank, rank_per_channel
 from ..forms.form import LayerForm, Solution
 from ..forms.layer import ConvLayer, Replacement
 from ..forms.table import FORMS, form_of
@@ -207,7 +208,7 @@ class Fitter:
         return list(itertools.accumulate(errors, min))
 
     def _exact(
-        self, problems: Sequence[Quadratic], gains: Sequence[Array], ranks: Sequence[int]
+        self, problems: Sequence[Quadratic], gains: Sequence[FloatArray], ranks: Sequence[int]
     ) -> list[float]:
         """Return the error of each rank, given what each further one takes off it in each group."""
         energy = sum(problem.energy for problem in problems)
@@ -244,25 +245,25 @@ class Fitter:
             raise ValueError(f"`rank` for each channel needs form {names} and one group; pass one int.")
         return tuple(min(r, most) for r in rank_per_channel(rank, self.layer.c_in))
 
-    def _closed(self, problem: Quadratic, form: LayerForm, rank: Rank) -> Array:
+    def _closed(self, problem: Quadratic, form: LayerForm, rank: Rank) -> FloatArray:
         """Return weights (I*K, O) in a form that are near to the best, without any descent."""
         if rank == form.full_rank(self.layer):
             return problem.optimum
         return form.closed(self.layer, problem, rank)
 
     def _solved(
-        self, problem: Quadratic, form: LayerForm, rank: Rank, start: Array | None, sweeps: int
+        self, problem: Quadratic, form: LayerForm, rank: Rank, start: FloatArray | None, sweeps: int
     ) -> Solution:
         """Return the weights (I*K, O) that fit a group best in a form, and what to start from next time."""
         if rank == form.full_rank(self.layer):
             return problem.optimum, None
         return form.solve(self.layer, problem, rank, start, sweeps)
 
-    def _dense(self, flats: Sequence[Array]) -> Array:
+    def _dense(self, flats: Sequence[FloatArray]) -> FloatArray:
         """Return weights (I*K, O) of each group as dense ones."""
         return np.concatenate([flat.T for flat in flats]).reshape(self.layer.weights.shape)
 
-    def _error_of(self, flats: Sequence[Array]) -> float:
+    def _error_of(self, flats: Sequence[FloatArray]) -> float:
         """Return the error of weights (I*K, O) of each group on the data."""
         left = 0.0
         for problem, flat, before in zip(self._problems, flats, self._flat, strict=True):
@@ -271,13 +272,15 @@ class Fitter:
             left += problem.loss(flat) - added * float(np.square(flat - before).sum())
         return max(left, 0.0) / self._variance if self._variance > 0 else 0.0
 
-    def _error(self, weights: Array) -> float:
+    def _error(self, weights: FloatArray) -> float:
         if self._problems:
             return self._error_of(_matrices(self.layer, weights))
         whole_l2 = float(np.square(self.layer.weights).sum())
         return float(np.square(weights - self.layer.weights).sum()) / whole_l2 if whole_l2 > 0 else 0.0
 
-    def _finished(self, form: LayerForm, rank: Rank, weights: Array, bias: Array | None) -> Replacement:
+    def _finished(
+        self, form: LayerForm, rank: Rank, weights: FloatArray, bias: FloatArray | None
+    ) -> Replacement:
         layer = self.layer
         convs = form.convs(layer, rank, weights, bias)
         error = self._error(weights if self._problems else form.composed(layer, rank, convs))
@@ -296,7 +299,7 @@ class Fitter:
         problems: Sequence[Quadratic],
         fits: list[Solution],
         rounds: int,
-    ) -> tuple[list[Solution], Array]:
+    ) -> tuple[list[Solution], FloatArray]:
         """Fit again to outputs of which only what passes the rectifier matters.
 
         Where an output is to be cut off, whatever lies below the floor is right. So the wanted output is
@@ -330,6 +333,6 @@ class Fitter:
         return best
 
 
-def _matrices(layer: ConvLayer, weights: Array) -> list[Array]:
+def _matrices(layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:
     """Return dense weights as a matrix ``(I*K, O)`` for each group."""
     return [rows.reshape(len(rows), -1).T for rows in np.split(weights, layer.groups)]

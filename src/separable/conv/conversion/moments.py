@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ..._base.types import FloatArray
 from ..algebra.geometry import output_shape
-from ..algebra.terms import Array
 from ..forms.layer import ConvLayer, padded
 
 __all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
@@ -20,7 +20,7 @@ __all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
 _BYTES_AT_ONCE: Final = 1 << 25
 
 
-def patches(x: Array, layer: ConvLayer) -> Array:
+def patches(x: FloatArray, layer: ConvLayer) -> FloatArray:
     """Return a view of what each output of a layer reads, padding included.
 
     Parameters
@@ -89,11 +89,11 @@ class MomentSums:
         # Variances of what has a large mean keep their digits if sums are taken about a patch's values.
         self._origin_x, self._origin_y = np.zeros_like(self._sum_x), np.zeros_like(self._sum_y)
 
-    def start(self, x: Array, y: Array) -> None:
+    def start(self, x: FloatArray, y: FloatArray) -> None:
         """Set the origin: a patch, shape ``(groups, size)``, and an output."""
         self._origin_x, self._origin_y = x.copy(), y.copy()
 
-    def add(self, rows: Array, wants: Array) -> None:
+    def add(self, rows: FloatArray, wants: FloatArray) -> None:
         """Add patches, shape ``(n, groups, size)``, and outputs; both are overwritten."""
         rows -= self._origin_x
         wants -= self._origin_y
@@ -116,17 +116,17 @@ class MomentSums:
         return total
 
     @property
-    def mean_x(self) -> Array:
+    def mean_x(self) -> FloatArray:
         """Mean patch, shape ``(C_in*K,)``, channel-major."""
         return (self._origin_x + self._sum_x / self.count).reshape(-1)
 
     @property
-    def mean_y(self) -> Array:
+    def mean_y(self) -> FloatArray:
         """Mean output, shape ``(C_out,)``."""
         return (self._origin_y + self._sum_y / self.count).reshape(-1)
 
     @property
-    def covariance(self) -> tuple[Array, ...]:
+    def covariance(self) -> tuple[FloatArray, ...]:
         """Of the patches, centred: for each group ``(C_in/groups*K, C_in/groups*K)``."""
         means = self._sum_x / self.count
         covariances = []
@@ -137,13 +137,13 @@ class MomentSums:
         return tuple(covariances)
 
     @property
-    def cross(self) -> tuple[Array, ...]:
+    def cross(self) -> tuple[FloatArray, ...]:
         """Of patches and outputs, centred: for each group ``(C_in/groups*K, C_out/groups)``."""
         shift = np.einsum("gi,go->gio", self._sum_x / self.count, self._sum_y / self.count)
         return tuple(self._cross / self.count - shift)
 
     @property
-    def variance_y(self) -> Array:
+    def variance_y(self) -> FloatArray:
         """Of each output channel, shape ``(C_out,)``."""
         spread = self._squares / self.count - np.square(self._sum_y / self.count)
         return np.maximum(spread, 0.0).reshape(-1)
@@ -272,7 +272,7 @@ class Moments:
                 )
         return sizes
 
-    def _add(self, x: Array, y: Array, floor: Array | None, used: int) -> None:
+    def _add(self, x: FloatArray, y: FloatArray, floor: FloatArray | None, used: int) -> None:
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise ValueError(
                 f"the calibration data make NaN or infinity around layer {self.layer.name!r}; "
@@ -302,7 +302,7 @@ class Moments:
         numbers = [np.random.default_rng(self.samples + n).random(used) for n in range(samples)]
         return ((np.arange(used) + np.stack(numbers)) * (places / used)).astype(np.intp)
 
-    def _keep_some(self, rows: Array, wants: Array, floor: Array | None) -> None:
+    def _keep_some(self, rows: FloatArray, wants: FloatArray, floor: FloatArray | None) -> None:
         if not self._keep or (floor is None and self.layer.activation is None):
             return
         for n in range(len(rows)):
@@ -319,7 +319,7 @@ class Moments:
                 self._kept_bytes = sum(each.nbytes for each in self._kept.values())
 
 
-def _at_places(values: Array, ndim: int, chosen: npt.NDArray[np.intp]) -> Array:
+def _at_places(values: FloatArray, ndim: int, chosen: npt.NDArray[np.intp]) -> FloatArray:
     """Return what stands at some places of (N, C, *sizes, *more) as a new array (N, places, C*more)."""
     samples, sizes = len(values), values.shape[2 : 2 + ndim]
     order = (0, *range(2, 2 + ndim), 1, *range(2 + ndim, values.ndim))

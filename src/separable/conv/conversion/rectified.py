@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..algebra.terms import Array
+from ..._base.types import FloatArray
 from .moments import Excerpt, MomentSums
 
 __all__ = ["Aim"]
@@ -30,7 +30,9 @@ class Aim:
         For each group the changes of its covariance with the patches, ``(I*K, O)``, and of its variance.
     """
 
-    def __init__(self, seen: MomentSums, excerpt: Excerpt, flats: Sequence[Array], mean_y: Array) -> None:
+    def __init__(
+        self, seen: MomentSums, excerpt: Excerpt, flats: Sequence[FloatArray], mean_y: FloatArray
+    ) -> None:
         count, groups = len(excerpt.x), len(flats)
         means = seen.mean_x.reshape(groups, -1)
         size, outputs = flats[0].shape
@@ -54,11 +56,11 @@ class Aim:
                 sum_y[g] += centred.sum(axis=0, dtype=np.float64)
                 squares[g] += _squares(change + centred) - _squares(centred)
         shift = sum_d / count
-        self.shift: Array = shift.reshape(-1)
+        self.shift: FloatArray = shift.reshape(-1)
         self.pulls = list(cross / count - np.einsum("gi,go->gio", sum_x / count, shift))
         self.energies = list(squares / count - shift * (shift + 2 * sum_y / count))
 
 
-def _squares(values: npt.NDArray[np.float32]) -> Array:
+def _squares(values: npt.NDArray[np.float32]) -> FloatArray:
     """Return the sum of squares of each column."""
     return np.asarray(np.einsum("no,no->o", values, values, dtype=np.float64), np.float64)

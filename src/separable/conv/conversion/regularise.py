@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from ..._base.types import FloatArray
 from ..algebra.descent import Quadratic
-from ..algebra.terms import Array
 from .moments import MomentSums
 
 __all__ = ["problems_of", "regularised", "shrinkage"]
@@ -29,7 +29,7 @@ def problems_of(sums: MomentSums, taps: int) -> list[Quadratic]:
     ]
 
 
-def regularised(problem: Quadratic, weights: Array, fraction: float, ridge: float) -> Quadratic:
+def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge: float) -> Quadratic:
     """Mix the covariance with one that has fewer unknowns, and leave to the weights what both leave open.
 
     The stand-in is the Kronecker product of the covariance of channels and that of taps, towards which the
@@ -75,9 +75,9 @@ def regularised(problem: Quadratic, weights: Array, fraction: float, ridge: floa
 def shrinkage(
     halves: Sequence[MomentSums],
     taps: int,
-    weights: Sequence[Array],
+    weights: Sequence[FloatArray],
     ridge: float,
-    solve: Callable[[Quadratic], Array],
+    solve: Callable[[Quadratic], FloatArray],
 ) -> float:
     """Return how much of the stand-in is best for inputs that were not seen.
 
@@ -124,7 +124,7 @@ class _Half:
         self.problems = problems_of(sums, taps)
         self.mean_x, self.mean_y = (m.reshape(len(sums.cross), -1) for m in (sums.mean_x, sums.mean_y))
 
-    def loss(self, fitted: Sequence[Array], known: _Half) -> float:
+    def loss(self, fitted: Sequence[FloatArray], known: _Half) -> float:
         """Return the squared error of weights whose bias comes from other samples."""
         error = 0.0
         for n, (problem, weights) in enumerate(zip(self.problems, fitted, strict=True)):

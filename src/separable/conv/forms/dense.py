@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..._base.types import FloatArray
 from ..algebra.descent import Quadratic
-from ..algebra.terms import Array, Rank
+from ..algebra.terms import Rank
 from ..cost import Cost
 from .form import ConvPart, LayerForm, Solution, sequence
 from .layer import ConvLayer
@@ -34,16 +35,16 @@ class _DenseForm(LayerForm):
         return Cost(layer.params, layer.macs)
 
     def convs(
-        self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
+        self, layer: ConvLayer, rank: Rank, weights: FloatArray, bias: FloatArray | None
     ) -> tuple[ConvLayer, ...]:
         return sequence(layer, self.parts(layer, rank), [weights], bias)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: Array | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
     ) -> Solution:
         return problem.optimum, None
 
-    def cuts(self, layer: ConvLayer, weights: Array) -> list[Array]:
+    def cuts(self, layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:
         return []
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from ..._base.types import FloatArray
 from ..algebra.descent import (
     Quadratic,
     alternate_outputs,
@@ -18,7 +19,6 @@ from ..algebra.descent import (
 )
 from ..algebra.geometry import whole
 from ..algebra.terms import (
-    Array,
     Rank,
     Weights,
     balanced_terms,
@@ -38,7 +38,7 @@ class _PairForm(LayerForm):
 
     multiplies = True
 
-    def _kernels(self, layer: ConvLayer, rank: Rank, weights: Array) -> tuple[Weights, Weights]:
+    def _kernels(self, layer: ConvLayer, rank: Rank, weights: FloatArray) -> tuple[Weights, Weights]:
         """Return the depthwise and the pointwise kernel of the terms nearest to dense weights."""
         slices = weight_slices(weights, self.name, layer.groups)
         uneven = isinstance(rank, Iterable)
@@ -47,11 +47,13 @@ class _PairForm(LayerForm):
         dtype = np.dtype(np.float64)
         return layer_weights(terms, self.name, layer.groups, layer.kernel, dtype, uneven)
 
-    def _composed(self, layer: ConvLayer, rank: Rank, depthwise: ConvLayer, pointwise: ConvLayer) -> Array:
+    def _composed(
+        self, layer: ConvLayer, rank: Rank, depthwise: ConvLayer, pointwise: ConvLayer
+    ) -> FloatArray:
         dense = compose(depthwise.weights, pointwise.weights, self.name, rank=rank, groups=layer.groups)
         return np.asarray(dense, np.float64)
 
-    def cuts(self, layer: ConvLayer, weights: Array) -> list[Array]:
+    def cuts(self, layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:
         return [weight_slices(weights, self.name, layer.groups)] if layer.taps > 1 else []
 
     def chains(self, convs: Sequence[ConvLayer], rank: Rank) -> list[tuple[ConvLayer, ...]]:
@@ -96,16 +98,16 @@ class _DepthwiseFirstForm(_PairForm):
         return filters, ConvPart(pointwise, terms, layer.c_out, layer.groups, ())
 
     def convs(
-        self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
+        self, layer: ConvLayer, rank: Rank, weights: FloatArray, bias: FloatArray | None
     ) -> tuple[ConvLayer, ...]:
         return sequence(layer, self.parts(layer, rank), self._kernels(layer, rank, weights), bias)
 
-    def composed(self, layer: ConvLayer, rank: Rank, convs: Sequence[ConvLayer]) -> Array:
+    def composed(self, layer: ConvLayer, rank: Rank, convs: Sequence[ConvLayer]) -> FloatArray:
         depthwise, pointwise = convs
         return self._composed(layer, rank, depthwise, pointwise)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: Array | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
     ) -> Solution:
         ranks = rank_per_channel(rank, problem.channels)
         filters = whitened_filters(problem, ranks) if start is None else start
@@ -132,28 +134,28 @@ class _PointwiseFirstForm(_PairForm):
         return mixing, ConvPart(depthwise, terms, outputs, outputs, axes)
 
     def convs(
-        self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
+        self, layer: ConvLayer, rank: Rank, weights: FloatArray, bias: FloatArray | None
     ) -> tuple[ConvLayer, ...]:
         depthwise, pointwise = self._kernels(layer, rank, weights)
         return sequence(layer, self.parts(layer, rank), (pointwise, depthwise), bias)
 
-    def composed(self, layer: ConvLayer, rank: Rank, convs: Sequence[ConvLayer]) -> Array:
+    def composed(self, layer: ConvLayer, rank: Rank, convs: Sequence[ConvLayer]) -> FloatArray:
         pointwise, depthwise = convs
         return self._composed(layer, rank, depthwise, pointwise)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: Array | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
     ) -> Solution:
         if start is None:
             start = leading_filters(problem, problem.optimum, whole(rank, "rank"))
         filters, mixing, _ = alternate_outputs(problem, start, sweeps, GAIN)
         return (mixing.swapaxes(1, 2) @ filters).reshape(len(filters), -1).T, filters
 
-    def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> Array:
+    def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> FloatArray:
         return whitened_outputs(problem, whole(rank, "rank"))
 
 
-def _sum_of_terms(filters: Array, mixing: Array, ranks: Sequence[int]) -> Array:
+def _sum_of_terms(filters: FloatArray, mixing: FloatArray, ranks: Sequence[int]) -> FloatArray:
     """Return the weights (I*K, O) of filters (R, K) and mixing (R, O) of input channels."""
     taps, outputs = filters.shape[1], mixing.shape[1]
     weights = np.zeros((len(ranks), taps, outputs))

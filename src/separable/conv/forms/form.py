@@ -8,9 +8,10 @@ from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 
+from ..._base.types import FloatArray
 from ..algebra.descent import Quadratic
 from ..algebra.geometry import weights_and_macs, whole
-from ..algebra.terms import Array, Rank
+from ..algebra.terms import Rank
 from ..cost import Cost
 from .layer import ConvLayer
 
@@ -20,7 +21,7 @@ __all__ = ["GAIN", "ConvPart", "LayerForm", "Solution", "balanced", "sequence"]
 GAIN: Final = 1e-3
 
 # Weights (I*K, O) of one group in a form, and what to start from next time; None: nothing to start from.
-Solution: TypeAlias = tuple[Array, Array | None]
+Solution: TypeAlias = tuple[FloatArray, FloatArray | None]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class LayerForm(Protocol):
         """
 
     def convs(
-        self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
+        self, layer: ConvLayer, rank: Rank, weights: FloatArray, bias: FloatArray | None
     ) -> tuple[ConvLayer, ...]:
         """Write dense weights as the convolutions of the form.
 
@@ -118,7 +119,7 @@ class LayerForm(Protocol):
         """
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: Array | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
     ) -> Solution:
         """Return the weights of one group that fit its data best, below the full rank.
 
@@ -138,7 +139,7 @@ class LayerForm(Protocol):
         Solution
         """
 
-    def cuts(self, layer: ConvLayer, weights: Array) -> list[Array]:
+    def cuts(self, layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:
         """Return the matrices ``(n, rows, columns)`` whose rank is that of the form, a stack for each cut."""
 
     # -- what follows from these -----------------------------------------------------------------------------
@@ -160,7 +161,7 @@ class LayerForm(Protocol):
             params, macs = params + weights, macs + own
         return Cost(params, macs * layer.calls)
 
-    def composed(self, layer: ConvLayer, rank: Rank, convs: Sequence[ConvLayer]) -> Array:
+    def composed(self, layer: ConvLayer, rank: Rank, convs: Sequence[ConvLayer]) -> FloatArray:
         """Return the dense weights that the convolutions amount to: the inverse of :meth:`convs`."""
         first, *others = (conv.weights for conv in convs)
         total = first.reshape(layer.groups, -1, *first.shape[1:])
@@ -170,11 +171,11 @@ class LayerForm(Protocol):
             total = np.einsum("goh...,ghi...->goi...", grouped, total)
         return total.reshape(layer.weights.shape)
 
-    def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> Array:
+    def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> FloatArray:
         """Return weights of one group that are near to the best, without any descent."""
         return self.solve(layer, problem, rank, None, 0)[0]
 
-    def gains(self, problem: Quadratic) -> Array | None:
+    def gains(self, problem: Quadratic) -> FloatArray | None:
         """Return what each further rank takes off the squared error, where no fit is needed to know it."""
         return None
 
@@ -188,7 +189,7 @@ class LayerForm(Protocol):
 
 
 def sequence(
-    layer: ConvLayer, parts: Sequence[ConvPart], weights: Iterable[Array], bias: Array | None
+    layer: ConvLayer, parts: Sequence[ConvPart], weights: Iterable[FloatArray], bias: FloatArray | None
 ) -> tuple[ConvLayer, ...]:
     """Return the convolutions of some parts, the bias with the last of them.
 
@@ -226,7 +227,7 @@ def sequence(
     return tuple(convs)
 
 
-def balanced(matrices: Array, rank: int) -> tuple[Array, Array]:
+def balanced(matrices: FloatArray, rank: int) -> tuple[FloatArray, FloatArray]:
     """Split matrices (..., m, n) into (..., m, rank) and (..., rank, n) of equal norms."""
     left, values, right = np.linalg.svd(matrices, full_matrices=False)
     roots = np.sqrt(values[..., :rank])

@@ -10,8 +10,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ..._base.types import FloatArray
 from ..algebra.geometry import Padding, output_shape, per_axis, resolve_padding, weights_and_macs, whole
-from ..algebra.terms import Array, float_array
+from ..algebra.terms import float_array
 
 __all__ = ["PADDING_MODES", "ConvLayer", "Replacement", "padded"]
 
@@ -49,8 +50,8 @@ class ConvLayer:
     """
 
     name: str
-    weights: Array
-    bias: Array | None = None
+    weights: FloatArray
+    bias: FloatArray | None = None
     stride: tuple[int, ...] = ()
     padding: Padding = ()
     dilation: tuple[int, ...] = ()
@@ -130,7 +131,7 @@ class ConvLayer:
         """Weights and biases."""
         return self.weights.size + (0 if self.bias is None else self.bias.size)
 
-    def __call__(self, x: npt.ArrayLike) -> Array:
+    def __call__(self, x: npt.ArrayLike) -> FloatArray:
         """Run it in float64: a reference, not fast.
 
         Parameters
@@ -155,7 +156,7 @@ class ConvLayer:
             )
             seen = filled[(slice(None), slice(None), *window)]
             total += rows[(..., *tap)] @ seen.reshape(len(filled), self.groups, rows.shape[2], -1)
-        result: Array = total.reshape(len(filled), self.c_out, *sizes)
+        result: FloatArray = total.reshape(len(filled), self.c_out, *sizes)
         if self.bias is not None:
             result += self.bias.reshape(-1, *(1,) * len(sizes))
         return result
@@ -196,7 +197,7 @@ class Replacement:
         """Weights and biases."""
         return sum(conv.params for conv in self.convs)
 
-    def __call__(self, x: npt.ArrayLike) -> Array:
+    def __call__(self, x: npt.ArrayLike) -> FloatArray:
         """Run it in float64: a reference, not fast.
 
         Parameters
@@ -215,18 +216,18 @@ class Replacement:
         return seen
 
 
-def padded(x: npt.NDArray[np.float64], padding: Padding, mode: str) -> Array:
+def padded(x: npt.NDArray[np.float64], padding: Padding, mode: str) -> FloatArray:
     """Return (N, C, *sizes) with samples added around each spatial axis as `mode` says."""
     if not any(side for sides in padding for side in sides):
         return x
-    filled: Array = x
+    filled: FloatArray = x
     for axis, sides in enumerate(padding, 2):  # one axis at a time: every mode but circular allows any order
         widths: Sequence[tuple[int, int]] = [sides if a == axis else (0, 0) for a in range(x.ndim)]
         filled = np.pad(filled, widths, mode=PADDING_MODES[mode])  # type: ignore[call-overload]
     return filled
 
 
-def _frozen(array: Array, given: npt.ArrayLike) -> Array:
+def _frozen(array: FloatArray, given: npt.ArrayLike) -> FloatArray:
     """Return the array read-only, without touching the one that was given."""
     own = array.copy() if array is given else array.view()
     own.flags.writeable = False

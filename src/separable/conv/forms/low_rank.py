@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..._base.types import FloatArray
 from ..algebra.descent import Quadratic
 from ..algebra.geometry import whole
-from ..algebra.terms import Array, Rank
+from ..algebra.terms import Rank
 from .form import ConvPart, LayerForm, Solution, balanced, sequence
 from .layer import ConvLayer
 
@@ -31,22 +32,22 @@ class _LowRankForm(LayerForm):
         return reduce, ConvPart(last, narrow, layer.c_out, groups, ())
 
     def convs(
-        self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
+        self, layer: ConvLayer, rank: Rank, weights: FloatArray, bias: FloatArray | None
     ) -> tuple[ConvLayer, ...]:
         (flat,) = self.cuts(layer, weights)
         last, first = balanced(flat, self.limited(layer, rank))
         return sequence(layer, self.parts(layer, rank), (first, last), bias)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: Array | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
     ) -> Solution:
         directions = problem.reduction[0][:, : whole(rank, "rank")]
         return (problem.optimum @ directions) @ directions.T, None
 
-    def gains(self, problem: Quadratic) -> Array:
+    def gains(self, problem: Quadratic) -> FloatArray:
         return problem.reduction[1]
 
-    def cuts(self, layer: ConvLayer, weights: Array) -> list[Array]:
+    def cuts(self, layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:
         return [weights.reshape(layer.groups, layer.c_out // layer.groups, -1)]
 
 

@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from ..._base.types import FloatArray
 from ..algebra.descent import Quadratic, descend_reduction
 from ..algebra.geometry import whole
-from ..algebra.terms import Array, Rank
+from ..algebra.terms import Rank
 from .form import GAIN, ConvPart, LayerForm, Solution, balanced, sequence
 from .layer import ConvLayer
 
@@ -45,13 +46,13 @@ class _SpatialForm(LayerForm):
         return tuple(parts)
 
     def convs(
-        self, layer: ConvLayer, rank: Rank, weights: Array, bias: Array | None
+        self, layer: ConvLayer, rank: Rank, weights: FloatArray, bias: FloatArray | None
     ) -> tuple[ConvLayer, ...]:
         groups, outputs = layer.groups, layer.c_out // layer.groups
         parts = self.parts(layer, rank)
         # For each group (I, k1, k2, ..., O), without axes of one tap; then axis after axis is split off.
         left = np.moveaxis(weights.reshape(groups, outputs, *weights.shape[1:]), 1, -1)
-        kernels: list[Array] = []
+        kernels: list[FloatArray] = []
         for part, taps in zip(parts[:-1], _taps(layer), strict=False):
             matrix = left.reshape(groups, part.c_in // groups * taps, -1)
             rest, rows = balanced(matrix.swapaxes(1, 2), part.c_out // groups)
@@ -61,11 +62,11 @@ class _SpatialForm(LayerForm):
         return sequence(layer, parts, kernels, bias)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: Array | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
     ) -> Solution:
         """Split off the first long axis, then the next of what is left."""
         channels = whole(rank, "rank")
-        chain: list[Array] = []
+        chain: list[FloatArray] = []
         for number, taps in enumerate(_taps(layer)[:-1]):
             length = problem.channels * taps
             hidden = min(channels, length, len(problem.pull) * problem.pull.shape[1] // length)
@@ -77,7 +78,7 @@ class _SpatialForm(LayerForm):
             weights = (rows.T @ weights.reshape(len(rows), -1)).reshape(-1, weights.shape[1])
         return weights, chain[0]
 
-    def cuts(self, layer: ConvLayer, weights: Array) -> list[Array]:
+    def cuts(self, layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:
         groups, counts = layer.groups, _taps(layer)
         outputs, inputs = layer.c_out // groups, layer.c_in // groups
         turned = weights.reshape(groups, outputs, inputs, layer.taps).transpose(0, 2, 3, 1)

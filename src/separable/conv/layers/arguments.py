@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ..._base.types import Array
 from ..algebra.geometry import Padding
 from ..algebra.terms import depthwise_first
 
@@ -26,7 +27,6 @@ __all__ = [
     "weights_of",
 ]
 
-Array: TypeAlias = npt.NDArray[Any]
 
 ACTIVATIONS: Final = (None, "relu", "relu6", "silu", "hard_swish", "gelu", "gelu_tanh")  # codes in the core
 PADDING_MODES: Final = {

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from ..._base.types import Array
 from ..._core import FusedJob32, FusedJob64, empty
 from ...arrays import arguments
 from ..algebra.geometry import Padding, PaddingLike, PerAxis, output_shape, per_axis, resolve_padding
@@ -21,7 +22,6 @@ from ..algebra.terms import ORDERS, depthwise_first
 from .arguments import (
     ACTIVATIONS,
     PADDING_MODES,
-    Array,
     check_reach,
     fold_padding,
     one_of,

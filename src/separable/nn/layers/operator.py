@@ -17,10 +17,11 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
+from ..._base.types import Array
 from ...conv.algebra import geometry
 from ...conv.algebra.terms import depthwise_first
 from .activations import FUNCTIONS
-from .packed import Array, Options, PairWeights, packed_convs
+from .packed import Options, PairWeights, packed_convs
 
 Gradients: TypeAlias = tuple[Tensor, ...]  # by x, depthwise, pointwise, depthwise_bias, bias
 

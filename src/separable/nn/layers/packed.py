@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, TypeAlias
-
-import numpy.typing as npt
+from typing import Final, NamedTuple
 
 from ..._base.caches import Budget, Cache, budget
+from ..._base.types import Array
 from ...conv.algebra.geometry import Padding
 from ...conv.layers.fused import FusedConv
-
-Array: TypeAlias = npt.NDArray[Any]
 
 # An operator keeps its weights twice: in the core's order, and as they were given, to compare with.
 _COPIES: Final = 2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ..._base.types import FloatArray
 from ...conv.algebra.geometry import per_axis, whole
 from .activations import Activation, module_of
 from .between import Device, Function, Norm, applied, initialise, norm_of
@@ -18,7 +18,6 @@ from .pair import Size, check_channels, checked_dense, name_of
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Array: TypeAlias = npt.NDArray[np.float64]
 
 _AXES = "dhw"  # depth, height, width: torch's names for the last three axes
 
@@ -247,7 +246,7 @@ class SpatialConv(nn.Module):
                 )
 
 
-def _split(dense: Array, ranks: Sequence[int] | None) -> list[Array]:
+def _split(dense: FloatArray, ranks: Sequence[int] | None) -> list[FloatArray]:
     """Split (groups, out, in, *k) into a factor (groups, out, in, k) for each axis, the first one first."""
     factors = []
     for step in range(dense.ndim - 4):
@@ -264,7 +263,7 @@ def _split(dense: Array, ranks: Sequence[int] | None) -> list[Array]:
     return _of_equal_norm(factors)
 
 
-def _of_equal_norm(factors: list[Array]) -> list[Array]:
+def _of_equal_norm(factors: list[FloatArray]) -> list[FloatArray]:
     norms = [float(np.linalg.norm(factor)) for factor in factors]
     if 0.0 in norms:
         return factors
@@ -272,7 +271,7 @@ def _of_equal_norm(factors: list[Array]) -> list[Array]:
     return [factor * (mean / norm) for factor, norm in zip(factors, norms, strict=True)]
 
 
-def _grouped(conv: Any) -> Array:
+def _grouped(conv: Any) -> FloatArray:
     """Return the weights as (groups, out, in, taps), or (groups, out, in, tap): one axis has taps."""
-    weight: Array = conv.weight.detach().cpu().double().numpy()
+    weight: FloatArray = conv.weight.detach().cpu().double().numpy()
     return weight.reshape(conv.groups, -1, weight.shape[1], weight[0, 0].size)

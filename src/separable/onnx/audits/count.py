@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx.onnx_ml_pb2 import ModelProto, ValueInfoProto
 
+from ..._base.types import Array
 from ...arrays import arguments
 from ...conv.algebra.geometry import whole
 from ...conv.audits.machine import Machine, this_machine
@@ -20,7 +21,7 @@ from ...conv.audits.records import Layer
 from ...conv.audits.separability import Separability, separability
 from ...report.audits import Audit
 from ..conversion.trace import find_convolutions
-from ..model.files import Array, Stored, read_model
+from ..model.files import Stored, read_model
 from ..model.graph import Graph
 from ..model.names import ModelError, naming
 from ..model.rules import check_memory, count

@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 from onnx.onnx_ml_pb2 import ValueInfoProto
 
+from ..._base.types import Array
 from ...files.formats import npy
 from ...files.guard import DEFLATE_LIMIT, FileError, check_promise, check_readable, reading
-from ..model.files import Array
 
 __all__ = ["BATCH", "CalibrationLike", "OnnxCalibration"]
 

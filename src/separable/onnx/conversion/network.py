@@ -7,11 +7,12 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
+from ..._base.types import Array
 from ...conv.audits.records import Refused
 from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import UNCHANGED
-from ..model.files import Array, Stored
+from ..model.files import Stored
 from ..model.graph import Graph
 from ..model.rules import count
 from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of

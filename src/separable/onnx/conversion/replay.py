@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..model.files import Array, Stored
+from ..._base.types import Array
+from ..model.files import Stored
 from ..model.graph import Graph, reads
 from ..model.runtime import Session, giving
 from .calibration import OnnxCalibration

@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 
+from ..._base.types import Array
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import FORMS
-from ..model.files import Array, Stored, keep
+from ..model.files import Stored, keep
 from ..model.graph import reads
 from .trace import ConvNode
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ..model.files import Array, Stored
+from ..._base.types import Array
+from ..model.files import Stored
 from ..model.graph import Graph, is_standard, reads
 from .trace import ConvNode
 

@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 from onnx.onnx_ml_pb2 import AttributeProto, NodeProto
 
+from ..._base.types import Array
 from ...conv.algebra.geometry import Padding, resolve_padding
 from ...conv.audits.records import Refused
 from ...conv.forms.layer import ConvLayer
-from ..model.files import Array, Stored
+from ..model.files import Stored
 from ..model.graph import Graph, attributes, is_standard, nodes_within
 from ..model.names import ModelError
 

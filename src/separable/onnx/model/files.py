@@ -15,15 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 from onnx.onnx_ml_pb2 import FunctionProto, GraphProto, ModelProto, SparseTensorProto, TensorProto
 
+from ..._base.types import Array
 from ...files.guard import FileError, check_promise, check_readable, human_bytes, reading
 from ...files.target import check_target, replacing
 from .names import ModelError, in_short, legible, naming
@@ -40,7 +40,6 @@ __all__ = [
     "write_model",
 ]
 
-Array: TypeAlias = npt.NDArray[Any]
 
 _OLDEST_OPSET: Final = 13
 

@@ -9,7 +9,8 @@ import onnx
 from onnx import numpy_helper
 from onnx.onnx_ml_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-from .files import Array, Stored
+from ..._base.types import Array
+from .files import Stored
 
 __all__ = ["Graph", "attributes", "is_standard", "nodes_within", "pruned", "reads"]
 

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 
+from ..._base.types import Array
 from ...conv.audits.records import Layer, Shape
-from .files import Array, Stored, with_open_weights
+from .files import Stored, with_open_weights
 from .graph import Graph, attributes, is_standard, nodes_within
 from .names import ModelError
 from .runtime import shapes_of

@@ -15,7 +15,8 @@ import onnx
 import onnxruntime
 from onnx.onnx_ml_pb2 import ModelProto, NodeProto, ValueInfoProto
 
-from .files import Array, Stored, keep
+from ..._base.types import Array
+from .files import Stored, keep
 from .graph import Graph, pruned, reads
 from .names import ModelError, in_short
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..._base.words.printable import printable
+from ..._base.words.quantities import tenths
 from ...conv.forms.table import BASELINE, FORMS, is_dense
-from ..text.audits import Column, columns, percent, refusals, remarks, sums, title
+from ..text.audits import Column, columns, refusals, remarks, sums, title
 from .charts import audit_charts, audit_details
 from .page import Cell, Heading, Row, rendered, short
 
@@ -230,4 +231,4 @@ def _verdict(judged: Separability | None) -> list[Cell]:
     """Return the best form of a layer, and its error."""
     if judged is None or is_dense(judged.best):
         return [Cell("" if judged is None else judged.best), Cell("", "n", -1)]
-    return [Cell(judged.best), Cell(percent(judged.best_error), "n", judged.best_error)]
+    return [Cell(judged.best), Cell(tenths(judged.best_error), "n", judged.best_error)]

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._base.words.printable import printable
+from ..._base.words.quantities import plural
 from ...conv.forms.table import FORMS, is_dense
 from ..text.conversions import change, fewer, rank_of, reasons
 from .charts import conversion_charts, conversion_details
@@ -122,7 +123,7 @@ def _forms(report: ConversionReport) -> list[tuple[str, float, str]]:
         (
             form,
             share,
-            f"{form}: {counts[form]} layer{'s' * (counts[form] > 1)}, {share:.1f} % of what is left",
+            f"{form}: {plural(counts[form], 'layer')}, {share:.1f} % of what is left",
         )
         for form, share in shares.items()
     ]

@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._base.extras import extra
+from ..._base.types import Array
+from ..._base.words.quantities import by, percent, plural
 from ...kernel.value import SeparableKernel
 from ..text.anatomy import Anatomy
-from ..text.tables import by, percent
 from ..values import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-Array = npt.NDArray[Any]
 
 _COLOURS: Final = ("#0b6fb8", "#e08a1e", "#5b9c4b", "#9aa0a6")
 _SIGNED: Final = "RdBu_r"
@@ -64,7 +64,7 @@ def anatomy_page(path: Path, study: Study, parts: Anatomy, form: str) -> None:
     dense = study.weights / scale
     rebuilt = kernel.dense() / scale
     _draw_values(rows[0, 0], dense, f"kernel, {by(kernel.shape)}: {kernel.size} MACs")
-    count = f"{kernel.rank} term{'s' * (kernel.rank > 1)}"
+    count = plural(kernel.rank, "term")
     _draw_values(rows[0, 1], rebuilt, f"{count}: {kernel.macs} MACs")
     _draw_values(rows[0, 2], dense - rebuilt, f"residual: {percent(kernel.error.relative_l1)} (relative l1)")
     _draw_spectra(rows[1, 0].subplots(), parts.spectra)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..._base.extras import extra
+from ..._base.types import Array
+from ..._base.words.quantities import in_seconds, percent
 from ...kernel.value import SeparableKernel
-from ..text.tables import duration, percent
 from ..values import Comparison, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-Array: TypeAlias = npt.NDArray[Any]
 
 _COLOURS = ("#0b6fb8", "#9aa0a6", "#e08a1e", "#5b9c4b")
 _SIGNED = "RdBu_r"
@@ -146,7 +146,7 @@ def _draw_times(figure: SubFigure, comparisons: Sequence[Comparison]) -> None:
         ]
         places = [place + (n - (len(names) - 1) / 2) * thick for place, _ in done]
         bars = axes.barh(places, [1e3 * time for _, time in done], thick, color=_COLOURS[n], label=name)
-        axes.bar_label(bars, [duration(time) for _, time in done], padding=3, fontsize=8)
+        axes.bar_label(bars, [in_seconds(time) for _, time in done], padding=3, fontsize=8)
     axes.set_yticks(range(len(comparisons)), [comparison.work for comparison in comparisons])
     axes.invert_yaxis()
     axes.set_xscale("log")

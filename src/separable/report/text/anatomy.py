@@ -13,9 +13,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ..._base.words.quantities import percent, times
 from ...factor import DEFAULT_EFFORT, Effort, factored
 from ...kernel.value import SeparableKernel
-from .tables import percent, times
 
 # Tolerances at which a kernel is factored for its curve, coarse to fine.
 TOLERANCES: Final = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..._base.words import html as _html
 from ..._base.words.printable import printable
+from ..._base.words.quantities import by, tenths
 from ...conv.forms.table import MULTIPLIED, is_dense
 
 if TYPE_CHECKING:
@@ -96,11 +97,11 @@ def columns(audit: AuditRecord) -> list[Column]:
     all_columns = [
         Column("layer", lambda layer: printable(title(layer))),
         Column("kind", lambda layer: layer.kind),
-        Column("kernel", lambda layer: by(layer.kernel)),
-        Column("stride", lambda layer: by(layer.stride)),
+        Column("kernel", lambda layer: by(layer.kernel, "x")),
+        Column("stride", lambda layer: by(layer.stride, "x")),
         Column("groups", lambda layer: str(layer.groups) if layer.kernel else "", lambda layer: layer.groups),
         Column("in", lambda layer: ", ".join(map(by, layer.inputs))),
-        Column("out", lambda layer: by(layer.output)),
+        Column("out", lambda layer: by(layer.output, "x")),
         Column("calls", lambda layer: str(layer.calls), lambda layer: layer.calls),
         Column("MACs", lambda layer: f"{layer.macs:,}", lambda layer: layer.macs),
         Column("share", lambda layer: f"{100 * layer.macs / total:.1f} %", lambda layer: layer.macs),
@@ -172,10 +173,10 @@ def separabilities(layers: Sequence[Separability]) -> tuple[list[str], list[list
         row = [
             printable(layer.name),
             layer.best,
-            percent(layer.best_error) if not is_dense(layer.best) else "",
+            tenths(layer.best_error) if not is_dense(layer.best) else "",
         ]
         for order in MULTIPLIED:
-            errors = [percent(error) for error in layer.errors.get(order, ())[: shown[order]]]
+            errors = [tenths(error) for error in layer.errors.get(order, ())[: shown[order]]]
             row += errors + [""] * (shown[order] - len(errors))
         rows.append(row)
     return headings, rows
@@ -188,7 +189,7 @@ def outlook(audit: AuditRecord) -> list[str]:
         reached = [(macs, error) for macs, error in audit.frontier if macs <= audit.macs / part]
         if reached:
             macs, error = max(reached)
-            lines.append(f"{audit.macs / macs:.1f}x fewer MACs: {percent(error)} of the weights lost")
+            lines.append(f"{audit.macs / macs:.1f}x fewer MACs: {tenths(error)} of the weights lost")
     if not lines:
         lines = ["no form halves the MACs of this model"]
     return [*lines, "(root mean square over the layers, data not seen: `separate` loses less)"]
@@ -202,11 +203,6 @@ def refusals(audit: AuditRecord) -> list[str]:
     ]
 
 
-def percent(error: float) -> str:
-    """Return an error as people compare them: ``12.3 %``."""
-    return f"{100 * error:.1f} %"
-
-
 def title(layer: Layer) -> str:
     """Return a layer's name, with the weight where that is not the module's own."""
     name = layer.name or "(model)"
@@ -214,11 +210,6 @@ def title(layer: Layer) -> str:
     if layer.kind in ("separable", "recurrent") or weight.rpartition(".")[0] == layer.name != "":
         return name
     return f"{name} [{weight.removeprefix(layer.name + '.')}]" if weight else name
-
-
-def by(sizes: Sequence[int]) -> str:
-    """Return sizes as people write them: ``3x3``."""
-    return "x".join(map(str, sizes))
 
 
 def milliseconds(value: float | None) -> str:

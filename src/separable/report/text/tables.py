@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -11,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..._base.words.printable import printable
+from ..._base.words.quantities import by, in_seconds, percent, plural, times
 from ...kernel.value import ErrorBounds, SeparableKernel
 from ..values import Comparison, Study
 
@@ -34,7 +34,7 @@ def factorisation(study: Study) -> Group:
     rows: list[tuple[str, str | Text]] = [
         ("kernel", f"{study.name}, {by(kernel.shape)} {study.weights.dtype.name}"),
         ("separates", _verdict(study)),
-        ("rank", f"{kernel.rank} term{'s' * (kernel.rank > 1)}"),
+        ("rank", f"{plural(kernel.rank, 'term')}"),
         ("taps", " + ".join(map(str, kernel.shape)) + _per_term(kernel)),
         ("cost", saving(kernel.macs, kernel.size)),
         *_error_rows(kernel.error),
@@ -118,7 +118,7 @@ def _wide_comparison(
     for timed in comparisons:
         mine = timed.seconds[own]
         others = [Text("\n").join(_against(timed.seconds.get(name), mine)) for name in peers]
-        table.add_row(timed.work, duration(mine), *others, f"{timed.difference:.0e}", end_section=True)
+        table.add_row(timed.work, in_seconds(mine), *others, f"{timed.difference:.0e}", end_section=True)
     return table
 
 
@@ -130,7 +130,7 @@ def _narrow_comparison(
     for timed in comparisons:
         mine = timed.seconds[own]
         lines = Table.grid(padding=(0, 2))
-        lines.add_row(f"  {own}", duration(mine), f"{timed.difference:.0e} off {reference}")
+        lines.add_row(f"  {own}", in_seconds(mine), f"{timed.difference:.0e} off {reference}")
         for name in peers:
             lines.add_row(f"  {name}", *_against(timed.seconds.get(name), mine))
         table.add_row(Text(timed.work, style="bold"))
@@ -143,7 +143,7 @@ def _against(seconds: float | None, own: float) -> tuple[Text, Text]:
     if seconds is None:
         return Text("2-D only", style="dim"), Text()
     ratio = seconds / own
-    return Text(duration(seconds)), Text(times(ratio), style="green" if ratio >= 1 else "yellow")
+    return Text(in_seconds(seconds)), Text(times(ratio), style="green" if ratio >= 1 else "yellow")
 
 
 def saving(macs: int, dense_macs: int) -> str:
@@ -151,29 +151,6 @@ def saving(macs: int, dense_macs: int) -> str:
     if macs < dense_macs:
         return f"{macs} MACs per sample, not {dense_macs}: {times(dense_macs / macs)} fewer"
     return f"{macs} MACs per sample, {dense_macs} as it is: nothing saved"
-
-
-def times(ratio: float) -> str:
-    """Return a ratio such as ``8.5x``; three digits, whole from 100 on."""
-    return f"{ratio:.0f}x" if ratio >= 99.95 else f"{ratio:.3g}x"
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction as per cent, or as a power of ten where that is shorter."""
-    return f"{fraction:.3g}" if fraction < 1e-4 or not math.isfinite(fraction) else f"{100 * fraction:.3g} %"
-
-
-def duration(seconds: float) -> str:
-    """Return a time with three digits, in the unit that suits it."""
-    for scale, unit in ((1.0, "s"), (1e3, "ms")):
-        if seconds * scale >= 1:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us"
-
-
-def by(values: Sequence[float]) -> str:
-    """Return sizes as people write them: ``31 x 31``."""
-    return " x ".join(f"{value:.4g}" for value in values)
 
 
 def _taps(taps: Sequence[float]) -> str:
