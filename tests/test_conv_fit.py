@@ -20,11 +20,12 @@ from separable.conv.algebra.descent import (
     whitened_outputs,
 )
 from separable.conv.conversion.fit import Fitter
-from separable.conv.forms.layer import PADDING_MODES
 from separable.conv.forms.table import CHEAPER, FORMS
 from tests.conv_layers import inputs_of, layer_of, layers
 
 SPLIT = CHEAPER
+
+NUMPY_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def moments_of(layer, x, y=None, batches=1, **options):
@@ -104,7 +105,7 @@ def test_a_layer_that_is_none_is_refused(change, message):
 
 def patches_of(layer, x):
     """Every patch that a layer reads, one by one, (samples * positions, groups, channels * taps)."""
-    mode = PADDING_MODES[layer.padding_mode]
+    mode = NUMPY_MODES[layer.padding_mode]
     for axis, sides in enumerate(layer.padding, 2):
         widths = [(0, 0)] * x.ndim
         widths[axis] = sides

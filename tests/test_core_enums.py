@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from separable import _arguments, _core, _storing
-from separable.conv import _fused_arguments
+from separable import _core
+from separable.arrays import boundaries, output
+from separable.conv.layers import arguments as fused
 
 CPP = Path(__file__).resolve().parents[1] / "cpp"
 DECLARED = {
@@ -34,14 +35,11 @@ def test_members_are_those_of_the_source(name):
 
 
 def test_members_are_those_of_the_tables():
-    assert members("Mode") == dict(_arguments.MODES.values())
-    assert members("Rounding") == {name: code for code, name in enumerate(_storing.ROUNDINGS)}
-    assert members("Overflow") == {name: code for code, name in enumerate(_storing.OVERFLOWS)}
-    assert members("Activation") == {
-        name or "none": code for code, name in enumerate(_fused_arguments.ACTIVATIONS)
-    }
-    modes = {"zeros": "constant", "reflect": "mirror", "replicate": "nearest", "circular": "wrap"}
-    assert {name: _core.Mode[mode] for name, mode in modes.items()} == _fused_arguments.PADDING_MODES
+    assert members("Mode") == boundaries.CODES
+    assert members("Rounding") == {name: code for code, name in enumerate(output.ROUNDINGS)}
+    assert members("Overflow") == {name: code for code, name in enumerate(output.OVERFLOWS)}
+    assert members("Activation") == {name or "none": code for code, name in enumerate(fused.ACTIVATIONS)}
+    assert set(boundaries.PADDING_MODES.values()) < set(boundaries.CANONICAL)
 
 
 @pytest.mark.parametrize("mode", _core.Mode)

@@ -23,6 +23,9 @@ MODES: Final = {name: name for name in CANONICAL} | {
 }
 CODES: Final = {name: code for code, name in enumerate(CANONICAL)}
 
+# How torch and ONNX name what a convolution layer is padded with.
+PADDING_MODES: Final = {"zeros": "constant", "reflect": "mirror", "replicate": "nearest", "circular": "wrap"}
+
 # Modes that continue an array by a mirror image or a copy of it, which a symmetric kernel filters into the
 # same of the result: a second filter finds beyond the ends what it should.
 CONTINUING: Final = ("reflect", "mirror", "wrap")

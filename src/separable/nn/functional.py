@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..arrays.boundaries import PADDING_MODES
 from ..conv.algebra import geometry
 from ..conv.algebra.geometry import PaddingLike, PerAxis
 from ..conv.algebra.terms import ORDERS, depthwise_first
-from ..conv.forms.layer import PADDING_MODES
 from .layers.activations import checked_name
 from .layers.operator import separable_conv
 from .layers.packed import Options

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ..._base.types import FloatArray
+from ...arrays.boundaries import PADDING_MODES, continued
 from ..algebra.geometry import Padding, output_shape, per_axis, resolve_padding, weights_and_macs, whole
 from ..algebra.terms import float_array
 
-__all__ = ["PADDING_MODES", "ConvLayer", "Replacement", "padded"]
+__all__ = ["ConvLayer", "Replacement", "padded"]
 
 # torch's names, and NumPy's.
-PADDING_MODES: Final = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,8 +220,7 @@ def padded(x: npt.NDArray[np.float64], padding: Padding, mode: str) -> FloatArra
         return x
     filled: FloatArray = x
     for axis, sides in enumerate(padding, 2):  # one axis at a time: every mode but circular allows any order
-        widths: Sequence[tuple[int, int]] = [sides if a == axis else (0, 0) for a in range(x.ndim)]
-        filled = np.pad(filled, widths, mode=PADDING_MODES[mode])  # type: ignore[call-overload]
+        filled = continued(filled, axis, *sides, PADDING_MODES[mode])
     return filled
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..._base.types import Array
+from ...arrays.boundaries import PADDING_MODES, Line, continued, folded_back
 from ..algebra.geometry import Padding
 from ..algebra.terms import depthwise_first
 
 __all__ = [
     "ACTIVATIONS",
-    "PADDING_MODES",
     "Array",
     "CheckedWeights",
     "check_reach",
@@ -29,17 +29,6 @@ __all__ = [
 
 
 ACTIVATIONS: Final = (None, "relu", "relu6", "silu", "hard_swish", "gelu", "gelu_tanh")  # codes in the core
-PADDING_MODES: Final = {
-    "zeros": 1,
-    "reflect": 3,
-    "replicate": 2,
-    "circular": 4,
-}  # torch's name -> code in the core
-_PAD: Final[dict[str, Literal["reflect", "edge", "wrap"]]] = {
-    "reflect": "reflect",
-    "replicate": "edge",
-    "circular": "wrap",
-}
 
 
 class CheckedWeights(NamedTuple):
@@ -179,23 +168,14 @@ def same_bits(mine: Array | None, yours: Array | None) -> bool:
 
 def pad(x: Array, padding: Padding, mode: str) -> Array:
     """Return `x` ``(N, *spatial, C)`` with the samples that `padding_mode` puts around it."""
-    return np.pad(x, ((0, 0), *padding, (0, 0)), _PAD[mode])
+    for axis, sides in enumerate(padding, 1):
+        x = continued(x, axis, *sides, PADDING_MODES[mode])
+    return x
 
 
 def fold_padding(grad: Array, padding: Padding, mode: str) -> Array:
     """Add the gradients of the samples that :func:`pad` made to those of the samples they copy."""
     for axis, (low, high) in enumerate(padding, 1):
-        g = np.moveaxis(grad, axis, 0)
-        n = len(g) - low - high
-        inner, before, after = g[low : low + n], g[:low], g[low + n :]
-        if mode == "reflect":
-            inner[1 : low + 1] += before[::-1]
-            inner[n - 1 - high : n - 1] += after[::-1]
-        elif mode == "replicate":
-            inner[0] += before.sum(0)
-            inner[-1] += after.sum(0)
-        else:
-            inner[n - low :] += before
-            inner[:high] += after
-        grad = np.moveaxis(inner, 0, axis)
+        n = grad.shape[axis] - low - high
+        grad, _ = folded_back(grad, axis, (-low, n + high), Line(n, 1, 0, PADDING_MODES[mode]))
     return np.ascontiguousarray(grad)

@@ -17,11 +17,11 @@ import numpy.typing as npt
 from ..._base.types import Array
 from ..._core import FusedJob32, FusedJob64, empty
 from ...arrays import arguments
+from ...arrays.boundaries import CODES, PADDING_MODES
 from ..algebra.geometry import Padding, PaddingLike, PerAxis, output_shape, per_axis, resolve_padding
 from ..algebra.terms import ORDERS, depthwise_first
 from .arguments import (
     ACTIVATIONS,
-    PADDING_MODES,
     check_reach,
     fold_padding,
     one_of,
@@ -171,7 +171,7 @@ class FusedConv:
             self.kernel,
             self.stride,
             self.dilation,
-            PADDING_MODES[mode],
+            CODES[PADDING_MODES[mode]],
             ACTIVATIONS.index(self.depthwise_activation),
             ACTIVATIONS.index(self.activation),
             *self._weights,
