@@ -1,4 +1,4 @@
-"""Words of error messages: values cut short, and what was meant by a name that is not ours."""
+"""Words of error messages: shortened values, and suggestions for unknown names."""
 
 from __future__ import annotations
 
