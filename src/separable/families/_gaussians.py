@@ -27,20 +27,20 @@ from ._parameters import (
     sine_cosine,
 )
 
-# gaussian_filter leaves an axis alone at or below this sigma.
+# Sigma, in samples, up to which gaussian_filter leaves an axis unfiltered.
 _NO_SIGMA: Final = 1e-15
 
-# What a Gaussian's full width at half maximum is in standard deviations: 2 sqrt(2 ln 2).
+# Full width at half maximum of a Gaussian in standard deviations: 2 sqrt(2 ln 2).
 _FWHM: Final = 2 * math.sqrt(2 * math.log(2))
 
-# Derivatives change over a Gaussian of so many times their standard deviation: of 1.5 to 4 it changes the
-# largest tap of orders 1 and 2 least.
+# Sigma of the Gaussian window of corrections to derivatives, over theirs: of 1.5 to 4, the value that changes
+# the largest tap of orders 1 and 2 least.
 _WIDER: Final = 2.0
 
-# Below this sigma, in samples, derivatives are central differences to the last bit of float64.
+# Sigma, in samples, below which derivatives are central differences to the last bit of float64.
 _LEAST_SIGMA: Final = 0.056
 
-# The narrowest Gaussian that is told from narrower ones along turned axes, which no samples lie on.
+# Minimum sigma, in samples, along rotated axes: samples off these axes do not resolve narrower Gaussians.
 _LEAST_TURNED: Final = 0.3
 
 
