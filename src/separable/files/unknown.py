@@ -1,4 +1,4 @@
-"""Which samples of an image are unknown, and what is stored where a filter finds nothing that is known."""
+"""Unknown samples of an image, and the values stored where no known sample is in reach."""
 
 from __future__ import annotations
 

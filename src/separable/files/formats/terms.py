@@ -17,9 +17,9 @@ from ..target import replacing
 
 SUFFIXES: Final = (".npz",)
 
-# The first word says what the file is, the number how it is laid out.
+# Kind of the file, and the version of its layout.
 _FORMAT: Final = "separable terms 1"
-_MAX_BYTES: Final = 1 << 30  # of the members, unpacked: a kernel is small beside an image
+_MAX_BYTES: Final = 1 << 30  # maximum unpacked bytes of all members
 _ERRORS: Final = ("l1", "relative_l1", "relative_l2", "spectral")
 
 

@@ -36,7 +36,7 @@ _BUILT: Final = {
     *(320, *range(322, 326), 330, *range(338, 342), 347, *range(512, 522), *range(529, 533)),
     *(32995, 32996, 32997, 32998, 34675, 50838, 50839, GDAL_NODATA),
 }  # fmt: skip
-# What tifffile counts anew, and its own words, in ImageJ's description.
+# Entries of ImageJ's description that tifffile writes itself.
 _COUNTED: Final = {
     "ImageJ",
     "SCIFIO",
@@ -54,7 +54,7 @@ _OME_TYPES: Final = {name: name for name in ("int8", "int16", "int32", "uint8", 
     "complex64": "complex",
     "complex128": "double-complex",
 }
-# Tiles of other sizes are more work than worth, and those larger than the picture are padding.
+# Lengths of tiles that are kept: smaller ones are slow, larger ones mostly padding.
 _TILES: Final = range(64, 1025)
 
 

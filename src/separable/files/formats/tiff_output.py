@@ -28,7 +28,7 @@ _CLASSIC_LIMIT: Final = 2**32
 _BYTES_PER_PAGE: Final = 2048
 _GROWTH: Final = 1 + 1 / 2048
 
-# What is tried before the work is tiny, but as long as this along all axes that tell nothing of the layout.
+# Length, along axes that do not affect the layout, of the small image written as a trial before the work.
 _TRIED: Final = 2
 
 
