@@ -29,7 +29,7 @@ T = TypeVar("T")
 _PER_MM: Final = {"mm": 1.0, "um": 1e3, "nm": 1e6}
 _FWHM: Final = 2.0 * math.sqrt(2.0 * math.log(2.0))  # full width at half maximum of a Gaussian of sigma 1
 _KERNELS: Final = ("gaussian", "fwhm", "box", "sobel", "log", "unsharp", "kernel")
-_CANCELLED: Final = 1e-6  # weights that sum to less than this share of their magnitudes make a derivative
+_CANCELLED: Final = 1e-6  # sum of weights over their l1 norm below which a kernel is a derivative
 _GAUSSIANS: Final = ("gaussian", "fwhm", "log", "unsharp")
 
 

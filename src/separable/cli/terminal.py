@@ -46,7 +46,7 @@ _OPTIONS: Final = {
 } | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}
 _NAME: Final = f"({'|'.join(_OPTIONS)})"
 
-_SILENCE: Final = 2.0  # seconds before a run that no terminal shows says what it does
+_SILENCE: Final = 2.0  # seconds after which a run without a terminal reports its phases
 _BAR: Final = 24  # characters: 60 columns hold percentage, time and a name beside it
 
 
