@@ -25,8 +25,7 @@ from ..arrays.boundaries import MODES
 
 Output: TypeAlias = npt.DTypeLike | Array | None
 
-# From the call of `warnings.warn` through `target`, the public function, and `through` and `call` of
-# `repeated` to its caller.
+# `stacklevel` of warnings: `target`, the public function, `through` and `call` of `repeated`, the caller.
 _CALLER = 5
 
 
@@ -34,45 +33,44 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-# What is equal to nothing but the same value of its type: other objects may be equal to themselves alone, and
-# change.
+# Immutable types whose values compare by value, so that they may be in keys.
 _NUMPYS: Final = (np.float64, np.float32, np.int64, np.int32)
 _PLAIN: Final = frozenset([type(None), bool, int, float, complex, str, type, FunctionType, *_NUMPYS])
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether a value may stand in a key: a number, a name, a type or a dtype."""
+    """Return whether a value may be in a key: a number, a string, a function, a type or a dtype."""
     return type(value) in _PLAIN or isinstance(value, (type, np.dtype))
 
 
 def types_of(values: tuple[Any, ...]) -> tuple[type, ...] | None:
-    """Return the types in a tuple, which are compared beside its values: ``(1, 2) == (True, 2.0)``.
+    """Return the types of a tuple's entries, for keys, because ``(1, 2) == (True, 2.0)``.
 
-    None where something in it may not stand in a key.
+    None where an entry may not be in a key.
     """
     types = tuple(map(type, values))
     return types if _PLAIN.issuperset(types) else None
 
 
 def remembered(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep what a function made of its last few hundred arguments: plain values, and tuples of them.
+    """Cache a function of plain values and tuples of them, for its last few hundred arguments.
 
-    On small arrays, reading the arguments costs as much as filtering. Calls are alike where all types agree,
-    within tuples too; lists and arrays are read each time.
+    On small arrays, checking the arguments costs as much as filtering. Types are part of the key, within
+    tuples too; calls with lists or arrays are not cached.
     """
 
     @functools.lru_cache(maxsize=256, typed=True)
     def cached(within: tuple[Any, ...], /, *args: Any) -> T:
         return cast("Callable[..., T]", function)(*args)
 
-    budget.add_shortcut(cached.cache_clear)  # few bytes each, but the caller's own
+    budget.add_shortcut(cached.cache_clear)  # entries are small, but hold the caller's objects
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         if _PLAIN.issuperset(map(type, args)):
             return cached((), *args)
-        within = tuple(types_of(each) for each in args if type(each) is tuple)
-        if None in within or not all(type(each) is tuple or is_plain(each) for each in args):
+        within = tuple(types_of(value) for value in args if type(value) is tuple)
+        if None in within or not all(type(value) is tuple or is_plain(value) for value in args):
             return function(*args, **kwargs)
         return cached(within, *args)
 
@@ -84,7 +82,7 @@ class ArgumentError(ValueError, RuntimeError):
 
 
 class Target(NamedTuple):
-    """Where a result goes: the dtype it has, and the caller's array if there is one."""
+    """The output: its dtype, and the caller's array if there is one."""
 
     dtype: np.dtype[Any]
     array: Array | None
@@ -95,15 +93,15 @@ class Target(NamedTuple):
 
 
 def samples(values: npt.ArrayLike) -> Array:
-    """Return the input as an array of numbers; a masked array is refused."""
+    """Return the input as an array of numbers; TypeError for a masked array."""
     array = values if type(values) is np.ndarray else input_array(values)
     if not is_wide(array.dtype):
-        working_dtype(array.dtype)  # raises what an array of no numbers deserves
+        working_dtype(array.dtype)  # raises TypeError for other dtypes
     return array
 
 
 def is_wide(dtype: np.dtype[Any]) -> bool:
-    """Tell whether a dtype holds more than float64 does: long double, real or complex."""
+    """Return whether a dtype is wider than float64: long double, real or complex."""
     return dtype.char in "gG" and dtype.itemsize > (16 if dtype.kind == "c" else 8)
 
 
