@@ -33,7 +33,7 @@ def run(
     out: Sequence[Path],
     as_json: bool,
 ) -> None:
-    """Factor a kernel, print what came of it, keep its terms and draw it where that is wanted."""
+    """Factor a kernel, print the result, and write its terms and its picture where wanted."""
     kept, target = _targets(kernel, plot, out)
     with progress(not as_json, lines=True) as show, naming(kernel):
         found = by_name.read(kernel)
@@ -63,7 +63,7 @@ def run(
 
 
 def _shown_by(show: Show) -> Callable[[int], Report]:
-    """Show how much of its effort each search has spent; most end before."""
+    """Return the progress report of each search: the spent share of its effort."""
 
     def search(number: int) -> Report:
         phase = "looking for terms" if number == 1 else "and for other numbers of terms"
@@ -84,13 +84,13 @@ def _tolerance(tol: str | None) -> float | Literal["noise"] | None:
 
 
 def _targets(kernel: str, plot: bool, out: Sequence[Path]) -> tuple[Path | None, Path | None]:
-    """Return where the terms go, and where the picture; None where one is not wanted."""
+    """Return the targets of terms and picture; None where one is not wanted."""
     terms = [path for path in out if path.suffix.lower() in SUFFIXES]
     pictures = [path for path in out if path not in terms]
-    for each in (terms, pictures):
-        if len(each) > 1:
+    for targets in (terms, pictures):
+        if len(targets) > 1:
             raise files.FileError(
-                f"`--out {each[1]}`: `--out {each[0]}` is its place already; leave one out."
+                f"`--out {targets[1]}`: `--out {targets[0]}` is its place already; leave one out."
             )
     for path in out:
         if path.suffix.lower() not in (*SUFFIXES, *_FORMATS):
