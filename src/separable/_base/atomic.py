@@ -140,7 +140,7 @@ def _lock(handle: int) -> bool:
 def _clear(folder: Path) -> None:
     """Remove the drafts of ended processes, and log their names."""
     with suppress(OSError), os.scandir(folder) as entries:
-        for entry in [each for each in entries if _DRAFT.fullmatch(each.name)]:
+        for entry in [item for item in entries if _DRAFT.fullmatch(item.name)]:
             with suppress(OSError):
                 _remove_abandoned(Path(entry.path))
 
@@ -206,9 +206,9 @@ def _explained(error: Exception, path: Path, handle: int) -> WriteError | None:
     if number not in _REASONS:
         return None
     fix = "write elsewhere" if number == errno.EROFS else "free some space, or write elsewhere"
-    found = WriteError(f"`{path}` cannot be written: {_REASONS[number]} ({os.strerror(number)}); {fix}.")
-    found.errno = number
-    return found
+    named = WriteError(f"`{path}` cannot be written: {_REASONS[number]} ({os.strerror(number)}); {fix}.")
+    named.errno = number
+    return named
 
 
 def _what_a_write_says(handle: int) -> int | None:

@@ -101,9 +101,9 @@ class Budget:
     def put(self, entries: _Entries, key: Hashable, value: T, size: int) -> T:
         """Store a value of `size` bytes unless too large; return it, or that stored by another thread."""
         with self._lock:
-            there = entries.get(key)
-            if there is not None:
-                return cast("T", there.value)
+            stored = entries.get(key)
+            if stored is not None:
+                return cast("T", stored.value)
             if size > self.limit:
                 return value
             entry = entries[key] = _Entry(value, size, self.tick())

@@ -244,14 +244,14 @@ def output_of(output: Any) -> Array | np.dtype[Any]:
         return output
     if isinstance(output, (str, bytes, type, np.dtype)) or not _is_array(output):
         return dtype_of("output", output)
-    found = _memory_of(output)
-    if found is None:
+    memory = _memory_of(output)
+    if memory is None:
         raise TypeError(
             f"`output` is a {kind(output)}, whose memory NumPy cannot write into: the result would be lost. "
             "Pass a NumPy array or leave `output` out, and assign what is returned: "
             "out[...] = sp.gaussian(x, 1), say."
         )
-    return found
+    return memory
 
 
 def dtype_of(name: str, dtype: Any) -> np.dtype[Any]:

@@ -127,8 +127,8 @@ class MaskedSums(NamedTuple):
 
     def weak(self, total: float, least: float, small: float) -> Array:
         """Return where results may have lost bits to underflow, by the core's rule (`Norm` in casts.h)."""
-        few = (self.known > 0) & (self.known < total * FEW) & (np.abs(self.values) < small)
-        underflowed: Array = (self.hidden != 0) & ((self.known < least) | few)
+        few_known = (self.known > 0) & (self.known < total * FEW) & (np.abs(self.values) < small)
+        underflowed: Array = (self.hidden != 0) & ((self.known < least) | few_known)
         return underflowed
 
 

@@ -60,11 +60,11 @@ class Wish:
         ValueError
             If none or several were, or if an option goes with another kernel.
         """
-        given = [name for name in _KERNELS if getattr(self, name) is not None]
-        if len(given) != 1:
-            got = " and ".join(f"--{name}" for name in given) or "none"
+        chosen = [name for name in _KERNELS if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            got = " and ".join(f"--{name}" for name in chosen) or "none"
             raise ValueError(f"expected one of {', '.join(f'--{name}' for name in _KERNELS)}; got {got}.")
-        name = given[0]
+        name = chosen[0]
         self._only("--order", self.order != "0", name, "gaussian", "fwhm")
         self._only("--amount", self.amount != 1.0, name, "unsharp")
         self._only(f"--unit {self.unit}", self.unit != "px", name, *_GAUSSIANS)

@@ -219,8 +219,8 @@ def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> I
     callable
         Called with (phase, steps done, steps in all); 0 in all where it is not known.
     """
-    there = plain_console(stderr=True)
-    if wanted and lines and not there.is_terminal:
+    console = plain_console(stderr=True)
+    if wanted and lines and not console.is_terminal:
         phases = _Phases()
         try:
             yield phases.show
@@ -229,8 +229,8 @@ def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> I
         return
     clock = TimeRemainingColumn() if remaining else TimeElapsedColumn()
     columns = (BarColumn(_BAR), _Percent(), clock, TextColumn("{task.description}", markup=False))
-    hidden = not (wanted and there.is_terminal)
-    with Progress(*columns, console=there, transient=True, disable=hidden) as bar:
+    hidden = not (wanted and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("", total=None)
 
         def show(phase: str, done: int, total: int) -> None:

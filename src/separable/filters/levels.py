@@ -180,10 +180,10 @@ def levels_of(kernel: Weights, form: Runnable, setting: Setting, divisor: float)
         dtype=np.promote_types(setting.dtype, setting.computed)
     )  # the dtype of the accumulators
     item = setting.item
-    wide = item == 8 or form.summed_in(setting).itemsize == 8
+    double = item == 8 or form.summed_in(setting).itemsize == 8
     total, norm, negative, least = sums_of(kernel)
-    noise = form.noise(setting, _UNIT_ROUNDOFF[8 if wide else 4], norm * divisor) / divisor
-    return Levels(total, norm, negative, least, noise, _UNIT_ROUNDOFF[item], wide, form.approximate)
+    noise = form.noise(setting, _UNIT_ROUNDOFF[8 if double else 4], norm * divisor) / divisor
+    return Levels(total, norm, negative, least, noise, _UNIT_ROUNDOFF[item], double, form.approximate)
 
 
 def sums_of(kernel: SeparableKernel | Array) -> tuple[float, float, float, float]:

@@ -504,8 +504,8 @@ def build(
     kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request, threads: int | None = None
 ) -> Plan:
     """Return the plan of a request, checked; pickles of older versions name this function."""
-    given = kernel_or_weights
-    kernel = given if isinstance(given, SeparableKernel) else arguments.kernel_weights(given)
+    unchecked = kernel_or_weights
+    kernel = unchecked if isinstance(unchecked, SeparableKernel) else arguments.kernel_weights(unchecked)
     setting = checked(kernel, request)
     arguments.thread_count(threads)  # a wrong number raises before the work
     tol = arguments.tolerance(request.tol)

@@ -125,7 +125,7 @@ class CascadeMethod:
         return Way.of(self.name, CascadeForm(cascade), error, _cost(cascade, ask.setting))
 
     def reserved(self, ask: Ask) -> str | None:
-        """Return why an approximation that takes a search is not chosen by itself; None where it may be."""
+        """Return why a method that approximates, after a search, is not chosen; None where it may be."""
         if ask.tol is None:
             return "approximates: only where `tol` is given"
         if ask.factored is not None and ask.factored.rank == 1:

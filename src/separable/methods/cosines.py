@@ -118,10 +118,13 @@ def _fit(data: bytes, tol: float) -> Cosines | None:
     if taps.size % 2 == 0 or not (odd or np.array_equal(taps, taps[::-1])) or not taps.any():
         return None
     half = taps[taps.size // 2 :]
-    few = np.unique(np.linspace(0, half.size - 1, min(half.size, _SEARCHED)).round().astype(int))
+    sampled = np.unique(np.linspace(0, half.size - 1, min(half.size, _SEARCHED)).round().astype(int))
     for count in range(1, MAX_COSINES + 1):
         multiples = (np.arange(count) + 0.5) * (2 * np.pi / taps.size)
-        misses = [_miss(_basis(few, multiples / s, odd), half[few], _weights(few))[1] for s in _STRETCHES]
+        misses = [
+            _miss(_basis(sampled, multiples / s, odd), half[sampled], _weights(sampled))[1]
+            for s in _STRETCHES
+        ]
         if min(misses) > 4 * tol:  # measured on few taps, before reweighting towards l1
             continue
         frequency = multiples / _STRETCHES[int(np.argmin(misses))]

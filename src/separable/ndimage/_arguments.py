@@ -107,35 +107,35 @@ def is_wide(dtype: np.dtype[Any]) -> bool:
 
 def each(name: str, value: Any, count: int) -> list[Any]:
     """Return one value for each of `count` axes; a string counts as one value."""
-    given = entries(value)
-    if given is None:
+    sequence = entries(value)
+    if sequence is None:
         return [value] * count
-    if len(given) != count:
+    if len(sequence) != count:
         raise ArgumentError(
-            f"`{name}` has {len(given)} entries for {count} filtered axes: "
+            f"`{name}` has {len(sequence)} entries for {count} filtered axes: "
             "sequence argument must have length equal to input rank, or to that of `axes`."
         )
-    return list(given)
+    return list(sequence)
 
 
 def real(name: str, value: Any) -> float:
     """Return a real number, of which bool is one here: SciPy takes it."""
     if isinstance(value, (bool, np.bool_)):
         return float(value)
-    found = as_real(value)
-    if found is None:
+    number = as_real(value)
+    if number is None:
         raise TypeError(f"`{name}` is {shown(value)}; expected a real number.")
-    return found
+    return number
 
 
 def whole(name: str, value: Any) -> int:
     """Return a whole number, of which True is one here: SciPy takes it."""
-    found = int(value) if value is True or value is False else as_whole(value)
-    if found is None:
+    number = int(value) if value is True or value is False else as_whole(value)
+    if number is None:
         raise TypeError(
             f"`{name}` is {shown(value)}, which cannot be interpreted as an integer{instead(value)}."
         )
-    return found
+    return number
 
 
 def one_cval(cval: Any, x: Array) -> complex:
@@ -154,15 +154,15 @@ def filtered_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     """Return the axes to filter, each in ``0..ndim-1``, in the order given; None means all."""
     if axes is None:
         return tuple(range(ndim))
-    given = entries(axes)
-    wanted = tuple(whole("axes", axis) for axis in ((axes,) if given is None else given))
+    sequence = entries(axes)
+    wanted = tuple(whole("axes", axis) for axis in ((axes,) if sequence is None else sequence))
     for axis in wanted:
         if not -ndim <= axis < ndim:
             raise ValueError(f"specified axis: {axis} is out of range for {ndim} dimensions.")
-    found = tuple(axis % ndim for axis in wanted)
-    if len(set(found)) != len(found):
+    places = tuple(axis % ndim for axis in wanted)
+    if len(set(places)) != len(places):
         raise ValueError(f"`axes` is {shown(axes)}: axes must be unique.")
-    return found
+    return places
 
 
 def one_axis(axis: Any, ndim: int) -> int:

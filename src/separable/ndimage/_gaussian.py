@@ -91,10 +91,10 @@ def _reach(sigma: float, truncate: float, radius: Any) -> int:
         if reach < 0:
             raise ValueError(f"Radius must be a nonnegative integer; `truncate` is {truncate}.")
         return int(reach)
-    reach = int(radius) if isinstance(radius, bool) else as_whole(radius)
-    if reach is None or reach < 0:
+    taps_beside = int(radius) if isinstance(radius, bool) else as_whole(radius)
+    if taps_beside is None or taps_beside < 0:
         raise ValueError(f"Radius must be a nonnegative integer; got {shown(radius)}.")
-    return reach
+    return taps_beside
 
 
 def product(kernels: Sequence[Gaussian]) -> SeparableKernel:

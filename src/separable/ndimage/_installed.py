@@ -73,10 +73,10 @@ class _Installation:
 
 def _namespaces() -> list[dict[str, Any]]:
     """Return the globals of all loaded modules, but for those in which SciPy's functions call each other."""
-    found = [getattr(module, "__dict__", None) for module in list(sys.modules.values())]
+    namespaces = [getattr(module, "__dict__", None) for module in list(sys.modules.values())]
     return [
         names
-        for names in found
+        for names in namespaces
         if isinstance(names, dict) and not str(names.get("__name__")).startswith("scipy.ndimage.")
     ]
 

@@ -93,15 +93,15 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
         else:
             more = kwargs.copy()  # type: ignore[assignment]
             output, rest = more.pop("output", None), args[1:]
-        given = type(output) is np.ndarray
-        if not (given or output is None or isinstance(output, _NAMES)) or more.get("mask") is not None:
+        into_array = type(output) is np.ndarray
+        if not (into_array or output is None or isinstance(output, _NAMES)) or more.get("mask") is not None:
             return through(*args, **kwargs)  # arrays hash by identity, not by value
         taps = 0  # number of leading entries that represent the weights
         try:
             if weighted and rest:
                 key = _comparable(rest[0])
                 rest, taps = key + rest[1:], len(key)
-            kind = kind_of(x.shape, x.dtype, (output.dtype,) if given else output, *rest, **more)  # type: ignore[arg-type]
+            kind = kind_of(x.shape, x.dtype, (output.dtype,) if into_array else output, *rest, **more)  # type: ignore[arg-type]
         except TypeError:  # an argument does not hash
             return through(*args, **kwargs)
         if not kind.seen:
@@ -109,13 +109,13 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
                 result = through(*args, **kwargs)
             kind.keep(runs, x, result, _tuples(rest[taps:], more))
             return result
-        if kind.job is None or not (_is_apart(x, output) if given else x.flags.c_contiguous):
+        if kind.job is None or not (_is_apart(x, output) if into_array else x.flags.c_contiguous):
             return through(*args, **kwargs)
         for place, types in kind.tuples:
             values: Any = more[place] if type(place) is str else rest[taps + place]
             if tuple(map(type, values)) != types:
                 return through(*args, **kwargs)
-        result = output if given else _new(x.shape, kind.dtype)
+        result = output if into_array else _new(x.shape, kind.dtype)
         try:
             told = kind.told if kind.telling is None else kind.telling(x)
             weak = kind.job.run(x, result, kind.threads, *told)
@@ -171,24 +171,24 @@ def _comparable(weights: Any) -> tuple[Any, ...]:
 
 def _tuples(rest: tuple[Any, ...], more: Any) -> Tuples | None:
     """Return the tuples among the arguments; None if one may not be in a key."""
-    found = []
+    tuples = []
     for place, value in (*enumerate(rest), *more.items()):
         if type(value) is tuple:
             types = types_of(value)
             if types is None:
                 return None
-            found.append((place, types))
+            tuples.append((place, types))
         elif not is_plain(value):
             return None
-    return tuple(found)
+    return tuple(tuples)
 
 
 def _is_apart(x: Array, output: Array) -> bool:
     """Return whether `output` is contiguous and shares no memory with `x`: cheap where both own theirs."""
-    there = output.flags
-    if not there.carray:
+    flags = output.flags
+    if not flags.carray:
         return False
-    if there.owndata and x.flags.owndata:
+    if flags.owndata and x.flags.owndata:
         return x is not output
     return not np.may_share_memory(x, output)
 

@@ -110,8 +110,8 @@ def computed_dtype(x: Array, target: Target) -> np.dtype[Any]:
         return np.promote_types(x.dtype, np.longdouble)
     dtype = promoted_dtype(working_dtype(x.dtype), target.dtype)
     # Sums of float32 results, truncated to integers of more than 8 bits, would often be off by one.
-    whole = target.dtype.kind in "biu" and max(x.dtype.itemsize, target.dtype.itemsize) > 1
-    return np.dtype(np.float64) if whole else dtype
+    wide_integers = target.dtype.kind in "biu" and max(x.dtype.itemsize, target.dtype.itemsize) > 1
+    return np.dtype(np.float64) if wide_integers else dtype
 
 
 def finish(computed: Array, target: Target, how: How, within: tuple[Any, Any] | None = None) -> Array:
@@ -126,8 +126,8 @@ def finish(computed: Array, target: Target, how: How, within: tuple[Any, Any] | 
     if is_wide(computed.dtype):
         # What float64 cannot tell from a whole number is one, and integers of 64 bits are long doubles.
         bounds = None if within is None else Bounds(1.0, 0.0)
-        wide = storing(how["rounding"], how["overflow"], exact=False, error=_WIDE_ERROR, bounds=bounds)
-        store(computed.copy(), result, wide.within(within or (0, 0), computed.dtype, target.dtype))
+        rule = storing(how["rounding"], how["overflow"], exact=False, error=_WIDE_ERROR, bounds=bounds)
+        store(computed.copy(), result, rule.within(within or (0, 0), computed.dtype, target.dtype))
         return result
     # A filter that changes nothing stores integers as every filter does.
     stored = how_to(how["rounding"], how["overflow"], how["threads"])
@@ -192,12 +192,12 @@ def _wide_values(step: Step, x: Array, how: How) -> Array:
         return _wide_sums(step, x)
     kernel = _wide_kernel(step)
     check_weights(kernel)
-    there = known.of(x)
+    mask = known.of(x)
     sums = step if known.outside else step._replace(given={**step.given, "cval": 0.0})
-    values = _wide_sums(sums, np.where(there, x, 0))
+    values = _wide_sums(sums, np.where(mask, x, 0))
     weights = [
         _wide_sums(step._replace(given={**step.given, "cval": float(outside)}), which.astype(np.longdouble))
-        for which, outside in ((there, known.outside), (~there, not known.outside))
+        for which, outside in ((mask, known.outside), (~mask, not known.outside))
     ]
     terms = kernel.terms if isinstance(kernel, SeparableKernel) else [[kernel]]
     total = sum(math.prod(taps.sum(dtype=np.longdouble) for taps in term) for term in terms)
@@ -209,14 +209,14 @@ def _wide_extent(step: Step, x: Array, target: Target, how: How) -> tuple[Any, A
     if target.dtype.kind not in "biu":
         return None
     known = known_of(x, how["mask"], how["nan"])
-    there = ~np.isnan(x) if known is None else known.of(x) & ~np.isnan(x)
-    if not there.any():
+    mask = ~np.isnan(x) if known is None else known.of(x) & ~np.isnan(x)
+    if not mask.any():
         return None
     total, _, negative, _ = sums_of(_wide_kernel(step))
     bounds = Bounds(
         total, negative if known is None else 0.0, step.given.get("cval") if _is_padded(step) else None
     )
-    return bounds.of(x[there].min(), x[there].max())
+    return bounds.of(x[mask].min(), x[mask].max())
 
 
 def _wide_kernel(step: Step) -> SeparableKernel | Array:

@@ -135,8 +135,8 @@ def _print_network(console: Console, done: converting.Converted) -> None:
 def _facts(done: Demo, written: list[Path]) -> dict[str, Any]:
     filtered, converted = done.filtered, done.converted
     return {
-        "kernels": [factoring.facts(each) for each in filtered.studies],
-        "comparisons": [asdict(each) for each in filtered.comparisons],
+        "kernels": [factoring.facts(item) for item in filtered.studies],
+        "comparisons": [asdict(item) for item in filtered.comparisons],
         "versions": dict(filtered.versions),
         "network": _network_facts(converted.versions),
         "squares": converted.squares,

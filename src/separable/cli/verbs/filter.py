@@ -180,13 +180,13 @@ def run(
                 for number, job in enumerate(work.jobs, start=1)
             ]
     if as_json:
-        facts = [_facts(each) if isinstance(each, Outcome) else each.facts() for each in outcomes]
+        facts = [_facts(outcome) if isinstance(outcome, Outcome) else outcome.facts() for outcome in outcomes]
         print(json.dumps({"output": str(out), "files": facts} if work.several else facts[0]))
     elif not quiet:
-        done = [each for each in outcomes if isinstance(each, Outcome)]
+        done = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
         rows = _list_rows(done) if work.several else _rows(done[0])
         plain_console().print(tables.facts(rows))
-    if any(isinstance(each, _Failed) for each in outcomes):
+    if any(isinstance(outcome, _Failed) for outcome in outcomes):
         raise typer.Exit(1)
 
 
@@ -303,14 +303,14 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
 def _list_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     """Return a row for each of several files, and the kernel where it is another one."""
     rows, kernel = [], ""
-    for each in outcomes:
-        if each.granted.text != kernel:
-            kernel = each.granted.text
+    for outcome in outcomes:
+        if outcome.granted.text != kernel:
+            kernel = outcome.granted.text
             rows.append(("kernel", kernel))
-        size = f"{tables.by(each.image.data.shape)} {each.result.data.dtype.name}"
-        seconds = tables.duration(sum(each.seconds.values()))
-        rows.append(("out", f"{each.job.target}, {size}, {_how(each.plan)}, {seconds}"))
-        rows += [("note", note) for note in each.notes]
+        size = f"{tables.by(outcome.image.data.shape)} {outcome.result.data.dtype.name}"
+        seconds = tables.duration(sum(outcome.seconds.values()))
+        rows.append(("out", f"{outcome.job.target}, {size}, {_how(outcome.plan)}, {seconds}"))
+        rows += [("note", note) for note in outcome.notes]
     return rows
 
 

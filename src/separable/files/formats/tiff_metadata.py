@@ -185,8 +185,8 @@ def _resolution(page: tifffile.TiffPage, losses: list[str]) -> dict[str, Any]:
 
 
 def _is_ratio(value: Any) -> bool:
-    whole = isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value)
-    return whole and value[0] >= 0 and value[1] > 0
+    rational = isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value)
+    return rational and value[0] >= 0 and value[1] > 0
 
 
 def _tags(page: tifffile.TiffPage, losses: list[str]) -> Iterator[tuple[Any, ...]]:
@@ -246,10 +246,10 @@ def spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[f
 def number(value: Any) -> float:
     """Return a number from a file; 0 for what is none, or is not finite."""
     try:
-        found = float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return 0.0
-    return found if math.isfinite(found) else 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def _imagej_steps(metadata: dict[str, Any], page: tifffile.TiffPage) -> dict[str, float]:
