@@ -1,4 +1,4 @@
-"""Wrong usage in one line: what the parser of the command line refuses, in our words."""
+"""Wrong usage in one line: the errors of the command line's parser, reworded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gaussians, their derivatives, and what is made of them."""
+"""Gaussians, their derivatives, and kernels composed of them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def gaussian(
 
 
 def width_of(sigma: PerAxis | None, fwhm: PerAxis | None) -> PerAxis:
-    """Return the standard deviation that was asked for by itself or by the width at half maximum."""
+    """Return the standard deviation, given as `sigma` or as the full width at half maximum."""
     if (sigma is None) == (fwhm is None):
         got = "neither" if sigma is None else f"sigma={sigma!r} and fwhm={fwhm!r}"
         raise TypeError(

@@ -19,7 +19,7 @@ PerAxisInt: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 
 _T = TypeVar("_T")
 
-# More taps than any filter: a wrong unit (sigma in nanometres) should be named before memory is taken.
+# Maximum taps: more are a wrong unit (sigma in nanometres), reported before memory is allocated.
 MAX_TAPS: Final = 1 << 24
 
 

@@ -1,4 +1,4 @@
-"""Derivatives of Gaussians in any direction, from a few that run along the axes."""
+"""Derivatives of Gaussians in any direction, as sums of a few along the axes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Steerable:
     orders: tuple[tuple[int, ...], ...]
 
     def weights(self, direction: npt.ArrayLike) -> FloatArray:
-        """Return what each filter of the basis contributes.
+        """Return the weight of each filter of the basis.
 
         Parameters
         ----------

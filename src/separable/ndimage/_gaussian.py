@@ -91,10 +91,10 @@ def _reach(sigma: float, truncate: float, radius: Any) -> int:
         if reach < 0:
             raise ValueError(f"Radius must be a nonnegative integer; `truncate` is {truncate}.")
         return int(reach)
-    taps_beside = int(radius) if isinstance(radius, bool) else as_whole(radius)
-    if taps_beside is None or taps_beside < 0:
+    whole_radius = int(radius) if isinstance(radius, bool) else as_whole(radius)
+    if whole_radius is None or whole_radius < 0:
         raise ValueError(f"Radius must be a nonnegative integer; got {shown(radius)}.")
-    return taps_beside
+    return whole_radius
 
 
 def product(kernels: Sequence[Gaussian]) -> SeparableKernel:

@@ -25,7 +25,7 @@ from . import factor as factoring
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made: of pictures and volumes, and of a network."""
+    """The results of the demo: on pictures and volumes, and on a network."""
 
     filtered: filtering.Demo
     converted: converting.Converted

@@ -24,7 +24,7 @@ from ..inputs import FileJob, jobs
 from ..kernel_options import Granted, Wish, grant, whole_numbers
 from ..terminal import Show, failure_of, one_line, plain_console, progress, say
 
-_STEPS: Final = 1000  # of the bar
+_STEPS: Final = 1000  # steps of the progress bar
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Place:
 
     @functools.cached_property
     def given_nodata(self) -> float | None:
-        """The value that was typed for samples that are unknown; None for `none`, or if there is none."""
+        """The value typed for unknown samples; None for `none`, or if none was typed."""
         if self.nodata is None or self.nodata == "none":
             return None
         try:
@@ -148,7 +148,7 @@ class Outcome:
         kernel, stored = self.granted.kernel, self.result.data.dtype
         gain = kernel.norm_l1 if isinstance(kernel, SeparableKernel) else float(np.abs(kernel).sum())
         said = list(self.result.notes)
-        # A derivative is below zero as often as above; 1 % keeps rounding out of the question.
+        # A derivative is negative as often as positive; 1 % excludes rounding errors.
         if stored.kind == "u" and files.weight_sum(kernel) < 0.01 * gain:
             kept = "--dtype float32 into .tif, .npy or .nii keeps it"
             said.append(f"the result goes below 0, where {stored.name} saturates; {kept}.")
@@ -301,7 +301,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def _list_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """Return a row for each of several files, and the kernel where it is another one."""
+    """Return a row for each of several files, and one for the kernel where it changes."""
     rows, kernel = [], ""
     for outcome in outcomes:
         if outcome.granted.text != kernel:

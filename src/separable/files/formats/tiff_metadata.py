@@ -1,4 +1,4 @@
-"""What a TIFF says beside its samples: voxel size, what is no data, and what is written again."""
+"""The metadata of a TIFF: voxel size, no-data value, and all that is written again."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _TILES: Final = range(64, 1025)
 
 @dataclass(frozen=True)
 class Carried:
-    """What it takes to write a TIFF again.
+    """The properties with which a TIFF is written again.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Carried:
 
 
 def carried(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Carried:
-    """Return what a TIFF says, in the form in which it is written again."""
+    """Return the metadata of a TIFF, in the form in which it is written again."""
     losses: list[str] = []
     optional: dict[str, Any] = {}
     page = series.keyframe
@@ -204,13 +204,13 @@ def _tags(page: tifffile.TiffPage, losses: list[str]) -> Iterator[tuple[Any, ...
 
 
 def nodata_text(page: tifffile.TiffPage) -> str:
-    """Return the text of GDAL's tag for what is no data; empty where there is none."""
+    """Return the text of GDAL's no-data tag; empty where there is none."""
     tag = page.tags.get(GDAL_NODATA)
     return str(tag.value).strip("\0 ") if tag is not None else ""
 
 
 def nodata_value(text: str) -> float | None:
-    """Return the number in GDAL's tag for what is no data; None where there is none."""
+    """Return the number in GDAL's no-data tag; None where there is none."""
     try:
         return float(text)
     except ValueError:
@@ -244,7 +244,7 @@ def spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[f
 
 
 def number(value: Any) -> float:
-    """Return a number from a file; 0 for what is none, or is not finite."""
+    """Return a number from a file; 0 where it is not a finite number."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Writing TIFF: the form that holds the image, with all that it can hold of what the source said."""
+"""Writing TIFF: the form that holds the image and most of the source's metadata."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _pages(stack: Image) -> int:
 
 
 def _forms(stack: Image, carried: Carried, dtype: np.dtype[Any], big: bool) -> Iterator[_Form]:
-    """Go through the forms that may hold an image, the one that holds most first."""
+    """Yield the forms that may hold an image, the one that holds most metadata first."""
     samples = dict(carried.samples)
     if "compression" in samples and dtype.kind in "iu" and dtype.itemsize <= 4:
         samples["predictor"] = True  # differences of neighbours; for floats that takes imagecodecs
