@@ -1,8 +1,8 @@
 """Measuring what filters cost on this machine, once: the rates that plans choose by.
 
-Some two hundred filters of many kinds and sizes are timed on one thread, and the rates of `cost.model`
-fitted to their times. What counts is the time of the processor, not that of the clock, so that other work
-on the machine disturbs little.
+Some two hundred filters of many kinds and sizes are timed on one thread, and the rates of `cost.model` are
+fitted to the times. CPU time is measured, not wall-clock time, so that other work on the machine disturbs
+little.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 DTYPES: Final = ("float32", "float64")
 
-ROUNDS: Final = 5
-_LEAST: Final = 1e-3  # seconds of one reading: shorter calls are repeated
+ROUNDS: Final = 5  # readings per filter; the least counts
+_LEAST: Final = 1e-3  # minimum seconds of one reading: shorter calls are repeated
 
-# Work of one filter, in weights or taps times samples: what takes longer says nothing new.
+# Maximum work of one filter, in taps or weights times samples: longer runs add no information.
 _MOST_WORK: Final = 4e8
 
 
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Rates, and how far they predict what they were fitted to: relative errors of all cases."""
+    """Fitted rates, the timed cases, and the relative error of each predicted time."""
 
     rates: dict[str, float]
     cases: list[Case]
@@ -63,11 +63,11 @@ def calibrate(
     Parameters
     ----------
     file : Path, optional
-        Where to; in the user's cache directory by default.
+        Where to write; in the user's cache directory by default.
     every_target : bool, optional
         Measure all instruction sets that the machine has, not only the one that filters use.
     progress : callable, optional
-        Called with the number of readings taken, and of all.
+        Called with the number of readings taken, and their total.
 
     Returns
     -------
@@ -78,28 +78,28 @@ def calibrate(
     targets = info["targets"] if every_target else [info["target"]]
     total = len(targets) * len(DTYPES) * ROUNDS * len(work)
     steps = itertools.count(1)
-    found: dict[str, dict[str, Fit]] = {}
+    fits_of: dict[str, dict[str, Fit]] = {}
     try:
         for target in targets:
             force(target)
-            found[target] = {
+            fits_of[target] = {
                 dtype: measured(dtype, work, lambda: progress(next(steps), total)) for dtype in DTYPES
             }
     finally:
         force(None if info["target"] == info["targets"][-1] else info["target"])
-    rates = {target: {dtype: fit.rates for dtype, fit in fits.items()} for target, fits in found.items()}
+    rates = {target: {dtype: fit.rates for dtype, fit in fits.items()} for target, fits in fits_of.items()}
     file = costs.cache_file() if file is None else file
     costs.save(file, {**costs.load(file), **rates})
-    return found
+    return fits_of
 
 
 def cases() -> list[Case]:
-    """Return the filters that are timed."""
+    """Return the filters to time."""
     return [case for case in (*_swept(), *_in_sequence(), *_transformed()) if _work(case) <= _MOST_WORK]
 
 
 def _swept() -> Iterator[Case]:
-    """Yield passes and dense sweeps of all kinds: few taps and many, folded or not, in cache and beyond."""
+    """Yield passes and dense sweeps of all kinds: few and many taps, folded or not, in L3 and beyond."""
     rng = np.random.default_rng(1)
     shapes = [(20, 20), (64, 64), (256, 256), (1000, 1000), (3000, 3000), (64, 64, 64), (200, 200, 200)]
     for shape, n, folds in itertools.product(shapes, (3, 5, 13, 31, 65), (True, False)):
@@ -118,8 +118,8 @@ def _swept() -> Iterator[Case]:
 
 
 def _in_sequence() -> Iterator[Case]:
-    """Yield cascades, in cache and beyond: nothing else has an array between two filters."""
-    ridge = rotated_gaussian((4.0, 1.6), 0.5)  # found in a tenth of a second
+    """Yield cascades, in cache and beyond L3: only they have an array between two filters."""
+    ridge = rotated_gaussian((4.0, 1.6), 0.5)  # its cascade is found in a tenth of a second
     for shape in ((256, 256), (1000, 1000), (3000, 3000)):
         yield Case(ridge, shape, "cascade", 1e-2)
 
@@ -153,7 +153,7 @@ def _work(case: Case) -> float:
 
 
 def measured(dtype: str, work: Sequence[Case], step: Callable[[], None] = lambda: None) -> Fit:
-    """Time filters of one dtype, in rounds one after the other, and fit the rates to the least times."""
+    """Time filters of one dtype in rounds, and return the rates fitted to the least times."""
     plans = [
         plan(case.kernel, case.shape, dtype, method=case.method, threads=1, tol=case.tol) for case in work
     ]
@@ -168,14 +168,14 @@ def measured(dtype: str, work: Sequence[Case], step: Callable[[], None] = lambda
     counts = [made.cost.counts for made in plans]
     rates = costs.fit(counts, best, costs.RATES)
     errors = [
-        sum(count * rates[name] for name, count in row.items()) / found - 1
-        for row, found in zip(counts, best, strict=True)
+        sum(count * rates[name] for name, count in row.items()) / least - 1
+        for row, least in zip(counts, best, strict=True)
     ]
     return Fit(rates, list(work), best, errors)
 
 
 def _reading(made: Plan, x: Array, out: Array) -> float:
-    """Return the nanoseconds of processor time that one call takes."""
+    """Return the nanoseconds of CPU time of one call."""
     start = time.perf_counter()
     made(x, out)
     calls = max(1, math.ceil(_LEAST / max(time.perf_counter() - start, 1e-7)))

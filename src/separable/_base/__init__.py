@@ -1,1 +1,1 @@
-"""What every room stands on: errors, words and numbers in messages, caches, files that appear whole."""
+"""Shared foundations: errors, words and numbers in messages, caches, atomic writes, foreign arrays."""

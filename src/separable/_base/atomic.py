@@ -1,4 +1,4 @@
-"""Files that appear whole: written where nobody sees them, then put into their place in one step."""
+"""Atomic writes: a file is written to a hidden draft, then renamed to its path in one step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Final
 if sys.platform != "win32":
     import fcntl
 
-# A draft that has a name, where the system has no unnamed files: nobody else's file is called so.
+# Names of drafts, where the system has no unnamed files.
 _DRAFT: Final = re.compile(r"\.separable-[0-9a-f]{16}\.part")
 _REASONS: Final = {
     errno.ENOSPC: "the disk is full",
@@ -27,7 +27,7 @@ _REASONS: Final = {
     errno.EIO: "the disk reports an error",
     errno.EROFS: "the file system is read-only",
 }
-_PROBE: Final = bytes(1 << 16)
+_PROBE: Final = bytes(1 << 16)  # written to find the system's error number
 
 
 class WriteError(OSError):
@@ -36,7 +36,7 @@ class WriteError(OSError):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the block a file to write; put it at `path` if the block succeeds.
+    """Yield a file to write; move it to `path` if the block succeeds.
 
     Whatever happens in the block, `path` holds either what it held before or the whole new file, on
     the disk and not only in memory. A symbolic link is followed, and the permissions of a file that
@@ -98,23 +98,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _unnamed(folder: Path) -> tuple[int, Path] | None:
-    """Open a file that has no name; None where the system or the file system has no such thing."""
+    """Return an open unnamed file; None where the system or the file system does not support it."""
     if not hasattr(os, "O_TMPFILE"):
         return None
     try:
         handle = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
-    except OSError:  # whether it is this or the folder, a file with a name will tell
+    except OSError:  # opening a named file raises if the folder is the cause
         return None
     way = Path(f"/proc/self/fd/{handle}")
     if not way.exists():
         os.close(handle)
         return None
-    _lock(handle)  # for the moment when it has a name already, but not yet its place
+    _lock(handle)  # while it has a draft's name, before the final renaming
     return handle, way
 
 
 def _named(draft: Path) -> tuple[int, Path]:
-    """Make a file that is locked as long as this process lives, once the drafts of others are cleared."""
+    """Return a named draft, locked while this process lives; remove abandoned drafts first."""
     _clear(draft.parent)
     while True:
         handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
@@ -125,7 +125,7 @@ def _named(draft: Path) -> tuple[int, Path]:
 
 
 def _lock(handle: int) -> bool:
-    """Return whether nobody else holds the file; where nothing can be locked, that is taken for granted."""
+    """Return whether the file could be locked; True where the file system has no locks."""
     if sys.platform == "win32":  # there a file that is open cannot be removed, which serves as well
         return True
     try:
@@ -138,9 +138,9 @@ def _lock(handle: int) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Remove the drafts of processes that are gone, and say so."""
+    """Remove the drafts of ended processes, and log their names."""
     with suppress(OSError), os.scandir(folder) as entries:
-        for entry in [each for each in entries if _DRAFT.fullmatch(each.name)]:
+        for entry in [item for item in entries if _DRAFT.fullmatch(item.name)]:
             with suppress(OSError):
                 _remove_abandoned(Path(entry.path))
 
@@ -152,7 +152,7 @@ def _remove_abandoned(draft: Path) -> None:
             held = os.fstat(handle)
             if not stat.S_ISREG(held.st_mode) or held.st_uid != os.geteuid():
                 return
-            # Not `_lock`: where locks do not work, nobody knows whose file it is.
+            # Not `_lock`, which is True without locks: the owner would then be unknown.
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             draft.unlink()
         finally:
@@ -165,13 +165,13 @@ def _remove_abandoned(draft: Path) -> None:
 
 
 def _give_name(handle: int, draft: Path) -> None:
-    """Name an unnamed file: a link cannot replace another file, a renaming can."""
+    """Give an unnamed file a draft's name: a link cannot replace another file, a renaming can."""
     folder = os.open(draft.parent, os.O_RDONLY | os.O_DIRECTORY)
     way = f"/proc/self/fd/{handle}"
     try:
-        # Only with a folder given does Python ask the system to follow the link that /proc has.
+        # Only with a folder descriptor does Python let the system follow the link in /proc.
         os.link(way, draft.name, dst_dir_fd=folder, follow_symlinks=True)
-    except OSError:  # a layered file system may open such files and not link them: the result is not lost
+    except OSError:  # an overlay file system may open but not link unnamed files: copy the data
         other, _ = _named(draft)
         try:
             shutil.copyfile(way, draft)
@@ -184,7 +184,7 @@ def _give_name(handle: int, draft: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk, where folders can be synchronised."""
+    """Synchronise the folder, so that the new name is on the disk, where the system allows."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         try:
@@ -194,7 +194,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _explained(error: Exception, path: Path, handle: int) -> WriteError | None:
-    """Return the error of a disk with the file, the reason and the fix; None for any other error."""
+    """Return a disk's error with file, reason and fix; None for any other error."""
     cause: BaseException | None = error
     seen: set[int] = set()
     while cause is not None and not isinstance(cause, OSError) and id(cause) not in seen:
@@ -206,16 +206,16 @@ def _explained(error: Exception, path: Path, handle: int) -> WriteError | None:
     if number not in _REASONS:
         return None
     fix = "write elsewhere" if number == errno.EROFS else "free some space, or write elsewhere"
-    found = WriteError(f"`{path}` cannot be written: {_REASONS[number]} ({os.strerror(number)}); {fix}.")
-    found.errno = number
-    return found
+    named = WriteError(f"`{path}` cannot be written: {_REASONS[number]} ({os.strerror(number)}); {fix}.")
+    named.errno = number
+    return named
 
 
 def _what_a_write_says(handle: int) -> int | None:
-    """Return the number of the system's error: encoders tell that a write came out short, but not why."""
+    """Return the system's error number, by a trial write: encoders report short writes without it."""
     try:
         os.lseek(handle, 0, os.SEEK_END)
-        if os.write(handle, _PROBE) < len(_PROBE):  # a part went in: the next one does not
+        if os.write(handle, _PROBE) < len(_PROBE):  # written in part: the next write fails
             os.write(handle, _PROBE)
     except OSError as error:
         return error.errno

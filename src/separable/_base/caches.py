@@ -1,7 +1,7 @@
-"""What is remembered from call to call: plans, kernels, terms, packed weights, in one budget of bytes.
+"""Caches of plans, kernels, terms and packed weights, with one budget of bytes.
 
-Every function that is `kept` here finds what it made of the same arguments before. All of them together
-keep at most `LIMIT` bytes in a process; beyond that what was used longest ago goes first.
+Functions decorated by `kept` return cached results for equal arguments. Together they keep at most `LIMIT`
+bytes in a process; beyond that, the least recently used entries are evicted.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ P = ParamSpec("P")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-LIMIT: Final = 64 << 20
+LIMIT: Final = 64 << 20  # bytes
 
-# Notes of when entries were used that are out of date, beside those that hold, before they are thrown away.
-_STALE: Final = 1000
+_STALE: Final = 1000  # maximum outdated notes in the heap of last uses before it is rebuilt
 
-# Bytes of an entry beside its key and value, and of an object that does not tell what it holds: a job.
+# Estimated bytes of an entry beside its key and value, of an opaque object such as a job, of any other object
+# such as a number, and of an attribute or item beside its value.
 _ENTRY: Final = 400
 _UNKNOWN: Final = 2048
-_OBJECT: Final = 64  # any other, such as a number, and what each attribute or item takes beside its value
+_OBJECT: Final = 64
 _ITEM: Final = 16
 
 
 class Remembered(Protocol[P, T_co]):
-    """A function that finds again what it made of arguments before."""
+    """A function with cached results."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
-        """Return what the function returns for these arguments, which hash."""
+        """Return the result for these hashable arguments."""
 
     def cache_clear(self) -> None:
-        """Forget what this function made."""
+        """Remove the cached results of this function."""
 
 
 _Entries: TypeAlias = "dict[Hashable, _Entry]"
@@ -53,16 +53,16 @@ class _Entry:
 
 
 class _Note(NamedTuple):
-    """When an entry was used, as far as is known: later, perhaps."""
+    """A lower bound of an entry's last use."""
 
     used: int
-    serial: int  # no two are equal: what comes after is never compared
+    serial: int  # unique, so that later fields are never compared
     entries: _Entries
     key: Hashable
 
 
 class Budget:
-    """A number of bytes that several caches share.
+    """A budget of bytes that several caches share.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ class Budget:
         self._caches: list[_Entries] = []
         self._shortcuts: list[Callable[[], object]] = []
         self._shortcut_bytes = 0
-        self._notes: list[_Note] = []  # a heap, at least one of each entry
+        self._notes: list[_Note] = []  # a heap with at least one note per entry
         self._lock = threading.Lock()
-        self.tick = itertools.count().__next__  # of a clock: when an entry was used
+        self.tick = itertools.count().__next__  # logical clock of uses
 
     def cache(self) -> Cache[Any]:
         """Return a new cache within this budget."""
@@ -87,7 +87,7 @@ class Budget:
         return Cache(self, entries)
 
     def add_shortcut(self, clear: Callable[[], object]) -> None:
-        """Call `clear` whenever something is forgotten: a quicker way to it must not outlive it."""
+        """Call `clear` whenever entries are removed: shortcuts to them must not outlive them."""
         self._shortcuts.append(clear)
 
     def count_shortcut(self, size: int) -> None:
@@ -95,15 +95,15 @@ class Budget:
         with self._lock:
             self.bytes += size
             self._shortcut_bytes += size
-        if self.bytes > self.limit:  # with room for the next ones: each time all of them are cleared
+        if self.bytes > self.limit:  # all shortcuts are cleared, which makes room for many
             self._keep_to(self.limit - self.limit // 16)
 
     def put(self, entries: _Entries, key: Hashable, value: T, size: int) -> T:
-        """Keep a value of so many bytes, unless it is too large; return it, or what another thread kept."""
+        """Store a value of `size` bytes unless too large; return it, or that stored by another thread."""
         with self._lock:
-            there = entries.get(key)
-            if there is not None:
-                return cast("T", there.value)
+            stored = entries.get(key)
+            if stored is not None:
+                return cast("T", stored.value)
             if size > self.limit:
                 return value
             entry = entries[key] = _Entry(value, size, self.tick())
@@ -113,7 +113,7 @@ class Budget:
         return value
 
     def drop(self, entries: _Entries, key: Hashable) -> None:
-        """Forget one entry, if it is there."""
+        """Remove one entry, if present."""
         with self._lock:
             entry = entries.pop(key, None)
             if entry is not None:
@@ -122,7 +122,7 @@ class Budget:
                 self._note_again()
 
     def drop_all(self, entries: _Entries) -> None:
-        """Forget the entries of one cache."""
+        """Remove the entries of one cache."""
         with self._lock:
             gone = entries.copy()  # freed when the lock is
             entries.clear()
@@ -131,12 +131,12 @@ class Budget:
         self._clear_shortcuts()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         for entries in self._caches:
             self.drop_all(entries)
 
     def _keep_to(self, limit: int) -> None:
-        """Forget what was used longest ago, until no more than `limit` bytes are kept."""
+        """Evict the least recently used entries until at most `limit` bytes are kept."""
         if self.bytes <= limit:
             return
         self._clear_shortcuts()
@@ -167,12 +167,12 @@ class Budget:
             self._shortcut_bytes = 0
 
     def after_fork(self) -> None:
-        """Let go of a lock that another thread of the parent held at the moment of the fork."""
+        """Replace the lock, which another thread of the parent may have held at the fork."""
         self._lock = threading.Lock()
 
 
 class Cache(Generic[T]):
-    """Values by keys, within a budget; safe in many threads at once."""
+    """A thread-safe cache of values by keys, within a budget."""
 
     def __init__(self, budget: Budget, entries: _Entries) -> None:
         self._budget, self._entries = budget, entries
@@ -182,12 +182,12 @@ class Cache(Generic[T]):
 
     @property
     def bytes(self) -> int:
-        """Bytes of what is kept."""
+        """Bytes of all entries."""
         with self._budget._lock:
             return sum(entry.size for entry in self._entries.values())
 
     def get(self, key: Hashable) -> T | None:
-        """Return the value, used now, or None."""
+        """Return the value and mark it as used, or None."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -195,15 +195,15 @@ class Cache(Generic[T]):
         return cast("T", entry.value)
 
     def put(self, key: Hashable, value: T, size: int) -> T:
-        """Keep a value that holds so many bytes with its key; return it, or what another thread kept."""
+        """Store a value of `size` bytes with its key; return it, or that stored by another thread."""
         return self._budget.put(self._entries, key, value, size + _ENTRY)
 
     def drop(self, key: Hashable) -> None:
-        """Forget a value, if it is there."""
+        """Remove a value, if present."""
         self._budget.drop(self._entries, key)
 
     def clear(self) -> None:
-        """Forget every value."""
+        """Remove all values."""
         self._budget.drop_all(self._entries)
 
 
@@ -249,7 +249,7 @@ def kept(function: Callable[P, T]) -> Remembered[P, T]:
 
 
 def size_of(*values: Any) -> int:
-    """Return about the bytes that values hold, each object counted once.
+    """Return the estimated bytes of values, each object counted once.
 
     An object may say what it holds beside its attributes, out of Python's sight: by `_hidden_bytes`.
     """
@@ -281,7 +281,7 @@ def _is_ours(value: Any) -> bool:
 
 
 def _inside(value: Any) -> Iterator[Any]:
-    """Yield what an object refers to: items or attributes."""
+    """Yield the objects that an object refers to: items or attributes."""
     if isinstance(value, dict):
         yield from value.keys()
         yield from value.values()

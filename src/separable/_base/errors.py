@@ -29,11 +29,11 @@ class NotSeparableError(ValueError):
         self.rank = rank
 
     def __reduce__(self) -> tuple[Callable[..., NotSeparableError], tuple[str, float, float, int]]:
-        # An exception's default pickle knows only positional arguments.
+        # By default, exceptions are pickled with positional arguments only.
         return _restore, (str(self), self.relative_l1, self.tol, self.rank)
 
 
-# What users see in tracebacks, and what pickles name.
+# The module shown in tracebacks and named by pickles.
 EffortWarning.__module__ = NotSeparableError.__module__ = "separable"
 
 

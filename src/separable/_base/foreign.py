@@ -1,4 +1,4 @@
-"""Arrays of other libraries: read where they lie, written to where they can be, given back as what they were.
+"""Arrays of other libraries: read and written without a copy where possible, results in the input's type.
 
 No library is imported: an array is known by its attributes, or by a module that is loaded already.
 """
@@ -18,13 +18,12 @@ from .words.messages import kind, shown
 
 Wrap: TypeAlias = Callable[[Array], Any]
 
-# What lies elsewhere (on disk, in chunks, still to be computed) is read whole up to this part of the free
-# memory: the result takes as much again, and so may a copy in another dtype.
+# Maximum share of the free memory for an array that is not in memory (on disk, chunked, lazy) and read whole:
+# the result takes as much again, and so may a copy in another dtype.
 _PART_OF_FREE: Final = 1 / 4
-# Not worth asking how much memory is free.
-_SMALL: Final = 1 << 26
+_SMALL: Final = 1 << 26  # bytes below which free memory is not checked
 
-# The ways in which an array offers the memory that it has.
+# Protocols by which an array exposes its memory.
 _IN_MEMORY: Final = ("__array_interface__", "__array_struct__", "__dlpack__")
 
 
@@ -34,7 +33,7 @@ def read(name: str, value: Any) -> Array:
     Parameters
     ----------
     name : str
-        The argument's, for messages.
+        Name of the argument, for messages.
     value : array_like
         Arrays of other libraries, too, where NumPy can read them.
 
@@ -86,7 +85,7 @@ def _described(value: object) -> str:
 
 
 def _check_readable(name: str, value: Any) -> None:
-    """Refuse tensors whose numbers NumPy must not or cannot see, with the call that makes them plain."""
+    """Raise TypeError for tensors that require grad or lie on a device, with the call that fixes it."""
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(
             f"`{name}` requires grad, and a filter's result would carry none; pass {name}.detach(), "
@@ -98,7 +97,7 @@ def _check_readable(name: str, value: Any) -> None:
 
 
 def _check_size(name: str, value: Any) -> None:
-    """Refuse to read what is not in memory and would take too much of it."""
+    """Raise MemoryError for an array outside memory that would take too much of it."""
     size = _size(value)
     if not size > _SMALL or _lies_in_memory(value):
         return
@@ -117,7 +116,7 @@ def _check_size(name: str, value: Any) -> None:
 
 
 def _size(value: Any) -> float:
-    """Return how many bytes an array takes in memory; 0 where it does not say."""
+    """Return the bytes that an array takes in memory; 0 if unknown."""
     itemsize = getattr(getattr(value, "dtype", None), "itemsize", 0)
     shape = getattr(value, "shape", ())
     if not isinstance(shape, tuple) or not isinstance(itemsize, int):
@@ -126,13 +125,13 @@ def _size(value: Any) -> float:
 
 
 def _lies_in_memory(value: Any) -> bool:
-    if _is_labelled(value):  # of chunks that are still to be computed, or of an array
+    if _is_labelled(value):  # chunked (lazy), or around an array
         return getattr(value, "chunks", None) is None
     return _is_table(value) or any(hasattr(value, way) for way in _IN_MEMORY)
 
 
 def _free_memory() -> float | None:
-    """Return how many bytes this process may still take without swapping; None where that cannot be told."""
+    """Return the bytes that this process may still take without swapping; None if unknown."""
     limits = []
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
@@ -166,7 +165,7 @@ def _is_table(value: Any) -> bool:
 
 
 def wrap_of(x: Any) -> Wrap | None:
-    """Return what makes an array of `x`'s kind, with its labels, of a result; None: it stays an ndarray.
+    """Return the function that turns a result into an array of `x`'s type and labels; None: an ndarray.
 
     Tensors of torch become tensors; arrays with labels as in xarray keep dimensions, coordinates and
     attributes; tables as in pandas keep index and columns; others go by ``__array_wrap__`` or the namespace
@@ -234,7 +233,7 @@ def through(call: Callable[[Array, Any], Array], x: Any, output: Any, name: str 
 
 
 def output_of(output: Any) -> Array | np.dtype[Any]:
-    """Return the memory of an array to write into as an ndarray, or the dtype that is named.
+    """Return the memory of an output array as an ndarray, or the dtype named.
 
     Raises
     ------
@@ -245,18 +244,18 @@ def output_of(output: Any) -> Array | np.dtype[Any]:
         return output
     if isinstance(output, (str, bytes, type, np.dtype)) or not _is_array(output):
         return dtype_of("output", output)
-    found = _memory_of(output)
-    if found is None:
+    memory = _memory_of(output)
+    if memory is None:
         raise TypeError(
             f"`output` is a {kind(output)}, whose memory NumPy cannot write into: the result would be lost. "
             "Pass a NumPy array or leave `output` out, and assign what is returned: "
             "out[...] = sp.gaussian(x, 1), say."
         )
-    return found
+    return memory
 
 
 def dtype_of(name: str, dtype: Any) -> np.dtype[Any]:
-    """Return what is named by a dtype, its name, a scalar type, or a dtype of torch of the same name."""
+    """Return the dtype of a dtype, its name, a scalar type, or a torch dtype of the same name."""
     named = str(dtype).removeprefix("torch.") if type(dtype).__name__ == "dtype" else dtype
     try:
         return np.dtype(named)
@@ -277,7 +276,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _memory_of(output: Any) -> Array | None:
-    """Return an ndarray over the memory of another library's array; None if none of it can be written to.
+    """Return an ndarray over the memory of another library's array; None if it is not writeable.
 
     Whether it is that memory, and not a copy of it, is seen from reading twice: first from one corner, since
     what lies on disk or is still to be computed may be large.

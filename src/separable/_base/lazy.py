@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Lazy(NamedTuple):
-    """What a package binds as its ``__getattr__``, ``__dir__`` and ``__all__``."""
+    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package."""
 
     getattr: Callable[[str], Any]
     dir: Callable[[], list[str]]
@@ -23,7 +23,7 @@ def attach(
     loading: Callable[[], AbstractContextManager[object]] = nullcontext,
     hint: Callable[[str, list[str]], str] = lambda name, names: "",
 ) -> Lazy:
-    """Return what a package needs to load its names on first use.
+    """Return the bindings by which a package loads its names on first use.
 
     Parameters
     ----------

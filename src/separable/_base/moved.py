@@ -1,4 +1,4 @@
-"""Modules that pickles name and that live elsewhere now."""
+"""Old module paths that pickles name, resolved to the present ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import Any, Final
 
-# Beneath the package: what pickles of earlier versions say -> where it is.
+# Module path in pickles of earlier versions -> present path, below the package.
 MOVED: Final = {
     "adjoint": "filters.adjoint",
     "certificate": "kernel.bounds",

@@ -71,8 +71,8 @@ def entries(value: Any) -> tuple[Any, ...] | None:
 
 def each_of(values: Sequence[Any], one: Callable[[Any], _T | None]) -> tuple[_T, ...] | None:
     """Return what `one` makes of every value; None where that is None for one of them."""
-    found = tuple(map(one, values))
-    return None if any(each is None for each in found) else found  # type: ignore[return-value]
+    converted = tuple(map(one, values))
+    return None if any(item is None for item in converted) else converted  # type: ignore[return-value]
 
 
 def instead(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Types that every room names."""
+"""Type aliases for arrays."""
 
 from typing import Any, TypeAlias
 

@@ -1,1 +1,1 @@
-"""What comes in and goes out: arguments, boundaries, masks, how results are stored, whole numbers."""
+"""Arrays in and out of filters: arguments, boundary modes, masks, storing of results, exact arithmetic."""

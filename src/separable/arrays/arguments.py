@@ -1,7 +1,7 @@
 """The arguments of a filter, checked and brought to one form.
 
-Each function returns what the core understands, or raises an error that names the argument, what it
-got, what it expected and the fix.
+Each function returns the argument in the form that the core takes, or raises an error that names the
+argument, what it got, what it expected and the fix.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from .._base.types import Array
 from .._base.words.messages import meant_mode, shown
 from .boundaries import MODES, ModeName
 
-Mode: TypeAlias = ModeName | str | Sequence[str]  # the names are for readers; any str may hold one
+Mode: TypeAlias = ModeName | str | Sequence[str]  # the literal names are for `help`; any str is checked
 Origin: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = int | Sequence[int] | None
 Output: TypeAlias = npt.DTypeLike | npt.NDArray[Any] | None
 Method: TypeAlias = Literal["auto", "separable", "direct", "box", "recursive", "cascade", "fft"] | None
 
-# Steps NumPy may spend deciding whether two interleaved views overlap; past it they count as
-# overlapping. 10**4 steps take well under a millisecond.
+# Maximum steps for NumPy to decide whether two interleaved views overlap; beyond, they count as overlapping.
+# 10**4 steps take well under a millisecond.
 _OVERLAP_WORK: Final = 10_000
 
 _INTS: Final = frozenset([int])
 _FLOATS: Final = frozenset([float])
 
-# No array has more axes: what has is an array itself, given for its shape.
+# Maximum axes of an array: a longer `shape` is an array passed by mistake.
 _MOST_AXES: Final = 64
 
-# Threads beyond the processors only take turns, and a system refuses thousands; where the processors are
-# few, some more do no harm.
+# Maximum threads: more than there are processors gain nothing, and a system refuses thousands; up to 64 do no
+# harm.
 _MOST_THREADS: Final = max(64, os.cpu_count() or 1)
 
 
 def input_array(x: npt.ArrayLike, name: str = "x") -> Array:
-    """Return `x` as a plain ndarray, without copying where it is one already."""
+    """Return `x` as a plain ndarray, without a copy if it is one."""
     return read(name, x)
 
 
@@ -157,11 +157,11 @@ def _overlap(a: Array, b: Array) -> bool:
 
 def shape_tuple(shape: int | Sequence[int], dtype: np.dtype[Any]) -> tuple[int, ...]:
     """Return `shape` as a tuple of non-negative ints whose bytes can be counted in a signed word."""
-    own = getattr(shape, "shape", ())
-    given = None if len(own) > 1 else entries(shape)
-    lengths = each_of((shape,) if given is None else given, as_whole)
+    shape_of_array = getattr(shape, "shape", ())
+    sequence = None if len(shape_of_array) > 1 else entries(shape)
+    lengths = each_of((shape,) if sequence is None else sequence, as_whole)
     if lengths is None or len(lengths) > _MOST_AXES:
-        fix = "; pass x.shape." if own else f"{instead(shape)}."
+        fix = "; pass x.shape." if shape_of_array else f"{instead(shape)}."
         raise TypeError(f"`shape={shown(shape)}` is not a whole number or a sequence of them{fix}")
     if any(length < 0 for length in lengths):
         raise ValueError(f"`shape={lengths}` holds a negative length.")
@@ -173,14 +173,13 @@ def shape_tuple(shape: int | Sequence[int], dtype: np.dtype[Any]) -> tuple[int, 
 def plain(
     mode: Mode, cval: complex, origin: Origin, axes: Axes, tol: float | None, dtype: np.dtype[Any]
 ) -> tuple[str | tuple[str, ...], complex, int | tuple[int, ...], int | tuple[int, ...] | None, float | None]:
-    """Return these arguments of a filter of `dtype` as Python's own values, of one type each.
+    """Return these arguments of a filter of `dtype` as built-in Python values, of one type each.
 
-    Plans are remembered by them, and 1, 1.0 and True are the same to a dictionary: their types are checked
-    before it is asked.
+    They are keys of the plan cache, to which 1, 1.0 and True are equal: their types are checked before.
     """
     names: Any = mode
-    if type(mode) is not str and (given := entries(mode)) is not None:
-        names = tuple(map(_boundary_mode, given))
+    if type(mode) is not str and (sequence := entries(mode)) is not None:
+        names = tuple(map(_boundary_mode, sequence))
     value = cval if type(cval) is float else _cval(cval, dtype)
     place = origin if type(origin) is int else _wholes("origin", origin)
     where = axes if axes is None or type(axes) is int else _wholes("axes", axes)
@@ -189,29 +188,29 @@ def plain(
 
 def _wholes(name: str, value: Any) -> int | tuple[int, ...]:
     """Return a whole number, or a sequence of them as a tuple."""
-    if type(value) is tuple and _INTS.issuperset(map(type, value)):  # all the rest takes five times as long
+    if type(value) is tuple and _INTS.issuperset(map(type, value)):  # five times as fast as the general case
         return value
-    given = entries(value)
-    found = as_whole(value) if given is None else each_of(given, as_whole)
-    if found is None:
+    sequence = entries(value)
+    checked = as_whole(value) if sequence is None else each_of(sequence, as_whole)
+    if checked is None:
         raise TypeError(
             f"`{name}={shown(value)}` is not a whole number or a sequence of them{instead(value)}."
         )
-    return found
+    return checked
 
 
 def reals(name: str, value: Any, count: int) -> tuple[float, ...]:
-    """Return one real number for each of `count` filtered axes, given as one for all or as a sequence."""
-    own = type(value)
-    if own is float or own is int:
+    """Return a tuple of `count` real numbers, one per filtered axis, from one for all or a sequence."""
+    kind = type(value)
+    if kind is float or kind is int:
         return (float(value),) * count
-    if own is tuple and len(value) == count and _FLOATS.issuperset(map(type, value)):
+    if kind is tuple and len(value) == count and _FLOATS.issuperset(map(type, value)):
         return value  # type: ignore[no-any-return]
     return _numbers(name, value, count, as_real, "a number or a sequence of them; pass one such as 1.5")
 
 
 def wholes(name: str, value: Any, count: int) -> tuple[int, ...]:
-    """Return one whole number for each of `count` filtered axes, given as one for all or as a sequence."""
+    """Return a tuple of `count` whole numbers, one per filtered axis, from one for all or a sequence."""
     if type(value) is int:
         return (value,) * count
     if type(value) is tuple and len(value) == count and _INTS.issuperset(map(type, value)):
@@ -220,26 +219,26 @@ def wholes(name: str, value: Any, count: int) -> tuple[int, ...]:
 
 
 def _numbers(name: str, value: Any, count: int, one: Any, expected: str) -> tuple[Any, ...]:
-    given = entries(value)
-    if given is not None and len(given) != count:
+    sequence = entries(value)
+    if sequence is not None and len(sequence) != count:
         raise ValueError(
-            f"`{name}={shown(value)}` has {len(given)} entries for {count} filtered axes; "
+            f"`{name}={shown(value)}` has {len(sequence)} entries for {count} filtered axes; "
             "pass one number, or one for each."
         )
-    if given is not None and any(entries(each) is not None for each in given):
+    if sequence is not None and any(entries(entry) is not None for entry in sequence):
         raise ValueError(f"`{name}={shown(value)}` is nested; expected one number for each filtered axis.")
-    found = each_of((value,) * count if given is None else given, one)
-    if found is None:
+    checked = each_of((value,) * count if sequence is None else sequence, one)
+    if checked is None:
         raise TypeError(f"`{name}={shown(value)}` is not {expected}.")
-    return found
+    return checked
 
 
 def filtered_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
     """Return the axes to filter, each in ``0..ndim-1``, in the order given; None means all."""
     if axes is None:
         return tuple(range(ndim))
-    found = _wholes("axes", axes)
-    wanted = (found,) if isinstance(found, int) else found
+    checked = _wholes("axes", axes)
+    wanted = (checked,) if isinstance(checked, int) else checked
     for axis in wanted:
         if not -ndim <= axis < ndim:
             raise ValueError(f"`axes={shown(axes)}`: axis {axis} does not exist in {ndim} dimensions.")
@@ -250,7 +249,7 @@ def filtered_axes(axes: Axes, ndim: int) -> tuple[int, ...]:
 
 
 def axes_beside(channel_axis: int, axes: Axes, ndim: int) -> tuple[int, ...]:
-    """Return the axes to filter, in ``0..ndim-1``, of an array one of whose axes holds channels."""
+    """Return the axes to filter, in ``0..ndim-1``, of an array with an axis of channels."""
     channel = as_whole(channel_axis)
     if channel is None:
         raise TypeError(
@@ -271,12 +270,12 @@ def axes_beside(channel_axis: int, axes: Axes, ndim: int) -> tuple[int, ...]:
 
 def boundary_modes(mode: Mode, axes: tuple[int, ...]) -> tuple[str, ...]:
     """Return the canonical mode of each filtered axis."""
-    given: tuple[object, ...] | None = entries(mode)
-    if given is None:
-        given = (mode,) * (len(axes) if isinstance(mode, str) else 1)  # what it is remains to be seen
-    if len(given) != len(axes):
-        raise ValueError(f"`mode={shown(mode)}` {_count_mismatch(len(given), axes)}")
-    return tuple(map(_boundary_mode, given))
+    names: tuple[object, ...] | None = entries(mode)
+    if names is None:
+        names = (mode,) * (len(axes) if isinstance(mode, str) else 1)  # checked below
+    if len(names) != len(axes):
+        raise ValueError(f"`mode={shown(mode)}` {_count_mismatch(len(names), axes)}")
+    return tuple(map(_boundary_mode, names))
 
 
 def _boundary_mode(name: object) -> str:
@@ -293,19 +292,19 @@ def _count_mismatch(count: int, axes: tuple[int, ...]) -> str:
 
 
 def origins(origin: Origin, axes: tuple[int, ...], taps: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the origin of each filtered axis, checked against the taps it has there."""
-    found = _wholes("origin", origin)
-    given = (found,) * len(axes) if isinstance(found, int) else found
-    if len(given) != len(axes):
-        raise ValueError(f"`origin={shown(origin)}` {_count_mismatch(len(given), axes)}")
-    for place, (axis, value, count) in enumerate(zip(axes, given, taps, strict=True)):
+    """Return the origin of each filtered axis, checked against its number of taps."""
+    checked = _wholes("origin", origin)
+    values = (checked,) * len(axes) if isinstance(checked, int) else checked
+    if len(values) != len(axes):
+        raise ValueError(f"`origin={shown(origin)}` {_count_mismatch(len(values), axes)}")
+    for place, (axis, value, count) in enumerate(zip(axes, values, taps, strict=True)):
         low, high = -(count // 2), (count - 1) // 2
         if not low <= value <= high:
-            name = "origin" if isinstance(found, int) else f"origin[{place}]"
+            name = "origin" if isinstance(checked, int) else f"origin[{place}]"
             raise ValueError(
                 f"`{name}={value}` lies outside axis {axis}'s {count} taps (allowed {low}..{high})."
             )
-    return given
+    return values
 
 
 def _cval(cval: Any, dtype: np.dtype[Any]) -> complex:
@@ -350,7 +349,7 @@ def tolerance(tol: float | None) -> float | None:
 
 
 def thread_count(threads: int | None) -> int:
-    """Return how many threads to use at most; None asks SEPARABLE_NUM_THREADS, then the machine."""
+    """Return the maximum threads to use; None takes `default_threads`."""
     if threads is None:
         return min(default_threads(), _MOST_THREADS)
     count = as_whole(threads)
@@ -363,7 +362,7 @@ def thread_count(threads: int | None) -> int:
 
 @functools.lru_cache(maxsize=1)
 def default_threads() -> int:
-    """Return SEPARABLE_NUM_THREADS where it is set, else the cores this process may use.
+    """Return SEPARABLE_NUM_THREADS if set, else the number of cores this process may use.
 
     Read once per process, as OMP_NUM_THREADS is.
     """

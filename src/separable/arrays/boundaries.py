@@ -1,4 +1,4 @@
-"""The one rule beyond the ends of an array: which sample stands there, arrays continued, and folded back."""
+"""Boundary modes: the sample at a position beyond the ends, padding, and its adjoint, folding back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ModeName: TypeAlias = Literal[
     "reflect", "constant", "nearest", "mirror", "wrap", "grid-mirror", "grid-constant", "grid-wrap"
 ]
 
-# The modes by the codes they have in the core, and all names of them: grid-* are SciPy's synonyms.
+# The modes in the order of their codes in the core, and all names: grid-* are SciPy's synonyms.
 CANONICAL: Final = ("reflect", "constant", "nearest", "mirror", "wrap")
 MODES: Final = {name: name for name in CANONICAL} | {
     "grid-mirror": "reflect",
@@ -26,15 +26,15 @@ CODES: Final = {name: code for code, name in enumerate(CANONICAL)}
 # How torch and ONNX name what a convolution layer is padded with.
 PADDING_MODES: Final = {"zeros": "constant", "reflect": "mirror", "replicate": "nearest", "circular": "wrap"}
 
-# Modes that continue an array by a mirror image or a copy of it, which a symmetric kernel filters into the
-# same of the result: a second filter finds beyond the ends what it should.
+# Modes that symmetric kernels preserve: the padded result is the filtered padding, and a second filter may
+# follow in the same mode.
 CONTINUING: Final = ("reflect", "mirror", "wrap")
 
-OUTSIDE: Final = -1  # in a table of sources: no sample, but the constant
+OUTSIDE: Final = -1  # index of the padding constant in results of `sources`
 
 
 class Line(NamedTuple):
-    """One axis of an array: its length, how a kernel reaches along it, and how it is continued.
+    """One axis of an array: its length, the taps and shift of the kernel along it, and its boundary mode.
 
     ``out[i] = sum_k w[k] x[i + k - shift]``; an axis with 1 tap and shift 0 is not filtered.
     """
@@ -46,17 +46,17 @@ class Line(NamedTuple):
 
     @property
     def touched(self) -> Interval:
-        """The places that receive anything from the line's adjoint; no more than the line by a constant."""
+        """The interval that the adjoint writes to before folding back; the line itself in mode constant."""
         return (0, self.n) if self.mode == "constant" else (-self.shift, self.n + self.taps - 1 - self.shift)
 
     def reached_by(self, places: Interval) -> Interval:
-        """Return the results that read some places, within the line."""
+        """Return the interval of results, within the line, that read samples in `places`."""
         begin, end = places
         return max(begin - (self.taps - 1 - self.shift), 0), min(end + self.shift, self.n)
 
 
 def sources(positions: Array, n: int, mode: str) -> Array:
-    """Return which of n samples stands at each position of the line that they continue to.
+    """Return the index of the sample at each position of a line of n samples, padded by `mode`.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def sources(positions: Array, n: int, mode: str) -> Array:
 
 
 def continued(x: Array, axis: int, before: int, after: int, mode: str, cval: complex = 0.0) -> Array:
-    """Return `x` with so many samples more before and after one axis.
+    """Return `x` padded along one axis by `before` and `after` samples.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def continued(x: Array, axis: int, before: int, after: int, mode: str, cval: com
     axis, before, after : int
     mode : {"reflect", "constant", "nearest", "mirror", "wrap"}
     cval : complex, optional
-        What stands there in mode constant.
+        The padding value of mode constant.
     """
     if before + after == 0:
         return x
@@ -101,12 +101,12 @@ def continued(x: Array, axis: int, before: int, after: int, mode: str, cval: com
         widths[axis] = (before, after)
         return np.pad(x, widths, constant_values=cval)
     n = x.shape[axis]
-    taken: Array = x.take(sources(np.arange(-before, n + after), n, mode), axis)
-    return taken
+    padded: Array = x.take(sources(np.arange(-before, n + after), n, mode), axis)
+    return padded
 
 
 def folded_back(values: Array, axis: int, places: Interval, line: Line) -> tuple[Array, Interval]:
-    """Add what lies beyond the ends of a line to the samples that stand for it there.
+    """Add the values beyond the ends of a line to the samples that pad it there: the adjoint of padding.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def folded_back(values: Array, axis: int, places: Interval, line: Line) -> tuple
         At `places` of the line, along `axis`.
     axis : int
     places : (int, int)
-        The first, and the one behind the last.
+        The half-open interval of positions that `values` covers.
     line : Line
 
     Returns
@@ -122,25 +122,25 @@ def folded_back(values: Array, axis: int, places: Interval, line: Line) -> tuple
     ndarray
         The sums.
     (int, int)
-        Their places within the line.
+        Their half-open interval, within the line.
     """
     first, last = places
     if first >= 0 and last <= line.n:
         return values, places
-    came = sources(np.arange(first, last), line.n, line.mode)
-    low, high = int(came.min()), int(came.max()) + 1
+    indices = sources(np.arange(first, last), line.n, line.mode)
+    low, high = int(indices.min()), int(indices.max()) + 1
     folded = np.zeros((*values.shape[:axis], high - low, *values.shape[axis + 1 :]), values.dtype)
     into, out = np.moveaxis(folded, axis, 0), np.moveaxis(values, axis, 0)
     begin, end = max(first, 0), min(last, line.n)
     if begin < end:
         into[begin - low : end - low] += out[begin - first : end - first]
     for place in itertools.chain(range(first, min(0, last)), range(max(line.n, first), last)):
-        into[came[place - first] - low] += out[place - first]
+        into[indices[place - first] - low] += out[place - first]
     return folded, (low, high)
 
 
 class Piece(NamedTuple):
-    """Places of a staged line, and the samples they come from; None: the constant."""
+    """An interval of a staged line, and the samples it is copied from; None: the padding constant."""
 
     target: slice
     source: slice | Array | None
@@ -149,16 +149,16 @@ class Piece(NamedTuple):
 def pieces(first: int, length: int, line: Line) -> list[Piece]:
     """Return the pieces of a staged line that begins at position `first`: halo, samples, halo.
 
-    What lies beyond the reach of the last result is read by none; it is filled, so that all is finite.
+    Positions beyond the reach of the last result are filled as well, so that all samples are finite.
     """
     cuts = sorted({0, min(max(-first, 0), length), min(max(line.n - first, 0), length), length})
-    found = []
+    parts = []
     for begin, end in itertools.pairwise(cuts):
         target = slice(begin, end)
         if 0 <= first + begin < line.n:
-            found.append(Piece(target, slice(first + begin, first + end)))
+            parts.append(Piece(target, slice(first + begin, first + end)))
         elif line.mode == "constant":
-            found.append(Piece(target, None))
+            parts.append(Piece(target, None))
         else:
-            found.append(Piece(target, sources(np.arange(first + begin, first + end), line.n, line.mode)))
-    return found
+            parts.append(Piece(target, sources(np.arange(first + begin, first + end), line.n, line.mode)))
+    return parts

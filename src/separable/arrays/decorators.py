@@ -1,4 +1,4 @@
-"""What stands in front of public functions: other libraries' arrays and keywords, and signatures to read."""
+"""Decorators of public functions: arrays of other libraries, hints for keywords, readable signatures."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from .boundaries import ModeName
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Aliases of types in signatures, by name: where `help` should show the choices, not the alias.
+# Names of type aliases that `help` shows as the choices they stand for.
 _ALIASES = ("Mode", "Method", "Rounding", "Overflow", "Nan", "Origin", "Axes")
 
 
 def verb(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a filter of ndarrays take other arrays too, as its first argument `x` and as its keyword `output`.
+    """Let a filter of ndarrays take other libraries' arrays as first argument `x` and as keyword `output`.
 
-    What it does more for plain ndarrays is a look at their types. Keywords that it does not have are answered
-    with the one that was meant.
+    For plain ndarrays it adds only a check of types. Unknown keywords raise with the closest known one.
     """
     filtered: Callable[..., Any] = function
 
@@ -47,7 +46,7 @@ def verb(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def hinting(function: Callable[P, T]) -> Callable[P, T]:
-    """Answer keywords that a function does not have with the one that was meant."""
+    """Let unknown keywords of a function raise with the closest known one."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -60,7 +59,7 @@ def hinting(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def raise_for_keywords(function: Callable[..., Any], given: dict[str, Any], error: TypeError) -> None:
-    """Raise for a keyword that `function` does not have, if one was `given`: `error` came of it."""
+    """Raise TypeError for an unknown keyword in `given`, if there is one: the cause of `error`."""
     parameters = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
@@ -71,7 +70,7 @@ def raise_for_keywords(function: Callable[..., Any], given: dict[str, Any], erro
 
 
 def readable(call: T, function: Callable[..., Any]) -> T:
-    """Give `call` the signature of `function`, with the choices of its arguments in place of aliases."""
+    """Return `call` with the signature of `function`, aliases replaced by the choices they stand for."""
     signature = inspect.signature(function)
     space: dict[str, Any] = getattr(inspect.unwrap(function), "__globals__", {})
     shown = [
@@ -83,7 +82,7 @@ def readable(call: T, function: Callable[..., Any]) -> T:
 
 
 def _spelled(name: str, annotation: Any, space: dict[str, Any]) -> Any:
-    """Return the type that an alias of ours stands for; other annotations as they are written."""
+    """Return the type behind one of `_ALIASES`; other annotations unchanged."""
     if not isinstance(annotation, str):
         return annotation
     if name == "mode" and annotation in ("str", "Any"):  # SciPy's functions take one name, or any sequence

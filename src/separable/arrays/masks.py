@@ -1,4 +1,4 @@
-"""Samples that are unknown: a mask, NaN to be left out, and whether a kernel's sums can be normalised."""
+"""Unknown samples: masks, NaN to omit, and the normalisation of sums over known samples."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from .output import snapped
 Nan: TypeAlias = Literal["propagate", "omit"]
 NANS: Final = ("propagate", "omit")
 
-# Of all weights: where more is known, rounding to the smallest numbers is magnified less. As in the core.
+# Share of known weights below which the division may magnify underflow; the same in the core.
 FEW: Final = 2.0**-10
 
 
 class Known(NamedTuple):
-    """Which samples are known: all where `mask` is True (None: everywhere), but for NaN if `omit_nan`."""
+    """Which samples are known: where `mask` is True (None: all), except NaN if `omit_nan`."""
 
     mask: Array | None
     omit_nan: bool
-    outside: bool = True  # so is the constant beyond the ends
+    outside: bool = True  # the padding constant is known
 
     def paired(self) -> Known:
-        """Return the same for real and imaginary parts as a further axis of two."""
+        """Return the mask with an additional last axis for real and imaginary parts."""
         if self.mask is None:
             return self
         return self._replace(mask=np.broadcast_to(self.mask[..., None], (*self.mask.shape, 2)))
 
     def of(self, x: Array) -> Array:
-        """Return a bool array of the shape of `x`."""
+        """Return where `x` is known, a bool array of its shape."""
         mask = np.ones(x.shape, bool) if self.mask is None else self.mask
         return mask & ~np.isnan(x) if self.omit_nan else mask
 
 
 def known_of(x: Array, mask: npt.ArrayLike | None, nan: str, cval: complex | None = None) -> Known | None:
-    """Return what is known of `x`; None if nothing hides any of it.
+    """Return which samples of `x` are known; None if neither a mask nor NaN hides any.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def known_of(x: Array, mask: npt.ArrayLike | None, nan: str, cval: complex | Non
     mask : array_like of bool or None
     nan : {"propagate", "omit"}
     cval : complex, optional
-        What stands beyond the ends, if it is not samples that do: NaN is left out as well.
+        The padding constant, if a mode pads with one; NaN there is omitted as well.
 
     Raises
     ------
@@ -61,23 +61,23 @@ def known_of(x: Array, mask: npt.ArrayLike | None, nan: str, cval: complex | Non
     outside = cval is None or nan != "omit" or cval == cval
     omit = nan == "omit" and x.dtype.kind in "fc"
     full = None if mask is None else _mask(x, mask)
-    if omit and x.dtype.kind == "c":  # unknown together where either part is NaN
-        there = ~np.isnan(x)
-        return Known(there if full is None else full & there, False, outside)
+    if omit and x.dtype.kind == "c":  # unknown where either part is NaN
+        numbers = ~np.isnan(x)
+        return Known(numbers if full is None else full & numbers, False, outside)
     return None if full is None and not omit and outside else Known(full, omit, outside)
 
 
 def _mask(x: Array, mask: npt.ArrayLike) -> Array:
-    given = np.asarray(mask)
-    if given.dtype != np.bool_:
+    known = np.asarray(mask)
+    if known.dtype != np.bool_:
         raise TypeError(
-            f"`mask` has dtype {given.dtype}; expected bool, True where `x` is known (pass mask != 0, say)."
+            f"`mask` has dtype {known.dtype}; expected bool, True where `x` is known (pass mask != 0, say)."
         )
     try:
-        return np.broadcast_to(given, x.shape)
+        return np.broadcast_to(known, x.shape)
     except ValueError:
         raise ValueError(
-            f"`mask` has shape {given.shape}, which does not broadcast to the shape {x.shape} of `x`."
+            f"`mask` has shape {known.shape}, which does not broadcast to the shape {x.shape} of `x`."
         ) from None
 
 
@@ -92,7 +92,7 @@ def check_weights(kernel: SeparableKernel | Array) -> None:
     else:
         dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
         total = float(dense.sum())
-        # A sum of terms leaves rounding errors where the kernel is 0.
+        # A sum of terms has rounding errors where the kernel is 0.
         low = float(dense.min()) + 8 * np.finfo(np.float64).eps * float(np.abs(dense).max())
     if low < 0 or total <= 0:
         what = "negative weights" if low < 0 else "no weight that is not 0"
@@ -104,36 +104,36 @@ def check_weights(kernel: SeparableKernel | Array) -> None:
 
 
 class MaskedSums(NamedTuple):
-    """What filters make of samples with 0 for the unknown ones, of 1 for the known, of 1 for the others."""
+    """Filtered samples (0 where unknown), and the sums of weights over known and over unknown samples."""
 
     values: Array
     known: Array
     hidden: Array
 
     def normalised(self, total: float, snap: float = 0.0) -> Array:
-        """Return `values` divided by what is known and times the sum of the weights, `total`.
+        """Return `values` divided by the known weights and multiplied by the sum of all weights, `total`.
 
-        NaN where nothing is known; as they are where all is, to the last bit: a sum of what is unknown is 0
-        there and nowhere else. Others are snapped as `_storing.snapped` says.
+        NaN where no sample is known; unchanged to the last bit where all are, that is where `hidden` is 0.
+        The others are snapped (`output.snapped`) by the relative error `snap`.
         """
         result = self.values.copy()
         partly = self.hidden != 0
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            some = result[partly] * (total / self.known[partly])
+            quotients = result[partly] * (total / self.known[partly])
             if snap:
-                some += snapped(some, snap)
-        result[partly] = some
+                quotients += snapped(quotients, snap)
+        result[partly] = quotients
         return result
 
     def weak(self, total: float, least: float, small: float) -> Array:
-        """Return where something may be lost to underflow, as the core tells it (`Norm` in casts.h)."""
-        few = (self.known > 0) & (self.known < total * FEW) & (np.abs(self.values) < small)
-        found: Array = (self.hidden != 0) & ((self.known < least) | few)
-        return found
+        """Return where results may have lost bits to underflow, by the core's rule (`Norm` in casts.h)."""
+        few_known = (self.known > 0) & (self.known < total * FEW) & (np.abs(self.values) < small)
+        underflowed: Array = (self.hidden != 0) & ((self.known < least) | few_known)
+        return underflowed
 
 
-def smallest(x: Array, there: Array, cval: complex) -> float:
-    """Return the smallest magnitude but 0 of samples that are there, and of `cval`; infinity without any."""
+def smallest(x: Array, known: Array, cval: complex) -> float:
+    """Return the smallest nonzero magnitude of known samples and `cval`; infinity if there is none."""
     size = np.abs(x.astype(np.float64) if x.dtype.kind in "biu" else x)
-    least = float(size.min(where=there & (size > 0), initial=np.inf))
+    least = float(size.min(where=known & (size > 0), initial=np.inf))
     return min(least, abs(cval)) if abs(cval) > 0 else least

@@ -16,23 +16,23 @@ Overflow: TypeAlias = Literal["saturate", "wrap"]
 ROUNDINGS: Final = ("nearest", "truncate")
 OVERFLOWS: Final = ("saturate", "wrap")
 
-# Truncation takes values for the whole number that their rounding error may keep them from, and never takes
-# that error for more than this: below half a step. As `kSnap` in the core.
+# Maximum distance by which truncation snaps a value to the whole number within its rounding error; `kSnap` in
+# the core.
 _SNAP: Final = 0.25
 
 
 class Bounds(NamedTuple):
-    """What the exact results of a filter lie within, as soon as it is known what the samples lie within."""
+    """The data from which bounds of the samples give bounds of a filter's exact results."""
 
     total: float  # the sum of the weights
-    negative: float  # the sum of the magnitudes of those below 0, or more
-    outside: float | None = None  # what stands beyond the ends
+    negative: float  # the sum of the magnitudes of the negative weights, or more
+    outside: float | None = None  # the padding constant; None: padded with samples
 
     def of(self, low: float, high: float) -> tuple[float, float]:
         """Return the least and the largest result of samples from `low` to `high`.
 
-        With weights of sums P and -N it lies in ``[P low - N high, P high - N low]``. Of samples that are all
-        equal that is one point: a constant stays what it is, whatever is rounded on the way.
+        With positive weights that sum to P and negative ones to -N, it lies in
+        ``[P low - N high, P high - N low]``: one point for a constant image, whatever rounding occurs.
         """
         if self.outside is not None:
             low, high = min(low, self.outside), max(high, self.outside)
@@ -44,28 +44,28 @@ class Bounds(NamedTuple):
 
 
 class Storing(NamedTuple):
-    """How a result becomes an element of the output; all but `divisor` concerns integers and bool."""
+    """How results are stored in the output; all but `divisor` applies to integers and bool only."""
 
     rounding: Rounding = "nearest"
     overflow: Overflow = "saturate"
-    exact: bool = True  # the values carry no rounding error, and truncation takes them as they are
-    divisor: float = 1.0  # values are divided by it first: a mean is a sum until then
-    error: float = 0.0  # rounding error of values that are not exact, relative to them
-    bounds: Bounds | None = None  # what the values are to be kept within, once the samples are known
-    low: float = -math.inf  # what they are kept within
+    exact: bool = True  # values have no rounding error: truncation does not snap them
+    divisor: float = 1.0  # values are divided by it first: sums of a mean
+    error: float = 0.0  # relative rounding error of values that are not exact
+    bounds: Bounds | None = None  # give `low` and `high` once the samples are known
+    low: float = -math.inf  # values are clipped to low..high
     high: float = math.inf
-    absolute: float = 0.0  # rounding error that does not shrink with a value
+    absolute: float = 0.0  # absolute rounding error
 
     @property
     def snap(self) -> float:
-        """The error that truncation makes up for, relative to a value."""
+        """The relative error within which truncation snaps values to whole numbers."""
         return 0.0 if self.exact else self.error
 
     def within(self, extent: tuple[float, float], source: np.dtype[Any], dtype: np.dtype[Any]) -> Storing:
-        """Return the same for samples of that extent, in an array of `source`, and an output of `dtype`.
+        """Return the storing of samples within `extent`, of dtype `source`, into an output of `dtype`.
 
-        What lies within the range of the integers cannot wrap around, and saturated it does not even where
-        the largest of them is no float: no more than the samples, it lies within.
+        Bounds within the range of `dtype` cannot wrap around: results are then saturated, also where the
+        largest integer is not a float.
         """
         if self.bounds is None or dtype.kind not in "biu":
             return self
@@ -75,7 +75,7 @@ class Storing(NamedTuple):
     def limits(
         self, extent: tuple[float, float], source: np.dtype[Any], dtype: np.dtype[Any]
     ) -> tuple[float, float, Overflow]:
-        """Return what `within` keeps results in, and what becomes of those outside the range of `dtype`."""
+        """Return the bounds to clip results to, and the overflow of those outside the range of `dtype`."""
         assert self.bounds is not None
         low, high = self.bounds.of(*extent)
         first, last = integer_range(dtype)
@@ -89,7 +89,7 @@ def _fits(source: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
     return source.kind in "biu" and np.can_cast(source, dtype)
 
 
-AS_IS: Final = Storing()  # floats into floats, whole numbers to the nearest
+AS_IS: Final = Storing()  # floats unchanged, integers rounded to nearest
 
 
 @functools.lru_cache(maxsize=256)
@@ -101,7 +101,7 @@ def storing(
     error: float = 0.0,
     bounds: Bounds | None = None,
 ) -> Storing:
-    """Return the `Storing` of these; ValueError unless `rounding` and `overflow` are names."""
+    """Return the `Storing` of these, cached; ValueError unless `rounding` and `overflow` are names."""
     check_names(rounding, overflow)
     return Storing(rounding, overflow, exact, divisor, error, bounds)
 
@@ -116,9 +116,9 @@ def check_names(rounding: str, overflow: str) -> None:
 def store(values: Array, output: Array, how: Storing | None = None) -> None:
     """Write `values` into `output` of another dtype.
 
-    Halves go to the even integer, or fractions are dropped; what lies outside the integer's range goes to
-    its ends, or is taken modulo ``2**bits``; NaN becomes 0. bool is an integer with the range 0 to 1 when
-    saturated, and whether the rounded value differs from 0 when wrapped. `values` is used as scratch.
+    Halves round to even, or fractions are truncated; values outside the integer's range saturate, or wrap
+    modulo ``2**bits``; NaN becomes 0. bool saturates to the range 0 to 1, and wraps to whether the rounded
+    value differs from 0. `values` is used as scratch memory.
 
     Parameters
     ----------
@@ -151,13 +151,13 @@ def store(values: Array, output: Array, how: Storing | None = None) -> None:
 
 
 def snapped(values: Array, error: float, absolute: float = 0.0) -> Array:
-    """Return what rounding errors may keep `values` from a whole number.
+    """Return the signed bound of the rounding errors of `values`, to be added before truncation.
 
-    They are at most `error` times the magnitude of a value, or `absolute` where that is more.
+    It is `error` times the magnitude or, if larger, `absolute`; a quarter at most.
     """
-    size = np.minimum(np.maximum(np.abs(values) * values.dtype.type(error), absolute), _SNAP)
-    moved: Array = np.copysign(size.astype(values.dtype), values)
-    return moved
+    bound = np.minimum(np.maximum(np.abs(values) * values.dtype.type(error), absolute), _SNAP)
+    signed: Array = np.copysign(bound.astype(values.dtype), values)
+    return signed
 
 
 def _saturate(values: Array, output: Array) -> None:
@@ -167,8 +167,8 @@ def _saturate(values: Array, output: Array) -> None:
     if int(top) == high:
         np.copyto(output, np.clip(values, low, top, out=values), casting="unsafe")
         return
-    # The largest integer lies between two floats (2**63 - 1 is no float64), and casting the upper
-    # one would wrap around: those elements are put in by hand.
+    # The largest integer lies between two floats (2**63 - 1 is not a float64), and casting the upper one
+    # would wrap around: such elements are set afterwards.
     above = values >= top
     values[above] = 0
     np.copyto(output, np.maximum(values, low, out=values), casting="unsafe")
@@ -180,7 +180,7 @@ def _wrap(values: Array, output: Array) -> None:
     if output.dtype.kind == "b":
         np.not_equal(values, 0, out=output)
         return
-    # The remainder nearest to 0 is exact, and the integer below it has the same low bits.
+    # The remainder nearest to 0 is exact, and its integer has the same low bits as the value.
     modulus = values.dtype.type(2.0 ** (8 * output.dtype.itemsize))
     values -= np.rint(values / modulus) * modulus
     values[values >= 2.0**63] = -(2.0**63)

@@ -1,4 +1,4 @@
-"""What is filtered into what: one file into another, or any number of them into a directory."""
+"""Inputs and targets of `filter`: one file into another, or any number of them into a directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .terminal import same_file
 
 @dataclass(frozen=True)
 class FileJob:
-    """One file and where its result goes."""
+    """One file and the target of its result."""
 
     source: Path
     target: Path
@@ -55,7 +55,7 @@ class Work:
 
 
 def jobs(paths: Sequence[Path], out: Path | None) -> Work:
-    """Return what is filtered into what; every target is checked before any work is done.
+    """Return the files with their targets, each checked before any work is done.
 
     Without `out` the paths are IN and OUT. With it they are all inputs, and `out` is a directory, or, for one
     input, a file if its suffix names a format and it is no directory.
@@ -79,32 +79,32 @@ def jobs(paths: Sequence[Path], out: Path | None) -> Work:
     if len(paths) == 1 and not out.is_dir() and files.has_format(out):
         files.check_target(out)
         return Work((FileJob(paths[0], out),))
-    found = tuple(FileJob(path, out / path.name) for path in paths)
-    _check_names(found)
+    file_jobs = tuple(FileJob(path, out / path.name) for path in paths)
+    _check_names(file_jobs)
     if out.is_dir():
-        for job in found:
+        for job in file_jobs:
             files.check_target(job.target)
     elif out.exists():
         raise files.FileError(f"`--out {out}` is no directory; several files go into one.")
     else:
-        for job in found:
+        for job in file_jobs:
             files.check_suffix(job.target)
-    return Work(found, out)
+    return Work(file_jobs, out)
 
 
-def _check_names(found: Sequence[FileJob]) -> None:
+def _check_names(file_jobs: Sequence[FileJob]) -> None:
     first: dict[str, FileJob] = {}
-    for job in found:
+    for job in file_jobs:
         # Names that differ in case alone are one file on many systems.
-        taken = first.setdefault(job.target.name.casefold(), job)
-        if taken is not job:
+        other = first.setdefault(job.target.name.casefold(), job)
+        if other is not job:
             raise files.FileError(
-                f"`{taken.source}` and `{job.source}` would both be written as `{job.target}`; "
+                f"`{other.source}` and `{job.source}` would both be written as `{job.target}`; "
                 "filter them into two directories."
             )
         if not job.target.exists():
             continue
-        over = next((each.source for each in found if same_file(job.target, each.source)), None)
+        over = next((item.source for item in file_jobs if same_file(job.target, item.source)), None)
         if over is not None:
             raise files.FileError(
                 f"`{over}` is an input and would be overwritten; give --out another directory."

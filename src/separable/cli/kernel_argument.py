@@ -66,7 +66,7 @@ def _called(node: ast.expr) -> object:
 
 
 def _value(node: ast.expr) -> Any:
-    """Return a number, a sequence or a word: what is written, and no more than arithmetic."""
+    """Return the number, sequence or word of an expression; only arithmetic is evaluated."""
     if isinstance(node, ast.Name) and node.id == "pi":
         return math.pi
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):

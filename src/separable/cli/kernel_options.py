@@ -30,7 +30,7 @@ T = TypeVar("T")
 _PER_MM: Final = {"mm": 1.0, "um": 1e3, "nm": 1e6}
 _FWHM: Final = 2.0 * math.sqrt(2.0 * math.log(2.0))  # full width at half maximum of a Gaussian of sigma 1
 _KERNELS: Final = ("gaussian", "fwhm", "box", "sobel", "log", "unsharp", "kernel")
-_CANCELLED: Final = 1e-6  # weights that sum to less than this share of their magnitudes make a derivative
+_CANCELLED: Final = 1e-6  # sum of weights over their l1 norm below which a kernel is a derivative
 _GAUSSIANS: Final = ("gaussian", "fwhm", "log", "unsharp")
 
 
@@ -61,11 +61,11 @@ class Wish:
         ValueError
             If none or several were, or if an option goes with another kernel.
         """
-        given = [name for name in _KERNELS if getattr(self, name) is not None]
-        if len(given) != 1:
-            got = " and ".join(f"--{name}" for name in given) or "none"
+        chosen = [name for name in _KERNELS if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            got = " and ".join(f"--{name}" for name in chosen) or "none"
             raise ValueError(f"expected one of {', '.join(f'--{name}' for name in _KERNELS)}; got {got}.")
-        name = given[0]
+        name = chosen[0]
         self._only("--order", self.order != "0", name, "gaussian", "fwhm")
         self._only("--amount", self.amount != 1.0, name, "unsharp")
         self._only(f"--unit {self.unit}", self.unit != "px", name, *_GAUSSIANS)

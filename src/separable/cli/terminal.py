@@ -46,7 +46,7 @@ _OPTIONS: Final = {
 } | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}
 _NAME: Final = f"({'|'.join(_OPTIONS)})"
 
-_SILENCE: Final = 2.0  # seconds before a run that no terminal shows says what it does
+_SILENCE: Final = 2.0  # seconds after which a run without a terminal reports its phases
 _BAR: Final = 24  # characters: 60 columns hold percentage, time and a name beside it
 
 
@@ -219,8 +219,8 @@ def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> I
     callable
         Called with (phase, steps done, steps in all); 0 in all where it is not known.
     """
-    there = plain_console(stderr=True)
-    if wanted and lines and not there.is_terminal:
+    console = plain_console(stderr=True)
+    if wanted and lines and not console.is_terminal:
         phases = _Phases()
         try:
             yield phases.show
@@ -229,8 +229,8 @@ def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> I
         return
     clock = TimeRemainingColumn() if remaining else TimeElapsedColumn()
     columns = (BarColumn(_BAR), _Percent(), clock, TextColumn("{task.description}", markup=False))
-    hidden = not (wanted and there.is_terminal)
-    with Progress(*columns, console=there, transient=True, disable=hidden) as bar:
+    hidden = not (wanted and console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("", total=None)
 
         def show(phase: str, done: int, total: int) -> None:

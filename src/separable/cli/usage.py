@@ -1,4 +1,4 @@
-"""Wrong usage in one line: what the parser of the command line refuses, in our words."""
+"""Wrong usage in one line: the errors of the command line's parser, reworded."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def _bad_value(parameter: Any, message: str, arguments: Sequence[str]) -> str:
     value = _typed(parameter, arguments)
     if value is not None:
         shown = f"{shown[:-1]} {value}`"
-    if found := re.search(r"valid (integer|float|number)", message):
-        return f"{shown} is not {_NUMBERS['integer' if found[1] == 'integer' else 'float']}."
-    if found := re.search(r"is not one of (.*?)\.?$", message):
-        allowed = re.findall("'(.*?)'", found[1])
+    if match := re.search(r"valid (integer|float|number)", message):
+        return f"{shown} is not {_NUMBERS['integer' if match[1] == 'integer' else 'float']}."
+    if match := re.search(r"is not one of (.*?)\.?$", message):
+        allowed = re.findall("'(.*?)'", match[1])
         return f"{shown}: expected one of {', '.join(allowed)}.{_meant(value or '', allowed)}"
     return f"{shown}: {message.rstrip('.')}."
 
@@ -93,6 +93,6 @@ def _options(context: Any) -> list[str]:
 
 
 def _meant(typed: str, known: Sequence[str]) -> str:
-    bare = {each.lstrip("-"): each for each in known}
+    bare = {option.lstrip("-"): option for option in known}
     near = difflib.get_close_matches(typed.lstrip("-"), bare, 1)
     return f" Did you mean {bare[near[0]]}?" if near else ""

@@ -1,1 +1,1 @@
-"""What filters cost on this machine: counts times rates."""
+"""Predicted times of filters on this machine: counts times rates."""

@@ -1,9 +1,9 @@
-"""What it costs to run a filter one way or another on this machine, in nanoseconds.
+"""Predicted time of each method of filtering on this machine, in nanoseconds.
 
-Each way is described by a few counts (passes, taps, weights, samples transformed), and a machine by one rate
-for each count: the time is their scalar product. The rates are measured once by ``separable calibrate``
-(`separable.calibrate`) and kept in the user's cache directory; where that has not been done, those of one
-machine stand in for all that have the same instruction set. Only ratios matter for what is chosen.
+A method is described by a few counts (passes, taps, weights, samples transformed), a machine by one rate for
+each count: the predicted time is their scalar product. ``separable calibrate`` (`separable.calibrate`)
+measures the rates once and keeps them in the user's cache directory; without it, the rates of a reference
+machine with the same instruction set are used. Only ratios of times decide which method is chosen.
 """
 
 from __future__ import annotations
@@ -26,56 +26,58 @@ from .._core import core_info
 
 Counts = Mapping[str, float]
 
-# Work that is worth waking one more thread for.
+# Work in nanoseconds that pays for waking one more thread.
 THREAD_GRAIN: Final = 20_000
 
-# What is measured, for float32 and for float64: nanoseconds of one thread.
+# The rates, measured for float32 and for float64: nanoseconds on one thread, per unit of each count.
 RATES: Final = (
     "call",  # one call, whatever the method
-    "setup",  # one call of a sum of terms, for each of its passes
-    "sample",  # passes, for each sample: reading and writing it
-    "distant",  # the same, and for dense sweeps, where the samples come from beyond the caches
-    "volume",  # one pass, beside that, in arrays of more than two axes
-    "edge",  # one pass, for each sample
-    "along",  # one multiplication along the rows; of (anti)symmetric taps, one for each pair
-    "down",  # across the rows
-    "deep",  # along the axes before
-    "few",  # one pass along the rows of so few taps that the core takes shifted vectors one by one
-    "pair",  # adding the two samples that such taps share
-    "sweep",  # one call of a dense sweep, for each weight
-    "dense",  # a dense sweep, for each sample
-    "weight",  # and for each weight
-    "folded",  # the same, where the kernel's columns are (anti)symmetric
-    "running",  # running sums and oscillators, times the nanoseconds that their form states
-    "hauled",  # one pass of these, for each sample, as far as its sums do not fit the caches
-    "pages",  # for each sample of an array that lies between two filters, whose pages are new in every call
-    "block",  # a block of transforms, there and back
-    "axis",  # for each of its samples and axes
-    "level",  # for each of its samples, times the logarithm to base 2 of how many they are
-    "stack",  # for each of its samples, where more than two axes are transformed
-    "spilled",  # for each of its samples, where they do not fit the caches
+    "setup",  # per pass and call of a sum of terms
+    "sample",  # per sample: reading and writing it once, for all passes of a sum of terms
+    "distant",  # per sample, for passes and dense sweeps whose arrays exceed the L3 cache
+    "volume",  # extra per sample and pass in arrays of more than two axes
+    "edge",  # per sample and pass
+    "along",  # per multiplication along the contiguous axis; (anti)symmetric taps take one per pair
+    "down",  # per multiplication along the second last axis
+    "deep",  # per multiplication along the axes before it
+    "few",  # extra per sample and pass of fewer than `_FEW_TAPS` taps along the contiguous axis
+    "pair",  # per addition of the two samples that share an (anti)symmetric tap
+    "sweep",  # per weight and call of a dense sweep
+    "dense",  # per sample of a dense sweep
+    "weight",  # per sample and weight of a dense sweep
+    "folded",  # per sample and weight of a dense sweep whose columns of weights are (anti)symmetric
+    "running",  # factor on the nanoseconds that running sums and oscillators state for themselves
+    "hauled",  # per sample and pass of these, times the share of the sums that exceeds the caches
+    "pages",  # per sample of the array between two filters: page faults of memory new in every call
+    "block",  # per FFT block, forward and inverse
+    "axis",  # per sample of a block and transformed axis
+    "level",  # per sample of a block, times log2 of the transform's size
+    "stack",  # extra per sample of a block where more than two axes are transformed
+    "spilled",  # extra per sample of a block, times the squared share that exceeds the caches
 )
 
-# Passes along the rows of fewer taps than these take longer.
+# Taps along the contiguous axis below which the core loads shifted vectors one by one, which is slower.
 _FEW_TAPS: Final = 5
 
-# Of the second and every further thread, how much counts.
+# Parallel efficiency of the second and further threads: of arithmetic, memory traffic, a single FFT block.
 _SHARE: Final = 0.9
 _SHARE_OF_MEMORY: Final = 0.3
 _SHARE_OF_ONE_BLOCK: Final = 0.5
-_SMALL_BLOCK: Final = 2e7  # nanoseconds: below, threads gain nothing on transforms of one block
+_SMALL_BLOCK: Final = 2e7  # nanoseconds of a single FFT block below which more threads gain nothing
 
 SCHEMA: Final = 1
 
-_PAGES: Final = 0.8  # of the rate of running sums: nanoseconds, where that was about 1
+_PAGES: Final = (
+    0.8  # "pages" over "running" in files that lack the former: nanoseconds, with "running" about 1
+)
 
-# Where nothing has been measured: rates of another machine for each instruction set, and the one for others.
+# Rates of a reference machine by instruction set, for machines not calibrated; and the set for unknown ones.
 _BUNDLED: Final = Path(__file__).with_name("rates.json")
 _NEAREST: Final = "v3"
 
 
 class Rates(NamedTuple):
-    """The rates of one dtype on one machine, and where they come from."""
+    """The rates of one dtype on one machine, its cache sizes, and the source of the rates."""
 
     values: Mapping[str, float]
     l2: float  # bytes
@@ -83,41 +85,41 @@ class Rates(NamedTuple):
     source: str
 
     def cost(self, counts: Mapping[str, Any]) -> Any:
-        """Return the scalar product of counts, numbers or arrays of them, and rates: nanoseconds."""
+        """Return the nanoseconds of `counts` (numbers or arrays): their scalar product with the rates."""
         return sum(count * self.values[name] for name, count in counts.items())
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MachineRates:
-    """The rates of one machine: what plans are chosen by, and keep."""
+    """The rates of one machine, by which methods are chosen; plans keep them."""
 
     float32: Rates
     float64: Rates
 
     def rates(self, dtype: np.dtype[Any]) -> Rates:
-        """Return those for arrays of the working dtype `dtype`."""
+        """Return the rates for arrays of the working dtype `dtype`."""
         return self.float32 if dtype.char in "fF" else self.float64
 
 
 class PredictedCost(NamedTuple):
-    """What one call takes, rate by rate, and what that comes to."""
+    """The counts of one call, and its predicted time."""
 
     counts: Counts
     rates: Rates
-    blocks: int | None = None  # the most parts it falls into; None: as many as one likes
+    blocks: int | None = None  # largest number of parallel tasks; None: no limit
 
     @property
     def nanoseconds(self) -> float:
-        """On one thread."""
+        """Predicted nanoseconds of one call on one thread."""
         return float(self.rates.cost(self.counts))
 
     @property
     def busy_threads(self) -> int:
-        """How many threads have enough to do."""
+        """Number of threads that the work keeps busy."""
         return max(1, int(self.nanoseconds - self._of("call")) // THREAD_GRAIN)
 
     def seconds(self, threads: int) -> float:
-        """Return the predicted time on so many threads."""
+        """Return the predicted time of one call on `threads` threads."""
         count = max(1, min(threads, self.busy_threads))
         parallel = 1 + _SHARE * (count - 1)
         if self.blocks == 1:
@@ -140,7 +142,7 @@ class Pass(NamedTuple):
 
 
 def of_passes(passes: Iterable[Pass]) -> dict[str, float]:
-    """Count what running such passes takes for each sample."""
+    """Return the counts per sample of `passes`."""
     counts = {
         "sample": 1.0,
         "edge": 0.0,
@@ -164,15 +166,15 @@ def of_passes(passes: Iterable[Pass]) -> dict[str, float]:
 
 
 def of_weights(weights: int, folded: bool) -> dict[str, float]:
-    """Count what a dense sweep takes for each sample."""
+    """Return the counts per sample of a dense sweep."""
     return {"dense": 1.0, "folded" if folded else "weight": float(weights)}
 
 
 def of_running(nanoseconds: float, passes: int, samples: int, rates: Rates) -> dict[str, float]:
-    """Count what running sums and oscillators take for each of so many samples.
+    """Return the counts per sample of running sums and oscillators over `samples` samples.
 
-    They are kept in double precision: from none beyond half of the L2 cache to all beyond the L3, by the
-    logarithm of the size.
+    Their sums are float64; the share of them that misses the caches rises with the logarithm of the size,
+    from 0 at half of the L2 cache to 1 at the L3.
     """
     beyond = math.log(max(16 * samples / rates.l2, 1.0)) / math.log(2 * rates.l3 / rates.l2)
     return {"running": nanoseconds, "hauled": passes * min(beyond, 1.0)}
@@ -181,21 +183,21 @@ def of_running(nanoseconds: float, passes: int, samples: int, rates: Rates) -> d
 def of_block(
     samples: npt.NDArray[Any], transformed: npt.NDArray[Any], axes: int, item: int, rates: Rates
 ) -> dict[str, npt.NDArray[Any]]:
-    """Count what the transforms of blocks take, there and back.
+    """Return the counts of each FFT block, forward and inverse.
 
     Parameters
     ----------
     samples, transformed : ndarray
-        Of each block as it is staged, and of one of its transforms.
+        Number of samples of each staged block, and of one of its transforms.
     axes : int
-        That are transformed.
+        Number of transformed axes.
     item : int
         Bytes of a sample.
     rates : Rates
-        For the sizes of the caches.
+        Give the sizes of the caches.
     """
-    # Staged samples, spectrum, its copy and the result; from none of them in the L2 cache to all beyond the
-    # L3, by the logarithm of the size.
+    # The working set: staged samples, spectrum, its copy and the result. The share that misses the caches
+    # rises with the logarithm of its size, from 0 at the L2 cache to 1 at the L3.
     size = 4.0 * item * samples
     spilled = np.clip(np.log(size / rates.l2) / math.log(4 * rates.l3 / rates.l2), 0, 1)
     return {
@@ -208,30 +210,29 @@ def of_block(
 
 
 def of_sweep(per_sample: Counts, samples: int, volume: bool, distant: bool, rates: Rates) -> PredictedCost:
-    """Return the cost of passes or a dense sweep over arrays that take `per_sample` of each sample.
+    """Return the cost of passes or of a dense sweep whose counts per sample are `per_sample`.
 
     Parameters
     ----------
     per_sample : mapping
         From `of_passes` or `of_weights`.
     samples : int
-        Of the array.
+        Number of samples of the array.
     volume, distant : bool
-        Whether it has more than two axes; whether it does not fit the caches.
+        Whether the array has more than two axes; whether it exceeds the caches.
     rates : Rates
-        Of the machine.
     """
     # A dense sweep reads a volume as three passes do.
     volumes = per_sample.get("edge", 3.0) * volume
-    each = {**per_sample, "volume": volumes, "distant": float(distant)}
-    weights = each.get("weight", 0.0) + each.get("folded", 0.0)
-    return of_call(each, samples, rates, {"setup": each.get("edge", 0.0), "sweep": weights})
+    counts = {**per_sample, "volume": volumes, "distant": float(distant)}
+    weights = counts.get("weight", 0.0) + counts.get("folded", 0.0)
+    return of_call(counts, samples, rates, {"setup": counts.get("edge", 0.0), "sweep": weights})
 
 
 def of_call(
     per_sample: Counts, samples: int, rates: Rates, once: Counts = MappingProxyType({})
 ) -> PredictedCost:
-    """Return the cost of one call that takes `per_sample` of each of its samples, and more `once`."""
+    """Return the cost of one call: `per_sample` times `samples`, plus the counts `once` a call."""
     counts = {name: samples * count for name, count in per_sample.items()}
     return PredictedCost({"call": 1.0, **once, **counts}, rates)
 
@@ -246,24 +247,21 @@ def _rates(target: str, folder: str) -> MachineRates:
     file = cache_file()  # in `folder`, where that is not empty
     caches = core_info()["caches"]
     l2, l3 = float(caches["l2"]), float(caches["l3"] or 4 * caches["l2"])
-    found = load(file).get(target)
+    entry = load(file).get(target)
     source = f"measured on this machine, kept in {file}"
-    if found is None:
+    if entry is None:
         bundled = load(_BUNDLED, anywhere=True)
         near = target if target in bundled else _NEAREST
-        found = bundled[near]
+        entry = bundled[near]
         source = f"of another machine ({near}): `separable calibrate` measures this one"
-    return MachineRates(Rates(found["float32"], l2, l3, source), Rates(found["float64"], l2, l3, source))
+    return MachineRates(Rates(entry["float32"], l2, l3, source), Rates(entry["float64"], l2, l3, source))
 
 
 def cache_file() -> Path:
-    """Return the file of this machine's rates.
-
-    In SEPARABLE_CACHE_DIR, if that is set, else where the system keeps a user's caches.
-    """
-    own = os.environ.get("SEPARABLE_CACHE_DIR", "")
-    if own:
-        return Path(own) / "costs.json"
+    """Return the path of this machine's rates, in SEPARABLE_CACHE_DIR or the user's cache directory."""
+    chosen = os.environ.get("SEPARABLE_CACHE_DIR", "")
+    if chosen:
+        return Path(chosen) / "costs.json"
     if sys.platform == "win32":
         folder = Path(os.environ.get("LOCALAPPDATA", "") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -276,7 +274,7 @@ def cache_file() -> Path:
 def load(file: Path, anywhere: bool = False) -> dict[str, dict[str, dict[str, float]]]:
     """Return the rates in a file by instruction set and dtype.
 
-    Empty where it holds none that are whole, or, unless `anywhere`, those of another machine.
+    Empty where the file is missing, incomplete or, unless `anywhere`, of another machine.
     """
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -295,14 +293,14 @@ def load(file: Path, anywhere: bool = False) -> dict[str, dict[str, dict[str, fl
 
 
 def _completed(entry: Any) -> Any:
-    """Return an entry with what was not measured before there was a rate for it."""
+    """Return an entry of a file of an earlier version with the rates that it lacks."""
     if not isinstance(entry, dict):
         return entry
     return {dtype: completed(rates) if isinstance(rates, dict) else rates for dtype, rates in entry.items()}
 
 
 def completed(rates: Mapping[str, float]) -> Mapping[str, float]:
-    """Return rates with one for new pages, which were taken for so much of a running sum before."""
+    """Return `rates` with one for page faults, which earlier versions derived from "running"."""
     running = rates.get("running")
     if "pages" in rates or not isinstance(running, (int, float)):
         return rates
@@ -310,7 +308,7 @@ def completed(rates: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def _whole(entry: Any) -> bool:
-    """Return whether `entry` holds all rates of both dtypes, as numbers that can be."""
+    """Return whether `entry` holds all rates of both dtypes, finite and >= 0."""
     return isinstance(entry, dict) and all(
         isinstance(entry.get(dtype), dict)
         and set(entry[dtype]) == set(RATES)
@@ -320,8 +318,8 @@ def _whole(entry: Any) -> bool:
 
 
 def save(file: Path, rates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """Write measured rates; the file is never half-written."""
-    from .._base.atomic import replacing  # what it needs takes longer to import than all of this package
+    """Write measured rates to `file`, atomically."""
+    from .._base.atomic import replacing  # slower to import than all of this package
 
     file.parent.mkdir(parents=True, exist_ok=True)
     data = {"schema": SCHEMA, "machine": fingerprint(), "rates": rates}
@@ -331,7 +329,7 @@ def save(file: Path, rates: Mapping[str, Mapping[str, Mapping[str, float]]]) -> 
 
 
 def fingerprint() -> dict[str, Any]:
-    """Return what makes measured rates worthless if it changes: the processor and the transforms."""
+    """Return the properties that invalidate measured rates when they change: processor, compiler, FFT."""
     import importlib.util
 
     info = core_info()
@@ -344,9 +342,9 @@ def fingerprint() -> dict[str, Any]:
 
 
 def fit(counts: Sequence[Counts], nanoseconds: Sequence[float], names: Sequence[str]) -> dict[str, float]:
-    """Return rates >= 0 for `names` that predict `nanoseconds` with the least squares of relative errors.
+    """Return rates >= 0 for `names` that predict `nanoseconds` with least squares of relative errors.
 
-    By cyclic coordinate descent on the normal equations, which for so few rates takes milliseconds.
+    Cyclic coordinate descent on the normal equations: for some twenty rates it takes milliseconds.
     """
     table = np.array([[row.get(name, 0.0) for name in names] for row in counts])
     table /= np.asarray(nanoseconds, float)[:, None]
@@ -354,8 +352,8 @@ def fit(counts: Sequence[Counts], nanoseconds: Sequence[float], names: Sequence[
     scale[scale == 0] = 1.0
     table /= scale
     gram, target = table.T @ table, table.sum(axis=0)
-    found = np.zeros(len(names))
+    rates = np.zeros(len(names))
     for _ in range(5000):
         for n in np.flatnonzero(np.diag(gram)):
-            found[n] = max(0.0, found[n] + (target[n] - gram[n] @ found) / gram[n, n])
-    return dict(zip(names, map(float, found / scale), strict=True))
+            rates[n] = max(0.0, rates[n] + (target[n] - gram[n] @ rates) / gram[n, n])
+    return dict(zip(names, map(float, rates / scale), strict=True))

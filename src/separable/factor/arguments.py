@@ -1,4 +1,4 @@
-"""The arguments of `factor`, checked and brought to one form."""
+"""The arguments of `factor`, checked and converted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums of terms that share lines of taps: what is added to, fitted and pruned while a kernel is factored."""
+"""Sums of terms that share lines of taps: the form that is extended, fitted and pruned by `factor`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .parity import centre_parity, line_parities, parity
 
 Indices: TypeAlias = npt.NDArray[np.intp]
 
-_BLOCK_ELEMENTS: Final = 1 << 22
-_SHARED_NDIM: Final = 3
+_BLOCK_ELEMENTS: Final = 1 << 22  # maximum elements of the outer products of a block of terms
+_SHARED_NDIM: Final = 3  # maximum axes along which the core shares passes
 
 
 @dataclass(frozen=True)
 class Form:
     """A sum of terms; term p is the outer product of ``lines[a][index[a][p]]`` over the axes a.
 
-    Lines along the last axis that several terms name run once, and so does everything that follows where
-    terms meet in the same later lines: that is what `macs` counts.
+    A line along the last axis shared by several terms runs once, and so do later passes of terms with equal
+    lines along the axes before: `macs` counts these once.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Form:
     def of(cls, lines: Sequence[FloatArray], index: Sequence[Indices]) -> Form:
         """Return a form in which no line along the last axis but one is shared, and all lines are used.
 
-        There sharing saves nothing, and each term needs a place for its weight.
+        Sharing lines along that axis saves nothing, and the line holds the weight of its term.
         """
         free = len(lines) - 2
         kept, places = [], []
@@ -61,7 +61,7 @@ class Form:
 
     @property
     def free(self) -> int:
-        """The axis along which every term has a line of its own."""
+        """The axis along which no line is shared: the last but one."""
         return len(self.lines) - 2
 
     @property
@@ -71,10 +71,10 @@ class Form:
 
     @classmethod
     def of_terms(cls, terms: Sequence[Term]) -> Form:
-        """Return terms as a form; lines that are equal to the last bit are shared."""
+        """Return terms as a form that shares bitwise equal lines."""
         lines, index = [], []
-        for each in zip(*terms, strict=True):
-            distinct, inverse = np.unique(np.stack(each), axis=0, return_inverse=True)
+        for taps in zip(*terms, strict=True):
+            distinct, inverse = np.unique(np.stack(taps), axis=0, return_inverse=True)
             lines.append(distinct)
             index.append(inverse.ravel())
         return cls.of(lines, index)
@@ -94,19 +94,19 @@ class Form:
         return int(total + self.count * self.shape[self.free])
 
     def select(self, terms: Any) -> Form:
-        """Return the form with some of its terms only."""
+        """Return the form with the selected terms only."""
         return Form.of(self.lines, [index[terms] for index in self.index])
 
     def without(self, terms: Any) -> Form:
-        """Return the form without some of its terms."""
+        """Return the form without the given terms."""
         return self.select(np.delete(np.arange(self.count), terms))
 
     def extended(self, other: Form) -> Form:
         """Return the sum of two forms."""
         lines = [np.concatenate(pair) for pair in zip(self.lines, other.lines, strict=True)]
         index = [
-            np.concatenate([mine, theirs + len(own)])
-            for mine, theirs, own in zip(self.index, other.index, self.lines, strict=True)
+            np.concatenate([mine, theirs + len(lines_of_axis)])
+            for mine, theirs, lines_of_axis in zip(self.index, other.index, self.lines, strict=True)
         ]
         return Form(tuple(lines), tuple(index))
 
@@ -120,7 +120,7 @@ class Form:
         return total
 
     def dense(self) -> FloatArray:
-        """Return the sum of the terms, written out."""
+        """Return the dense sum of the terms."""
         first = self.shape[0]
         total = np.zeros((first, math.prod(self.shape[1:])))
         step = max(1, _BLOCK_ELEMENTS // total.shape[1])
@@ -130,10 +130,10 @@ class Form:
         return total.reshape(self.shape)
 
     def terms(self, exponent: int) -> list[Term]:
-        """Return the terms times ``2**exponent``; taps that are shared stay equal to the last bit.
+        """Return the terms times ``2**exponent``; shared taps stay bitwise equal.
 
-        Weight and scale are shared out over the axes, so that taps of very small or large kernels stay
-        within the range even of float32. The largest tap of each line is positive, on all axes but `free`.
+        Weight and scale are distributed over the axes, so that taps of very small or large kernels stay in
+        the range of float32. The largest tap of each line is positive, on all axes but `free`.
         """
         ndim, free = len(self.lines), self.free
         lines = list(self.lines)
@@ -147,8 +147,8 @@ class Form:
         alone = [axis for axis in range(ndim) if len(lines[axis]) == self.count]
         roots = np.abs(gains) ** (1 / len(alone))
         for axis in alone:
-            own = roots[np.argsort(self.index[axis])]
-            lines[axis] = lines[axis] * own[:, np.newaxis]
+            line_roots = roots[np.argsort(self.index[axis])]
+            lines[axis] = lines[axis] * line_roots[:, np.newaxis]
         lines[free] = lines[free] * np.sign(gains)[:, np.newaxis]
         for axis in range(ndim):
             share = exponent // ndim + (axis < exponent % ndim)
@@ -156,12 +156,12 @@ class Form:
         return Form(tuple(lines), self.index).listed()
 
     def listed(self) -> list[Term]:
-        """Return the terms as they are."""
+        """Return the terms, unscaled."""
         places = list(zip(self.lines, self.index, strict=True))
         return [tuple(lines[index[p]] for lines, index in places) for p in range(self.count)]
 
     def amplification(self) -> float:
-        """Return the sum of the terms' l1 norms: what rounding in a filter is multiplied by."""
+        """Return the sum of the terms' l1 norms: the factor of rounding errors in a filter."""
         total = np.ones(self.count)
         for lines, index in zip(self.lines, self.index, strict=True):
             total *= np.abs(lines).sum(axis=1)[index]
@@ -174,18 +174,18 @@ def relative_l1(tensor: FloatArray, form: Form) -> float:
 
 
 def signs_of(form: Form, tensor: FloatArray) -> list[FloatArray | None]:
-    """Return for each axis the parities that fitting the form to `tensor` keeps, or None.
+    """Return for each axis the parities of lines to keep in fits of the form to `tensor`, or None.
 
-    Least squares keep them by themselves, but for rounding; filters fold only exact ones.
+    Least squares keeps them up to rounding; filters fold only exact ones.
     """
     signs: list[FloatArray | None] = []
     centre = centre_parity(tensor)
-    lines = [line_parities(each) for each in form.lines]
-    whole = centre and all(each.all() for each in lines)
-    for axis, own in enumerate(lines):
+    lines = [line_parities(axis_lines) for axis_lines in form.lines]
+    keeps_all = centre and all(parities.all() for parities in lines)
+    for axis, parities in enumerate(lines):
         along = parity(tensor, (axis,))
         if along:
-            signs.append(np.full(len(own), float(along)))
+            signs.append(np.full(len(parities), float(along)))
         else:
-            signs.append(own if whole else None)
+            signs.append(parities if keeps_all else None)
     return signs

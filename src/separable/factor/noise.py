@@ -1,9 +1,8 @@
-"""How much of a measured kernel is noise, from its own singular values.
+"""The noise in a measured kernel, estimated from its singular values.
 
-The singular values of a smooth kernel fall fast; those of noise that is independent from sample to sample
-and equally strong everywhere follow the Marchenko-Pastur law. Half of the values or more are noise, so their
-median tells its strength [1]_; values above the law's edge are taken out as signal, and the median is taken
-again.
+The singular values of a smooth kernel fall fast; those of independent noise of equal variance follow the
+Marchenko-Pastur law. Half of the values or more are noise, so their median gives its deviation [1]_; values
+above the law's edge are removed as signal, and the median is computed again.
 
 References
 ----------
@@ -21,10 +20,10 @@ import numpy as np
 
 from .._base.types import FloatArray
 
-_FEWEST: Final = 6  # singular values that a median is taken of
-_ROUNDS: Final = 8
-_GRID: Final = 4000
-_ROUNDING: Final = 1e-13
+_FEWEST: Final = 6  # minimum singular values for a median
+_ROUNDS: Final = 8  # maximum rounds of removing signal
+_GRID: Final = 4000  # points of the quadrature of the Marchenko-Pastur density
+_ROUNDING: Final = 1e-13  # tolerance of symmetry, relative to the largest weight
 _NAMED: Final = "crop less of the kernel, or give `tol` as a number"
 
 
@@ -34,10 +33,10 @@ class Noise(NamedTuple):
     Attributes
     ----------
     level : float
-        The expected l1 norm of the noise, as normally distributed noise has it.
+        The expected l1 norm of the noise, if normally distributed.
     floor : float
-        The l1 norm of what is left of the kernel without its significant singular vectors along all axes.
-        Below the level, because those carry some noise too.
+        The l1 norm of the kernel's residual without its significant singular vectors along all axes. Below
+        the level, because those contain some noise too.
     """
 
     level: float
@@ -45,7 +44,7 @@ class Noise(NamedTuple):
 
 
 def noise_of(dense: FloatArray) -> Noise:
-    """Estimate the noise in a kernel.
+    """Return the estimated noise in a kernel.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ def noise_of(dense: FloatArray) -> Noise:
     Returns
     -------
     Noise
-        From the unfolding with the smallest estimate: what is no noise only adds to the others.
+        From the unfolding with the smallest estimate: signal only increases the others.
 
     Raises
     ------
@@ -77,11 +76,11 @@ def noise_of(dense: FloatArray) -> Noise:
     }
     deviation = min(_deviation(values[axis], shapes[axis]) for axis in usable)
     level = deviation * math.sqrt(2 / math.pi) * dense.size / norm
-    rest = dense
+    signal = dense
     for axis in usable:
         significant = int(np.count_nonzero(values[axis] > deviation * _edge(shapes[axis])))
-        rest = _projected(rest, axis, significant)
-    return Noise(level, float(np.abs(dense - rest).sum()) / norm)
+        signal = _projected(signal, axis, significant)
+    return Noise(level, float(np.abs(dense - signal).sum()) / norm)
 
 
 def _unfolded(tensor: FloatArray, axis: int) -> FloatArray:
@@ -94,14 +93,14 @@ def _edge(shape: tuple[int, int]) -> float:
 
 
 def _projected(tensor: FloatArray, axis: int, count: int) -> FloatArray:
-    """Return the tensor with its `count` strongest singular vectors along an axis alone."""
+    """Return the tensor projected on its `count` leading singular vectors along an axis."""
     left = np.linalg.svd(_unfolded(tensor, axis), full_matrices=False)[0][:, :count]
     along = np.tensordot(left @ left.T, tensor, axes=(1, axis))
     return np.moveaxis(along, 0, axis)
 
 
 def _distinct(dense: FloatArray) -> FloatArray:
-    """Leave out what symmetry repeats: its noise is not independent."""
+    """Return the part of a kernel that symmetry does not repeat: only its noise is independent."""
     part = dense
     for axis in range(dense.ndim):
         if _mirrored(dense, (axis,)):
@@ -113,7 +112,7 @@ def _distinct(dense: FloatArray) -> FloatArray:
 
 
 def _mirrored(dense: FloatArray, axes: tuple[int, ...]) -> bool:
-    """Tell whether flipping the axes changes no more than the sign and the rounding of an average."""
+    """Return whether a kernel is even or odd along axes, up to rounding."""
     flipped = np.flip(dense, axes)
     nearest = min(float(np.abs(dense - flipped).max()), float(np.abs(dense + flipped).max()))
     return nearest <= _ROUNDING * float(np.abs(dense).max())

@@ -1,4 +1,4 @@
-"""Symmetries of kernels and taps: exact ones, because filters fold only those."""
+"""Exact symmetries of kernels and taps: filters fold no others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .._base.types import FloatArray
 
 
 def parity(tensor: FloatArray, axes: tuple[int, ...]) -> int:
-    """1 if flipping the axes leaves the tensor as it is, -1 if it changes its sign, else 0; exactly."""
+    """Return 1 if the tensor is exactly even along the axes, -1 if odd, else 0."""
     mirrored = np.flip(tensor, axes)
     if np.array_equal(tensor, mirrored):
         return 1

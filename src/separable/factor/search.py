@@ -1,4 +1,4 @@
-"""The cheapest sum of terms within a tolerance, or the closest of so many: all ways there are, compared."""
+"""The search for the cheapest sum of terms within a tolerance, or the closest one of a given rank."""
 
 from __future__ import annotations
 
@@ -19,41 +19,43 @@ from .algorithms.staged import Expansion, as_form, cheapest_first, expand, large
 from .effort import CALL, Effort, certificate_work, certified_rank, svd_work, weighted_sweep_work
 from .forms import Form
 
-# Taking a term off a residual and adding up what is left, in multiplications for each sample.
+# Work, in multiplications: subtracting a term from a residual and summing it, per sample; ordering terms, per
+# pair of them.
 _LOOKS: Final = 4.0
-_RANKED: Final = 10.0  # and ordering terms, for each pair of them
+_RANKED: Final = 10.0
 
 _EPS: Final = float(np.finfo(np.float64).eps)
-SVD_BYTES: Final = 2 << 30
+SVD_BYTES: Final = 2 << 30  # maximum memory of an SVD
 
 # Relative errors below this differ by rounding only, and cheaper terms win over a smaller error.
 _ROUNDING: Final = 1e-12
 
-# The least squared error is not the least absolute one. Reweighting gains up to a third, and is tried where
-# one term fewer comes that close.
+# Least squares does not minimise the l1 error: reweighting gains up to a third. It is tried where the error
+# with one term fewer is within a factor `_CLOSE` of the tolerance, for at most `_ROUNDS` rounds.
 _CLOSE: Final = 1.5
 _ROUNDS: Final = 60
 
-# A sum's terms may cancel. In float32 what they cancel is lost to rounding: this many units of it may be.
+# Maximum ratio of the terms' l1 norms to that of the kernel, beyond which float32 loses too much to
+# cancellation of terms; a larger tolerance, over the rounding error of a float32 filter, allows more.
 _AMPLIFICATION: Final = 16.0
 _FLOAT32: Final = 2.0**-20
 
-# Where an SVD takes so many times the multiplications of the dense kernel, fits do not make it worth running.
+# Multiplications of an SVD's terms, over those of the dense kernel, above which fits are not tried.
 _HOPELESS: Final = 1.2
 
-# Scales of integers beyond 2**32 are shared out over the axes, by powers of two.
+# Maximum exponent of the scale of integers that is kept on one axis; larger ones are distributed over all.
 _INTEGER_RANGE: Final = 32
 
-# Of the effort that is left, expansions may take this share: terms are to be certified and fitted, too.
+# Share of the effort left that each expansion may take: the rest is for certifying and fitting terms.
 _EXPANDING: Final = 0.4
 
-# Multiplications that fitting terms while they are pruned may take: some seconds.
+# Maximum multiplications of pruning, some seconds, and the sweeps it is estimated to take.
 _PRUNING_WORK: Final = 1e10
 _PRUNING_SWEEPS: Final = 60.0
 
 
 class Problem(NamedTuple):
-    """Weights without axes of length 1, in the range of float64's ones, and what is asked of their terms."""
+    """Weights without axes of length 1, the same scaled near 1, and the requirements on their terms."""
 
     dense: FloatArray
     scaled: FloatArray  # dense * 2**-exponent
@@ -63,12 +65,12 @@ class Problem(NamedTuple):
     effort: Effort
 
     def kernel(self, form: Form) -> SeparableKernel:
-        """Return a form that was fitted to `scaled` as a kernel with its certificate."""
+        """Return a form that was fitted to `scaled` as a kernel with its certified error."""
         self.effort.spend(certificate_work(self.dense.size, self.dense.ndim, form.count))
         return certified(self.dense, form.terms(self.exponent))
 
     def sound(self, form: Form) -> bool:
-        """Tell whether the terms cancel no more than a float32 filter bears."""
+        """Return whether cancellation of the terms is tolerable in a float32 filter."""
         limit = max(_AMPLIFICATION, (self.tol or 0.0) / _FLOAT32)
         return form.amplification() <= limit * float(np.abs(self.scaled).sum())
 
@@ -76,9 +78,9 @@ class Problem(NamedTuple):
 def search(
     dense: FloatArray, tol: float | None, rank: int | None, effort: Effort | None = None
 ) -> SeparableKernel:
-    """Return the cheapest terms within `tol`, at most `rank`; the best that many can do where that fails.
+    """Return the cheapest terms within `tol`, at most `rank`; the closest ones where none are.
 
-    `dense` has no axis of length 1, but may be 0-d. What is found once `effort` is spent is returned.
+    `dense` has no axis of length 1, but may be 0-d. Once `effort` is spent, the best so far are returned.
     """
     effort = effort or Effort()
     if dense.ndim <= 1:
@@ -86,7 +88,7 @@ def search(
     if not dense.any():
         return SeparableKernel([[np.zeros(n) for n in dense.shape]])
     single = integer_rank_one(dense) or cross_rank_one(dense)
-    if single.error.relative_l1 <= 16 * dense.ndim * _EPS:  # rounding: nothing does better
+    if single.error.relative_l1 <= 16 * dense.ndim * _EPS:  # rounding only: no other is better
         return single
     exponent = math.frexp(float(np.abs(dense).max()))[1]
     problem = Problem(dense, np.ldexp(dense, -exponent), exponent, tol, rank, effort)
@@ -99,47 +101,47 @@ def search(
             )
         return _choose([single, refined(dense, problem.scaled, exponent, single.terms[0])], problem)
     expansions = _expansions(problem)
-    found = [single, *_singles(problem, expansions)]
-    if rank == 1 or (tol is not None and min(kernel.error.relative_l1 for kernel in found) <= tol):
-        return _choose(found, problem)
+    kernels = [single, *_singles(problem, expansions)]
+    if rank == 1 or (tol is not None and min(kernel.error.relative_l1 for kernel in kernels) <= tol):
+        return _choose(kernels, problem)
     if tol is not None:
         sums = [kernel for kernel in _sums(problem, expansions) if rank is None or kernel.rank <= rank]
         if rank is None or any(kernel.error.relative_l1 <= tol for kernel in sums):
-            return _choose([*found, *sums], problem)
-    return _choose([*found, *_closest(problem, expansions)], problem)
+            return _choose([*kernels, *sums], problem)
+    return _choose([*kernels, *_closest(problem, expansions)], problem)
 
 
 def _expansions(problem: Problem) -> list[Expansion]:
-    """Return the staged decompositions in all orders, as far as the effort goes; one in any case."""
-    found: list[Expansion] = []
+    """Return the staged decompositions in all orders, as many as the effort allows; at least one."""
+    expansions: list[Expansion] = []
     for order in orders(problem.dense.ndim):
         part = problem.effort.part(_EXPANDING)
         shape = [problem.dense.shape[axis] for axis in order]
-        if found and part.left < svd_work(shape[0], math.prod(shape[1:])):
+        if expansions and part.left < svd_work(shape[0], math.prod(shape[1:])):
             problem.effort.ended = True
             break
-        found.append(expand(problem.scaled, order, part))
+        expansions.append(expand(problem.scaled, order, part))
         problem.effort.join(part)
-    return found
+    return expansions
 
 
 def too_large(shape: tuple[int, ...]) -> bool:
-    """Tell whether the SVDs of a kernel need more memory than they may take."""
+    """Return whether the SVDs of a kernel exceed `SVD_BYTES`."""
     return largest_svd(shape) > SVD_BYTES
 
 
-def _choose(found: Sequence[SeparableKernel], problem: Problem) -> SeparableKernel:
-    """Return the cheapest kernel within `tol`, else the closest; differences in rounding do not count.
+def _choose(kernels: Sequence[SeparableKernel], problem: Problem) -> SeparableKernel:
+    """Return the cheapest kernel within `tol`, else the closest; differences by rounding do not count.
 
-    Without `tol` the closest is meant in the least-squares sense, as an SVD means it.
+    Without `tol`, the closest is that of the least squared error.
     """
 
     def distance(kernel: SeparableKernel) -> float:
         return kernel.error.relative_l2 if problem.tol is None else kernel.error.relative_l1
 
-    least = min(map(distance, found))
+    least = min(map(distance, kernels))
     enough = max(least, problem.tol or 0.0, min(4 * least, _ROUNDING))
-    close = (kernel for kernel in found if distance(kernel) <= enough)
+    close = (kernel for kernel in kernels if distance(kernel) <= enough)
     return min(close, key=lambda kernel: (Form.of_terms(kernel.terms).macs, distance(kernel)))
 
 
@@ -160,7 +162,7 @@ def _strength(form: Form) -> float:
     return float(np.linalg.norm(form.lines[form.free][0]))
 
 
-# -- so many terms -----------------------------------------------------------------------------------
+# -- a given number of terms -------------------------------------------------------------------------
 
 
 def _closest(problem: Problem, expansions: Sequence[Expansion]) -> Iterator[SeparableKernel]:
@@ -185,7 +187,7 @@ def _certifying(problem: Problem, count: int) -> float:
 
 
 def _certifiable(problem: Problem, count: int) -> int:
-    """Return how many terms of so many can be certified with what is left; at least one."""
+    """Return how many of `count` terms the effort left can certify; at least one."""
     most = certified_rank(problem.dense.size, problem.dense.ndim, problem.effort.left)
     problem.effort.ended |= most < count
     return min(count, most)
@@ -195,30 +197,30 @@ def _certifiable(problem: Problem, count: int) -> int:
 
 
 def _sums(problem: Problem, expansions: Sequence[Expansion]) -> list[SeparableKernel]:
-    """Return sums of terms: leading ones of each expansion, and whatever is cheaper within `tol`."""
+    """Return sums of terms: the leading ones of each expansion, and cheaper forms within `tol`."""
     tol = problem.tol or 0.0
-    found = [_fewest(problem, expansions[0])]
+    sums = [_fewest(problem, expansions[0])]
     for expansion in expansions[1:]:
-        if problem.effort.left < 2 * _certifying(problem, found[0].rank):
+        if problem.effort.left < 2 * _certifying(problem, sums[0].rank):
             problem.effort.ended = True
             break
-        found.append(_fewest(problem, expansion))
-    exact = _exact(problem, max(kernel.rank for kernel in found))
+        sums.append(_fewest(problem, expansion))
+    exact = _exact(problem, max(kernel.rank for kernel in sums))
     if exact is not None:
-        found.append(exact)
-    best = _choose(found, problem)
+        sums.append(exact)
+    best = _choose(sums, problem)
     if best.error.relative_l1 > tol:  # no sum reaches it
-        return found
+        return sums
     cheapest = Form.of_terms(best.terms).macs
     for form in (_reduced if problem.dense.ndim == 2 else _cheaper)(problem, expansions, best):
         if problem.effort.left < _certifying(problem, form.count):
             problem.effort.ended = True
             break
         if form.macs < cheapest and problem.sound(form):
-            found.append(problem.kernel(form))
-            if found[-1].error.relative_l1 <= tol:
+            sums.append(problem.kernel(form))
+            if sums[-1].error.relative_l1 <= tol:
                 cheapest = form.macs
-    return found
+    return sums
 
 
 def _fewest(problem: Problem, expansion: Expansion) -> SeparableKernel:
@@ -230,7 +232,7 @@ def _fewest(problem: Problem, expansion: Expansion) -> SeparableKernel:
 
     most = _certifiable(problem, len(expansion.weights))
     norm = float(np.abs(problem.scaled).sum())
-    # The terms are orthogonal, so what is left after r of them has a known l2 norm, and l1 >= l2.
+    # The terms are orthogonal, so the residual after r of them has a known l2 norm, and l1 >= l2.
     tails = np.sqrt(np.cumsum(np.square(expansion.weights[::-1]))[::-1])
     hopeless = int(np.count_nonzero(tails > (tol + 64 * _EPS) * norm))
     count = min(max(1, hopeless), most)
@@ -250,29 +252,29 @@ def _fewest(problem: Problem, expansion: Expansion) -> SeparableKernel:
 
 
 def _exact(problem: Problem, limit: int) -> SeparableKernel | None:
-    """Return the kernel in integer taps times one number, of at most `limit` terms, if it is one."""
-    found = whole(problem.dense)
+    """Return the kernel as at most `limit` terms of integer taps times one number, or None."""
+    scaled_integers = whole(problem.dense)
     effort = problem.effort.part(_EXPANDING)
-    form = None if found is None else integer_form(found.integers, limit, effort)
+    form = None if scaled_integers is None else integer_form(scaled_integers.integers, limit, effort)
     problem.effort.join(effort)
-    if found is None or form is None:
+    if scaled_integers is None or form is None:
         return None
     free, ndim = form.free, problem.dense.ndim
-    mantissa, exponent = math.frexp(found.scale)
+    mantissa, exponent = math.frexp(scaled_integers.scale)
     if abs(exponent) <= _INTEGER_RANGE:
-        mantissa, exponent = found.scale, 0
+        mantissa, exponent = scaled_integers.scale, 0
     shares = [exponent // ndim + (axis < exponent % ndim) for axis in range(ndim)]
-    lines = [np.ldexp(each, share) for each, share in zip(form.lines, shares, strict=True)]
+    lines = [np.ldexp(axis_lines, share) for axis_lines, share in zip(form.lines, shares, strict=True)]
     lines[free] = lines[free] * mantissa
     terms = Form(tuple(lines), form.index).listed()
     problem.effort.spend(_certifying(problem, len(terms)))
-    if found.exact:
+    if scaled_integers.exact:
         return SeparableKernel(terms)
     return certified(problem.dense, terms)
 
 
 def _reduced(problem: Problem, expansions: Sequence[Expansion], best: SeparableKernel) -> Iterator[Form]:
-    """Yield sums of fewer terms of two axes, whose least absolute error is within `tol`."""
+    """Yield sums of fewer terms of two axes, fitted to the l1 error, that are within `tol`."""
     norm, tol = float(np.abs(problem.scaled).sum()), problem.tol or 0.0
     whole_form = as_form(expansions[0])
     for count in range(best.rank - 1, 1, -1):
@@ -305,7 +307,7 @@ def _cheaper(problem: Problem, expansions: Sequence[Expansion], best: SeparableK
 
 
 def _graphs(problem: Problem, expansions: Sequence[Expansion], tol: float) -> Iterator[Form]:
-    """Yield pruned forms of three axes: from either staged decomposition that shares, and from Tucker's."""
+    """Yield pruned forms of three axes: from both staged decompositions that share, and from Tucker's."""
     if len(expansions) < len(orders(3)):  # the effort has ended
         return
     by_order = dict(zip(orders(3), expansions, strict=True))
@@ -330,12 +332,12 @@ def _graphs(problem: Problem, expansions: Sequence[Expansion], tol: float) -> It
 
 
 def _leading(tensor: FloatArray, form: Form, tol: float, effort: Effort) -> Form:
-    """Return the terms with the most energy for their multiplications, as many as `tol` takes."""
+    """Return the terms of most energy per multiplication, as many as `tol` needs."""
     ranking = cheapest_first(form)
-    norm, rest = float(np.abs(tensor).sum()), tensor.copy()
+    norm, residual = float(np.abs(tensor).sum()), tensor.copy()
     count = 0
-    while count < form.count and np.abs(rest).sum() > tol * norm:
+    while count < form.count and np.abs(residual).sum() > tol * norm:
         effort.spend(_LOOKS * tensor.size + CALL)
-        rest -= form.select(ranking[count : count + 1]).dense()
+        residual -= form.select(ranking[count : count + 1]).dense()
         count += 1
     return form.select(ranking[: max(1, count)])

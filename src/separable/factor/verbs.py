@@ -17,10 +17,10 @@ from .effort import DEFAULT_EFFORT, Effort
 from .noise import Noise, noise_of
 from .search import search, too_large
 
-# One part in a million: below the rounding of a float32 filter, above the rounding of float32 weights.
+# Relative l1 error: below the rounding of a float32 filter, above that of float32 weights.
 DEFAULT_TOL: Final = 1e-6
 
-# Sums of terms with something in common may be that much further off than all singular vectors together.
+# Factor on the estimated noise: sums that share passes may err more than all singular vectors together.
 _NOISE_MARGIN: Final = 1.02
 
 
@@ -126,7 +126,7 @@ def factored(
     rank: SupportsIndex | None,
     work: Effort,
 ) -> SeparableKernel:
-    """Return what `factor` does, at the cost of `work`, which says whether it ended before."""
+    """Return the kernel of `factor`; `work` counts the multiplications and says whether it ended."""
     dense = checked_weights(weights)
     squeezed = dense.squeeze()
     noise = _noise(squeezed) if isinstance(tol, str) and tol == "noise" else None
@@ -141,7 +141,7 @@ def factored(
 
 
 def within(kernel: SeparableKernel, tol: float | str | None, rank: SupportsIndex | None = None) -> bool:
-    """Return whether a kernel is as close as `tol` and `rank` ask; what is noise is up to the search."""
+    """Return whether a kernel is within `tol`; True for "noise", and for a rank without tolerance."""
     if isinstance(tol, str) or (tol is None and rank is not None):
         return True
     return kernel.error.relative_l1 <= (DEFAULT_TOL if tol is None else float(tol))
@@ -174,7 +174,7 @@ def is_separable(weights: npt.ArrayLike, tol: float | None = None) -> bool:
 
 
 def _noise(squeezed: FloatArray) -> Noise:
-    """Estimate the noise at a scale at which no square overflows or vanishes."""
+    """Return the estimated noise, at a scale where squares neither over- nor underflow."""
     if squeezed.ndim > 1 and too_large(squeezed.shape):
         raise ValueError(
             f"`tol='noise'` needs the SVD of the weights, too large for shape {squeezed.shape}; "
@@ -187,12 +187,12 @@ def _noise(squeezed: FloatArray) -> Noise:
 def _with_single_taps(
     kernel: SeparableKernel, shape: tuple[int, ...], noise: float | None
 ) -> SeparableKernel:
-    """Put back the axes of length 1, which were squeezed out, with the tap 1."""
-    wide = [axis for axis, n in enumerate(shape) if n > 1] or [0]
+    """Return the kernel with the squeezed axes of length 1 restored, with taps of 1."""
+    long_axes = [axis for axis, n in enumerate(shape) if n > 1] or [0]
     terms: list[list[npt.ArrayLike]] = []
     for term in kernel.terms:
         full: list[npt.ArrayLike] = [[1.0] for _ in shape]
-        for axis, taps in zip(wide, term, strict=True):
+        for axis, taps in zip(long_axes, term, strict=True):
             full[axis] = taps
         terms.append(full)
     return SeparableKernel(terms, error=kernel.error, noise=noise)

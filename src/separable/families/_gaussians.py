@@ -1,4 +1,4 @@
-"""Gaussians, their derivatives, and what is made of them."""
+"""Gaussians, their derivatives, and kernels composed of them."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from ._parameters import (
     sine_cosine,
 )
 
-# gaussian_filter leaves an axis alone at or below this sigma.
+# Sigma, in samples, up to which gaussian_filter leaves an axis unfiltered.
 _NO_SIGMA: Final = 1e-15
 
-# What a Gaussian's full width at half maximum is in standard deviations: 2 sqrt(2 ln 2).
+# Full width at half maximum of a Gaussian in standard deviations: 2 sqrt(2 ln 2).
 _FWHM: Final = 2 * math.sqrt(2 * math.log(2))
 
-# Derivatives change over a Gaussian of so many times their standard deviation: of 1.5 to 4 it changes the
-# largest tap of orders 1 and 2 least.
+# Sigma of the Gaussian window of corrections to derivatives, over theirs: of 1.5 to 4, the value that changes
+# the largest tap of orders 1 and 2 least.
 _WIDER: Final = 2.0
 
-# Below this sigma, in samples, derivatives are central differences to the last bit of float64.
+# Sigma, in samples, below which derivatives are central differences to the last bit of float64.
 _LEAST_SIGMA: Final = 0.056
 
-# The narrowest Gaussian that is told from narrower ones along turned axes, which no samples lie on.
+# Minimum sigma, in samples, along rotated axes: samples off these axes do not resolve narrower Gaussians.
 _LEAST_TURNED: Final = 0.3
 
 
@@ -112,7 +112,7 @@ def gaussian(
 
 
 def width_of(sigma: PerAxis | None, fwhm: PerAxis | None) -> PerAxis:
-    """Return the standard deviation that was asked for by itself or by the width at half maximum."""
+    """Return the standard deviation, given as `sigma` or as the full width at half maximum."""
     if (sigma is None) == (fwhm is None):
         got = "neither" if sigma is None else f"sigma={sigma!r} and fwhm={fwhm!r}"
         raise TypeError(
@@ -374,35 +374,35 @@ def _turned_bell(
 
 
 def _along_the_array(turned: FloatArray, orders: Sequence[int]) -> dict[tuple[int, ...], float]:
-    """Write a derivative along turned axes as a sum of those along the array's."""
+    """Return a derivative along rotated axes as coefficients of those along the array's axes."""
     axes = range(len(orders))
-    found = {tuple(0 for _ in axes): 1.0}
+    coefficients = {tuple(0 for _ in axes): 1.0}
     for b, order in enumerate(orders):
         for _ in range(order):
             further: dict[tuple[int, ...], float] = {}
-            for each, factor in found.items():
+            for axis_orders, factor in coefficients.items():
                 for a in axes:
                     if turned[a, b]:
-                        more = tuple(n + (axis == a) for axis, n in enumerate(each))
+                        more = tuple(n + (axis == a) for axis, n in enumerate(axis_orders))
                         further[more] = further.get(more, 0.0) + factor * float(turned[a, b])
-            found = further
-    return found
+            coefficients = further
+    return coefficients
 
 
 def _rotation(rotation: npt.ArrayLike, count: int) -> FloatArray:
-    given = np.asarray(rotation)
-    if given.dtype.kind not in "biuf" or not np.isfinite(given).all():
+    array = np.asarray(rotation)
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise TypeError(f"`rotation` is {rotation!r}; expected an angle, or a matrix of finite numbers.")
-    if given.ndim == 0:
+    if array.ndim == 0:
         if count != 2:
             raise ValueError(
                 f"`rotation` is an angle with {count} axes; expected a matrix unless there are 2."
             )
-        sine, cosine = sine_cosine(float(given))
+        sine, cosine = sine_cosine(float(array))
         return np.array([[cosine, sine], [-sine, cosine]])
-    if given.shape != (count, count):
-        raise ValueError(f"`rotation` has shape {given.shape}; expected ({count}, {count}).")
-    turned = given.astype(np.float64)
+    if array.shape != (count, count):
+        raise ValueError(f"`rotation` has shape {array.shape}; expected ({count}, {count}).")
+    turned = array.astype(np.float64)
     if not np.allclose(turned.T @ turned, np.eye(count), rtol=0, atol=1e-6):
         raise ValueError("`rotation` is not orthogonal; expected columns of length 1 at right angles.")
     return turned
@@ -418,7 +418,7 @@ def _gaussian_taps(sigma: float, order: int, radius: int) -> FloatArray:
 
 
 def _least_sigma(order: int) -> float:
-    # A high order reaches far: its outermost weights have to stay numbers.
+    # With high orders, the outermost weights must not underflow.
     return max(_LEAST_SIGMA, order / 170)
 
 

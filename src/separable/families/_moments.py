@@ -1,4 +1,4 @@
-"""Derivatives that are right on polynomials: samples of one, changed as little as that takes."""
+"""Derivatives exact on polynomials: sampled weights with the smallest correction that makes them so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def with_moments(
         Odd lengths. Even through the centre for an even order, odd for an odd one; so is the result, bit by
         bit.
     window : ndarray
-        The root of how much each weight may change; of the same shape, largest at the centre.
+        The root of the relative freedom of each weight to change; same shape, largest at the centre.
     derivative : mapping of tuple of int to float
         The derivative as a polynomial in those along the axes: a coefficient for each tuple of orders; all
         tuples have one sum, the order.
@@ -49,16 +49,16 @@ def with_moments(
     """
     order = sum(next(iter(derivative)))
     centre = target.size // 2
-    half = centre + (order % 2 == 0)  # an odd derivative has nothing at the centre
-    given = target.ravel()[:half]
+    half = centre + (order % 2 == 0)  # an odd derivative is 0 at the centre
+    targets = target.ravel()[:half]
     rows = np.argsort(-window.ravel()[:half], kind="stable")
     root = window.ravel()[:half][rows]
-    twice = np.where(rows == centre, 1.0, math.sqrt(2.0))  # a row stands for a sample and its mirror image
+    twice = np.where(rows == centre, 1.0, math.sqrt(2.0))  # a row represents a sample and its mirror image
     powers = [
-        each
+        exponents
         for total in range(order % 2, order + 1, 2)
-        for each in itertools.product(range(total + 1), repeat=target.ndim)
-        if sum(each) == total
+        for exponents in itertools.product(range(total + 1), repeat=target.ndim)
+        if sum(exponents) == total
     ]
     places = np.unravel_index(rows, target.shape)
     factors = [
@@ -67,26 +67,26 @@ def with_moments(
     ]
     matrix = np.stack(
         [
-            math.prod((line[n] for line, n in zip(factors, each, strict=True)), start=root * twice)
-            for each in powers
+            math.prod((line[n] for line, n in zip(factors, exponents, strict=True)), start=root * twice)
+            for exponents in powers
         ],
         axis=1,
     )
     scale = np.abs(matrix).max(axis=0)
     matrix /= scale
-    wanted = [derivative.get(each, 0.0) * math.prod(map(math.factorial, each)) for each in powers] / scale
+    moments = [derivative.get(exps, 0.0) * math.prod(map(math.factorial, exps)) for exps in powers] / scale
     basis, triangle = np.linalg.qr(matrix)
-    changed = np.divide(given[rows] * twice, root, out=np.zeros(half), where=root > 0)
-    for _ in range(2):  # the second time for what rounding left
-        changed += basis @ np.linalg.solve(triangle.T, wanted - matrix.T @ changed)
-    found = np.zeros(target.size)
-    found[rows] = root * changed / twice
-    found[centre + 1 :] = (1 - 2 * (order % 2)) * found[:centre][::-1]
-    return found.reshape(target.shape)
+    changed = np.divide(targets[rows] * twice, root, out=np.zeros(half), where=root > 0)
+    for _ in range(2):  # the second pass corrects the rounding of the first
+        changed += basis @ np.linalg.solve(triangle.T, moments - matrix.T @ changed)
+    weights = np.zeros(target.size)
+    weights[rows] = root * changed / twice
+    weights[centre + 1 :] = (1 - 2 * (order % 2)) * weights[:centre][::-1]
+    return weights.reshape(target.shape)
 
 
 def _factorial_power(x: FloatArray, power: int) -> FloatArray:
-    """Return ``x**power`` but for lower powers: a polynomial that vanishes on the inner integers."""
+    """Return a polynomial ``x**power + ...`` of lower powers that vanishes on the inner integers."""
     squares = np.square(x.astype(np.float64))
     value = x.astype(np.float64) if power % 2 else np.ones(x.shape)
     for inner in range(power % 2, power // 2 + power % 2):

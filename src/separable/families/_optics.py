@@ -13,7 +13,7 @@ from .._base.types import FloatArray
 from ._parameters import MAX_TAPS, check_count, check_length, check_positive, check_size, per_axis
 from ._pupil import AIRY_UNIT, FIRST_ZERO, Lens, Media, Radial, everywhere, jinc, light, through_pinhole
 
-_WIDEST: Final = 20  # Airy units
+_WIDEST: Final = 20  # maximum pinhole, in Airy units
 
 
 def airy(first_zero: float, *, radius: SupportsIndex | None = None) -> FloatArray:

@@ -19,7 +19,7 @@ PerAxisInt: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 
 _T = TypeVar("_T")
 
-# More taps than any filter: a wrong unit (sigma in nanometres) should be named before memory is taken.
+# Maximum taps: more are a wrong unit (sigma in nanometres), reported before memory is allocated.
 MAX_TAPS: Final = 1 << 24
 
 
@@ -55,16 +55,16 @@ def _is_sequence(value: object) -> bool:
 def check_radii(sigmas: list[float], truncate: float, radius: PerAxisInt | None) -> list[int]:
     if radius is None:
         reach = check_positive("truncate", truncate)
-        found = [int(min(reach * sigma + 0.5, MAX_TAPS)) for sigma in sigmas]
+        radii = [int(min(reach * sigma + 0.5, MAX_TAPS)) for sigma in sigmas]
     else:
-        found = per_axis("radius", radius, len(sigmas), check_count)
-    for axis, (r, sigma) in enumerate(zip(found, sigmas, strict=True)):
+        radii = per_axis("radius", radius, len(sigmas), check_count)
+    for axis, (r, sigma) in enumerate(zip(radii, sigmas, strict=True)):
         if 2 * r + 1 > MAX_TAPS:
             raise ValueError(
                 f"`sigma[{axis}]` = {sigma:g} asks for more than {MAX_TAPS} taps; sigma is in pixels: "
                 "divide a length by the pixel's size, or pass a smaller radius."
             )
-    return found
+    return radii
 
 
 def sine_cosine(angles: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -1,4 +1,4 @@
-"""What a lens makes of a point: scalar diffraction, an integral over the pupil for every place."""
+"""The image of a point by a lens: scalar diffraction, an integral over the pupil for every position."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Radial: TypeAlias = Callable[[FloatArray], FloatArray]  # radii, shape (n,) -> v
 
 _Values = TypeVar("_Values", FloatArray, ComplexArray)
 
-_TRIED: Final = 1025  # angles at which a phase's slope is looked at
-_BLOCK: Final = 1 << 14  # places to evaluate at a time: what holds them stays within some megabytes
+_TRIED: Final = 1025  # angles at which the slope of a phase is sampled
+_BLOCK: Final = 1 << 14  # positions evaluated at a time: a few megabytes
 
 # The first zero of the Bessel function J1, and the diameter of the first dark ring in wavelengths / NA.
 FIRST_ZERO: Final = 3.8317059702075125
@@ -30,7 +30,7 @@ AIRY_UNIT: Final = FIRST_ZERO / math.pi
 
 @dataclass(frozen=True)
 class Media:
-    """What lies between the point and the objective: (thickness, index) of what should not be there."""
+    """The media between point and objective: immersion index, and (thickness, index) of unwanted layers."""
 
     immersion: float
     extra: tuple[tuple[float, float], ...]

@@ -1,4 +1,4 @@
-"""Shapes: what defocus and motion make of a point."""
+"""Shapes: the blur of defocus and of motion."""
 
 from __future__ import annotations
 
@@ -105,14 +105,14 @@ def _covered(radius: float) -> FloatArray:
     edges = np.concatenate([[0.0], np.arange(most + 1) + 0.5])
     quadrant = _quadrant(edges[:, np.newaxis], edges, radius)
     areas = np.diff(np.diff(quadrant, axis=0), axis=1)
-    areas = (areas + areas.T) / 2  # equal to rounding: now exactly, and not negative by it
+    areas = (areas + areas.T) / 2  # exactly symmetric; rounding may leave negative areas
     areas = np.maximum(areas, 0.0)
-    # The middle row and column are halves here, and so is what mirrors on to itself.
+    # The middle row and column are half pixels here.
     areas[0] *= 2
     areas[:, 0] *= 2
     half = np.concatenate([areas[:0:-1], areas])
-    whole = np.concatenate([half[:, :0:-1], half], axis=1)
-    weights: FloatArray = whole / whole.sum()
+    disk = np.concatenate([half[:, :0:-1], half], axis=1)
+    weights: FloatArray = disk / disk.sum()
     return weights
 
 

@@ -1,4 +1,4 @@
-"""Means, polynomial fits and windows: smoothing whose taps are known on paper."""
+"""Means, polynomial fits and windows: smoothing with taps in closed form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Derivatives of Gaussians in any direction, from a few that run along the axes."""
+"""Derivatives of Gaussians in any direction, as sums of a few along the axes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Steerable:
     orders: tuple[tuple[int, ...], ...]
 
     def weights(self, direction: npt.ArrayLike) -> FloatArray:
-        """Return what each filter of the basis contributes.
+        """Return the weight of each filter of the basis.
 
         Parameters
         ----------
@@ -141,14 +141,14 @@ def steerable(
 
 def _unit(direction: npt.ArrayLike, ndim: int) -> list[FloatArray]:
     """Return the components of unit vectors, one array per axis."""
-    given = np.asarray(direction)
-    if given.dtype.kind not in "biuf" or not np.isfinite(given).all():
+    array = np.asarray(direction)
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise TypeError(f"`direction` is {direction!r}; expected finite numbers.")
     if ndim == 2:
-        return [*sine_cosine(given)]
-    if given.ndim == 0 or given.shape[-1] != ndim:
-        raise ValueError(f"`direction` has shape {given.shape}; expected vectors of {ndim} components.")
-    vectors = given.astype(np.float64)
+        return [*sine_cosine(array)]
+    if array.ndim == 0 or array.shape[-1] != ndim:
+        raise ValueError(f"`direction` has shape {array.shape}; expected vectors of {ndim} components.")
+    vectors = array.astype(np.float64)
     lengths = np.linalg.norm(vectors, axis=-1)
     if not lengths.all():
         raise ValueError("`direction` is a zero vector; expected one that points somewhere.")

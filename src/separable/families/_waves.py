@@ -144,7 +144,7 @@ class _Wave:
         """Return the real part of the wave times ``exp(i phase)``."""
         sine, cosine = map(float, sine_cosine(phase))
         a, b = self._along_y, self._along_x
-        # A shifted wave from one at rest, so that even and odd taps are so exactly.
+        # A shifted wave from one at rest, so that even and odd taps are exactly even and odd.
         in_phase = cosine * np.cos(a) - sine * np.sin(a)
         ahead = sine * np.cos(a) + cosine * np.sin(a)
         if not b.any():

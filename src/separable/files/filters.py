@@ -1,4 +1,4 @@
-"""A kernel applied to an image from a file: over space, frame by frame, with opacity and holes respected."""
+"""A kernel applied to an image from a file: frame by frame, with opacity and unknown samples."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FilterOptions:
         made = self._plan(kernel, data, dtype, cval, "auto")
         if complete or made.method == "direct" or (made.terms == 1 and made.method != "recursive"):
             return made
-        # A plan would do so by itself where samples are unknown; made here, it says how it runs.
+        # A plan chooses this itself for unknown samples; chosen here, its description shows it.
         one = isinstance(kernel, SeparableKernel) and kernel.rank == 1
         runs: Method = "separable" if one or made.method == "recursive" else "direct"
         return self._plan(kernel, data, dtype, cval, runs)
@@ -74,7 +74,7 @@ class FilterOptions:
 
 
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype a filtered image is stored in: integers stay what they are."""
+    """Return the dtype of a filtered image: integers keep theirs."""
     return dtype.newbyteorder("=") if dtype.kind in "iu" else working_dtype(dtype)
 
 
@@ -145,12 +145,10 @@ def _frames(
     known: Knowledge,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Array, Plan, int]:
-    """Filter frame by frame; return the result, how, and in how many samples nothing was known."""
+    """Return the image filtered frame by frame, the plan, and the number of results without known samples."""
     data = image.data
     outer = _outer_axis(data, setting.axes)
-    result = np.empty_like(
-        data, dtype=dtype
-    )  # in the memory order of `data`: NIfTI's first axis is contiguous
+    result = np.empty_like(data, dtype=dtype)  # in memory order of `data`: NIfTI's first axis is contiguous
 
     def split(array: Array) -> Array:
         return np.moveaxis(array, outer, 0) if outer is not None else array[np.newaxis]
@@ -175,7 +173,7 @@ def _frames(
 
 
 def _outer_axis(data: Array, axes: tuple[int, ...]) -> int | None:
-    """Return the axis to go along frame by frame: not filtered, and outermost in memory."""
+    """Return the axis of the frames: outermost in memory, if it is not filtered; else None."""
     strides = [abs(step) if length > 1 else 0 for step, length in zip(data.strides, data.shape, strict=True)]
     outer = max(range(data.ndim), key=strides.__getitem__, default=None)
     return None if outer is None or outer in axes or data.size == 0 or data.shape[outer] == 1 else outer
@@ -202,21 +200,23 @@ def _with_opacity(
     done = progress or (lambda done, total: None)
     done(0, 1 + averages)
     source = colours * (opacity / full) if averages else colours
-    found = run(source, mask=known.mask)
-    nothing = unknown.without_known(run, source, found, known)
-    colours = found
+    filtered_colours = run(source, mask=known.mask)
+    unknown_results = unknown.without_known(run, source, filtered_colours, known)
+    colours = filtered_colours
     done(1, 1 + averages)
     if averages:
-        # Outside the picture is opaque and has the colour cval.
+        # Padding is opaque and has the colour cval.
         opacity_run = setting.plan(kernel, opacity, opacity.dtype, float(full), complete=known.complete)
         opacity = opacity_run(opacity, mask=known.mask)
-        colours = np.divide(found * full, opacity, out=np.zeros_like(found), where=opacity > 0)
-    if nothing is not None:
-        colours[nothing] = np.nan if image.nodata is None else image.nodata
-        opacity[np.take(nothing, [0], axis=samples)] = 0
+        colours = np.divide(
+            filtered_colours * full, opacity, out=np.zeros_like(filtered_colours), where=opacity > 0
+        )
+    if unknown_results is not None:
+        colours[unknown_results] = np.nan if image.nodata is None else image.nodata
+        opacity[np.take(unknown_results, [0], axis=samples)] = 0
     result = np.empty_like(data, dtype=dtype)
     store(np.concatenate([colours, opacity], axis=samples), result)
-    return result, run, 0 if nothing is None else int(np.count_nonzero(nothing))
+    return result, run, 0 if unknown_results is None else int(np.count_nonzero(unknown_results))
 
 
 def _averages(kernel: SeparableKernel | Array) -> bool:
@@ -228,7 +228,7 @@ def _averages(kernel: SeparableKernel | Array) -> bool:
 
 
 def weight_sum(kernel: SeparableKernel | Array) -> float:
-    """Return the sum of a kernel's weights: what it makes of a constant image of ones."""
+    """Return the sum of a kernel's weights: its result on a constant image of ones."""
     if isinstance(kernel, SeparableKernel):
         return math.fsum(math.prod(float(taps.sum()) for taps in term) for term in kernel.terms)
     return float(np.sum(kernel))

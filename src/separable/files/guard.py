@@ -1,4 +1,4 @@
-"""Named errors for damaged files, and no memory taken on the word of a header."""
+"""Errors that name damaged files, and checks of sizes in headers before memory is allocated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FileError(ValueError):
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Name the file and its kind in whatever a decoder raises on a file that is not what it says."""
+    """Turn any error of a decoder in the block into a FileError that names the file and its kind."""
     try:
         yield
     except (FileError, MissingExtraError):
@@ -89,7 +89,7 @@ def human_bytes(count: int) -> str:
 
 
 def physical_memory() -> int | None:
-    """Return the bytes of memory that this machine has; None where the system cannot say."""
+    """Return the bytes of memory of this machine; None if unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not every system can say

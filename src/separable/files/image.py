@@ -10,14 +10,14 @@ import numpy as np
 from .._base.types import Array
 from .guard import FileError
 
-# What an axis letter means. A stack of pages that does not say what it is (I, Q) is a volume.
+# Letters of spatial axes, including those of an unnamed stack of pages (I, Q), and the names of all axes.
 SPACE = "XYZIQ"
 _NAMES = {"X": "x", "Y": "y", "Z": "z", "T": "time", "S": "colour", "C": "channel"}
 
 
 @dataclass(frozen=True)
 class Image:
-    """Samples and what their file said about them.
+    """Samples and the metadata of their file.
 
     Attributes
     ----------

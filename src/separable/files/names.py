@@ -1,4 +1,4 @@
-"""What the axes of an array without names are, where its target has names for them."""
+"""Names for the axes of an unnamed array, from the format of its target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which samples of an image are unknown, and what is stored where a filter finds nothing that is known."""
+"""Unknown samples of an image, and the values stored where no known sample is in reach."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .image import Image, size_text
 
 
 class Knowledge(NamedTuple):
-    """What is known of an image.
+    """Which samples of an image are known.
 
     Attributes
     ----------
@@ -34,12 +34,12 @@ class Knowledge(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing can be unknown."""
+        """Whether all samples are known."""
         return self.mask is None and self.nan == "propagate"
 
 
 def knowledge(image: Image, mask: Array | None, nan: Nan) -> Knowledge:
-    """Return what is known of an image: neither outside `mask`, nor its no-data value, nor NaN if omitted.
+    """Return which samples of an image are known: in `mask`, not its no-data value, and not NaN if omitted.
 
     With opacity a pixel is known or unknown as a whole: unknown where all its colours are the no-data value,
     and where one of its samples is masked, or is NaN and NaN is omitted.
@@ -49,12 +49,12 @@ def knowledge(image: Image, mask: Array | None, nan: Nan) -> Knowledge:
     parts: list[Array] = []
     if mask is not None:
         parts.append(_together(np.broadcast_to(mask, data.shape), samples))
-    there = _not_nodata(data, image.nodata)
-    if there is not None and samples is not None:
-        colours, _ = np.split(there, [data.shape[samples] - 1], axis=samples)
-        there = np.any(colours, axis=samples, keepdims=True)
-    if there is not None:
-        parts.append(there)
+    valid = _not_nodata(data, image.nodata)
+    if valid is not None and samples is not None:
+        colours, _ = np.split(valid, [data.shape[samples] - 1], axis=samples)
+        valid = np.any(colours, axis=samples, keepdims=True)
+    if valid is not None:
+        parts.append(valid)
     if omit and samples is not None:
         parts.append(_together(~np.isnan(data), samples))
         omit = False
@@ -126,7 +126,7 @@ def fitted_mask(mask: Array, image: Image, name: str, source: str) -> Array:
 
 
 def filter_known(run: Plan, x: Array, place: Array, known: Knowledge, fill: float | None) -> int:
-    """Filter what is known of `x` into `place`, and count the results in whose reach nothing is known.
+    """Filter the known samples of `x` into `place`; return the number of results without any in reach.
 
     Parameters
     ----------
@@ -135,40 +135,40 @@ def filter_known(run: Plan, x: Array, place: Array, known: Knowledge, fill: floa
     known : Knowledge
         Of `x`.
     fill : float or None
-        What these results are; by default NaN, in integers 0.
+        The value of these results; by default NaN, in integers 0.
     """
     if known.complete:
         run(x, output=place)
         return 0
     values = run(x, mask=known.mask, nan=known.nan)
-    nothing = without_known(run, x, values, known)
+    empty = without_known(run, x, values, known)
     store(values, place)
-    if nothing is None:
+    if empty is None:
         return 0
     if fill is not None:
-        place[nothing] = fill
-    return int(np.count_nonzero(nothing))
+        place[empty] = fill
+    return int(np.count_nonzero(empty))
 
 
 def without_known(run: Plan, x: Array, values: Array, known: Knowledge) -> Array | None:
-    """Return where nothing in reach is known, in the shape of `x`; None where that is nowhere.
+    """Return where no sample in reach is known, in the shape of `x`; None if there is no such place.
 
-    The filter makes that NaN, and also what is spoiled by a NaN or an infinity that counts as known.
+    Results are NaN there, but also where a NaN or an infinity that counts as known is in reach.
     """
-    nothing: Array = np.isnan(values)
-    if known.complete or not nothing.any():
+    empty: Array = np.isnan(values)
+    if known.complete or not empty.any():
         return None
     if x.dtype.kind in "fc":
-        there = np.broadcast_to(True if known.mask is None else known.mask, x.shape)
+        mask = np.broadcast_to(True if known.mask is None else known.mask, x.shape)
         if known.nan == "omit":
-            there = there & ~np.isnan(x)
-        if not np.isfinite(x[there]).all():
-            nothing = np.isnan(run(np.zeros(x.shape, run.dtype), mask=there))
-    return nothing
+            mask = mask & ~np.isnan(x)
+        if not np.isfinite(x[mask]).all():
+            empty = np.isnan(run(np.zeros(x.shape, run.dtype), mask=mask))
+    return empty
 
 
 def notes(result: Array, nodata: float | None, empty: int) -> Sequence[str]:
-    """Return what the user may not expect where samples were unknown."""
+    """Return notes on results that may surprise where samples were unknown."""
     said = []
     if empty and nodata is None and result.dtype.kind in "biu":
         said.append(f"{_results(empty)} nothing known in reach, and {_are(empty)} 0; --nodata V marks them.")

@@ -1,1 +1,1 @@
-"""Filters: asked for, checked, chosen, run."""
+"""Filters: requests checked, methods chosen, plans run and cached."""

@@ -1,8 +1,8 @@
-"""The adjoint of a filter: correlation backwards, borders included.
+"""The adjoint of a filter, boundary modes included.
 
-A filter continues its input beyond the ends, then correlates. Backwards, the array is correlated with the
-flipped kernel as if zeros stood around it, also where that reaches beyond the ends; what falls there is added
-to the samples that the continuation had copied it from. That is exact for every boundary mode.
+A filter pads its input, then correlates. The adjoint correlates the zero-padded array with the flipped
+kernel, including the positions beyond the ends that it reaches, and adds the values there to the samples from
+which the padding was copied. That is exact for every boundary mode.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .core import new_array
 
 
 class Filter(Protocol):
-    """What an adjoint runs: a plan."""
+    """The part of a plan that an adjoint uses."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
@@ -38,7 +38,7 @@ class Filter(Protocol):
 
 
 class _Part(NamedTuple):
-    """A box of places beyond the ends, the samples that reach it, and an array that holds both."""
+    """A box of positions beyond the ends, the samples that reach it, and the bounding box of both."""
 
     box: tuple[Interval, ...]
     read: tuple[Interval, ...]
@@ -49,7 +49,7 @@ class Adjoint:
     """The adjoint of a plan: ``sum(A(x) * y) == sum(x * A.adjoint()(y))`` up to rounding.
 
     Made by `Plan.adjoint`; immutable, safe to call from many threads at once, and picklable as plans are. Of
-    a filter with a constant beyond the ends that is not 0, it is the adjoint of its linear part. For complex
+    a filter padded with a nonzero constant, it is the adjoint of its linear part. For complex
     arrays the products above conjugate one factor.
 
     Attributes
@@ -57,7 +57,7 @@ class Adjoint:
     shape : tuple of int
         Of the arrays that it takes and returns.
     dtype : dtype
-        What it computes in and returns.
+        The dtype it computes in and returns.
     """
 
     __slots__ = ("_forward", "_lines", "_main", "_parts", "dtype", "shape")
@@ -65,7 +65,7 @@ class Adjoint:
     def __init__(
         self, forward: Filter, lines: Sequence[Line], backward: Callable[[tuple[int, ...]], Filter]
     ) -> None:
-        """Prepare; `backward` makes the filter with the flipped kernel between zeros, for a shape."""
+        """Prepare; `backward` returns the zero-padded filter with the flipped kernel for a shape."""
         self.shape, self.dtype, self._forward = forward.shape, forward.dtype, forward
         self._lines = tuple(lines)
         self._main: Filter | None = None
@@ -76,7 +76,7 @@ class Adjoint:
         around = sum(math.prod(_length(i) for i in part.staged) for part in parts)
         if around <= math.prod(self.shape):
             self._main = backward(self.shape)
-        else:  # the borders are most of it: all in one
+        else:  # the borders are larger than the array: one filter for all
             parts = [_part(self._lines, [line.touched for line in self._lines])]
         self._parts = [(part, backward(tuple(map(_length, part.staged)))) for part in parts]
 
@@ -122,8 +122,8 @@ class Adjoint:
                 f"`y` has shape {source.shape}, but the plan is for {self.shape}; plan again for it."
             )
         result = None if output is None else output_array(output, source, self.shape, self.dtype)
-        own = result is not None and result.dtype == self.dtype
-        total = result if result is not None and own else new_array(self.shape, self.dtype)
+        direct = result is not None and result.dtype == self.dtype
+        total = result if result is not None and direct else new_array(self.shape, self.dtype)
         if self._main is None:
             total[...] = 0
         else:
@@ -134,13 +134,13 @@ class Adjoint:
             _window(staged, part.staged, part.read)[...] = _window(source, None, part.read)
             values = _window(backward(staged, None, threads), part.staged, part.box)
             self._fold(values, part.box, total)
-        if result is None or own:
+        if result is None or direct:
             return total
         store(total, result)
         return result
 
     def _fold(self, values: Array, box: Sequence[Interval], total: Array) -> None:
-        """Add what fell beyond the ends to the samples that stand for it there."""
+        """Add values beyond the ends to the samples that pad the array there."""
         places = list(box)
         for axis, line in enumerate(self._lines):
             values, places[axis] = folded_back(values, axis, places[axis], line)
@@ -157,7 +157,7 @@ class Adjoint:
 def restore(
     forward: Filter, lines: Sequence[tuple[int, int, int, str]], filters: Sequence[Filter]
 ) -> Adjoint:
-    """Return the adjoint that was pickled, with the filters that it had, in the order in which it asks."""
+    """Return the adjoint that was pickled; `filters` are in the order in which it prepares them."""
     ready = iter(filters)
     return Adjoint(forward, [Line(*line) for line in lines], lambda shape: next(ready))
 
@@ -166,7 +166,7 @@ restore.__module__ = "separable.adjoint"  # what pickles name
 
 
 def _borders(lines: Sequence[Line]) -> Iterator[_Part]:
-    """Yield boxes that cover every place beyond the ends once: before and behind each axis."""
+    """Yield boxes that cover every position beyond the ends once: before and after each axis."""
     for axis, line in enumerate(lines):
         inner = [(0, other.n) for other in lines[:axis]]
         outer = [other.touched for other in lines[axis + 1 :]]
@@ -187,6 +187,6 @@ def _length(interval: Interval) -> int:
 
 
 def _window(array: Array, frame: Sequence[Interval] | None, box: Sequence[Interval]) -> Array:
-    """Return the part of `array` at the places of `box`; `frame` are the places that the array holds."""
+    """Return the view of `array` at the positions of `box`; `frame` are the positions that it holds."""
     starts = [0] * array.ndim if frame is None else [begin for begin, _ in frame]
     return array[tuple(slice(a - at, b - at) for (a, b), at in zip(box, starts, strict=True))]

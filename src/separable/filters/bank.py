@@ -1,4 +1,4 @@
-"""Banks: several kernels over one image, which is read once, and whose common passes run once."""
+"""Banks: several kernels over one image, which is read once; common passes run once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..methods.method import Setting
 from ..methods.terms import passes_of
 from .core import Jobs, converts, new_array, prepare_bank, run
 
-# Results of one sweep beyond the first are only written: so much of what reading and writing a sample takes.
+# Cost of each further result of a sweep, which is written only, relative to reading and writing a sample.
 _WRITTEN = 0.5
 
 
 class Single(Protocol):
-    """What a bank asks of the plan of one kernel."""
+    """The part of a plan of one kernel that a bank uses."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
@@ -64,7 +64,7 @@ class Single(Protocol):
 
 
 class Part(NamedTuple):
-    """One kernel of a bank: its plan and, where it may run with others, its terms and how they round."""
+    """One kernel of a bank: its plan and, where it may share a sweep, its terms and their rounding error."""
 
     plan: Single
     setting: Setting
@@ -81,14 +81,14 @@ class Group(NamedTuple):
     macs: int
     cost: PredictedCost
     exact_limit: float
-    errors: tuple[float, ...]  # of each kernel's values that are not exact, relative to them
+    errors: tuple[float, ...]  # relative rounding error of each kernel's values that are not exact
 
 
 class Recipe(NamedTuple):
-    """What a bank is made of again, beside its plans: by whom, and with what."""
+    """The function and arguments, beside the plans, that restore a pickled bank."""
 
     restore: Callable[..., Bank]
-    terms: tuple[SeparableKernel | None, ...]  # of the kernels that run with others
+    terms: tuple[SeparableKernel | None, ...]  # of the kernels that share a sweep
     flip: bool
     threads: int | None
 
@@ -105,7 +105,7 @@ class Bank:
     shape : tuple of int
         Shape of the arrays it filters. The result has one axis more, the first, along the kernels.
     dtype : dtype
-        What it computes in and returns, as of a `Plan`.
+        The dtype it computes in and returns, as of a `Plan`.
     plans : tuple of Plan
         Each kernel on its own: its error, taps, method.
     together : tuple of tuples of int
@@ -115,7 +115,7 @@ class Bank:
     threads : int
         Threads it uses by default.
     scratch_bytes : int
-        Memory taken while it runs, beside the arrays themselves.
+        Scratch memory of a call, beside the arrays themselves.
     """
 
     shape: tuple[int, ...]
@@ -165,13 +165,13 @@ class Bank:
                 x,
                 output,
             )
-        given = x
-        source = self.plans[0].readable(given)
+        original = x
+        source = self.plans[0].readable(original)
         shape = (len(self.plans), *self.shape)
         if output is None:
             result = new_array(shape, self.dtype)
         else:
-            result = arguments.output_array(output, given, shape, self.dtype)
+            result = arguments.output_array(output, original, shape, self.dtype)
         count = self.threads if threads is None else arguments.thread_count(threads)
         alone = list(self._alone)
         for group in self._groups:
@@ -195,8 +195,8 @@ class Bank:
             return
         values = new_array((len(group.members), *self.shape), self.dtype)
         run(group.jobs, self.dtype, source, values, threads, AS_IS, None)
-        for n, each, how in zip(group.members, values, hows, strict=True):
-            store(each, result[n], how)
+        for n, filtered, how in zip(group.members, values, hows, strict=True):
+            store(filtered, result[n], how)
 
     def __len__(self) -> int:
         return len(self.plans)
@@ -217,7 +217,7 @@ class Bank:
         return f"{len(self)} kernels on {self.shape} {self.dtype.name}: {plural(sweeps, 'sweep')}"
 
     def _rows(self) -> list[tuple[str, str, str, str]]:
-        """Return for each kernel its number, its size, what it runs in, and what it costs alone."""
+        """Return number, size, sweep or method, and MACs alone of each kernel."""
         where = {n: f"sweep {g}" for g, group in enumerate(self._groups) for n in group.members}
         return [
             (str(n), by(plan.taps, "x"), where.get(n, plan.method), str(plan.macs))
@@ -250,25 +250,25 @@ def put_together(
     restore: Callable[..., Bank],
     together: Sequence[tuple[int, ...]] | None = None,
 ) -> Bank:
-    """Let those kernels run in one sweep whose passes cost less that way than one by one.
+    """Return the bank that runs kernels in one sweep where their shared passes cost less.
 
     Parameters
     ----------
     parts : sequence of Part
     flip : bool
-        A convolution.
+        Whether the filters are convolutions.
     threads : int or None
-        At most so many.
+        The maximum number.
     restore : callable
-        Makes the bank again of ``plans, terms, together, flip, threads``.
+        Returns a pickled bank from ``plans, terms, together, flip, threads``.
     together : sequence of tuples of int, optional
         The kernels that run in one sweep, where that was chosen before.
     """
     if together is None:
         together = [members for members in _alike(parts) if _pays(parts, members)]
     groups = tuple(_group(parts, members) for members in together)
-    taken = {n for group in groups for n in group.members}
-    alone = tuple(n for n in range(len(parts)) if n not in taken)
+    grouped = {n for group in groups for n in group.members}
+    alone = tuple(n for n in range(len(parts)) if n not in grouped)
     costs_of = [group.cost for group in groups] + [parts[n].plan.cost for n in alone]
     count = min(arguments.thread_count(threads), max(cost.busy_threads for cost in costs_of))
     scratch = [job.scratch_bytes(count) for group in groups for job in group.jobs]
@@ -284,24 +284,27 @@ def put_together(
         _groups=groups,
         _alone=alone,
         _recipe=Recipe(
-            restore, tuple(part.terms if n in taken else None for n, part in enumerate(parts)), flip, threads
+            restore,
+            tuple(part.terms if n in grouped else None for n, part in enumerate(parts)),
+            flip,
+            threads,
         ),
     )
 
 
 def _alike(parts: Sequence[Part]) -> list[tuple[int, ...]]:
-    """List kernels of one size, centre and scale, along so many axes as one sweep takes."""
-    found: dict[Setting, list[tuple[int, int]]] = {}
+    """Return the groups of kernels of equal settings and near scales whose axes fit one sweep."""
+    by_setting: dict[Setting, list[tuple[int, int]]] = {}
     for n, part in enumerate(parts):
-        wide = sum(taps > 1 for taps in part.setting.taps)
-        if part.terms is not None and wide <= SWEPT_AXES and 0 not in part.setting.shape:
-            found.setdefault(part.setting, []).append((magnitude(part.terms), n))
-    listed = [members for scales in found.values() for members in _near(sorted(scales))]
+        long_axes = sum(taps > 1 for taps in part.setting.taps)
+        if part.terms is not None and long_axes <= SWEPT_AXES and 0 not in part.setting.shape:
+            by_setting.setdefault(part.setting, []).append((magnitude(part.terms), n))
+    listed = [members for scales in by_setting.values() for members in _near(sorted(scales))]
     return [members for members in listed if len(members) > 1]
 
 
 def _near(scales: Sequence[tuple[int, int]]) -> Iterator[tuple[int, ...]]:
-    """Yield the numbers of kernels whose scales, powers of two, one sweep has room for."""
+    """Yield the indices of kernels whose scales, as powers of two, may share a sweep."""
     while scales:
         members = [n for power, n in scales if power - scales[0][0] <= SPREAD]
         scales = scales[len(members) :]
@@ -320,7 +323,7 @@ def _cost(parts: Sequence[Part], members: tuple[int, ...]) -> PredictedCost:
 
 
 def _pays(parts: Sequence[Part], members: tuple[int, ...]) -> bool:
-    """Return whether one thread is predicted to take less than for one kernel after the other."""
+    """Return whether one sweep is predicted to be faster on one thread than one kernel after the other."""
     return _cost(parts, members).nanoseconds < sum(parts[n].plan.cost.nanoseconds for n in members)
 
 

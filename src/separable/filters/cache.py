@@ -1,4 +1,4 @@
-"""Plans that are remembered from call to call, by what was asked."""
+"""The plan cache: plans by kernel and request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .request import Request
 
 
 class DenseKey(NamedTuple):
-    """Small dense weights as a value that hashes."""
+    """Small dense weights as a hashable key."""
 
     data: bytes
     shape: tuple[int, ...]
@@ -24,7 +24,7 @@ class DenseKey(NamedTuple):
 
 
 def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request) -> Plan:
-    """Return the plan for `request`, from the last few hundred if it is there."""
+    """Return the plan for `request`, from the cache of a few hundred if it is there."""
     kernel: SeparableKernel | DenseKey
     if isinstance(kernel_or_weights, SeparableKernel):
         kernel = kernel_or_weights
@@ -44,7 +44,7 @@ def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Req
 
 @kept
 def parts_plan(weights: DenseKey, request: Request) -> Bank | None:
-    """Return the filters with the parts of complex weights in one sweep; None where they share no passes."""
+    """Return the bank of real and imaginary parts of complex weights; None unless they share a sweep."""
     pair = complex_parts(np.frombuffer(weights.data, weights.dtype).reshape(weights.shape))
     if pair is None or request.method not in ("auto", "separable"):
         return None

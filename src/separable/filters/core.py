@@ -1,4 +1,4 @@
-"""Compiled jobs: prepared from a form and a setting, told how results are stored, and run on arrays."""
+"""Compiled jobs: prepared from a form and a setting, given arguments for storing results, and run."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ from ..methods.terms import sweep
 
 Jobs: TypeAlias = tuple[Job, ...]
 
-# What jobs read and write themselves, by the dtype they compute in.
+# Chars of the dtypes that jobs read and write directly, by that of the dtype they compute in.
 _CONVERTED: Final = {"f": "?bBhHf", "d": "?bBhHiIlLqQfd", "F": "F", "D": "D"}
 
 
 def prepare(form: Runnable, setting: Setting) -> Jobs:
-    """Prepare the compiled jobs: one, or for complex arrays sometimes one for each part.
+    """Return the prepared jobs: one, or two for complex arrays whose parts differ in padding.
 
-    Real and imaginary parts are a further axis of two, which the core takes in its stride: a 1024x1024
-    Gaussian takes 3.1 ms so, and 11.8 ms on parts taken one by one. Only parts padded with different
-    constants need two jobs.
+    Real and imaginary parts are an additional axis of length 2, a stride to the core: a 1024x1024 Gaussian
+    takes 3.1 ms, and 11.8 ms on one part after the other. Only different padding constants need two jobs.
     """
     form = form.flipped() if setting.flip else form
     name = setting.computed.name
@@ -39,14 +38,14 @@ def prepare(form: Runnable, setting: Setting) -> Jobs:
 
 
 def prepare_bank(kernels: Sequence[SeparableKernel], setting: Setting) -> Jobs:
-    """Prepare sums of terms that run in one sweep; the results lie along a first axis of their own."""
+    """Return the prepared jobs of kernels that run in one sweep; results are stacked along a first axis."""
     terms = [(kernel.adjoint() if setting.flip else kernel).terms for kernel in kernels]
     name = setting.computed.name
     return tuple(sweep(terms, setting, shape, name, cval) for shape, cval in _parts(setting))
 
 
 def _parts(setting: Setting) -> list[tuple[tuple[int, ...], float]]:
-    """Return the shape of the real arrays that jobs run on, and the constant beyond the ends of each."""
+    """Return the shape and the padding constant of the real arrays that jobs run on."""
     cval = setting.cval
     if setting.dtype.kind == "c" and cval != 0 and setting.padded:
         return [(setting.shape, cval.real), (setting.shape, cval.imag)]
@@ -54,7 +53,7 @@ def _parts(setting: Setting) -> list[tuple[tuple[int, ...], float]]:
 
 
 def folds(jobs: Jobs) -> dict[int, str]:
-    """Say for each axis that is filtered in a pass of its own how the core folds its taps."""
+    """Return how the core folds the taps of each axis that is filtered in a pass."""
     if not jobs or not isinstance(jobs[0], TermsJob):
         return {}
     kinds = {entry["axis"]: sorted(set(entry["folds"])) for entry in jobs[0].describe()}
@@ -76,13 +75,13 @@ def pairs_of(z: Array) -> Array:
 
 
 def converts(array: Array, dtype: np.dtype[Any]) -> bool:
-    """Return whether jobs that compute in `dtype` read and write `array` as it is."""
-    own = array.dtype
-    return own.char in _CONVERTED[dtype.char] and own.isnative and array.flags.aligned
+    """Return whether jobs that compute in `dtype` read and write `array` directly."""
+    stored = array.dtype
+    return stored.char in _CONVERTED[dtype.char] and stored.isnative and array.flags.aligned
 
 
 class StoreArguments(NamedTuple):
-    """What jobs that divide by themselves are told of storing results, in the core's order."""
+    """Storing arguments of jobs that divide internally, in the core's order."""
 
     rounding: int
     overflow: int
@@ -92,7 +91,7 @@ class StoreArguments(NamedTuple):
 
 
 class SumArguments(NamedTuple):
-    """What other jobs are told."""
+    """Storing arguments of other jobs, in the core's order."""
 
     rounding: int
     overflow: int
@@ -103,7 +102,7 @@ class SumArguments(NamedTuple):
 
 
 class MaskArguments(NamedTuple):
-    """What jobs are told that divide by the weights of what is known."""
+    """Storing arguments of jobs that normalise by the known weights, in the core's order."""
 
     rounding: int
     overflow: int
@@ -134,11 +133,11 @@ def run(
     *,
     divides: bool = False,
 ) -> bool:
-    """Filter `source` into `result`, both of which jobs `converts`; return whether a result is weak.
+    """Filter `source` into `result`, both readable by jobs (`converts`); return whether a result is weak.
 
-    That is a result that was normalised, and for which more may have underflowed than its rounding: less
-    than `weak[0]` is known, or little and the sum is smaller than `weak[1]`. Jobs that divide by themselves
-    take neither a divisor nor a mask.
+    A normalised result is weak if underflow may exceed its rounding error: the known weights are below
+    `weak[0]`, or few are known and the sum is below `weak[1]`. Jobs that divide internally take neither a
+    divisor nor a mask.
     """
     if dtype.kind != "c":
         parts = [(job, source, result) for job in jobs]
@@ -152,7 +151,7 @@ def run(
 
 
 def bounded(how: Storing, source: Array, dtype: np.dtype[Any], threads: int, known: Known | None) -> Storing:
-    """Return `how` with the bounds that the known samples of `source` set to results of `dtype`."""
+    """Return `how` with the bounds that the known samples of `source` imply for results of `dtype`."""
     if how.bounds is None or dtype.kind not in "biu":
         return how
     mask = None if known is None else known.mask
@@ -160,9 +159,9 @@ def bounded(how: Storing, source: Array, dtype: np.dtype[Any], threads: int, kno
 
 
 class WatchedRun(NamedTuple):
-    """A job that was run, what it was told, and the arrays it went from and to.
+    """A run of a job: its storing arguments and its arrays.
 
-    What it is to be told of other samples, `telling` says where that depends on them.
+    Where the arguments depend on the samples, `telling` returns them for a source array.
     """
 
     job: Job
@@ -219,7 +218,7 @@ def _bounded(
     mask: Array | None,
     source: Array,
 ) -> Told:
-    """Return what a job is told where the samples of `source` set the bounds."""
+    """Return storing arguments with bounds from the samples of `source`."""
     extent = core_extent(source.shape, source, threads, mask)
     low, high, overflow = how.limits(extent, source.dtype, dtype)
     return told._replace(overflow=OVERFLOWS.index(overflow), low=low, high=high)
@@ -234,7 +233,7 @@ def _told(
     summed = SumArguments(*codes, how.snap, how.divisor, how.low, how.high)
     if known is None:
         return summed
-    # What is normalised is not exact any more.
+    # Normalised results are not exact.
     truncated = how.exact and how.rounding == "truncate" and dtype.kind != "f"
     snap = how.error if truncated else 0.0
     return MaskArguments(*summed, known.mask, known.omit_nan, not known.outside, snap, *weak)

@@ -1,7 +1,7 @@
-"""Normalised filters in numbers with an exponent of their own, where float64 ends too soon.
+"""Normalised convolution with separate exponents, where float64 underflows.
 
-The weights of what is known may be as small as products of several of the smallest floats, and so may samples
-times weights; their quotient is a number like the samples. Slow: every tap is a pass over the array.
+The sum of known weights, and that of samples times weights, may be as small as products of several subnormal
+floats, while their quotient is of the size of the samples. Slow: every tap is a pass over the array.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ..kernel.value import SeparableKernel
 from ..methods.method import Setting
 
 _NOTHING: Final = -(1 << 28)  # the exponent of 0
-_LOST: Final = -2000  # what is smaller by so many powers of two counts for nothing
+_LOST: Final = -2000  # exponent, relative to the largest addend, from which addends are negligible
 
 
 class _Numbers(NamedTuple):
-    """Numbers ``mantissa * 2**exponent``, and the one beyond the ends."""
+    """Numbers ``mantissa * 2**exponent``, and the padding constant."""
 
     mantissa: Array
     exponent: Array
@@ -35,7 +35,7 @@ class _Numbers(NamedTuple):
         return cls(*_split(x), (beyond[0].item(), int(beyond[1].item())))
 
     def at(self, places: Sequence[Array]) -> tuple[Array, Array]:
-        """Return mantissas and exponents at the places of each axis, which may lie outside."""
+        """Return mantissas and exponents at indices along each axis, which may be `OUTSIDE`."""
         index = np.ix_(*places)
         mantissa, exponent = self.mantissa[index], self.exponent[index]
         for axis, line in enumerate(places):
@@ -45,13 +45,13 @@ class _Numbers(NamedTuple):
 
 
 def normalised(x: Array, known: Known, kernel: SeparableKernel | Array, setting: Setting) -> Array:
-    """Return the mean of the known samples in reach, weighted by `kernel`; NaN where there are none.
+    """Return the mean of the known samples in reach, weighted by `kernel`; NaN where none is.
 
     Parameters
     ----------
     x : ndarray
     known : Known
-        Which samples are, and whether the constant beyond the ends is.
+        Which samples are known, and whether the padding constant is.
     kernel : SeparableKernel or ndarray
         Weights of at least 0.
     setting : Setting
@@ -63,14 +63,16 @@ def normalised(x: Array, known: Known, kernel: SeparableKernel | Array, setting:
     """
     dense = kernel.dense() if isinstance(kernel, SeparableKernel) and kernel.rank > 1 else kernel
     terms = dense.terms[0] if isinstance(dense, SeparableKernel) else (dense,)
-    there = known.of(x)
-    wide = np.complex128 if x.dtype.kind == "c" else np.float64
+    mask = known.of(x)
+    precise = np.complex128 if x.dtype.kind == "c" else np.float64
     cval = setting.cval if known.outside else 0.0
-    values = _Numbers.of(np.where(there, x, 0).astype(wide), cval if wide is np.complex128 else cval.real)
-    weights = _Numbers.of(there.astype(np.float64), float(known.outside))
-    each = iter(range(len(setting.axes)))
+    values = _Numbers.of(
+        np.where(mask, x, 0).astype(precise), cval if precise is np.complex128 else cval.real
+    )
+    weights = _Numbers.of(mask.astype(np.float64), float(known.outside))
+    positions = iter(range(len(setting.axes)))
     for taps in terms:
-        over = [next(each) for _ in range(taps.ndim)]
+        over = [next(positions) for _ in range(taps.ndim)]
         values, weights = (
             _weighed(numbers, np.flip(taps) if setting.flip else taps, over, setting)
             for numbers in (values, weights)
@@ -81,7 +83,7 @@ def normalised(x: Array, known: Known, kernel: SeparableKernel | Array, setting:
 
 
 def _split(x: Array) -> tuple[Array, Array]:
-    """Return mantissas of at most 1 and their exponents."""
+    """Return mantissas of magnitude at most 1, and exponents."""
     size = np.maximum(np.abs(x.real), np.abs(x.imag)) if x.dtype.kind == "c" else np.abs(x)
     exponent = np.where(size > 0, np.frexp(size)[1], _NOTHING)
     return _scaled(x, np.where(size > 0, -exponent, 0)), exponent
@@ -97,7 +99,7 @@ def _scaled(x: Array, power: Array) -> Array:
 
 
 def _weighed(numbers: _Numbers, weights: Array, over: Sequence[int], setting: Setting) -> _Numbers:
-    """Return the sums of `numbers` times `weights`, which lie over some of the filtered axes."""
+    """Return the correlation of `numbers` with `weights` along the filtered axes `over`."""
     factors = _split(weights)
     top = np.full(numbers.mantissa.shape, _NOTHING)
     for _, power, (mantissa, exponent) in _shifted(numbers, factors, over, setting):
@@ -114,7 +116,7 @@ def _weighed(numbers: _Numbers, weights: Array, over: Sequence[int], setting: Se
 def _shifted(
     numbers: _Numbers, factors: tuple[Array, Array], over: Sequence[int], setting: Setting
 ) -> Iterator[tuple[float, int, tuple[Array, Array]]]:
-    """Yield mantissa and exponent of each weight that is not 0, and what it meets at every place."""
+    """Yield mantissa and exponent of each nonzero weight, and the array shifted and padded to it."""
     mantissas, exponents = factors
     shape = numbers.mantissa.shape
     for place in itertools.product(*map(range, mantissas.shape)):

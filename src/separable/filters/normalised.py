@@ -1,7 +1,7 @@
-"""Normalised convolution: what is unknown is left out, and sums divided by the weights of what is known.
+"""Normalised convolution: unknown samples are left out, and sums divided by the known weights.
 
-Where little is known weights underflow: results are then computed again in float64, or in numbers that
-have an exponent of their own.
+Where few samples are known, weights may underflow: such results are computed again in float64, or with
+separate exponents (`hardly_known`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .levels import Floors, Levels
 
 
 class Normalisable(Protocol):
-    """A plan, as far as normalising needs it."""
+    """The part of a plan that normalised convolution uses."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -32,18 +32,18 @@ class Normalisable(Protocol):
     _task: Any
 
     def normaliser(self, dtype: np.dtype[Any], cval: complex) -> Callable[..., Array]:
-        """Return the plan that sums samples, or what is known of them, in `dtype`."""
+        """Return the plan that sums samples, or masks, in `dtype`."""
 
     def _other(self, **changes: Any) -> Normalisable: ...
 
 
 def normalise(plan: Any, source: Array, result: Array, threads: int, how: Storing, known: Known) -> None:
-    """Filter what is known of `source` into `result`; where little of it is known, more carefully.
+    """Filter the known samples of `source` into `result`; compute results again where weights underflow.
 
     Parameters
     ----------
     plan : Plan
-        Made for samples that are unknown.
+        A plan for unknown samples.
     source, result : ndarray
         Of the plan's shape; its jobs read `source`.
     threads : int
@@ -71,17 +71,17 @@ def normalise(plan: Any, source: Array, result: Array, threads: int, how: Storin
 
 
 def _sums_apart(plan: Normalisable, source: Array, known: Known, threads: int) -> MaskedSums:
-    """Filter samples, 0 where unknown, by the plan's own jobs, and what is known and what is not."""
-    wide = np.promote_types(plan.dtype, plan._setting.computed)
-    samples = np.where(known.of(source), source, 0).astype(wide)
+    """Return the samples (0 where unknown) filtered by the plan's jobs, and both masks filtered."""
+    accumulator = np.promote_types(plan.dtype, plan._setting.computed)
+    samples = np.where(known.of(source), source, 0).astype(accumulator)
     jobs = (plan if known.outside else plan._other(cval=0j))._jobs
-    values = new_array(plan.shape, wide)
-    run(jobs, wide, samples, values, threads, AS_IS, None, divides=plan._form.divides)
-    return MaskedSums(values, *_weights(plan, source, known, wide, threads))
+    values = new_array(plan.shape, accumulator)
+    run(jobs, accumulator, samples, values, threads, AS_IS, None, divides=plan._form.divides)
+    return MaskedSums(values, *_weights(plan, source, known, accumulator, threads))
 
 
 def _sums(plan: Normalisable, source: Array, known: Known, dtype: np.dtype[Any], threads: int) -> MaskedSums:
-    """Filter samples with 0 for what is unknown, what is known and what is not, all in `dtype`."""
+    """Return the samples (0 where unknown) and both masks filtered in `dtype`."""
     samples = np.where(known.of(source), source, 0).astype(dtype)
     cval = plan._setting.cval if known.outside else 0.0
     values = plan.normaliser(dtype, cval)(samples, threads=threads)
@@ -91,11 +91,11 @@ def _sums(plan: Normalisable, source: Array, known: Known, dtype: np.dtype[Any],
 def _weights(
     plan: Normalisable, source: Array, known: Known, dtype: np.dtype[Any], threads: int
 ) -> tuple[Array, Array]:
-    """Return the weights of what is known in reach of each result, and of what is not."""
-    there, real = known.of(source), np.dtype(dtype.char.lower())
+    """Return the sums of the weights of known and of unknown samples at each result."""
+    mask, real = known.of(source), np.dtype(dtype.char.lower())
     return (
-        plan.normaliser(real, float(known.outside))(there.astype(real), threads=threads),
-        plan.normaliser(real, float(not known.outside))((~there).astype(real), threads=threads),
+        plan.normaliser(real, float(known.outside))(mask.astype(real), threads=threads),
+        plan.normaliser(real, float(not known.outside))((~mask).astype(real), threads=threads),
     )
 
 
@@ -108,14 +108,14 @@ def _mend(
     known: Known,
     floors: Floors,
 ) -> None:
-    """Put right results of which so little is known that it underflows: in float64, or beyond that."""
-    levels, there, setting = plan._levels, known.of(source), plan._setting
+    """Compute again the results whose known weights underflow: in float64, or with separate exponents."""
+    levels, mask, setting = plan._levels, known.of(source), plan._setting
     cval = setting.cval if known.outside and setting.padded else 0.0
-    least = smallest(source, there, cval)
-    if not floors.least and least * levels.least >= floors.small:  # samples are 0, and so are results
+    least = smallest(source, mask, cval)
+    if not floors.least and least * levels.least >= floors.small:  # sums below the threshold are 0
         return
-    wide = np.dtype(np.complex128 if plan.dtype.kind == "c" else np.float64)
-    sums = _sums(plan, source, known, wide, threads)
+    double = np.dtype(np.complex128 if plan.dtype.kind == "c" else np.float64)
+    sums = _sums(plan, source, known, double, threads)
     weak = sums.weak(levels.total, *floors)
     better = sums.normalised(levels.total)
     further = levels.floors(8)

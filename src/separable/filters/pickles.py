@@ -1,4 +1,4 @@
-"""What pickles hold of plans: plain tuples with the names of types, which outlive their modules."""
+"""The pickled form of plans: plain tuples with names of types, which do not depend on module paths."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TYPES: Final = (
     *(TermsForm, DirectForm, Recursions, Cosines, PiecewiseForm, CascadeForm, Cascade, FourierForm, Geometry),
 )
 _BY_NAME: Final[dict[str, Any]] = {kind.__name__: kind for kind in _TYPES} | {
-    # As they were called before.
+    # Names in earlier versions.
     "Choice": Way,
     "Cost": PredictedCost,
     "KernelError": ErrorBounds,
@@ -36,7 +36,7 @@ _BY_NAME: Final[dict[str, Any]] = {kind.__name__: kind for kind in _TYPES} | {
 
 
 def packed(value: Any) -> Any:
-    """Return a choice, a setting or rates as plain tuples: the name of each type, then its fields."""
+    """Return a way, a setting or rates as plain tuples: the name of each type, then its fields."""
     name = type(value).__name__
     if type(value) not in _TYPES:
         return ("", *map(packed, value)) if isinstance(value, tuple) else value
@@ -46,11 +46,11 @@ def packed(value: Any) -> Any:
 
 
 def unpacked(value: Any) -> Any:
-    """Return what `packed` was given, or earlier versions of it."""
+    """Return the value that `packed`, of this or an earlier version, was given."""
     if not isinstance(value, tuple):
         return value
-    name, *rest = value
-    parts = tuple(map(unpacked, rest))
+    name, *fields_of_type = value
+    parts = tuple(map(unpacked, fields_of_type))
     if not name:
         return parts
     made = _BY_NAME[name](*parts)
@@ -62,7 +62,7 @@ def unpacked(value: Any) -> Any:
 
 
 def _as_form(choice: Way) -> Any:
-    """Return the form of a choice; kernels, weights and cascades were kept bare before they had one."""
+    """Return the form of a way; earlier versions pickled bare kernels, weights and cascades."""
     kernel: Any = choice.kernel
     if isinstance(kernel, Cascade):
         return CascadeForm(kernel)

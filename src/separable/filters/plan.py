@@ -1,4 +1,4 @@
-"""Plans: how one filter runs on one shape and dtype, chosen once and run many times."""
+"""Plans: the method of one filter on arrays of one shape and dtype, chosen once and run many times."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from .request import Integers, Request, checked
 from .words import plan as description
 from .words.explanation import Explanation, explain
 
-# Dense kernels of up to this many weights are remembered by value: hashing them costs less than
-# factoring them again, and comparing them little beside running them.
+# Maximum weights of dense kernels cached by value: hashing costs less than factoring them again, and
+# comparing little beside running them.
 CACHED_WEIGHTS = 1 << 14
 
 
 class Task(NamedTuple):
-    """What a plan is made for, beside its setting; checked."""
+    """The checked arguments of a plan, beside its setting."""
 
-    kernel: SeparableKernel | Array  # as it was given
+    kernel: SeparableKernel | Array  # the one given
     tol: float | None
     method: str | None
     threads: int | None
@@ -103,19 +103,17 @@ class Plan:
     _task: Task
     _setting: Setting
     _choice: Way
-    _form: Runnable  # of the choice, as it is prepared
+    _form: Runnable  # of the choice, after `settled`
     _jobs: Jobs
     _busy_threads: int
-    _exact_limit: float  # whole numbers of up to this magnitude are filtered without rounding
-    _divisor: float  # of what the jobs give: they sum what a mean divides
-    _levels: Levels  # what becomes of whole numbers that are not filtered exactly
-    _others: dict[
-        tuple[tuple[str, Any], ...], Plan
-    ]  # of the same kernel in other settings, once they are needed
+    _exact_limit: float  # largest magnitude of whole numbers that are filtered without rounding
+    _divisor: float  # of the results of jobs: sums of a mean
+    _levels: Levels  # rounding errors of whole numbers that are not filtered exactly
+    _others: dict[tuple[tuple[str, Any], ...], Plan]  # cache of the kernel's plans in other settings
 
     @property
     def _hidden_bytes(self) -> int:
-        """The compiled jobs' own taps or weights, as large as the kernel's at most."""
+        """Upper bound of the bytes of the compiled jobs' taps or weights: those of the kernel."""
         kernel = self._form.kernel_of(self._task.kernel)
         terms = kernel.terms if isinstance(kernel, SeparableKernel) else ((kernel,),)
         return sum(taps.nbytes for term in terms for taps in term)
@@ -179,17 +177,22 @@ class Plan:
         overflow: Overflow,
         known: masking.Known | None,
     ) -> Array:
-        """Filter an array of the plan's shape that it suits, as a call does."""
+        """Return the filtered array; the plan must suit it (`suited`)."""
         count = self.threads if threads is None else min(arguments.thread_count(threads), self._busy_threads)
         result = self._result(x, output)
         source = self._converted(x)
-        found = None
+        integer_verdict = None
         if output is not None and result.dtype.kind in "biu":
-            found = self._verdict((x.dtype, result.dtype, rounding), known is not None)
-        if found is None and self._divisor == 1 and rounding == "nearest" and overflow == "saturate":
+            integer_verdict = self._verdict((x.dtype, result.dtype, rounding), known is not None)
+        if (
+            integer_verdict is None
+            and self._divisor == 1
+            and rounding == "nearest"
+            and overflow == "saturate"
+        ):
             how = AS_IS
         else:
-            how = self._storing(found, known, rounding, overflow)
+            how = self._storing(integer_verdict, known, rounding, overflow)
         if known is not None:
             normalise(self, source, result, count, how, known)
         elif output is None or converts(result, self.dtype):
@@ -205,9 +208,9 @@ class Plan:
         run(self._jobs, self.dtype, source, result, threads, how, None, divides=self._form.divides)
 
     def _result(self, x: Array, output: Array | np.dtype[Any] | None) -> Array:
-        """Return where the result goes.
+        """Return the array for the result: `output`, or a new one in the memory order of the input.
 
-        Along the memory of the input: a Fortran-ordered volume takes three times as long into C order.
+        From Fortran order into C order a volume takes three times as long.
         """
         if output is not None:
             return arguments.output_array(output, x, self.shape, self.dtype)
@@ -217,22 +220,22 @@ class Plan:
 
     @property
     def _outside(self) -> complex | None:
-        """What stands beyond the ends, if it is not samples that do."""
+        """The padding constant; None where samples pad."""
         return self._setting.cval if self._setting.padded else None
 
     def suited(self, source: np.dtype[Any], masked: bool, integers: Integers | None) -> Plan:
-        """Return the plan that filters such samples: this one, or the kernel's in another setting."""
+        """Return the plan for samples of `source`: this one, or the kernel's in another setting."""
         setting = self._setting
         if masked and not setting.masked:
             return self._other(masked=True).suited(source, masked, integers)
-        if setting.whole and source.kind not in "biu":  # it is for whole numbers alone
+        if setting.whole and source.kind not in "biu":  # this plan is for whole numbers only
             return self._other(whole=False).suited(source, masked, integers)
         if integers is not None and self._verdict(integers, masked).double:
             return self._other(dtype=np.dtype(np.float64), double=False)
         return self
 
     def _other(self, **changes: Any) -> Plan:
-        """Return the plan of the same kernel in a setting with such changes; made once."""
+        """Return the plan of the same kernel in a setting with `changes`, cached."""
         key = tuple(changes.items())
         other = self._others.get(key)
         if other is None:
@@ -245,23 +248,29 @@ class Plan:
         return verdict(self._levels, self._exact_limit, self._divisor != 1, source, stored, masked, rounding)
 
     def _storing(
-        self, found: Verdict | None, known: masking.Known | None, rounding: Rounding, overflow: Overflow
+        self,
+        integer_verdict: Verdict | None,
+        known: masking.Known | None,
+        rounding: Rounding,
+        overflow: Overflow,
     ) -> Storing:
-        """Say how results are stored: exact as they are, or within bounds where a level may be lost."""
-        if found is None:
+        """Return how results are stored: exact ones unchanged, others clipped where a level may be lost."""
+        if integer_verdict is None:
             return storing(rounding, overflow, True, self._divisor)
         bounds = None
-        if found.bounded:
+        if integer_verdict.bounded:
             padded = self._setting.padded and (known is None or known.outside)
             bounds = self._levels.bounds(self._setting.cval.real if padded else None, known is not None)
-        return storing(rounding, overflow, found.exact, self._divisor, found.error, bounds)
+        return storing(
+            rounding, overflow, integer_verdict.exact, self._divisor, integer_verdict.error, bounds
+        )
 
     def keeps_levels(self, source: np.dtype[Any], output: np.dtype[Any], rounding: Rounding) -> bool:
-        """Return whether values that this plan computes need only to be rounded to be stored in integers."""
+        """Return whether values that this plan computes need only rounding to be stored in integers."""
         if output.kind not in "biu":
             return True
-        found = self._verdict((source, output, rounding), False)
-        return not (found.double or found.bounded)
+        integer_verdict = self._verdict((source, output, rounding), False)
+        return not (integer_verdict.double or integer_verdict.bounded)
 
     def explain(self) -> Explanation:
         """Return every way to run this filter: predicted time, error and memory, or why it does not run so.
@@ -287,7 +296,7 @@ class Plan:
         """
         setting, task = self._setting, self._task._replace(method=self.method)
         kernel = self._choice.kernel.kernel_of(task.kernel)
-        # The flipped kernel, and what was behind the centre before it.
+        # The flipped kernel, its centre mirrored.
         backward = setting._replace(
             modes=("constant",) * len(setting.modes),
             cval=0j,
@@ -304,7 +313,7 @@ class Plan:
         )
 
     def terms_of(self) -> SeparableKernel | None:
-        """Return the terms that this kernel may run as beside others; None where another way is better."""
+        """Return the terms by which this kernel may share a sweep; None where another method is better."""
         if self._divisor != 1 or self.method not in ("separable", "direct"):
             return None
         kernel = self._form.kernel_of(self._task.kernel)
@@ -313,13 +322,13 @@ class Plan:
         return terms_within(kernel, self._task.tol) if ready or small else None
 
     def normaliser(self, dtype: np.dtype[Any], cval: complex) -> Plan:
-        """Return the plan that sums samples, or what is known of them, in `dtype`."""
-        own = self._setting
-        double = dtype.char in "fF" and own.double
+        """Return the plan that sums samples, or masks, in `dtype`."""
+        setting = self._setting
+        double = dtype.char in "fF" and setting.double
         return self._other(dtype=dtype, cval=complex(cval), whole=False, double=double)
 
     def readable(self, x: Array) -> Array:
-        """Return `x`, or a copy of it in the plan's dtype, as the compiled jobs read it."""
+        """Return `x`, or a copy of it in the plan's dtype, that the compiled jobs can read."""
         self._check_shape(x)
         return self._converted(x)
 
@@ -328,14 +337,14 @@ class Plan:
             raise ValueError(f"`x` has shape {x.shape}, but the plan is for {self.shape}; plan again for it.")
 
     def _converted(self, x: Array) -> Array:
-        """Return `x`, or a copy of it in the plan's dtype, if that is the one for it or a wider one."""
+        """Return `x`, or a copy in the plan's dtype, which must be at least the working dtype of `x`."""
         if (x.dtype is self.dtype or converts(x, self.dtype)) and x.flags.aligned:
             return x
-        own = arguments.working_dtype(x.dtype)
-        if own != self.dtype and np.promote_types(own, self.dtype) != self.dtype:
+        working = arguments.working_dtype(x.dtype)
+        if working != self.dtype and np.promote_types(working, self.dtype) != self.dtype:
             raise TypeError(
-                f"`x` is {x.dtype.name}, which is filtered in {own.name}, but the plan is for "
-                f"{self.dtype.name}; plan again with dtype='{own.name}', or convert `x`."
+                f"`x` is {x.dtype.name}, which is filtered in {working.name}, but the plan is for "
+                f"{self.dtype.name}; plan again with dtype='{working.name}', or convert `x`."
             )
         return x.astype(self.dtype, order="C")
 
@@ -435,14 +444,14 @@ def plan(
     >>> p.method, p.terms, p.macs, p.dense_macs
     ('separable', 1, 6, 9)
     """
-    given = arguments.dtype_of("dtype", dtype)
-    working = arguments.working_dtype(given)
+    arrays = arguments.dtype_of("dtype", dtype)
+    working = arguments.working_dtype(arrays)
     shape = arguments.shape_tuple(shape, working)
     if channel_axis is not None:
         axes = arguments.axes_beside(channel_axis, axes, len(shape))
     mode, cval, origin, axes, tol = arguments.plain(mode, cval, origin, axes, tol, working)
     request = Request(
-        shape, working, mode, cval, origin, axes, tol, method, False, given.kind in "biu", patient=True
+        shape, working, mode, cval, origin, axes, tol, method, False, arrays.kind in "biu", patient=True
     )
     kernels = _kernels_of(kernel_or_weights, shape, axes)
     if kernels:
@@ -453,13 +462,13 @@ def plan(
 def _kernels_of(
     given: Any, shape: tuple[int, ...], axes: arguments.Axes
 ) -> tuple[SeparableKernel | Array, ...]:
-    """Tell several kernels from the rows of one: each has an axis for every filtered axis."""
+    """Return the kernels of a list of kernels; empty for the rows of one, which lack an axis."""
     if not isinstance(given, (list, tuple)):
         return ()
-    if any(isinstance(each, SeparableKernel) for each in given):
+    if any(isinstance(kernel, SeparableKernel) for kernel in given):
         return tuple(given)
     filtered = len(arguments.filtered_axes(axes, len(shape)))
-    if all(isinstance(each, np.ndarray) and each.ndim == filtered for each in given):
+    if all(isinstance(kernel, np.ndarray) and kernel.ndim == filtered for kernel in given):
         return tuple(given)
     return ()
 
@@ -467,7 +476,7 @@ def _kernels_of(
 def build_bank(
     kernels: tuple[SeparableKernel | Array, ...], request: Request, threads: int | None = None
 ) -> Bank:
-    """Plan each kernel, and put together what runs faster so; pickles of older versions name this, too."""
+    """Return the bank of several kernels; pickles of older versions name this function."""
     parts = []
     for kernel in kernels:
         alone = build(kernel, request, threads)
@@ -482,7 +491,7 @@ def restore_bank(
     flip: bool,
     threads: int | None,
 ) -> Bank:
-    """Return the bank that was pickled: the same kernels run in the same sweeps."""
+    """Return the bank that was pickled, with the same kernels in the same sweeps."""
     parts = [_part(alone, runs) for alone, runs in zip(plans, terms, strict=True)]
     return put_together(parts, flip, threads, restore_bank, together)
 
@@ -494,11 +503,11 @@ def _part(alone: Plan, terms: SeparableKernel | None) -> Part:
 def build(
     kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request, threads: int | None = None
 ) -> Plan:
-    """Check a request, choose a method and prepare its jobs; pickles of older versions name this, too."""
-    given = kernel_or_weights
-    kernel = given if isinstance(given, SeparableKernel) else arguments.kernel_weights(given)
+    """Return the plan of a request, checked; pickles of older versions name this function."""
+    unchecked = kernel_or_weights
+    kernel = unchecked if isinstance(unchecked, SeparableKernel) else arguments.kernel_weights(unchecked)
     setting = checked(kernel, request)
-    arguments.thread_count(threads)  # named before the work if it is wrong
+    arguments.thread_count(threads)  # a wrong number raises before the work
     tol = arguments.tolerance(request.tol)
     return _made(Task(kernel, tol, method_name(request.method), threads), setting)
 
@@ -514,7 +523,7 @@ def restore(
     request : Request
     threads : int or None
     choice, machine : tuples
-        What `packed` made of what was chosen, and of the rates it was chosen by.
+        The `packed` way and rates.
     """
     setting = checked(kernel, request._replace(machine=unpacked(machine)))
     task = Task(kernel, arguments.tolerance(request.tol), request.method, threads)
@@ -534,26 +543,26 @@ def restore_plan(
     Parameters
     ----------
     kernel, tol, method, threads
-        As a `Task` has them.
+        Those of a `Task`.
     setting, choice : tuples
-        What `packed` made of them.
+        Both `packed`.
     """
     return _prepared(Task(kernel, tol, method, threads), unpacked(setting), unpacked(choice))
 
 
-# What pickles name, wherever these lie.
+# The module that pickles name.
 for _name in (Request, build, build_bank, restore, restore_bank, restore_plan):
     _name.__module__ = "separable.plan"
 
 
 def _made(task: Task, setting: Setting, known: Runnable | None = None) -> Plan:
-    """Choose how to run a kernel; `known` is a form of it that was found before."""
+    """Return the plan with the method chosen; `known` is a form of the kernel found before."""
     choice = choose(Ask(task.kernel, task.tol, setting, known), task.method)
     return _prepared(task, setting, choice)
 
 
 def _prepared(task: Task, setting: Setting, choice: Way) -> Plan:
-    """Prepare the jobs of what was chosen."""
+    """Return the plan with the jobs of a choice prepared."""
     form, divisor, error = choice.kernel.settled(task.kernel, setting, choice.error)
     jobs = () if 0 in setting.shape else prepare(form, setting)
     busy = choice.cost.busy_threads
@@ -587,5 +596,5 @@ def _prepared(task: Task, setting: Setting, choice: Way) -> Plan:
 
 def _exact_limit(form: Runnable, setting: Setting) -> float:
     limit, cval = form.exact_limit(setting.computed), setting.cval
-    whole = cval.imag == 0 and cval.real.is_integer() and abs(cval) <= limit
-    return limit if whole or not setting.padded else 0.0
+    exact_padding = cval.imag == 0 and cval.real.is_integer() and abs(cval) <= limit
+    return limit if exact_padding or not setting.padded else 0.0

@@ -1,7 +1,7 @@
-"""Choosing how to run a kernel by what it costs.
+"""The choice of the cheapest method for a kernel.
 
-Ways are compared by one figure, whatever the threads of a plan or a call. They round differently: chosen for
-so many threads, the same filter would give other bits where fewer are free.
+Methods are compared by one figure, whatever the threads of a plan or a call. They round differently: a choice
+that depended on the number of threads would change the bits of results.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from ..kernel.value import SeparableKernel
 from ..methods import METHODS
 from ..methods.method import Ask, Refusal, Way
 
-# Ways are compared by what so few and so many threads are predicted to take.
+# Numbers of threads whose predicted times are compared.
 _THREADS: Final = (1, 4)
 
-# Transforms have to be faster by so much: the other ways round within their windows, and take less memory.
+# Factor by which transforms must be faster: other methods round relative to their windows, and take less
+# memory.
 _WORTH: Final = 1.15
 
 
 def choose(ask: Ask, method: str | None) -> Way:
-    """Return the fastest way to run a kernel, or the one that `method` names.
+    """Return the cheapest way to run a kernel, or that of the named method.
 
     Raises
     ------
     NotSeparableError
-        The kernel errs more than the tolerance already.
+        The error of the kernel given exceeds the tolerance.
     ValueError
-        It does not run in the way that `method` names; samples are unknown, and it cannot be normalised.
+        The named method does not run the kernel; samples are unknown, and sums cannot be normalised.
     """
     _check_error(ask)
     if ask.setting.masked:
@@ -39,7 +40,7 @@ def choose(ask: Ask, method: str | None) -> Way:
     choice = _chosen(ask, method)
     if not ask.setting.masked or choice.kernel.by_weights:
         return choice
-    # Where terms cancel it is no sum of terms, and where it is little an approximation misses most of it.
+    # Over few known samples, terms that cancel are inaccurate, and approximations miss most of the sum.
     one = isinstance(ask.kernel, SeparableKernel) and ask.kernel.rank == 1
     runs = "separable" if one or choice.method == "recursive" else "direct"
     if method == choice.method:
@@ -53,10 +54,10 @@ def choose(ask: Ask, method: str | None) -> Way:
 def _chosen(ask: Ask, method: str | None) -> Way:
     if method is None or method == "auto":
         return min(choices(ask), key=weighed)
-    found = METHODS[method].offer(ask)
-    if isinstance(found, Refusal):
-        raise ValueError(f"`method={method!r}` {found.reason}; pass method='auto' for this kernel.")
-    return found
+    offer = METHODS[method].offer(ask)
+    if isinstance(offer, Refusal):
+        raise ValueError(f"`method={method!r}` {offer.reason}; pass method='auto' for this kernel.")
+    return offer
 
 
 def _check_error(ask: Ask) -> None:
@@ -73,24 +74,24 @@ def _check_error(ask: Ask) -> None:
 
 
 def choices(ask: Ask) -> Iterator[Way]:
-    """Yield the ways among which the cheapest is taken."""
+    """Yield the ways among which the cheapest is chosen."""
     for method in METHODS:
-        if isinstance(found := considered(ask, method), Way):
-            yield found
+        if isinstance(way := considered(ask, method), Way):
+            yield way
 
 
 def considered(ask: Ask, method: str) -> Way | Refusal:
-    """Return the way of that name; a refusal says why it is not chosen without being asked for."""
+    """Return a method's way; a refusal says why it is not chosen unless it is named."""
     reason = METHODS[method].reserved(ask)
     return METHODS[method].offer(ask) if reason is None else Refusal(method, reason)
 
 
 def weighed(choice: Way) -> float:
-    """Return what ways are compared by, in seconds: on few threads and on many, transforms dearer.
+    """Return the criterion in seconds: the geometric mean of both predicted times, transforms times 1.15.
 
-    By one thread's time alone, transforms of small images, which threads do not share, would be taken where
-    four threads sweep in a third of their time; by four threads' time, sweeps where one thread takes three
-    times as long. The geometric mean is within 1.6 of the least either way.
+    The time of one thread alone would choose transforms of small images, which threads do not share, where
+    four threads sweep in a third of the time; that of four threads, sweeps where one thread takes three times
+    as long. The geometric mean is within a factor of 1.6 of the least time either way.
     """
     few, many = map(choice.cost.seconds, _THREADS)
     return math.sqrt(few * many) * (_WORTH if choice.method == "fft" else 1.0)

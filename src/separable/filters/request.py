@@ -1,4 +1,4 @@
-"""The gate: what is asked of a filter is checked once, into the setting that its plan keeps."""
+"""The gate: a request is checked once, into the setting that its plan keeps."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from ..cost.model import MachineRates
 from ..kernel.scale import leaves_float32
 from ..methods.method import Setting, Weights
 
-# A last axis of so many samples is most likely one of colours.
+# Lengths of a last axis that most likely holds colours.
 _COLOURS = (3, 4)
 
 
-Integers: TypeAlias = tuple[
-    np.dtype[Any], np.dtype[Any], Rounding
-]  # of the samples, of an output; how it is stored
+# dtype of the samples and of the output, and how results are rounded to it
+Integers: TypeAlias = tuple[np.dtype[Any], np.dtype[Any], Rounding]
 
 
 class Request(NamedTuple):
-    """What is asked of a kernel: the arguments of a filter as they were given, and what they are to hold."""
+    """The arguments of a filter as they were given, and facts of its arrays."""
 
     shape: int | Sequence[int]
     dtype: np.dtype[Any]
@@ -36,9 +35,9 @@ class Request(NamedTuple):
     tol: float | None
     method: str | None
     flip: bool  # a convolution
-    whole: bool = False  # of arrays of whole numbers, whose means are sums divided once
-    patient: bool = False  # a search of seconds for a faster way pays
-    machine: MachineRates | None = None  # whose rates decide; None: this one
+    whole: bool = False  # arrays of whole numbers, whose means are sums divided once
+    patient: bool = False  # a plan, for which a search of seconds pays
+    machine: MachineRates | None = None  # the rates that decide; None: this machine's
     masked: bool = False  # samples are unknown
     integers: Integers | None = None  # where results are stored as integers
 
@@ -52,7 +51,7 @@ def _frozen(value: Any) -> Any:
 
 
 def checked(kernel: Weights, request: Request) -> Setting:
-    """Return where `kernel` is applied.
+    """Return the checked setting of a request.
 
     Parameters
     ----------
@@ -62,7 +61,7 @@ def checked(kernel: Weights, request: Request) -> Setting:
     Raises
     ------
     ValueError, TypeError
-        What was asked for is out of its range, or does not fit the kernel.
+        An argument is out of its range, or does not fit the kernel.
     """
     taps = kernel.shape
     shape = arguments.shape_tuple(request.shape, request.dtype)
@@ -70,8 +69,8 @@ def checked(kernel: Weights, request: Request) -> Setting:
     if len(taps) != len(axes):
         raise ValueError(_mismatch(taps, shape, len(axes), request.axes))
     offsets = arguments.origins(request.origin, axes, taps)
-    # A convolution is the correlation with the flipped kernel: what was before the centre is after
-    # it, and an even number of taps has one more before than after.
+    # A convolution is the correlation with the flipped kernel: taps before the centre are then after it, and
+    # of an even number one more is before than after.
     shifts = tuple(
         (n - 1) // 2 - offset if request.flip else n // 2 + offset
         for n, offset in zip(taps, offsets, strict=True)
@@ -89,7 +88,7 @@ def checked(kernel: Weights, request: Request) -> Setting:
         request.patient,
         double=request.dtype.char in "fF" and leaves_float32(kernel),
         machine=costs.machine() if request.machine is None else request.machine,
-        # What approximates may have other signs.
+        # Approximations may have other signs.
         as_summed=request.method is None and not request.tol,
         flip=request.flip,
         masked=request.masked,

@@ -1,4 +1,4 @@
-"""The value this package is about: a kernel as a sum of outer products, its error, its passes."""
+"""Separable kernels: a sum of outer products of taps, its error bounds, its passes."""
 
 from .bounds import ErrorBounds as ErrorBounds
 from .bounds import KernelError as KernelError

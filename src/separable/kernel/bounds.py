@@ -1,4 +1,4 @@
-"""How far a sum of terms is from the kernel it stands for: bounds that are never below the truth."""
+"""Certified bounds of the distance of a sum of terms from the kernel that it approximates."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .._base.types import FloatArray
 LongArray: TypeAlias = npt.NDArray[np.longdouble]
 Term: TypeAlias = tuple[FloatArray, ...]
 
-# Kernels are compared with their terms this many elements at a time, so that the long double
-# copies of a large kernel stay small beside it; and so many elements of the terms' products are kept.
+# Maximum elements of a kernel compared with its terms at a time (their long double copies stay small beside a
+# large kernel), and of the products of the factors of a block of terms.
 _SLAB_ELEMENTS: Final = 1 << 20
 _PRODUCT_ELEMENTS: Final = 1 << 21
 
@@ -25,7 +25,7 @@ _EPS: Final = float(np.finfo(np.float64).eps)
 
 
 class _Precision(NamedTuple):
-    """What residuals are computed in: twice its unit roundoff, and its least normal number."""
+    """The dtype of residuals, twice its unit roundoff, and its smallest normal number."""
 
     dtype: npt.DTypeLike
     eps: float
@@ -33,25 +33,24 @@ class _Precision(NamedTuple):
 
 
 _DOUBLE: Final = _Precision(np.float64, _EPS, np.finfo(np.float64).tiny)
-# Never below x87's, because double-double (ppc64) reports a far smaller eps than its additions keep.
+# At least x87's eps: double-double (ppc64) reports a far smaller one than its additions achieve.
 _LONG: Final = _Precision(
     np.longdouble, max(float(np.finfo(np.longdouble).eps), 2.0**-63), np.finfo(np.longdouble).tiny
 )
 
-# Residuals of so many products are computed in long double at once, which takes a millisecond. Larger ones
-# are in double precision first, fifty times as fast, and stay so where rounding is less than this share.
+# Maximum products of a residual computed in long double, which takes a millisecond. Larger ones are computed
+# in float64, 50 times as fast, and again in long double if rounding exceeds this share of the l1 norm.
 _FEW_PRODUCTS: Final = 1 << 17
 _ROUNDING_SHARE: Final = 1e-3
 
-
-# The transfer function is sampled that many times as finely as the kernel, on at most so many points.
+# Oversampling factors of the transfer function, the largest first, and the maximum points of its FFT.
 _OVERSAMPLING: Final = (8, 4, 2)
 _FREQUENCIES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class ErrorBounds:
-    """How far the sum of terms k^ may lie from the kernel k it stands for; upper bounds.
+    """Upper bounds of the distance of a sum of terms k^ from the kernel k that it approximates.
 
     Attributes
     ----------
@@ -64,8 +63,8 @@ class ErrorBounds:
         ``||k - k^||_2 / ||k||_2``.
     spectral : float
         The largest magnitude of the residual's transfer function: on periodic images the root mean square
-        of the output differs by no more than ``spectral`` times that of x. Never above `l1`, which it is
-        where nothing better is known.
+        of the output differs by no more than ``spectral`` times that of x. At most `l1`, and equal to it
+        where no better bound is known.
     """
 
     l1: float = 0.0
@@ -85,21 +84,20 @@ def outer(taps: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def unit_scaled(values: FloatArray) -> tuple[LongArray, int]:
     """Return ``values * 2**-e`` in long double, and e, with the largest magnitude in [0.5, 1).
 
-    Exact, so that no product of a few such arrays overflows and the scale of a kernel does not matter.
-    Zeros stay zeros with e = 0.
+    The scaling is exact; products of a few such arrays do not overflow. Zeros have e = 0.
     """
     exponent = math.frexp(float(np.abs(values).max()))[1]
     return np.ldexp(values.astype(np.longdouble), -exponent), exponent
 
 
-KernelError = ErrorBounds  # its first name
+KernelError = ErrorBounds  # the name in earlier versions
 
 
 def certified_error(weights: FloatArray, terms: Sequence[Term]) -> ErrorBounds:
-    """Bound the distance between dense weights and a sum of terms; the bound is never below the truth.
+    """Return certified upper bounds of the distance between dense weights and a sum of terms.
 
-    The residual is computed in long double, or in double precision where rounding is a thousandth of it at
-    most; to its norms a bound of all rounding in them is added, and every last step rounds up [1]_.
+    The residual is computed in long double, or in float64 where rounding is at most a thousandth of it. A
+    bound of all rounding is added to its norms, and every last step rounds up [1]_.
 
     Parameters
     ----------
@@ -120,7 +118,7 @@ def certified_error(weights: FloatArray, terms: Sequence[Term]) -> ErrorBounds:
     """
     terms = [term for term in terms if all(taps.any() for taps in term)]
     if not weights.any():
-        # A zero kernel has no relative error, and whatever is not zero is infinitely far from it.
+        # The relative error of a zero kernel is 0 or, with nonzero terms, infinite.
         distance = math.inf if terms else 0.0
         return ErrorBounds(distance, distance, distance)
     exponent = math.frexp(float(np.abs(weights).max()))[1]
@@ -135,15 +133,15 @@ def certified_error(weights: FloatArray, terms: Sequence[Term]) -> ErrorBounds:
 def _bounds(
     weights: FloatArray, exponent: int, scaled_terms: list[list[LongArray]], precision: _Precision
 ) -> tuple[ErrorBounds, float]:
-    """Return the bounds, and what share of the l1 norm is for rounding."""
+    """Return the bounds, and the bound of rounding as a share of the residual's l1 norm."""
     dtype, eps, tiny = precision
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # what overflows is no small share
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # overflow gives an infinite share
         terms = [[taps.astype(dtype) for taps in term] for term in scaled_terms]
         norm_l1, norm_l2, l1, l2, residual = _norms(weights, exponent, terms, dtype)
 
-    # Each residual element passes ndim products and one subtraction per term, each off by half of
-    # `eps` of magnitudes that sum to what the next two lines add up; then come the sums over the
-    # kernel. Counting every step as a whole `eps` leaves room for the rounding of this bound itself.
+    # Each residual element takes ndim products and one subtraction per term, each rounded by `eps` / 2
+    # relative to magnitudes whose norms are `magnitude_l1` and `magnitude_l2`; then come the sums over the
+    # kernel. Counting a whole `eps` per step covers the rounding of this bound itself.
     steps = (weights.ndim + len(terms) + 4) * eps
     magnitude_l1 = norm_l1 + sum(math.prod(np.abs(taps).sum() for taps in term) for term in scaled_terms)
     magnitude_l2 = norm_l2 + sum(
@@ -167,23 +165,27 @@ def _bounds(
 def after_rounding(
     error: ErrorBounds, dense: FloatArray, terms: Sequence[Term], rounded: Sequence[Term]
 ) -> ErrorBounds:
-    """Bound the distance of rounded terms from the kernel that the terms stood for.
+    """Return bounds of the distance of rounded terms from the kernel that the terms approximated.
 
     Parameters
     ----------
     error : ErrorBounds
-        Of the terms as they were.
+        The error of the terms before rounding.
     dense : ndarray, float64
-        The terms written out and rounded.
+        The sum of the outer products of the terms, rounded.
     terms, rounded : sequence of terms
     """
     before, after = certified_error(dense, terms), certified_error(dense, rounded)
-    # Against the norm of the kernel, of which the terms' own tells: ||k|| >= ||k^|| / (1 + relative error).
+    # Relative to the norm of the kernel, from that of the terms: ||k|| >= ||k^|| / (1 + relative error).
     shares = []
     for name in ("relative_l1", "relative_l2"):
-        own, one, other = (getattr(each, name) for each in (error, before, after))
-        added = (one + other) * (1 + own) / max(1 - one, 0.5) if one < 0.5 else math.inf
-        shares.append(math.inf if math.isinf(added) else own + added)
+        kernel_error, error_before, error_after = (getattr(bounds, name) for bounds in (error, before, after))
+        added = (
+            (error_before + error_after) * (1 + kernel_error) / max(1 - error_before, 0.5)
+            if error_before < 0.5
+            else math.inf
+        )
+        shares.append(math.inf if math.isinf(added) else kernel_error + added)
     raised = [value * (1 + 8 * _EPS) for value in (error.l1 + before.l1 + after.l1, *shares)]
     spectral = (error.spectral + before.spectral + after.spectral) * (1 + 8 * _EPS)
     return ErrorBounds(raised[0], raised[1], raised[2], spectral)
@@ -192,21 +194,23 @@ def after_rounding(
 def _gain(
     residual: FloatArray | None, shape: tuple[int, ...], l1: np.longdouble, rounding: np.longdouble
 ) -> np.longdouble:
-    """Bound the largest magnitude of the residual's transfer function; `l1` where it is not kept.
+    """Return a bound of the largest magnitude of the residual's transfer function; `l1` without residual.
 
     It is sampled by a zero-padded FFT. Along an axis with n taps it is a trigonometric polynomial of degree
-    n / 2, and between N samples it rises by a factor of 1 / cos(pi n / 2N) at most [2 in `certified_error`].
+    n / 2, which between N samples rises by a factor of at most 1 / cos(pi n / 2N) [2 in `certified_error`].
     """
     if residual is None:
         return l1
-    times = max(each for each in _OVERSAMPLING if each ** len(shape) * residual.size <= _FREQUENCIES)
-    padded = [times * n for n in shape]
-    # Of the FFT (Higham, section 24.1), with room; the residual's own rounding is in `rounding`.
+    oversampling = max(
+        factor for factor in _OVERSAMPLING if factor ** len(shape) * residual.size <= _FREQUENCIES
+    )
+    padded = [oversampling * n for n in shape]
+    # Rounding of the FFT (Higham, section 24.1), with a margin; that of the residual is in `rounding`.
     points = math.prod(padded)
     blurred = 8 * _EPS * math.log2(2 * points) * math.sqrt(points) * float(np.linalg.norm(residual))
     spectrum = np.fft.rfftn(residual.reshape(shape), padded, axes=range(len(shape)))
     largest = float(np.abs(spectrum).max()) + blurred
-    rise = math.cos(math.pi / (2 * times)) ** -len(shape) * (1 + 16 * _EPS)
+    rise = math.cos(math.pi / (2 * oversampling)) ** -len(shape) * (1 + 16 * _EPS)
     return np.longdouble(largest * rise) + rounding
 
 
@@ -218,9 +222,9 @@ def _scaled_term(term: Term, exponent: int) -> list[LongArray]:
 def _norms(
     weights: FloatArray, exponent: int, terms: list[list[Any]], dtype: npt.DTypeLike
 ) -> tuple[np.longdouble, np.longdouble, np.longdouble, np.longdouble, FloatArray | None]:
-    """l1 and l2 norm of ``weights * 2**-exponent``, then of what the terms leave of it, and that, in float64.
+    """Return l1 and l2 norm of ``weights * 2**-exponent``, then of its residual, and the residual.
 
-    The last is None where the kernel is too large for its transform.
+    The residual is float64, or None where the kernel is too large for its FFT.
     """
     l1, squares = np.zeros((2, 2), np.longdouble)
     small = min(_OVERSAMPLING) ** weights.ndim * weights.size <= _FREQUENCIES
@@ -242,8 +246,8 @@ def _norms(
 def _written_out(terms: list[list[Any]]) -> Any:
     """Return the sum of terms as rows of the first axis, a block of terms at a time.
 
-    In long double the sum over terms runs along the memory of both factors: five times as fast as a product
-    of matrices, for which there is no library.
+    In long double, for which there is no BLAS, the sum over terms runs along the contiguous axis of both
+    factors: five times as fast as a matrix product.
     """
     total: Any = 0.0
     block = max(1, _PRODUCT_ELEMENTS // math.prod(taps.size for taps in terms[0][1:])) if terms else 1
@@ -260,7 +264,7 @@ def _written_out(terms: list[list[Any]]) -> Any:
 
 
 def _round_up(value: np.longdouble, exponent: int = 0) -> float:
-    """Return the next float64 at or above ``value * 2**exponent``; infinite where none is."""
+    """Return the next float64 at or above ``value * 2**exponent``; infinity where there is none."""
     with np.errstate(over="ignore"):
         rounded = np.float64(value)
         if rounded < value:

@@ -1,9 +1,8 @@
-"""Taps of means as they run: rounded so that samples of 1 give exactly 1.
+"""Means: taps >= 0 that sum to 1, rounded so that samples of 1 give exactly 1.
 
-Floating-point sums of products with taps >= 0 never fall where a sample rises. So if samples of 1 give 1, no
-result of samples up to 1 is above 1 and none of samples down to -1 is below -1, nor between other powers of
-two: images in [0, 1] stay there. Rounded one by one, taps that sum to 1 may give a unit in the last place
-more.
+Floating-point sums of products with taps >= 0 are monotone in the samples. So if samples of 1 give 1, results
+of samples in [-1, 1] stay there, as do those within other powers of two: images in [0, 1] stay in [0, 1].
+Taps rounded one by one may sum to 1 ULP more.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ import numpy as np
 from .._base.caches import kept
 from .._base.types import Array
 
-# Taps count as those of a mean within the rounding of what made them.
+# Tolerance of the sum of a mean, times the root of the number of taps: 8 roundings of float64.
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
 
-_HALVINGS: Final = 20  # of the range of a factor for all taps
-_TRIED: Final = 6  # taps that are changed by a unit beside the largest one
-_LARGEST_SUM: Final = 2.0**64
-_MOST_TAPS: Final = 1 << 16  # longer sums round by so much that no unit in the last place matters
+_HALVINGS: Final = 20  # bisections of a common factor of all taps
+_TRIED: Final = 6  # taps, by size, of which all but the largest are changed by 1 ULP
+_LARGEST_SUM: Final = 2.0**64  # maximum sum of the taps along an axis of a mean
+_MOST_TAPS: Final = 1 << 16  # maximum taps: the rounding of longer sums exceeds the correction
 
 
 def as_run(term: Sequence[Array], dtype: str) -> list[Array]:
-    """Return the taps of a term as they run in float32 or float64.
+    """Return the taps of a term that run in float32 or float64.
 
     Parameters
     ----------
@@ -38,18 +37,18 @@ def as_run(term: Sequence[Array], dtype: str) -> list[Array]:
     Returns
     -------
     list of ndarray
-        float64. Taps >= 0 that sum to 1, or whose outer product does, rounded to `dtype` so that in the
-        order in which the compiled core adds them samples of 1 give exactly 1; all others as they are.
+        float64. Taps >= 0 that sum to 1, or whose outer product does, rounded to `dtype` so that samples of 1
+        give exactly 1 in the compiled core's order of additions; all others unchanged.
     """
     return [_mean(taps, dtype) if is_mean(taps) else taps for taps in shared_out(term)]
 
 
 def shared_out(term: Sequence[Array]) -> Sequence[Array]:
-    """Return a term, in which the taps along every axis sum to 1 if those of a mean do together."""
+    """Return a term; if its outer product is a mean, with taps along every axis that sum to 1."""
     sums = [float(taps.sum()) for taps in term]
     if all(_is_one(total, taps.size) for taps, total in zip(term, sums, strict=True)):
         return term
-    ordinary = max(sums) < _LARGEST_SUM  # taps of 1e200 along one axis and 1e-200 along another are no mean
+    ordinary = max(sums) < _LARGEST_SUM  # with taps of 1e200 and 1e-200 the product is inaccurate
     nowhere_negative = ordinary and all(float(taps.min()) >= 0 for taps in term)
     if not nowhere_negative or not _is_one(math.prod(sums), sum(taps.size for taps in term)):
         return term
@@ -57,20 +56,20 @@ def shared_out(term: Sequence[Array]) -> Sequence[Array]:
 
 
 def moved(term: Sequence[Array], dtype: str) -> tuple[float, float]:
-    """Return by what shares of its l1 and l2 norm a term differs from its rounded taps as it runs.
+    """Return bounds of the relative l1 and l2 distance between a term's rounded taps and those that run.
 
-    Of an outer product at most: the product of 1 + the shares of its taps, less 1.
+    For an outer product: the product of 1 + the relative distances of its factors, minus 1.
     """
     shared = shared_out(term)
     divided = any(one is not other for one, other in zip(shared, term, strict=True))
     share_l1 = share_l2 = 2 * _ROUNDING * len(term) if divided else 0.0
-    for own in shared:
-        run = _mean(own, dtype) if is_mean(own) else own
-        if run is own:
+    for taps in shared:
+        runs = _mean(taps, dtype) if is_mean(taps) else taps
+        if runs is taps:
             continue
-        lost = own.astype(dtype).astype(np.float64) - run
-        own_l1 = float(np.abs(lost).sum()) / float(own.sum())
-        own_l2 = math.sqrt(float(np.square(lost).sum()) / float(np.square(own).sum()))
+        lost = taps.astype(dtype).astype(np.float64) - runs
+        own_l1 = float(np.abs(lost).sum()) / float(taps.sum())
+        own_l2 = math.sqrt(float(np.square(lost).sum()) / float(np.square(taps).sum()))
         share_l1, share_l2 = own_l1 + share_l1 * (1 + own_l1), own_l2 + share_l2 * (1 + own_l2)
     return share_l1, share_l2
 
@@ -95,7 +94,7 @@ def _changed(data: bytes, dtype: str) -> Array:
     taps = np.frombuffer(data)
     rounded = taps.astype(dtype)
     total = _sum_of_ones(rounded)
-    if dtype == "float32":  # all alike, so that none changes by much of itself
+    if dtype == "float32":  # a common factor, so that no tap changes by much relative to itself
         scaled = _scaled(taps, total < 1, rounded.dtype)
         rounded = min(rounded, scaled, key=lambda line: abs(_sum_of_ones(line) - 1))
     changed = (rounded if _sum_of_ones(rounded) == 1 else _with_largest(rounded)).astype(np.float64)
@@ -104,7 +103,7 @@ def _changed(data: bytes, dtype: str) -> Array:
 
 
 def _scaled(taps: Array, low: bool, dtype: np.dtype[Any]) -> Array:
-    """Return taps times the factor nearest to 1 with which ones give 1: they give too little, or too much."""
+    """Return taps times the factor nearest to 1 for which ones sum to 1; `low`: they sum to less now."""
     reach = taps.size * float(np.finfo(dtype).eps)
     near, far = 1.0, 1 + reach if low else 1 - reach
     for _ in range(_HALVINGS):
@@ -118,10 +117,10 @@ def _scaled(taps: Array, low: bool, dtype: np.dtype[Any]) -> Array:
 
 
 def _sum_of_ones(taps: Array) -> float:
-    """Return what samples of 1 give, in the dtype of `taps` and in the core's order.
+    """Return the result for samples of 1, in the dtype of `taps` and the core's order of additions.
 
-    Taps that are equal about the middle are added from there on in pairs; others one after the other, and
-    here from either end, because a convolution flips them: the larger sum counts.
+    Symmetric taps are folded and added from the centre outwards, others one after the other; the larger sum
+    of both directions is returned, because a convolution flips the taps.
     """
     if np.array_equal(taps, taps[::-1]):
         half = taps.size // 2
@@ -132,24 +131,24 @@ def _sum_of_ones(taps: Array) -> float:
 
 
 def _with_largest(taps: Array) -> Array:
-    """Return `taps` with the largest changed by units in the last place, so that ones sum to 1.
+    """Return `taps` with the largest changed by ULPs, so that ones sum to 1.
 
-    The sum rises by units in the last place with it, but for two at once where it was half-way between; then
-    the next smaller tap is changed as well.
+    The sum follows it in steps of 1 ULP, or of 2 where it was half-way between; then the next smaller tap is
+    changed as well.
     """
-    own = taps.copy()
+    trial = taps.copy()
     for places in _by_size(taps)[1:_TRIED]:
         for towards in (0.0, 1.0):
-            found = _fitted(own)
-            if _sum_of_ones(found) == 1:
-                return found
-            own = taps.copy()
-            own[places] = np.nextafter(own[places], taps.dtype.type(towards))
+            fitted = _fitted(trial)
+            if _sum_of_ones(fitted) == 1:
+                return fitted
+            trial = taps.copy()
+            trial[places] = np.nextafter(trial[places], taps.dtype.type(towards))
     return _fitted(taps)
 
 
 def _by_size(taps: Array) -> list[list[int]]:
-    """Return the places of taps, the largest first; those of a symmetric kernel in pairs."""
+    """Return the indices of taps, the largest first; those of symmetric taps in pairs."""
     n = taps.size
     if not np.array_equal(taps, taps[::-1]):
         return [[int(place)] for place in np.argsort(-taps, kind="stable")]
@@ -157,7 +156,7 @@ def _by_size(taps: Array) -> list[list[int]]:
 
 
 def _fitted(taps: Array) -> Array:
-    """Return `taps` with the most at the largest that leaves the sum of ones at 1 or below."""
+    """Return `taps` with the largest one raised, or lowered, until ones sum to 1 at most."""
     places = _by_size(taps)[0]
     move = 2 * abs(_sum_of_ones(taps) - 1) + 2 * float(np.finfo(taps.dtype).eps)
     changed = taps.copy()

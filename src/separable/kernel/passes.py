@@ -1,8 +1,8 @@
-"""Which passes sums of terms take: what terms, or several kernels, have in common runs once.
+"""The passes of sums of terms: those that terms, or several kernels, have in common run once.
 
-The passes run from the last axis to the first. Along the last axis every distinct list of taps runs once.
-Along the axes before it, what meets in the same taps later on is added up first. So a kernel is staged, or
-in Tucker form, or a bank that shares its smoothing, where its terms say so by equal taps.
+The passes run from the last axis to the first. Along the last axis every distinct array of taps runs once.
+Along the axes before it, inputs of the same later passes are added first. Equal taps of terms thus express
+staged kernels, the Tucker form, and banks that share their smoothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from .._base.types import FloatArray
 from .._core import shared_passes
 
-# What the core filters in one sweep over memory. Along more axes every term runs on its own.
+# Maximum axes that the core filters in one sweep over memory; along more, every term runs on its own.
 SWEPT_AXES: Final = 3
 
 
@@ -27,7 +27,7 @@ class Edge(NamedTuple):
 
 
 class Level(NamedTuple):
-    """All passes along one axis; a node is the sum of its edges, the last level's nodes are the results."""
+    """All passes along one axis: a node is the sum of its edges; the last level's nodes are the results."""
 
     axis: int
     nodes: tuple[tuple[Edge, ...], ...]
@@ -50,25 +50,24 @@ class Program(NamedTuple):
 
 
 def shared(kernels: Sequence[Sequence[Sequence[FloatArray]]]) -> Program:
-    """Return the passes of kernels that filter one image.
+    """Return the shared passes of kernels that filter one image.
 
     Parameters
     ----------
     kernels : sequence of kernels
-        Each a sequence of terms, each term one array of taps for every axis; along an axis all have the
-        same length.
+        Each a sequence of terms, each term one array of taps per axis, of equal lengths in all terms.
 
     Returns
     -------
     Program
-        With one node of the last level for each kernel.
+        Its last level has one node per kernel.
     """
     first = kernels[0][0]
-    wide = [axis for axis, taps in enumerate(first) if taps.size > 1] or [0]
-    order = wide[::-1]
-    scaled = [[with_scale(term, wide, wide[0]) for term in kernel] for kernel in kernels]
+    long_axes = [axis for axis, taps in enumerate(first) if taps.size > 1] or [0]
+    order = long_axes[::-1]
+    scaled = [[with_scale(term, long_axes, long_axes[0]) for term in kernel] for kernel in kernels]
     terms, distinct = indexed([[[term[axis] for axis in order] for term in kernel] for kernel in scaled])
-    program = shared_passes(terms, len(wide))
+    program = shared_passes(terms, len(long_axes))
     levels = [
         Level(axis, tuple(tuple(Edge(source, taps[n]) for source, n in node) for node in nodes))
         for axis, taps, nodes in zip(order, distinct, program, strict=True)
@@ -77,7 +76,7 @@ def shared(kernels: Sequence[Sequence[Sequence[FloatArray]]]) -> Program:
 
 
 def with_scale(term: Sequence[FloatArray], wide: Sequence[int], into: int) -> list[FloatArray]:
-    """Return a term whose taps along axis `into` are multiplied by those of the axes that are not `wide`."""
+    """Return a term with the single taps of the axes not in `wide` multiplied into those of axis `into`."""
     if len(wide) == len(term):
         return list(term)
     scale = np.prod([term[axis][0] for axis in range(len(term)) if axis not in wide])
@@ -87,7 +86,7 @@ def with_scale(term: Sequence[FloatArray], wide: Sequence[int], into: int) -> li
 def indexed(
     kernels: Sequence[Sequence[Sequence[FloatArray]]],
 ) -> tuple[list[tuple[int, ...]], list[list[FloatArray]]]:
-    """Give numbers to the distinct taps in each pass.
+    """Return terms as the numbers of their distinct taps in each pass.
 
     Parameters
     ----------
@@ -99,11 +98,11 @@ def indexed(
     terms : list of tuples of int
         For each term the number of its kernel, then those of its taps in each pass.
     distinct : list of lists of ndarray
-        For each pass, those taps.
+        For each pass, the distinct taps by number.
 
     Notes
     -----
-    Terms of one pass are added up: they are one. With more than three passes all taps count as distinct.
+    Terms with a single pass are added into one. With more than three passes all taps count as distinct.
     """
     if len(kernels[0][0]) == 1:
         kernels = [[[np.sum([term[0] for term in kernel], axis=0)]] for kernel in kernels]
@@ -112,11 +111,11 @@ def indexed(
     terms: list[tuple[int, ...]] = []
     for output, term in ((n, term) for n, kernel in enumerate(kernels) for term in kernel):
         place = []
-        for taps, known, found in zip(term, numbers, distinct, strict=True):
+        for taps, numbers_by_taps, arrays in zip(term, numbers, distinct, strict=True):
             key = taps.tobytes() if len(term) <= SWEPT_AXES else str(len(terms)).encode()
-            number = known.setdefault(key, len(known))
-            if number == len(found):
-                found.append(taps)
+            number = numbers_by_taps.setdefault(key, len(numbers_by_taps))
+            if number == len(arrays):
+                arrays.append(taps)
             place.append(number)
         terms.append((output, *place))
     return terms, distinct

@@ -1,4 +1,4 @@
-"""A kernel drawn with matplotlib: itself, and the taps along each axis."""
+"""A kernel drawn with matplotlib: the dense kernel, and the taps along each axis."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure
 
 
-_SIGNED: Final = "RdBu_r"
-_TERMS_SHOWN: Final = 6
-_CELL: Final = (3.4, 3.2)  # inches
+_SIGNED: Final = "RdBu_r"  # diverging colour map: 0 is white
+_TERMS_SHOWN: Final = 6  # maximum terms whose taps are drawn
+_CELL: Final = (3.4, 3.2)  # size of a panel, in inches
 
 
 def draw_kernel(

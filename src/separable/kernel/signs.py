@@ -1,8 +1,8 @@
-"""What direct sums can be, and what other ways to filter make of it: signs, zeros, the range of the samples.
+"""The signs, zeros and range of direct sums, and whether other methods keep them.
 
 A sum of products >= 0 is not negative, a sum of zeros is 0, and a mean lies between the smallest and the
-largest sample. Users take roots and logarithms and look for zeros. Transforms round relative to the largest
-samples of their block, and terms that cancel leave rounding errors: neither keeps any of that by itself.
+largest sample. Users take roots and logarithms and look for zeros. Transforms, which round relative to the
+largest samples of their block, and terms that cancel guarantee none of this.
 """
 
 from __future__ import annotations
@@ -15,31 +15,32 @@ import numpy as np
 from .._base.types import Array
 from .value import SeparableKernel
 
-# Weights sum to 1 within the rounding of what made them.
+# Tolerance of the sum of a mean, times the root of the number of weights: 8 roundings of float64.
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
 
-# A transform rounds by at most 7 units times the logarithm of its length, in the 2-norm (N. J. Higham,
-# Accuracy and Stability of Numerical Algorithms, theorem 24.2); and the products.
+# Rounding error of a transform and the products, in unit roundoffs times log2 of the length, in the 2-norm: 7
+# for the transform (N. J. Higham, Accuracy and Stability of Numerical Algorithms, theorem 24.2).
 _OF_A_TRANSFORM: Final = 8.0
 
-# Results of at most so many units of the largest are little but rounding: by trial they err by 10 at most.
+# Magnitude, in unit roundoffs of the largest result, up to which results may be rounding errors: the largest
+# errors measured are 10.
 _LITTLE_BUT_ROUNDING: Final = 16.0
 
 
 def terms_keep(kernel: SeparableKernel, weights: SeparableKernel | Array) -> bool:
-    """Return whether a sum of terms is negative, and not 0, only where sums with `weights` can be.
+    """Return whether a sum of terms keeps the signs and zeros of direct sums with `weights`.
 
     Parameters
     ----------
     kernel : SeparableKernel
         The terms.
     weights : SeparableKernel or ndarray
-        The kernel that they stand for.
+        The kernel that they approximate.
 
     Returns
     -------
     bool
-        True if no term reaches where a weight is 0 and, for weights of one sign, all terms have that sign.
+        True if all terms are 0 where a weight is 0 and, for weights of one sign, have that sign.
     """
     if kernel.rank == 1 or sum(n > 1 for n in kernel.shape) < 2:  # terms along one axis are added up first
         return True
@@ -47,14 +48,14 @@ def terms_keep(kernel: SeparableKernel, weights: SeparableKernel | Array) -> boo
     sign = sign_of(dense)
     if sign and any(math.prod(map(sign_of, term)) != sign for term in kernel.terms):
         return False
-    nothing = dense == 0
-    if not nothing.any():
+    zeros = dense == 0
+    if not zeros.any():
         return True
-    return not any((nothing & _reach(term)).any() for term in kernel.terms)
+    return not any((zeros & _reach(term)).any() for term in kernel.terms)
 
 
 def sign_of(weights: Array) -> int:
-    """Return 1 if no weight is negative, -1 if none is positive, 0 if there are both."""
+    """Return 1 if no weight is negative, -1 if none is positive, 0 if both signs occur."""
     return 1 if weights.min() >= 0 else -1 if weights.max() <= 0 else 0
 
 
@@ -66,18 +67,18 @@ def _reach(term: tuple[Array, ...]) -> Array:
 
 
 class Signs(NamedTuple):
-    """What sums of products with a dense kernel can be.
+    """The facts of a dense kernel that decide signs, zeros and range of direct sums.
 
     Attributes
     ----------
     sign : int
-        Of the weights, as `sign_of`.
+        The sign of the weights, from `sign_of`.
     nonzero : int
-        How many weights are not 0.
+        Number of nonzero weights.
     norm : float
-        Root of the sum of their squares.
+        Their l2 norm.
     mean : bool
-        They are >= 0, and their sum is 1.
+        They are >= 0 and sum to 1.
     """
 
     sign: int
@@ -87,24 +88,24 @@ class Signs(NamedTuple):
 
     @classmethod
     def of(cls, weights: Array) -> Signs:
-        """Return those of `weights`, float64."""
-        exponent = math.frexp(float(np.abs(weights).max()))[1]  # squares of 1e-200 would vanish
+        """Return the facts of `weights`, float64."""
+        exponent = math.frexp(float(np.abs(weights).max()))[1]  # squares of 1e-200 underflow
         norm = math.ldexp(float(np.linalg.norm(np.ldexp(weights, -exponent))), exponent)
         sign = sign_of(weights)
         mean = sign > 0 and abs(float(weights.sum()) - 1) <= _ROUNDING * math.sqrt(weights.size)
         return cls(sign, int(np.count_nonzero(weights)), norm, mean)
 
     def look_at(self, staged: Array, values: Array, samples: int) -> Doubts:
-        """Look at what transforms of `samples` each made of a block.
+        """Return the doubts about results of a block that transforms of `samples` samples computed.
 
         Parameters
         ----------
         staged : ndarray
             The block, finite.
         values : ndarray
-            What came out, finite.
+            The results, finite.
         samples : int
-            Length of a transform.
+            Size of a transform.
 
         Returns
         -------
@@ -121,22 +122,22 @@ class Signs(NamedTuple):
 
 
 class Doubts(NamedTuple):
-    """Which results of a block may differ from direct sums in sign, or be no zeros where those are."""
+    """The facts that tell which results of a block may differ from direct sums in sign, or in being 0."""
 
-    one_sign: int  # of all direct sums; 0: they have both, or may
+    one_sign: int  # of all direct sums; 0: both may occur
     low: float  # the smallest sample of the block
     high: float
-    sizes: Array  # of the results; times their sign where they have one
-    error: float  # of a result, at most
-    little: float  # results up to this are little but rounding
+    sizes: Array  # magnitudes of the results; with `one_sign`, results times it
+    error: float  # bound of the rounding error of a result
+    little: float  # results up to this may be rounding errors
 
     @property
     def none(self) -> bool:
-        """No result is so small that it might be 0 or negative."""
+        """Whether every result exceeds the rounding error, so that none may be 0 or negative."""
         return float(self.sizes.min()) > self.error
 
     def unsettled(self, reached: Array | None) -> bool:
-        """Return whether a result has no sign but by chance; `reached`: where it is not 0."""
+        """Return whether rounding decides the sign of a result; `reached`: where direct sums are not 0."""
         if not self.one_sign:
             return False
         small = self.sizes <= self.little

@@ -1,4 +1,4 @@
-"""The value this package is about: a kernel written as a sum of outer products, and its error."""
+"""The kernel as a sum of outer products of taps, with a certified error."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 Term: TypeAlias = tuple[FloatArray, ...]
 
-# No known filter has more axes, and a typo that makes hundreds of them should be named here.
+# Maximum axes of a kernel: no known filter has more, and hundreds of them are a typo.
 MAX_NDIM: Final = 8
 
-# A notebook shows at once what is written out and drawn in milliseconds.
+# Maximum size of a kernel drawn in notebooks: its dense form takes milliseconds.
 _DRAWN_SIZE: Final = 1 << 20
 
 
@@ -111,7 +111,7 @@ class SeparableKernel:
             object.__setattr__(self, name, value)
 
     def dense(self) -> FloatArray:
-        """Return the kernel written out: the sum of its terms' outer products.
+        """Return the dense kernel: the sum of its terms' outer products.
 
         Returns
         -------
@@ -160,9 +160,9 @@ class SeparableKernel:
         target = np.dtype(dtype)
         if target.kind != "f":
             raise TypeError(f"`dtype` is {target}; expected a real floating-point dtype such as float32.")
-        own = target.name in ("float32", "float64")  # no filter computes in any other
+        computes = target.name in ("float32", "float64")  # the dtypes that filters compute in
         with np.errstate(over="ignore", under="ignore"):
-            running = [as_run(term, target.name) if own else term for term in self.terms]
+            running = [as_run(term, target.name) if computes else term for term in self.terms]
             terms = [tuple(taps.astype(target).astype(np.float64) for taps in term) for term in running]
         if not all(np.isfinite(taps).all() for term in terms for taps in term):
             raise ValueError(f"taps overflow in {target}; scale the kernel down, or filter in float64.")
@@ -180,7 +180,7 @@ class SeparableKernel:
 
     @property
     def norm_l1(self) -> float:
-        """The sum of the dense kernel's absolute values: the filter's largest gain."""
+        """The l1 norm of the dense kernel: the filter's largest gain."""
         if not hasattr(self, "_norm_l1"):
             object.__setattr__(self, "_norm_l1", self._compute_norm_l1())
         return self._norm_l1
@@ -213,7 +213,7 @@ class SeparableKernel:
         )
 
     def __hash__(self) -> int:
-        # Kept, because plans are looked up by kernel on every call of a filter.
+        # Cached: every call of a filter looks up its plan by kernel.
         if not hasattr(self, "_hash"):
             object.__setattr__(self, "_hash", hash((self.shape, self.error, _bytes(self.terms))))
         return self._hash
@@ -327,7 +327,7 @@ def _checked_taps(name: str, values: npt.ArrayLike) -> FloatArray:
     if not np.isfinite(taps).all():
         where = int(np.flatnonzero(~np.isfinite(taps))[0])
         raise ValueError(f"`{name}[{where}]` is {array[where]}; expected finite taps.")
-    # Backed by bytes, not merely flagged: nobody can make it writeable again.
+    # Backed by bytes, not merely flagged read-only: it cannot be made writeable again.
     return np.frombuffer(taps.tobytes(), np.float64)
 
 

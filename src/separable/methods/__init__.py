@@ -1,4 +1,4 @@
-"""The ways to run a kernel, one module each, and the table of them by the names that users give them."""
+"""The methods of running a kernel, one module each, and the table of them by their public names."""
 
 from typing import Final
 
@@ -26,7 +26,7 @@ NAMES: Final = ("auto", *METHODS)
 
 
 def method_name(method: object) -> str | None:
-    """Return `method` if it is one; None is the fastest whose results have the signs and zeros of sums."""
+    """Return `method` if it is a name, or None: the fastest with the signs and zeros of direct sums."""
     if method is None:
         return None
     if not isinstance(method, str) or method not in NAMES:

@@ -1,4 +1,4 @@
-"""The method "box": running sums for kernels of equal taps, and for shapes that are constant in stretches."""
+"""The method "box": running sums for kernels of equal taps, and for piecewise constant kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import piecewise
 from .method import Ask, Refusal, Way
 from .recursions import Recursions, equal_taps, recursions
 
-# Running sums never pay below so many taps: nobody looks for a form then.
+# Minimum taps (for piecewise constant kernels, weights) for which running sums are considered.
 SHORT_TAPS: Final = 9
 
 
@@ -21,7 +21,7 @@ class BoxMethod:
     about = "by running sums"
 
     def offer(self, ask: Ask) -> Way | Refusal:
-        """Return a box, or a shape."""
+        """Return running sums along each axis, or along the axis of a piecewise constant kernel."""
         form = _box(ask)
         if form is not None:
             return Way.of(self.name, form, form.error, form.cost(ask.setting))
@@ -34,13 +34,13 @@ class BoxMethod:
         return piecewise.filled(shape, ask)
 
     def reserved(self, ask: Ask) -> str | None:
-        """Short ones never pay, and sums of floats round."""
+        """Return a reason for short kernels, which never pay, and for floats, whose running sums round."""
         if math.prod(ask.setting.taps) < SHORT_TAPS:
             return f"pays from {SHORT_TAPS} weights on"
         if _box(ask) is not None:
             return too_short(ask)
         shape = _shape(ask)
-        if shape is None:  # `offer` says what it needs
+        if shape is None:  # `offer` states the requirement
             return None
         exact = ask.setting.whole and shape.exact
         if exact or (ask.tol is not None and piecewise.filled(shape, ask).error.relative_l1 <= ask.tol):
@@ -49,7 +49,7 @@ class BoxMethod:
 
 
 def too_short(ask: Ask) -> str | None:
-    """Say that a kernel is too short for recursions to pay, if it is."""
+    """Return a reason where a kernel is too short for recursions to pay, else None."""
     return f"pays from {SHORT_TAPS} taps on" if max(ask.setting.taps) < SHORT_TAPS else None
 
 
@@ -73,5 +73,5 @@ def _shape(ask: Ask) -> piecewise.PiecewiseForm | None:
 
 def _shape_of(ask: Ask) -> piecewise.PiecewiseForm | None:
     if isinstance(ask.kernel, SeparableKernel) and ask.kernel.rank == 1:
-        return None  # a box, or no shape
+        return None  # one term is a box, or not piecewise constant
     return piecewise.piecewise_form(ask.kernel)

@@ -1,10 +1,9 @@
-"""The search for cascades: a small separable kernel, then a few weights far apart.
+"""The search for cascades: a small separable kernel, then a sparse one.
 
 A smooth kernel that does not separate (a rotated Gaussian, a point spread function) needs many terms, each
-as long as the kernel. But a smoothed image is described by fewer samples: after a short separable kernel
-the second needs weights at every other place only, and along the kernel's ridge at that, ``K ~ K1 * K2``.
-The taps of K1 and the weights of K2 are fitted in turn, and the smallest weights left out as long as the
-error allows.
+as long as the kernel. But a smoothed image is oversampled: after a short separable kernel K1 the second, K2,
+needs weights only at every other sample near the kernel's ridge, ``K ~ K1 * K2``. The taps of K1 and the
+weights of K2 are fitted in alternation, and the smallest weights pruned as long as the error allows.
 
 References
 ----------
@@ -30,30 +29,27 @@ from ..kernel.value import ErrorBounds, SeparableKernel, certified_error
 
 Places: TypeAlias = npt.NDArray[np.intp]
 
-# What is tried for K1: its variance as a share of the most that the kernel lets it have, and its radius in
-# standard deviations. By trial on rotated Gaussians, Gabor envelopes and point spread functions.
+# Candidates for K1: its variance as a share of the largest that the kernel allows, and its radius in standard
+# deviations. Determined on rotated Gaussians, Gabor envelopes and point spread functions.
 _SHARES: Final = (0.9, 0.75, 0.55)
 _REACHES: Final = (2.6, 3.2)
 
-_SPACED: Final = 1.1  # standard deviations of K1 from which K2 has weights at every other place only
-_SMOOTHEST: Final = 0.7  # standard deviations in samples below which an axis is left alone
-_MOST_UNKNOWNS: Final = 900  # weights that the symmetries of a kernel leave free
-_MOST_ROWS: Final = 6000
-_MOST_WEIGHTS: Final = 400
+_SPACED: Final = 1.1  # minimum standard deviation of K1, in samples, for weights of K2 at every other sample
+_SMOOTHEST: Final = 0.7  # minimum standard deviation, in samples, for which K1 smooths along an axis
+_MOST_UNKNOWNS: Final = 900  # maximum free weights of K2, after the symmetries of the kernel
+_MOST_ROWS: Final = 6000  # maximum equations, after the symmetries
+_MOST_WEIGHTS: Final = 400  # maximum weights of K2
 
-_FIRST_ROUNDS: Final = 6  # of fitting weights and taps in turn, before weights are left out and after
-_ROUNDS: Final = 3
-_LEFT_OUT, _LEFT_OUT_LAST = (
-    0.2,
-    0.015,
-)  # share of the weights that go at a time, halved where that is too many
-_MARGIN: Final = 0.99  # for what the certificate adds
-_HOPELESS: Final = 4.0  # times the tolerance: an error from which the fit does not get there
-_RIDGE: Final = 1e-12  # of the mean squared length of the columns
+_FIRST_ROUNDS: Final = 6  # alternations of fitting weights and taps before pruning
+_ROUNDS: Final = 3  # alternations after each pruning
+_LEFT_OUT, _LEFT_OUT_LAST = 0.2, 0.015  # share of weights pruned at a time: first, and last after halving
+_MARGIN: Final = 0.99  # share of the tolerance that the fit may use; the certified bound adds rounding
+_HOPELESS: Final = 4.0  # error in tolerances above which the fit is given up half-way
+_RIDGE: Final = 1e-12  # regularisation, relative to the mean squared norm of the columns
 
 
 class Cascade(NamedTuple):
-    """The kernel ``smooth * sparse``, within `error` of the one it stands for and of its shape."""
+    """The convolution ``smooth * sparse``, within `error` of the kernel it approximates and of its shape."""
 
     smooth: SeparableKernel
     sparse: FloatArray
@@ -70,7 +66,7 @@ class Cascade(NamedTuple):
         return self.smooth.macs + self.weights
 
     def moved(self, power: int) -> Cascade:
-        """Return the same kernel with `smooth` times ``2**power``, and `sparse` as much less."""
+        """Return the same kernel with `smooth` times ``2**power``, and `sparse` divided by it."""
         first, *others = self.smooth.terms[0]
         smooth = SeparableKernel([[np.ldexp(first, power), *others]])
         return self._replace(smooth=smooth, sparse=np.ldexp(self.sparse, -power))
@@ -89,8 +85,8 @@ def find_cascade(weights: npt.NDArray[Any], tol: float) -> Cascade | None:
     Returns
     -------
     Cascade or None
-        The one with the fewest multiplications that was found; None where the kernel is not smooth enough, or
-        needs more than 400 weights. The search takes from a tenth of a second to a few seconds.
+        The one found with the fewest multiplications; None where the kernel is not smooth enough, or needs
+        more than 400 weights. The search takes from a tenth of a second to a few seconds.
     """
     dense = np.ascontiguousarray(weights, np.float64)
     return _find(dense.tobytes(), dense.shape, tol)
@@ -99,34 +95,34 @@ def find_cascade(weights: npt.NDArray[Any], tol: float) -> Cascade | None:
 @kept
 def _find(data: bytes, shape: tuple[int, ...], tol: float) -> Cascade | None:
     dense = np.frombuffer(data).reshape(shape)
-    wide = [axis for axis, n in enumerate(shape) if n > 1]
-    if len(wide) < 2 or not dense.any() or tol <= 0:
+    long_axes = [axis for axis, n in enumerate(shape) if n > 1]
+    if len(long_axes) < 2 or not dense.any() or tol <= 0:
         return None
-    target = dense.reshape([shape[axis] for axis in wide])
+    target = dense.reshape([shape[axis] for axis in long_axes])
     peak = math.frexp(float(np.abs(target).max()))[1]
     scaled = np.ldexp(target, -peak)
-    found: list[_Fit] = []
+    fits: list[_Fit] = []
     for spaced in (True, False):
         for share in _SHARES:
-            enough = bool(found)  # narrower smoothing leaves more weights: one more share is tried, no others
+            enough = bool(fits)  # narrower smoothing leaves more weights: try one more share only
             for radii, taps, steps in _starts(scaled, share, spaced):
                 fit = _Fit(scaled, radii, taps, steps)
                 if fit.possible and fit.run(tol):
-                    found.append(fit)
+                    fits.append(fit)
             if enough:
                 break
-        if found:
+        if fits:
             break
-    for fit in sorted(found, key=lambda fit: fit.macs):
-        cascade = _certified(dense, wide, fit, peak)
+    for fit in sorted(fits, key=lambda fit: fit.macs):
+        cascade = _certified(dense, long_axes, fit, peak)
         if cascade.error.relative_l1 <= tol:
             return cascade
     return None
 
 
-def _certified(dense: FloatArray, wide: list[int], fit: _Fit, peak: int) -> Cascade:
+def _certified(dense: FloatArray, long_axes: list[int], fit: _Fit, peak: int) -> Cascade:
     lines = [np.ones(1) for _ in dense.shape]
-    for axis, taps in zip(wide, fit.taps, strict=True):
+    for axis, taps in zip(long_axes, fit.taps, strict=True):
         lines[axis] = taps
     room = [n - line.size + 1 for n, line in zip(dense.shape, lines, strict=True)]
     sparse = np.ldexp(fit.sparse(), peak).reshape(room)
@@ -143,14 +139,14 @@ def _certified(dense: FloatArray, wide: list[int], fit: _Fit, peak: int) -> Casc
 def _starts(
     scaled: FloatArray, share: float, spaced: bool
 ) -> Iterator[tuple[list[int], list[FloatArray], list[int]]]:
-    """List radii and taps of K1, and the steps from one weight of K2 to the next, along each axis."""
-    # Of the squares, which tails and rings hardly touch; those of a Gaussian have half its variance.
+    """Yield radii and taps of K1, and the spacing of the weights of K2, along each axis."""
+    # Moments of the squared weights, robust to tails and rings; a squared Gaussian has half the variance.
     mass = np.square(scaled) / np.square(scaled).sum()
     places = np.indices(scaled.shape).reshape(scaled.ndim, -1).astype(float)
     centred = places - (places @ mass.ravel())[:, np.newaxis]
     covariance = 2 * (centred * mass.ravel()) @ centred.T + 1e-9 * np.eye(scaled.ndim)
-    # The largest diagonal covariance of this shape that leaves the kernel a covariance to make up for, and
-    # the largest that is the same along all axes: one of them suits a tilted kernel better.
+    # Largest covariances of K1 for which that of K2 (the difference) is positive semidefinite: a diagonal one
+    # proportional to the conditional variances, and an isotropic one. Which suits a tilted kernel varies.
     inside: FloatArray = 1 / np.diag(np.linalg.inv(covariance))
     roots = np.sqrt(inside)
     inside = inside * np.linalg.eigvalsh(covariance / np.multiply.outer(roots, roots))[0]
@@ -176,7 +172,7 @@ def _bell(sigma: float, radius: int) -> FloatArray:
 
 
 class _Fit:
-    """Taps and weights for one kernel, fitted in turn; its symmetries leave part of the weights unknown."""
+    """Taps and weights fitted to one kernel in alternation; its symmetries reduce the unknowns."""
 
     def __init__(
         self, scaled: FloatArray, radii: list[int], taps: list[FloatArray], steps: list[int]
@@ -185,7 +181,7 @@ class _Fit:
         self.norm = float(np.abs(scaled).sum())
         self.room = tuple(n - 2 * r for n, r in zip(scaled.shape, radii, strict=True))
         flips = _flips(scaled)
-        # An orbit has at most as many places as there are flips: what is too large is seen unbuilt.
+        # An orbit has at most one place per flip: reject problems that are too large before building them.
         places = math.prod(len(range(n // 2 % s, n, s)) for n, s in zip(self.room, steps, strict=True))
         few = places <= len(flips) * _MOST_UNKNOWNS
         self.possible = few and scaled.size <= len(flips) * _MOST_ROWS
@@ -194,7 +190,7 @@ class _Fit:
         rows = _orbits(scaled.shape, flips)[0]
         first, self.members, self.signs = _lattice(self.room, steps, flips)
         self.rows = np.unravel_index(rows, scaled.shape)
-        # Rows stand for all places that the symmetries make of them.
+        # A row stands for its whole orbit, and is weighted by the orbit's size.
         self.counts = _orbit_sizes(rows, scaled.shape, flips)
         self.target = scaled[self.rows]
         self.possible = len(first) <= _MOST_UNKNOWNS and len(rows) <= _MOST_ROWS
@@ -207,12 +203,12 @@ class _Fit:
     def sparse(self) -> FloatArray:
         """Return K2, shape `room`."""
         weights = np.zeros(math.prod(self.room))
-        for each, members, signs in zip(self.amplitude, self.members, self.signs, strict=True):
-            weights[members] = each * signs
+        for amplitude, members, signs in zip(self.amplitude, self.members, self.signs, strict=True):
+            weights[members] = amplitude * signs
         return weights.reshape(self.room)
 
     def run(self, tol: float) -> bool:
-        """Fit, then leave out the smallest weights as long as the error stays within `tol`."""
+        """Fit, then prune the smallest weights as long as the error stays within `tol`; return success."""
         best = self._fitted(_FIRST_ROUNDS, _HOPELESS * tol)
         kept = None
         share = _LEFT_OUT
@@ -222,7 +218,7 @@ class _Fit:
                 kept = (self.taps, self.amplitude, self.members, self.signs)
             elif kept is None or share <= _LEFT_OUT_LAST:
                 break
-            else:  # too many at once
+            else:  # pruned too many at once
                 self.taps, self.amplitude, self.members, self.signs = kept
                 share /= 2
             count = max(1, int(share * len(self.members)))
@@ -236,9 +232,9 @@ class _Fit:
         return sum(map(len, self.members)) <= _MOST_WEIGHTS
 
     def _fitted(self, rounds: int, hopeless: float) -> tuple[float, list[FloatArray], FloatArray]:
-        """Fit weights and taps in turn, by least squares whose weights follow the residue towards l1 [2].
+        """Return the best error, taps and amplitudes of alternating, iteratively reweighted fits [2].
 
-        Given up after half of the rounds where the error is above `hopeless`.
+        Stops after half of the rounds where the error is above `hopeless`.
         """
         pull = np.ones(self.target.size)
         best: tuple[float, list[FloatArray], FloatArray] = (math.inf, self.taps, self.amplitude)
@@ -257,17 +253,17 @@ class _Fit:
         return best
 
     def _refit_taps(self, axis: int, pull: FloatArray) -> FloatArray:
-        """Fit the taps along one axis to the others and the weights; return what is left of the kernel."""
+        """Fit the taps along one axis, the others and the weights fixed; return the residual."""
         radius = self.radii[axis]
-        rest = self.sparse()
+        partial = self.sparse()
         for other, taps in enumerate(self.taps):
             if other != axis:
-                rest = _spread(rest, taps, other)
+                partial = _spread(partial, taps, other)
         columns = []
         for reach in range(radius + 1):
             pair = np.zeros(2 * radius + 1)
             pair[[radius - reach, radius + reach]] = 1
-            columns.append(_spread(rest, pair, axis)[self.rows])
+            columns.append(_spread(partial, pair, axis)[self.rows])
         half, residue = self._solved(np.stack(columns, axis=1), pull)
         full = np.concatenate([half[:0:-1], half])
         total = float(np.abs(full).sum())
@@ -276,7 +272,7 @@ class _Fit:
         return residue
 
     def _solved(self, columns: FloatArray, pull: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the least-squares solution, rows weighted by their counts and `pull`, and what it leaves."""
+        """Return the least-squares solution, rows weighted by counts and `pull`, and its residual."""
         weighted = columns * (self.counts * pull / pull.mean())[:, np.newaxis]
         gram = columns.T @ weighted
         ridge = _RIDGE * float(np.trace(gram)) / len(gram) + np.finfo(float).tiny
@@ -284,11 +280,11 @@ class _Fit:
         return solution, self.target - columns @ solution
 
     def _columns(self) -> FloatArray:
-        """Return what each unknown adds to each row, shape ``(rows, unknowns)``."""
+        """Return the design matrix, shape ``(rows, unknowns)``."""
         members = np.concatenate(self.members)
         product = np.concatenate(self.signs)[np.newaxis, :]
         for axis, at in enumerate(np.unravel_index(members, self.room)):
-            line = np.zeros(2 * self.shape[axis])  # by row minus place; what lies outside the taps is 0
+            line = np.zeros(2 * self.shape[axis])  # indexed by row minus place; 0 outside the taps
             line[: self.taps[axis].size] = self.taps[axis]
             product = product * line[self.rows[axis][:, np.newaxis] - at[np.newaxis, :]]
         starts = np.cumsum([0, *map(len, self.members[:-1])])
@@ -308,23 +304,23 @@ def _spread(values: FloatArray, taps: FloatArray, axis: int) -> FloatArray:
 
 
 def _flips(scaled: FloatArray) -> list[tuple[tuple[int, ...], int]]:
-    """List the flips that leave the kernel as it is or change its sign, and that sign; the first is none."""
+    """Return the flips (axes, sign) that map the kernel to itself or its negative; the identity is first."""
     axes = range(scaled.ndim)
-    found = []
+    symmetries = []
     for count in range(scaled.ndim + 1):
         for flipped in itertools.combinations(axes, count):
             turned = np.flip(scaled, flipped)
             if np.array_equal(scaled, turned):
-                found.append((flipped, 1))
+                symmetries.append((flipped, 1))
             elif np.array_equal(scaled, -turned):
-                found.append((flipped, -1))
-    return found
+                symmetries.append((flipped, -1))
+    return symmetries
 
 
 def _images(
     places: Places, shape: tuple[int, ...], flips: list[tuple[tuple[int, ...], int]]
 ) -> npt.NDArray[np.intp]:
-    """Return where each flip takes each place, shape ``(flips, places)``."""
+    """Return the image of each place under each flip, shape ``(flips, places)``."""
     index = np.unravel_index(places, shape)
     return np.stack(
         [
@@ -340,7 +336,7 @@ def _images(
 def _orbits(
     shape: tuple[int, ...], flips: list[tuple[tuple[int, ...], int]]
 ) -> tuple[Places, npt.NDArray[np.intp]]:
-    """Return one place of each orbit, and where the flips take all places."""
+    """Return one place of each orbit, and the images of all places."""
     images = _images(np.arange(math.prod(shape)), shape, flips)
     return np.flatnonzero(images.min(axis=0) == images[0]), images
 
@@ -356,9 +352,9 @@ def _orbit_sizes(
 def _lattice(
     room: tuple[int, ...], steps: list[int], flips: list[tuple[tuple[int, ...], int]]
 ) -> tuple[Places, list[Places], list[FloatArray]]:
-    """Return the orbits of places whose distance from the middle is a multiple of the steps, and their signs.
+    """Return the orbits of places whose distance from the centre is a multiple of `steps`, and their signs.
 
-    Orbits in which a flip takes a place to itself and changes the sign hold zeros, and are left out.
+    Orbits in which a flip maps a place to itself with the opposite sign must be 0, and are left out.
     """
     first, images = _orbits(room, flips)
     signs = np.array([sign for _, sign in flips], float)

@@ -1,9 +1,8 @@
-"""Taps as a sum of a few cosines or sines, which one oscillator each filters with, however many taps.
+"""The method "recursive": taps as a sum of a few cosines or sines, one oscillator each.
 
-A cosine over a finite window is filtered by a recursion of second order, driven by the samples that
-enter and leave the window [1]_. Unlike the recursive filters of Deriche, whose response never ends, the
-window is that of the taps: every boundary mode is exact, and the error is the distance between two
-lists of numbers, no more.
+A cosine over a finite window is filtered by a second-order recursion, driven by the samples that enter and
+leave the window [1]_, in a time that does not depend on the number of taps. Unlike Deriche's recursive
+filters, the response is finite: every boundary mode is exact, and the only error is that of the fitted taps.
 
 References
 ----------
@@ -27,22 +26,23 @@ from .box import too_short
 from .method import Ask, Refusal, Way
 from .recursions import Cosines, Recursions, equal_taps, recursions
 
-DEFAULT_TOL: Final = 1e-3  # where it is asked for by name alone
+DEFAULT_TOL: Final = 1e-3  # relative l1 error where the method is named without `tol`
 
-MAX_COSINES: Final = 12  # the core's limit
+MAX_COSINES: Final = 12  # per axis: the core's limit
 
-# Frequencies are odd multiples of half the base 2 pi / (stretch * taps). A longer period than the window's
-# lets the sum end with the slope that the taps end with; the best one grows with the number of cosines.
+# Candidates for the period over the number of taps; frequencies are odd multiples of pi / (stretch * taps). A
+# period longer than the window lets the sum match the slope of the taps at the ends; the best stretch grows
+# with the number of cosines.
 _STRETCHES: Final = np.linspace(1.0, 1.8, 17)
 
-# The stretch is chosen on so many samples of a smooth list of taps; the amplitudes are fitted to all.
+# Number of taps on which the stretch is chosen; the amplitudes are then fitted to all taps.
 _SEARCHED: Final = 96
 
-_REWEIGHTINGS: Final = 6  # from least squares towards the least sum of magnitudes
+_REWEIGHTINGS: Final = 6  # iterations of reweighted least squares towards the least l1 error
 
 
 class CosinesMethod:
-    """Sums of few cosines along each axis, one oscillator each."""
+    """A sum of few cosines along each axis, one oscillator each."""
 
     name = "recursive"
     about = "as a sum of cosines by oscillators"
@@ -63,26 +63,26 @@ class CosinesMethod:
         return Way.of(self.name, form, form.error, form.cost(ask.setting))
 
     def reserved(self, ask: Ask) -> str | None:
-        """Say that it approximates."""
+        """Return why an approximation is not chosen without `tol`, or for short kernels."""
         return "approximates: only where `tol` is given" if ask.tol is None else too_short(ask)
 
 
 def recursive_form(kernel: SeparableKernel, tol: float) -> Recursions | None:
-    """Return `kernel` as cosines, and boxes where they do, within a relative l1 error of `tol`, or None.
+    """Return `kernel` as cosines, or boxes along axes of equal taps, within a relative l1 error `tol`.
 
-    It has to be one term, with taps that are (anti)symmetric about the middle.
+    None unless it is one term with taps (anti)symmetric about the centre, and few cosines suffice.
     """
-    left = (1 + tol) / (1 + kernel.error.relative_l1)
-    if kernel.rank != 1 or left <= 1:
+    allowed = (1 + tol) / (1 + kernel.error.relative_l1)
+    if kernel.rank != 1 or allowed <= 1:
         return None
     scales: list[tuple[float, float]] = []
     waves: list[Cosines | None] = []
-    each = left ** (1 / kernel.ndim) - 1
+    axis_tol = allowed ** (1 / kernel.ndim) - 1
     for taps in kernel.terms[0]:
         scale = equal_taps(taps)
-        if scale is None:  # a power of two is left to the end: nothing on the way leaves its range
+        if scale is None:  # scale by a power of two, so that nothing over- or underflows
             power = math.frexp(float(np.abs(taps).sum()))[1]
-            fit = fit_cosines(np.ldexp(taps, -power), each)
+            fit = fit_cosines(np.ldexp(taps, -power), axis_tol)
             if fit is None:
                 return None
             waves.append(fit)
@@ -118,11 +118,14 @@ def _fit(data: bytes, tol: float) -> Cosines | None:
     if taps.size % 2 == 0 or not (odd or np.array_equal(taps, taps[::-1])) or not taps.any():
         return None
     half = taps[taps.size // 2 :]
-    few = np.unique(np.linspace(0, half.size - 1, min(half.size, _SEARCHED)).round().astype(int))
+    sampled = np.unique(np.linspace(0, half.size - 1, min(half.size, _SEARCHED)).round().astype(int))
     for count in range(1, MAX_COSINES + 1):
         multiples = (np.arange(count) + 0.5) * (2 * np.pi / taps.size)
-        misses = [_miss(_basis(few, multiples / s, odd), half[few], _weights(few))[1] for s in _STRETCHES]
-        if min(misses) > 4 * tol:  # on few samples, and before the weights are turned to the l1 error
+        misses = [
+            _miss(_basis(sampled, multiples / s, odd), half[sampled], _weights(sampled))[1]
+            for s in _STRETCHES
+        ]
+        if min(misses) > 4 * tol:  # measured on few taps, before reweighting towards l1
             continue
         frequency = multiples / _STRETCHES[int(np.argmin(misses))]
         cosines = _refined(half, frequency, odd)
@@ -138,12 +141,12 @@ def _basis(places: npt.NDArray[Any], frequency: FloatArray, odd: bool) -> FloatA
 
 
 def _weights(places: npt.NDArray[Any]) -> FloatArray:
-    """Count how many taps each place of the half stands for: two, the centre one."""
+    """Return the number of taps that each place of the half represents: two, at the centre one."""
     return np.where(places == 0, 1.0, 2.0)
 
 
 def _miss(basis: FloatArray, half: FloatArray, weights: FloatArray) -> tuple[FloatArray, float]:
-    """Return the least-squares amplitudes and the relative l1 error they leave."""
+    """Return the least-squares amplitudes and their relative l1 error."""
     roots = np.sqrt(weights)
     amplitude: FloatArray = np.linalg.lstsq(basis * roots[:, None], half * roots, rcond=1e-13)[0].astype(
         float
@@ -158,13 +161,13 @@ def _relative(residue: FloatArray, half: FloatArray, power: int) -> float:
 
 
 def _refined(half: FloatArray, frequency: FloatArray, odd: bool) -> Cosines:
-    """Fit amplitudes to all taps, for the least l1 error by weights that follow the residue."""
+    """Return the cosines fitted to all taps, by least squares reweighted towards the least l1 error."""
     places = np.arange(half.size)
     basis, counts = _basis(places, frequency, odd), _weights(places)
     weights, best = counts, (np.inf, np.zeros(frequency.size))
     for _ in range(_REWEIGHTINGS):
         amplitude, error = _miss(basis, half, weights)
-        best = min(best, (error, amplitude), key=lambda found: found[0])
+        best = min(best, (error, amplitude), key=lambda fit: fit[0])
         residue = np.abs(basis @ amplitude - half)
         weights = counts / np.maximum(residue, 1e-2 * float(residue.max()) + np.finfo(float).tiny)
     error, amplitude = best

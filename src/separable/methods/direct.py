@@ -1,4 +1,4 @@
-"""Direct correlation: one dense sweep over the array, every weight on its own."""
+"""The method "direct": one dense sweep over the array, a multiply-accumulate per weight."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ..kernel.means import is_mean
 from ..kernel.value import ErrorBounds, SeparableKernel
 from .method import Ask, Runnable, Setting, Settled, Way, Weights
 
-# Samples of 1 that a dense sweep is tried on: as many as decide how it goes; and how often.
+# Maximum rows and columns of the array of ones on which a mean is tested (the order of the sums is that on
+# larger arrays), and the maximum number of corrections.
 _TRIED_ROWS: Final = 16
 _TRIED_COLUMNS: Final = 64
 _TRIALS: Final = 6
@@ -27,23 +28,23 @@ _TRIALS: Final = 6
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DirectForm(Runnable):
-    """A kernel as it runs by all of its weights."""
+    """A kernel in the form of its dense weights."""
 
     kernel: Weights
 
     @property
     def by_weights(self) -> bool:
-        """It does."""
+        """True."""
         return True
 
     @property
     def takes_masks(self) -> bool:
-        """They do."""
+        """True."""
         return True
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates per sample: the weights that are not 0."""
+        """Multiply-accumulates per sample: the nonzero weights."""
         return max(1, int(np.count_nonzero(self.dense)))
 
     @property
@@ -56,7 +57,7 @@ class DirectForm(Runnable):
         return self.kernel
 
     def settled(self, given: Weights, setting: Setting, error: ErrorBounds) -> Settled:
-        """Return a mean of whole numbers as sums, and any other mean so that it keeps ones."""
+        """Return a mean of whole numbers as sums, any other mean with weights that map 1 to 1 at most."""
         sums = summing(given) if setting.whole and isinstance(given, SeparableKernel) else None
         if sums is None:
             return self._keeping_ones(setting, error)
@@ -68,11 +69,11 @@ class DirectForm(Runnable):
         return DirectForm(kernel.adjoint() if isinstance(kernel, SeparableKernel) else np.flip(kernel))
 
     def exact_limit(self, dtype: np.dtype[Any]) -> float:
-        """Return the largest magnitude of whole numbers that are filtered without rounding."""
+        """Return the largest magnitude of whole numbers that `dtype` filters without rounding."""
         return exact_limit(self.kernel, dtype)
 
     def error_in(self, dtype: np.dtype[Any], axes: Sequence[int], error: ErrorBounds) -> ErrorBounds:
-        """Return `error` and what rounding the weights to `dtype` adds to it."""
+        """Return `error` plus that of rounding the weights to `dtype`."""
         if dtype.char not in "fF":
             return error
         if isinstance(self.kernel, SeparableKernel):
@@ -80,7 +81,7 @@ class DirectForm(Runnable):
         return rounding.of_array(self.kernel, error)
 
     def noise(self, setting: Setting, unit: float, norm: float) -> float:
-        """Bound the rounding errors on samples of 1: a sum of as many products as there are weights."""
+        """Return a bound of the rounding errors on samples of 1: one product per nonzero weight."""
         dense = self.dense
         steps = int(np.count_nonzero(dense)) + 1
         lost = abs(float((dense - dense.astype(np.float32)).sum())) if setting.item == 4 else 0.0
@@ -94,25 +95,25 @@ class DirectForm(Runnable):
         return DirectJob(shape, dtype, self.laid_out(setting, len(shape)), shifts, modes, cval)
 
     def laid_out(self, setting: Setting, ndim: int) -> Array:
-        """Return the weights with one axis for each of the array's; 1 long where they do not reach."""
+        """Return the weights with one axis per axis of the array, of length 1 where it is not filtered."""
         lengths = [line.taps for line in setting.lines(ndim)]
         return np.ascontiguousarray(self.dense.transpose(np.argsort(setting.axes))).reshape(lengths)
 
     def _keeping_ones(self, setting: Setting, error: ErrorBounds) -> Settled:
-        """Return a mean (weights >= 0 that sum to 1) that makes samples of 1 no larger than 1.
+        """Return a mean (weights >= 0 that sum to 1) scaled so that samples of 1 give at most 1.
 
-        The order in which a sweep adds depends on the instruction set and on the array: it is tried on ones.
+        The order of the additions depends on the instruction set and the array: the sweep is run on ones.
         """
         if 0 in setting.shape:
             return Settled(self, 1.0, error)
-        given = np.asarray(self.dense, np.float64)
-        if not is_mean(given):
+        exact = np.asarray(self.dense, np.float64)
+        if not is_mean(exact):
             return Settled(self, 1.0, error)
-        few = [min(n, _TRIED_ROWS) for n in setting.shape[:-1]]
-        trial = setting._replace(shape=(*few, min(setting.shape[-1], _TRIED_COLUMNS)), cval=1.0)
+        leading = [min(n, _TRIED_ROWS) for n in setting.shape[:-1]]
+        trial = setting._replace(shape=(*leading, min(setting.shape[-1], _TRIED_COLUMNS)), cval=1.0)
         name = setting.computed.name
         ones = np.ones(trial.real_shape, name)
-        weights = given
+        weights = exact
         for _ in range(_TRIALS):
             filtered = np.empty_like(ones)
             tried = DirectForm(weights).flipped() if setting.flip else DirectForm(weights)
@@ -121,9 +122,9 @@ class DirectForm(Runnable):
             if over <= 0:
                 break
             weights = weights * (1 - over)
-        if weights is given:
+        if weights is exact:
             return Settled(self, 1.0, error)
-        return Settled(DirectForm(weights), 1.0, rounding.moved(error, given, weights))
+        return Settled(DirectForm(weights), 1.0, rounding.moved(error, exact, weights))
 
 
 class DirectMethod:
@@ -133,12 +134,12 @@ class DirectMethod:
     about = "as one dense sweep"
 
     def offer(self, ask: Ask) -> Way:
-        """Return the weights as they are."""
+        """Return the dense weights."""
         cost = ask.setting.swept(costs.of_weights(ask.nonzero, _has_mirrored_columns(ask.kernel)))
         return Way(self.name, DirectForm(ask.kernel), 0, ask.error, max(1, ask.nonzero), cost)
 
     def reserved(self, ask: Ask) -> str | None:
-        """Along one axis a dense sweep saves nothing but zeros, and takes up to three times as long."""
+        """Return a reason along one axis, where a sweep is slower than a pass, unless most weights are 0."""
         taps = ask.setting.taps
         if sum(n > 1 for n in taps) > 1 or 2 * ask.nonzero < math.prod(taps):
             return None
@@ -146,7 +147,7 @@ class DirectMethod:
 
 
 def _has_mirrored_columns(kernel: Weights) -> bool:
-    """Return whether two rows of the kernel share each weight, which a dense sweep folds."""
+    """Return whether the columns of the kernel are (anti)symmetric, so that a dense sweep folds them."""
     if kernel.ndim < 2 or kernel.shape[-2] < 5:
         return False
     if isinstance(kernel, SeparableKernel):

@@ -1,4 +1,4 @@
-"""Correlation by Fourier transforms: kernels of many weights that do not factor."""
+"""The method "fft": overlap-save by Fourier transforms, for large kernels that do not factor."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from .direct import DirectForm
 from .method import Ask, Refusal, Runnable, Setting, Way, Weights
 from .overlap_save import FourierJob, Geometry
 
-# Ways to cut an array that are compared, from one block to one for each sample: for three axes 16 each.
+# Maximum block geometries compared, from one block to one sample a block: 16 per axis in a volume.
 _COMPARED: Final = 4096
 
-# A block on its own costs as much more: its transforms are shared by threads, but what lies between is not.
+# Cost factor of a single block: threads share its transforms, but not the steps between them.
 _LONELY: Final = 1.1
 
-# Transforms never pay below so many weights, by a factor of two on every machine measured.
+# Minimum weights for which transforms are considered: below, they are at least twice as slow on every machine
+# measured.
 FEW_WEIGHTS: Final = 100
 
-# Whole numbers of so many levels or more are kept exact where they can be.
+# Largest whole number (of 8 bits) up to which exact sums are preferred to transforms.
 _LEVELS: Final = 255.0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FourierForm(Runnable):
-    """A kernel as it runs by transforms: as it was given, and how arrays are cut for it."""
+    """A kernel for transforms: its weights, and the geometry of the blocks."""
 
     kernel: Weights
     geometry: Geometry
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates per result: half of ``5 n log2(n) + 3 n`` operations on n staged samples."""
+        """Multiply-accumulates per sample: half of ``5 n log2(n) + 3 n`` operations on n staged samples."""
         geometry = self.geometry
         operations = geometry.samples * (5 * math.log2(max(geometry.samples, 2)) + 3)
         return max(1, round(operations / 2 / math.prod(geometry.results)))
@@ -50,14 +51,14 @@ class FourierForm(Runnable):
         return replace(self, kernel=DirectForm(self.kernel).flipped().kernel)
 
     def summed_in(self, setting: Setting) -> np.dtype[Any]:
-        """Return float64 for whole numbers.
+        """Return float64 for whole numbers, else the dtype computed in.
 
-        Rounding relative to a block's largest sample is too coarse for a small whole number beside it.
+        A transform rounds relative to the largest sample of its block: too coarse in float32 for small ones.
         """
         return np.dtype(np.float64) if setting.whole else setting.computed
 
     def noise(self, setting: Setting, unit: float, norm: float) -> float:
-        """Bound the rounding errors of a transform, its inverse and the spectrum, relative to the norms.
+        """Return a bound of the rounding errors of a transform, its inverse and the spectrum.
 
         N. J. Higham, Accuracy and Stability of Numerical Algorithms, section 24.1.
         """
@@ -65,8 +66,8 @@ class FourierForm(Runnable):
         return 8 * math.log2(samples + 2) * math.sqrt(samples) * unit * norm
 
     def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> FourierJob:
-        """Prepare transforms, and the dense sweep for blocks that hold what is not finite."""
-        dtype = "float64" if setting.whole else dtype  # as they were planned
+        """Prepare the transforms, and a dense sweep for blocks with infinities or NaN."""
+        dtype = "float64" if setting.whole else dtype  # as `offer` planned them
         axes = len(setting.axes)
         inside = setting._replace(shifts=(0,) * axes, modes=("constant",) * axes)
         swept = DirectForm(self.kernel)
@@ -83,23 +84,23 @@ class FourierForm(Runnable):
 
 
 class FourierMethod:
-    """Overlap-save by fast Fourier transforms: every mode, any kernel."""
+    """Overlap-save by fast Fourier transforms: any kernel, every boundary mode."""
 
     name = "fft"
     about = "by Fourier transforms"
 
     def offer(self, ask: Ask) -> Way | Refusal:
-        """Return the blocks that cost least."""
+        """Return the transforms with the cheapest block geometry."""
         setting = ask.setting
         if setting.samples == 0:
             return Refusal(self.name, "needs an array with samples")
-        wide = setting._replace(dtype=np.dtype(np.float64)) if setting.whole else setting
+        summed = setting._replace(dtype=np.dtype(np.float64)) if setting.whole else setting
         taps = [line.taps for line in setting.lines(len(setting.real_shape))]
-        geometry, cost = best_geometry(setting.real_shape, taps, wide.item, wide.rates)
+        geometry, cost = best_geometry(setting.real_shape, taps, summed.item, summed.rates)
         return Way.of(self.name, FourierForm(ask.kernel, geometry), ask.error, cost)
 
     def reserved(self, ask: Ask) -> str | None:
-        """Few weights never pay, and whole numbers that are exact otherwise are left so."""
+        """Return a reason for few weights, which never pay, and for whole numbers whose sums are exact."""
         if ask.nonzero < FEW_WEIGHTS:
             return f"pays from {FEW_WEIGHTS} weights on"
         if ask.setting.whole and exact_limit(ask.kernel, ask.setting.dtype) >= _LEVELS:
@@ -110,14 +111,14 @@ class FourierMethod:
 def best_geometry(
     shape: Sequence[int], taps: Sequence[int], item: int, rates: Rates
 ) -> tuple[Geometry, PredictedCost]:
-    """Return the blocks that cost least, and what they cost.
+    """Return the cheapest block geometry, and its cost.
 
     Parameters
     ----------
     shape : sequence of int
-        Of the array, at least one sample.
+        Of the array; at least one sample.
     taps : sequence of int
-        The kernel's extent along each axis; 1 where it does not reach.
+        The kernel's extent along each axis; 1 where it is not filtered.
     item : int
         Bytes of a sample.
     rates : Rates
@@ -128,7 +129,7 @@ def best_geometry(
     options = [
         _cuts(n, reach, axis in over, most) for axis, (n, reach) in enumerate(zip(shape, taps, strict=True))
     ]
-    # Every combination, one in each column: results, lengths and blocks of each axis.
+    # All combinations, one per column: results, lengths and blocks of each axis.
     chosen = np.indices([option.shape[1] for option in options]).reshape(len(options), -1)
     results, lengths, blocks = np.stack(
         [option[:, column] for option, column in zip(options, chosen, strict=True)], axis=1
@@ -138,12 +139,12 @@ def best_geometry(
     best = int(np.argmin(rates.cost(counts) * number * np.where(number == 1, _LONELY, 1.0)))
     geometry = Geometry(tuple(map(int, results[:, best])), tuple(map(int, lengths[:, best])))
     parts = int(number[best])
-    every = {name: float(count[best]) * parts for name, count in counts.items()}
-    return geometry, PredictedCost({"call": 1.0, **every}, rates, parts)
+    totals = {name: float(count[best]) * parts for name, count in counts.items()}
+    return geometry, PredictedCost({"call": 1.0, **totals}, rates, parts)
 
 
 def _cuts(n: int, taps: int, transformed: bool, most: int) -> Array:
-    """Return ways to cut an axis into blocks: rows of results per block, staged length and blocks."""
+    """Return candidate cuts of an axis, one per column: results per block, staged length, blocks."""
     counts = np.unique(np.rint(np.geomspace(1, n, min(n, most))).astype(int))
     results = np.unique(-(-n // counts))[::-1]
     lengths = [fast_length(int(step) + taps - 1) if transformed else int(step) for step in results]
@@ -152,7 +153,7 @@ def _cuts(n: int, taps: int, transformed: bool, most: int) -> Array:
 
 @functools.lru_cache(maxsize=1024)
 def fast_length(n: int) -> int:
-    """Return the smallest length >= n whose only prime factors are 2, 3 and 5: those transform fastest."""
+    """Return the smallest length >= n whose only prime factors are 2, 3 and 5."""
     best = 1 << max(n - 1, 0).bit_length()
     five = 1
     while five < best:

@@ -1,4 +1,4 @@
-"""What a way to run a kernel is asked, what it offers, and the kernel in the form in which it runs."""
+"""The protocol of a method: what it is asked, what it offers, and the form in which a kernel runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..kernel.value import ErrorBounds, SeparableKernel
 
 Weights: TypeAlias = SeparableKernel | Array
 
-# Terms are remembered for dense kernels of up to so many weights.
+# Maximum weights of a dense kernel whose terms are cached.
 _REMEMBERED = 1 << 16
 
 
 class Setting(NamedTuple):
-    """Where a kernel is applied, checked: everything about a filter but its weights."""
+    """The checked arguments of a filter: everything but its weights."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -34,26 +34,26 @@ class Setting(NamedTuple):
     modes: tuple[str, ...]
     cval: complex
     whole: bool = False  # the arrays hold whole numbers
-    patient: bool = False  # a plan is made once and run many times: a search of seconds pays
-    double: bool = False  # float32 arrays, whose sums are kept in float64
-    machine: MachineRates | None = None  # whose rates decide; None: this one
-    as_summed: bool = False  # results are negative, or not 0, only where direct sums can be
-    flip: bool = False  # a convolution: the kernel runs flipped, and `shifts` are those of that
-    masked: bool = False  # samples are unknown, and results divided by the weights of those that are known
+    patient: bool = False  # a plan, made once and run many times: a search of seconds pays
+    double: bool = False  # float32 arrays, summed in float64
+    machine: MachineRates | None = None  # the rates that decide; None: this machine's
+    as_summed: bool = False  # results have the signs and zeros of direct sums
+    flip: bool = False  # a convolution: the kernel runs flipped, with these `shifts`
+    masked: bool = False  # normalised convolution: sums are divided by the weights of the known samples
 
     @property
     def computed(self) -> np.dtype[Any]:
-        """What sums are kept in, float32 or float64."""
+        """The dtype of the accumulators, float32 or float64."""
         return np.dtype(np.float64 if self.double or self.item == 8 else np.float32)
 
     @property
     def real_shape(self) -> tuple[int, ...]:
-        """The shape as the core sees it: the parts of complex numbers are a further axis."""
+        """The shape as the core sees it: real and imaginary parts are an additional last axis."""
         return (*self.shape, 2) if self.dtype.kind == "c" else self.shape
 
     @property
     def samples(self) -> int:
-        """How many real numbers the arrays hold."""
+        """Number of real numbers in an array."""
         return math.prod(self.real_shape)
 
     @property
@@ -63,24 +63,24 @@ class Setting(NamedTuple):
 
     @property
     def distant(self) -> bool:
-        """Whether input and output do not fit the caches together."""
+        """Whether input and output together exceed the L3 cache."""
         return 2 * self.item * self.samples > self.rates.l3
 
     @property
     def rates(self) -> Rates:
-        """What the machine takes for them; as for float32 where these are summed in float64.
+        """The machine's rates for the arrays' dtype, also where float32 arrays are summed in float64.
 
-        The scale of a kernel is no reason to choose another way.
+        So the scale of a kernel does not change the method chosen.
         """
         return (self.machine or costs.machine()).rates(self.dtype)
 
     @property
     def padded(self) -> bool:
-        """Whether a constant stands beyond an end."""
+        """Whether an axis has the boundary mode constant."""
         return "constant" in self.modes
 
     def lines(self, ndim: int) -> list[Line]:
-        """Return how each of `ndim` axes of the array is filtered and continued; 1 tap where it is not."""
+        """Return length, taps, shift and mode of each of `ndim` axes; 1 tap where not filtered."""
         shape = (*self.real_shape[:ndim], *(1,) * (ndim - len(self.real_shape)))
         lines = [Line(n, 1, 0, "reflect") for n in shape]
         for axis, taps, shift, mode in zip(self.axes, self.taps, self.shifts, self.modes, strict=True):
@@ -88,7 +88,7 @@ class Setting(NamedTuple):
         return lines
 
     def swept(self, counts: costs.Counts) -> PredictedCost:
-        """Return the cost of passes, or of a dense sweep, that take such counts of each sample."""
+        """Return the cost of passes, or of a dense sweep, with these counts per sample."""
         volume = sum(n > 1 for n in self.shape) > 2
         return costs.of_sweep(counts, self.samples, volume, self.distant, self.rates)
 
@@ -97,36 +97,36 @@ class Job(Protocol):
     """A filter prepared for one shape and dtype: a class of the compiled core, or of Python over it."""
 
     def run(self, src: Array, dst: Array, threads: int, *told: Any, **more: Any) -> Any:
-        """Filter `src` into `dst`; what more it is told is how results are stored, and what is unknown."""
+        """Filter `src` into `dst`; more arguments say how results are stored and which samples are known."""
 
     def scratch_bytes(self, threads: int) -> int:
-        """Return the memory taken while it runs, beside the arrays."""
+        """Return the bytes of scratch memory of a run, beside the arrays."""
 
 
 class Runnable:
-    """A kernel in the form in which it runs: what a form does not say itself is as most are.
+    """A kernel in the form in which one method runs it; the defaults are those of most forms.
 
     Attributes
     ----------
     terms : int
-        Number of separable terms; 0 where it runs as none.
+        Number of separable terms; 0 for other forms.
     macs : int
-        Multiply-accumulates per sample, or what counts as such.
+        Multiply-accumulates per sample, or operations counted as such.
     by_weights : bool
-        It sums with the weights themselves, so that the weights of known samples may divide.
+        Sums use the weights themselves, so that sums over known samples can be normalised.
     takes_masks : bool
-        Its jobs divide by the weights of what is known.
+        Jobs take a mask, and normalise by the weights of the known samples.
     approximate : bool
-        The kernel that runs is not the one given.
+        The kernel that runs differs from the one given.
     divides : bool
-        Its jobs divide by themselves, and take neither a divisor nor a mask.
+        Jobs divide internally, and take neither a divisor nor a mask.
     """
 
     __slots__ = ()
 
     @property
     def terms(self) -> int:
-        """0: it runs as none."""
+        """Number of separable terms: 0."""
         return 0
 
     @property
@@ -136,38 +136,38 @@ class Runnable:
 
     @property
     def by_weights(self) -> bool:
-        """It does not."""
+        """False."""
         return False
 
     @property
     def takes_masks(self) -> bool:
-        """They do not."""
+        """False."""
         return False
 
     @property
     def approximate(self) -> bool:
-        """It is."""
+        """True."""
         return False
 
     @property
     def divides(self) -> bool:
-        """They do not."""
+        """False."""
         return False
 
     def kernel_of(self, given: Weights) -> Weights:
-        """Return the kernel as it runs, where that is one with weights; else the one given."""
+        """Return the kernel that runs, if the form holds one; else the one given."""
         return given
 
     def settled(self, given: Weights, setting: Setting, error: ErrorBounds) -> Settled:
-        """Return the form as it is prepared: of whole numbers a mean may be a sum that is divided once.
+        """Return the form to prepare: a mean of whole numbers may become a sum that is divided once.
 
         Parameters
         ----------
         given : SeparableKernel or ndarray
-            The kernel that it stands for.
+            The kernel of which this is a form.
         setting : Setting
         error : ErrorBounds
-            Of this form.
+            The error of this form.
         """
         return Settled(self, 1.0, error)
 
@@ -176,15 +176,15 @@ class Runnable:
         raise NotImplementedError
 
     def summed_in(self, setting: Setting) -> np.dtype[Any]:
-        """Return what its sums are kept in, float32 or float64."""
+        """Return the dtype of the accumulators, float32 or float64."""
         return setting.computed
 
     def exact_limit(self, dtype: np.dtype[Any]) -> float:
-        """Return the largest magnitude of whole numbers that are filtered without rounding; 0: it rounds."""
+        """Return the largest magnitude of whole numbers that are filtered without rounding; 0: none are."""
         return 0.0
 
     def error_in(self, dtype: np.dtype[Any], axes: Sequence[int], error: ErrorBounds) -> ErrorBounds:
-        """Return `error` and what rounding taps or weights to `dtype` adds to it: nothing.
+        """Return `error` plus that of rounding taps or weights to `dtype`: none by default.
 
         Parameters
         ----------
@@ -193,41 +193,41 @@ class Runnable:
         axes : sequence of int
             The axis of the array for each axis of the kernel.
         error : ErrorBounds
-            Of the kernel before that.
+            The error before rounding.
         """
         return error
 
     def noise(self, setting: Setting, unit: float, norm: float) -> float:
-        """Bound the rounding errors on samples of 1.
+        """Return a bound of the rounding errors on samples of 1.
 
         Parameters
         ----------
         setting : Setting
         unit : float
-            The unit roundoff of what sums are kept in.
+            The unit roundoff of the accumulators.
         norm : float
-            The sum of the magnitudes of the weights.
+            The l1 norm of the weights.
         """
         raise NotImplementedError
 
     def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> Job:
-        """Prepare it for real arrays.
+        """Return the prepared job for real arrays.
 
         Parameters
         ----------
         setting : Setting
         shape : tuple of int
-            Of the arrays, real ones: of one part of complex samples, or with both as a further axis.
+            Of the real arrays: one part of complex samples, or both as an additional last axis.
         dtype : {"float32", "float64"}
-            What is computed in.
+            The dtype computed in.
         cval : float
-            What stands beyond the ends where the mode is constant.
+            The padding value of mode constant.
         """
         raise NotImplementedError
 
 
 class Settled(NamedTuple):
-    """A form as it is prepared, what its sums are divided by as they are stored, and its error."""
+    """A form to prepare, the divisor of its sums when they are stored, and its error."""
 
     form: Runnable
     divisor: float
@@ -235,7 +235,7 @@ class Settled(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A way to run a kernel, and what it costs."""
+    """A kernel in the form in which one method runs it, its error and its cost."""
 
     method: str
     kernel: Runnable
@@ -246,12 +246,12 @@ class Way(NamedTuple):
 
     @classmethod
     def of(cls, method: str, form: Runnable, error: ErrorBounds, cost: PredictedCost) -> Way:
-        """Return the choice of a form by its name."""
+        """Return the way that runs `form` by the method of that name."""
         return cls(method, form, form.terms, error, form.macs, cost)
 
 
 class Refusal(NamedTuple):
-    """Why a kernel does not run in one way: never, or not unless that is asked for by name."""
+    """Why a method does not run a kernel, or only when it is named."""
 
     method: str
     reason: str
@@ -261,7 +261,7 @@ T = TypeVar("T")
 
 
 class Ask:
-    """One kernel in one setting: what every method is asked about, and what several of them need to know.
+    """One kernel in one setting: the question to every method, with results that several methods share.
 
     Attributes
     ----------
@@ -271,7 +271,7 @@ class Ask:
         Relative l1 error allowed.
     setting : Setting
     known : Runnable or None
-        A form of the kernel that was found before: it is not searched for again.
+        A form of the kernel found before, which is not searched for again.
     """
 
     def __init__(
@@ -282,18 +282,18 @@ class Ask:
 
     @property
     def error(self) -> ErrorBounds:
-        """The error of the kernel that was given."""
+        """The error of the given kernel."""
         return self.kernel.error if isinstance(self.kernel, SeparableKernel) else ErrorBounds()
 
     @functools.cached_property
     def factored(self) -> SeparableKernel | None:
-        """The kernel as terms; None where the search ended before they were within the tolerance."""
+        """The kernel as terms; None where the search ended before they reached the tolerance."""
         known = None if self.known is None or not self.known.terms else self.known.kernel_of(self.kernel)
         return known if isinstance(known, SeparableKernel) else terms_within(self.kernel, self.tol)
 
     @functools.cached_property
     def nonzero(self) -> int:
-        """How many weights are not 0; for several terms, as if none fell on another's."""
+        """Number of nonzero weights; for several terms, an upper bound."""
         if not isinstance(self.kernel, SeparableKernel):
             return int(np.count_nonzero(self.kernel))
         terms = self.kernel.terms
@@ -301,34 +301,34 @@ class Ask:
         return min(count, self.kernel.size)
 
     def remembered(self, find: Callable[[Ask], T]) -> T:
-        """Return ``find(self)``, which is called once."""
+        """Return ``find(self)``, cached."""
         if find not in self._remembered:
             self._remembered[find] = find(self)
         return self._remembered[find]  # type: ignore[no-any-return]
 
 
 class Method(Protocol):
-    """A way to run kernels."""
+    """A method of running kernels."""
 
     @property
     def name(self) -> str:
-        """What plans call it."""
+        """The public name of the method."""
 
     @property
     def about(self) -> str:
-        """What it does, in a few words: behind "the kernel runs"."""
+        """The end of the sentence "the kernel runs ..."."""
 
     def offer(self, ask: Ask) -> Way | Refusal:
-        """Return the kernel in a form that runs this way, whatever it costs; a refusal says what it needs."""
+        """Return the kernel in this method's form with its cost, or a refusal that says what it needs."""
 
     def reserved(self, ask: Ask) -> str | None:
-        """Return why it is not taken unless that is asked for by name; None where it may be."""
+        """Return why the method is chosen only when it is named; None where it may be chosen."""
 
 
 def terms_within(kernel: Weights, tol: float | None) -> SeparableKernel | None:
-    """Return the kernel as terms; what dense weights come to is remembered, as it takes up to seconds.
+    """Return the kernel as terms, cached for dense weights, whose search takes up to seconds.
 
-    None where the search ended with its effort before they were within `tol`.
+    None where the search used up its effort before the terms were within `tol`.
     """
     if isinstance(kernel, SeparableKernel):
         return kernel
@@ -344,5 +344,5 @@ def _terms_within(data: bytes, shape: tuple[int, ...], tol: float | None) -> Sep
 
 def _searched(weights: Array, tol: float | None) -> SeparableKernel | None:
     work = Effort(DEFAULT_EFFORT)
-    found = factored(weights, tol, None, work)
-    return found if within(found, tol) or not work.ended else None
+    terms = factored(weights, tol, None, work)
+    return terms if within(terms, tol) or not work.ended else None

@@ -1,6 +1,6 @@
 """Overlap-save: blocks with a halo are transformed, multiplied by the kernel's spectrum and transformed back.
 
-The part of a block that no wrapped-around sample reached is stored [1]_. The transforms are those of
+The part of a block free of circular wrap-around is stored [1]_. The transforms are those of
 `scipy.fft`, or of `numpy.fft` where SciPy is not installed.
 
 References
@@ -27,36 +27,36 @@ from ..kernel.scale import GAIN
 from ..kernel.signs import Signs
 from .method import Job
 
-# Transforms of fewer samples are not shared by threads: waking them takes as long.
+# Minimum samples of a transform that is shared by threads: below, waking them costs as much as it saves.
 _SHARED_SAMPLES: Final = 1 << 20
 
-# Sums of so many products take less time than to find out by transforms which of them are sums of zeros.
+# Maximum nonzero weights for which direct sums are cheaper than finding sums of zeros by transforms.
 _FEW_WEIGHTS: Final = 4096
 
 
 class Geometry(NamedTuple):
-    """How an array is cut: for each of its axes, results per block and length of the transform."""
+    """The blocks of an array: for each axis, results per block and length of the transform."""
 
     results: tuple[int, ...]
     lengths: tuple[int, ...]  # of the staged block; `results` where the axis is not filtered
 
     @property
     def samples(self) -> int:
-        """Samples that one block transforms."""
+        """Number of staged samples per block."""
         return math.prod(self.lengths)
 
     def leading(self, axes: int) -> Geometry:
-        """Return the same for arrays that lack the axes behind the first `axes`, which are not filtered."""
+        """Return the geometry of the first `axes` axes; those behind them are not filtered."""
         return Geometry(self.results[:axes], self.lengths[:axes])
 
     def blocks(self, shape: Sequence[int]) -> int:
-        """Count the blocks of an array."""
+        """Return the number of blocks of an array."""
         return math.prod(-(-n // step) for n, step in zip(shape, self.results, strict=True))
 
 
 @functools.lru_cache(maxsize=1)
 def _transforms() -> tuple[Callable[..., Array], Callable[..., Array], bool]:
-    """Return rfftn, irfftn, and whether they are SciPy's, which take a number of threads."""
+    """Return rfftn, irfftn, and whether they are SciPy's, which take `workers`."""
     try:
         import scipy.fft
     except ImportError:
@@ -65,30 +65,29 @@ def _transforms() -> tuple[Callable[..., Array], Callable[..., Array], bool]:
 
 
 class FourierJob:
-    """The correlation of arrays of one shape with dense weights, prepared: spectrum and blocks.
+    """A prepared correlation of arrays of one shape with dense weights: spectrum and blocks.
 
     Parameters
     ----------
     shape : tuple of int
         Of the arrays; real, at least one sample.
     dtype : {"float32", "float64"}
-        What it computes in.
+        The dtype computed in.
     weights : ndarray, float64
-        One axis for each of the array's; 1 tap where the filter does not reach.
+        One axis per axis of the array; 1 tap where it is not filtered.
     lines : sequence of Line
-        How each axis is filtered and continued.
+        Length, taps, shift and boundary mode of each axis.
     cval : float
-        The constant beyond the ends in mode constant.
+        The padding value of mode constant.
     geometry : Geometry
         The blocks.
     exact : callable
         Given the shape of a staged block, returns the compiled job that correlates it with `weights`, shift
-        0: it runs where a block holds what is not finite, or sums leave the range of `dtype`. A transform
-        would spread that over the block.
+        0. It runs on blocks with infinities or NaN, and where sums overflow `dtype`: a transform would spread
+        these over the block.
     as_summed : bool, optional
-        Results are negative, or not 0, only where direct sums can be; those of weights >= 0 that sum to 1 lie
-        between the smallest and the largest sample of their block. Where results are too small to tell them
-        from rounding, `exact` runs.
+        Results have the signs and zeros of direct sums, and those of a mean lie between the smallest and the
+        largest sample of their block. Where results are as small as rounding errors, `exact` runs.
     """
 
     def __init__(
@@ -107,12 +106,12 @@ class FourierJob:
         self._lines = lines
         self._geometry = geometry
         self._exact = exact
-        # Over axes with several taps; a kernel of a single weight still needs one.
-        wide = tuple(axis for axis, taps in enumerate(weights.shape) if taps > 1)
-        self._over = wide or (len(shape) - 1,)
+        # Transform the axes with several taps; at least one, also for a kernel of a single weight.
+        long_axes = tuple(axis for axis, taps in enumerate(weights.shape) if taps > 1)
+        self._over = long_axes or (len(shape) - 1,)
         self._lengths = tuple(geometry.lengths[axis] for axis in self._over)
-        # Scaled by a power of two, so that weights of 1e-60 do not vanish in float32. A large one multiplies
-        # the samples instead of the results: next to the smallest numbers transforms lose bits.
+        # Scale by a power of two: weights of 1e-60 do not underflow in float32. A large one multiplies the
+        # samples instead of the results: near the subnormal numbers transforms lose bits.
         exponent = math.frexp(float(np.abs(weights).max()))[1]
         self._before, self._after = (exponent, 0) if exponent > GAIN else (0, exponent)
         rfftn = _transforms()[0]
@@ -134,7 +133,7 @@ class FourierJob:
         low: float = -math.inf,
         high: float = math.inf,
     ) -> None:
-        """Filter `src` into `dst`; the arguments are those of the compiled jobs, and there is no mask."""
+        """Filter `src` into `dst`; the arguments are those of the compiled jobs, without a mask."""
         how = Storing(ROUNDINGS[rounding], OVERFLOWS[overflow], False, divisor, snap, None, low, high)
         rare = _Rare(self)
         starts = list(
@@ -157,15 +156,15 @@ class FourierJob:
                     other.result()
 
     def scratch_bytes(self, threads: int) -> int:
-        """Return the memory taken: for each thread a staged block, its spectrum and its result."""
-        own = 2 * self._dtype.itemsize * self._geometry.samples + self._batch() * self._spectrum.nbytes
-        if self._signs is not None:  # a block in float64, whose samples are counted
-            own += 4 * 8 * self._geometry.samples
+        """Return the bytes of scratch memory: a staged block, its spectrum and its result per thread."""
+        per_thread = 2 * self._dtype.itemsize * self._geometry.samples + self._batch() * self._spectrum.nbytes
+        if self._signs is not None:  # the count of nonzero products, in float64
+            per_thread += 4 * 8 * self._geometry.samples
         workers = min(threads, self._geometry.blocks(self._shape))
-        return self._spectrum.nbytes + workers * own
+        return self._spectrum.nbytes + workers * per_thread
 
     def _batch(self) -> int:
-        """Count the transforms of one block: samples along the axes that are not filtered."""
+        """Return the number of transforms per block: samples along the axes that are not filtered."""
         return self._geometry.samples // math.prod(self._lengths)
 
     def _share(
@@ -196,7 +195,7 @@ class FourierJob:
 
     @staticmethod
     def _snapping(how: Storing, staged: Array) -> Storing:
-        """Return `how` with rounding errors that are relative to the largest sample of the block."""
+        """Return `how` with the rounding error relative to the largest sample of the block."""
         largest = float(np.abs(staged).max()) if how.snap else 0.0
         return how._replace(absolute=how.snap * largest) if math.isfinite(largest) else how
 
@@ -241,8 +240,8 @@ class FourierJob:
         return values
 
     def _reached(self, staged: Array, threads: int, rare: _Rare) -> Array:
-        """Return where a sample that is not 0 meets a weight that is not 0: their number is above 1/2."""
-        # In float64, where a transform of 2**30 samples errs by far less than that.
+        """Return where a nonzero sample meets a nonzero weight: the count of such products exceeds 1/2."""
+        # In float64, where the error of a transform of 2**30 samples is far below 1/2.
         rfftn, irfftn, scipys = _transforms()
         more: dict[str, Any] = {"workers": threads} if scipys and staged.size >= _SHARED_SAMPLES else {}
         spectrum = rfftn((staged != 0).astype(np.float64), axes=self._over, **more)
@@ -259,21 +258,21 @@ class FourierJob:
 
     def _transformed(self, staged: Array, threads: int) -> Array:
         rfftn, irfftn, scipys = _transforms()
-        # Taken one by one, because numpy's do not know `workers` and `overwrite_x`.
+        # NumPy's transforms have neither `workers` nor `overwrite_x`.
         more: dict[str, Any] = {"workers": threads if staged.size >= _SHARED_SAMPLES else 1} if scipys else {}
         samples = np.ldexp(staged, self._before) if self._before else staged
         spectrum = rfftn(samples, axes=self._over, **more)
         spectrum *= self._spectrum
         more |= {"overwrite_x": True} if scipys else {}
         values = irfftn(spectrum, self._lengths, axes=self._over, **more)
-        if values.dtype != self._dtype:  # numpy before 2.0 knows float64 alone
+        if values.dtype != self._dtype:  # NumPy before 2.0 transforms in float64 only
             values = values.astype(self._dtype)
         if self._after:
             np.ldexp(values, self._after, out=values)
         return values
 
     def _stage(self, src: Array, start: tuple[int, ...], staged: Array) -> None:
-        """Copy a block and its halo, continued beyond the ends of the array."""
+        """Copy a block with its halo into `staged`, padded beyond the ends of the array."""
         parts = [
             pieces(at - line.shift, length, line)
             for at, length, line in zip(start, staged.shape, self._lines, strict=True)
@@ -291,7 +290,7 @@ class FourierJob:
 
 
 class _Rare:
-    """What few blocks need: prepared when the first of a run does, and not kept after it."""
+    """Jobs and spectra that few blocks need: prepared on first use, and kept for one run only."""
 
     def __init__(self, job: FourierJob) -> None:
         self.exact = functools.lru_cache(maxsize=2)(job._exact)

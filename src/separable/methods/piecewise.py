@@ -1,8 +1,7 @@
-"""Kernels that are constant in stretches along an axis: disks, rings, lines, any shape that is filled.
+"""Kernels that are piecewise constant along an axis: disks, rings, lines, any filled shape.
 
-Where weights are equal to their neighbours along an axis, their differences are 0. A correlation is a sum of
-those differences over running sums of the samples, by summation by parts: a disk of radius 12 takes 50
-additions instead of 441.
+Summation by parts turns a correlation into a sum of the differences of adjacent weights times running sums of
+the samples. Equal neighbours have difference 0: a disk of radius 12 takes 50 additions instead of 441.
 """
 
 from __future__ import annotations
@@ -21,78 +20,78 @@ from ..cost import model as costs
 from ..kernel.value import ErrorBounds, SeparableKernel
 from .method import Ask, Runnable, Setting, Way
 
-_ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)  # weights count as equal within that of what made them
+_ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)  # relative tolerance of equal weights: 8 roundings
 _UNIT_ROUNDOFF: Final = 2.0**-53
 
-_MOST_WEIGHTS: Final = 2**20  # of a kernel: a dense sweep over more takes seconds
-_LEVELS: Final = 256  # more magnitudes are no shape
-_MULTIPLES: Final = 24  # of the smallest magnitude's inverse that are tried to make all of them whole
-_LARGEST_WHOLE: Final = 2**20  # of such multiples: sums of few samples would leave what is exact
+_MOST_WEIGHTS: Final = 2**20  # maximum size of a kernel that is examined
+_LEVELS: Final = 256  # maximum distinct magnitudes of weights
+_MULTIPLES: Final = 24  # largest denominator tried to make the weights, over the smallest, whole numbers
+_LARGEST_WHOLE: Final = 2**20  # largest whole weight: with larger ones sums of few samples are inexact
 
-# Samples that a running sum takes at most, `kLongestSum` in the core, and what rounds tiles up.
+# Maximum samples of a running sum, `kLongestSum` in the core, and the multiple to which tiles are rounded up.
 _LONGEST_SUM: Final = 2048
 _TILE_ROUNDING: Final = 16
 
-# Whole numbers are summed modulo 2**32 while every result fits 32 bits: those of 16 bits, and floats as
-# multiples of a power of two, at most 2**22 of them.
+# Whole numbers of up to 16 bits, and floats in fixed point with magnitudes of up to 2**22, are summed modulo
+# 2**32, which is exact while every result fits 32 bits.
 _WORD: Final = 2.0**31
 _LARGEST_SMALL: Final = 65535.0
 _LARGEST_MULTIPLE: Final = 2.0**22
 
-# Cost per sample in nanoseconds of one AVX-512 core: a sweep, and each difference. Disks of radius 3 to 50 on
-# 256x1024 arrays, balls of radius 2 to 6 on 20x48x128 ones, within a quarter.
+# Nanoseconds per sample of a sweep, and of each difference, in 32-bit words and in floats. One AVX-512 core;
+# disks of radius 3 to 50 on 256x1024 arrays, balls of radius 2 to 6 on 20x48x128 arrays; within 25 %.
 _WORDS_COST: Final = (0.6, 0.034)
 _FLOATS_COST: Final = (0.9, 0.068)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PiecewiseForm(Runnable):
-    """A kernel as ``weights / divisor``, and the axis along which the differences of the weights are few."""
+    """A kernel as ``weights / divisor``, and the axis with the fewest differences of weights."""
 
     weights: Array
     axis: int
     divisor: float
     differences: int
-    exact: bool  # the weights are whole numbers, whose sums are divided once
+    exact: bool  # the weights are whole numbers, and sums are divided once
     error: ErrorBounds  # of the kernel
-    fixed_point: bool = False  # floats are rounded to multiples of a power of two
+    fixed_point: bool = False  # floats are rounded to fixed point before they are summed
 
     @property
     def divides(self) -> bool:
-        """They do."""
+        """True."""
         return True
 
     @property
     def approximate(self) -> bool:
-        """Whether floats are rounded before they are summed."""
+        """Whether floats are rounded to fixed point before they are summed."""
         return self.fixed_point
 
     @property
     def macs(self) -> int:
-        """Additions and multiplications per sample: one for the running sum, one for each difference."""
+        """Operations per sample: one for the running sum, one per difference."""
         return self.differences + 1
 
     @property
     def _growth(self) -> float:
-        """The largest magnitude on the way to a result, over that of the samples."""
+        """The largest intermediate magnitude over that of the samples."""
         jumps = float(np.abs(_differences(self.weights, self.axis)).sum())
         return jumps * _longest_sum(self.weights.shape[self.axis])
 
     def exact_limit(self, dtype: np.dtype[Any]) -> float:
-        """Return the largest magnitude of whole numbers that are summed without rounding; 0 where none are.
+        """Return the largest magnitude of whole numbers that are filtered without rounding.
 
-        Nor where they are divided by a number that is rounded itself.
+        0 where weights are not whole, or the divisor is itself rounded.
         """
         divides = self.divisor.is_integer() or math.frexp(self.divisor)[0] == 0.5
         return math.floor(2.0**53 / self._growth) if self.exact and divides else 0.0
 
     @property
     def error_on_floats(self) -> ErrorBounds:
-        """The error with that of rounding, for samples that are no whole numbers.
+        """The error plus that of rounding, for samples that are not whole numbers.
 
         In float64 each of n additions rounds by ``2**-53`` of a sum of at most n samples, and so do the
         products and the sums of differences (Higham, Accuracy and Stability of Numerical Algorithms, section
-        4.2), in both parts of complex samples. In fixed point samples are rounded, and nothing else is.
+        4.2), in both parts of complex samples. In fixed point only the samples are rounded.
         """
         norm = float(np.abs(self.weights).sum())
         if self.fixed_point:
@@ -101,9 +100,11 @@ class PiecewiseForm(Runnable):
             steps = _longest_sum(self.weights.shape[self.axis]) + self.differences + 4
             rounding = steps * _UNIT_ROUNDOFF / (1 - steps * _UNIT_ROUNDOFF)
             relative = math.sqrt(2) * self._growth / norm * rounding
-        own = self.error
+        kernel_error = self.error
         return ErrorBounds(
-            own.l1 + relative * norm / self.divisor, own.relative_l1 + relative, own.relative_l2
+            kernel_error.l1 + relative * norm / self.divisor,
+            kernel_error.relative_l1 + relative,
+            kernel_error.relative_l2,
         )
 
     def flipped(self) -> PiecewiseForm:
@@ -111,12 +112,12 @@ class PiecewiseForm(Runnable):
         return replace(self, weights=np.ascontiguousarray(np.flip(self.weights)))
 
     def fits_words(self, dtype: np.dtype[Any]) -> bool:
-        """Return whether whole numbers that are filtered in `dtype` are summed as words, in half the time."""
+        """Return whether whole numbers filtered in `dtype` are summed in 32-bit words, in half the time."""
         norm = float(np.abs(self.weights).sum())
         return self.exact and dtype.char == "f" and norm * _LARGEST_SMALL < _WORD
 
     def within(self, tol: float | None, dtype: np.dtype[Any]) -> PiecewiseForm:
-        """Return the form in fixed point if it filters floats of `dtype` within `tol`, else this one."""
+        """Return the fixed-point form if it filters floats of `dtype` within `tol`, else this one."""
         jumps = np.abs(_differences(self.weights, self.axis))
         words = np.all(np.rint(jumps) == jumps) and float(jumps.max()) <= _LARGEST_MULTIPLE
         if tol is None or dtype.char != "f" or not words or 2 * np.abs(self.weights).sum() > _WORD:
@@ -125,20 +126,20 @@ class PiecewiseForm(Runnable):
         return fixed if fixed.error_on_floats.relative_l1 <= tol else self
 
     def summed_in(self, setting: Setting) -> np.dtype[Any]:
-        """Return float64, or words, which are exact."""
+        """Return float64; 32-bit words, where they are used, are as exact."""
         return np.dtype(np.float64)
 
     def nanoseconds(self, *, words: bool = False) -> float:
-        """Return what it takes for each sample; `words`: of whole numbers, and the form `fits_words`."""
-        sweep, each = _WORDS_COST if words or self.fixed_point else _FLOATS_COST
-        return sweep + each * self.differences
+        """Return nanoseconds per sample; `words`: of whole numbers summed in 32-bit words."""
+        sweep, per_difference = _WORDS_COST if words or self.fixed_point else _FLOATS_COST
+        return sweep + per_difference * self.differences
 
     def noise(self, setting: Setting, unit: float, norm: float) -> float:
-        """Bound the rounding errors on samples of 1, as `error_on_floats` counts them."""
+        """Return a bound of the rounding errors on samples of 1, as in `error_on_floats`."""
         return (self.error_on_floats.relative_l1 - self.error.relative_l1) * norm
 
     def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> DifferencesJob:
-        """Prepare sums of differences over running sums."""
+        """Return the job that sums differences of weights times running sums."""
         lines = setting.lines(len(shape))
         weights = np.ascontiguousarray(self.weights.transpose(np.argsort(setting.axes)))
         shifts, codes = tuple(line.shift for line in lines), tuple(CODES[line.mode] for line in lines)
@@ -150,7 +151,7 @@ class PiecewiseForm(Runnable):
 
 
 def filled(form: PiecewiseForm, ask: Ask) -> Way:
-    """Return the choice of a form: in fixed point, where that filters floats within the tolerance."""
+    """Return the way that runs a form: in fixed point where that filters floats within the tolerance."""
     setting = ask.setting
     exact = setting.whole and form.exact
     if not exact:
@@ -162,7 +163,7 @@ def filled(form: PiecewiseForm, ask: Ask) -> Way:
 
 
 def piecewise_form(kernel: SeparableKernel | Array) -> PiecewiseForm | None:
-    """Return `kernel` by the differences of its weights, or None where they are no fewer than the weights.
+    """Return the piecewise constant form of `kernel`; None where no fewer differences than weights remain.
 
     Weights count as equal, and as multiples of each other, within 8 roundings of float64.
     """
@@ -170,11 +171,11 @@ def piecewise_form(kernel: SeparableKernel | Array) -> PiecewiseForm | None:
     if not axes or math.prod(kernel.shape) > _MOST_WEIGHTS:
         return None
     dense = np.asarray(kernel.dense() if isinstance(kernel, SeparableKernel) else kernel, np.float64)
-    nothing = _ROUNDING * float(np.abs(dense).max())
+    negligible = _ROUNDING * float(np.abs(dense).max())
     if all(
-        np.count_nonzero(np.abs(_differences(dense, a)) > nothing) >= np.count_nonzero(dense) for a in axes
+        np.count_nonzero(np.abs(_differences(dense, a)) > negligible) >= np.count_nonzero(dense) for a in axes
     ):
-        return None  # most kernels: found without sorting
+        return None  # most kernels: decided without sorting
     weights = _levelled(dense)
     if weights is None:
         return None
@@ -182,23 +183,23 @@ def piecewise_form(kernel: SeparableKernel | Array) -> PiecewiseForm | None:
     if count >= np.count_nonzero(weights):
         return None
     error = kernel.error if isinstance(kernel, SeparableKernel) else ErrorBounds()
-    whole = _whole(weights)
-    scaled, divisor = whole or (weights, 1.0)
-    return PiecewiseForm(scaled, -axis, divisor, count, whole is not None, error)
+    fraction = _whole(weights)
+    scaled, divisor = fraction or (weights, 1.0)
+    return PiecewiseForm(scaled, -axis, divisor, count, fraction is not None, error)
 
 
 def _differences(weights: Array, axis: int) -> Array:
-    nothing = np.zeros_like(weights.take([0], axis))
-    return np.diff(np.concatenate([nothing, weights, nothing], axis), axis=axis)
+    zeros = np.zeros_like(weights.take([0], axis))
+    return np.diff(np.concatenate([zeros, weights, zeros], axis), axis=axis)
 
 
 def _longest_sum(taps: int) -> int:
-    """Return the number of samples that a running sum takes at most, for a kernel of `taps` along it."""
+    """Return the maximum samples of a running sum, for a kernel of `taps` along its axis."""
     return max(_LONGEST_SUM, 3 * taps) + _TILE_ROUNDING
 
 
 def _levelled(weights: Array) -> Array | None:
-    """Return `weights` with equal magnitudes where they are equal within rounding; None if they are many."""
+    """Return `weights` with magnitudes equal within rounding made equal; None if too many are distinct."""
     values, places = np.unique(np.abs(weights), return_inverse=True)
     starts = np.diff(values, prepend=-1.0) > _ROUNDING * values
     levels = values[starts][np.cumsum(starts) - 1]
@@ -209,9 +210,9 @@ def _levelled(weights: Array) -> Array | None:
 
 
 def _whole(weights: Array) -> tuple[Array, float] | None:
-    """Return whole numbers and what they are divided by to give `weights`, or None.
+    """Return whole numbers and the divisor that gives `weights`, or None.
 
-    The divisor is whole unless they are multiples of a number that is no fraction.
+    The divisor is whole unless the weights are multiples of an irrational number.
     """
     smallest = float(np.abs(weights[weights != 0]).min())
     ratios = weights / smallest

@@ -1,4 +1,4 @@
-"""Kernels that run in a time that does not depend on their size: running sums and oscillators.
+"""Kernels by recursions, in a time independent of their size: running sums and oscillators.
 
 A box is the difference of two running sums; a cosine over a window is filtered by a recursion of second
 order, driven by the samples that enter and leave the window. One job of the core runs both, an axis at a
@@ -30,31 +30,31 @@ from ..kernel.value import ErrorBounds, SeparableKernel
 from .method import Job, Runnable, Setting
 from .sequence import SequenceJob
 
-# What the core takes: axis, taps, shift, mode, odd, frequencies, amplitudes.
+# A pass of the core: axis, taps, shift, mode, odd, frequencies, amplitudes.
 Pass: TypeAlias = tuple[int, int, int, int, bool, list[float], list[float]]
 
-# Taps count as equal, and as a mean, within the rounding of what made them.
+# Relative tolerance of equal taps, and of the sum of a mean: 8 roundings of float64.
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
 
-# Cost per sample of one pass, in nanoseconds of one AVX-512 core (Zen 4): 256x256 and 1024x1024 float32, 3 to
-# 513 taps, 4 to 8 cosines; within a third where arrays do not fit the cache.
+# Nanoseconds per sample of one pass: a box, a sum of cosines, each cosine. One AVX-512 core (Zen 4), 256x256
+# and 1024x1024 float32, 3 to 513 taps, 4 to 8 cosines; within a third where arrays exceed the caches.
 _BOX_COST: Final = 0.65
 _WAVES_COST: Final = 0.6
 _WAVE_COST: Final = 0.14
-_SCATTERED_COST: Final = 7.0  # beside these, where lines neither are rows nor lie side by side
+_SCATTERED_COST: Final = 7.0  # extra where lines are neither contiguous nor adjacent in memory
 
-# Before its first result a line costs as much as so many more results for each tap.
+# Cost of the warm-up of a line, in results per tap.
 _BOX_START: Final = 1.0
 _WAVES_START: Final = 0.6
 
-_LANES: Final = 16  # lines are filtered side by side; fewer take as long
-_ADJACENT: Final = 8  # as the core counts them
+_LANES: Final = 16  # lines filtered in one group of vectors; fewer take as long
+_ADJACENT: Final = 8  # minimum contiguous samples for which the core counts lines as adjacent
 
 
 class Cosines(NamedTuple):
     """The taps ``sum_m amplitude[m] * cos(frequency[m] * k)``, |k| <= radius; sines where `odd`.
 
-    `relative_l1` and `relative_l2` are the distances from the taps they stand for, relative to those.
+    `relative_l1` and `relative_l2` are their relative distances from the taps that they approximate.
     """
 
     odd: bool
@@ -77,17 +77,17 @@ class Recursions(Runnable):
 
     @property
     def terms(self) -> int:
-        """One."""
+        """Number of separable terms: 1."""
         return 1
 
     @property
     def divides(self) -> bool:
-        """They do."""
+        """True."""
         return True
 
     @property
     def by_weights(self) -> bool:
-        """Whether all of it are boxes: where little is known, an approximation misses most of it."""
+        """Whether there are only boxes: over few known samples the error of an approximation is too large."""
         return not self.approximate
 
     @property
@@ -97,7 +97,7 @@ class Recursions(Runnable):
 
     @property
     def macs(self) -> int:
-        """Additions and multiplications per sample: three for a box, three for each cosine."""
+        """Operations per sample: three per box, three per cosine."""
         return sum(
             3 * len(waves.frequency) if waves else 3
             for n, waves in zip(self.taps, self.waves, strict=True)
@@ -105,29 +105,29 @@ class Recursions(Runnable):
         )
 
     def summed_in(self, setting: Setting) -> np.dtype[Any]:
-        """Return float64: what goes in and out of a window leaves rounding errors in the sum."""
+        """Return float64: the rounding errors of a running sum accumulate."""
         return np.dtype(np.float64)
 
     def exact_limit(self, dtype: np.dtype[Any]) -> float:
         """Return the largest magnitude of whole numbers that boxes sum without rounding, in float64."""
-        whole = not self.approximate and math.frexp(abs(self.factor))[0] == 0.5  # a power of two
-        return 2.0**53 / math.prod(self.taps) if whole else 0.0
+        exact = not self.approximate and math.frexp(abs(self.factor))[0] == 0.5  # a power of two
+        return 2.0**53 / math.prod(self.taps) if exact else 0.0
 
     def noise(self, setting: Setting, unit: float, norm: float) -> float:
-        """Bound the rounding errors on samples of 1: of sums, and of oscillators until they are set anew."""
+        """Return a bound of the rounding errors on samples of 1: sums, and oscillators up to a restart."""
         return (2 * sum(self.taps) + 1000 * self.approximate + 8) * unit * norm
 
     def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> Job:
-        """Prepare a pass for each axis."""
+        """Return the job with one pass per axis."""
         passes = self.passes(setting.axes, setting.shifts, [CODES[mode] for mode in setting.modes])
         job = BoxAndCosinesJob(shape, passes, cval, self.factor, self.divisor)
-        # Its passes leave their results in the array they filter into: in float64 next to float32's ends.
+        # Passes store intermediate results in the output array: in float64 near the ends of float32's range.
         double = setting.double or (dtype == "float32" and self.gain > GAIN)
         return SequenceJob.of_one(shape, "float64", job) if double else job
 
     @property
     def gain(self) -> int:
-        """A power of two near the largest gain."""
+        """The exponent of a power of two near the largest gain of the kernel."""
         ones = math.prod(n for n, waves in zip(self.taps, self.waves, strict=True) if not waves)
         return math.frexp(self.factor)[1] + math.frexp(ones / self.divisor)[1]
 
@@ -139,10 +139,10 @@ class Recursions(Runnable):
         return replace(self, waves=tuple(turned))
 
     def cost(self, setting: Setting) -> PredictedCost:
-        """Return what it takes."""
-        each = self._nanoseconds(setting.real_shape, setting.axes)
+        """Return the predicted cost of one call."""
+        nanoseconds = self._nanoseconds(setting.real_shape, setting.axes)
         passes = sum(n > 1 for n in setting.taps)
-        counts = costs.of_running(each, passes, setting.samples, setting.rates)
+        counts = costs.of_running(nanoseconds, passes, setting.samples, setting.rates)
         return costs.of_call(counts, setting.samples, setting.rates)
 
     def _nanoseconds(self, shape: Sequence[int], axes: Sequence[int]) -> float:
@@ -151,27 +151,27 @@ class Recursions(Runnable):
         for axis, n, waves in zip(axes, self.taps, self.waves, strict=True):
             if n == 1 or samples == 0:
                 continue
-            each, start = _BOX_COST, _BOX_START
+            per_sample, start = _BOX_COST, _BOX_START
             if waves:
-                each, start = _WAVES_COST + _WAVE_COST * len(waves.frequency), _WAVES_START
+                per_sample, start = _WAVES_COST + _WAVE_COST * len(waves.frequency), _WAVES_START
             if axis != len(shape) - 1 and shape[-1] < _ADJACENT:
-                each += _SCATTERED_COST
-            total += each * (1 + start * n / shape[axis]) * max(1.0, _LANES * shape[axis] / samples)
+                per_sample += _SCATTERED_COST
+            total += per_sample * (1 + start * n / shape[axis]) * max(1.0, _LANES * shape[axis] / samples)
         return total
 
     def passes(self, axes: Sequence[int], shifts: Sequence[int], modes: Sequence[int]) -> list[Pass]:
-        """List what the core runs; axes with one tap only scale."""
-        found: list[Pass] = []
+        """Return the passes of the core; axes with one tap take none."""
+        passes: list[Pass] = []
         for axis, n, shift, mode, waves in zip(axes, self.taps, shifts, modes, self.waves, strict=True):
             if waves:
-                found.append((axis, n, shift, mode, waves.odd, list(waves.frequency), list(waves.amplitude)))
+                passes.append((axis, n, shift, mode, waves.odd, list(waves.frequency), list(waves.amplitude)))
             elif n > 1:
-                found.append((axis, n, shift, mode, False, [], []))
-        return found
+                passes.append((axis, n, shift, mode, False, [], []))
+        return passes
 
 
 def equal_taps(taps: npt.NDArray[Any]) -> tuple[float, float] | None:
-    """Return the factor and divisor that make `taps` of a box of ones, or None; a mean is a division."""
+    """Return the factor and divisor that turn ones into `taps`, or None; a mean has factor 1."""
     value = float(taps[0])
     if value == 0 or float(np.abs(taps - value).max()) > _ROUNDING * abs(value):
         return None
@@ -184,17 +184,17 @@ def recursions(
     waves: Sequence[Cosines | None],
     scales: Sequence[tuple[float, float]],
 ) -> Recursions:
-    """Return a kernel of one term by cosines or a box, a factor and a divisor for each axis."""
-    own = kernel.error
-    l1 = (1 + own.relative_l1) * math.prod(1 + w.relative_l1 for w in waves if w) - 1
-    l2 = (1 + own.relative_l2) * math.prod(1 + w.relative_l2 for w in waves if w) - 1
-    added = max(0.0, l1 - own.relative_l1) * kernel.norm_l1
-    error = ErrorBounds(own.l1 + added, l1, l2) if any(waves) else own
+    """Return a kernel of one term as recursions: cosines or a box, factor and divisor per axis."""
+    kernel_error = kernel.error
+    l1 = (1 + kernel_error.relative_l1) * math.prod(1 + w.relative_l1 for w in waves if w) - 1
+    l2 = (1 + kernel_error.relative_l2) * math.prod(1 + w.relative_l2 for w in waves if w) - 1
+    added = max(0.0, l1 - kernel_error.relative_l1) * kernel.norm_l1
+    error = ErrorBounds(kernel_error.l1 + added, l1, l2) if any(waves) else kernel_error
     factor, divisor = (_product([pair[n] for pair in scales]) for n in (0, 1))
     return Recursions(method, kernel.shape, tuple(waves), factor, divisor, error)
 
 
 def _product(values: Sequence[float]) -> float:
-    """Return a product that stays in range where its factors cancel."""
+    """Return a product without intermediate over- or underflow."""
     mantissas, powers = zip(*map(math.frexp, values), strict=True)
     return math.ldexp(math.prod(mantissas), sum(powers))

@@ -1,4 +1,4 @@
-"""Two filters in sequence as one: the border is that of their convolution, not of each."""
+"""Two filters in sequence as one, whose boundary is that of the convolution of both kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .method import Job
 
 
 class Margin(NamedTuple):
-    """How one axis is continued before the filters run: samples before and after, and where results begin."""
+    """The padding of one axis before the filters run, the offset of the results in it, and its mode."""
 
     before: int
     after: int
@@ -23,21 +23,21 @@ class Margin(NamedTuple):
 
 
 class SequenceJob:
-    """A filter, then another, with one array between them, and one rounding at the end.
+    """Two filters in sequence, with one intermediate array, and one rounding to the output at the end.
 
     Parameters
     ----------
     shape : tuple of int
         Of the arrays.
     dtype : {"float32", "float64"}
-        What is computed in.
+        The dtype computed in.
     first, second : jobs
-        For arrays of `shape`, or of that with the margins.
+        For arrays of `shape`, or of the padded shape.
     margins : list of Margin, optional
-        One for each axis, where the boundary modes do not follow the first filter: the array is continued
-        first, by what both reach together.
+        One per axis, where the first filter does not preserve the boundary modes: the array is then padded by
+        the reach of both filters.
     cval : float
-        What stands beyond the ends where the mode is constant.
+        The padding value of mode constant.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class SequenceJob:
 
     @classmethod
     def of_one(cls, shape: tuple[int, ...], dtype: str, first: Job) -> SequenceJob:
-        """Return `first` with its results in an array of `dtype`, from which they are stored."""
+        """Return `first` with an intermediate array of `dtype`, from which results are stored."""
         return cls(shape, dtype, first, _copy(shape, dtype), None, 0.0)
 
     def run(self, src: Array, dst: Array, threads: int, *told: Any, **more: Any) -> None:
-        """Filter `src` into `dst`, as other jobs do."""
+        """Filter `src` into `dst`, with the arguments of other jobs."""
         between = empty(self._between, self._dtype)
         with Sweeps(2 if self._margins is None else 3) as counted:
             if self._margins is None:
@@ -79,7 +79,7 @@ class SequenceJob:
             self._copy.run(last[inside], dst, threads, *told, **more)
 
     def scratch_bytes(self, threads: int) -> int:
-        """Return the memory taken beside the arrays."""
+        """Return the bytes of scratch memory, beside the arrays."""
         arrays = 1 if self._margins is None else 3
         item = 4 if self._dtype == "float32" else 8
         inner = max(self._first.scratch_bytes(threads), self._second.scratch_bytes(threads))
@@ -94,5 +94,5 @@ class SequenceJob:
 
 
 def _copy(shape: tuple[int, ...], dtype: str) -> TermsJob:
-    """Return the filter that changes nothing, and stores what it is told to."""
+    """Return the identity filter, which stores results as told."""
     return TermsJob(shape, dtype, [(0, 0, 0, [np.ones(1)])], [(0, 0)], 0.0)

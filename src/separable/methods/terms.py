@@ -1,4 +1,4 @@
-"""Sums of separable terms: one pass along each axis, and passes that terms share run once."""
+"""The method "separable": sums of separable terms, one pass per axis; passes that terms share run once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .method import Ask, Refusal, Runnable, Setting, Settled, Way, Weights
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TermsForm(Runnable):
-    """A kernel as it runs term by term."""
+    """A kernel in the form of its terms."""
 
     kernel: SeparableKernel
 
@@ -42,20 +42,20 @@ class TermsForm(Runnable):
 
     @property
     def by_weights(self) -> bool:
-        """Whether there is one term: where terms cancel, what is known is no sum of them."""
+        """Whether there is one term: several may cancel, and their sum over known samples is inaccurate."""
         return self.kernel.rank == 1
 
     @property
     def takes_masks(self) -> bool:
-        """Whether one sweep filters what is known beside the samples."""
+        """Whether one sweep filters the mask beside the samples."""
         return self.by_weights and sum(n > 1 for n in self.kernel.shape) <= SWEPT_AXES
 
     def kernel_of(self, given: Weights) -> SeparableKernel:
-        """Return the kernel as it runs."""
+        """Return the terms that run."""
         return self.kernel
 
     def settled(self, given: Weights, setting: Setting, error: ErrorBounds) -> Settled:
-        """Return a mean of whole numbers as sums, else the terms as they are."""
+        """Return a mean of whole numbers as sums, else the terms."""
         sums = summing(given) if setting.whole and isinstance(given, SeparableKernel) else None
         return Settled(self, 1.0, error) if sums is None else Settled(TermsForm(sums[0]), sums[1], error)
 
@@ -64,43 +64,43 @@ class TermsForm(Runnable):
         return TermsForm(self.kernel.adjoint())
 
     def exact_limit(self, dtype: np.dtype[Any]) -> float:
-        """Return the largest magnitude of whole numbers that are filtered without rounding."""
+        """Return the largest magnitude of whole numbers that `dtype` filters without rounding."""
         return exact_limit(self.kernel, dtype)
 
     def error_in(self, dtype: np.dtype[Any], axes: Sequence[int], error: ErrorBounds) -> ErrorBounds:
-        """Return `error` and what rounding the taps adds to it; in float64 that of the taps of means."""
+        """Return `error` plus that of rounding the taps; in float64 only those of means change."""
         return rounding.of_terms(self.kernel, error, "float32" if dtype.char in "fF" else "float64", axes)
 
     def noise(self, setting: Setting, unit: float, norm: float) -> float:
-        """Add up the roundings of passes: folded taps of each, and of all terms together in the last."""
+        """Return a bound of the rounding errors on samples of 1: per pass, and of all terms in the last."""
         last = min(range(len(setting.axes)), key=lambda n: (setting.taps[n] == 1, setting.axes[n]))
-        noise, every, chain = 0.0, 0.0, 1
+        noise, total_norm, chain = 0.0, 0.0, 1
         for term in self.kernel.terms:
             norms = [float(np.abs(taps).sum()) for taps in term]
             norm = math.prod(norms)
             roundings = [_roundings(taps) + 1 for taps in term]
             noise += (sum(roundings) - roundings[last]) * unit * norm
-            every += norm
+            total_norm += norm
             chain += roundings[last] - 1
             running = as_run(term, "float32" if setting.item == 4 else "float64")
             rounded = _rounded(running) if setting.item == 4 else running
-            exact, run = (math.prod(float(taps.sum()) for taps in each) for each in (term, rounded))
+            exact, run = (math.prod(float(taps.sum()) for taps in factors) for factors in (term, rounded))
             noise += abs(exact - run)
-        return noise + chain * unit * every
+        return noise + chain * unit * total_norm
 
     def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> TermsJob:
-        """Prepare the passes."""
+        """Return the job that runs the passes."""
         return sweep([self.kernel.terms], setting, shape, dtype, cval)
 
 
 class TermsMethod:
-    """Passes along axes, term by term."""
+    """A sum of separable terms."""
 
     name = "separable"
     about = "as a sum of passes along axes"
 
     def offer(self, ask: Ask) -> Way | Refusal:
-        """Return the fewest multiplications within the tolerance that were found."""
+        """Return the terms with the fewest multiplications found within the tolerance."""
         kernel = ask.factored
         if kernel is None:
             needs = "needs terms, and the search for them ended too early: pass factor(weights, effort=...)"
@@ -109,7 +109,7 @@ class TermsMethod:
         return Way.of(self.name, TermsForm(kernel), kernel.error, cost)
 
     def reserved(self, ask: Ask) -> str | None:
-        """Terms that cancel are no drop-in for sums of products."""
+        """Return a reason where terms cancel, so that results lack the signs and zeros of direct sums."""
         kernel = ask.factored
         if not ask.setting.as_summed or kernel is None or terms_keep(kernel, ask.kernel):
             return None
@@ -125,9 +125,9 @@ def sweep(
     *,
     means: bool = True,
 ) -> TermsJob:
-    """Prepare the sums of terms of one or several kernels; `means` run as such.
+    """Return the job of one or several kernels' sums of terms; `means`: round means so that 1 stays 1.
 
-    Outside the array a pass sees what the passes before it made of `cval`.
+    Beyond the ends of the array, a pass reads `cval` filtered by the passes before it.
     """
     running = [[tuple(as_run(term, dtype)) if means else term for term in terms] for terms in kernels]
     passed = placed(running, setting.axes)
@@ -140,7 +140,7 @@ def sweep(
 
 
 def passes_of(kernels: Sequence[Sequence[Term]], setting: Setting) -> list[Pass]:
-    """List the passes of one or several kernels as the core runs them, from the array's last axis on."""
+    """Return the passes of one or several kernels in the core's order, the array's last axis first."""
     order = sorted(range(len(setting.axes)), key=lambda n: setting.axes[n])
     program = shared([[[term[n] for n in order] for term in terms] for terms in kernels])
     last = len(setting.shape) - 1
@@ -153,13 +153,13 @@ def passes_of(kernels: Sequence[Sequence[Term]], setting: Setting) -> list[Pass]
 
 
 def _roundings(taps: Array) -> int:
-    """Count the sums of a pass: taps that are equal or opposite about the centre are added first."""
+    """Return the roundings of a pass: (anti)symmetric taps are folded."""
     folds = np.array_equal(taps, taps[::-1]) or np.array_equal(taps, -taps[::-1])
     return taps.size // 2 + 1 if folds else taps.size
 
 
 def _rounded(term: Sequence[Array]) -> list[Array]:
-    """Return taps as float32 holds them once they are scaled into its range."""
+    """Return taps rounded to float32 after scaling into its range."""
     scaled = []
     for taps in term:
         power = math.frexp(float(np.abs(taps).max(initial=0.0)))[1]

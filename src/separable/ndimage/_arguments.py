@@ -25,8 +25,7 @@ from ..arrays.boundaries import MODES
 
 Output: TypeAlias = npt.DTypeLike | Array | None
 
-# From the call of `warnings.warn` through `target`, the public function, and `through` and `call` of
-# `repeated` to its caller.
+# `stacklevel` of warnings: `target`, the public function, `through` and `call` of `repeated`, the caller.
 _CALLER = 5
 
 
@@ -34,45 +33,44 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-# What is equal to nothing but the same value of its type: other objects may be equal to themselves alone, and
-# change.
+# Immutable types whose values compare by value, so that they may be in keys.
 _NUMPYS: Final = (np.float64, np.float32, np.int64, np.int32)
 _PLAIN: Final = frozenset([type(None), bool, int, float, complex, str, type, FunctionType, *_NUMPYS])
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether a value may stand in a key: a number, a name, a type or a dtype."""
+    """Return whether a value may be in a key: a number, a string, a function, a type or a dtype."""
     return type(value) in _PLAIN or isinstance(value, (type, np.dtype))
 
 
 def types_of(values: tuple[Any, ...]) -> tuple[type, ...] | None:
-    """Return the types in a tuple, which are compared beside its values: ``(1, 2) == (True, 2.0)``.
+    """Return the types of a tuple's entries, for keys, because ``(1, 2) == (True, 2.0)``.
 
-    None where something in it may not stand in a key.
+    None where an entry may not be in a key.
     """
     types = tuple(map(type, values))
     return types if _PLAIN.issuperset(types) else None
 
 
 def remembered(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep what a function made of its last few hundred arguments: plain values, and tuples of them.
+    """Cache a function of plain values and tuples of them, for its last few hundred arguments.
 
-    On small arrays, reading the arguments costs as much as filtering. Calls are alike where all types agree,
-    within tuples too; lists and arrays are read each time.
+    On small arrays, checking the arguments costs as much as filtering. Types are part of the key, within
+    tuples too; calls with lists or arrays are not cached.
     """
 
     @functools.lru_cache(maxsize=256, typed=True)
     def cached(within: tuple[Any, ...], /, *args: Any) -> T:
         return cast("Callable[..., T]", function)(*args)
 
-    budget.add_shortcut(cached.cache_clear)  # few bytes each, but the caller's own
+    budget.add_shortcut(cached.cache_clear)  # entries are small, but hold the caller's objects
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         if _PLAIN.issuperset(map(type, args)):
             return cached((), *args)
-        within = tuple(types_of(each) for each in args if type(each) is tuple)
-        if None in within or not all(type(each) is tuple or is_plain(each) for each in args):
+        within = tuple(types_of(value) for value in args if type(value) is tuple)
+        if None in within or not all(type(value) is tuple or is_plain(value) for value in args):
             return function(*args, **kwargs)
         return cached(within, *args)
 
@@ -84,7 +82,7 @@ class ArgumentError(ValueError, RuntimeError):
 
 
 class Target(NamedTuple):
-    """Where a result goes: the dtype it has, and the caller's array if there is one."""
+    """The output: its dtype, and the caller's array if there is one."""
 
     dtype: np.dtype[Any]
     array: Array | None
@@ -95,49 +93,49 @@ class Target(NamedTuple):
 
 
 def samples(values: npt.ArrayLike) -> Array:
-    """Return the input as an array of numbers; a masked array is refused."""
+    """Return the input as an array of numbers; TypeError for a masked array."""
     array = values if type(values) is np.ndarray else input_array(values)
     if not is_wide(array.dtype):
-        working_dtype(array.dtype)  # raises what an array of no numbers deserves
+        working_dtype(array.dtype)  # raises TypeError for other dtypes
     return array
 
 
 def is_wide(dtype: np.dtype[Any]) -> bool:
-    """Tell whether a dtype holds more than float64 does: long double, real or complex."""
+    """Return whether a dtype is wider than float64: long double, real or complex."""
     return dtype.char in "gG" and dtype.itemsize > (16 if dtype.kind == "c" else 8)
 
 
 def each(name: str, value: Any, count: int) -> list[Any]:
     """Return one value for each of `count` axes; a string counts as one value."""
-    given = entries(value)
-    if given is None:
+    sequence = entries(value)
+    if sequence is None:
         return [value] * count
-    if len(given) != count:
+    if len(sequence) != count:
         raise ArgumentError(
-            f"`{name}` has {len(given)} entries for {count} filtered axes: "
+            f"`{name}` has {len(sequence)} entries for {count} filtered axes: "
             "sequence argument must have length equal to input rank, or to that of `axes`."
         )
-    return list(given)
+    return list(sequence)
 
 
 def real(name: str, value: Any) -> float:
     """Return a real number, of which bool is one here: SciPy takes it."""
     if isinstance(value, (bool, np.bool_)):
         return float(value)
-    found = as_real(value)
-    if found is None:
+    number = as_real(value)
+    if number is None:
         raise TypeError(f"`{name}` is {shown(value)}; expected a real number.")
-    return found
+    return number
 
 
 def whole(name: str, value: Any) -> int:
     """Return a whole number, of which True is one here: SciPy takes it."""
-    found = int(value) if value is True or value is False else as_whole(value)
-    if found is None:
+    number = int(value) if value is True or value is False else as_whole(value)
+    if number is None:
         raise TypeError(
             f"`{name}` is {shown(value)}, which cannot be interpreted as an integer{instead(value)}."
         )
-    return found
+    return number
 
 
 def one_cval(cval: Any, x: Array) -> complex:
@@ -156,15 +154,15 @@ def filtered_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     """Return the axes to filter, each in ``0..ndim-1``, in the order given; None means all."""
     if axes is None:
         return tuple(range(ndim))
-    given = entries(axes)
-    wanted = tuple(whole("axes", axis) for axis in ((axes,) if given is None else given))
+    sequence = entries(axes)
+    wanted = tuple(whole("axes", axis) for axis in ((axes,) if sequence is None else sequence))
     for axis in wanted:
         if not -ndim <= axis < ndim:
             raise ValueError(f"specified axis: {axis} is out of range for {ndim} dimensions.")
-    found = tuple(axis % ndim for axis in wanted)
-    if len(set(found)) != len(found):
+    places = tuple(axis % ndim for axis in wanted)
+    if len(set(places)) != len(places):
         raise ValueError(f"`axes` is {shown(axes)}: axes must be unique.")
-    return found
+    return places
 
 
 def one_axis(axis: Any, ndim: int) -> int:

@@ -322,7 +322,7 @@ def _of_the_caller(
     extra_arguments: Sequence[Any],
     extra_keywords: Mapping[str, Any] | None,
 ) -> tuple[Iterator[Array], int]:
-    """Return the derivatives along each axis, the first in the array that adds up; and how many."""
+    """Return the derivatives along each axis, the first in the accumulator; and their number."""
     where = arguments.filtered_axes(axes, x.ndim)
     names = arguments.each("mode", mode, len(where))
 
@@ -330,8 +330,8 @@ def _of_the_caller(
         first = accumulator(x, target)
         for number, (axis, name) in enumerate(zip(where, names, strict=True)):
             output = first.dtype if number else first
-            found = derivative(x, axis, output, name, cval, *extra_arguments, **(extra_keywords or {}))
-            yield found if number else first
+            values = derivative(x, axis, output, name, cval, *extra_arguments, **(extra_keywords or {}))
+            yield values if number else first
 
     return derivatives(), len(where)
 
@@ -371,7 +371,7 @@ def _edge_steps(
 
 @remembered
 def _second_differences(ndim: int, axes: Any, mode: Any, cval: complex) -> tuple[Step, ...]:
-    """Return the step that sums [1, -2, 1] along each axis."""
+    """Return the step that sums the second differences [1, -2, 1] along each axis."""
     where = arguments.filtered_axes(axes, ndim)
     names = arguments.modes(mode, len(where))
     if not where:
@@ -409,7 +409,7 @@ def _laplacian(
     if not one_mode or any(pads_its_passes(part, cval) for part in parts):
         return tuple(steps_of(part, cval) for part in parts)
     kernel = SeparableKernel([term for part in parts for term in product(part).terms])
-    where = tuple(each.axis for each in parts[0])
+    where = tuple(kernel.axis for kernel in parts[0])
     return ((Step("correlate", kernel, {"mode": parts[0][0].mode, "cval": cval, "axes": where}),),)
 
 
@@ -420,6 +420,6 @@ def _derivatives(
     where = arguments.filtered_axes(axes, ndim)
     orders = [[order * (other == axis) for other in where] for axis in where]
     return [
-        Gaussian.along(where, sigma, each, name, truncate, radius, spacing)
-        for each, name in zip(orders, arguments.modes(mode, len(where)), strict=True)
+        Gaussian.along(where, sigma, axis_orders, name, truncate, radius, spacing)
+        for axis_orders, name in zip(orders, arguments.modes(mode, len(where)), strict=True)
     ]

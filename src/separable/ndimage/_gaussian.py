@@ -16,7 +16,7 @@ from ..kernel.value import SeparableKernel
 from . import _arguments as arguments
 from ._run import Step
 
-# At or below this sigma SciPy leaves an axis alone.
+# Sigma up to which SciPy leaves an axis unfiltered.
 _NO_SIGMA = 1e-15
 
 
@@ -59,9 +59,9 @@ class Gaussian(NamedTuple):
         radius: Any,
         spacing: Any,
     ) -> list[Gaussian]:
-        """Return the Gaussian along each axis, without those that leave theirs alone."""
+        """Return the Gaussian along each axis, except where sigma leaves the axis unfiltered."""
         count = len(axes)
-        given = zip(
+        per_axis = zip(
             axes,
             arguments.each("sigma", sigma, count),
             arguments.each("order", order, count),
@@ -71,12 +71,12 @@ class Gaussian(NamedTuple):
             arguments.each("spacing", spacing, count),
             strict=True,
         )
-        return [cls.of(*each) for each in given if arguments.real("sigma", each[1]) > _NO_SIGMA]
+        return [cls.of(*values) for values in per_axis if arguments.real("sigma", values[1]) > _NO_SIGMA]
 
     def taps(self) -> Array:
-        """Return the weights of the correlation: samples of the derivative, as SciPy takes them.
+        """Return the taps of the correlation: SciPy's samples of the derivative.
 
-        `separable.gaussian` corrects their moments; code that was written for SciPy gets SciPy's.
+        `separable.gaussian` corrects their moments; code written for SciPy gets SciPy's taps.
         """
         width = self.sigma / self.spacing
         if not self.order:
@@ -91,22 +91,22 @@ def _reach(sigma: float, truncate: float, radius: Any) -> int:
         if reach < 0:
             raise ValueError(f"Radius must be a nonnegative integer; `truncate` is {truncate}.")
         return int(reach)
-    found = int(radius) if isinstance(radius, bool) else as_whole(radius)
-    if found is None or found < 0:
+    whole_radius = int(radius) if isinstance(radius, bool) else as_whole(radius)
+    if whole_radius is None or whole_radius < 0:
         raise ValueError(f"Radius must be a nonnegative integer; got {shown(radius)}.")
-    return found
+    return whole_radius
 
 
 def product(kernels: Sequence[Gaussian]) -> SeparableKernel:
-    """Return the kernel that has the taps of one Gaussian along each axis."""
+    """Return the separable kernel of one Gaussian along each axis."""
     return SeparableKernel([[kernel.taps() for kernel in kernels]])
 
 
 def pads_its_passes(kernels: Sequence[Gaussian], cval: complex) -> bool:
-    """Tell whether a derivative is padded with `cval` again before the next axis is filtered.
+    """Return whether SciPy pads a derivative with `cval` before it filters a further axis.
 
-    SciPy pads the result of every pass with `cval`; the verbs pad the input alone, so that beyond its
-    ends a derivative is 0. The two agree where all that was filtered before sums to 1.
+    SciPy pads the result of every pass with `cval`; the verbs pad the input only, so that beyond its ends a
+    derivative is 0. Both agree where the taps of all earlier passes sum to 1.
     """
     if cval == 0:
         return False
@@ -116,7 +116,7 @@ def pads_its_passes(kernels: Sequence[Gaussian], cval: complex) -> bool:
 
 
 def steps_of(kernels: Sequence[Gaussian], cval: complex, tol: float | None = None) -> tuple[Step, ...]:
-    """Return the verbs' calls that filter along each Gaussian's axis; none if there is none."""
+    """Return the steps that filter along each Gaussian's axis; empty without Gaussians."""
     if pads_its_passes(kernels, cval):
         return tuple(_step([kernel], cval, tol) for kernel in kernels)
     return (_step(kernels, cval, tol),) if kernels else ()

@@ -36,20 +36,20 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
         _derivatives.sobel,
     )
 }
-# These call functions of the caller, which must not be called twice.
+# Functions that take callables, which must not be called twice.
 _CALLING_BACK: Final = {"generic_gradient_magnitude", "generic_laplace"}
 
 _PLAIN: Final = (np.ndarray, np.generic, type)  # a scalar type has `__array__` too, but is an `output`
 
 
 class _Installation:
-    """What is replaced at present; one per process, because modules are."""
+    """The present replacements; one per process, as modules are."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.users = 0
-        self.pairs: list[tuple[Any, Any]] = []  # SciPy's function and what stands in for it
-        self.changed: list[dict[str, Any]] = []  # namespaces, also of modules that are unloaded meanwhile
+        self.pairs: list[tuple[Any, Any]] = []  # SciPy's function and its replacement
+        self.changed: list[dict[str, Any]] = []  # namespaces, including those of modules unloaded since
 
     def enter(self) -> None:
         with self.lock:
@@ -66,7 +66,7 @@ class _Installation:
         with self.lock:
             self.users -= 1
             if self.users == 0:
-                # Modules that were imported meanwhile have got the stand-ins.
+                # Modules imported since then hold the replacements.
                 back = [(stand_in, original) for original, stand_in in self.pairs]
                 _exchange([*self.changed, *_namespaces()], back)
                 self.pairs, self.changed = [], []
@@ -74,10 +74,10 @@ class _Installation:
 
 def _namespaces() -> list[dict[str, Any]]:
     """Return the globals of all loaded modules, but for those in which SciPy's functions call each other."""
-    found = [getattr(module, "__dict__", None) for module in list(sys.modules.values())]
+    namespaces = [getattr(module, "__dict__", None) for module in list(sys.modules.values())]
     return [
         names
-        for names in found
+        for names in namespaces
         if isinstance(names, dict) and not str(names.get("__name__")).startswith("scipy.ndimage.")
     ]
 
@@ -146,7 +146,7 @@ def installed() -> Iterator[None]:
 
 
 def _in_place_of(original: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that stands in for SciPy's: ours where it takes the arguments."""
+    """Return a replacement of SciPy's function: ours where it takes the arguments."""
     signature = inspect.signature(function)
 
     @functools.wraps(original)
@@ -162,7 +162,9 @@ def _in_place_of(original: Callable[..., Any], function: Callable[..., Any]) -> 
         try:
             return function(*args, **kwargs)
         except (TypeError, ValueError, RuntimeError):
-            return original(*args, **kwargs)  # it may know better, and else raises what its callers expect
+            return original(
+                *args, **kwargs
+            )  # SciPy may accept the arguments, or raises what its callers expect
 
     return stand_in
 

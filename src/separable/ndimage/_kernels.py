@@ -276,7 +276,7 @@ def _filtered(
 def _given(
     ndim: int, axes: Any, shape: tuple[int, ...], origin: Any, mode: Any, cval: complex, tol: float
 ) -> dict[str, Any]:
-    """Return the keywords of a verb, for a kernel whose axes go to the filtered ones in ascending order."""
+    """Return the keywords of a verb for a kernel whose axes are the filtered ones in ascending order."""
     where = arguments.filtered_axes(axes, ndim)
     if len(shape) != len(where):
         raise arguments.ArgumentError(f"weights.ndim ({len(shape)}) must match len(axes) ({len(where)}).")
@@ -322,14 +322,14 @@ def _cval(cval: Any, x: Array, weights: Array) -> complex:
 
 
 def _either(step: Step, x: Array, target: Target, how: How) -> Array:
-    """Run a step with real or complex weights."""
+    """Return the result of a step with real or complex weights."""
     if step.kernel.dtype.kind != "c":
         return run(step, x, target, how)
     return complex_weights(step, x, target, how)
 
 
 def _factors_exactly(weights: Array) -> bool:
-    """Tell whether the taps that come of factoring are exact, or the sums are rounded anyway.
+    """Return whether the factored taps are exact, or the sums are rounded anyway.
 
     A sum of integers times integer weights is an integer; computed through inexact taps it may come out a
     little smaller, which truncation would turn into one less.

@@ -1,4 +1,4 @@
-"""Several filters of one input put together: sums and lengths, block by block, in the first one's array."""
+"""Sums and root sums of squares of several filters of one input, block by block, in the first's array."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ from ..filters.core import new_array
 from ._arguments import Target, is_wide
 from ._run import How, Step, chain_values, computed_dtype
 
-# Samples that are put together at a time: three blocks of float64 fit the second-level cache.
+# Samples of a block: three blocks of float64 fit the L2 cache.
 _BLOCK: Final = 1 << 15
 
 
 def parts_of(parts: Sequence[Sequence[Step]], x: Array, target: Target, how: How) -> Iterator[Array]:
-    """Yield what each chain of steps makes of `x`, in floats.
+    """Yield the result of each chain of steps on `x`, in floats.
 
-    The first part lies in the caller's array, if that holds such floats and shares nothing with `x`, and
-    may be overwritten; all others take turns in one more array.
+    The first is stored in the caller's array if that has the dtype and shares no memory with `x`, and may be
+    overwritten; all others use one more array in turn.
     """
     first = second = None
     if not (is_wide(x.dtype) or is_wide(target.dtype)):
         dtype = computed_dtype(x, target)
-        own = target.array is not None and target.dtype == dtype and not np.may_share_memory(x, target.array)
-        first = target.array if own else _beside(x, dtype)
+        direct = (
+            target.array is not None and target.dtype == dtype and not np.may_share_memory(x, target.array)
+        )
+        first = target.array if direct else _beside(x, dtype)
         second = _beside(x, dtype) if len(parts) > 1 else None
     for number, steps in enumerate(parts):
         yield chain_values(steps, x, target, how, second if number else first)
 
 
 def _beside(x: Array, dtype: np.dtype[np.generic]) -> Array:
-    """Return a new array in which elements follow each other as in `x`."""
+    """Return a new array in the memory order of `x`."""
     return new_array(x.shape[::-1], dtype).T if x.flags.fnc else new_array(x.shape, dtype)
 
 
 def accumulator(x: Array, target: Target) -> Array:
-    """Return the array in which a callable's results add up: the caller's own, unless that holds integers."""
+    """Return the accumulator of a callable's results: the caller's array, unless that holds integers."""
     if target.dtype.kind in "biu":
         return np.empty(x.shape, computed_dtype(x, target))
     return target.allocated(x.shape)
 
 
 def total(parts: Iterator[Array]) -> Array:
-    """Add the parts up in the first of them."""
+    """Return the sum of the parts, accumulated in the first."""
     result = next(parts)
     for part in parts:
         result += part
@@ -53,10 +55,10 @@ def total(parts: Iterator[Array]) -> Array:
 
 
 def length(parts: Iterator[Array], count: int) -> Array:
-    """Return the root of the sum of squares of `count` parts, in the first of them; only that is overwritten.
+    """Return the root of the sum of squares of `count` parts, in the first; only that is overwritten.
 
-    Squares, sums and roots are taken of one block after the other, so that each part crosses memory once:
-    at 4096 x 4096 that halves the time of the whole gradient.
+    Squares, sums and roots are computed block by block, so that each part crosses memory once: at 4096 x 4096
+    that halves the time of the whole gradient.
     """
     result = next(parts)
     if count == 1:
@@ -75,7 +77,7 @@ def length(parts: Iterator[Array], count: int) -> Array:
 
 
 def _blocks(result: Array, part: Array) -> Iterator[tuple[Array, Array]]:
-    """Yield pieces of both arrays, of which the first may be written to, in the order of memory."""
+    """Yield blocks of both arrays in memory order; those of the first are writeable."""
     if result.size <= _BLOCK:
         yield result, part
         return

@@ -1,4 +1,4 @@
-"""Calls that repeat: on small arrays reading the arguments takes longer than filtering."""
+"""A cache of jobs by the arguments of calls: on small arrays checking them takes longer than filtering."""
 
 from __future__ import annotations
 
@@ -19,29 +19,28 @@ from ._arguments import is_plain, types_of
 
 P = ParamSpec("P")
 
-# As many kinds of calls of one function are kept, the latest.
+# Maximum kinds of calls kept per function, the most recent.
 _MOST: Final = 256
 
-# What an output is named by, where it is no array.
+# Types of `output` other than arrays.
 _NAMES: Final = (type, np.dtype, str)
 
-# Larger weights take longer to compare than to factor again would matter.
+# Maximum weights in a key: comparing larger ones takes longer than it saves.
 _MOST_WEIGHTS: Final = 1024
 
-
-# Where tuples stand among the arguments, by place or name, and the types of what they hold.
+# Places or names of tuples among the arguments, and the types of their entries.
 Tuples: TypeAlias = tuple[tuple[Any, tuple[type, ...]], ...]
 
 
 class _Kind:
-    """What calls of one kind came to: one compiled job, what it was told, and the dtype of its result."""
+    """The compiled job of calls of one kind, its storing arguments, and the dtype of the result."""
 
     __slots__ = ("dtype", "job", "seen", "size", "telling", "threads", "told", "tuples")
 
     def __init__(self, size: int) -> None:
-        self.size = size  # bytes of what is compared, and of this
+        self.size = size  # bytes of the key and of this object
         self.seen = False
-        self.job: Job | None = None  # None where such calls take the long way
+        self.job: Job | None = None  # None: such calls are not shortcut
         self.threads = 1
         self.told: Told = ()
         self.telling: Callable[[Array], Told] | None = None
@@ -49,7 +48,7 @@ class _Kind:
         self.tuples: Tuples = ()
 
     def keep(self, runs: list[WatchedRun], x: Array, result: Array, tuples: Tuples | None) -> None:
-        """Keep what ran, if that was one job from `x` to `result`, and all else may stand in a key."""
+        """Store the run, if it was one job from `x` to `result` and all other arguments may be in a key."""
         self.tuples = tuples or ()
         if tuples is not None and len(runs) == 1 and runs[0].source is x and runs[0].result is result:
             self.told, self.telling, self.dtype = runs[0].told, runs[0].telling, result.dtype
@@ -59,23 +58,23 @@ class _Kind:
 
 
 def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
-    """Let calls with arguments that were seen before go straight to the job that they came to then.
+    """Let calls with arguments seen before run the same job directly.
 
-    Kept is what ran one real filter from the input itself into what was returned. Calls are of one kind
-    where everything that the job depends on agrees: shape and dtype of the input, dtype of an output array,
-    weights by value, all other arguments with their types. Arguments that do not hash take the long way, as
-    does what the compiled core refuses: memory that is not aligned, an output of another shape.
+    A job is kept if it was the only one, from the input itself into the array returned. Calls are of one kind
+    if everything that the job depends on is equal: shape and dtype of the input, dtype of an output array,
+    weights by value, all other arguments with their types. Calls with arguments that do not hash are not
+    shortcut, nor those that the core refuses: memory that is not aligned, an output of another shape.
 
     Parameters
     ----------
     function : callable
-        Takes the input first, and weights second if any; does nothing to the result behind the filter.
+        Takes the input first, and weights second if any; does not change the result after the filter.
     """
     names = list(inspect.signature(function).parameters)
     third, weighted = names.index("output"), names[1] == "weights"
     through = outward(function)
 
-    # Its key, with the types, is made in C: two fifths of the time that Python takes to build one.
+    # `lru_cache` builds the key, with the types, in C: two fifths of the time of doing so in Python.
     @functools.lru_cache(maxsize=_MOST, typed=True)
     def kind_of(
         shape: tuple[int, ...], dtype: Hashable, wanted: Hashable, /, *rest: Hashable, **more: Hashable
@@ -94,35 +93,35 @@ def repeated(function: Callable[P, Array]) -> Callable[P, Array]:
         else:
             more = kwargs.copy()  # type: ignore[assignment]
             output, rest = more.pop("output", None), args[1:]
-        given = type(output) is np.ndarray
-        if not (given or output is None or isinstance(output, _NAMES)) or more.get("mask") is not None:
-            return through(*args, **kwargs)  # arrays that hash as objects, not by what they hold
-        taps = 0  # what stands for the weights
+        into_array = type(output) is np.ndarray
+        if not (into_array or output is None or isinstance(output, _NAMES)) or more.get("mask") is not None:
+            return through(*args, **kwargs)  # arrays hash by identity, not by value
+        taps = 0  # number of leading entries that represent the weights
         try:
             if weighted and rest:
                 key = _comparable(rest[0])
                 rest, taps = key + rest[1:], len(key)
-            kind = kind_of(x.shape, x.dtype, (output.dtype,) if given else output, *rest, **more)  # type: ignore[arg-type]
-        except TypeError:  # something that does not hash
+            kind = kind_of(x.shape, x.dtype, (output.dtype,) if into_array else output, *rest, **more)  # type: ignore[arg-type]
+        except TypeError:  # an argument does not hash
             return through(*args, **kwargs)
         if not kind.seen:
             with watching() as runs:
                 result = through(*args, **kwargs)
             kind.keep(runs, x, result, _tuples(rest[taps:], more))
             return result
-        if kind.job is None or not (_is_apart(x, output) if given else x.flags.c_contiguous):
+        if kind.job is None or not (_is_apart(x, output) if into_array else x.flags.c_contiguous):
             return through(*args, **kwargs)
         for place, types in kind.tuples:
             values: Any = more[place] if type(place) is str else rest[taps + place]
             if tuple(map(type, values)) != types:
                 return through(*args, **kwargs)
-        result = output if given else _new(x.shape, kind.dtype)
+        result = output if into_array else _new(x.shape, kind.dtype)
         try:
             told = kind.told if kind.telling is None else kind.telling(x)
             weak = kind.job.run(x, result, kind.threads, *told)
-        except TypeError:  # arrays that it does not take, before anything is written
+        except TypeError:  # raised before anything is written
             return through(*args, **kwargs)
-        return through(*args, **kwargs) if weak else result  # the long way mends what little is known of
+        return through(*args, **kwargs) if weak else result  # the verb computes weak results again
 
     return functools.wraps(function)(readable(call, function))
 
@@ -159,7 +158,7 @@ def outward(function: Callable[P, Array]) -> Callable[P, Array]:
 
 
 def _comparable(weights: Any) -> tuple[Any, ...]:
-    """Return what stands for the values of `weights`; TypeError where there are too many."""
+    """Return a hashable key of the values of `weights`; TypeError where there are too many."""
     if type(weights) in (list, tuple) and len(weights) <= _MOST_WEIGHTS:
         # Numbers (rows in it do not hash): 1 and 1 + 0j are equal, and not the same weights.
         types = types_of(tuple(weights))
@@ -171,25 +170,25 @@ def _comparable(weights: Any) -> tuple[Any, ...]:
 
 
 def _tuples(rest: tuple[Any, ...], more: Any) -> Tuples | None:
-    """Return where there are tuples; None where something may not stand in a key."""
-    found = []
+    """Return the tuples among the arguments; None if one may not be in a key."""
+    tuples = []
     for place, value in (*enumerate(rest), *more.items()):
         if type(value) is tuple:
             types = types_of(value)
             if types is None:
                 return None
-            found.append((place, types))
+            tuples.append((place, types))
         elif not is_plain(value):
             return None
-    return tuple(found)
+    return tuple(tuples)
 
 
 def _is_apart(x: Array, output: Array) -> bool:
-    """Return whether `output` lies in order, and shares no memory with `x`: cheap where each owns its own."""
-    there = output.flags
-    if not there.carray:
+    """Return whether `output` is contiguous and shares no memory with `x`: cheap where both own theirs."""
+    flags = output.flags
+    if not flags.carray:
         return False
-    if there.owndata and x.flags.owndata:
+    if flags.owndata and x.flags.owndata:
         return x is not output
     return not np.may_share_memory(x, output)
 

@@ -1,4 +1,4 @@
-"""From checked arguments to the package's verbs, and from what they return to the caller's output."""
+"""Runs the package's verbs on checked arguments, and stores their results in the caller's output."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ._arguments import Target, is_wide
 Verb: TypeAlias = Literal["correlate", "convolve", "uniform"]
 
 
-# Relative rounding error of long doubles that are stored in integers: they are far more precise.
+# Bound of the relative rounding error of long doubles that are stored in integers.
 _WIDE_ERROR: Final = 2.0**-53
 
 
 class How(TypedDict):
-    """The keywords that every verb has and SciPy has not."""
+    """The keywords of every verb that SciPy does not have."""
 
     rounding: Rounding
     overflow: Overflow
@@ -47,9 +47,9 @@ def how_to(
     nan: Nan = "propagate",
     method: Method = None,
 ) -> How:
-    """Return those keywords; the two that a sum of floats never brings to a verb are checked here.
+    """Return those keywords; checks `rounding` and `overflow`, which sums of floats do not pass to a verb.
 
-    Without a method results are negative, or not 0, only where SciPy's can be.
+    Without a method, results have the signs and zeros that SciPy's can have.
     """
     if (rounding, overflow) not in _NAMES:
         check_names(rounding, overflow)
@@ -83,7 +83,7 @@ def run(step: Step, x: Array, target: Target, how: How) -> Array:
         return finish(values(step, x, target, how), target, how, _wide_extent(step, x, target, how))
     verb = getattr(filters, step.verb)
     if target.array is None:
-        # The verb's own array is aligned for the core; one of another dtype has to be asked for.
+        # By default the verb returns an array aligned for the core; another dtype must be requested.
         output = None if working_dtype(x.dtype) == target.dtype else target.dtype
         filtered: Array = verb(x, step.kernel, output=output, **{**how, **step.given})
         return filtered
@@ -95,7 +95,7 @@ def run(step: Step, x: Array, target: Target, how: How) -> Array:
 
 
 def values(step: Step, x: Array, target: Target, how: How, into: Array | None = None) -> Array:
-    """Return the filtered values as floats that nothing has rounded yet, in `into` if that is given."""
+    """Return the filtered values as unrounded floats, in `into` if given."""
     if is_wide(x.dtype) or is_wide(target.dtype):
         return _wide_values(step, x, how)
     verb = getattr(filters, step.verb)
@@ -105,17 +105,17 @@ def values(step: Step, x: Array, target: Target, how: How, into: Array | None = 
 
 
 def computed_dtype(x: Array, target: Target) -> np.dtype[Any]:
-    """Return the dtype in which values are computed that nothing has rounded yet."""
+    """Return the dtype in which values are computed before rounding to the output."""
     if is_wide(x.dtype) or is_wide(target.dtype):
         return np.promote_types(x.dtype, np.longdouble)
     dtype = promoted_dtype(working_dtype(x.dtype), target.dtype)
-    # Added and truncated, float32 results would be off by one too often where there are more than 8 bits.
-    whole = target.dtype.kind in "biu" and max(x.dtype.itemsize, target.dtype.itemsize) > 1
-    return np.dtype(np.float64) if whole else dtype
+    # Sums of float32 results, truncated to integers of more than 8 bits, would often be off by one.
+    wide_integers = target.dtype.kind in "biu" and max(x.dtype.itemsize, target.dtype.itemsize) > 1
+    return np.dtype(np.float64) if wide_integers else dtype
 
 
 def finish(computed: Array, target: Target, how: How, within: tuple[Any, Any] | None = None) -> Array:
-    """Store computed values, once, in `target`; long doubles within the limits that are given."""
+    """Store computed values in `target`, rounded once; long doubles clipped to the bounds given."""
     if computed is target.array or (target.array is None and computed.dtype == target.dtype):
         return computed
     result = target.allocated(computed.shape)
@@ -126,8 +126,8 @@ def finish(computed: Array, target: Target, how: How, within: tuple[Any, Any] | 
     if is_wide(computed.dtype):
         # What float64 cannot tell from a whole number is one, and integers of 64 bits are long doubles.
         bounds = None if within is None else Bounds(1.0, 0.0)
-        wide = storing(how["rounding"], how["overflow"], exact=False, error=_WIDE_ERROR, bounds=bounds)
-        store(computed.copy(), result, wide.within(within or (0, 0), computed.dtype, target.dtype))
+        rule = storing(how["rounding"], how["overflow"], exact=False, error=_WIDE_ERROR, bounds=bounds)
+        store(computed.copy(), result, rule.within(within or (0, 0), computed.dtype, target.dtype))
         return result
     # A filter that changes nothing stores integers as every filter does.
     stored = how_to(how["rounding"], how["overflow"], how["threads"])
@@ -150,7 +150,7 @@ def copied(x: Array, target: Target, how: How) -> Array:
 
 
 def chain(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
-    """Run one step after the other, in floats, and store the last; no step stores `x`."""
+    """Return the result of a chain of steps, in floats, stored after the last; without steps, `x`."""
     if not steps:
         return copied(x, target, how)
     for step in steps[:-1]:
@@ -161,7 +161,7 @@ def chain(steps: Sequence[Step], x: Array, target: Target, how: How) -> Array:
 def chain_values(
     steps: Sequence[Step], x: Array, target: Target, how: How, into: Array | None = None
 ) -> Array:
-    """Run one step after the other and return the floats, in `into` if that is given."""
+    """Return the floats of a chain of steps, in `into` if given."""
     if not steps:
         same = np.empty(x.shape, computed_dtype(x, target)) if into is None else into
         np.copyto(same, x)
@@ -192,12 +192,12 @@ def _wide_values(step: Step, x: Array, how: How) -> Array:
         return _wide_sums(step, x)
     kernel = _wide_kernel(step)
     check_weights(kernel)
-    there = known.of(x)
+    mask = known.of(x)
     sums = step if known.outside else step._replace(given={**step.given, "cval": 0.0})
-    values = _wide_sums(sums, np.where(there, x, 0))
+    values = _wide_sums(sums, np.where(mask, x, 0))
     weights = [
         _wide_sums(step._replace(given={**step.given, "cval": float(outside)}), which.astype(np.longdouble))
-        for which, outside in ((there, known.outside), (~there, not known.outside))
+        for which, outside in ((mask, known.outside), (~mask, not known.outside))
     ]
     terms = kernel.terms if isinstance(kernel, SeparableKernel) else [[kernel]]
     total = sum(math.prod(taps.sum(dtype=np.longdouble) for taps in term) for term in terms)
@@ -205,18 +205,18 @@ def _wide_values(step: Step, x: Array, how: How) -> Array:
 
 
 def _wide_extent(step: Step, x: Array, target: Target, how: How) -> tuple[Any, Any] | None:
-    """Return what the results of a step lie within that are to be integers, in long double."""
+    """Return the bounds of a step's results that are stored as integers, in long double."""
     if target.dtype.kind not in "biu":
         return None
     known = known_of(x, how["mask"], how["nan"])
-    there = ~np.isnan(x) if known is None else known.of(x) & ~np.isnan(x)
-    if not there.any():
+    mask = ~np.isnan(x) if known is None else known.of(x) & ~np.isnan(x)
+    if not mask.any():
         return None
     total, _, negative, _ = sums_of(_wide_kernel(step))
     bounds = Bounds(
         total, negative if known is None else 0.0, step.given.get("cval") if _is_padded(step) else None
     )
-    return bounds.of(x[there].min(), x[there].max())
+    return bounds.of(x[mask].min(), x[mask].max())
 
 
 def _wide_kernel(step: Step) -> SeparableKernel | Array:
@@ -235,7 +235,7 @@ def _wide_sums(step: Step, x: Array) -> Array:
         ones = SeparableKernel([[np.ones(size) for size in step.kernel]])
         return _wide.correlate(x, ones, **known) / ones.size
     if step.verb == "convolve":
-        # The correlation with the flipped kernel: what was before the centre is after it.
+        # The correlation with the flipped kernel, its centre mirrored.
         lengths, origins = step.kernel.shape, known["origin"]
         known["origin"] = tuple((n - 1) // 2 - n // 2 - at for n, at in zip(lengths, origins, strict=True))
         return _wide.correlate(x, np.flip(step.kernel), **known)

@@ -1,4 +1,4 @@
-"""Values as HTML for notebooks: small, of tables and pictures alone, in the colours of their page."""
+"""Values as HTML for notebooks: tables and pictures, in the colours of the page."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from ..types import Array
 from . import quantities
 
-# Seen on light pages and on dark ones: above zero, and below.
+# Colours of positive and negative values, legible on light and dark pages.
 _COLOURS: Final = ("#3182bd", "#e6750c")
-_FAINT: Final = 0.02  # of the largest: not worth an element
-_CELLS: Final = 24  # along the longer side of a picture; larger kernels are drawn by means of blocks
-_SIDE: Final = 132  # pixels
-_TALL: Final = 420  # pixels that a long table takes before it scrolls
-_LONG: Final = 16  # rows of a long table
+_FAINT: Final = 0.02  # share of the largest value below which no element is drawn
+_CELLS: Final = 24  # maximum cells of the longer side of a picture; larger kernels are averaged by blocks
+_SIDE: Final = 132  # pixels of the longer side of a picture
+_TALL: Final = 420  # maximum height of a long table, in pixels, before it scrolls
+_LONG: Final = 16  # rows from which a table is long
 _INHERITS: Final = "border-collapse:collapse;font-size:inherit;color:inherit"
 
 
 def block(title: str, *parts: str) -> str:
-    """Return a title and what stands below it, as one element."""
+    """Return a title and the elements below it, as one element."""
     head = f'<div style="font-weight:600;margin-bottom:.3em">{html.escape(title)}</div>'
     return f'<div style="overflow-x:auto;padding:1px;line-height:1.4">{head}{"".join(parts)}</div>'
 
@@ -34,7 +34,7 @@ def lines(texts: Iterable[str]) -> str:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
-    """Return labels and what they stand for."""
+    """Return a list of labels and values."""
     style = 'style="text-align:left;padding:.1em .8em .1em 0;vertical-align:top;border:none;background:none'
     cells = (
         f'<tr style="background:none"><th {style};opacity:.7;font-weight:400">{html.escape(label)}</th>'

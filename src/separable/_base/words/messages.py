@@ -1,4 +1,4 @@
-"""Words of error messages: values cut short, and what was meant by a name that is not ours."""
+"""Words of error messages: shortened values, and suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -144,22 +144,22 @@ def shown(value: object) -> str:
 
 def kind(value: object) -> str:
     """Return the name of a value's type with its library's: ``h5py.Dataset``."""
-    own = type(value)
-    library = own.__module__.partition(".")[0]
-    return own.__qualname__ if library == "builtins" else f"{library}.{own.__qualname__}"
+    value_type = type(value)
+    library = value_type.__module__.partition(".")[0]
+    return value_type.__qualname__ if library == "builtins" else f"{library}.{value_type.__qualname__}"
 
 
 def close_to(name: str, names: Iterable[str], least: float = 0.6) -> str | None:
     """Return the one of `names` that `name` looks like, if any does by `least` of its letters."""
     by_case = {each.lower(): each for each in names}
-    found = difflib.get_close_matches(name.lower(), by_case, 1, least)
-    return by_case[found[0]] if found else None
+    matches = difflib.get_close_matches(name.lower(), by_case, 1, least)
+    return by_case[matches[0]] if matches else None
 
 
 def meant(name: object, names: Iterable[str], others: Mapping[str, str] | None = None) -> str:
     """Return ``" Did you mean ...?"``, or nothing: `others` are names of other libraries for ours."""
-    found = (others or {}).get(str(name).lower()) or close_to(str(name), names)
-    return f" Did you mean {found!r}?" if found else ""
+    suggestion = (others or {}).get(str(name).lower()) or close_to(str(name), names)
+    return f" Did you mean {suggestion!r}?" if suggestion else ""
 
 
 def meant_mode(name: object, names: Iterable[str]) -> str:
@@ -170,14 +170,14 @@ def meant_mode(name: object, names: Iterable[str]) -> str:
 def meant_keyword(name: str, names: Iterable[str]) -> str:
     """Return what may be meant by a keyword that a function with the parameters `names` does not have."""
     known = list(names)
-    own = next((each for each in _KEYWORDS.get(name, ()) if each in known), None)
-    found = own or close_to(name, known)
-    return f" Did you mean `{found}`?" if found else ""
+    synonym = next((each for each in _KEYWORDS.get(name, ()) if each in known), None)
+    suggestion = synonym or close_to(name, known)
+    return f" Did you mean `{suggestion}`?" if suggestion else ""
 
 
 def meant_function(name: str, names: Iterable[str]) -> str:
     """Return what may be meant by a function that the package does not have."""
     if name in _FUNCTIONS:
         return f". Did you mean {_FUNCTIONS[name]}?"
-    found = close_to(name, names)
-    return f". Did you mean {found!r}?" if found else ""
+    suggestion = close_to(name, names)
+    return f". Did you mean {suggestion!r}?" if suggestion else ""

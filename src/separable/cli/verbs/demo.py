@@ -27,7 +27,7 @@ from . import factor as factoring
 
 @dataclass(frozen=True)
 class DemoRun:
-    """What the demo made: of pictures and volumes, and of a network."""
+    """The results of the demo: on pictures and volumes, and on a network."""
 
     filtered: filtering.Demo
     converted: converting.Converted
@@ -137,8 +137,8 @@ def _print_network(console: Console, done: converting.Converted) -> None:
 def _facts(done: DemoRun, written: list[Path]) -> dict[str, Any]:
     filtered, converted = done.filtered, done.converted
     return {
-        "kernels": [factoring.facts(each) for each in filtered.studies],
-        "comparisons": [asdict(each) for each in filtered.comparisons],
+        "kernels": [factoring.facts(item) for item in filtered.studies],
+        "comparisons": [asdict(item) for item in filtered.comparisons],
         "versions": dict(filtered.versions),
         "network": _network_facts(converted.versions),
         "squares": converted.squares,

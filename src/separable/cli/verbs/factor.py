@@ -33,21 +33,21 @@ def run(
     out: Sequence[Path],
     as_json: bool,
 ) -> None:
-    """Factor a kernel, print what came of it, keep its terms and draw it where that is wanted."""
+    """Factor a kernel, print the result, and write its terms and its picture where wanted."""
     kept, target = _targets(kernel, plot, out)
     with progress(not as_json, lines=True) as show, naming(kernel):
         found = by_name.read(kernel)
         weights = found.dense() if isinstance(found, SeparableKernel) else found
         done = study(kernel, weights, _tolerance(tol), rank, effort=effort, report=_shown_by(show))
-        taken = parts.anatomy(weights) if plot or target else None
+        anatomy = parts.anatomy(weights) if plot or target else None
     if kept:
         files.write_terms(kept, done.found)
-    if taken and target:
+    if anatomy and target:
         with replacing(target) as beside:
-            anatomy_picture.anatomy_page(beside, done, taken, target.suffix.lower()[1:])
+            anatomy_picture.anatomy_page(beside, done, anatomy, target.suffix.lower()[1:])
     if as_json:
         written = {"terms_file": str(kept) if kept else None}
-        print(json.dumps(facts(done) | (_more_facts(taken, target) if taken else {}) | written))
+        print(json.dumps(facts(done) | (_more_facts(anatomy, target) if anatomy else {}) | written))
         return
     plain_console().print(tables.factorisation(done))
     if done.ended is not None:
@@ -56,14 +56,14 @@ def run(
             f"--effort {10 * done.ended:g} looks further.",
             stderr=True,
         )
-    if taken:
-        plain_console().print(parts.tables(taken, done.found))
+    if anatomy:
+        plain_console().print(parts.tables(anatomy, done.found))
     for path in filter(None, (kept, target)):
         say(f"wrote {path}")
 
 
 def _shown_by(show: Show) -> Callable[[int], Report]:
-    """Show how much of its effort each search has spent; most end before."""
+    """Return the progress report of each search: the spent share of its effort."""
 
     def search(number: int) -> Report:
         phase = "looking for terms" if number == 1 else "and for other numbers of terms"
@@ -84,13 +84,13 @@ def _tolerance(tol: str | None) -> float | Literal["noise"] | None:
 
 
 def _targets(kernel: str, plot: bool, out: Sequence[Path]) -> tuple[Path | None, Path | None]:
-    """Return where the terms go, and where the picture; None where one is not wanted."""
+    """Return the targets of terms and picture; None where one is not wanted."""
     terms = [path for path in out if path.suffix.lower() in SUFFIXES]
     pictures = [path for path in out if path not in terms]
-    for each in (terms, pictures):
-        if len(each) > 1:
+    for targets in (terms, pictures):
+        if len(targets) > 1:
             raise files.FileError(
-                f"`--out {each[1]}`: `--out {each[0]}` is its place already; leave one out."
+                f"`--out {targets[1]}`: `--out {targets[0]}` is its place already; leave one out."
             )
     for path in out:
         if path.suffix.lower() not in (*SUFFIXES, *_FORMATS):
@@ -124,17 +124,17 @@ def _picture(kernel: str, plot: bool, out: Path | None) -> Path | None:
 
 def facts(done: Study) -> dict[str, Any]:
     """Return a factorisation as plain values."""
-    found = done.found
+    factored = done.found
     return {
         "kernel": done.name,
-        "shape": found.shape,
+        "shape": factored.shape,
         "dtype": done.weights.dtype.name,
         "separable": done.separates,
-        "dense_macs": found.size,
-        **_cost_and_error(found),
-        "noise": found.noise,
+        "dense_macs": factored.size,
+        **_cost_and_error(factored),
+        "noise": factored.noise,
         "effort_ended": done.ended is not None,
-        "terms": [[taps.tolist() for taps in term] for term in found.terms],
+        "terms": [[taps.tolist() for taps in term] for term in factored.terms],
         "offers": [_cost_and_error(kernel) for kernel in done.offers],
     }
 

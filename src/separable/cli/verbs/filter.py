@@ -25,7 +25,7 @@ from ..inputs import FileJob, jobs
 from ..kernel_options import Granted, Wish, grant, whole_numbers
 from ..terminal import Show, failure_of, one_line, plain_console, progress, say
 
-_STEPS: Final = 1000  # of the bar
+_STEPS: Final = 1000  # steps of the progress bar
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Place:
 
     @functools.cached_property
     def given_nodata(self) -> float | None:
-        """The value that was typed for samples that are unknown; None for `none`, or if there is none."""
+        """The value typed for unknown samples; None for `none`, or if none was typed."""
         if self.nodata is None or self.nodata == "none":
             return None
         try:
@@ -149,7 +149,7 @@ class Outcome:
         kernel, stored = self.granted.kernel, self.result.data.dtype
         gain = kernel.norm_l1 if isinstance(kernel, SeparableKernel) else float(np.abs(kernel).sum())
         said = list(self.result.notes)
-        # A derivative is below zero as often as above; 1 % keeps rounding out of the question.
+        # A derivative is negative as often as positive; 1 % excludes rounding errors.
         if stored.kind == "u" and files.weight_sum(kernel) < 0.01 * gain:
             kept = "--dtype float32 into .tif, .npy or .nii keeps it"
             said.append(f"the result goes below 0, where {stored.name} saturates; {kept}.")
@@ -181,13 +181,13 @@ def run(
                 for number, job in enumerate(work.jobs, start=1)
             ]
     if as_json:
-        facts = [_facts(each) if isinstance(each, Outcome) else each.facts() for each in outcomes]
+        facts = [_facts(outcome) if isinstance(outcome, Outcome) else outcome.facts() for outcome in outcomes]
         print(json.dumps({"output": str(out), "files": facts} if work.several else facts[0]))
     elif not quiet:
-        done = [each for each in outcomes if isinstance(each, Outcome)]
+        done = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
         rows = _list_rows(done) if work.several else _rows(done[0])
         plain_console().print(tables.facts(rows))
-    if any(isinstance(each, _Failed) for each in outcomes):
+    if any(isinstance(outcome, _Failed) for outcome in outcomes):
         raise typer.Exit(1)
 
 
@@ -302,16 +302,16 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def _list_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """Return a row for each of several files, and the kernel where it is another one."""
+    """Return a row for each of several files, and one for the kernel where it changes."""
     rows, kernel = [], ""
-    for each in outcomes:
-        if each.granted.text != kernel:
-            kernel = each.granted.text
+    for outcome in outcomes:
+        if outcome.granted.text != kernel:
+            kernel = outcome.granted.text
             rows.append(("kernel", kernel))
-        size = f"{by(each.image.data.shape)} {each.result.data.dtype.name}"
-        seconds = in_seconds(sum(each.seconds.values()))
-        rows.append(("out", f"{each.job.target}, {size}, {_how(each.plan)}, {seconds}"))
-        rows += [("note", note) for note in each.notes]
+        size = f"{by(outcome.image.data.shape)} {outcome.result.data.dtype.name}"
+        seconds = in_seconds(sum(outcome.seconds.values()))
+        rows.append(("out", f"{outcome.job.target}, {size}, {_how(outcome.plan)}, {seconds}"))
+        rows += [("note", note) for note in outcome.notes]
     return rows
 
 

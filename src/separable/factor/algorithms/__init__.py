@@ -1,1 +1,1 @@
-"""Ways to write a kernel as a sum of outer products."""
+"""Algorithms that factor a kernel into a sum of outer products."""

@@ -1,4 +1,4 @@
-"""Complex kernels of rank one, such as Gabor's: their two parts in terms that share passes."""
+"""Complex kernels of rank one, such as Gabor's: real and imaginary part in terms that share passes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..._base.types import FloatArray
 from ...kernel.value import SeparableKernel, Term
 from .single import certified, fibres
 
-_WITHIN: Final = 1e-12  # of the sum of magnitudes: complex kernels are taken for rank one by rounding only
+_WITHIN: Final = 1e-12  # relative l1 error up to which a complex kernel counts as rank one: rounding
 
 
 def complex_parts(weights: npt.NDArray[Any]) -> tuple[SeparableKernel, SeparableKernel] | None:
-    """Write a complex outer product of 1-D taps as two sums of real terms.
+    """Return a complex outer product of 1-D taps as two sums of real terms.
 
-    The product of two complex numbers takes four real ones, so that each part has ``2**(n - 1)`` terms along
-    n axes; but along the last axis only two lists of taps are met, and both parts share what comes after.
+    A product of two complex numbers takes four real ones, so that each part has ``2**(n - 1)`` terms along n
+    axes; but there are only two arrays of taps along the last axis, and both parts share these passes.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def complex_parts(weights: npt.NDArray[Any]) -> tuple[SeparableKernel, Separable
         Or None where the weights are no outer product, or one of their parts is 0.
     """
     dense = np.asarray(weights, np.complex128)
-    wide = sum(n > 1 for n in dense.shape)
-    if not 2 <= wide <= 3 or not np.isfinite(dense).all() or not (dense.real.any() and dense.imag.any()):
+    long_axes = sum(n > 1 for n in dense.shape)
+    if not 2 <= long_axes <= 3 or not np.isfinite(dense).all() or not (dense.real.any() and dense.imag.any()):
         return None
     power = math.frexp(float(max(np.abs(dense.real).max(), np.abs(dense.imag).max())))[1]
     scaled = _times(dense, -power)
@@ -48,12 +48,12 @@ def complex_parts(weights: npt.NDArray[Any]) -> tuple[SeparableKernel, Separable
 
 
 def _times(values: npt.NDArray[np.complex128], power: int) -> npt.NDArray[np.complex128]:
-    """Return ``values * 2**power``, which itself may be out of range."""
+    """Return ``values * 2**power``; ``2**power`` may be out of range."""
     return np.asarray(np.ldexp(values.real, power) + 1j * np.ldexp(values.imag, power))
 
 
 def _expanded(lines: list[npt.NDArray[np.complex128]]) -> tuple[list[Term], list[Term]]:
-    """Multiply out from the last axis on; signs go where the axis before meets them."""
+    """Return the real and imaginary terms of the product, multiplied out from the last axis."""
     *outer, last = lines
     real: list[Term] = [(_part(last.real),)]
     imaginary: list[Term] = [(_part(last.imag),)]

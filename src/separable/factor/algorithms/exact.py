@@ -1,7 +1,7 @@
 """Integer kernels as sums of outer products of small integer taps, exactly.
 
-The rows of an integer matrix K span a lattice. A basis B of it, one vector for each rank, gives K = C B with
-integers on both sides; a reduced basis keeps them small.
+The rows of an integer matrix K span a lattice. A basis B of it, of as many vectors as the rank, gives K = C B
+in integers; a reduced basis keeps them small.
 
 References
 ----------
@@ -27,15 +27,15 @@ from .single import integers_of
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-# Larger integers are no longer small taps; with these every product of a check stays within int64.
+# Maximum integer weight or tap: products in the checks stay within int64.
 _LARGEST: Final = 1 << 20
-# The denominators of weights such as k/9 + 1/2 over their smallest: found one by one.
+# Maximum denominator of the weights over the smallest one; all up to it are tried.
 _DENOMINATORS: Final = 720
-_ROUNDING: Final = 4 * float(np.finfo(np.float64).eps)
-_LOVASZ: Final = 0.75
-_QR: Final = 3.0  # multiplications that one of a step's triangular factor takes as long as, about
-_VECTOR: Final = 2e4  # and one vector of it, handled by Python
-_STEPS: Final = 4000  # of a reduction; a basis that takes more has no small taps
+_ROUNDING: Final = 4 * float(np.finfo(np.float64).eps)  # relative tolerance of whole multiples
+_LOVASZ: Final = 0.75  # the parameter delta of LLL
+_QR: Final = 3.0  # cost of a multiplication in the QR factorisation of a step, in those of a matrix product
+_VECTOR: Final = 2e4  # cost of a vector of a step, handled in Python, in the same unit
+_STEPS: Final = 4000  # maximum steps of a reduction; a basis that takes more has no small taps
 
 
 class Whole(NamedTuple):
@@ -43,11 +43,11 @@ class Whole(NamedTuple):
 
     integers: Integers
     scale: float
-    exact: bool  # the scale is a power of two, and nothing was rounded
+    exact: bool  # the scale is a power of two, and no weight was rounded
 
 
 def whole(dense: FloatArray) -> Whole | None:
-    """Return weights that are integers times one number as such, up to the rounding of each, or None."""
+    """Return weights as integers times one number, up to the rounding of each, or None."""
     integers = integers_of(dense, _LARGEST.bit_length())
     if integers is not None and int(np.abs(integers[0]).max()) <= _LARGEST:
         return Whole(integers[0], math.ldexp(1.0, integers[1]), True)
@@ -66,14 +66,14 @@ def whole(dense: FloatArray) -> Whole | None:
 
 
 def _denominator(ratios: FloatArray) -> int:
-    """Return the smallest integer that makes whole numbers of all ratios, up to rounding; 0 for none."""
-    left = np.arange(1, _DENOMINATORS + 1)
+    """Return the least integer whose products with all ratios are whole, up to rounding; 0 if none is."""
+    candidates = np.arange(1, _DENOMINATORS + 1)
     for ratio in ratios:
-        multiples = ratio * left
-        left = left[np.abs(multiples - np.rint(multiples)) <= _ROUNDING * multiples]
-        if not left.size:
+        multiples = ratio * candidates
+        candidates = candidates[np.abs(multiples - np.rint(multiples)) <= _ROUNDING * multiples]
+        if not candidates.size:
             return 0
-    return int(left[0])
+    return int(candidates[0])
 
 
 def integer_form(integers: Integers, most: int, effort: Effort | None = None) -> Form | None:
@@ -83,21 +83,21 @@ def integer_form(integers: Integers, most: int, effort: Effort | None = None) ->
     ----------
     integers : ndarray of int64, shape ``(n0, n1, ...)``, two axes or more
     most : int
-        The largest number of terms that is of use.
+        The maximum number of terms.
     effort : Effort, optional
-        None is found once it is spent.
+        The search ends when it is spent.
     """
     effort = effort or Effort()
-    found = [
+    forms = [
         form
         for axis in range(integers.ndim)
         if (form := _split(integers, axis, most, effort)) is not None and form.count <= most
     ]
-    return min(found, key=lambda form: (form.macs, form.amplification()), default=None)
+    return min(forms, key=lambda form: (form.macs, form.amplification()), default=None)
 
 
 def _split(integers: Integers, axis: int, most: int, effort: Effort) -> Form | None:
-    """Split off one axis; kernels that are even or odd through their centre in an even and an odd part."""
+    """Return a form with one axis split off; kernels even or odd through their centre are split by parity."""
     turned = np.moveaxis(integers, axis, 0)
     dense = turned.astype(np.float64)
     if not centre_parity(dense) or parity(dense, (0,)):
@@ -117,11 +117,11 @@ def _terms(turned: Integers, axis: int, most: int, scale: float, effort: Effort)
     columns, rows = factors
     total: Form | None = None
     for column, row in zip(columns.T, rows, strict=True):
-        rest = row.reshape(turned.shape[1:])
-        if rest.ndim == 1:
-            lines, index = [rest[np.newaxis].astype(np.float64)], [np.zeros(1, np.intp)]
+        remaining = row.reshape(turned.shape[1:])
+        if remaining.ndim == 1:
+            lines, index = [remaining[np.newaxis].astype(np.float64)], [np.zeros(1, np.intp)]
         else:
-            inner = integer_form(rest, most, effort)
+            inner = integer_form(remaining, most, effort)
             if inner is None:
                 return None
             lines, index = list(inner.lines), list(inner.index)
@@ -139,14 +139,14 @@ def rank_factors(
 ) -> tuple[Integers, Integers] | None:
     """Return integer C (m, r) and B (r, n) with ``C @ B == matrix`` and r its rank; None if r > `most`.
 
-    Of the lattice of the rows and that of the columns the one whose product has the smaller terms.
+    From the lattice of the rows or of the columns, whichever product has the smaller terms.
     """
     effort = effort or Effort()
     rows, columns = _by_rows(matrix, most, effort), _by_rows(matrix.T, most, effort)
-    found = [] if rows is None else [rows]
-    found += [] if columns is None else [(columns[1].T, columns[0].T)]
+    pairs = [] if rows is None else [rows]
+    pairs += [] if columns is None else [(columns[1].T, columns[0].T)]
     return min(
-        found, key=lambda pair: int(np.abs(pair[0]).sum(axis=0) @ np.abs(pair[1]).sum(axis=1)), default=None
+        pairs, key=lambda pair: int(np.abs(pair[0]).sum(axis=0) @ np.abs(pair[1]).sum(axis=1)), default=None
     )
 
 
@@ -176,9 +176,9 @@ def _reduced(matrix: Integers, most: int, effort: Effort) -> Integers | None:
 
 
 def _inserted(basis: list[Integers], steps: int, effort: Effort) -> tuple[list[Integers], int]:
-    """Reduce vectors of which the last is new, drop what turns out zero; return the steps that are left.
+    """Return the reduced basis after appending its last vector, without zeros, and the steps left.
 
-    In floating point: what comes of it is checked with integers.
+    In floating point; the result is checked in integers.
     """
     k = len(basis) - 1
     while k < len(basis) and steps > 0:
@@ -203,12 +203,12 @@ def _inserted(basis: list[Integers], steps: int, effort: Effort) -> tuple[list[I
 
 
 def _triangle(vectors: list[Integers]) -> FloatArray:
-    """Return the coefficients of the vectors along their orthogonalised ones, which have unit length."""
+    """Return the coefficients of the vectors in their orthonormal basis (the factor R of QR)."""
     return np.asarray(np.linalg.qr(np.array(vectors, np.float64).T, mode="r"), np.float64)
 
 
 def _in_order(triangle: FloatArray, k: int) -> bool:
-    """Tell whether vector k is no shorter than it may be beside vector k - 1 (the condition of Lovasz)."""
-    own = triangle[k, k] if k < len(triangle) else 0.0
+    """Return whether vectors k - 1 and k satisfy the Lovasz condition."""
+    orthogonal = triangle[k, k] if k < len(triangle) else 0.0
     above, before = float(triangle[k - 1, k]), float(triangle[k - 1, k - 1])
-    return math.hypot(float(own), above) ** 2 >= _LOVASZ * before**2
+    return math.hypot(float(orthogonal), above) ** 2 >= _LOVASZ * before**2

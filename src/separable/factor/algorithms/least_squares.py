@@ -17,10 +17,10 @@ from ..._base.types import FloatArray
 from ..effort import Effort, sweep_work, weighted_sweep_work
 from ..forms import Form, signs_of
 
-# Beside the squared length of a line's atom: keeps apart what least squares cannot tell apart.
+# Regularisation, relative to the mean squared norm of atoms, against collinear ones.
 _RIDGE: Final = 1e-13
 
-# Reweighting stops after so many rounds without a gain of one part in a hundred.
+# Rounds without a gain of 1 % after which reweighting stops.
 _PATIENCE: Final = 6
 _GAIN: Final = 0.99
 
@@ -39,7 +39,7 @@ def fitted(
     gain : float
         Rounds end when the squared error falls by less than this share.
     effort : Effort, optional
-        Rounds end with it, too.
+        Rounds also end when it is spent.
     """
     effort = effort or Effort()
     signs, unfolded = signs_of(form, tensor), _unfoldings(tensor)
@@ -57,7 +57,7 @@ def fitted(
 
 
 def least_l1(tensor: FloatArray, form: Form, goal: float, rounds: int, effort: Effort | None = None) -> Form:
-    """Return a form with less of an l1 error: each deviation weighs the inverse of what it was before.
+    """Return a form of smaller l1 error, by iteratively reweighted least squares.
 
     Parameters
     ----------
@@ -65,11 +65,11 @@ def least_l1(tensor: FloatArray, form: Form, goal: float, rounds: int, effort: E
     form : Form
         The start; the result is never worse.
     goal : float
-        The l1 error (absolute) that is enough.
+        The absolute l1 error at which rounds end.
     rounds : int
-        At most so many.
+        The maximum number.
     effort : Effort, optional
-        Rounds end with it, too.
+        Rounds also end when it is spent.
     """
     effort = effort or Effort()
     signs, unfolded = signs_of(form, tensor), _unfoldings(tensor)
@@ -100,7 +100,7 @@ def _unfoldings(tensor: FloatArray) -> list[FloatArray]:
 def _updated(
     form: Form, axis: int, unfolded: FloatArray, signs: FloatArray | None, weights: FloatArray | None = None
 ) -> Form:
-    """Return the form with the best lines along one axis, all others as they are."""
+    """Return the form with least-squares lines along one axis, all others fixed."""
     atoms = grouped(form, axis)
     norms = np.linalg.norm(atoms, axis=1)
     norms[norms == 0] = 1.0
@@ -126,7 +126,7 @@ def _updated(
 
 
 def grouped(form: Form, axis: int) -> FloatArray:
-    """Return what each line along `axis` is multiplied by, shape ``(L, size / n_axis)``."""
+    """Return the atoms that lines along `axis` multiply, shape ``(L, size / n_axis)``."""
     products = form.products(axis)
     if axis == form.free:
         return products
@@ -137,7 +137,7 @@ def grouped(form: Form, axis: int) -> FloatArray:
 
 
 def solve(gram: FloatArray, sides: FloatArray) -> FloatArray:
-    """Solve normal equations, of one matrix or of a stack, whose unweighted atoms have unit length."""
+    """Return the solution of normal equations, of one matrix or a stack; atoms have unit norm."""
     size = gram.shape[-1]
     ridge = _RIDGE * np.trace(gram, axis1=-2, axis2=-1) / size
     solution: FloatArray = np.linalg.solve(gram + np.multiply.outer(ridge + 1e-300, np.eye(size)), sides)
@@ -145,7 +145,7 @@ def solve(gram: FloatArray, sides: FloatArray) -> FloatArray:
 
 
 def _balanced(form: Form, axis: int, lines: FloatArray) -> Form:
-    """Put new lines into the form; their lengths go to the axis where no line is shared."""
+    """Return the form with new lines along `axis`; their norms go to the axis where no line is shared."""
     new = list(form.lines)
     if axis != form.free:
         norms = np.linalg.norm(lines, axis=1)

@@ -1,4 +1,4 @@
-"""Sums of terms by eigenvectors: algebraic where the sum is exact, and a start for fitting where it is not.
+"""Sums of terms by eigenvectors of a matrix pencil: algebraic if exact, else a start for fitting.
 
 References
 ----------
@@ -21,9 +21,9 @@ from ..parity import parity, with_parity
 def from_pencil(tensor: FloatArray, axis: int, count: int) -> Form | None:
     """Return a sum of `count` terms whose lines along `axis` are eigenvectors, or None.
 
-    Slices of a sum of terms are all diagonal in the lines along two axes. Two mixtures of slices, those of
-    the strongest singular vectors along the other axes, tell these lines: they are the eigenvectors of one
-    over the other. What goes with each line is the strongest term of the least-squares solution for it.
+    The slices of a sum of terms are simultaneously diagonal in the lines along two axes. These lines are the
+    eigenvectors of the quotient of two mixtures of slices, those of the leading singular vectors along the
+    other axes. Each line is completed by the leading term of its least-squares solution.
 
     Parameters
     ----------
@@ -46,23 +46,23 @@ def from_pencil(tensor: FloatArray, axis: int, count: int) -> Form | None:
         return None
     one, other = (core @ mixture for mixture in mixtures)
     try:
-        with np.errstate(all="ignore"):  # of a pencil without a regular member nothing comes of use
+        with np.errstate(all="ignore"):  # a singular pencil gives non-finite lines, rejected below
             vectors = np.linalg.eig(np.linalg.solve(one.T, other.T).T)[1]
     except np.linalg.LinAlgError:
         return None
     lines = with_parity((left @ _real(vectors)).T, (1,), parity(tensor, (axis,)))
-    rest, *_ = np.linalg.lstsq(lines.T, matrix, rcond=None)
+    factors, *_ = np.linalg.lstsq(lines.T, matrix, rcond=None)
     others = [n for a, n in enumerate(shape) if a != axis]
-    found = [_strongest(each.reshape(others), tensor, axis) for each in rest]
-    columns = [np.stack(each) for each in zip(*found, strict=True)]
+    completed = [_strongest(factor.reshape(others), tensor, axis) for factor in factors]
+    columns = [np.stack(axis_lines) for axis_lines in zip(*completed, strict=True)]
     columns.insert(axis, lines)
     place = np.arange(count)
     form = Form(tuple(columns), (place,) * tensor.ndim)
-    return form if all(np.isfinite(each).all() for each in columns) else None
+    return form if all(np.isfinite(column).all() for column in columns) else None
 
 
 def _real(vectors: npt.NDArray[Any]) -> FloatArray:
-    """Return real columns that span the same space: of a conjugate pair the real and the imaginary part."""
+    """Return real columns of the same span: conjugate pairs become real and imaginary part."""
     real = vectors.real.astype(np.float64)
     pairs = np.flatnonzero(np.any(vectors.imag != 0, axis=0))
     real[:, pairs[1::2]] = vectors.imag[:, pairs[::2]]
@@ -70,7 +70,7 @@ def _real(vectors: npt.NDArray[Any]) -> FloatArray:
 
 
 def _strongest(rest: FloatArray, tensor: FloatArray, axis: int) -> list[FloatArray]:
-    """Return lines, one for each axis of `rest`, whose outer product is its strongest term."""
+    """Return lines, one per axis of `rest`, whose outer product approximates its leading term."""
     axes = [a for a in range(tensor.ndim) if a != axis]
     lines: list[FloatArray] = []
     weight = rest

@@ -1,4 +1,4 @@
-"""Sums of few terms that share nothing, of three axes or more: canonical polyadic decompositions.
+"""Canonical polyadic decompositions: few terms of three axes or more that share no lines.
 
 References
 ----------
@@ -22,16 +22,16 @@ from .least_squares import fitted, least_l1
 from .pencil import from_pencil
 from .staged import Expansion
 
-_FIRST_SWEEPS: Final = 15
-_SWEEPS: Final = 60
-_HOPEFUL: Final = 2.5  # sweeps go on where the error is within this factor of what is asked for
-_ROUNDS: Final = 20
-_CLOSE: Final = 1.25
-_STARTS: Final = 3
+_FIRST_SWEEPS: Final = 15  # sweeps from each start
+_SWEEPS: Final = 60  # sweeps from the best of these fits
+_HOPEFUL: Final = 2.5  # error in tolerances up to which the best fit is continued
+_ROUNDS: Final = 20  # maximum rounds of reweighting
+_CLOSE: Final = 1.25  # error in tolerances up to which reweighting is tried
+_STARTS: Final = 3  # maximum starts for a number of terms
 
-# Multiplications that all fits together may take: about a second.
+# Maximum multiplications of all fits: about a second; and per weight, as small kernels are fast anyway.
 _WORK: Final = 2e9
-_WORK_PER_WEIGHT: Final = 3e5  # small kernels run fast as they are
+_WORK_PER_WEIGHT: Final = 3e5
 
 
 def best_sum(
@@ -46,7 +46,7 @@ def best_sum(
         Their leading terms are the starts; the result is never worse than they are.
     count : int
     effort : Effort, optional
-        What the fits may take.
+        The effort of the fits.
     """
     effort = effort or Effort()
     starts = _starts(tensor, expansions, count)
@@ -61,8 +61,8 @@ def fewest_terms(
 ) -> Form | None:
     """Return a sum of few terms within `tol` that takes less than `macs` multiplications, or None.
 
-    From the number of terms below which no sum reaches `tol` upwards. Starts are the leading terms of the
-    expansions, and the fit with fewer terms and the largest lines of what it leaves.
+    Tries numbers of terms upwards from a lower bound for `tol`. Starts are the leading terms of the
+    expansions, and the fit with fewer terms extended by lines of its residual.
     """
     effort = effort or Effort()
     if not effort.takes(sum(svd_work(n, tensor.size // n) for n in tensor.shape)):
@@ -94,14 +94,14 @@ def fewest_terms(
             error = relative_l1(tensor, best)
         if error <= tol:
             return best
-        # Far from the goal larger steps: errors fall by a factor per term at best.
+        # Larger steps far from the tolerance: at best, errors fall by a factor per term.
         count += 1 if error < 4 * tol else max(1, count // 4)
     return None
 
 
 def _starts(tensor: FloatArray, expansions: Sequence[Expansion], count: int) -> list[Form]:
-    """Return the best few starts for sums of `count` terms, the best first."""
-    starts = [_leading(each, count) for each in expansions if len(each.weights) >= count]
+    """Return the best `_STARTS` starts for sums of `count` terms, the best first."""
+    starts = [_leading(item, count) for item in expansions if len(item.weights) >= count]
     if _unmixed(tensor):
         pencils = [from_pencil(tensor, axis, count) for axis in range(tensor.ndim)]
         starts += [form for form in pencils if form is not None]
@@ -109,7 +109,7 @@ def _starts(tensor: FloatArray, expansions: Sequence[Expansion], count: int) -> 
 
 
 def _unmixed(tensor: FloatArray) -> bool:
-    """Tell whether terms have the kernel's symmetries by themselves: none through its centre alone."""
+    """Return whether single terms have the kernel's symmetries: none is through its centre only."""
     return not centre_parity(tensor) or all(parity(tensor, (axis,)) for axis in range(tensor.ndim))
 
 
@@ -118,7 +118,7 @@ def _squares(tensor: FloatArray, form: Form) -> float:
 
 
 def _leading(expansion: Expansion, count: int) -> Form:
-    """Return the leading terms of an expansion, each with lines of its own."""
+    """Return the leading terms of an expansion, without shared lines."""
     lines = [lines[:count] for lines in expansion.taps]
     lines[-2] = lines[-2] * expansion.weights[:count, np.newaxis]
     place = np.arange(len(lines[0]))
@@ -126,22 +126,22 @@ def _leading(expansion: Expansion, count: int) -> Form:
 
 
 def _grown(tensor: FloatArray, form: Form, count: int) -> Form:
-    """Return the form with more terms: the largest lines of what it leaves, one after the other."""
+    """Return the form extended to `count` terms by lines through the largest element of its residual."""
     while form.count < count:
-        rest = tensor - form.dense()
-        pivot = np.unravel_index(int(np.argmax(np.abs(rest))), rest.shape)
+        residual = tensor - form.dense()
+        pivot = np.unravel_index(int(np.argmax(np.abs(residual))), residual.shape)
         lines = []
-        for axis in range(rest.ndim):
+        for axis in range(residual.ndim):
             through = tuple(slice(None) if a == axis else int(i) for a, i in enumerate(pivot))
-            line = rest[through][np.newaxis] / (rest[pivot] if axis else 1.0)
+            line = residual[through][np.newaxis] / (residual[pivot] if axis else 1.0)
             lines.append(with_parity(line, (1,), parity(tensor, (axis,))))
         place = np.zeros(1, np.intp)
-        form = form.extended(Form(tuple(lines), (place,) * rest.ndim))
+        form = form.extended(Form(tuple(lines), (place,) * residual.ndim))
     return form
 
 
 def _least_rank(tensor: FloatArray, axis: int, allowed: float) -> int:
-    """Return the rank below which no sum is that close, because the l1 norm is no less than the l2 norm."""
+    """Return a lower bound of the rank for an l1 error `allowed`, from the l2 error, which is not larger."""
     unfolded = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
     values = np.linalg.svd(unfolded, compute_uv=False)
     tails = np.sqrt(np.cumsum(np.square(values[::-1]))[::-1])

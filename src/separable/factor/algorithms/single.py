@@ -1,4 +1,4 @@
-"""Kernels of rank one: read off their lines, exactly for integers, or fitted."""
+"""Kernels of rank one: from the lines through the largest element, exact for integers, or fitted."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ..parity import centre_parity, parity
 
 _EPS: Final = float(np.finfo(np.float64).eps)
 
-# Alternating least squares gains a constant factor per sweep; a kernel that still improves after
-# this many is far from rank one and keeps what it has.
+# Maximum sweeps of alternating least squares, which gains a constant factor per sweep: a kernel that needs
+# more is far from rank one.
 _SWEEPS: Final = 64
 
 
 def certified(dense: FloatArray, terms: Sequence[Term]) -> SeparableKernel:
-    """Return the terms as a kernel that knows its distance from the dense one."""
+    """Return the terms as a kernel with the certified error against the dense one."""
     return SeparableKernel(terms, error=certified_error(dense, terms))
 
 
 def fibres(values: npt.NDArray[Any]) -> tuple[tuple[int, ...], list[npt.NDArray[Any]]]:
-    """Return the place of the largest magnitude and, for each axis, the line of values through it."""
+    """Return the index of the largest magnitude and, for each axis, the line of values through it."""
     pivot = tuple(int(i) for i in np.unravel_index(int(np.argmax(np.abs(values))), values.shape))
     lines = []
     for axis in range(values.ndim):
@@ -39,17 +39,17 @@ def fibres(values: npt.NDArray[Any]) -> tuple[tuple[int, ...], list[npt.NDArray[
 
 def integer_rank_one(dense: FloatArray) -> SeparableKernel | None:
     """Return the exact factors with integer taps of integers times a power of two, or None."""
-    found = integers_of(dense, 62)
-    if found is None:
+    scaled_integers = integers_of(dense, 62)
+    if scaled_integers is None:
         return None
-    integers, lowest = found
+    integers, lowest = scaled_integers
     pivot, lines = fibres(integers)
     taps = [line // np.gcd.reduce(line) for line in lines]
     taps = [line * np.sign(line[i]) for line, i in zip(taps, pivot, strict=True)]
     factor_out, remainder = divmod(
         int(integers[pivot]), math.prod(int(line[i]) for line, i in zip(taps, pivot, strict=True))
     )
-    # No product overflows: through the largest element, every element of the outer product is smaller.
+    # No product overflows: no element of the outer product exceeds that at the pivot.
     if remainder or not np.array_equal(outer([taps[0] * factor_out, *taps[1:]]), integers):
         return None
     first = np.ldexp((taps[0] * factor_out).astype(np.float64), lowest)
@@ -63,32 +63,32 @@ def integers_of(dense: FloatArray, bits: int) -> tuple[npt.NDArray[np.int64], in
     """
     # A float64 is an odd number of at most 53 bits times a power of two; the smallest such power is the unit.
     mantissas, exponents = np.frexp(dense[dense != 0])
-    whole = np.ldexp(mantissas, 53).astype(np.int64)
-    lowest = int((exponents - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
+    significands = np.ldexp(mantissas, 53).astype(np.int64)
+    lowest = int((exponents - 53 + np.frexp((significands & -significands).astype(np.float64))[1] - 1).min())
     if int(exponents.max()) - lowest > bits:
         return None
     return np.ldexp(dense, -lowest).astype(np.int64), lowest
 
 
 def tamed(taps: list[FloatArray]) -> list[FloatArray]:
-    """Move powers of two to axis 0 from taps too large to be meant as integers."""
+    """Return taps with powers of two moved to axis 0 from lines beyond float32's integers."""
     first, *others = taps
     for i, line in enumerate(others):
         shift = math.frexp(float(np.abs(line).max()))[1]
-        if shift > 24:  # beyond float32's integers
+        if shift > 24:  # bits of float32's significand
             others[i] = np.ldexp(line, -shift)
             first = np.ldexp(first, shift)
     return [first, *others]
 
 
 def cross_rank_one(dense: FloatArray) -> SeparableKernel:
-    """Return the outer product of the lines through the largest element, over that element."""
+    """Return the outer product of the lines through the largest element, divided by it."""
     pivot, (first, *others) = fibres(dense)
     return certified(dense, [(first, *(line / dense[pivot] for line in others))])
 
 
 def refined(dense: FloatArray, scaled: FloatArray, exponent: int, start: Term) -> SeparableKernel:
-    """Return the rank-one kernel that alternating least squares finds from `start`."""
+    """Return the rank-one kernel of alternating least squares from `start`."""
     peaked = [line / np.abs(line).max() for line in start]
     taps = [line / np.linalg.norm(line) for line in peaked]
     parities = [parity(line, (0,)) for line in start]

@@ -16,13 +16,13 @@ from ..forms import Form, Indices
 from ..parity import centre_parity, line_parities, parity, with_parity
 
 _EPS: Final = float(np.finfo(np.float64).eps)
-_BLOCK_ELEMENTS: Final = 1 << 22
+_BLOCK_ELEMENTS: Final = 1 << 22  # maximum elements of the outer products of a block of terms
 
-# What a leading vector of a matrix takes for each of its elements, and how many more are sketched.
+# Multiplications of a sketched singular vector per element of the matrix, and the oversampling of the sketch.
 _SKETCHED: Final = 12.0
 _SURPLUS: Final = 8
 
-# Up to four axes every order of splitting is tried (12 of them); 8 axes would have 20,160.
+# Maximum axes for which every order of splitting is tried: 12 orders of 4 axes, but 20,160 of 8.
 _ALL_ORDERS_NDIM: Final = 4
 
 
@@ -34,7 +34,7 @@ class Expansion:
     taps: tuple[FloatArray, ...]
 
     def partial(self, start: int, stop: int) -> FloatArray:
-        """Return the sum of terms `start` to `stop`, written out."""
+        """Return the dense sum of terms `start` to `stop`."""
         shape = tuple(lines.shape[1] for lines in self.taps)
         total = np.zeros((shape[0], math.prod(shape[1:])))
         step = max(1, _BLOCK_ELEMENTS // total.shape[1])
@@ -56,21 +56,21 @@ def orders(ndim: int) -> list[tuple[int, ...]]:
 
 
 def svd_bytes(shape: Sequence[int]) -> int:
-    """Memory of the first and largest SVD: the parity parts, factors and LAPACK's gesdd workspace."""
+    """Return the bytes of the first, largest SVD: parity parts, factors and LAPACK's gesdd workspace."""
     m, n = shape[0], math.prod(shape[1:])
     k = min(m, n)
     return 8 * (4 * m * n + m * k + k * n + 4 * k * k + 7 * k)
 
 
 def largest_svd(shape: tuple[int, ...]) -> int:
-    """Return the memory in bytes that the SVDs of a kernel take at most."""
+    """Return the maximum bytes of an SVD of a kernel, over all orders of its axes."""
     return max(svd_bytes([shape[axis] for axis in order]) for order in orders(len(shape)))
 
 
 def expand(tensor: FloatArray, order: tuple[int, ...], effort: Effort | None = None) -> Expansion:
-    """Return the terms that come of splitting off axes in this order, heaviest first.
+    """Return the terms of splitting off the axes in this order, by descending weight.
 
-    Where `effort` ends before, those that it reaches: the leading ones, as far as one sees.
+    Where `effort` ends before, only those computed by then: presumably the leading ones.
     """
     turned = np.transpose(tensor, order)
     weights, taps = staged(turned, 0.0, effort or Effort())
@@ -80,10 +80,10 @@ def expand(tensor: FloatArray, order: tuple[int, ...], effort: Effort | None = N
 
 
 def staged(tensor: FloatArray, floor: float, effort: Effort) -> tuple[FloatArray, list[FloatArray]]:
-    """Split off the first axis by an SVD, then treat each of its right vectors alike.
+    """Return weights (R,) and unit taps (R, n) per axis of the terms of SVDs, axis after axis.
 
-    Returns the weights (R,) of the terms and their unit taps (R, n) per axis. Terms not above `floor`
-    are rounding noise and left out; 0.0 asks for the floor of this tensor.
+    The first axis is split off by an SVD, then each right vector likewise. Terms not above `floor` are
+    rounding errors and left out; 0.0 asks for the floor of this tensor.
     """
     left, values, right = _affordable_svd(tensor, effort)
     floor = floor or float(values.max()) * _EPS * max(tensor.shape)
@@ -93,11 +93,11 @@ def staged(tensor: FloatArray, floor: float, effort: Effort) -> tuple[FloatArray
         return values, [left, right]
     split: dict[int, tuple[FloatArray, list[FloatArray]]] = {}
     for place in map(int, np.argsort(-values, kind="stable")):
-        rest = right[place]
-        if split and effort.left < svd_work(len(rest), rest.size // len(rest)):
+        right_tensor = right[place]
+        if split and effort.left < svd_work(len(right_tensor), right_tensor.size // len(right_tensor)):
             effort.ended = True
             break
-        split[place] = staged(rest, floor / float(values[place]), effort)
+        split[place] = staged(right_tensor, floor / float(values[place]), effort)
     weights, taps = [], []
     for place, (inner_weights, inner_taps) in sorted(split.items()):
         weights.append(values[place] * inner_weights)
@@ -106,7 +106,7 @@ def staged(tensor: FloatArray, floor: float, effort: Effort) -> tuple[FloatArray
 
 
 def _affordable_svd(tensor: FloatArray, effort: Effort) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return `parity_svd` of the tensor: whole, or the leading vectors that `effort` pays for."""
+    """Return `parity_svd` of the tensor, or only the leading vectors that `effort` allows."""
     rows, columns = len(tensor), tensor.size // len(tensor)
     if effort.takes(svd_work(rows, columns)):
         return parity_svd(tensor)
@@ -116,7 +116,7 @@ def _affordable_svd(tensor: FloatArray, effort: Effort) -> tuple[FloatArray, Flo
 
 
 def parity_svd(tensor: FloatArray, count: int | None = None) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """SVD of the first axis against the rest, with singular vectors of the tensor's own symmetries.
+    """Return the SVD of the first axis against the others, whose vectors have the tensor's symmetries.
 
     Filters run symmetric and antisymmetric taps in half the multiplications, but only exact ones, and
     an SVD returns them with rounding, or mixed where singular values coincide. A tensor that is even or
@@ -127,18 +127,18 @@ def parity_svd(tensor: FloatArray, count: int | None = None) -> tuple[FloatArray
     ----------
     tensor : ndarray, two axes or more
     count : int, optional
-        How many leading vectors are enough, of each part: they are sketched.
+        Number of leading vectors of each part, which are then sketched.
 
     Returns
     -------
     left (r, n0), values (r,), right (r, *rest)
         Values not sorted.
     """
-    rest = tuple(range(1, tensor.ndim))
-    own = parity(tensor, (0,))
+    other_axes = tuple(range(1, tensor.ndim))
+    sign_of_axis = parity(tensor, (0,))
     centre = centre_parity(tensor)
-    if own:
-        parts = [(tensor, own)]
+    if sign_of_axis:
+        parts = [(tensor, sign_of_axis)]
     elif centre:
         mirrored = np.flip(tensor, 0)
         parts = [((tensor + mirrored) / 2, 1), ((tensor - mirrored) / 2, -1)]
@@ -151,18 +151,18 @@ def parity_svd(tensor: FloatArray, count: int | None = None) -> tuple[FloatArray
         lefts.append(with_parity(u.T, (1,), sign))
         values.append(s)
         right = vt.reshape(-1, *tensor.shape[1:])
-        rights.append(with_parity(right, rest, sign * centre))
+        rights.append(with_parity(right, other_axes, sign * centre))
     right = np.concatenate(rights)
-    for axis in rest:
+    for axis in other_axes:
         right = with_parity(right, (axis,), parity(tensor, (axis,)))
     return np.concatenate(lefts), np.concatenate(values), right
 
 
 def _sketched(matrix: FloatArray, count: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the leading singular vectors from random mixtures of columns, iterated twice.
+    """Return the leading singular vectors by a randomised SVD with two power iterations.
 
     N. Halko, P. G. Martinsson, J. A. Tropp, Finding structure with randomness, SIAM Review 53(2), 2011,
-    algorithms 4.4 and 5.1. The mixtures are the same in every call.
+    algorithms 4.4 and 5.1. The seed is the same in every call.
     """
     wanted = min(count + _SURPLUS, *matrix.shape)
     mixed = matrix @ np.random.default_rng(0).standard_normal((matrix.shape[1], wanted))
@@ -175,13 +175,13 @@ def _sketched(matrix: FloatArray, count: int) -> tuple[FloatArray, FloatArray, F
 
 
 def as_form(expansion: Expansion) -> Form:
-    """Return the terms as a form: lines that came from one singular vector are shared."""
+    """Return the terms as a form that shares the lines of one singular vector."""
     if len(expansion.taps) == 2:
         weighted = expansion.taps[0] * expansion.weights[:, np.newaxis]
         return Form((weighted, expansion.taps[1]), (np.arange(len(weighted)),) * 2)
     lines, index = [], []
-    for each in expansion.taps:
-        distinct, inverse = np.unique(each, axis=0, return_inverse=True)
+    for taps in expansion.taps:
+        distinct, inverse = np.unique(taps, axis=0, return_inverse=True)
         lines.append(distinct)
         index.append(inverse.ravel())
     form = Form.of(lines, index)
@@ -190,9 +190,9 @@ def as_form(expansion: Expansion) -> Form:
 
 
 def paired(tensor: FloatArray) -> Form:
-    """Return the Tucker decomposition of three axes in which the middle one stays whole.
+    """Return the Tucker decomposition of three axes along the first and the last.
 
-    All pairs of singular vectors along the first and the last axis, each with its taps between them.
+    It has all pairs of their singular vectors, each with taps along the middle axis.
     """
     first = parity_svd(tensor)[0]
     last = parity_svd(np.moveaxis(tensor, -1, 0))[0]
@@ -207,19 +207,19 @@ def paired(tensor: FloatArray) -> Form:
 
 
 def cheapest_first(form: Form) -> Indices:
-    """Order orthogonal terms of three axes: the most energy for each multiplication they add come first."""
+    """Return orthogonal terms of three axes ordered by energy per added multiplication, greedily."""
     energy = np.square(form.lines[form.free]).sum(axis=1)
     costs = [lines.shape[1] for lines in form.lines]
     used = [np.zeros(len(lines), bool) for lines in form.lines]
-    left = np.ones(form.count, bool)
+    remaining = np.ones(form.count, bool)
     ranking = np.empty(form.count, np.intp)
     for place in range(form.count):
         added = costs[1] + sum(
             np.where(used[axis][form.index[axis]], 0, costs[axis]) for axis in (0, form.free + 1)
         )
-        term = int(np.argmax(np.where(left, energy / added, -1.0)))
+        term = int(np.argmax(np.where(remaining, energy / added, -1.0)))
         ranking[place] = term
-        left[term] = False
+        remaining[term] = False
         for axis in (0, 2):
             used[axis][form.index[axis][term]] = True
     return ranking

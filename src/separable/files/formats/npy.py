@@ -14,7 +14,7 @@ from ..target import replacing
 
 SUFFIXES = (".npy",)
 
-_LONGEST_HEADER = 10_000  # more NumPy takes for unsafe (max_header_size); those of arrays of numbers have 118
+_LONGEST_HEADER = 10_000  # bytes; NumPy refuses more as unsafe (max_header_size); arrays of numbers take 118
 
 
 def read(path: Path) -> Image:

@@ -83,9 +83,9 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
     """
     name = "JPEG" if path.suffix.lower() in JPEG_SUFFIXES else "PNG"
     picture = _picture(image, name, path)
-    wide = name == "PNG" and picture.data.ndim == 2
-    if dtype != np.uint8 and not (wide and dtype == np.uint16):
-        allowed = "uint8 or uint16" if wide else "uint8"
+    grey_png = name == "PNG" and picture.data.ndim == 2
+    if dtype != np.uint8 and not (grey_png and dtype == np.uint16):
+        allowed = "uint8 or uint16" if grey_png else "uint8"
         raise FileError(
             f"`{path}`: a {name} of this picture holds {allowed}, not {dtype.name}; pass --dtype uint8 "
             "(rounded, and clipped to 0..255), or write .tif or .npy."

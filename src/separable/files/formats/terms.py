@@ -17,9 +17,9 @@ from ..target import replacing
 
 SUFFIXES: Final = (".npz",)
 
-# The first word says what the file is, the number how it is laid out.
+# Kind of the file, and the version of its layout.
 _FORMAT: Final = "separable terms 1"
-_MAX_BYTES: Final = 1 << 30  # of the members, unpacked: a kernel is small beside an image
+_MAX_BYTES: Final = 1 << 30  # maximum unpacked bytes of all members
 _ERRORS: Final = ("l1", "relative_l1", "relative_l2", "spectral")
 
 
@@ -48,16 +48,16 @@ def read_terms(path: Path) -> SeparableKernel:
         If the file is damaged, or holds anything but the terms of one kernel.
     """
     with reading(path, "terms .npz"), zipfile.ZipFile(path) as archive:
-        found = _members(path, archive)
-        if str(found.get("format", "")) != _FORMAT:
+        members = _members(path, archive)
+        if str(members.get("format", "")) != _FORMAT:
             raise FileError(
                 f"`{path}` holds no terms; expected a file of `separable factor KERNEL -o terms.npz`."
             )
-        taps = [found[f"taps{axis}"] for axis in range(sum(name.startswith("taps") for name in found))]
+        taps = [members[f"taps{axis}"] for axis in range(sum(name.startswith("taps") for name in members))]
         if not taps or any(each.ndim != 2 or len(each) != len(taps[0]) for each in taps):
             shapes = ", ".join(str(each.shape) for each in taps) or "no taps"
             raise FileError(f"`{path}` holds {shapes}; expected (terms, taps) for each axis.")
-        error, noise = found["error"], found["noise"]
+        error, noise = members["error"], members["noise"]
         if error.shape != (len(_ERRORS),) or not (error >= 0).all() or noise.shape != () or noise < 0:
             raise FileError(f"`{path}` states no error: {error}, noise {noise}; expected numbers >= 0.")
         return SeparableKernel(

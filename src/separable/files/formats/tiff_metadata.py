@@ -1,4 +1,4 @@
-"""What a TIFF says beside its samples: voxel size, what is no data, and what is written again."""
+"""The metadata of a TIFF: voxel size, no-data value, and all that is written again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BUILT: Final = {
     *(320, *range(322, 326), 330, *range(338, 342), 347, *range(512, 522), *range(529, 533)),
     *(32995, 32996, 32997, 32998, 34675, 50838, 50839, GDAL_NODATA),
 }  # fmt: skip
-# What tifffile counts anew, and its own words, in ImageJ's description.
+# Entries of ImageJ's description that tifffile writes itself.
 _COUNTED: Final = {
     "ImageJ",
     "SCIFIO",
@@ -54,13 +54,13 @@ _OME_TYPES: Final = {name: name for name in ("int8", "int16", "int32", "uint8", 
     "complex64": "complex",
     "complex128": "double-complex",
 }
-# Tiles of other sizes are more work than worth, and those larger than the picture are padding.
+# Lengths of tiles that are kept: smaller ones are slow, larger ones mostly padding.
 _TILES: Final = range(64, 1025)
 
 
 @dataclass(frozen=True)
 class Carried:
-    """What it takes to write a TIFF again.
+    """The properties with which a TIFF is written again.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Carried:
 
 
 def carried(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Carried:
-    """Return what a TIFF says, in the form in which it is written again."""
+    """Return the metadata of a TIFF, in the form in which it is written again."""
     losses: list[str] = []
     optional: dict[str, Any] = {}
     page = series.keyframe
@@ -185,8 +185,8 @@ def _resolution(page: tifffile.TiffPage, losses: list[str]) -> dict[str, Any]:
 
 
 def _is_ratio(value: Any) -> bool:
-    whole = isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value)
-    return whole and value[0] >= 0 and value[1] > 0
+    rational = isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, int) for part in value)
+    return rational and value[0] >= 0 and value[1] > 0
 
 
 def _tags(page: tifffile.TiffPage, losses: list[str]) -> Iterator[tuple[Any, ...]]:
@@ -204,13 +204,13 @@ def _tags(page: tifffile.TiffPage, losses: list[str]) -> Iterator[tuple[Any, ...
 
 
 def nodata_text(page: tifffile.TiffPage) -> str:
-    """Return the text of GDAL's tag for what is no data; empty where there is none."""
+    """Return the text of GDAL's no-data tag; empty where there is none."""
     tag = page.tags.get(GDAL_NODATA)
     return str(tag.value).strip("\0 ") if tag is not None else ""
 
 
 def nodata_value(text: str) -> float | None:
-    """Return the number in GDAL's tag for what is no data; None where there is none."""
+    """Return the number in GDAL's no-data tag; None where there is none."""
     try:
         return float(text)
     except ValueError:
@@ -244,12 +244,12 @@ def spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[f
 
 
 def number(value: Any) -> float:
-    """Return a number from a file; 0 for what is none, or is not finite."""
+    """Return a number from a file; 0 where it is not a finite number."""
     try:
-        found = float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return 0.0
-    return found if math.isfinite(found) else 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def _imagej_steps(metadata: dict[str, Any], page: tifffile.TiffPage) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Writing TIFF: the form that holds the image, with all that it can hold of what the source said."""
+"""Writing TIFF: the form that holds the image and most of the source's metadata."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLASSIC_LIMIT: Final = 2**32
 _BYTES_PER_PAGE: Final = 2048
 _GROWTH: Final = 1 + 1 / 2048
 
-# What is tried before the work is tiny, but as long as this along all axes that tell nothing of the layout.
+# Length, along axes that do not affect the layout, of the small image written as a trial before the work.
 _TRIED: Final = 2
 
 
@@ -141,9 +141,9 @@ def _with_all_that_goes(job: _Job, stack: Image, carried: Carried) -> tuple[_Job
     if stack.nodata is not None:
         text = carried.nodata if nodata_value(carried.nodata) == stack.nodata else f"{stack.nodata:.17g}"
         tags.append((GDAL_NODATA, "s", 0, text.encode(), True))
-    whole = job.having(**carried.optional, extratags=tags)
-    if not whole.refusal():
-        return whole, []
+    complete = job.having(**carried.optional, extratags=tags)
+    if not complete.refusal():
+        return complete, []
     lost, kept = [], job
     for key, value in carried.optional.items():
         more = kept.having(**{key: value})
@@ -169,26 +169,26 @@ def _pages(stack: Image) -> int:
 
 
 def _forms(stack: Image, carried: Carried, dtype: np.dtype[Any], big: bool) -> Iterator[_Form]:
-    """Go through the forms that may hold an image, the one that holds most first."""
+    """Yield the forms that may hold an image, the one that holds most metadata first."""
     samples = dict(carried.samples)
     if "compression" in samples and dtype.kind in "iu" and dtype.itemsize <= 4:
         samples["predictor"] = True  # differences of neighbours; for floats that takes imagecodecs
     if stack.data.ndim == 1:  # told that black is 0, tifffile wants rows
         samples.pop("photometric", None)
-    axes, own, said = stack.axes, carried.flavour, {**carried.metadata, "axes": stack.axes}
-    if own == "imagej" and not big and dtype.name in _IMAGEJ_DTYPES:
+    axes, flavour, said = stack.axes, carried.flavour, {**carried.metadata, "axes": stack.axes}
+    if flavour == "imagej" and not big and dtype.name in _IMAGEJ_DTYPES:
         yield _Form("imagej", {**samples, "metadata": said})
-    if own == "ome":
+    if flavour == "ome":
         xml = rewritten_ome(carried.xml, axes, dtype, _pages(stack))
         if xml is not None:
             yield _Form("", {**samples, "metadata": None, "description": xml.encode()})
-    why = "of 4 GiB or more" if big and own == "imagej" else f"of {dtype.name}"
+    why = "of 4 GiB or more" if big and flavour == "imagej" else f"of {dtype.name}"
     sizes = ome_sizes(axes, stack.spacing, carried.frame_interval)
     if sizes and ome_type(dtype) is not None:
-        yield _Form("ome", {**samples, "metadata": {**sizes, "axes": axes}}, _lost(own, carried, why))
+        yield _Form("ome", {**samples, "metadata": {**sizes, "axes": axes}}, _lost(flavour, carried, why))
     if "description" in carried.optional:
         yield _Form("", {**samples, "metadata": None})
-    elif not own:
+    elif not flavour:
         lost = f"an OME-TIFF holds no samples {why}: the voxel size is not kept." if sizes else ""
         yield _Form("", {**samples, "metadata": said}, lost)
     lost = f"the samples {why} become a TIFF without voxel size, frame interval and channel names."
@@ -201,8 +201,8 @@ def _lost(own: str, carried: Carried, why: str) -> str:
         return ""
     if own == "ome":
         return f"OME's metadata do not describe samples {why}: voxel size alone is kept."
-    rest = sorted(set(carried.metadata) - {"spacing", "unit", "finterval", "fps", "mode", "loop"})
-    but = f", without its {', '.join(rest)}" if rest else ""
+    unwritten = sorted(set(carried.metadata) - {"spacing", "unit", "finterval", "fps", "mode", "loop"})
+    but = f", without its {', '.join(unwritten)}" if unwritten else ""
     return f"ImageJ holds no samples {why}: written as OME-TIFF with its voxel size{but}."
 
 

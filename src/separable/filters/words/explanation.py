@@ -1,4 +1,4 @@
-"""Why a plan runs as it does: every way it could, what that would take, and what rules the others out."""
+"""Why a plan runs by its method: the predicted cost of every method, or what rules it out."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _COMPARED: Final = "compared: geometric mean of 1 and 4 threads, transforms 15 %
 
 
 class Candidate(NamedTuple):
-    """One way to run a kernel; where it does not run so, `reason` says why and the rest is None.
+    """One method for a kernel; where it does not apply, `reason` says why and the other figures are None.
 
     Attributes
     ----------
     method : str
     reason : str
-        Empty for a way that may be chosen.
+        Empty for a method that may be chosen.
     seconds : float or None
         Predicted time of one call.
     error : ErrorBounds or None
@@ -33,9 +33,9 @@ class Candidate(NamedTuple):
     terms, macs : int or None
         As a plan's.
     scratch_bytes : int or None
-        Memory beside the arrays.
+        Scratch memory beside the arrays.
     compared : float or None
-        What decides, in seconds: the geometric mean of the times predicted for one thread and for four, 15 %
+        The criterion, in seconds: the geometric mean of the times predicted for 1 and for 4 threads, 15 %
         longer for transforms. It does not depend on the threads of the plan.
     """
 
@@ -51,19 +51,19 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Explanation:
-    """The ways to run a kernel, in the order in which they are chosen; print it to read them.
+    """The methods for a kernel, in the order in which they are chosen; print it to read them.
 
     Attributes
     ----------
     method : str
-        The one that the plan runs.
+        The method that the plan runs.
     candidates : tuple of Candidate
-        The possible ones by what is compared: the first is chosen unless another is asked for by name. Then
-        the others.
+        Those that may be chosen, sorted by `compared`: the first is chosen unless another is named. Then the
+        others.
     threads : int
-        The predicted times are for so many.
+        The number that the predicted times are for.
     source : str
-        Where the rates come from that the times are predicted by.
+        The source of the rates that predict the times.
     title : str
         Kernel, shape and dtype in words.
     """
@@ -92,8 +92,8 @@ class Explanation:
         return str(self)
 
     def _repr_html_(self) -> str:
-        rows = [(each.method, *(_figures(each) or (each.reason,))) for each in self.candidates]
-        chosen = [n for n, each in enumerate(self.candidates) if each.method == self.method]
+        rows = [(item.method, *(_figures(item) or (item.reason,))) for item in self.candidates]
+        chosen = [n for n, item in enumerate(self.candidates) if item.method == self.method]
         numbers = (False, True, True, True, True, False)
         return _html.block(
             f"{self.title}, {plural(self.threads, 'thread')}: {self.method}",
@@ -103,18 +103,18 @@ class Explanation:
 
 
 def explain(ask: Ask, method: str, threads: int) -> Explanation:
-    """Look at every way to run a kernel, as a plan does that chooses among them; it runs by `method`."""
-    each = [_candidate(ask, name, name == method, threads) for name in METHODS]
-    candidates = [candidate for _, candidate in sorted(each, key=lambda pair: pair[0])]
+    """Return the explanation of a plan that runs by `method`, with every other method as a candidate."""
+    ranked = [_candidate(ask, name, name == method, threads) for name in METHODS]
+    candidates = [candidate for _, candidate in sorted(ranked, key=lambda pair: pair[0])]
     setting = ask.setting
     title = f"{by(setting.taps, 'x')} kernel on {setting.shape} {setting.dtype.name}"
     return Explanation(method, tuple(candidates), threads, setting.rates.source, title)
 
 
-def _candidate(ask: Ask, method: str, taken: bool, threads: int) -> tuple[float, Candidate]:
-    """Return a way, and what it is compared with others by."""
-    # One that was asked for by name runs, whatever keeps it from being chosen.
-    choice = METHODS[method].offer(ask) if taken else considered(ask, method)
+def _candidate(ask: Ask, method: str, named: bool, threads: int) -> tuple[float, Candidate]:
+    """Return a method's criterion and its candidate."""
+    # A named method runs even where it would not be chosen.
+    choice = METHODS[method].offer(ask) if named else considered(ask, method)
     if isinstance(choice, Refusal):
         return math.inf, Candidate(method, choice.reason)
     setting, form = ask.setting, choice.kernel
@@ -134,7 +134,7 @@ def _candidate(ask: Ask, method: str, taken: bool, threads: int) -> tuple[float,
 
 
 def _figures(candidate: Candidate) -> tuple[str, ...] | None:
-    """Return times, error, memory and operations in words; None for a way that does not run."""
+    """Return times, error, memory and operations as text; None for a method that does not run."""
     _, _, seconds, error, terms, macs, scratch, compared = candidate
     if seconds is None or error is None or scratch is None or compared is None:
         return None

@@ -1,4 +1,4 @@
-"""A plan in words: for print, and for notebooks."""
+"""The description of a plan, as text and for notebooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core import Jobs, folds
 
 
 class Described(Protocol):
-    """What is said of a plan."""
+    """The part of a plan that is described."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
@@ -45,7 +45,7 @@ class Described(Protocol):
 
 
 def text(plan: Described) -> str:
-    """Return a plan as it is printed."""
+    """Return the description of a plan as text."""
     rows = (
         f"  axis {axis}  {taps:7s}  {mode:8s}  {folded}".rstrip() for axis, taps, mode, folded in _rows(plan)
     )
@@ -53,7 +53,7 @@ def text(plan: Described) -> str:
 
 
 def notebook(plan: Described) -> str:
-    """Return a plan as HTML."""
+    """Return the description of a plan as HTML."""
     rows = [(str(axis), *row) for axis, *row in _rows(plan)]
     table = html.table(("axis", "taps", "mode", ""), rows, (True, False, False, False))
     return html.block(_title(plan), table, html.lines(_remarks(plan)))
@@ -66,7 +66,7 @@ def _title(plan: Described) -> str:
 
 
 def _rows(plan: Described) -> list[tuple[int, str, str, str]]:
-    """Return each axis with its taps, mode and how they are folded: the filtered ones first."""
+    """Return axis, taps, boundary mode and folding of each axis, the filtered ones first."""
     folded = folds(plan._jobs)
     filtered = sorted(zip(plan.axes, plan.taps, plan.modes, strict=True), reverse=True)
     others = sorted(set(range(len(plan.shape))) - set(plan.axes), reverse=True)
