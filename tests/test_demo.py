@@ -28,24 +28,24 @@ PIL = pytest.importorskip("PIL.Image")
 cv2 = pytest.importorskip("cv2")
 onnx = pytest.importorskip("onnx")
 
-from separable.cli.verbs.demo import Demo  # noqa: E402 (needs typer and what is above)
+from separable.cli.verbs.demo import DemoRun  # noqa: E402 (needs typer and what is above)
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
 
 
 @pytest.fixture(scope="module")
-def done() -> Iterator[Demo]:
+def done() -> Iterator[DemoRun]:
     """What the demo makes, each work done once at its small size; it takes seconds, and serves all tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filtering, "REPEATS", 1)
         patch.setattr(timing, "ROUNDS", (1, 1))
         patch.setattr(converting, "CALIBRATION", 96)
         cv2.setNumThreads(2)
-        yield Demo(filtering.run(lambda *_: None), converting.run(lambda *_: None))
+        yield DemoRun(filtering.run(lambda *_: None), converting.run(lambda *_: None))
 
 
 @contextlib.contextmanager
-def at(path: Path, done: Demo) -> Iterator[pytest.MonkeyPatch]:
+def at(path: Path, done: DemoRun) -> Iterator[pytest.MonkeyPatch]:
     """Work in an empty directory, with a demo that has done its work already."""
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
@@ -59,13 +59,13 @@ def at(path: Path, done: Demo) -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, done: Demo) -> Iterator[Path]:
+def here(tmp_path: Path, done: DemoRun) -> Iterator[Path]:
     with at(tmp_path, done):
         yield tmp_path
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory, done: Demo) -> tuple[Path, dict[str, Any]]:
+def written(tmp_path_factory: pytest.TempPathFactory, done: DemoRun) -> tuple[Path, dict[str, Any]]:
     """Where the demo wrote its files, and the facts that it printed as JSON."""
     path, out = tmp_path_factory.mktemp("demo"), io.StringIO()
     with at(path, done), contextlib.redirect_stdout(out):
@@ -74,7 +74,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, done: Demo) -> tuple[Path,
 
 
 @pytest.fixture
-def converted(done: Demo) -> converting.Converted:
+def converted(done: DemoRun) -> converting.Converted:
     return done.converted
 
 
@@ -221,7 +221,7 @@ def test_peers_do_the_same_work() -> None:
             assert np.allclose(result, results["SciPy"], rtol=0, atol=1e-6)
 
 
-def test_the_number_of_threads_of_opencv_is_given_back(done: Demo) -> None:
+def test_the_number_of_threads_of_opencv_is_given_back(done: DemoRun) -> None:
     assert cv2.getNumThreads() == 2
     assert len(done.filtered.comparisons) == 6
 

@@ -45,7 +45,6 @@ TESTED_BY = {
     "test_argument_types.py": "_base.numbers _base.types factor.arguments families._parameters",
     "test_hints.py": "_base.words.messages arrays.decorators",
     "test_cli_usage.py": "__main__ _base.words.printable cli.app cli.options cli.usage",
-    "test_notebooks.py": "_base.words.quantities",
     "test_rounding.py": "arrays.exact",
     "test_masking.py": "arrays.masks filters.normalised",
     "test_hardly_known.py": "filters.hardly_known",

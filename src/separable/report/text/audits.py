@@ -100,7 +100,7 @@ def columns(audit: AuditRecord) -> list[Column]:
         Column("kernel", lambda layer: by(layer.kernel, "x")),
         Column("stride", lambda layer: by(layer.stride, "x")),
         Column("groups", lambda layer: str(layer.groups) if layer.kernel else "", lambda layer: layer.groups),
-        Column("in", lambda layer: ", ".join(map(by, layer.inputs))),
+        Column("in", lambda layer: ", ".join(by(shape, "x") for shape in layer.inputs)),
         Column("out", lambda layer: by(layer.output, "x")),
         Column("calls", lambda layer: str(layer.calls), lambda layer: layer.calls),
         Column("MACs", lambda layer: f"{layer.macs:,}", lambda layer: layer.macs),
