@@ -46,4 +46,4 @@ def times(ratio: float) -> str:
 
 def by(sizes: Sequence[float], between: str = " x ") -> str:
     """Return sizes as people write them: ``31 x 31``."""
-    return between.join(f"{size:.4g}" if isinstance(size, float) else str(size) for size in sizes)
+    return between.join(f"{size:.4g}" if size % 1 else f"{size:.0f}" for size in sizes)
