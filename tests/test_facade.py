@@ -33,7 +33,10 @@ def test_old_names_of_values_stay():
     assert sp.KernelError is sp.ErrorBounds
 
 
-@pytest.mark.parametrize("package", [sp, sp.nn, sp.onnx, sp.conv])
+@pytest.mark.parametrize(
+    "package",
+    [sp, sp.nn, importlib.import_module("separable.nn.layers"), sp.onnx, sp.conv, sp.families, sp.ndimage],
+)
 def test_type_checkers_read_the_list_that_names_are_loaded_from(package):
     stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     seen = [(alias.name, node.module) for node in stub.body if hasattr(node, "names") for alias in node.names]

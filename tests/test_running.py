@@ -227,10 +227,10 @@ def test_oscillators_do_not_drift() -> None:
     p = sp.plan(kernel, x.shape, "float64", tol=1e-3, method="recursive")
     form = recursive_form(kernel, 1e-3)
     assert form is not None
-    waves = form.waves[0]
-    assert waves is not None
+    cosines = form.cosines[0]
+    assert cosines is not None
     k = np.arange(-400, 401)
-    taps = np.cos(np.multiply.outer(k, waves.frequency)) @ np.array(waves.amplitude)
+    taps = np.cos(np.multiply.outer(k, cosines.frequency)) @ np.array(cosines.amplitude)
     same = sp.correlate(x, taps, method="separable")
     assert np.abs(p(x) - same).max() < 1e-11
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,7 +22,6 @@ MODES: Final = {name: name for name in CANONICAL} | {
     "grid-constant": "constant",
     "grid-wrap": "wrap",
 }
-CODES: Final = {name: code for code, name in enumerate(CANONICAL)}
 
 # How torch and ONNX name what a convolution layer is padded with.
 PADDING_MODES: Final = {"zeros": "constant", "reflect": "mirror", "replicate": "nearest", "circular": "wrap"}
@@ -53,6 +53,11 @@ class Line(NamedTuple):
         """Return the interval of results, within the line, that read samples in `places`."""
         begin, end = places
         return max(begin - (self.taps - 1 - self.shift), 0), min(end + self.shift, self.n)
+
+
+def is_padded(mode: str | Sequence[str]) -> bool:
+    """Return whether a mode, or one of several, continues the array by a constant."""
+    return any(MODES.get(name) == "constant" for name in ((mode,) if isinstance(mode, str) else mode))
 
 
 def sources(positions: Array, n: int, mode: str) -> Array:

@@ -53,7 +53,7 @@ def _from_file(path: Path) -> SeparableKernel | npt.NDArray[Any]:
 
 
 def _called(node: ast.expr) -> object:
-    known = [name for name in families.__all__ if name.islower()]
+    known = [name for name in dir(families) if name.islower()]
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known):
         raise ValueError(f"no such kernel; expected a file, or one of {', '.join(known)} with its arguments.")
     named = {}

@@ -7,60 +7,14 @@ where a parameter may differ per axis it is one number for all axes or a sequenc
 Angles are in radians, from the columns' axis (axis 1) towards the rows' (axis 0).
 """
 
-from __future__ import annotations
-
-from typing import NoReturn
-
-from ._edges import farid, prewitt, scharr, sobel
-from ._gaussians import (
-    difference_of_gaussians,
-    gaussian,
-    gaussian_derivatives,
-    laplacian_of_gaussian,
-    rotated_gaussian,
-)
-from ._optics import airy, confocal_psf, widefield_psf
-from ._shapes import disk, motion_blur
-from ._smoothers import binomial, box, lanczos, savitzky_golay
-from ._steerable import Steerable, steerable
-from ._waves import LogGabor, gabor, gabor_pair, log_gabor_bank
-
-__all__ = [
-    "LogGabor",
-    "Steerable",
-    "airy",
-    "binomial",
-    "box",
-    "confocal_psf",
-    "difference_of_gaussians",
-    "disk",
-    "farid",
-    "gabor",
-    "gabor_pair",
-    "gaussian",
-    "gaussian_derivatives",
-    "lanczos",
-    "laplacian_of_gaussian",
-    "log_gabor_bank",
-    "motion_blur",
-    "prewitt",
-    "rotated_gaussian",
-    "savitzky_golay",
-    "scharr",
-    "sobel",
-    "steerable",
-    "widefield_psf",
-]
+from .._base.lazy import attach
 
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-def __getattr__(name: str) -> NoReturn:
+def _hint(name: str, names: list[str]) -> str:
     from .._base.words.messages import close_to  # only an error needs it
 
-    close = None if name.startswith("_") else close_to(name, __all__)
-    raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}" + (f". Did you mean {close!r}?" if close else "")
-    )
+    close = None if name.startswith("_") else close_to(name, names)
+    return f". Did you mean {close!r}?" if close else ""
+
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__, hint=_hint)

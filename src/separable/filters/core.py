@@ -12,15 +12,19 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .._base.types import Array
-from .._core import TermsJob, empty
+from .._core import Overflow, Rounding, TermsJob, empty
 from .._core import extent as core_extent
 from ..arrays.masks import Known
-from ..arrays.output import AS_IS, OVERFLOWS, ROUNDINGS, Storing
+from ..arrays.output import AS_IS, Storing
 from ..kernel.value import SeparableKernel
 from ..methods.method import Job, Runnable, Setting
 from ..methods.terms import sweep
 
 Jobs: TypeAlias = tuple[Job, ...]
+
+# The core's enumerations by the names of their members.
+_ROUNDINGS: Final[dict[str, Rounding]] = {member.name: member for member in Rounding}
+_OVERFLOWS: Final[dict[str, Overflow]] = {member.name: member for member in Overflow}
 
 # Chars of the dtypes that jobs read and write directly, by that of the dtype they compute in.
 _CONVERTED: Final = {"f": "?bBhHf", "d": "?bBhHiIlLqQfd", "F": "F", "D": "D"}
@@ -221,13 +225,13 @@ def _bounded(
     """Return storing arguments with bounds from the samples of `source`."""
     extent = core_extent(source.shape, source, threads, mask)
     low, high, overflow = how.limits(extent, source.dtype, dtype)
-    return told._replace(overflow=OVERFLOWS.index(overflow), low=low, high=high)
+    return told._replace(overflow=_OVERFLOWS[overflow], low=low, high=high)
 
 
 def _told(
     dtype: np.dtype[Any], how: Storing, known: Known | None, weak: tuple[float, float], divides: bool
 ) -> StoreArguments | SumArguments | MaskArguments:
-    codes = ROUNDINGS.index(how.rounding), OVERFLOWS.index(how.overflow)
+    codes = _ROUNDINGS[how.rounding], _OVERFLOWS[how.overflow]
     if divides:
         return StoreArguments(*codes, how.snap, how.low, how.high)
     summed = SumArguments(*codes, how.snap, how.divisor, how.low, how.high)

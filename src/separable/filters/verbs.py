@@ -15,6 +15,7 @@ from .._base.types import Array
 from ..arrays import arguments
 from ..arrays import masks as masking
 from ..arrays import output as storing
+from ..arrays.boundaries import is_padded
 from ..arrays.decorators import verb
 from ..families._gaussians import width_of
 from ..kernel.value import SeparableKernel
@@ -236,16 +237,11 @@ def _run(
         if wanted.kind in "biu":
             integers = source.dtype, wanted, rounding
     if mask is not None or nan != "propagate":
-        known = masking.known_of(source, mask, nan, asked[1] if _padded(asked[0]) else None)
+        known = masking.known_of(source, mask, nan, asked[1] if is_padded(asked[0]) else None)
     integer = source.dtype.kind in "biu"
     # `tuple.__new__` takes a third of the time of the NamedTuple's constructor.
     request = _new(Request, (source.shape, dtype, *asked, integer, False, None, known is not None, integers))
     return cached_plan(kernel_or_weights, request).run(source, output, threads, rounding, overflow, known)  # type: ignore[arg-type]
-
-
-def _padded(mode: arguments.Mode) -> bool:
-    """Return whether a mode pads with a constant."""
-    return any("constant" in name for name in ((mode,) if isinstance(mode, str) else mode))
 
 
 def _run_parts(

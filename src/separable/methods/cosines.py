@@ -76,7 +76,7 @@ def recursive_form(kernel: SeparableKernel, tol: float) -> Recursions | None:
     if kernel.rank != 1 or allowed <= 1:
         return None
     scales: list[tuple[float, float]] = []
-    waves: list[Cosines | None] = []
+    cosines: list[Cosines | None] = []
     axis_tol = allowed ** (1 / kernel.ndim) - 1
     for taps in kernel.terms[0]:
         scale = equal_taps(taps)
@@ -85,12 +85,12 @@ def recursive_form(kernel: SeparableKernel, tol: float) -> Recursions | None:
             fit = fit_cosines(np.ldexp(taps, -power), axis_tol)
             if fit is None:
                 return None
-            waves.append(fit)
+            cosines.append(fit)
             scale = math.ldexp(1.0, power), 1.0
         else:
-            waves.append(None)
+            cosines.append(None)
         scales.append(scale)
-    return recursions("recursive", kernel, waves, scales) if any(waves) else None
+    return recursions("recursive", kernel, cosines, scales) if any(cosines) else None
 
 
 def fit_cosines(taps: npt.NDArray[Any], tol: float) -> Cosines | None:

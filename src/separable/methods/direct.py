@@ -10,8 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from .._base.types import Array
-from .._core import DirectJob
-from ..arrays.boundaries import CODES
+from .._core import DirectJob, Mode
 from ..arrays.exact import exact_limit, summing
 from ..cost import model as costs
 from ..kernel import rounding
@@ -91,7 +90,7 @@ class DirectForm(Runnable):
         """Prepare a dense sweep."""
         lines = setting.lines(len(shape))
         shifts = tuple(line.shift for line in lines)
-        modes = tuple(CODES[line.mode] for line in lines)
+        modes = tuple(Mode[line.mode] for line in lines)
         return DirectJob(shape, dtype, self.laid_out(setting, len(shape)), shifts, modes, cval)
 
     def laid_out(self, setting: Setting, ndim: int) -> Array:

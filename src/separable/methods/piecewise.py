@@ -14,8 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from .._base.types import Array
-from .._core import DifferencesJob
-from ..arrays.boundaries import CODES
+from .._core import DifferencesJob, Mode
 from ..cost import model as costs
 from ..kernel.value import ErrorBounds, SeparableKernel
 from .method import Ask, Runnable, Setting, Way
@@ -142,7 +141,7 @@ class PiecewiseForm(Runnable):
         """Return the job that sums differences of weights times running sums."""
         lines = setting.lines(len(shape))
         weights = np.ascontiguousarray(self.weights.transpose(np.argsort(setting.axes)))
-        shifts, codes = tuple(line.shift for line in lines), tuple(CODES[line.mode] for line in lines)
+        shifts, codes = tuple(line.shift for line in lines), tuple(Mode[line.mode] for line in lines)
         lengths = [line.taps for line in lines]
         along = setting.axes[self.axis]
         return DifferencesJob(

@@ -21,8 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._core import BoxAndCosinesJob
-from ..arrays.boundaries import CODES
+from .._core import BoxAndCosinesJob, Mode
 from ..cost import model as costs
 from ..cost.model import PredictedCost
 from ..kernel.scale import GAIN
@@ -39,13 +38,13 @@ _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)
 # Nanoseconds per sample of one pass: a box, a sum of cosines, each cosine. One AVX-512 core (Zen 4), 256x256
 # and 1024x1024 float32, 3 to 513 taps, 4 to 8 cosines; within a third where arrays exceed the caches.
 _BOX_COST: Final = 0.65
-_WAVES_COST: Final = 0.6
-_WAVE_COST: Final = 0.14
+_COSINES_COST: Final = 0.6
+_COSINE_COST: Final = 0.14
 _SCATTERED_COST: Final = 7.0  # extra where lines are neither contiguous nor adjacent in memory
 
 # Cost of the warm-up of a line, in results per tap.
 _BOX_START: Final = 1.0
-_WAVES_START: Final = 0.6
+_COSINES_START: Final = 0.6
 
 _LANES: Final = 16  # lines filtered in one group of vectors; fewer take as long
 _ADJACENT: Final = 8  # minimum contiguous samples for which the core counts lines as adjacent
@@ -70,7 +69,7 @@ class Recursions(Runnable):
 
     method: str
     taps: tuple[int, ...]
-    waves: tuple[Cosines | None, ...]
+    cosines: tuple[Cosines | None, ...]
     factor: float
     divisor: float
     error: ErrorBounds
@@ -93,14 +92,14 @@ class Recursions(Runnable):
     @property
     def approximate(self) -> bool:
         """Whether there are cosines."""
-        return any(self.waves)
+        return any(self.cosines)
 
     @property
     def macs(self) -> int:
         """Operations per sample: three per box, three per cosine."""
         return sum(
-            3 * len(waves.frequency) if waves else 3
-            for n, waves in zip(self.taps, self.waves, strict=True)
+            3 * len(cosines.frequency) if cosines else 3
+            for n, cosines in zip(self.taps, self.cosines, strict=True)
             if n > 1
         )
 
@@ -119,7 +118,7 @@ class Recursions(Runnable):
 
     def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> Job:
         """Return the job with one pass per axis."""
-        passes = self.passes(setting.axes, setting.shifts, [CODES[mode] for mode in setting.modes])
+        passes = self.passes(setting.axes, setting.shifts, [Mode[mode] for mode in setting.modes])
         job = BoxAndCosinesJob(shape, passes, cval, self.factor, self.divisor)
         # Passes store intermediate results in the output array: in float64 near the ends of float32's range.
         double = setting.double or (dtype == "float32" and self.gain > GAIN)
@@ -128,15 +127,15 @@ class Recursions(Runnable):
     @property
     def gain(self) -> int:
         """The exponent of a power of two near the largest gain of the kernel."""
-        ones = math.prod(n for n, waves in zip(self.taps, self.waves, strict=True) if not waves)
+        ones = math.prod(n for n, cosines in zip(self.taps, self.cosines, strict=True) if not cosines)
         return math.frexp(self.factor)[1] + math.frexp(ones / self.divisor)[1]
 
     def flipped(self) -> Recursions:
         """Return the form of the kernel flipped along every axis: sines change their sign."""
         turned = [
-            w._replace(amplitude=tuple(-a for a in w.amplitude)) if w and w.odd else w for w in self.waves
+            w._replace(amplitude=tuple(-a for a in w.amplitude)) if w and w.odd else w for w in self.cosines
         ]
-        return replace(self, waves=tuple(turned))
+        return replace(self, cosines=tuple(turned))
 
     def cost(self, setting: Setting) -> PredictedCost:
         """Return the predicted cost of one call."""
@@ -148,12 +147,12 @@ class Recursions(Runnable):
     def _nanoseconds(self, shape: Sequence[int], axes: Sequence[int]) -> float:
         """Return nanoseconds per sample on an array of `shape`."""
         samples, total = math.prod(shape), 0.0
-        for axis, n, waves in zip(axes, self.taps, self.waves, strict=True):
+        for axis, n, cosines in zip(axes, self.taps, self.cosines, strict=True):
             if n == 1 or samples == 0:
                 continue
             per_sample, start = _BOX_COST, _BOX_START
-            if waves:
-                per_sample, start = _WAVES_COST + _WAVE_COST * len(waves.frequency), _WAVES_START
+            if cosines:
+                per_sample, start = _COSINES_COST + _COSINE_COST * len(cosines.frequency), _COSINES_START
             if axis != len(shape) - 1 and shape[-1] < _ADJACENT:
                 per_sample += _SCATTERED_COST
             total += per_sample * (1 + start * n / shape[axis]) * max(1.0, _LANES * shape[axis] / samples)
@@ -162,9 +161,11 @@ class Recursions(Runnable):
     def passes(self, axes: Sequence[int], shifts: Sequence[int], modes: Sequence[int]) -> list[Pass]:
         """Return the passes of the core; axes with one tap take none."""
         passes: list[Pass] = []
-        for axis, n, shift, mode, waves in zip(axes, self.taps, shifts, modes, self.waves, strict=True):
-            if waves:
-                passes.append((axis, n, shift, mode, waves.odd, list(waves.frequency), list(waves.amplitude)))
+        for axis, n, shift, mode, cosines in zip(axes, self.taps, shifts, modes, self.cosines, strict=True):
+            if cosines:
+                passes.append(
+                    (axis, n, shift, mode, cosines.odd, list(cosines.frequency), list(cosines.amplitude))
+                )
             elif n > 1:
                 passes.append((axis, n, shift, mode, False, [], []))
         return passes
@@ -181,17 +182,17 @@ def equal_taps(taps: npt.NDArray[Any]) -> tuple[float, float] | None:
 def recursions(
     method: str,
     kernel: SeparableKernel,
-    waves: Sequence[Cosines | None],
+    cosines: Sequence[Cosines | None],
     scales: Sequence[tuple[float, float]],
 ) -> Recursions:
     """Return a kernel of one term as recursions: cosines or a box, factor and divisor per axis."""
     kernel_error = kernel.error
-    l1 = (1 + kernel_error.relative_l1) * math.prod(1 + w.relative_l1 for w in waves if w) - 1
-    l2 = (1 + kernel_error.relative_l2) * math.prod(1 + w.relative_l2 for w in waves if w) - 1
+    l1 = (1 + kernel_error.relative_l1) * math.prod(1 + w.relative_l1 for w in cosines if w) - 1
+    l2 = (1 + kernel_error.relative_l2) * math.prod(1 + w.relative_l2 for w in cosines if w) - 1
     added = max(0.0, l1 - kernel_error.relative_l1) * kernel.norm_l1
-    error = ErrorBounds(kernel_error.l1 + added, l1, l2) if any(waves) else kernel_error
+    error = ErrorBounds(kernel_error.l1 + added, l1, l2) if any(cosines) else kernel_error
     factor, divisor = (_product([pair[n] for pair in scales]) for n in (0, 1))
-    return Recursions(method, kernel.shape, tuple(waves), factor, divisor, error)
+    return Recursions(method, kernel.shape, tuple(cosines), factor, divisor, error)
 
 
 def _product(values: Sequence[float]) -> float:

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .._base.types import Array
-from .._core import TermsJob
-from ..arrays.boundaries import CODES
+from .._base.types import Array, FloatArray
+from .._core import Mode, TermsJob
 from ..arrays.exact import exact_limit, summing
 from ..cost import model as costs
 from ..cost.model import Pass
@@ -132,8 +131,8 @@ def sweep(
     running = [[tuple(as_run(term, dtype)) if means else term for term in terms] for terms in kernels]
     passed = placed(running, setting.axes)
     terms, distinct = indexed(passed.kernels)
-    passes = [
-        (setting.axes[n], setting.shifts[n], CODES[setting.modes[n]], taps)
+    passes: list[tuple[int, int, int, list[FloatArray]]] = [
+        (setting.axes[n], setting.shifts[n], Mode[setting.modes[n]], taps)
         for n, taps in zip(passed.axes, distinct, strict=True)
     ]
     return TermsJob(shape, dtype, passes, terms, cval)

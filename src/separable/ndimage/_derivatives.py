@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .. import families
 from .._base.types import Array
+from ..arrays.boundaries import is_padded
 from ..arrays.output import Overflow, Rounding
 from ..kernel.value import SeparableKernel
 from . import _arguments as arguments
@@ -360,7 +361,7 @@ def _edge_steps(
     modes = arguments.modes(mode, ndim)
     kernel = family(place, ndim)
     others = [other for other in range(ndim) if other != place]
-    if cval == 0 or not any(modes[other] in ("constant", "grid-constant") for other in others):
+    if cval == 0 or not any(is_padded(modes[other]) for other in others):
         return (Step("correlate", kernel, {"mode": modes, "cval": cval}),)
     # As for derivatives of Gaussians: SciPy pads the result of every pass with `cval`.
     return tuple(

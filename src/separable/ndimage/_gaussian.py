@@ -10,6 +10,7 @@ from .. import families
 from .._base.numbers import as_real, as_whole
 from .._base.types import Array
 from .._base.words.messages import shown
+from ..arrays.boundaries import is_padded
 from ..families._gaussians import sampled_taps
 from ..families._parameters import check_positive, check_radii
 from ..kernel.value import SeparableKernel
@@ -110,7 +111,7 @@ def pads_its_passes(kernels: Sequence[Gaussian], cval: complex) -> bool:
     """
     if cval == 0:
         return False
-    padded = [n for n, kernel in enumerate(kernels) if kernel.mode in ("constant", "grid-constant")]
+    padded = [n for n, kernel in enumerate(kernels) if is_padded(kernel.mode)]
     derived = [n for n, kernel in enumerate(kernels) if kernel.order]
     return bool(padded and derived) and derived[0] < padded[-1]
 

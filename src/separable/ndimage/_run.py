@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .._base.types import Array
 from ..arrays.arguments import Method, promoted_dtype, working_dtype
+from ..arrays.boundaries import is_padded
 from ..arrays.masks import MaskedSums, Nan, check_weights, known_of
 from ..arrays.output import OVERFLOWS, ROUNDINGS, Bounds, Overflow, Rounding, check_names, store, storing
 from ..filters import verbs as filters
@@ -225,8 +226,7 @@ def _wide_kernel(step: Step) -> SeparableKernel | Array:
 
 
 def _is_padded(step: Step) -> bool:
-    modes = step.given.get("mode", "reflect")
-    return any("constant" in mode for mode in ([modes] if isinstance(modes, str) else modes))
+    return is_padded(step.given.get("mode", "reflect"))
 
 
 def _wide_sums(step: Step, x: Array) -> Array:

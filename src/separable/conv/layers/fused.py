@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._base.types import Array
-from ..._core import FusedJob32, FusedJob64, empty
+from ..._core import FusedJob32, FusedJob64, Mode, empty
 from ...arrays import arguments
-from ...arrays.boundaries import CODES, PADDING_MODES
+from ...arrays.boundaries import PADDING_MODES
 from ..algebra.geometry import Padding, PaddingLike, PerAxis, output_shape, per_axis, resolve_padding
 from ..algebra.terms import ORDERS, depthwise_first
 from .arguments import (
@@ -171,7 +171,7 @@ class FusedConv:
             self.kernel,
             self.stride,
             self.dilation,
-            CODES[PADDING_MODES[mode]],
+            Mode[PADDING_MODES[mode]],
             ACTIVATIONS.index(self.depthwise_activation),
             ACTIVATIONS.index(self.activation),
             *self._weights,

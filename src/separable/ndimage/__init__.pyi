@@ -1,0 +1,16 @@
+from ._derivatives import gaussian_gradient_magnitude as gaussian_gradient_magnitude
+from ._derivatives import gaussian_laplace as gaussian_laplace
+from ._derivatives import generic_gradient_magnitude as generic_gradient_magnitude
+from ._derivatives import generic_laplace as generic_laplace
+from ._derivatives import laplace as laplace
+from ._derivatives import prewitt as prewitt
+from ._derivatives import sobel as sobel
+from ._installed import installed as installed
+from ._kernels import convolve as convolve
+from ._kernels import convolve1d as convolve1d
+from ._kernels import correlate as correlate
+from ._kernels import correlate1d as correlate1d
+from ._smoothers import gaussian_filter as gaussian_filter
+from ._smoothers import gaussian_filter1d as gaussian_filter1d
+from ._smoothers import uniform_filter as uniform_filter
+from ._smoothers import uniform_filter1d as uniform_filter1d
