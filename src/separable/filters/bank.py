@@ -20,32 +20,19 @@ from ..cost import model as costs
 from ..cost.model import PredictedCost
 from ..kernel.passes import SWEPT_AXES, shared
 from ..kernel.scale import SPREAD, magnitude
-from ..kernel.value import ErrorBounds, SeparableKernel
+from ..kernel.value import SeparableKernel
 from ..methods.method import Setting
 from ..methods.terms import passes_of
 from .core import Jobs, converts, new_array, prepare_bank, run
+from .words.plan import Described
 
 # Cost of each further result of a sweep, which is written only, relative to reading and writing a sample.
 _WRITTEN = 0.5
 
 
-class Single(Protocol):
+class Single(Described, Protocol):
     """The part of a plan of one kernel that a bank uses."""
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
-    @property
-    def method(self) -> str: ...  # noqa: D102
-    @property
-    def taps(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def macs(self) -> int: ...  # noqa: D102
-    @property
-    def error(self) -> ErrorBounds: ...  # noqa: D102
-    @property
-    def scratch_bytes(self) -> int: ...  # noqa: D102
     @property
     def cost(self) -> PredictedCost: ...  # noqa: D102
     def readable(self, x: Array) -> Array: ...  # noqa: D102
