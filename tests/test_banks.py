@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import MODES
 
 import separable as sp
 
-MODES = ("reflect", "mirror", "wrap", "nearest", "constant")
 JET = [sp.families.gaussian(1.5, order=(i, j)) for i in range(3) for j in range(3 - i)]
 
 

@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import correlate_dense
+from reference import MODES, correlate_dense
 
 import separable as sp
-from separable.methods.cascade_search import find_cascade
-
-MODES = ("reflect", "mirror", "wrap", "nearest", "constant")
+from separable.methods.algorithms.cascade_search import find_cascade
 
 
 def ridge(n: int, along: float, across: float, angle: float) -> np.ndarray:

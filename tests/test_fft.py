@@ -14,9 +14,9 @@ from reference import MODES, continued, correlate_dense, tolerance
 import separable as sp
 from separable import _core
 from separable.arrays.boundaries import Line, sources
-from separable.methods import overlap_save
+from separable.methods.algorithms import overlap_save
+from separable.methods.algorithms.overlap_save import FourierJob, Geometry
 from separable.methods.fft import best_geometry, fast_length
-from separable.methods.overlap_save import FourierJob, Geometry
 
 RNG = np.random.default_rng(3)
 DTYPES = ("float32", "float64")

@@ -14,13 +14,12 @@ import pytest
 import scipy.ndimage
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import convolve_dense, correlate_dense, tolerance
+from reference import MODES, convolve_dense, correlate_dense, tolerance
 
 import separable as sp
 from separable import _core
 from separable.filters import cache
 
-MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 METHODS = ("separable", "direct")
 DTYPES = (np.float32, np.float64)
 CVAL = 1.25

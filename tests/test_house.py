@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reference
 
 import separable as sp
 from separable.arrays import arguments, boundaries, output
@@ -53,8 +54,8 @@ TESTED_BY = {
     "test_banks.py": "filters.bank",
     "test_planning.py": "filters.adjoint filters.words.explanation",
     "test_plan.py": "filters.words.plan",
-    "test_running.py": "methods.recursions",
-    "test_cascade.py": "methods.sequence",
+    "test_running.py": "methods.algorithms.recursions",
+    "test_cascade.py": "methods.algorithms.sequence",
     "test_scale.py": "kernel.rounding kernel.scale",
     "test_kernel.py": "kernel.picture",
     "test_cli.py": "cli.kernel_options cli.verbs.filter files.filters",
@@ -180,16 +181,22 @@ def test_names_of_methods_come_from_one_table() -> None:
     assert listed
     assert re.findall(r'"(\w+)"', listed[1]) == list(METHODS)
     text = " ".join((sp.Plan.__doc__ or "").split())
-    assert all(method.about in text for method in METHODS.values())
+    assert [method.about for method in METHODS.values() if method.about not in text] == []
     planning = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
-    assert all(f'`"{name}"`' in planning for name in METHODS)
+    assert [name for name in METHODS if f'`"{name}"`' not in planning] == []
+    assert [name for name in NAMES if f'"{name}"' not in (sp.correlate.__doc__ or "")] == []
 
 
 def test_names_of_modes_and_of_storing_come_from_one_table() -> None:
     assert typing.get_args(boundaries.ModeName) == tuple(boundaries.MODES)
+    assert reference.MODES == boundaries.CANONICAL
+    page = (ROOT / "docs" / "boundaries.md").read_text(encoding="utf-8")
+    assert [name for name in boundaries.MODES if f"`{name}`" not in page] == []
+    helped = (PACKAGE / "cli" / "options.py").read_text(encoding="utf-8")
+    assert [name for name in boundaries.CANONICAL if not re.search(rf"\b{name}\b", helped)] == []
     assert typing.get_args(output.Rounding) == output.ROUNDINGS
     assert typing.get_args(output.Overflow) == output.OVERFLOWS
-    assert all(name in (sp.correlate.__doc__ or "") for name in boundaries.MODES)
+    assert [name for name in boundaries.MODES if f'"{name}"' not in (sp.correlate.__doc__ or "")] == []
 
 
 def test_a_class_name_means_one_thing() -> None:

@@ -18,7 +18,7 @@ from separable.methods.box import box_form
 from separable.methods.cosines import MAX_COSINES, fit_cosines, recursive_form
 
 Array = npt.NDArray[Any]
-CODES = {"reflect": 0, "constant": 1, "nearest": 2, "mirror": 3, "wrap": 4}
+CODES = {name: code for code, name in enumerate(MODES)}
 
 
 @pytest.fixture(params=_core.core_info()["targets"])

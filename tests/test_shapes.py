@@ -18,11 +18,11 @@ from reference import MODES, convolve_dense, correlate_dense
 import separable as sp
 from separable import _core
 from separable.filters.planner import choose
+from separable.methods.algorithms.piecewise import PiecewiseForm, piecewise_form
 from separable.methods.method import Ask, Setting
-from separable.methods.piecewise import PiecewiseForm, piecewise_form
 
 Array = npt.NDArray[Any]
-CODES = {"reflect": 0, "constant": 1, "nearest": 2, "mirror": 3, "wrap": 4}
+CODES = {name: code for code, name in enumerate(MODES)}
 SMALL, LARGE = "?bBhH", "iIqQfd"  # summed modulo 2**32, and in float64
 
 

@@ -16,8 +16,8 @@ from separable.filters.plan import Request, build
 from separable.kernel.means import as_run
 from separable.kernel.signs import terms_keep
 from separable.methods import fft as fourier
-from separable.methods import overlap_save
-from separable.methods.overlap_save import FourierJob, Geometry
+from separable.methods.algorithms import overlap_save
+from separable.methods.algorithms.overlap_save import FourierJob, Geometry
 
 RNG = np.random.default_rng(11)
 DTYPES = ("float32", "float64")

@@ -5,6 +5,7 @@
 namespace sep {
 
 enum class Mode : int { reflect, constant, nearest, mirror, wrap };
+constexpr int kModes = int(Mode::wrap) + 1;  // of the last one
 
 constexpr ptrdiff_t kOutside = -1;
 

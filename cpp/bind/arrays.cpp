@@ -74,7 +74,8 @@ void check_size(const Shape& shape, size_t item) {
 int usable_threads(int threads) { return std::clamp(threads, 1, 1024); }
 
 Mode mode_of(int code) {
-  if (code < 0 || code > int(Mode::wrap)) throw nb::value_error("mode codes are 0 (reflect) to 4 (wrap)");
+  if (code < 0 || code >= kModes)
+    throw nb::value_error(("mode codes are 0 (reflect) to " + std::to_string(kModes - 1)).c_str());
   return Mode(code);
 }
 Rounding rounding_of(int code) {

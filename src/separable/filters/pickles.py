@@ -9,14 +9,14 @@ import numpy as np
 
 from ..cost.model import MachineRates, PredictedCost, Rates, completed
 from ..kernel.value import ErrorBounds, SeparableKernel
+from ..methods.algorithms.cascade_search import Cascade
+from ..methods.algorithms.overlap_save import Geometry
+from ..methods.algorithms.piecewise import PiecewiseForm
+from ..methods.algorithms.recursions import Cosines, Recursions
 from ..methods.cascade import CascadeForm
-from ..methods.cascade_search import Cascade
 from ..methods.direct import DirectForm
 from ..methods.fft import FourierForm
 from ..methods.method import Setting, Way
-from ..methods.overlap_save import Geometry
-from ..methods.piecewise import PiecewiseForm
-from ..methods.recursions import Cosines, Recursions
 from ..methods.terms import TermsForm
 
 _TYPES: Final = (

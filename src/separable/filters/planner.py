@@ -19,10 +19,6 @@ from ..methods.method import Ask, Refusal, Way
 # Numbers of threads whose predicted times are compared.
 _THREADS: Final = (1, 4)
 
-# Factor by which transforms must be faster: other methods round relative to their windows, and take less
-# memory.
-_WORTH: Final = 1.15
-
 
 def choose(ask: Ask, method: str | None) -> Way:
     """Return the cheapest way to run a kernel, or that of the named method.
@@ -42,7 +38,7 @@ def choose(ask: Ask, method: str | None) -> Way:
         return choice
     # Over few known samples, terms that cancel are inaccurate, and approximations miss most of the sum.
     one = isinstance(ask.kernel, SeparableKernel) and ask.kernel.rank == 1
-    runs = "separable" if one or choice.method == "recursive" else "direct"
+    runs = "separable" if one or choice.terms == 1 else "direct"
     if method == choice.method:
         raise ValueError(
             f"with `mask` or nan='omit' this kernel runs with method={runs!r}, but method is {method!r}; "
@@ -94,4 +90,4 @@ def weighed(choice: Way) -> float:
     as long. The geometric mean is within a factor of 1.6 of the least time either way.
     """
     few, many = map(choice.cost.seconds, _THREADS)
-    return math.sqrt(few * many) * (_WORTH if choice.method == "fft" else 1.0)
+    return math.sqrt(few * many) * choice.kernel.handicap

@@ -6,9 +6,9 @@ import math
 from typing import Final
 
 from ..kernel.value import SeparableKernel
-from . import piecewise
+from .algorithms import piecewise
+from .algorithms.recursions import Recursions, equal_taps, recursions
 from .method import Ask, Refusal, Way
-from .recursions import Recursions, equal_taps, recursions
 
 # Minimum taps (for piecewise constant kernels, weights) for which running sums are considered.
 SHORT_TAPS: Final = 9

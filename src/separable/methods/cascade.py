@@ -15,11 +15,11 @@ from ..cost.model import PredictedCost
 from ..kernel.rounding import FLUSHED, UNIT_ROUNDOFF, Lost, added
 from ..kernel.scale import GAIN, magnitude
 from ..kernel.value import ErrorBounds, SeparableKernel
-from .cascade_search import Cascade, find_cascade
+from .algorithms.cascade_search import Cascade, find_cascade
+from .algorithms.sequence import Margin, SequenceJob
 from .cosines import DEFAULT_TOL
 from .direct import DirectForm, DirectMethod
 from .method import Ask, Refusal, Runnable, Setting, Way
-from .sequence import Margin, SequenceJob
 from .terms import TermsMethod, passes_of, sweep
 
 # Predicted nanoseconds of a call above which a plan searches for a cascade, which takes up to seconds.

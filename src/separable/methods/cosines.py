@@ -22,9 +22,9 @@ import numpy.typing as npt
 from .._base.caches import kept
 from .._base.types import FloatArray
 from ..kernel.value import SeparableKernel
+from .algorithms.recursions import Cosines, Recursions, equal_taps, recursions
 from .box import too_short
 from .method import Ask, Refusal, Way
-from .recursions import Cosines, Recursions, equal_taps, recursions
 
 DEFAULT_TOL: Final = 1e-3  # relative l1 error where the method is named without `tol`
 

@@ -14,9 +14,9 @@ from .._base.types import Array
 from ..arrays.exact import exact_limit
 from ..cost import model as costs
 from ..cost.model import PredictedCost, Rates
+from .algorithms.overlap_save import FourierJob, Geometry
 from .direct import DirectForm
 from .method import Ask, Refusal, Runnable, Setting, Way, Weights
-from .overlap_save import FourierJob, Geometry
 
 # Maximum block geometries compared, from one block to one sample a block: 16 per axis in a volume.
 _COMPARED: Final = 4096
@@ -38,6 +38,11 @@ class FourierForm(Runnable):
 
     kernel: Weights
     geometry: Geometry
+
+    @property
+    def handicap(self) -> float:
+        """Return 1.15: the other ways round within their windows, and take less memory."""
+        return 1.15
 
     @property
     def macs(self) -> int:

@@ -154,6 +154,11 @@ class Runnable:
         """False."""
         return False
 
+    @property
+    def handicap(self) -> float:
+        """1: predicted times are compared as they are."""
+        return 1.0
+
     def kernel_of(self, given: Weights) -> Weights:
         """Return the kernel that runs, if the form holds one; else the one given."""
         return given

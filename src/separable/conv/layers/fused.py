@@ -20,16 +20,7 @@ from ...arrays import arguments
 from ...arrays.boundaries import PADDING_MODES
 from ..algebra.geometry import Padding, PaddingLike, PerAxis, output_shape, per_axis, resolve_padding
 from ..algebra.terms import ORDERS, depthwise_first
-from .arguments import (
-    ACTIVATIONS,
-    check_reach,
-    fold_padding,
-    one_of,
-    pad,
-    readable,
-    same_bits,
-    weights_of,
-)
+from .arguments import ACTIVATIONS, check_reach, fold_padding, one_of, pad, readable, same_bits, weights_of
 
 __all__ = ["FusedConv", "Gradients", "depthwise_separable"]
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._base.types import Array
-from .._core import Sweeps, TermsJob, empty
-from ..arrays.boundaries import continued
-from .method import Job
+from ..._base.types import Array
+from ..._core import Sweeps, TermsJob, empty
+from ...arrays.boundaries import continued
+from ..method import Job
 
 
 class Margin(NamedTuple):

@@ -19,13 +19,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from .._base.types import Array
-from .._core import Sweeps
-from ..arrays.boundaries import Line, pieces
-from ..arrays.output import OVERFLOWS, ROUNDINGS, Storing, store
-from ..kernel.scale import GAIN
-from ..kernel.signs import Signs
-from .method import Job
+from ..._base.types import Array
+from ..._core import Sweeps
+from ...arrays.boundaries import Line, pieces
+from ...arrays.output import OVERFLOWS, ROUNDINGS, Storing, store
+from ...kernel.scale import GAIN
+from ...kernel.signs import Signs
+from ..method import Job
 
 # Minimum samples of a transform that is shared by threads: below, waking them costs as much as it saves.
 _SHARED_SAMPLES: Final = 1 << 20

@@ -23,9 +23,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._base.caches import kept
-from .._base.types import FloatArray
-from ..kernel.value import ErrorBounds, SeparableKernel, certified_error
+from ..._base.caches import kept
+from ..._base.types import FloatArray
+from ...kernel.value import ErrorBounds, SeparableKernel, certified_error
 
 Places: TypeAlias = npt.NDArray[np.intp]
 

@@ -21,12 +21,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._core import BoxAndCosinesJob, Mode
-from ..cost import model as costs
-from ..cost.model import PredictedCost
-from ..kernel.scale import GAIN
-from ..kernel.value import ErrorBounds, SeparableKernel
-from .method import Job, Runnable, Setting
+from ..._core import BoxAndCosinesJob, Mode
+from ...cost import model as costs
+from ...cost.model import PredictedCost
+from ...kernel.scale import GAIN
+from ...kernel.value import ErrorBounds, SeparableKernel
+from ..method import Job, Runnable, Setting
 from .sequence import SequenceJob
 
 # A pass of the core: axis, taps, shift, mode, odd, frequencies, amplitudes.

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from .._base.types import Array
-from .._core import DifferencesJob, Mode
-from ..cost import model as costs
-from ..kernel.value import ErrorBounds, SeparableKernel
-from .method import Ask, Runnable, Setting, Way
+from ..._base.types import Array
+from ..._core import DifferencesJob, Mode
+from ...cost import model as costs
+from ...kernel.value import ErrorBounds, SeparableKernel
+from ..method import Ask, Runnable, Setting, Way
 
 _ROUNDING: Final = 8 * float(np.finfo(np.float64).eps)  # relative tolerance of equal weights: 8 roundings
 _UNIT_ROUNDOFF: Final = 2.0**-53

@@ -1,0 +1,1 @@
+"""What methods share or consist of: recursions, differences, sequences, blocks, searches."""
