@@ -96,17 +96,17 @@ class Wish:
     def weights(self) -> Weights:
         """The weights of --kernel, read once for all images: as they will run."""
         name = self.kernel or ""
-        found = by_name.read(name)
+        kernel = by_name.read(name)
         with naming(name):
             if self.rank is not None:
-                dense = found.dense() if isinstance(found, SeparableKernel) else found
+                dense = kernel.dense() if isinstance(kernel, SeparableKernel) else kernel
                 with warnings.catch_warnings():
                     warnings.simplefilter("error", EffortWarning)
                     try:
-                        found = factor(dense, tol=self.tol, rank=self.rank)
+                        kernel = factor(dense, tol=self.tol, rank=self.rank)
                     except EffortWarning as ended:
                         raise ValueError(f"{ended} (separable factor --effort keeps terms.npz)") from None
-            weights = found if isinstance(found, SeparableKernel) else kernel_weights(found)
+            weights = kernel if isinstance(kernel, SeparableKernel) else kernel_weights(kernel)
             return _normalised(weights, name) if self.normalise else weights
 
     @staticmethod

@@ -95,11 +95,11 @@ def failure_of(error: Exception) -> str | None:
 def as_typed(message: str) -> str:
     """Return an error of the library with options for its arguments: ``--rank 6`` for ``rank=6``."""
 
-    def option(found: re.Match[str]) -> str:
-        return f"`{_OPTIONS[found[1]]}`"
+    def option(match: re.Match[str]) -> str:
+        return f"`{_OPTIONS[match[1]]}`"
 
-    def option_and_value(found: re.Match[str]) -> str:
-        return f"`{_OPTIONS[found[1]]} {re.sub(r'[^-+.,:/%A-Za-z0-9_]', '', found[2]).rstrip(',')}`"
+    def option_and_value(match: re.Match[str]) -> str:
+        return f"`{_OPTIONS[match[1]]} {re.sub(r'[^-+.,:/%A-Za-z0-9_]', '', match[2]).rstrip(',')}`"
 
     message = re.sub(rf"`{_NAME}(?:\[\d+\])?=([^`]*)`", option_and_value, message)
     message = re.sub(rf"`{_NAME}(?:\[\d+\])?`", option, message)
@@ -108,8 +108,8 @@ def as_typed(message: str) -> str:
     return re.sub(r"\b([Rr]aise) tol\b", r"\1 --tol", message)
 
 
-def _shape_as_typed(found: re.Match[str]) -> str:
-    return f"--shape {found[1]}={found[2].replace(' ', '')}"
+def _shape_as_typed(match: re.Match[str]) -> str:
+    return f"--shape {match[1]}={match[2].replace(' ', '')}"
 
 
 @contextmanager

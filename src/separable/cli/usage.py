@@ -49,11 +49,11 @@ def _what(error: Any, verb: str, arguments: Sequence[str]) -> str:
         return f"`{error.option_name}` {'needs a value' if lacks else 'takes no value'}."
     if kind == "BadParameter" and error.param is not None:
         return _bad_value(error.param, message, arguments)
-    if found := re.match(r"No such command '(.*?)'\.", message):
+    if match := re.match(r"No such command '(.*?)'\.", message):
         verbs = list(error.ctx.command.commands)
-        return f"`{found[1]}` is no verb; expected one of {', '.join(verbs)}.{_meant(found[1], verbs)}"
-    if found := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
-        return f"`{found[1]}` is more than {verb} takes."
+        return f"`{match[1]}` is no verb; expected one of {', '.join(verbs)}.{_meant(match[1], verbs)}"
+    if match := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
+        return f"`{match[1]}` is more than {verb} takes."
     return f"{message.rstrip('.')}."
 
 

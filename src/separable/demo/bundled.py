@@ -24,7 +24,7 @@ def bundled(package: str, path: str) -> Path:
     MissingExtraError
         If the package is not installed.
     """
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         raise MissingExtraError(f"{package} is not installed: pip install 'separable[demo]'")
-    return Path(found.origin).parent / path
+    return Path(spec.origin).parent / path

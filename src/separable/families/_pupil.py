@@ -113,8 +113,8 @@ def light(lens: Lens, reach: float, heights: FloatArray) -> Radial:
 
     def squared(radii: FloatArray) -> FloatArray:
         values = field(radii)
-        found: FloatArray = np.square(values.real) + np.square(values.imag)
-        return found
+        intensity: FloatArray = np.square(values.real) + np.square(values.imag)
+        return intensity
 
     return squared
 
@@ -133,11 +133,11 @@ def through_pinhole(lens: Lens, hole: float, reach: float, heights: FloatArray) 
     shares = np.repeat(w * q / (hole * turns), turns)
 
     def averaged(radii: FloatArray) -> FloatArray:
-        found = []
+        averages = []
         for r in radii:
             squares = r * r + np.square(q)[:, np.newaxis] - 2 * r * sideways
-            found.append(shares @ source(np.sqrt(np.maximum(squares, 0.0)).ravel()))
-        return np.array(found)
+            averages.append(shares @ source(np.sqrt(np.maximum(squares, 0.0)).ravel()))
+        return np.array(averages)
 
     through = everywhere(averaged, reach, band)
     return lambda radii: np.maximum(through(radii), 0.0)
@@ -232,8 +232,8 @@ def everywhere(
         places = 2 * np.square(radii / reach) - 1
         blocks = np.array_split(places, math.ceil(places.size / _BLOCK))
         parts = [np.polynomial.chebyshev.chebvander(block, count - 1) @ series for block in blocks]
-        found: _Values = np.concatenate(parts)
-        return found
+        values: _Values = np.concatenate(parts)
+        return values
 
     return evaluated
 

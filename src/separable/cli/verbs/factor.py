@@ -36,8 +36,8 @@ def run(
     """Factor a kernel, print the result, and write its terms and its picture where wanted."""
     kept, target = _targets(kernel, plot, out)
     with progress(not as_json, lines=True) as show, naming(kernel):
-        found = by_name.read(kernel)
-        weights = found.dense() if isinstance(found, SeparableKernel) else found
+        given = by_name.read(kernel)
+        weights = given.dense() if isinstance(given, SeparableKernel) else given
         done = study(kernel, weights, _tolerance(tol), rank, effort=effort, report=_shown_by(show))
         anatomy = parts.anatomy(weights) if plot or target else None
     if kept:

@@ -159,10 +159,10 @@ def photometric(page: tifffile.TiffPage) -> int:
 def _known_photometric(page: tifffile.TiffPage, losses: list[str]) -> int:
     import tifffile
 
-    found = photometric(page)
-    if found in set(tifffile.PHOTOMETRIC):
-        return found
-    losses.append(f"its photometric interpretation {found} is unknown and becomes grey, with black at 0.")
+    code = photometric(page)
+    if code in set(tifffile.PHOTOMETRIC):
+        return code
+    losses.append(f"its photometric interpretation {code} is unknown and becomes grey, with black at 0.")
     return _MINISBLACK
 
 
@@ -312,21 +312,23 @@ def rewritten_ome(xml: str, axes: str, dtype: np.dtype[Any], pages: int) -> str 
     kind = ome_type(dtype)
     if len(images) != 1 or len(pixels) != 1 or kind is None or not set(axes) <= set("TZCYXS"):
         return None
-    (found,) = pixels
-    if found.get("Type") != kind:
-        found.attrib.pop("SignificantBits", None)
+    (pixels_element,) = pixels
+    if pixels_element.get("Type") != kind:
+        pixels_element.attrib.pop("SignificantBits", None)
     order = "XY" + "".join(letter for letter in reversed(axes) if letter in "CZT")
     order += "".join(letter for letter in "CZT" if letter not in order)
     said = {"Type": kind, "DimensionOrder": order, "BigEndian": str(sys.byteorder == "big").lower()}
     said["Interleaved"] = str(axes.endswith("S")).lower()
     for key, value in said.items():
-        if key in found.attrib or key in ("Type", "DimensionOrder"):
-            found.set(key, value)
-    for element in [each for each in found if _local(each) in ("TiffData", "BinData", "MetadataOnly")]:
-        found.remove(element)
-    space = found.tag[: -len("Pixels")]
+        if key in pixels_element.attrib or key in ("Type", "DimensionOrder"):
+            pixels_element.set(key, value)
+    for element in [
+        each for each in pixels_element if _local(each) in ("TiffData", "BinData", "MetadataOnly")
+    ]:
+        pixels_element.remove(element)
+    space = pixels_element.tag[: -len("Pixels")]
     data = ET.Element(f"{space}TiffData", {"IFD": "0", "PlaneCount": str(pages)})
-    found.insert(sum(_local(each) == "Channel" for each in found), data)
+    pixels_element.insert(sum(_local(each) == "Channel" for each in pixels_element), data)
     root.attrib.pop("UUID", None)
     text = ET.tostring(root, encoding="unicode")
     # The root's namespace comes first, and a default namespace is what some readers want.
