@@ -36,12 +36,12 @@ __all__ = ["DecompositionError", "allocate_ranks", "decompose"]
 # data leave open; smaller ones drown in the rounding of a covariance that was summed in float32.
 _RIDGE: Final = 1e-6
 
-# Descent ends when a sweep gains less than this fraction of the loss, or after so many sweeps. Ten are
+# Relative decrease of the loss per sweep below which descent ends, and the maximum number of sweeps; ten are
 # usual.
 _GAIN: Final = 1e-4
 _SWEEPS: Final = 100
 
-# Work is done in blocks that matrix products like: columns of so many channels.
+# Channels per block of columns, sized for matrix products.
 _CHANNELS_AT_ONCE: Final = 8
 
 

@@ -462,7 +462,7 @@ def check_even_ranks(ranks: Sequence[int], groups: int) -> None:
 
 
 def _ranks_of(terms: int, rank: Rank) -> tuple[int, ...]:
-    """Return the rank of each channel of a depthwise kernel with so many filters."""
+    """Return the rank of each channel of a depthwise kernel, given its number of filters."""
     if isinstance(rank, Iterable):
         ranks = rank_per_channel(rank, len(tuple(rank)))
         if sum(ranks) != terms:

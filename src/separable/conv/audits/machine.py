@@ -65,7 +65,7 @@ def this_machine(threads: int = 1) -> Machine:
     Parameters
     ----------
     threads : int, optional
-        The arithmetic of one thread counts so many times; so many copy memory at once, up to four.
+        Scales the arithmetic of one thread; memory is copied by as many at once, up to four.
 
     Returns
     -------

@@ -19,7 +19,7 @@ from .records import Option
 
 __all__ = ["Curves"]
 
-# Of each form at most so many ranks are tried; where each is timed, at most so many.
+# Maximum number of ranks tried per form; fewer where each is timed.
 _RANKS: Final = 16
 _RANKS_TIMED: Final = 5
 

@@ -26,7 +26,7 @@ __all__ = ["Fitter", "fit"]
 # open is settled by the original weights.
 _RIDGE: Final = 1e-5
 
-# Descent ends after so many sweeps, if it does not settle before.
+# Maximum number of descent sweeps.
 _SWEEPS: Final = 40
 
 # Sweeps that tell how much descent gains on a closed form.

@@ -14,7 +14,7 @@ __all__ = ["HeldOut", "OutputChange", "Values"]
 
 Values: TypeAlias = npt.NDArray[Any]
 
-# One input in so many is held out.
+# Every eighth calibration input is held out.
 _EVERY: Final = 8
 
 

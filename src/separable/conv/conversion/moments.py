@@ -159,7 +159,7 @@ class Moments:
     ----------
     layer : ConvLayer
     positions : int, optional
-        Look at so many output positions of each sample, spread over them at random; None: at all.
+        Look at this many output positions of each sample, spread over them at random; None: at all.
         Neighbouring positions tell much the same.
     keep : int, optional
         Bytes of patches and outputs to keep as they are, in :attr:`excerpt`: as many whole samples as fit.

@@ -16,7 +16,7 @@ __all__ = ["problems_of", "regularised", "shrinkage"]
 # Fractions of the stand-in that are tried.
 _TRIED: Final = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
 
-# With more patches than so many for each unknown, nothing is to be gained.
+# Patches per unknown from which the sample covariance is used without shrinkage.
 _PLENTY: Final = 100
 
 

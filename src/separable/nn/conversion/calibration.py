@@ -16,8 +16,8 @@ from ..model.untouched import map_tensors
 
 Batches: TypeAlias = Tensor | Iterable[Any]
 
-# Inputs that are passed in one piece are run in batches of so many: enough to keep the cores busy, few enough
-# that the activations of a large network fit.
+# Batch size for a tensor of calibration inputs: keeps the cores busy, and the activations of a large network
+# in memory.
 BATCH: Final = 64
 
 _ACCEPTED = "a tensor of inputs, a list of batches, or a DataLoader"

@@ -28,7 +28,7 @@ RATE: Final = 1e-3
 # those as well, and the student learns more of it than the inputs at hand can show.
 _MIXED: Final = 0.5
 
-# Fewer inputs than so many make no batches of their own: they are shown as they came.
+# Minimum number of inputs that are shuffled into new batches; fewer keep the batches they came in.
 _FEW: Final = 32
 
 
@@ -41,7 +41,7 @@ class Course:
     epochs : int
         Passes over the data.
     seconds : float, optional
-        End after so many, if that is earlier; the step falls to zero by then.
+        End after this many, if that is earlier; the step falls to zero by then.
     saved : mapping, optional
         What `save` was given last, by a training that was cut short: it is gone on with.
     save : callable, optional

@@ -28,7 +28,7 @@ Seen = npt.NDArray[Any]
 
 _SUMS: Final = (torch.ops.aten.add, torch.ops.aten.add_)
 
-# A time is the median of so many runs, after one that warms up.
+# Timed runs, after one warm-up run, whose median is reported.
 _RUNS: Final = 15
 
 

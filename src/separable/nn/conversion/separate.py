@@ -111,11 +111,11 @@ def separate(
         Leave batch norms in the model. By default those behind convolutions are folded into them, and an
         identity is in their place. Keep them if the model is to be trained further with a loop of your own.
     distill : int, optional
-        After the conversion, train for so many passes over the calibration data to give the original's
+        After the conversion, train for this many passes over the calibration data to give the original's
         outputs, of the model and of every converted layer. Norms keep their statistics. Ctrl-C ends it early
         and keeps the best so far.
     distill_seconds : float, optional
-        End the training after so many seconds, if that is earlier.
+        End the training after this many seconds, if that is earlier.
     checkpoint : path-like, optional
         A file that the training is saved to after each pass. Where it is there already, the same call goes on
         where that one stopped, and ends with the same result as if it had not. It stays there at the end.

@@ -24,7 +24,8 @@ __all__ = ["Session", "alone", "giving", "interleaved_ms", "layer_ms", "median_m
 
 _SILENT: Final = 4  # ONNX Runtime's log levels: what is an error is raised, and need not be told twice
 
-# A median is taken of runs that take so many seconds together, and of so many runs at least and at most.
+# Timed runs whose median is reported: as many as take this many seconds together, between these bounds, after
+# the warm-up runs.
 _TIMED_SECONDS: Final = 0.03
 _FEWEST_RUNS: Final = 5
 _MOST_RUNS: Final = 200
