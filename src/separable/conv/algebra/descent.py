@@ -31,7 +31,7 @@ __all__ = [
     "whitened_outputs",
 ]
 
-# Maximum total taps of filters solved in one dense system; more are solved in groups. A system of this size is
+# Maximum total taps of filters solved in one dense system; more are solved in groups. Such a system is
 # factored in a second and takes 32 MiB.
 _TAPS_AT_ONCE: Final = 2048
 

@@ -21,7 +21,7 @@ Function: TypeAlias = Callable[[Tensor], Tensor]
 def norm_of(
     norm: Norm, channels: int, argument: str, device: Device, dtype: torch.dtype | None
 ) -> nn.Module | None:
-    """Return the module that `norm` makes for a number of channels, on the device and in the dtype asked for."""
+    """Return the module that `norm` makes, on the device and in the dtype asked for."""
     if norm is None:
         return None
     if isinstance(norm, nn.Module):
