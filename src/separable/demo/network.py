@@ -141,16 +141,18 @@ def run(show: Show) -> Converted:
         DATA_FREE: runner(data_free),
         SEPARABLE: runner(separation.model),
     }
-    seconds = medians({name: functools.partial(each, squares[:BATCH]) for name, each in networks.items()})
+    seconds = medians(
+        {name: functools.partial(network, squares[:BATCH]) for name, network in networks.items()}
+    )
     versions = {
         name: Version(
-            float((each(squares).argmax(axis=1) == classes).mean()),
+            float((network(squares).argmax(axis=1) == classes).mean()),
             audits[name].macs,
             audits[name].params,
             seconds[name],
-            _map(each, mosaic),
+            _map(network, mosaic),
         )
-        for name, each in networks.items()
+        for name, network in networks.items()
     }
     return Converted(versions, mosaic, truth, squares, classes, audit, separation)
 

@@ -345,7 +345,7 @@ def rotated_gaussian(
             for each in derivative
         ]
         products = (functools.reduce(np.multiply.outer, taps) for taps in terms)
-        parts = [factor * each for factor, each in zip(derivative.values(), products, strict=True)]
+        parts = [factor * product for factor, product in zip(derivative.values(), products, strict=True)]
         weights: FloatArray = np.sum(parts, axis=0)
         return weights
     widths = [max(s, _LEAST_TURNED) for s in sigmas]

@@ -89,9 +89,9 @@ def _write_network(done: converting.Converted, out: Path) -> list[Path]:
     done.audit.to_html(audit)
     done.separation.report.to_html(conversion)
     maps = {"where they are": done.truth}
-    for name, each in done.versions.items():
-        caption = f"{name}: {percent(each.accuracy)} right, {count(each.macs)} MACs"
-        maps[caption] = each.labels
+    for name, version in done.versions.items():
+        caption = f"{name}: {percent(version.accuracy)} right, {count(version.macs)} MACs"
+        maps[caption] = version.labels
     with files.replacing(picture) as beside:
         mosaics.mosaic_page(beside, done.mosaic, maps, converting.CLASSES)
     return [picture, audit, conversion, before, after]
@@ -125,8 +125,8 @@ def _print_network(console: Console, done: converting.Converted) -> None:
         Text("A network that tells brick, grass and gravel apart", style="bold"),
         model_tables.versions(
             {
-                name: (each.accuracy, each.macs, each.params, each.seconds)
-                for name, each in done.versions.items()
+                name: (version.accuracy, version.macs, version.params, version.seconds)
+                for name, version in done.versions.items()
             }
         ),
         Text(fine_print, style="dim"),
@@ -151,10 +151,10 @@ def _facts(done: DemoRun, written: list[Path]) -> dict[str, Any]:
 def _network_facts(versions: Mapping[str, converting.Version]) -> dict[str, dict[str, float]]:
     return {
         name: {
-            "accuracy": each.accuracy,
-            "macs": each.macs,
-            "params": each.params,
-            "seconds": each.seconds,
+            "accuracy": version.accuracy,
+            "macs": version.macs,
+            "params": version.params,
+            "seconds": version.seconds,
         }
-        for name, each in versions.items()
+        for name, version in versions.items()
     }

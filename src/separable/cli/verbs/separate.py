@@ -114,7 +114,7 @@ def _check_data(out: Path, model: Path) -> None:
         return
     with reading(model, "ONNX"):
         tensors = load(model, load_external_data=False).graph.initializer
-    taken = {entry.value for each in tensors for entry in each.external_data if entry.key == "location"}
+    taken = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
     for place in places:
         if any(same_file(place, model.parent / location) for location in taken):
             raise files.FileError(

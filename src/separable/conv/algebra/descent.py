@@ -427,8 +427,8 @@ def alternate_outputs(
         _alternated(pulls[some], problem.energies[some], pairs, filters[some], sweeps, tolerance)
         for some in (slice(start, start + count) for start in range(0, len(pulls), count))
     ]
-    fitted, mixing = (np.concatenate([each[place] for each in solutions]) for place in (0, 1))
-    return fitted, mixing, sum(float(each[2].sum()) for each in solutions)
+    fitted, mixing = (np.concatenate([solution[place] for solution in solutions]) for place in (0, 1))
+    return fitted, mixing, sum(float(solution[2].sum()) for solution in solutions)
 
 
 def _alternated(

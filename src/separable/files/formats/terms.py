@@ -54,8 +54,8 @@ def read_terms(path: Path) -> SeparableKernel:
                 f"`{path}` holds no terms; expected a file of `separable factor KERNEL -o terms.npz`."
             )
         taps = [members[f"taps{axis}"] for axis in range(sum(name.startswith("taps") for name in members))]
-        if not taps or any(each.ndim != 2 or len(each) != len(taps[0]) for each in taps):
-            shapes = ", ".join(str(each.shape) for each in taps) or "no taps"
+        if not taps or any(line.ndim != 2 or len(line) != len(taps[0]) for line in taps):
+            shapes = ", ".join(str(line.shape) for line in taps) or "no taps"
             raise FileError(f"`{path}` holds {shapes}; expected (terms, taps) for each axis.")
         error, noise = members["error"], members["noise"]
         if error.shape != (len(_ERRORS),) or not (error >= 0).all() or noise.shape != () or noise < 0:

@@ -44,7 +44,7 @@ def judged(model: nn.Module, layers: Sequence[Layer]) -> tuple[Separability, ...
             one = _conv_layer(smallest, weights)
             macs = sum(layer.macs for layer in calls)
             judgements.append(separability(replace(one, calls=max(1, round(macs / max(one.macs, 1))))))
-    return tuple(each for each in judgements if each is not None)
+    return tuple(judgement for judgement in judgements if judgement is not None)
 
 
 def unconvertible(model: nn.Module, layers: Sequence[Layer]) -> tuple[Refused, ...]:

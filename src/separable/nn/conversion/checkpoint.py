@@ -163,7 +163,7 @@ def _written(new: Replacement) -> dict[str, Any]:
         "error": float(new.error),
         "channels": _plain(new.channels),
         "convs": [
-            {each.name: _tensor_or_plain(getattr(conv, each.name)) for each in fields(conv) if each.init}
+            {field.name: _tensor_or_plain(getattr(conv, field.name)) for field in fields(conv) if field.init}
             for conv in new.convs
         ],
     }

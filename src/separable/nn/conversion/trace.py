@@ -269,7 +269,7 @@ class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator."""
         schema: Any = getattr(func, "_schema", None)
         operator = getattr(schema, "name", str(func))
-        addends = [self._made[key] for each in args if (key := _key(each)) in self._made]
+        addends = [self._made[key] for arg in args if (key := _key(arg)) in self._made]
         added = operator in _SUMS and is_plain_sum(args, kwargs)
         self.read(
             self._stack[-1],
@@ -291,7 +291,7 @@ class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def is_plain_sum(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
     """Return whether an addition is that of two different tensors of one shape, and nothing else."""
-    if len(args) != 2 or kwargs or not all(isinstance(each, Tensor) for each in args):
+    if len(args) != 2 or kwargs or not all(isinstance(arg, Tensor) for arg in args):
         return False
     return bool(args[0].shape == args[1].shape) and _key(args[0]) != _key(args[1])
 

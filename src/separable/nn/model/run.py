@@ -81,7 +81,7 @@ def watch(model: nn.Module, call: Call, runs: int) -> Watched:
     ValueError
         If the model does not run on the arguments.
     """
-    devices = {each.device.type for each in model.parameters()}
+    devices = {parameter.device.type for parameter in model.parameters()}
     if devices == {"meta"}:
         call = map_tensors(call, lambda tensor: tensor.to("meta"))
     remark = "run on real tensors"

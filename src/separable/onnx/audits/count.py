@@ -90,8 +90,8 @@ def audit(
             layers = _measured(stored, graph, layers, counted.nodes, threads)
         inputs = {place: layer.inputs[0] for place, layer in zip(counted.nodes, layers, strict=True)}
         judged = [
-            separability(each.layer(inputs[each.node][2:], max(inputs[each.node][0], 1)))
-            for each in convolutions
+            separability(convolution.layer(inputs[convolution.node][2:], max(inputs[convolution.node][0], 1)))
+            for convolution in convolutions
         ]
     remark = (
         "counted on shapes alone, nothing was computed"

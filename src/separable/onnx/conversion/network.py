@@ -83,10 +83,10 @@ class OnnxNetwork(CalibratedNetwork):
         ]
         inputs = [next((len(each) for each in batch.values() if each.ndim), 0) for batch in calibration]
         super().__init__(layers, inputs)
-        self._padding = {each.name: each.padding(sizes[each.name]) for each in nodes}
+        self._padding = {node.name: node.padding(sizes[node.name]) for node in nodes}
         self._memory = memory
         self._answers: list[Values] | None = None
-        self._outputs = judged_by(stored, self._graph, [each.gives for each in nodes])
+        self._outputs = judged_by(stored, self._graph, [node.gives for node in nodes])
         self._times: dict[tuple[object, ...], float] = {}
         self._timed: tuple[int, list[str], dict[str, Array]] | None = None
 
@@ -174,7 +174,7 @@ class OnnxNetwork(CalibratedNetwork):
         for values in self._walked[0].outputs(self._stored, names, {}):
             outputs = {name: values[name] for name in names}
             yield outputs
-            room -= sum(np.asarray(each).nbytes for each in outputs.values())
+            room -= sum(np.asarray(output).nbytes for output in outputs.values())
             kept = [*kept, outputs] if kept is not None and room >= 0 else None
         self._answers = kept
 

@@ -132,4 +132,4 @@ def _crossing(graph: Graph, place: int) -> list[str]:
 
 def _are_arrays(values: Mapping[str, Array]) -> bool:
     """Whether all values are tensors; a model may pass sequences on, which cannot be fed back."""
-    return all(isinstance(each, np.ndarray) for each in values.values())
+    return all(isinstance(value, np.ndarray) for value in values.values())

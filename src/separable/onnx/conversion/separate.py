@@ -223,7 +223,7 @@ def separate(
     report = replace(done.report, layers=layers, other_macs=0, other_params=0, measured=network.measured)
     result = network.converted(done.replacements)
     predicted = _predicted(report, before) if by == "latency" and rank is None else None
-    changed = sum(not is_dense(each.form) for each in done.replacements.values())
+    changed = sum(not is_dense(replacement.form) for replacement in done.replacements.values())
     line = f"separable: {changed} of {len(report.layers)} convolutions in separable form."
     return Separation(SeparationReport.of(report), before, after, noted(result, line), predicted)
 

@@ -214,8 +214,8 @@ def _declared(model: ModelProto) -> tuple[dict[str, Shape], dict[str, str]]:
         if kind.elem_type:
             types[info.name] = _dtype(kind.elem_type)
         dims = kind.shape.dim
-        if kind.HasField("shape") and all(each.HasField("dim_value") for each in dims):
-            shapes[info.name] = tuple(each.dim_value for each in dims)
+        if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            shapes[info.name] = tuple(dim.dim_value for dim in dims)
     for tensor in graph.initializer:
         shapes[tensor.name], types[tensor.name] = tuple(tensor.dims), _dtype(tensor.data_type)
     return shapes, types

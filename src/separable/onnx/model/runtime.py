@@ -259,7 +259,7 @@ def layer_ms(part: Stored, feeds: Mapping[str, Array], threads: int | None = Non
         session = Session(part, threads, profile=os.path.join(folder, "times"))
         seconds = _run_for_a_while(lambda: _timed(session, feeds))
         profiled = _profiled_ms(session.profile())[-len(seconds) :]
-    return min(profiled or [1e3 * each for each in seconds])
+    return min(profiled or [1e3 * second for second in seconds])
 
 
 def _profiled_ms(events: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -150,7 +150,7 @@ def _measures(audit: AuditRecord) -> dict[str, list[float | None]]:
         "roofline ms": [layer.roofline_ms for layer in audit.layers],
         "measured ms": [layer.measured_ms for layer in audit.layers],
     }
-    return {name: values for name, values in measures.items() if any(each is not None for each in values)}
+    return {name: values for name, values in measures.items() if any(value is not None for value in values)}
 
 
 def _detail(layer: Layer, judged: Separability | None) -> dict[str, Any]:
