@@ -31,9 +31,7 @@ def cached_plan(kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Req
     else:
         weights = np.asarray(kernel_or_weights)
         if weights.size > CACHED_WEIGHTS or weights.dtype.hasobject:
-            made = build(weights, request)
-            integers = request.integers
-            return made if integers is None else made.suited(integers[0], request.masked, integers)
+            return _suited(build(weights, request), request)
         kernel = DenseKey(weights.tobytes(), weights.shape, weights.dtype.str)
     try:
         return _remembered(kernel, request)
@@ -55,8 +53,13 @@ def parts_plan(weights: DenseKey, request: Request) -> Bank | None:
 @kept
 def _remembered(kernel: SeparableKernel | DenseKey, request: Request) -> Plan:
     if request.integers is not None:
-        base = _remembered(kernel, request._replace(integers=None))
-        return base.suited(request.integers[0], request.masked, request.integers)
+        return _suited(_remembered(kernel, request._replace(integers=None)), request)
     if isinstance(kernel, DenseKey):
         return build(np.frombuffer(kernel.data, kernel.dtype).reshape(kernel.shape), request)
     return build(kernel, request)
+
+
+def _suited(made: Plan, request: Request) -> Plan:
+    """Return the plan for the integers of `request`, if it has any: `made`, or the kernel's in float64."""
+    integers = request.integers
+    return made if integers is None else made.suited(integers[0], request.masked, integers)
