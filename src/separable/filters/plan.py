@@ -37,6 +37,10 @@ from .words.explanation import Explanation, explain
 # comparing little beside running them.
 CACHED_WEIGHTS = 1 << 14
 
+# Maximum number of plans in `Plan._others` of one for unknown samples: samples and both masks, in the plan's
+# dtype and in float64.
+_NORMALISERS = 6
+
 
 class Task(NamedTuple):
     """The checked arguments of a plan, beside its setting."""
@@ -113,10 +117,14 @@ class Plan:
 
     @property
     def _hidden_bytes(self) -> int:
-        """Upper bound of the bytes of the compiled jobs' taps or weights: those of the kernel."""
+        """Upper bound of the bytes of the compiled jobs' taps or weights: those of the kernel.
+
+        Plans for unknown samples may come to hold their `_NORMALISERS` as well, after they were counted.
+        """
         kernel = self._form.kernel_of(self._task.kernel)
         terms = kernel.terms if isinstance(kernel, SeparableKernel) else ((kernel,),)
-        return sum(taps.nbytes for term in terms for taps in term)
+        copies = 1 + _NORMALISERS if self._setting.masked else 1
+        return copies * sum(taps.nbytes for term in terms for taps in term)
 
     def __call__(
         self,
