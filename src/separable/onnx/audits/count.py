@@ -107,7 +107,7 @@ def audit(
         machine=machine,
         uncounted=counted.uncounted,
         remark=remark,
-        separability=tuple(each for each in judged if each is not None),
+        separability=tuple(judgement for judgement in judged if judgement is not None),
         refused=tuple(refused),
     )
 

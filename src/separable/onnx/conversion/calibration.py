@@ -53,7 +53,7 @@ class OnnxCalibration:
     def __init__(self, data: CalibrationLike, inputs: Sequence[ValueInfoProto], batch: int = BATCH) -> None:
         if batch < 1:
             raise ValueError(f"`batch_size={batch}` is too small; expected at least 1.")
-        self._inputs = {each.name: each for each in inputs}
+        self._inputs = {tensor.name: tensor for tensor in inputs}
         self._fixed = _fixed_batch(inputs)
         self._size = self._fixed or batch
         self._batches = self._reader(data)
@@ -94,7 +94,7 @@ class OnnxCalibration:
 
     def _file_reader(self, path: Path) -> Callable[[], Iterator[Batch]]:
         if path.is_dir():
-            files = sorted(each for each in path.iterdir() if each.suffix == ".npy")
+            files = sorted(entry for entry in path.iterdir() if entry.suffix == ".npy")
             if not files:
                 raise FileError(f"`calibration` is the folder `{path}`, which holds no .npy file.")
             return lambda: self._folder(files)
@@ -168,7 +168,7 @@ class OnnxCalibration:
         """Return the array as the model's input takes it."""
         kind = self._inputs[name].type.tensor_type
         expected = _dtype(self._inputs[name])
-        lengths = [each.dim_value if each.HasField("dim_value") else None for each in kind.shape.dim]
+        lengths = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
         if kind.HasField("shape") and (
             len(lengths) != array.ndim
             or any(want not in (None, got) for want, got in zip(lengths, array.shape, strict=True))

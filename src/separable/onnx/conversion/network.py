@@ -71,17 +71,17 @@ class OnnxNetwork(CalibratedNetwork):
         self._calibration = calibration
         self._threads = threads
         everything, self.refused = find_convolutions(stored)
-        nodes = [each for each in everything if not skipped(each.name)]
+        nodes = [node for node in everything if not skipped(node.name)]
         self.refused += [
-            Refused(each.name, "Conv", "to be skipped") for each in everything if skipped(each.name)
+            Refused(node.name, "Conv", "to be skipped") for node in everything if skipped(node.name)
         ]
         sizes = self._sizes(nodes)
         self._groups = _groups(nodes, sizes)
         layers = [
-            max((each.layer(sizes[each.name], len(group)) for each in group), key=lambda layer: layer.macs)
+            max((node.layer(sizes[node.name], len(group)) for node in group), key=lambda layer: layer.macs)
             for group in self._groups
         ]
-        inputs = [next((len(each) for each in batch.values() if each.ndim), 0) for batch in calibration]
+        inputs = [next((len(array) for array in batch.values() if array.ndim), 0) for batch in calibration]
         super().__init__(layers, inputs)
         self._padding = {node.name: node.padding(sizes[node.name]) for node in nodes}
         self._memory = memory
@@ -237,7 +237,7 @@ class OnnxNetwork(CalibratedNetwork):
         """Return the least times of the original and the converted model on one input, runs interleaved."""
         stored = [self._stored, self.converted(replaced)]
         before, after = interleaved_ms(
-            [Session(each, self._threads) for each in stored], self._calibration.one()
+            [Session(model, self._threads) for model in stored], self._calibration.one()
         )
         return before, after
 
@@ -257,7 +257,7 @@ class OnnxNetwork(CalibratedNetwork):
 
     def other_costs(self) -> dict[str, tuple[int, int]]:
         """Return MACs, for one input sample, and parameters of the convolutions that cannot be converted."""
-        names = {each.name for each in self.refused}
+        names = {refused.name for refused in self.refused}
         feeds = self._calibration.one()
         batch = max(len(next(iter(feeds.values()))), 1)
         return {

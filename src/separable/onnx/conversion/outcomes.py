@@ -33,7 +33,7 @@ def judged_by(stored: Stored, graph: Graph, changing: Iterable[str]) -> tuple[st
     tuple of str
         In the order of the outputs; empty if there are none.
     """
-    outputs = [each.name for each in stored.proto.graph.output]
+    outputs = [output.name for output in stored.proto.graph.output]
     reached = _behind(graph, changing)
     dtypes: Mapping[str, str] = dtypes_of(stored)
     if any(name in reached and dtypes.get(name) in _FLOATS for name in outputs):

@@ -80,7 +80,7 @@ class Walk:
             yield values
             if kept is not None:
                 crossed = {name: values[name] for name in crossing if name not in feeds}
-                room -= sum(np.asarray(each).nbytes for each in crossed.values())
+                room -= sum(np.asarray(value).nbytes for value in crossed.values())
                 kept = [*kept, crossed] if room >= 0 and _are_arrays(crossed) else None
         if kept is not None:
             self._state, self._place = kept, place

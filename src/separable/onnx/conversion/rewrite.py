@@ -78,7 +78,7 @@ class _Names:
 
     def __init__(self, model: ModelProto) -> None:
         graph = model.graph
-        self._taken = {each.name for each in (*graph.input, *graph.initializer, *graph.output)}
+        self._taken = {tensor.name for tensor in (*graph.input, *graph.initializer, *graph.output)}
         for node in graph.node:
             self._taken.update((node.name, *node.output, *reads(node)))
 

@@ -192,11 +192,11 @@ def separate(
         check_memory(stored, {})  # what constants alone make, a runtime makes when it loads a model
         stored = runnable(stored, threads)
         graph = Graph(stored)
-        inputs = [each for each in graph.inputs if each.name in graph.feeds()]
+        inputs = [tensor for tensor in graph.inputs if tensor.name in graph.feeds()]
         data = OnnxCalibration(calibration, inputs, batch_size)
         check_memory(stored, data.first)
         network = OnnxNetwork(
-            stored, data, threads, memory, lambda name: any(fnmatchcase(name, each) for each in skip)
+            stored, data, threads, memory, lambda name: any(fnmatchcase(name, pattern) for pattern in skip)
         )
         others = _others(network)
         if not network.layers:
@@ -254,9 +254,9 @@ def _no_slower(network: OnnxNetwork, done: Conversion) -> tuple[Conversion, tupl
     before, after = network.whole_milliseconds(kept)
     slower = after > (1 + _NOISE) * before
     gains = {
-        index: network.milliseconds(index, None) - network.milliseconds(index, each)
-        for index, each in kept.items()
-        if slower and not is_dense(each.form)
+        index: network.milliseconds(index, None) - network.milliseconds(index, replacement)
+        for index, replacement in kept.items()
+        if slower and not is_dense(replacement.form)
     }
     while gains and after > (1 + _NOISE) * before:
         for index in [i for i in gains if gains[i] <= 0] or [min(gains, key=lambda i: gains[i])]:

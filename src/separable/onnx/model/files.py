@@ -171,7 +171,7 @@ def _checked(model: ModelProto, path: Path | None, name: str) -> Stored:
 
 
 def _check_opsets(model: ModelProto) -> None:
-    versions = {each.domain: each.version for each in model.opset_import}
+    versions = {opset.domain: opset.version for opset in model.opset_import}
     version = versions.get("", versions.get("ai.onnx"))
     if version is None:
         raise ModelError(
@@ -364,7 +364,7 @@ def with_open_weights(stored: Stored) -> ModelProto:
     """
     model = ModelProto()
     model.CopyFrom(stored.proto)
-    declared = {each.name for each in model.graph.input}
+    declared = {value.name for value in model.graph.input}
     kept = [tensor for tensor in model.graph.initializer if tensor.name not in stored.tensors]
     for tensor in model.graph.initializer:
         if tensor.name in stored.tensors and tensor.name not in declared:
@@ -499,9 +499,9 @@ def _new_data(path: Path, old: Sequence[Path]) -> Iterator[Path]:
             raise FileError(f"`{data}` cannot be written: {error.strerror or error}.") from error
         break
     try:
-        for each in old[:1]:
+        for earlier in old[:1]:
             with suppress(OSError):
-                shutil.copymode(each, data)
+                shutil.copymode(earlier, data)
         yield data
     except BaseException:
         if data not in _own_data(path):

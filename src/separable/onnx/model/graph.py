@@ -44,7 +44,7 @@ class Graph:
 
     def feeds(self) -> list[str]:
         """Return the inputs that a caller has to give: those without a default."""
-        return [each.name for each in self.inputs if each.name not in self._initializers]
+        return [tensor.name for tensor in self.inputs if tensor.name not in self._initializers]
 
     def only_reader(self, name: str) -> int | None:
         """Return the one node that reads a tensor; None if there are others, or it is an output."""
@@ -136,7 +136,7 @@ def _reads_of(graph: GraphProto) -> Iterator[str]:
     """Return every name that a subgraph mentions as read; some may be its own."""
     for node in graph.node:
         yield from reads(node)
-    yield from (each.name for each in graph.output)
+    yield from (output.name for output in graph.output)
 
 
 def pruned(model: ModelProto, outputs: Iterable[str], known: Container[str] = ()) -> list[NodeProto]:
