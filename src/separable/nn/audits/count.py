@@ -76,7 +76,7 @@ def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: in
     runs = count(runs, "runs")
     call = call_of(model, example)
     watched = watch(model, call, runs if measure else 0)
-    devices = {each.device.type for each in (*model.parameters(), *tensors_of(call))}
+    devices = {tensor.device.type for tensor in (*model.parameters(), *tensors_of(call))}
     machine = this_machine(torch.get_num_threads()) if devices <= {"cpu"} else None
     layers = tuple(counted_layers(model, watched, machine))
     return Audit(

@@ -110,7 +110,7 @@ class _Parameters:
                 )
             return (), kept
         if isinstance(batch, (tuple, list)):
-            return tuple(_tensor(each) for each in batch[: self.places]), {}
+            return tuple(_tensor(argument) for argument in batch[: self.places]), {}
         raise TypeError(
             f"a batch of `calibration` is a {type(batch).__name__}; expected a tensor, a tuple whose first "
             "entries are the model's arguments, or a mapping of keyword arguments."

@@ -184,13 +184,13 @@ def _conversion(held: Mapping[str, Any]) -> Conversion:
 
 
 def _row(held: Mapping[str, Any]) -> ConvertedLayer:
-    options = tuple(Option(**each) for each in held["options"])
+    options = tuple(Option(**option) for option in held["options"])
     return ConvertedLayer(**{**held, "rank": _tuples(held["rank"]), "options": options})
 
 
 def _replacement(held: Mapping[str, Any]) -> Replacement:
     convs = tuple(
-        ConvLayer(**{key: _array_or_tuples(each) for key, each in conv.items()}) for conv in held["convs"]
+        ConvLayer(**{key: _array_or_tuples(value) for key, value in conv.items()}) for conv in held["convs"]
     )
     return Replacement(held["form"], _tuples(held["rank"]), convs, held["error"], _tuples(held["channels"]))
 

@@ -244,7 +244,7 @@ def _answers(model: nn.Module, names: Sequence[str], call: Call) -> tuple[list[T
     inner: dict[str, list[Tensor]] = {name: [] for name in names}
     with _listening(model, inner):
         output = model(*call[0], **call[1])
-    return floats_of(output), [each for name in names for each in inner[name]]
+    return floats_of(output), [tensor for name in names for tensor in inner[name]]
 
 
 @contextmanager

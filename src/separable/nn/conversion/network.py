@@ -318,7 +318,7 @@ class TorchNetwork(CalibratedNetwork):
         if not self._calibration.repeats:
             return self._outputs(call, {}, None)
         if self._answers is None:
-            self._answers = [self._outputs(each, {}, None) for each in self._calibration]
+            self._answers = [self._outputs(batch, {}, None) for batch in self._calibration]
         return self._answers[number]
 
     def _outputs(self, call: Call, replaced: Mapping[int, Replacement], number: int | None) -> list[Tensor]:

@@ -313,7 +313,7 @@ def _candidates(model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
     owners: dict[int, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, (ConvPair, SpatialConv)):
-            inside.update(id(each) for each in module.modules())
+            inside.update(id(part) for part in module.modules())
         reason = _reason(module, separable=id(module) in inside)
         own = own_name(name)
         if reason is None:

@@ -136,7 +136,7 @@ def _convolution_kind(kernel: Shape, groups: int, channels: tuple[int, int], tra
 
 
 def _per_axis(value: int | Sequence[int], ndim: int) -> Shape:
-    values = (value,) if isinstance(value, int) else tuple(int(each) for each in value)
+    values = (value,) if isinstance(value, int) else tuple(int(entry) for entry in value)
     return values * ndim if len(values) == 1 else values
 
 

@@ -138,7 +138,7 @@ def tensors_of(value: Any) -> list[Tensor]:
 def _shown(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, (tuple, list)) and any(isinstance(each, Tensor) for each in value):
+    if isinstance(value, (tuple, list)) and any(isinstance(entry, Tensor) for entry in value):
         return f"[{', '.join(map(_shown, value))}]"
     return type(value).__name__ if hasattr(value, "__dict__") else repr(value)
 

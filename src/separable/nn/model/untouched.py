@@ -90,7 +90,7 @@ def _put_back(holder: Container, contents: Container) -> None:
 def _identities(holder: Container) -> list[int]:
     """Return which objects a container holds, in order; what is equal may still be another."""
     held = (*holder, *holder.values()) if isinstance(holder, dict) else tuple(holder)
-    return [id(each) for each in held]
+    return [id(entry) for entry in held]
 
 
 def _exchange(holder: Container, replace: Replace, stand_ins: dict[int, Tensor]) -> None:
@@ -105,5 +105,5 @@ def _exchange(holder: Container, replace: Replace, stand_ins: dict[int, Tensor])
     for key, value in entries:
         if isinstance(value, Tensor):
             holder[key] = stand_in(value)
-        elif isinstance(value, tuple) and any(isinstance(each, Tensor) for each in value):
+        elif isinstance(value, tuple) and any(isinstance(entry, Tensor) for entry in value):
             holder[key] = map_tensors(value, stand_in)
