@@ -22,7 +22,7 @@ from separable.onnx.conversion.network import OnnxNetwork
 from separable.onnx.conversion.surroundings import around
 from separable.onnx.conversion.trace import find_convolutions
 from separable.onnx.model.files import read_model
-from separable.onnx.model.graph import Graph
+from separable.onnx.model.graph import GraphIndex
 
 
 def image(*shape: int) -> Array:
@@ -234,7 +234,7 @@ def test_a_prediction_is_the_original_less_what_the_layers_save(monkeypatch: pyt
 def between(name: str, model: ModelProto) -> tuple[list[str], list[str]]:
     stored = read_model(model)
     found = next(each for each in find_convolutions(stored)[0] if each.name == name)
-    return around(Graph(stored), found)
+    return around(GraphIndex(stored), found)
 
 
 def test_a_layer_is_timed_from_the_convolutions_before_it_to_those_behind_it() -> None:

@@ -22,7 +22,7 @@ from ...conv.audits.separability import Separability, separability
 from ...report.audits import Audit
 from ..conversion.trace import find_convolutions
 from ..model.files import Stored, read_model
-from ..model.graph import Graph
+from ..model.graph import GraphIndex
 from ..model.names import ModelError, naming
 from ..model.rules import check_memory, count
 from ..model.runtime import Session, alone, layer_ms, median_ms
@@ -76,7 +76,7 @@ def audit(
     """
     machine = this_machine(arguments.thread_count(threads))
     stored = read_model(path_or_model)
-    graph = Graph(stored)
+    graph = GraphIndex(stored)
     with naming(path_or_model):
         feeds = _zeros(graph, shapes)
     whole_ms = None
@@ -115,7 +115,7 @@ def audit(
 # -- inputs ------------------------------------------------------------------------------------------
 
 
-def _zeros(graph: Graph, shapes: Shapes | None) -> dict[str, Array]:
+def _zeros(graph: GraphIndex, shapes: Shapes | None) -> dict[str, Array]:
     inputs = {
         given_input.name: given_input for given_input in graph.inputs if given_input.name in graph.feeds()
     }
@@ -184,7 +184,7 @@ def _roofline(machine: Machine, layer: Layer) -> float | None:
 
 
 def _measured(
-    stored: Stored, graph: Graph, layers: Sequence[Layer], places: Sequence[int], threads: int | None
+    stored: Stored, graph: GraphIndex, layers: Sequence[Layer], places: Sequence[int], threads: int | None
 ) -> list[Layer]:
     measured = []
     for layer, place in zip(layers, places, strict=True):

@@ -13,7 +13,7 @@ from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import UNCHANGED
 from ..model.files import Stored
-from ..model.graph import Graph
+from ..model.graph import GraphIndex
 from ..model.rules import count
 from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
 from .calibration import OnnxCalibration
@@ -64,7 +64,7 @@ class OnnxNetwork(CalibratedNetwork):
         skipped: Callable[[str], bool] = lambda name: False,
     ) -> None:
         self._stored = stored
-        self._graph = Graph(stored)
+        self._graph = GraphIndex(stored)
         # Two models are walked at a time, the original and what it has become; each holds its state twice
         # while it is made anew.
         self._walked = [Walk(calibration, memory // 4, threads) for _ in range(2)]

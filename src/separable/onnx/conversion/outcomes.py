@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..model.files import Stored
-from ..model.graph import Graph, reads
+from ..model.graph import GraphIndex, reads
 from ..model.rules import dtypes_of
 
 __all__ = ["judged_by"]
@@ -13,7 +13,7 @@ __all__ = ["judged_by"]
 _FLOATS = ("float16", "float32", "float64")
 
 
-def judged_by(stored: Stored, graph: Graph, changing: Iterable[str]) -> tuple[str, ...]:
+def judged_by(stored: Stored, graph: GraphIndex, changing: Iterable[str]) -> tuple[str, ...]:
     """Return the tensors in which a conversion shows.
 
     Whole numbers say too little: a label stays the same until it is another one. Where no output of
@@ -23,7 +23,7 @@ def judged_by(stored: Stored, graph: Graph, changing: Iterable[str]) -> tuple[st
     Parameters
     ----------
     stored : Stored
-    graph : Graph
+    graph : GraphIndex
         Of the same model.
     changing : iterable of str
         What the layers give that may be converted.
@@ -47,7 +47,7 @@ def judged_by(stored: Stored, graph: Graph, changing: Iterable[str]) -> tuple[st
     return tuple(dict.fromkeys(before))
 
 
-def _behind(graph: Graph, names: Iterable[str]) -> set[str]:
+def _behind(graph: GraphIndex, names: Iterable[str]) -> set[str]:
     """Return some tensors and all that is computed from them."""
     behind, ahead = set(names), list(names)
     while ahead:
@@ -58,7 +58,9 @@ def _behind(graph: Graph, names: Iterable[str]) -> set[str]:
     return behind
 
 
-def _floats_before(graph: Graph, name: str, reached: set[str], dtypes: Mapping[str, str]) -> Iterator[str]:
+def _floats_before(
+    graph: GraphIndex, name: str, reached: set[str], dtypes: Mapping[str, str]
+) -> Iterator[str]:
     """Yield the nearest floating-point tensors, of those reached, that a tensor is computed from."""
     seen, ahead = {name}, [name]
     while ahead:

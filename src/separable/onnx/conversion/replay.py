@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._base.types import Array
 from ..model.files import Stored
-from ..model.graph import Graph, reads
+from ..model.graph import GraphIndex, reads
 from ..model.runtime import Session, giving
 from .calibration import OnnxCalibration
 
@@ -71,7 +71,7 @@ class Walk:
         dict of str to ndarray
             With `names`, and more.
         """
-        graph = Graph(stored)
+        graph = GraphIndex(stored)
         crossing = _crossing(graph, graph.maker[stop])
         kept: _State | None = []
         room = self._limit
@@ -123,7 +123,7 @@ class Walk:
             yield feeds, {**known, **(session(known) if session else {})}
 
 
-def _crossing(graph: Graph, place: int) -> list[str]:
+def _crossing(graph: GraphIndex, place: int) -> list[str]:
     """Return what the nodes before a place make (or the model is given) and those from there on read."""
     made = {name for node in graph.nodes[:place] for name in node.output if name}
     later = {name for node in graph.nodes[place:] for name in reads(node)} | graph.outputs

@@ -22,7 +22,7 @@ from ...report.conversions import SeparationReport
 from ...report.progress import shown
 from ...report.text.conversions import in_short
 from ..model.files import Stored, read_model, whole_model, write_model
-from ..model.graph import Graph
+from ..model.graph import GraphIndex
 from ..model.names import ModelError, naming
 from ..model.rules import check_memory
 from ..model.runtime import runnable
@@ -191,7 +191,7 @@ def separate(
     with naming(path_or_model):
         check_memory(stored, {})  # what constants alone make, a runtime makes when it loads a model
         stored = runnable(stored, threads)
-        graph = Graph(stored)
+        graph = GraphIndex(stored)
         inputs = [tensor for tensor in graph.inputs if tensor.name in graph.feeds()]
         data = OnnxCalibration(calibration, inputs, batch_size)
         check_memory(stored, data.first)

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..._base.types import Array
 from ..model.files import Stored
-from ..model.graph import Graph, is_standard, reads
+from ..model.graph import GraphIndex, is_standard, reads
 from .trace import ConvNode
 
 __all__ = ["around", "signature"]
@@ -36,12 +36,12 @@ _IN_BLOCKS: Final = frozenset(
 _REACH: Final = 12
 
 
-def around(graph: Graph, conv_node: ConvNode) -> tuple[list[str], list[str]]:
+def around(graph: GraphIndex, conv_node: ConvNode) -> tuple[list[str], list[str]]:
     """Return the borders of the part of a model from the convolutions before one to those behind it.
 
     Parameters
     ----------
-    graph : Graph
+    graph : GraphIndex
         Of the model that it was found in.
     conv_node : ConvNode
 
@@ -79,7 +79,7 @@ def around(graph: Graph, conv_node: ConvNode) -> tuple[list[str], list[str]]:
     return inputs, sorted(made - read)
 
 
-def _passes(graph: Graph, number: int) -> bool:
+def _passes(graph: GraphIndex, number: int) -> bool:
     node = graph.nodes[number]
     return node.op_type in _IN_BLOCKS and is_standard(node)
 

@@ -14,7 +14,7 @@ from ...conv.algebra.geometry import Padding, resolve_padding
 from ...conv.audits.records import Refused
 from ...conv.forms.layer import ConvLayer
 from ..model.files import Stored
-from ..model.graph import Graph, attributes, is_standard, nodes_within
+from ..model.graph import GraphIndex, attributes, is_standard, nodes_within
 from ..model.names import ModelError
 
 __all__ = ["ConvNode", "UnusableError", "find_convolutions"]
@@ -137,7 +137,7 @@ def find_convolutions(stored: Stored) -> tuple[list[ConvNode], list[Refused]]:
     convolutions : list of ConvNode
     refused : list of Refused
     """
-    graph = Graph(stored)
+    graph = GraphIndex(stored)
     convolutions: list[ConvNode] = []
     refused = list(_out_of_reach(stored, graph))
     taken: set[str] = set()
@@ -152,7 +152,7 @@ def find_convolutions(stored: Stored) -> tuple[list[ConvNode], list[Refused]]:
     return convolutions, refused
 
 
-def _out_of_reach(stored: Stored, graph: Graph) -> Iterator[Refused]:
+def _out_of_reach(stored: Stored, graph: GraphIndex) -> Iterator[Refused]:
     for node in graph.nodes:
         if node.op_type in _REFUSED:
             yield Refused(node.name or node.output[0], node.op_type, _REFUSED[node.op_type])
@@ -183,7 +183,7 @@ def _unique(name: str, taken: set[str]) -> str:
 # -- one node ----------------------------------------------------------------------------------------
 
 
-def _read(graph: Graph, number: int, name: str) -> ConvNode:
+def _read(graph: GraphIndex, number: int, name: str) -> ConvNode:
     node = graph.nodes[number]
     if graph.is_constant(node.input[0]):
         raise UnusableError("its input is a constant: fold constants first")
@@ -243,7 +243,7 @@ def _read(graph: Graph, number: int, name: str) -> ConvNode:
     )
 
 
-def _weights(graph: Graph, name: str) -> Array:
+def _weights(graph: GraphIndex, name: str) -> Array:
     if not graph.is_constant(name):
         source = graph.source(name)
         if source not in graph.maker:
@@ -264,7 +264,7 @@ def _weights(graph: Graph, name: str) -> Array:
     return weights
 
 
-def _bias(graph: Graph, node: NodeProto, c_out: int) -> Array | None:
+def _bias(graph: GraphIndex, node: NodeProto, c_out: int) -> Array | None:
     if len(node.input) < 3 or not node.input[2]:
         return None
     bias = graph.constant(node.input[2])
@@ -291,7 +291,7 @@ def _pads(given: Mapping[str, AttributeProto], auto_pad: str, ndim: int) -> Padd
 # -- the batch norm behind it ------------------------------------------------------------------------
 
 
-def _with_norm(graph: Graph, conv_node: ConvNode) -> ConvNode:
+def _with_norm(graph: GraphIndex, conv_node: ConvNode) -> ConvNode:
     """Fold the BatchNormalization that alone reads a convolution's result; leave it where that is not so."""
     number = graph.only_reader(conv_node.gives)
     if number is None:

@@ -12,13 +12,13 @@ from onnx.onnx_ml_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, 
 from ..._base.types import Array
 from .files import Stored
 
-__all__ = ["Graph", "attributes", "is_standard", "nodes_within", "pruned", "reads"]
+__all__ = ["GraphIndex", "attributes", "is_standard", "nodes_within", "pruned", "reads"]
 
 _STANDARD: Final = ("", "ai.onnx")
 _FLOATS: Final = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
-class Graph:
+class GraphIndex:
     """A read-only index of a model's main graph.
 
     Parameters

@@ -16,7 +16,7 @@ from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 from ..._base.types import Array
 from ...conv.audits.records import Layer, Shape
 from .files import Stored, with_open_weights
-from .graph import Graph, attributes, is_standard, nodes_within
+from .graph import GraphIndex, attributes, is_standard, nodes_within
 from .names import ModelError
 from .runtime import shapes_of
 from .sizes import check_fits
@@ -71,7 +71,7 @@ class _NodeProduct:
 
 
 _Shapes: TypeAlias = Mapping[str, Shape]
-_Rule: TypeAlias = Callable[[Graph, NodeProto, _Shapes], _NodeProduct]
+_Rule: TypeAlias = Callable[[GraphIndex, NodeProto, _Shapes], _NodeProduct]
 
 
 def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None) -> Counted:
@@ -89,7 +89,7 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
     -------
     Counted
     """
-    graph = Graph(stored)
+    graph = GraphIndex(stored)
     places = [n for n, node in enumerate(graph.nodes) if is_standard(node) and node.op_type in _RULES]
     nodes = [graph.nodes[place] for place in places]
     wanted = list(dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name))
@@ -112,7 +112,7 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
 
 
 def _layer(
-    graph: Graph,
+    graph: GraphIndex,
     node: NodeProto,
     product: _NodeProduct,
     shapes: _Shapes,
@@ -228,7 +228,7 @@ def _dtype(element: int) -> str:
 # -- rules -------------------------------------------------------------------------------------------
 
 
-def _convolution(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
+def _convolution(graph: GraphIndex, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     """Every output (transposed: every input) meets each weight of its group once, padding included."""
     given = attributes(node)
     x, weight, *bias = (name for name in node.input if name)
@@ -257,7 +257,7 @@ def _kind(kernel: Shape, groups: int, channels: tuple[int, int], transposed: boo
     return "conv" if math.prod(kernel) > 1 else "pointwise"
 
 
-def _gemm(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
+def _gemm(graph: GraphIndex, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     given = attributes(node)
     a, b, *added = (name for name in node.input if name)
     length = shapes[a][0 if "transA" in given and given["transA"].i else 1]
@@ -267,7 +267,7 @@ def _gemm(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     return _product_of_matrices(graph, (a, b), added, size * length, size if added else 0)
 
 
-def _matmul(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
+def _matmul(graph: GraphIndex, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     a, b = node.input
     size = math.prod(shapes[node.output[0]])
     # Exporters write a linear layer as MatMul, then Add of its bias.
@@ -275,7 +275,7 @@ def _matmul(graph: Graph, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
     return _product_of_matrices(graph, (a, b), added, size * shapes[a][-1], size if added else 0)
 
 
-def _bias_behind(graph: Graph, node: NodeProto, width: int) -> list[str]:
+def _bias_behind(graph: GraphIndex, node: NodeProto, width: int) -> list[str]:
     reader = graph.only_reader(node.output[0])
     if reader is None or graph.nodes[reader].op_type != "Add" or not any(map(graph.is_constant, node.input)):
         return []
@@ -283,7 +283,7 @@ def _bias_behind(graph: Graph, node: NodeProto, width: int) -> list[str]:
 
 
 def _product_of_matrices(
-    graph: Graph, factors: tuple[str, str], added: Sequence[str], macs: int, adds: int
+    graph: GraphIndex, factors: tuple[str, str], added: Sequence[str], macs: int, adds: int
 ) -> _NodeProduct:
     weights = [name for name in factors if graph.is_constant(name)]
     inputs = [name for name in factors if name not in weights]
@@ -307,7 +307,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
 # -- what no rule covers, and what is a parameter ----------------------------------------------------
 
 
-def _uncounted(stored: Stored, graph: Graph) -> Iterator[str]:
+def _uncounted(stored: Stored, graph: GraphIndex) -> Iterator[str]:
     operators: dict[str, None] = {}
     for node in graph.nodes:
         if _TELLTALE.search(node.op_type) and not (is_standard(node) and node.op_type in _RULES):
@@ -322,7 +322,7 @@ def _uncounted(stored: Stored, graph: Graph) -> Iterator[str]:
     yield from operators
 
 
-def _parameters(graph: Graph) -> int:
+def _parameters(graph: GraphIndex) -> int:
     """Count what training set: floating constants that nodes read, but no scalars and no statistics."""
     sizes: dict[str, int] = {}
     within = [inner for node in graph.nodes for inner in nodes_within(node)]

@@ -17,7 +17,7 @@ from onnx.onnx_ml_pb2 import ModelProto, NodeProto, ValueInfoProto
 
 from ..._base.types import Array
 from .files import Stored, keep
-from .graph import Graph, pruned, reads
+from .graph import GraphIndex, pruned, reads
 from .names import ModelError, in_short
 
 __all__ = ["Session", "alone", "giving", "interleaved_ms", "layer_ms", "median_ms", "runnable", "shapes_of"]
@@ -177,13 +177,13 @@ def giving(stored: Stored, outputs: Sequence[str], known: Mapping[str, Array] | 
     return Stored(model, {name: array for name, array in stored.tensors.items() if name in needed})
 
 
-def alone(stored: Stored, graph: Graph, node: NodeProto, dtype: str) -> tuple[Stored, list[str]]:
+def alone(stored: Stored, graph: GraphIndex, node: NodeProto, dtype: str) -> tuple[Stored, list[str]]:
     """Return a model of one node, its constants inside, and the names of its inputs.
 
     Parameters
     ----------
     stored : Stored
-    graph : Graph
+    graph : GraphIndex
         Of that model.
     node : NodeProto
     dtype : str

@@ -1,0 +1,1 @@
+"""Whole networks: read, rewritten by passes, and run as one native program."""
