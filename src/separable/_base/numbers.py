@@ -80,7 +80,7 @@ def instead(value: Any) -> str:
     real = as_real(value)
     if real is None and (given := entries(value)):
         reals = each_of(given, as_real)
-        if reals and all(each.is_integer() for each in reals):
+        if reals and all(number.is_integer() for number in reals):
             return f"; pass {shown(tuple(map(int, reals)))}"
         return ""
     return f"; pass {int(real)}" if real is not None and real.is_integer() else ""

@@ -20,7 +20,7 @@ _IMAGENET: Final = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
 
 @dataclass(frozen=True)
 class Data:
-    """Where the inputs are, and what becomes of pictures, as typed."""
+    """Where the inputs are, and how pictures are normalised, as typed."""
 
     path: Path
     mean: str | None
@@ -92,7 +92,7 @@ class _Slot:
 
     @classmethod
     def of(cls, model: Path) -> _Slot:
-        """Read it off a model.
+        """Return the input of a model that takes pictures.
 
         Raises
         ------

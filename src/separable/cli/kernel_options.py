@@ -26,7 +26,7 @@ from .terminal import naming, typed
 Weights: TypeAlias = SeparableKernel | npt.NDArray[Any]
 T = TypeVar("T")
 
-# What a length may be measured in, and how many of it a millimetre has; px goes by no voxel size.
+# Units of length, and how many make a millimetre; px does not depend on the voxel size.
 _PER_MM: Final = {"mm": 1.0, "um": 1e3, "nm": 1e6}
 _FWHM: Final = 2.0 * math.sqrt(2.0 * math.log(2.0))  # full width at half maximum of a Gaussian of sigma 1
 _KERNELS: Final = ("gaussian", "fwhm", "box", "sobel", "log", "unsharp", "kernel")
@@ -94,7 +94,7 @@ class Wish:
 
     @functools.cached_property
     def weights(self) -> Weights:
-        """The weights of --kernel, read once for all images: as they will run."""
+        """The weights of --kernel, factored and normalised if asked for; read once for all images."""
         name = self.kernel or ""
         kernel = by_name.read(name)
         with naming(name):
@@ -167,12 +167,12 @@ def grant(wish: Wish, image: files.Image, axes: Sequence[int], source: Path) -> 
 
 
 def numbers(option: str, text: str, count: int | None = None) -> tuple[float, ...]:
-    """Return the numbers of an option such as ``1.5`` or ``2,1,1``; one stands for `count` of them."""
+    """Return the numbers of an option such as ``1.5`` or ``2,1,1``; one is repeated `count` times."""
     return _parsed(option, text, float, "a number, or several with commas, such as 1.5 or 2,1,1", count)
 
 
 def whole_numbers(option: str, text: str, count: int | None = None) -> tuple[int, ...]:
-    """Return the whole numbers of an option such as ``5`` or ``0,1``; one stands for `count` of them."""
+    """Return the whole numbers of an option such as ``5`` or ``0,1``; one is repeated `count` times."""
     return _parsed(option, text, int, "a whole number, or several with commas, such as 5 or 5,3,3", count)
 
 

@@ -109,7 +109,7 @@ def _narrow_audit(layers: Sequence[Layer], known: Mapping[str, Separability]) ->
 
 
 def _errors(judged: Separability) -> Sequence[float]:
-    """Return what depth multiplier 1, 2, ... leaves, in the order that leaves less at 1."""
+    """Return the errors at depth multiplier 1, 2, ..., in the order whose error at 1 is smaller."""
     orders = [judged.errors[order] for order in MULTIPLIED if judged.errors.get(order)]
     return min(orders, key=lambda errors: errors[0], default=())
 
@@ -216,7 +216,7 @@ def versions(models: Mapping[str, tuple[float, int, int, float]]) -> Table:
     Parameters
     ----------
     models : mapping of str to (float, int, int, float)
-        By form, the original first: fraction told right, MACs, parameters, seconds.
+        By form, the original first: accuracy as a fraction, MACs, parameters, seconds.
     """
     table = _table("", "right", "MACs", "params", "ms", "faster")
     first = next(iter(models.values()))[-1]

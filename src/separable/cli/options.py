@@ -158,12 +158,12 @@ Html: TypeAlias = Annotated[
     Path | None, typer.Option("--html", metavar="R.html", help="Write a page that opens offline.")
 ]
 
-# separate: what from, and how far
+# separate: the calibration data and the goal
 _DATA, _GOAL = "Calibration", "Goal"
 
 
 class BudgetUnit(str, Enum):
-    """What a budget is of."""
+    """The cost that a budget limits."""
 
     macs = "macs"
     params = "params"

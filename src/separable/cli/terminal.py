@@ -1,6 +1,6 @@
 """What a verb does to the terminal: one line per error, an exit code, a progress bar.
 
-Names of files, nodes and inputs come from outside: they are never markup, and steer no terminal.
+Names of files, nodes and inputs come from outside: they are never read as markup or control codes.
 `plain_console` makes every console of the command line, so that no table or message has to think of it.
 """
 
@@ -56,7 +56,7 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 def say(text: str, *, stderr: bool = False, style: str | None = None) -> None:
-    """Print one line, for grep: the terminal folds it. Line breaks and control characters are shown."""
+    """Print one unwrapped line, for grep; line breaks and control characters are shown, not sent."""
     plain_console(stderr=stderr).print(Text(printable(text), style=style or ""), soft_wrap=True)
 
 
@@ -82,7 +82,7 @@ def exits(verb: Callable[P, None]) -> Callable[P, None]:
 
 
 def failure_of(error: Exception) -> str | None:
-    """Return an error as it is told on the command line; None for what is no failure but a fault."""
+    """Return an error as the command line words it; None for a bug, which keeps its traceback."""
     if isinstance(error, (MissingExtraError, files.FileError)):
         return str(error)
     if isinstance(error, MemoryError):
@@ -114,7 +114,7 @@ def _shape_as_typed(match: re.Match[str]) -> str:
 
 @contextmanager
 def typed(option: str, *names: str) -> Iterator[None]:
-    """Name the option where the block says that the library's arguments, which carry its value, are wrong."""
+    """Name the option in the block's errors about `names`, the library's arguments that carry its value."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -124,7 +124,7 @@ def typed(option: str, *names: str) -> Iterator[None]:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Name the file, or the call, that weights are from, where the block says that they are wrong.
+    """Name the source of weights, a file or a call of a family, in the block's errors about them.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def naming(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        if not re.match("`weights|kernel (weights|of shape)", str(error)):  # what is at fault comes first
+        if not re.match("`weights|kernel (weights|of shape)", str(error)):  # not about the weights
             raise
         raise files.FileError(f"`{path}`: {as_typed(str(error))}") from error
 
@@ -164,7 +164,7 @@ def same_file(path: Path, other: Path) -> bool:
 
 @contextmanager
 def naming_model(model: Path) -> Iterator[None]:
-    """Name the model's file, and the option that the data came by, in what the block says is wrong with them.
+    """Name the model's file and the option ``--calibration`` in the block's errors about them.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def naming_model(model: Path) -> Iterator[None]:
     try:
         yield
     except files.FileError as error:
-        # A folder may be named so as well: only where the argument is what the message is about.
+        # A folder may be called `calibration` too: only messages about the argument are reworded.
         message = re.sub("^`calibration`(?= (is|has|holds|gives) )", "`--calibration`", str(error))
         raise files.FileError(message) from error
     except ValueError as error:

@@ -23,7 +23,7 @@ def told(error: Any, arguments: Sequence[str]) -> str:
     ----------
     error : UsageError
     arguments : sequence of str
-        The command line: parsers keep the value that they refuse to themselves.
+        The command line: the parser's errors do not hold the value that was refused.
     """
     verb = " ".join(["separable", *itertools.takewhile(lambda word: word[:1] != "-", arguments[:1])])
     if error.ctx is not None:

@@ -176,7 +176,7 @@ def _widen(model: ModelProto) -> None:
 
     graph = model.graph
     narrow = [node for node in graph.node if node.op_type == "DequantizeLinear"]
-    tensors = {each.name: each for each in graph.initializer}
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in narrow:
         weights, scales = (numpy_helper.to_array(tensors[name]) for name in node.input)
         wide = weights * scales.reshape(-1, *[1] * (weights.ndim - 1))
@@ -221,11 +221,11 @@ def cut_by_weights(model: ModelProto) -> ModelProto:
     result = ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    tensors = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes = list(graph.node)
     first = next(node for node in nodes if node.op_type == "Conv")
     cut = {node.input[1] for node in nodes if node.op_type == "Conv" and node is not first}
-    kept = [each for each in graph.initializer if each.name not in cut]
+    kept = [tensor for tensor in graph.initializer if tensor.name not in cut]
     del graph.node[:], graph.initializer[:]
     graph.initializer.extend(kept)
     for node in nodes:
@@ -237,7 +237,7 @@ def cut_by_weights(model: ModelProto) -> ModelProto:
         for name, array in ((f"{node.name}.dw", depthwise), (f"{node.name}.pw", pointwise[..., None, None])):
             graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
         between = f"{node.name}.between"
-        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         attributes["group"] = len(depthwise)
         names = (f"{node.name}/dw", f"{node.name}/pw")
         graph.node.append(helper.make_node("Conv", [x, f"{node.name}.dw"], [between], names[0], **attributes))

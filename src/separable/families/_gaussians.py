@@ -33,8 +33,8 @@ _NO_SIGMA: Final = 1e-15
 # Full width at half maximum of a Gaussian in standard deviations: 2 sqrt(2 ln 2).
 _FWHM: Final = 2 * math.sqrt(2 * math.log(2))
 
-# Sigma of the Gaussian window of corrections to derivatives, over theirs: of 1.5 to 4, the value that changes
-# the largest tap of orders 1 and 2 least.
+# Sigma of the Gaussian envelope of the corrections to a derivative, relative to the derivative's own: of 1.5
+# to 4, the value that changes the largest tap of orders 1 and 2 least.
 _WIDER: Final = 2.0
 
 # Sigma, in samples, below which derivatives are central differences to the last bit of float64.
@@ -88,11 +88,11 @@ def gaussian(
     Sign and scale are those of ``scipy.ndimage.gaussian_filter``: a filter with ``order=1`` returns the
     derivative of the smoothed input, so the taps of the correlation are those of the derivative, flipped.
     Derivatives are Hermite polynomials times the Gaussian [1]_, sampled, which is all that SciPy takes.
-    Samples of a narrow Gaussian do not derive what they should, nor do those of one that is cut off: here
-    they are changed as little as it takes, in squares that are weighed by a Gaussian of twice the width. With
+    Sampled from a narrow Gaussian, or from one cut off early, they are not exact on polynomials: here the
+    taps get the least correction that makes them so, a polynomial times a Gaussian of twice the width. With
     `truncate` 4 and sigma 0.75 or more, orders 1 and 2 change by up to 4e-4 and 1.7e-3 of their largest tap,
     order 4 by 3 %; less where `truncate` is more. Towards sigma 0 derivatives become central differences:
-    below half a pixel, where samples say little, their part fades.
+    below half a pixel, where samples say little, the sampled part fades out.
 
     References
     ----------
@@ -108,7 +108,7 @@ def gaussian(
                 f"`order[{axis}]` is {n} with sigma[{axis}]={s:g}; expected sigma > 0 to derive."
             )
     radii = _reach(sigmas, orders, truncate, radius)
-    return SeparableKernel([[_gaussian_taps(*each) for each in zip(sigmas, orders, radii, strict=True)]])
+    return SeparableKernel([[_gaussian_taps(s, n, r) for s, n, r in zip(sigmas, orders, radii, strict=True)]])
 
 
 def width_of(sigma: PerAxis | None, fwhm: PerAxis | None) -> PerAxis:
@@ -122,13 +122,13 @@ def width_of(sigma: PerAxis | None, fwhm: PerAxis | None) -> PerAxis:
     if sigma is not None:
         return sigma
     given: Any = fwhm
-    if isinstance(given, str) or not np.iterable(given):  # a word is named as a whole
+    if isinstance(given, str) or not np.iterable(given):  # a string is refused as a whole
         return check_length("fwhm", given) / _FWHM
     return [check_length(f"fwhm[{axis}]", width) / _FWHM for axis, width in enumerate(given)]
 
 
 def _smoothing(sigmas: list[float]) -> list[float]:
-    """Return standard deviations that leave no axis alone: its taps have the length of the derivatives'."""
+    """Return sigmas that leave no axis unfiltered, with one tap where its derivatives have more."""
     return [max(s, 2 * _NO_SIGMA) for s in sigmas]
 
 
@@ -273,9 +273,9 @@ def gaussian_derivatives(
     radii = _reach(sigmas, [highest] * count, truncate, radius)
     every = itertools.product(range(highest + 1), repeat=count)
     wanted = sorted(
-        (each for each in every if sum(each) <= highest), key=lambda each: (sum(each), each[::-1])
+        (orders for orders in every if sum(orders) <= highest), key=lambda orders: (sum(orders), orders[::-1])
     )
-    return {each: gaussian(sigmas, order=each, radius=radii) for each in wanted}
+    return {orders: gaussian(sigmas, order=orders, radius=radii) for orders in wanted}
 
 
 def rotated_gaussian(
@@ -331,7 +331,7 @@ def rotated_gaussian(
     turned = _rotation(rotation, count)
     spreads = [math.hypot(*(turned[axis] * sigmas)) for axis in range(count)]
     derivative = _along_the_array(turned, orders)
-    highest = [max(each[axis] for each in derivative) for axis in range(count)]
+    highest = [max(partial[axis] for partial in derivative) for axis in range(count)]
     reach = _reach(spreads, highest, truncate, radius)
     if math.prod(2 * r + 1 for r in reach) > MAX_TAPS:
         raise ValueError(f"`sigma` is {sigma}; expected a kernel of at most {MAX_TAPS} elements.")
@@ -341,8 +341,8 @@ def rotated_gaussian(
     off = covariance - np.diag(np.diag(covariance))
     if (np.abs(off) <= 1e-12 * np.multiply.outer(spreads, spreads)).all():  # a product: round, or upright
         terms = [
-            [_gaussian_taps(*along) for along in zip(spreads, each, reach, strict=True)]
-            for each in derivative
+            [_gaussian_taps(*along) for along in zip(spreads, partial, reach, strict=True)]
+            for partial in derivative
         ]
         products = (functools.reduce(np.multiply.outer, taps) for taps in terms)
         parts = [factor * product for factor, product in zip(derivative.values(), products, strict=True)]

@@ -14,7 +14,7 @@ from .._base.types import FloatArray
 def with_moments(
     target: FloatArray, window: FloatArray, derivative: Mapping[tuple[int, ...], float]
 ) -> FloatArray:
-    """Return the weights nearest to `target` that derive every polynomial up to their order exactly.
+    """Return the weights nearest to `target` that differentiate every polynomial up to their order exactly.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def with_moments(
         Odd lengths. Even through the centre for an even order, odd for an odd one; so is the result, bit by
         bit.
     window : ndarray
-        The root of the relative freedom of each weight to change; same shape, largest at the centre.
+        How far each weight may change relative to the others; same shape, largest at the centre.
     derivative : mapping of tuple of int to float
         The derivative as a polynomial in those along the axes: a coefficient for each tuple of orders; all
         tuples have one sum, the order.
@@ -37,8 +37,8 @@ def with_moments(
     -----
     The least change is the window's square times a polynomial [1]_. Along an axis the polynomials are
     ``x (x**2 - 1) (x**2 - 4) ...``, which vanish on the inner samples: where the window falls steeply the
-    matrix is all but triangular, and with its rows sorted by size each weight comes out with its own digits
-    [2]_.
+    matrix is all but triangular, and with its rows sorted by size each weight is right to its own
+    precision [2]_.
 
     References
     ----------

@@ -97,7 +97,7 @@ def widefield_psf(
     depth : float, optional
         How deep in the sample the point lies, >= 0; it matters where the two indices differ.
     coverslip_error : float, optional
-        What the coverslip is thicker than it should be.
+        How much thicker the coverslip is than the objective is designed for.
     coverslip_index : float, optional
         Refractive index of the coverslip.
 
@@ -113,14 +113,14 @@ def widefield_psf(
 
     Notes
     -----
-    Scalar diffraction after Gibson and Lanni [2]_, with the objective as designed but for what is said here.
+    Scalar diffraction after Gibson and Lanni [2]_, with the objective as designed but for these parameters.
     With s the place in the pupil, 0 to `numerical_aperture`, and ``q(n) = sqrt(n**2 - s**2)``, the path is ::
 
         z q(n_i) + depth (q(n_s) - q(n_i) n_i / n_s) + coverslip_error (q(n_g) - q(n_i) n_i / n_g)
 
     so that z = 0 is the paraxial focus. The integral over the pupil is taken by Fejer's rule, split where
     total reflection begins, to 1e-12 of the peak. The size of a camera's pixel is not in it, nor is
-    polarisation, which counts from an aperture of 1. Widefield light does not fade with z: every plane holds
+    polarisation, which matters from an aperture of 1. Widefield light does not fade with z: every plane holds
     as much, so that what the shape cuts off along z is no small part.
 
     It does not separate, nor does any of its planes. ``separable.factor`` parts z from xy first.

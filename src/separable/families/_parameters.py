@@ -44,7 +44,7 @@ def per_axis(name: str, value: Any, count: int, check: Callable[[str, Any], _T])
         raise ValueError(
             f"`{name}` has {len(value)} elements; expected one number, or one for each of {count} axes."
         )
-    return [check(f"{name}[{axis}]", each) for axis, each in enumerate(value)]
+    return [check(f"{name}[{axis}]", entry) for axis, entry in enumerate(value)]
 
 
 def _is_sequence(value: object) -> bool:

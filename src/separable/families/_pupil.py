@@ -83,7 +83,7 @@ class Lens:
     def path(self, s: FloatArray, z: FloatArray) -> ComplexArray:
         """Return the optical path at pupil places s and heights z, shape ``(s, z)``.
 
-        It is complex beyond total reflection: the wave fades.
+        It is complex beyond total reflection: the wave is evanescent.
         """
 
         def slant(index: float) -> ComplexArray:
@@ -156,7 +156,7 @@ def jinc(x: FloatArray) -> FloatArray:
 def _mean_wave(x: FloatArray, weight: Callable[[float], float]) -> FloatArray:
     """Return the mean of ``weight(t) cos(x sin(t))`` over a circle: Poisson's integral of Bessel functions.
 
-    The trapezoidal rule converges geometrically; a quarter of the circle says all.
+    The trapezoidal rule converges geometrically; by symmetry a quarter of the circle suffices.
     """
     count = math.ceil(_length(float(np.abs(x).max(initial=0.0))) / 4)
     total = np.zeros_like(x)
@@ -170,8 +170,8 @@ def _quadrature(lens: Lens, reach: float, heights: FloatArray) -> tuple[FloatArr
     critical = sorted({index for _, index in lens.media.extra if index < lens.aperture})
     places, weights = [], []
     for start, stop in itertools.pairwise([0.0, *critical, lens.aperture]):
-        # As a function of the angle whose cosine the rule's variable is, the wave is a Fourier series, whose
-        # length its steepest phase tells. The steepest is that of the first or the last plane.
+        # With the rule's variable written as a cosine, the wave is a Fourier series in its angle, as long as
+        # the steepest slope of its phase demands: that of the first or the last plane.
         s, _ = _flattened(np.cos(np.linspace(math.pi, 0, _TRIED)), start, stop)
         steps = np.abs(np.diff(lens.path(s, heights[[0, -1]]), axis=0)).max(axis=1) + reach * np.diff(s)
         band = lens.wavenumber * float(steps.max()) * (_TRIED - 1) / math.pi
@@ -191,7 +191,8 @@ def _quadrature(lens: Lens, reach: float, heights: FloatArray) -> tuple[FloatArr
 def _flattened(x: FloatArray, start: float, stop: float) -> tuple[FloatArray, FloatArray]:
     """Return places from `start` to `stop` for x from -1 to 1, and their derivative.
 
-    The ends are flat: the square roots that a path may begin or end with become smooth, and rules converge.
+    The map is flat at its ends: square roots with which a path may begin or end become smooth there, and the
+    quadrature converges fast.
     """
     t = (x + 1) / 2
     return start + (stop - start) * t**2 * (3 - 2 * t), (stop - start) * 3 * t * (1 - t)
@@ -200,7 +201,7 @@ def _flattened(x: FloatArray, start: float, stop: float) -> tuple[FloatArray, Fl
 def fejer(count: int) -> tuple[FloatArray, FloatArray]:
     """Return nodes and weights of Fejer's first rule on [-1, 1], ascending.
 
-    As good as Gauss's for waves, and without its eigenvalues.
+    As accurate as Gauss's rule for waves, and needs no eigenvalues.
 
     References
     ----------
@@ -241,7 +242,7 @@ def everywhere(
 def _length(band: float) -> int:
     """Return how many terms a series for ``exp(i band x)`` on [-1, 1] needs to be right to rounding.
 
-    Its coefficients are Bessel functions at `band`; they vanish once their order is above it by some
-    times its third root.
+    Its coefficients are Bessel functions at `band`; they vanish once their order is above it by a few
+    times its cube root.
     """
     return math.ceil(band + 12 * float(band ** (1 / 3))) + 32

@@ -151,7 +151,7 @@ def _fit_parts(size: int, degree: int, order: int, spacing: float) -> FloatArray
     x = np.arange(-(size // 2), size // 2 + 1) / half
     orthonormal, triangle = np.linalg.qr(np.polynomial.legendre.legvander(x, degree))
     signs = (-1.0) ** np.arange(degree + 1)
-    parted = (orthonormal + signs * orthonormal[::-1]) / 2  # exactly even or odd, as they are on paper
+    parted = (orthonormal + signs * orthonormal[::-1]) / 2  # exactly even or odd, as without rounding
     derivative = np.polynomial.legendre.legder(np.eye(degree + 1), order, axis=0)
     at_centre = np.polynomial.legendre.legval(0.0, derivative)
     slopes = np.linalg.solve(triangle.T, at_centre) / (half * spacing) ** order
@@ -170,7 +170,7 @@ def lanczos(
     Parameters
     ----------
     scale : float or sequence of float, optional
-        What the image will be sampled down by, >= 1: frequencies above ``0.5 / scale`` are stopped.
+        Factor by which the image will be downsampled, >= 1: frequencies above ``0.5 / scale`` are stopped.
     lobes : int, optional
         Zeros of the sinc on each side, >= 1: 2 or 3 for images. The more, the sharper the edge and the
         longer the ringing.

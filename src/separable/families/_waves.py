@@ -133,8 +133,8 @@ class _Wave:
         if sigma is None:
             octaves = 2.0 ** check_positive("bandwidth", bandwidth)
             sigma = math.sqrt(2 * math.log(2)) * (octaves + 1) / (octaves - 1) / wave
-        each = per_axis("sigma", sigma, 2, check_length)
-        sigmas = [check_positive(f"sigma[{axis}]", s) for axis, s in enumerate(each)]
+        lengths = per_axis("sigma", sigma, 2, check_length)
+        sigmas = [check_positive(f"sigma[{axis}]", s) for axis, s in enumerate(lengths)]
         y, x = (np.arange(-r, r + 1.0) for r in check_radii(sigmas, truncate, radius))
         rows, self._columns = (np.exp(-0.5 * (d / s) ** 2) for d, s in zip((y, x), sigmas, strict=True))
         self._rows = rows / (2 * math.pi * sigmas[0] * sigmas[1])
@@ -221,8 +221,8 @@ def log_gabor_bank(
     with ``s = bandwidth * sqrt(ln(2) / 8)``, hence 1/2 at half the bandwidth to either side, and ``u = pi /
     orientations / 1.5`` [2]_; the last factor keeps the corners beyond Nyquist's frequency out. There is no
     closed form in space: the weights are its inverse Fourier transform on a grid four times as wide as the
-    kernel, cut at the radius. What the cut leaves of a response to constants is taken off the even part, in
-    the shape of the amplitude.
+    kernel, cut at the radius. The response to constants that the cut leaves is removed from the even part, by
+    subtracting a multiple of the amplitude.
 
     References
     ----------

@@ -42,11 +42,12 @@ class FilterOptions:
         cval: float,
         complete: bool = True,
     ) -> Plan:
-        """Prepare the correlation of arrays like `data`; not `complete`: of which samples are unknown."""
+        """Prepare the correlation of arrays like `data`; where not `complete`, some samples are unknown."""
         made = self._plan(kernel, data, dtype, cval, "auto")
         if complete or made.method == "direct" or (made.terms == 1 and made.method != "recursive"):
             return made
-        # A plan chooses this itself for unknown samples; chosen here, its description shows it.
+        # With unknown samples a plan would change to this method when it runs; chosen here, its description
+        # shows it.
         one = isinstance(kernel, SeparableKernel) and kernel.rank == 1
         runs: Method = "separable" if one or made.method == "recursive" else "direct"
         return self._plan(kernel, data, dtype, cval, runs)

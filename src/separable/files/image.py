@@ -27,7 +27,7 @@ class Image:
     spacing : tuple of (float or None)
         Distance of neighbouring samples in millimetres, per axis; None where the file does not say.
     colour : str
-        What the samples of axis S are, in Pillow's words: L, LA, RGB, RGBA, CMYK, or empty if unsaid.
+        What the samples of axis S are, in Pillow's words: L, LA, RGB, RGBA, CMYK, or empty if unknown.
     carried : object
         What the format that read the file needs to write it again; opaque to everyone else.
     nodata : float or None

@@ -35,8 +35,8 @@ def check_target(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Give the block a file to write; put it at `path` if the block succeeds.
 
-    As `separable._base.atomic.replacing`, which says what holds; the block is given an open file's path,
-    without a suffix.
+    As `separable._base.atomic.replacing`, which states the guarantees; the block is given an open file's
+    path, without a suffix.
 
     Raises
     ------

@@ -151,7 +151,7 @@ def kind(value: object) -> str:
 
 def close_to(name: str, names: Iterable[str], least: float = 0.6) -> str | None:
     """Return the one of `names` that `name` looks like, if any does by `least` of its letters."""
-    by_case = {each.lower(): each for each in names}
+    by_case = {candidate.lower(): candidate for candidate in names}
     matches = difflib.get_close_matches(name.lower(), by_case, 1, least)
     return by_case[matches[0]] if matches else None
 
@@ -170,7 +170,7 @@ def meant_mode(name: object, names: Iterable[str]) -> str:
 def meant_keyword(name: str, names: Iterable[str]) -> str:
     """Return what may be meant by a keyword that a function with the parameters `names` does not have."""
     known = list(names)
-    synonym = next((each for each in _KEYWORDS.get(name, ()) if each in known), None)
+    synonym = next((candidate for candidate in _KEYWORDS.get(name, ()) if candidate in known), None)
     suggestion = synonym or close_to(name, known)
     return f" Did you mean `{suggestion}`?" if suggestion else ""
 

@@ -25,7 +25,7 @@ SUFFIXES = (".nii", ".nii.gz")
 _AXES = "XYZTUVW"
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _MAX_NIFTI1 = 32767  # lengths are int16 in NIfTI-1, int64 in NIfTI-2
-_GZIP_LEVEL = 1  # nibabel's: noise of a scanner hardly shrinks at any level
+_GZIP_LEVEL = 1  # nibabel's default: a scanner's noise hardly compresses at any level
 _DTYPES = frozenset(["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "f", "d", "F", "D"])
 
 

@@ -44,7 +44,7 @@ def _header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]
     form = "<H" if version == (1, 0) else "<I"
     start = file.tell()
     length = int.from_bytes(file.read(struct.calcsize(form)), "little")
-    if length > _LONGEST_HEADER:  # NumPy would make room for it first
+    if length > _LONGEST_HEADER:  # NumPy would allocate it first
         raise FileError(
             f"`{path}` is damaged: it says that its header has {human_bytes(length)}; expected at most "
             f"{human_bytes(_LONGEST_HEADER)}, of a file of {human_bytes(path.stat().st_size)}."

@@ -45,7 +45,7 @@ def read(path: Path) -> Image:
         with PillowImage.open(path, formats=("PNG", "JPEG")) as picture:
             _check_kind(path, picture)
             shown = _shown(picture)
-            # Grey at 16 bits is mode I;16, and was I, with 32 bits of room, before Pillow 11.
+            # Pillow opens 16-bit grey in mode I;16; before Pillow 11 in mode I, which has 32 bits.
             data = np.array(shown, dtype=np.uint16 if shown.mode.startswith("I") else None)
             kept = ("icc_profile", "dpi", "exif")
             info: dict[str, Any] = {key: picture.info[key] for key in kept if key in picture.info}
@@ -115,7 +115,7 @@ def write(path: Path, image: Image) -> None:
     shown = PillowImage.fromarray(np.ascontiguousarray(samples))
     if picture.colour == "CMYK":  # four samples look like RGBA to Pillow
         shown = PillowImage.frombytes("CMYK", shown.size, shown.tobytes())
-    # Given a file, Pillow's JPEG encoder takes no notice of a write that came out short on a full disk.
+    # Given a file, Pillow's JPEG encoder does not notice a short write on a full disk.
     encoded = io.BytesIO()
     shown.save(encoded, format=name, **options, **info)
     with replacing(path) as draft:

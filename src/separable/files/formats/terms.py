@@ -40,7 +40,7 @@ def write_terms(path: Path, kernel: SeparableKernel) -> None:
 
 
 def read_terms(path: Path) -> SeparableKernel:
-    """Return the kernel in a file of `write_terms`; nothing is unpickled, and no header is believed.
+    """Return the kernel in a file of `write_terms`; nothing is unpickled, and no header is trusted.
 
     Raises
     ------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import tifffile
 
 NO_COMPRESSION: Final = 1
-DEFLATE: Final = (8, 32946)  # of the same algorithm, a registered and an older code
+DEFLATE: Final = (8, 32946)  # two codes of one algorithm: the registered and an older one
 _JPEG: Final = (6, 7, 33007, 34892)  # whose decoders turn YCbCr into RGB
 _YCBCR, _MINISBLACK, _RGB = 6, 1, 2
 _COLOUR_PROFILE: Final = 34675
@@ -65,7 +65,7 @@ class Carried:
     Attributes
     ----------
     flavour : {"imagej", "ome", ""}
-        Whose metadata there are; "" for a TIFF that has only tags.
+        Whose metadata the file has; "" for a TIFF that has only tags.
     samples : dict
         How tifffile is to store the samples.
     optional : dict
@@ -81,7 +81,7 @@ class Carried:
     nodata : str
         GDAL's value for what is no data, as it is written.
     losses : tuple of str
-        What a TIFF that is written of this one will not hold.
+        What a TIFF written from this one will not hold.
     """
 
     flavour: str
@@ -152,7 +152,7 @@ def compression_name(page: tifffile.TiffPage) -> str:
 def photometric(page: tifffile.TiffPage) -> int:
     """Return how the decoded samples of a page are to be understood."""
     if page.photometric == _YCBCR and page.compression in _JPEG:
-        return _RGB  # the decoder has turned it into that
+        return _RGB  # the decoder has converted it
     return int(page.photometric)
 
 
@@ -291,10 +291,10 @@ def ome_sizes(axes: str, steps: Sequence[float | None], interval: float | None) 
 
 
 def rewritten_ome(xml: str, axes: str, dtype: np.dtype[Any], pages: int) -> str | None:
-    """Return OME's metadata for a file of the same image in other samples; None where that cannot be.
+    """Return OME's metadata for a file of the same image in other samples; None where there can be none.
 
     All of it stays (channels, times, positions, instrument, annotations) but for how the planes lie in
-    the file, and the file's own number.
+    the file, and the file's own UUID.
 
     Parameters
     ----------
@@ -323,12 +323,12 @@ def rewritten_ome(xml: str, axes: str, dtype: np.dtype[Any], pages: int) -> str 
         if key in pixels_element.attrib or key in ("Type", "DimensionOrder"):
             pixels_element.set(key, value)
     for element in [
-        each for each in pixels_element if _local(each) in ("TiffData", "BinData", "MetadataOnly")
+        child for child in pixels_element if _local(child) in ("TiffData", "BinData", "MetadataOnly")
     ]:
         pixels_element.remove(element)
     space = pixels_element.tag[: -len("Pixels")]
     data = ET.Element(f"{space}TiffData", {"IFD": "0", "PlaneCount": str(pages)})
-    pixels_element.insert(sum(_local(each) == "Channel" for each in pixels_element), data)
+    pixels_element.insert(sum(_local(child) == "Channel" for child in pixels_element), data)
     root.attrib.pop("UUID", None)
     text = ET.tostring(root, encoding="unicode")
     # The root's namespace comes first, and a default namespace is what some readers want.

@@ -77,7 +77,7 @@ class _Job:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 self.write(io.BytesIO(), np.zeros(tried, self.dtype))
-        except Exception as error:  # it checks its arguments as it goes, with whatever goes wrong
+        except Exception as error:  # tifffile checks its arguments while it writes; any kind of error
             return str(error) or type(error).__name__
         return ""
 
@@ -136,7 +136,7 @@ def _prepared(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[_Job, tup
 
 
 def _with_all_that_goes(job: _Job, stack: Image, carried: Carried) -> tuple[_Job, list[str]]:
-    """Add what else a file said; what tifffile does not write is named."""
+    """Add the rest of a file's metadata; return a sentence for each entry that tifffile does not write."""
     tags = [*carried.tags]
     if stack.nodata is not None:
         text = carried.nodata if nodata_value(carried.nodata) == stack.nodata else f"{stack.nodata:.17g}"
@@ -173,7 +173,7 @@ def _forms(stack: Image, carried: Carried, dtype: np.dtype[Any], big: bool) -> I
     samples = dict(carried.samples)
     if "compression" in samples and dtype.kind in "iu" and dtype.itemsize <= 4:
         samples["predictor"] = True  # differences of neighbours; for floats that takes imagecodecs
-    if stack.data.ndim == 1:  # told that black is 0, tifffile wants rows
+    if stack.data.ndim == 1:  # with a photometric given, tifffile requires rows
         samples.pop("photometric", None)
     axes, flavour, said = stack.axes, carried.flavour, {**carried.metadata, "axes": stack.axes}
     if flavour == "imagej" and not big and dtype.name in _IMAGEJ_DTYPES:

@@ -109,7 +109,7 @@ def _kinds(audit: AuditRecord) -> list[tuple[str, float, str]]:
 def _data(audit: AuditRecord, judged: dict[int, Separability]) -> dict[str, Any]:
     names = [printable(title(layer)) for layer in audit.layers]
     measures = _measures(audit)
-    most = max((len(each.spectra.get(BASELINE, ())) for each in judged.values()), default=0)
+    most = max((len(judgement.spectra.get(BASELINE, ())) for judgement in judged.values()), default=0)
     multipliers = min(most, _MULTIPLIERS)
     layers = [
         {"place": place, "layer": names[place], "kind": layer.kind}
@@ -118,18 +118,18 @@ def _data(audit: AuditRecord, judged: dict[int, Separability]) -> dict[str, Any]
     ]
     errors = [
         {"place": place, "layer": names[place], "form": order, "rank": rank, "error": short(error)}
-        for place, each in judged.items()
-        for order in each.spectra
-        for rank, error in enumerate(each.errors[order][:multipliers], 1)
+        for place, judgement in judged.items()
+        for order in judgement.spectra
+        for rank, error in enumerate(judgement.errors[order][:multipliers], 1)
     ]
     halves = [
-        {"place": place, "layer": names[place], "form": each.best, "error": short(each.best_error)}
-        for place, each in judged.items()
+        {"place": place, "layer": names[place], "form": judgement.best, "error": short(judgement.best_error)}
+        for place, judgement in judged.items()
     ]
     frontier = [
         {"cost": short(macs / max(audit.macs, 1)), "error": short(error)} for macs, error in audit.frontier
     ]
-    forms = [form for form in FORMS if any(each.best == form for each in judged.values())]
+    forms = [form for form in FORMS if any(judgement.best == form for judgement in judged.values())]
     details = audit_details()
     charts = audit_charts(list(measures), multipliers, forms) | details if layers else {}
     return {

@@ -103,7 +103,7 @@ def comparison(comparisons: Sequence[Comparison], reference: str, own: str, widt
     width : int
         Of the terminal, in characters.
     """
-    peers = list(dict.fromkeys(name for each in comparisons for name in each.seconds if name != own))
+    peers = list(dict.fromkeys(name for row in comparisons for name in row.seconds if name != own))
     lay_out = _wide_comparison if width >= _WIDE else _narrow_comparison
     return lay_out(comparisons, reference, own, peers)
 
