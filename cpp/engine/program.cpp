@@ -1,0 +1,148 @@
+#include "engine/program.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+
+#include "base/pool.h"
+#include "base/scratch.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+namespace sep {
+namespace {
+
+// Numbers below the normal ones count as zero while this lives: they cost a hundred times as much on many processors.
+class FlushedDenormals {
+ public:
+#if defined(__x86_64__) || defined(_M_X64)
+  FlushedDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }  // FTZ and DAZ
+  ~FlushedDenormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#elif defined(__aarch64__)
+  FlushedDenormals() {
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before_));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before_ | (uint64_t(1) << 24)));
+  }
+  ~FlushedDenormals() { __asm__ volatile("msr fpcr, %0" : : "r"(before_)); }
+
+ private:
+  uint64_t before_;
+#else
+  FlushedDenormals() {}
+#endif
+};
+
+constexpr int kSpins = 1000;  // about 10 to 40 us before a thread that waits for the others blocks
+
+void pause_briefly() {
+#if defined(__x86_64__) || defined(_M_X64)
+  _mm_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+struct alignas(kAlign) Progress {
+  std::atomic<ptrdiff_t> next{0};
+  alignas(kAlign) std::atomic<ptrdiff_t> done{0};
+  ptrdiff_t pieces = 0;
+
+  void finish_one() {
+    if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == pieces) done.notify_all();
+  }
+  void wait() const {
+    for (int i = 0; i < kSpins; i++) {
+      if (done.load(std::memory_order_acquire) >= pieces) return;
+      pause_briefly();
+    }
+    for (ptrdiff_t d; (d = done.load(std::memory_order_acquire)) < pieces;) done.wait(d);
+  }
+};
+
+}  // namespace
+
+struct Program::Call {
+  Call(ptrdiff_t arena, size_t scratch, int threads, size_t steps)
+      : threads(threads), scratch(scratch), memory(Scratch::bytes<float>(arena) + size_t(threads) * scratch), progress(steps) {
+    arena_at = memory.take<float>(arena);
+    for (int i = 0; i < threads; i++) scratch_at.push_back(memory.take<char>(ptrdiff_t(scratch)));
+  }
+  int threads;
+  size_t scratch;
+  Scratch memory;
+  float* arena_at;
+  std::vector<char*> scratch_at;
+  std::vector<float*> bases;
+  std::vector<Progress> progress;
+  std::atomic<bool> failed{false};
+};
+
+int Program::constant(const float* values) {
+  constants_.push_back(values);
+  return inputs_ + outputs_ + int(constants_.size());
+}
+
+size_t Program::memory_bytes(int threads) const {
+  size_t scratch = 0;
+  for (const auto& step : steps_) scratch = std::max(scratch, step->scratch_bytes());
+  return Scratch::bytes<float>(arena_) + size_t(threads) * Scratch::bytes<char>(ptrdiff_t(scratch));
+}
+
+std::unique_ptr<Program::Call> Program::begin(int threads) const {
+  size_t scratch = 0;
+  for (const auto& step : steps_) scratch = std::max(scratch, step->scratch_bytes());
+  scratch = Scratch::bytes<char>(ptrdiff_t(scratch));
+  std::unique_ptr<Call> call;
+  {
+    std::lock_guard<std::mutex> hold(lock_);
+    while (!idle_.empty() && !call) {
+      if (idle_.back()->threads >= threads && idle_.back()->progress.size() == steps_.size()) call = std::move(idle_.back());
+      idle_.pop_back();
+    }
+  }
+  if (!call) call = std::make_unique<Call>(arena_, scratch, threads, steps_.size());
+  for (size_t i = 0; i < steps_.size(); i++) {
+    Progress& p = call->progress[i];
+    p.next = 0, p.done = 0, p.pieces = steps_[i]->pieces(threads);
+  }
+  return call;
+}
+
+void Program::end(std::unique_ptr<Call> call) const {
+  std::lock_guard<std::mutex> hold(lock_);
+  if (idle_.size() < 2) idle_.push_back(std::move(call));
+}
+
+void Program::work(Call& call, int worker, int64_t* nanoseconds) const {
+  const FlushedDenormals flushed;
+  const Memory memory{call.bases.data()};
+  for (size_t i = 0; i < steps_.size(); i++) {
+    Progress& p = call.progress[i];
+    const auto start = std::chrono::steady_clock::now();
+    for (ptrdiff_t piece; (piece = p.next.fetch_add(1, std::memory_order_relaxed)) < p.pieces;) {
+      steps_[i]->run(piece, p.pieces, memory, call.scratch_at[worker]);
+      p.finish_one();
+    }
+    p.wait();
+    if (nanoseconds && worker == 0)
+      nanoseconds[i] = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
+  }
+}
+
+void Program::run(float* const* inputs, float* const* outputs, int threads, int64_t* nanoseconds) const {
+  std::unique_ptr<Call> call = begin(threads);
+  call->bases.assign(1, call->arena_at);
+  call->bases.insert(call->bases.end(), inputs, inputs + inputs_);
+  call->bases.insert(call->bases.end(), outputs, outputs + outputs_);
+  for (const float* c : constants_) call->bases.push_back(const_cast<float*>(c));
+  parallel(threads, threads, [&](ptrdiff_t, int worker) { work(*call, worker, nanoseconds); });
+  end(std::move(call));
+}
+
+}  // namespace sep

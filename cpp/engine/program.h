@@ -1,0 +1,41 @@
+// A whole network as a list of steps over one arena. Between steps there is no barrier but a count of finished pieces.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/step.h"
+
+namespace sep {
+
+class Program {
+ public:
+  // arena: elements. Constants are kept by the caller as long as the program lives.
+  Program(ptrdiff_t arena, int inputs, int outputs) : arena_(arena), inputs_(inputs), outputs_(outputs) {}
+  Program(const Program&) = delete;
+
+  int constant(const float* values);  // its number as a base
+  void add(std::unique_ptr<Step> step) { steps_.push_back(std::move(step)); }
+  size_t steps() const { return steps_.size(); }
+  size_t memory_bytes(int threads) const;  // arena and scratch of one call
+
+  // Runs all steps. nanoseconds: null, or an array of one number for each step. May be called by several threads.
+  void run(float* const* inputs, float* const* outputs, int threads, int64_t* nanoseconds = nullptr) const;
+
+ private:
+  struct Call;
+  std::unique_ptr<Call> begin(int threads) const;
+  void end(std::unique_ptr<Call> call) const;
+  void work(Call& call, int worker, int64_t* nanoseconds) const;
+
+  ptrdiff_t arena_;
+  int inputs_, outputs_;
+  std::vector<const float*> constants_;
+  std::vector<std::unique_ptr<Step>> steps_;
+  mutable std::mutex lock_;
+  mutable std::vector<std::unique_ptr<Call>> idle_;  // memory of calls that ended, for those to come
+};
+
+}  // namespace sep
