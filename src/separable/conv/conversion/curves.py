@@ -80,7 +80,9 @@ class Curves:
             )
         ]
         weight = self._weight(index, fitter, tried)
-        self.options[index] += [Option(*each, each[3] * weight(each[3])) for each in tried]
+        self.options[index] += [
+            Option(form, rank, cost, error, error * weight(error)) for form, rank, cost, error in tried
+        ]
 
     def _ranks(self, layer: ConvLayer, name: str) -> list[int]:
         """Return the ranks to try: all where they are few, else some that grow evenly."""
@@ -107,7 +109,7 @@ class Curves:
         self, index: int, fitter: Fitter, tried: Sequence[tuple[str, int, float, float]]
     ) -> Callable[[float], float]:
         """Return how much an error of a layer changes the network's outputs, as two of its forms show."""
-        by_error = sorted(tried, key=lambda each: each[3])
+        by_error = sorted(tried, key=lambda candidate: candidate[3])
         known: list[tuple[float, float]] = []
         for form, rank, _, _ in (by_error[len(by_error) // 2], by_error[-1]):
             probe = fitter.replacement(form, rank, sweeps=_SWEEPS, rounds=0)
