@@ -34,7 +34,7 @@ _BEST_AT: Final = 0.5
 class Separability:
     """How near a convolution is to its cheaper forms, by its weights alone.
 
-    Data see it differently, mostly kinder: see `separate`.
+    On data the error is another one, mostly smaller: see `separate`.
 
     Attributes
     ----------

@@ -107,7 +107,7 @@ class Fitter:
         self._ridge, self._moments = ridge, moments
         self._problems: list[Quadratic] = []
         self._excerpt: Excerpt | None = None
-        # By form: how much of the covariance is not trusted; and the problems for the last such fraction.
+        # By form: how far the covariance is shrunk; and the problems for the last such fraction.
         self._fractions: dict[str, float] = {}
         self._shrunk: tuple[float, list[Quadratic]] = (0.0, [])
         if moments is not None:
@@ -128,7 +128,7 @@ class Fitter:
         ]
 
     def _trusted(self, form: LayerForm, rank: Rank) -> list[Quadratic]:
-        """Return the problem of each group, its covariance trusted as far as the data go."""
+        """Return the problem of each group, its covariance shrunk where the data are few."""
         if form.name not in self._fractions:
             assert self._moments is not None
             self._fractions[form.name] = shrinkage(
@@ -136,7 +136,7 @@ class Fitter:
                 self.layer.taps,
                 self._flat,
                 self._ridge,
-                # As much as the fit has to overfit with: one solution for what mixes the channels.
+                # About as free to overfit as the fit itself: no descent, only the mixing is solved for.
                 lambda problem: self._solved(problem, form, rank, None, 0)[0],
             )
         fraction = self._fractions[form.name]

@@ -1,4 +1,4 @@
-"""What a layer sees and gives, as sums: all that a fit needs to know of the calibration data."""
+"""What a layer reads and should give, as sums: all that a fit needs to know of the calibration data."""
 
 from __future__ import annotations
 
