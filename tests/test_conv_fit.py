@@ -272,6 +272,20 @@ def test_the_error_is_what_the_data_show_and_no_more_than_without_them(layer, fo
     np.testing.assert_allclose(seeing(x).mean(axis=axes), y.mean(axis=axes), atol=1e-6)  # the bias sees to it
 
 
+@pytest.mark.parametrize(
+    ("shape", "seed"), [((1, 1, 2, 2, 2), 28), ((1, 1, 3, 3, 3), 59), ((1, 2, 5, 5, 5), 17)]
+)
+def test_data_do_no_harm_where_the_axes_are_split_off_one_by_one(shape, seed):
+    """The first axis is fitted as if the others could be anything: here the weights alone do better."""
+    rng = np.random.default_rng(seed)
+    layer = layer_of(rng, shape, tuple(k + 2 for k in shape[2:]))
+    x = inputs_of(rng, layer, 12)
+    y = layer(x)
+    blind, seeing = fit(layer, None, "spatial", 1), fit(layer, moments_of(layer, x, y), "spatial", 1)
+    assert error_of(seeing, x, y) <= error_of(blind, x, y) * (1 + 1e-6)
+    assert seeing.error == pytest.approx(error_of(seeing, x, y), rel=1e-3)
+
+
 def test_more_rank_is_less_error():
     rng = np.random.default_rng(8)
     layer = layer_of(rng, (12, 8, 3, 3), (8, 8))

@@ -1,4 +1,4 @@
-"""Depthwise separable convolution as algebra: what it can say, what it costs, and how to run it fast.
+"""Depthwise separable convolution as algebra: what it can represent, what it costs, and how to run it fast.
 
 A convolution layer has dense weights (C_out, C_in, *k). A depthwise separable one factors them:
 

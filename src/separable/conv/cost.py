@@ -637,7 +637,7 @@ def _window(
         per_axis(stride, axes, "stride"),
         per_axis(dilation, axes, "dilation"),
     )
-    resolve_padding(padding, *shape, field.sizes)  # a wrong one is named even where no size needs it
+    resolve_padding(padding, *shape, field.sizes)  # checked even where no size depends on it
     return _Window(*shape, padding)
 
 

@@ -110,7 +110,7 @@ def installed() -> Iterator[None]:
     The replacement holds for the whole process, all threads included, from the first block that is
     entered to the last that is left; blocks nest, and may overlap in several threads. A call with
     arguments that are not taken here (arrays of other libraries, masked arrays, keywords unknown here,
-    wrong ones) goes to SciPy's function, which answers as ever.
+    wrong ones) goes to SciPy's function, which runs as before.
 
     Yields
     ------

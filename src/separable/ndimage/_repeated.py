@@ -53,7 +53,7 @@ class _Kind:
         if tuples is not None and len(runs) == 1 and runs[0].source is x and runs[0].result is result:
             self.told, self.telling, self.dtype = runs[0].told, runs[0].telling, result.dtype
             self.threads, self.job = runs[0].threads, runs[0].job
-        self.seen = True  # last: another thread may look
+        self.seen = True  # set last: other threads read the rest once it is
         budget.count_shortcut(self.size)
 
 

@@ -66,7 +66,7 @@ def how_to(
     }
 
 
-# In the order in which they are asked for: a look at each name takes longer than the whole of this.
+# The most usual first: checking both names one by one takes longer than this one search.
 _NAMES: Final = tuple(itertools.product(ROUNDINGS[::-1], OVERFLOWS[::-1]))
 
 
@@ -125,7 +125,7 @@ def finish(computed: Array, target: Target, how: How, within: tuple[Any, Any] | 
             np.copyto(result, computed, casting="unsafe")
         return result
     if is_wide(computed.dtype):
-        # What float64 cannot tell from a whole number is one, and integers of 64 bits are long doubles.
+        # What is whole up to float64's rounding counts as whole; 64-bit integers are held in long doubles.
         bounds = None if within is None else Bounds(1.0, 0.0)
         rule = storing(how["rounding"], how["overflow"], exact=False, error=_WIDE_ERROR, bounds=bounds)
         store(computed.copy(), result, rule.within(within or (0, 0), computed.dtype, target.dtype))

@@ -281,7 +281,7 @@ def _box_steps(ndim: int, axes: Any, size: Any, origin: Any, mode: Any, cval: co
         arguments.modes(mode, count),
         strict=True,
     )
-    # SciPy takes any real number for a size, and what lies before its point.
+    # SciPy takes any real number for a size, and truncates it.
     sized = [(axis, int(arguments.real("size", length)), at, name) for axis, length, at, name in boxes]
     return _means([box for box in sized if box[1] > 1], cval)
 

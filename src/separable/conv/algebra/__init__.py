@@ -1,1 +1,1 @@
-"""The algebra of separable layers: terms, where taps fall, decompositions, what no layer can represent."""
+"""The algebra of separable layers: terms, geometry, decompositions, what no layer can represent."""

@@ -299,13 +299,13 @@ def _with_ridge(covariance: FloatArray, ridge: float) -> FloatArray:
 def _fitted(
     slices: FloatArray, blocks: list[FloatArray], order: str, ranks: Sequence[int], ridge: float
 ) -> FloatArray:
-    """Return slices of the given ranks that answer the data as `slices` do, as nearly as descent finds."""
+    """Return slices of the given ranks whose outputs on the data are near to those of `slices`."""
     fitted = []
     share = len(slices) // len(blocks)
     for number, block in enumerate(blocks):
         here = slice(number * share, (number + 1) * share)
         variance = float(np.mean(np.diagonal(block, axis1=-2, axis2=-1)))
-        # A group in which the data are silent is left to the ridge: the weights decide.
+        # A group whose inputs are constant has only the ridge: it keeps to the original weights.
         scaled = _with_ridge(block / (variance or 1.0), ridge)
         if min(ranks[here]) == min(slices.shape[1:]):  # nothing to approximate
             fitted.append(slices[here])

@@ -38,13 +38,13 @@ _TAPS_AT_ONCE: Final = 2048
 # Work is done about 32 MiB at a time.
 _ELEMENTS_AT_ONCE: Final = 1 << 22
 
-# Added to the unit diagonal of a Gram matrix of terms: terms that the data hardly tell apart share a mixing.
+# Added to the unit diagonal of a Gram matrix of terms: nearly collinear terms share their mixing.
 # Less of it leaves large numbers that cancel, which eight bits cannot hold: with 1e-11 the int8 error of a
 # net on digits is seven times that with 5e-4 (0.146, 0.020 of the variance), in float it is the same.
 _TIE: Final = 1e-4
 
-# Levenberg's damping: where it starts, how it falls after a step that gained and grows after one that did
-# not, and where a step is too small to matter.
+# Levenberg-Marquardt damping: its initial value, its factors after a step that lowered the error and after
+# one that did not, and the value from which on steps are too small to matter.
 _DAMPING: Final = 1e-3
 _EASIER: Final = 0.25
 _HARDER: Final = 10.0
@@ -317,7 +317,7 @@ def _moved(
     seen = state.filtered[:, columns]
     left = problem.pull[columns] - seen.T @ state.mixing
     slope = np.matmul(left.reshape(len(owner), taps, -1), mixing[:, :, np.newaxis])[:, :, 0]
-    # What the mixing cannot make up for: the covariance left when all filtered channels are known.
+    # A Schur complement: the covariance given all filtered channels, which no mixing of them can explain.
     curvature = problem.gram[np.ix_(columns, columns)]
     curvature -= seen.T @ np.linalg.solve(state.gram, seen)
     alike = mixing @ mixing.T
@@ -326,7 +326,7 @@ def _moved(
     diagonal = np.diagonal(alike)[:, np.newaxis, np.newaxis] * problem.own[owner]
     least = 1e-12 * float(np.trace(curvature)) / len(curvature)
     if least <= 0:
-        return state, damping  # nothing is made of these channels
+        return state, damping  # no output depends on these channels
     own_block = np.arange(count)
     inner = ranks[channels]
     while damping < _STUCK:
@@ -550,7 +550,7 @@ def descend_reduction(
         wide = state.rest.reshape(len(rows), -1)
         scale = wide @ wide.T
         if not scale.any():
-            break  # nothing is wanted
+            break  # the other taps are all zero
         scale[np.diag_indices_from(scale)] += 1e-9 * np.trace(scale) / len(scale)
         steepest: FloatArray = -np.linalg.solve(scale, np.linalg.solve(first, slope.T).T).astype(np.float64)
         size = -float(np.sum(steepest * slope))

@@ -63,7 +63,7 @@ def per_axis(value: PerAxis, ndim: int, name: str, least: int = 1) -> tuple[int,
 
 
 def axis_count(ndim: SupportsIndex, *values: PerAxis | None) -> int:
-    """Return the number of spatial axes that arguments speak of.
+    """Return the number of spatial axes that arguments imply.
 
     Parameters
     ----------

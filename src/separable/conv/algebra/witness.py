@@ -149,7 +149,7 @@ def witness(
     T, so each summand is at least ``sum_{m > T} s_cm**2`` [1]_, with equality for the truncated singular
     value decomposition; slices can be chosen freely, so all are attained together.
 
-    The theorem speaks of linear layers. An activation between the two convolutions is another matter, and
+    The theorem holds for linear layers. An activation between the two convolutions is another matter, and
     biases are taken to be equal: what a layer answers to zeros shows its own.
 
     References
@@ -197,7 +197,7 @@ def _impulses(channels: int, kernel: tuple[int, ...]) -> FloatArray:
 
 
 def _responses(dense: FloatArray, groups: int) -> FloatArray:
-    """Return the answer to the impulses: the flipped weights side by side, 0 between groups."""
+    """Return the impulse responses: the flipped weights side by side, 0 between groups."""
     c_out, per_group, *kernel = dense.shape
     full = np.zeros((c_out, groups, per_group, *kernel))
     full[np.arange(c_out), np.arange(c_out) // (c_out // groups)] = dense

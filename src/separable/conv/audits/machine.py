@@ -16,7 +16,7 @@ __all__ = ["Machine", "this_machine"]
 # takes 128 MiB.
 _COPIERS = 4
 
-# What a type costs, as a multiple of float32's arithmetic. Of others the core does not know the peak.
+# Time of arithmetic in a type, relative to float32. The core knows no peak of other types.
 _ARITHMETIC = {"float32": 1.0, "float64": 2.0}
 
 

@@ -34,7 +34,7 @@ _BEST_AT: Final = 0.5
 class Separability:
     """How near a convolution is to its cheaper forms, by its weights alone.
 
-    Data see it differently, mostly kinder: see `separate`.
+    On data the error is another one, mostly smaller: see `separate`.
 
     Attributes
     ----------
@@ -153,13 +153,13 @@ def frontier(layers: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, 
         return ()
     choices = [
         [
-            Choice(each.macs, 0.0),
-            *(Choice(macs, error**2) for _, _, macs, error in each.options() if macs < each.macs),
+            Choice(layer.macs, 0.0),
+            *(Choice(macs, error**2) for _, _, macs, error in layer.options() if macs < layer.macs),
         ]
-        for each in layers
+        for layer in layers
     ]
-    whole = sum(each.macs for each in layers)
-    least = math.fsum(min(choice.cost for choice in layer) for layer in choices)
+    whole = sum(layer.macs for layer in layers)
+    least = math.fsum(min(choice.cost for choice in options) for options in choices)
     budgets = [part * (whole + rest) - rest for part in _FRACTIONS]
     budgets += (
         np.geomspace(float(max(least + rest, 1)), float(max(whole + rest, 1)), _BUDGETS) - rest
@@ -167,7 +167,7 @@ def frontier(layers: Sequence[Separability], rest: int = 0) -> tuple[tuple[int, 
     points: dict[int, float] = {}
     for budget in [least, whole, *(budget for budget in budgets if least < budget < whole)]:
         picks = allocate(choices, budget)
-        chosen = [layer[pick] for layer, pick in zip(choices, picks, strict=True)]
+        chosen = [options[pick] for options, pick in zip(choices, picks, strict=True)]
         macs = rest + round(math.fsum(choice.cost for choice in chosen))
         points[macs] = math.sqrt(math.fsum(choice.error for choice in chosen) / len(chosen))
     return tuple(sorted(points.items()))

@@ -141,7 +141,7 @@ def _relaxed(fronts: Sequence[_Front]) -> list[tuple[FloatArray, FloatArray]]:
         hull = _hull(front)
         mine = np.stack([np.diff(front.costs[hull]), np.diff(front.errors[hull])], axis=1)
         steps = np.concatenate([steps, mine])
-        with np.errstate(over="ignore"):  # next to nothing for much is as steep as can be
+        with np.errstate(over="ignore"):  # a fall in error at next to no cost: infinitely steep
             slopes = steps[:, 1] / steps[:, 0]
         steps = steps[np.argsort(slopes, kind="stable")]  # the steepest fall first
         costs, errors = costs + float(front.costs[0]), errors + float(front.errors[0])

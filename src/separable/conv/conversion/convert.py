@@ -23,14 +23,15 @@ from .records import Conversion, ConversionReport, ConvertedLayer, Option
 
 __all__ = ["COSTS", "Conversion", "ConversionReport", "ConvertedLayer", "Network", "Progress", "convert"]
 
-# Places of each sample that a layer is looked at, and bytes of patches kept for what needs them again.
+# Output positions of each input that the moments are made from, and bytes of patches kept for the fit behind
+# an activation.
 _POSITIONS: Final = 256
 _KEEP: Final = 1 << 28
 
-# Batches that show how far channels reach.
+# Batches from which equalisation takes the ranges of channels.
 _BATCHES: Final = 2
 
-# How far a layer's effect among converted layers is believed, and then, if that was no better.
+# How far the effects that layers had among converted ones are trusted: first, and if that was no better.
 _TRUST: Final = (1.0, 0.5)
 
 # Weights that change by less than this fraction are left as they are.
@@ -192,7 +193,7 @@ class _ConversionRun:
         for index in attempt.replaced if math.isfinite(attempt.change) else ():
             rest = {other: new for other, new in attempt.replaced.items() if other != index}
             gain = attempt.change - self.network.output_change(rest)
-            # Layers behind it make up for its error: to put it back may even be worse.
+            # Layers behind it were fitted to make up for its error: putting it back may even be worse.
             effects[index] = max(gain, attempt.change / 100)
         return effects
 
@@ -228,7 +229,7 @@ class _ConversionRun:
         return None if is_dense(pick.form) and _same(new.convs[0].weights, layer.weights) else new
 
     def equalised(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
-        """Return what does the same, the channels inside scaled for eight bits."""
+        """Return the same functions, the channels between their convolutions scaled for eight bits."""
         scaled: dict[int, Replacement] = {}
         for index, new in sorted(replaced.items()):
             if len(new.convs) > 1:
@@ -258,8 +259,7 @@ class _ConversionRun:
         """Return the rows of the report."""
         first = min(replaced, default=len(picks))
         return tuple(
-            # What reads the results of changed layers and stays as it is gives something else as well; by how
-            # much was not measured.
+            # An unchanged layer behind a changed one has other outputs as well; by how much was not measured.
             self._row(index, pick, replaced.get(index), 0.0 if index < first else math.nan)
             for index, pick in enumerate(picks)
         )

@@ -1,4 +1,4 @@
-"""What each layer of a network could be written as, what that costs and does, and which ways go together."""
+"""The options of each layer of a network: their costs, their effects, and which of them to combine."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["Curves"]
 _RANKS: Final = 16
 _RANKS_TIMED: Final = 5
 
-# Sweeps of descent that are enough to see what an error does.
+# Sweeps of descent where only the effect of an error on the network is measured.
 _SWEEPS: Final = 3
 
-# Budgets of which a report says what they would come to.
+# Budgets in the frontier of a report.
 _BUDGETS: Final = 12
 
-# What a layer does among converted ones may differ by this factor, either way, from the other layers' change.
+# A layer's effect among converted ones may change by this factor, either way, relative to the other layers'.
 _TRUST: Final = 8.0
 
 
 class Curves:
-    """For each layer all ways to write it that are worth a thought, and choices among them.
+    """For each layer all ways to write it that may pay off, and choices among them.
 
     Parameters
     ----------
@@ -80,7 +80,9 @@ class Curves:
             )
         ]
         weight = self._weight(index, fitter, tried)
-        self.options[index] += [Option(*each, each[3] * weight(each[3])) for each in tried]
+        self.options[index] += [
+            Option(form, rank, cost, error, error * weight(error)) for form, rank, cost, error in tried
+        ]
 
     def _ranks(self, layer: ConvLayer, name: str) -> list[int]:
         """Return the ranks to try: all where they are few, else some that grow evenly."""
@@ -107,7 +109,7 @@ class Curves:
         self, index: int, fitter: Fitter, tried: Sequence[tuple[str, int, float, float]]
     ) -> Callable[[float], float]:
         """Return how much an error of a layer changes the network's outputs, as two of its forms show."""
-        by_error = sorted(tried, key=lambda each: each[3])
+        by_error = sorted(tried, key=lambda candidate: candidate[3])
         known: list[tuple[float, float]] = []
         for form, rank, _, _ in (by_error[len(by_error) // 2], by_error[-1]):
             probe = fitter.replacement(form, rank, sweeps=_SWEEPS, rounds=0)
@@ -124,7 +126,7 @@ class Curves:
 
         return weight
 
-    # -- which ------------------------------------------------------------------------------------------
+    # -- choices ----------------------------------------------------------------------------------------
 
     def chosen(self, allowed: float) -> list[Option]:
         """Return the option of each layer so that the sum of the effects is least under a budget."""
@@ -169,7 +171,7 @@ class Curves:
         }
         if not changes:
             return self.chosen(allowed)
-        # What is common to all makes no difference; layers that were left as they are get that.
+        # A factor common to all layers does not change the choice; layers left as they are get that one.
         common = float(np.mean(list(changes.values())))
         limit = math.log(_TRUST)
         scales = [

@@ -1,4 +1,4 @@
-"""The free scale between two convolutions, spent so that quantising them to eight bits costs least."""
+"""The free scale between two convolutions, chosen so that quantising them to eight bits costs least."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["equalised"]
 _ACTIVATION_STEPS: Final = 255
 _WEIGHT_STEPS: Final = 127
 
-# The largest of several values is smoothed to their norm of this power, so that all of them have a say.
+# The maximum of several values is smoothed to their p-norm, p being this, so that all of them count.
 _POWER: Final = 16
 
 # Rounds of moving all scales, how far, and the gain below which they end.
@@ -27,7 +27,7 @@ _STEP: Final = 0.25
 _SMALLEST_STEP: Final = 1e-3
 _GAIN: Final = 1e-5
 
-# Logarithm of the largest scale: half precision has to hold what comes of it.
+# Logarithm of the largest scale: float16 has to hold the scaled values.
 _LIMIT: Final = math.log(64)
 
 
@@ -98,9 +98,9 @@ class _RoundingCost:
         high, low = np.maximum(made.max(axis=axes), 0), np.maximum(-made.min(axis=axes), 0)
         weights = second.weights.reshape(second.groups, second.c_out // second.groups, -1, second.taps)
         self.signs = np.where(low > high, -1.0, 1.0)
-        # Of each channel between them: how far it reaches above and below zero; the largest weight that
-        # makes it, and what those weights read; the squared weights that it meets, and its mean square at
-        # all their taps.
+        # Of each channel between them: its range above and below zero; the largest weight of the first
+        # convolution that makes it, and the energy of what those weights read; the sum of squares of the
+        # second one's weights on it, and its own energy at all their taps.
         self.above, self.below = np.maximum(high, low), np.minimum(high, low)
         self.made = np.abs(first.weights).reshape(len(high), -1).max(axis=1)
         read = np.square(seen).mean(axis=axes).reshape(first.groups, -1).sum(axis=1) * first.taps

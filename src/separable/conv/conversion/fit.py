@@ -107,7 +107,7 @@ class Fitter:
         self._ridge, self._moments = ridge, moments
         self._problems: list[Quadratic] = []
         self._excerpt: Excerpt | None = None
-        # By form: how much of the covariance is not trusted; and the problems for the last such fraction.
+        # By form: how far the covariance is shrunk; and the problems for the last such fraction.
         self._fractions: dict[str, float] = {}
         self._shrunk: tuple[float, list[Quadratic]] = (0.0, [])
         if moments is not None:
@@ -128,7 +128,7 @@ class Fitter:
         ]
 
     def _trusted(self, form: LayerForm, rank: Rank) -> list[Quadratic]:
-        """Return the problem of each group, its covariance trusted as far as the data go."""
+        """Return the problem of each group, its covariance shrunk where the data are few."""
         if form.name not in self._fractions:
             assert self._moments is not None
             self._fractions[form.name] = shrinkage(
@@ -136,7 +136,7 @@ class Fitter:
                 self.layer.taps,
                 self._flat,
                 self._ridge,
-                # As much as the fit has to overfit with: one solution for what mixes the channels.
+                # About as free to overfit as the fit itself: no descent, only the mixing is solved for.
                 lambda problem: self._solved(problem, form, rank, None, 0)[0],
             )
         fraction = self._fractions[form.name]
@@ -169,6 +169,7 @@ class Fitter:
             return self._finished(form, rank, layer.weights, layer.bias)
         problems = self._trusted(form, rank)
         fits = [self._solved(problem, form, rank, None, sweeps) for problem in problems]
+        fits = self._no_worse_than_blind(form, rank, fits)
         mean_y = self._seen.mean_y
         if rounds and self._excerpt is not None:
             fits, mean_y = self._rectified(form, rank, problems, fits, rounds)
@@ -259,18 +260,35 @@ class Fitter:
             return problem.optimum, None
         return form.solve(self.layer, problem, rank, start, sweeps)
 
+    def _no_worse_than_blind(self, form: LayerForm, rank: Rank, fits: Sequence[Solution]) -> list[Solution]:
+        """Return the fits, exchanged in each group for the best of the weights alone where that errs less.
+
+        Descent ends at a local minimum, a form may be fitted one convolution after the other, and few data
+        are trusted in part only: none of these promises as little error on the data as to ignore them.
+        """
+        if rank == form.full_rank(self.layer):
+            return list(fits)  # the optimum
+        convs = form.convs(self.layer, rank, self.layer.weights, None)
+        blind = _matrices(self.layer, form.composed(self.layer, rank, convs))
+        return [
+            (alone, start) if self._loss(group, alone) < self._loss(group, flat) else (flat, start)
+            for group, (alone, (flat, start)) in enumerate(zip(blind, fits, strict=True))
+        ]
+
     def _dense(self, flats: Sequence[FloatArray]) -> FloatArray:
         """Return weights (I*K, O) of each group as dense ones."""
         return np.concatenate([flat.T for flat in flats]).reshape(self.layer.weights.shape)
 
     def _error_of(self, flats: Sequence[FloatArray]) -> float:
         """Return the error of weights (I*K, O) of each group on the data."""
-        left = 0.0
-        for problem, flat, before in zip(self._problems, flats, self._flat, strict=True):
-            # The ridge is no part of the data.
-            added = self._ridge / (1 + self._ridge) * (float(np.trace(problem.gram)) / len(problem.gram))
-            left += problem.loss(flat) - added * float(np.square(flat - before).sum())
+        left = sum(self._loss(group, flat) for group, flat in enumerate(flats))
         return max(left, 0.0) / self._variance if self._variance > 0 else 0.0
+
+    def _loss(self, group: int, flat: FloatArray) -> float:
+        """Return the squared error of weights (I*K, O) of one group on the data, without the ridge."""
+        problem = self._problems[group]
+        added = self._ridge / (1 + self._ridge) * (float(np.trace(problem.gram)) / len(problem.gram))
+        return problem.loss(flat) - added * float(np.square(flat - self._flat[group]).sum())
 
     def _error(self, weights: FloatArray) -> float:
         if self._problems:

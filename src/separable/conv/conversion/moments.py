@@ -1,4 +1,4 @@
-"""What a layer sees and gives, as sums: all that a fit needs to know of the calibration data."""
+"""What a layer reads and should give, as sums: all that a fit needs to know of the calibration data."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ class Moments:
         if not kept:
             return None
         return Excerpt(
-            *(np.concatenate([getattr(each, name) for each in kept]) for name in ("x", "y", "floor"))
+            *(np.concatenate([getattr(excerpt, name) for excerpt in kept]) for name in ("x", "y", "floor"))
         )
 
     @property
@@ -284,14 +284,14 @@ class Moments:
         low = None if floor is None else _at_places(floor, y.ndim - 2, chosen)
         groups = self.layer.groups
         self._keep_some(rows, wants, low)
-        rows, wants = (each.reshape(len(x), used, groups, -1) for each in (rows, wants))
+        rows, wants = (values.reshape(len(x), used, groups, -1) for values in (rows, wants))
         if not self.count:
             for half in self._halves:
                 half.start(rows[0, 0], wants[0, 0])
         odd = (self.samples + np.arange(len(x))) % 2 == 1
         for half, chosen_rows in zip(self._halves, (~odd, odd), strict=True):
-            mine, given = (each[chosen_rows] for each in (rows, wants))
-            half.add(*(each.reshape(-1, groups, each.shape[-1]) for each in (mine, given)))
+            mine, given = rows[chosen_rows], wants[chosen_rows]
+            half.add(*(values.reshape(-1, groups, values.shape[-1]) for values in (mine, given)))
         self.samples += len(x)
         vars(self).pop("total", None)
 
@@ -310,13 +310,13 @@ class Moments:
             if index % self._every:
                 continue
             low = np.zeros_like(wants[n]) if floor is None else floor[n]
-            kept = Excerpt(*(each.astype(np.float32) for each in (rows[n], wants[n], low)))
+            kept = Excerpt(*(values.astype(np.float32) for values in (rows[n], wants[n], low)))
             self._kept[index] = kept
             self._kept_bytes += kept.nbytes
             while len(self._kept) > 1 and self._kept_bytes > self._keep:
                 self._every *= 2
-                self._kept = {i: each for i, each in self._kept.items() if i % self._every == 0}
-                self._kept_bytes = sum(each.nbytes for each in self._kept.values())
+                self._kept = {i: excerpt for i, excerpt in self._kept.items() if i % self._every == 0}
+                self._kept_bytes = sum(excerpt.nbytes for excerpt in self._kept.values())
 
 
 def _at_places(values: FloatArray, ndim: int, chosen: npt.NDArray[np.intp]) -> FloatArray:

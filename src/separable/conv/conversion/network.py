@@ -17,7 +17,7 @@ Outputs: TypeAlias = tuple[Mapping[Hashable, Values], Mapping[Hashable, Values] 
 
 
 class Network(Protocol):
-    """What a conversion asks of a framework's face; batch norms are folded into the layers."""
+    """What a conversion asks of the package that runs a network; batch norms are folded into the layers."""
 
     @property
     def layers(self) -> Sequence[ConvLayer]:
@@ -92,7 +92,7 @@ class LayerCall(NamedTuple):
     rectified: bool = False
 
     def sample(self) -> tuple[Values, ...]:
-        """Return what it reads, what it should give, and below what its outputs are alike, if that is known.
+        """Return what it reads, what it should give, and the floor that clips its outputs, if there is one.
 
         It should make up for what the other branch has grown by: the sum is to come out as in the original.
         """
@@ -103,7 +103,7 @@ class LayerCall(NamedTuple):
 
 
 class CalibratedNetwork(ABC):
-    """The half of a :class:`Network` that no framework has a part in: a base of those that run in one.
+    """The part of a :class:`Network` that is the same in every framework: a base class.
 
     Parameters
     ----------

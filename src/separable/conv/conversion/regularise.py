@@ -1,4 +1,4 @@
-"""What few data cannot tell: how far a covariance is trusted, and what stands in for the rest of it."""
+"""Shrinkage: how far a covariance of few data is trusted, and the target that replaces the rest of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .moments import MomentSums
 
 __all__ = ["problems_of", "regularised", "shrinkage"]
 
-# Fractions of the stand-in that are tried.
+# Fractions of the target that are tried.
 _TRIED: Final = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
 
 # Patches per unknown from which the sample covariance is used without shrinkage.
@@ -30,10 +30,10 @@ def problems_of(sums: MomentSums, taps: int) -> list[Quadratic]:
 
 
 def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge: float) -> Quadratic:
-    """Mix the covariance with one that has fewer unknowns, and leave to the weights what both leave open.
+    """Shrink the covariance towards one of fewer unknowns, and leave what both leave open to the weights.
 
-    The stand-in is the Kronecker product of the covariance of channels and that of taps, towards which the
-    sample covariance is shrunk [1]_. For the part that stands in, the original weights are what is wanted.
+    The target, towards which the sample covariance is shrunk [1]_, is the Kronecker product of the covariance
+    of channels and that of taps. On its part, the outputs wanted are those of the original weights.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
     weights : ndarray, shape ``(I*K, O)``
         The original ones.
     fraction : float
-        Of the stand-in, from 0 to 1.
+        Of the target, from 0 to 1.
     ridge : float
         This fraction of the mean variance is added to every variance.
 
@@ -60,12 +60,12 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
         full = gram.reshape(channels, taps, channels, taps)
         among, within = np.einsum("ikjk->ij", full), np.einsum("ikil->kl", full)
         trace = float(np.trace(within))
-        stand_in = np.kron(among, within) / (trace or 1.0)
-        expected = stand_in @ weights
-        gram = (1 - fraction) * gram + fraction * stand_in
+        target = np.kron(among, within) / (trace or 1.0)
+        expected = target @ weights
+        gram = (1 - fraction) * gram + fraction * target
         pull = (1 - fraction) * pull + fraction * expected
         energies = (1 - fraction) * energies + fraction * np.sum(weights * expected, axis=0)
-    # Where the data are silent any number will do: the weights decide.
+    # Directions in which the data do not vary are left to the original weights.
     more = ridge * (float(np.trace(gram)) / len(gram) or 1.0)
     gram = gram if fraction else gram.copy()
     gram[np.diag_indices_from(gram)] += more
@@ -79,10 +79,10 @@ def shrinkage(
     ridge: float,
     solve: Callable[[Quadratic], FloatArray],
 ) -> float:
-    """Return how much of the stand-in is best for inputs that were not seen.
+    """Return the fraction of the target that is best for inputs that were not seen.
 
-    Each half of the samples is fitted with every fraction that is tried, and judged by the other half. Both
-    together are twice as many, and need half of what is best for one.
+    Each half of the samples is fitted with every fraction that is tried, and judged by the other half. All
+    samples are twice as many, and need half of the fraction that is best for one half.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ __all__ = ["DEPTHWISE_FIRST", "POINTWISE_FIRST"]
 
 
 class _PairForm(LayerForm):
-    """What both orders share: the terms are those of the algebra, and only their arrangement differs."""
+    """What both orders share: the terms of `algebra.terms`, of which only the arrangement differs."""
 
     multiplies = True
 
@@ -89,7 +89,7 @@ class _DepthwiseFirstForm(_PairForm):
     def parts(self, layer: ConvLayer, rank: Rank) -> tuple[ConvPart, ...]:
         depthwise, pointwise = self.names(2)
         axes = tuple(range(len(layer.kernel)))
-        if isinstance(rank, Iterable):  # channels are selected first, each as often as it has terms
+        if isinstance(rank, Iterable):  # channels are repeated first, once for each term
             terms = sum(rank_per_channel(rank, layer.c_in))
             filters = ConvPart(depthwise, terms, terms, terms, axes)
         else:

@@ -1,4 +1,4 @@
-"""What every form of a layer answers: the one protocol that conversions, audits and exports ask."""
+"""What every form of a layer offers: the one protocol that conversions, audits and exports use."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class LayerForm(Protocol):
     uneven: bool = False
 
     def full_rank(self, layer: ConvLayer) -> int:
-        """Return the rank from which on the form can be all that a layer is; 0 for a form it cannot have."""
+        """Return the least rank at which the form is exact for all weights; 0 if the layer cannot have it."""
 
     def names(self, count: int) -> tuple[str, ...]:
         """Return what so many convolutions of it are called, in running order; "" for one that is alone."""

@@ -1,4 +1,4 @@
-"""A convolution layer as plain values, and what takes its place: what every framework's face speaks of."""
+"""A convolution layer as plain values, and what takes its place, whichever framework they come from."""
 
 from __future__ import annotations
 

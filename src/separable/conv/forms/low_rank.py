@@ -15,7 +15,7 @@ __all__ = ["LOW_RANK"]
 
 
 class _LowRankForm(LayerForm):
-    """What the truncated SVD of the (C_out, C_in*K) matrix of all weights gives; on data, reduced rank."""
+    """The truncated SVD of the (C_out, C_in*K) matrix of all weights; on data, reduced-rank regression."""
 
     name = "low-rank"
 

@@ -101,15 +101,15 @@ def _channels(
     depthwise: tuple[int, ...], pointwise: tuple[int, ...], order: str, multiplier: int | None
 ) -> tuple[int, int | None]:
     """Return the number of depthwise kernels, and the depth multiplier where it is known."""
-    (first, each), (rows, columns) = depthwise[:2], pointwise
+    (first, inputs), (rows, columns) = depthwise[:2], pointwise
     if not depthwise_first(order):
-        if rows != first * each or multiplier not in (None, each):
+        if rows != first * inputs or multiplier not in (None, inputs):
             raise ValueError(
-                f"`pointwise` gives {rows} channels, but `depthwise` {depthwise} reads {first * each}; order "
-                f"'pw-dw' takes (C_out, T, *k) and (C_out*T, C_in) (depth_multiplier={multiplier})."
+                f"`pointwise` gives {rows} channels, but `depthwise` {depthwise} reads {first * inputs}; "
+                f"order 'pw-dw' takes (C_out, T, *k) and (C_out*T, C_in) (depth_multiplier={multiplier})."
             )
-        return rows, each
-    if each != 1 or first != columns:
+        return rows, inputs
+    if inputs != 1 or first != columns:
         raise ValueError(
             f"`depthwise` {depthwise} and `pointwise` {pointwise} do not fit; order 'dw-pw' takes "
             "(C_in*T, 1, *k) and (C_out, C_in*T)."

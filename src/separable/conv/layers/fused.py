@@ -32,7 +32,7 @@ Job: TypeAlias = FusedJob32 | FusedJob64
 # Shapes of inputs whose geometry an operator remembers.
 _SHAPES = 32
 
-# What an operator keeps under the name of the argument.
+# Arguments that an operator keeps as attributes of the same name.
 _OPTIONS = (
     "order",
     "stride",
@@ -276,7 +276,7 @@ class FusedConv:
             x_grad = fold_padding(x_grad, self._geometry(given.shape)[0], self.padding_mode)
         if not needs_weights:
             return Gradients(x_grad, None, None, None, None)
-        if not depthwise_first(self.order):  # the depthwise bias comes last, and so meets grad itself
+        if not depthwise_first(self.order):  # its bias is added last: the gradient is a sum of `grad`
             flat = upstream.reshape(-1, self.c_out)
             d_bias = np.ones(len(flat), self.dtype) @ flat
         return Gradients(x_grad, d, p, d_bias, bias)
