@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,8 +22,7 @@ from ...onnx.model.names import ModelError
 from .elements import DTYPES
 from .ir import Graph, Node, TensorType
 from .newest import in_newest_form
-from .shapes.operands import UnknownError
-from .shapes.table import KNOWN, output_types, with_attributes
+from .shapes.table import typed
 
 __all__ = ["graph_of"]
 
@@ -70,7 +69,7 @@ def graph_of(stored: Stored, name: str = "") -> Graph:
         read.with_outputs(outputs),
         read.constants,
     )
-    return _typed(graph)
+    return typed(graph)
 
 
 @dataclass
@@ -242,27 +241,3 @@ def _dense(sparse: SparseTensorProto) -> Array:
     else:
         dense.reshape(-1)[indices] = values
     return dense
-
-
-def _typed(graph: Graph) -> Graph:
-    """Return the graph with all types that are known while lengths are open."""
-    constants = graph.constants
-    types = dict(graph.inputs)
-    types.update((name, TensorType(array.dtype, array.shape)) for name, array in constants.items())
-    nodes = []
-    for node in graph.nodes:
-        given = [types.get(name) for name in node.inputs]
-        values = [constants.get(name) for name in node.inputs]
-        if node.op in KNOWN and not _lacks(node.inputs, given):
-            try:
-                node = with_attributes(node, given, values)
-                types.update(zip(node.outputs, output_types(node, given, values), strict=True))
-            except UnknownError:
-                pass
-        nodes.append(node)
-    types.pop("", None)
-    return graph.with_(nodes=tuple(nodes), types=types)
-
-
-def _lacks(names: Sequence[str], types: Sequence[TensorType | None]) -> bool:
-    return any(name and each is None for name, each in zip(names, types, strict=True))

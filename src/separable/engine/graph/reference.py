@@ -27,7 +27,7 @@ _OURS: Final = ("activation", "add", "low", "high")
 def evaluate(
     graph: Graph,
     inputs: Mapping[str, Array],
-    dtype: npt.DTypeLike = np.float64,
+    dtype: npt.DTypeLike | None = np.float64,
     *,
     all_tensors: bool = False,
 ) -> dict[str, Array]:
@@ -54,7 +54,7 @@ def evaluate(
     ValueError
         If an input is missing.
     """
-    precision = None if dtype is None else np.dtype(dtype)
+    precision = np.dtype(dtype) if dtype is not None else None
     missing = [name for name in graph.inputs if name not in inputs]
     if missing:
         raise ValueError(f"input `{missing[0]}` is missing; got {', '.join(f'`{name}`' for name in inputs)}.")
@@ -163,7 +163,7 @@ def _in_precision(op: str, written: dict[str, Any], precision: np.dtype[Any]) ->
 
 
 def _convolution(node: Node, inputs: Sequence[Any]) -> list[Array]:
-    x, weights, bias, residual, scale = (*inputs, *(None,) * (5 - len(inputs)))
+    x, weights, bias, residual, scale = [*inputs, None, None, None][:5]
     written = node.attributes
     x = x if scale is None else x * scale
     y = WINDOWS["Conv"](node, (x, weights, bias))[0]
@@ -192,11 +192,11 @@ def _activated(x: Array, written: Mapping[str, Any]) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    return 0.5 + 0.5 * np.tanh(0.5 * x)  # which no exponential overflows
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * x))  # which no exponential overflows
 
 
 def _hard_sigmoid(x: Array) -> Array:
-    return np.clip(x / 6 + 0.5, 0, 1)
+    return np.asarray(np.clip(x / 6 + 0.5, 0, 1))
 
 
 def _gelu(x: Array) -> Array:
@@ -205,7 +205,8 @@ def _gelu(x: Array) -> Array:
 
 
 def _gelu_tanh(x: Array) -> Array:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    return np.asarray(0.5 * x * (1 + np.tanh(inner)))
 
 
 _ACTIVATIONS: Final[Mapping[str, Any]] = {

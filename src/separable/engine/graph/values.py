@@ -86,7 +86,7 @@ def _concat(node: Node, inputs: Sequence[Array]) -> Array:
 
 
 def _slice(_: Node, inputs: _Inputs) -> Array:
-    array, starts, ends, axes, steps = (*inputs, *(None,) * (5 - len(inputs)))
+    array, starts, ends, axes, steps = [*inputs, None, None][:5]
     assert array is not None
     assert starts is not None
     assert ends is not None
@@ -128,7 +128,7 @@ def _constant_of_shape(node: Node, inputs: Sequence[Array]) -> Array:
 def _range(_: Node, inputs: Sequence[Array]) -> Array:
     start, limit, delta = (each.item() for each in inputs)
     count = max(int(np.ceil((limit - start) / delta)), 0)
-    return (start + delta * np.arange(count)).astype(inputs[0].dtype)
+    return np.asarray(start + delta * np.arange(count), inputs[0].dtype)
 
 
 def _split(node: Node, inputs: _Inputs) -> list[Array]:

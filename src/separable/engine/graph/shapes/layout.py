@@ -198,10 +198,10 @@ def _resize(given: Operands) -> list[Kind]:
     if factors is None and policy != "stretch":
         if any(not isinstance(shape[axis], int) for axis in axes):
             return [(given.dtype(), tuple(None if n in axes else each for n, each in enumerate(shape)))]
-        ratios = [size / shape[axis] for size, axis in zip(sizes, axes, strict=True)]  # type: ignore[operator]
+        ratios = [size / shape[axis] for size, axis in zip(sizes, axes, strict=True)]
         factor = min(ratios) if policy == "not_larger" else max(ratios)
         for axis in axes:
-            new[axis] = math.floor(shape[axis] * factor + 0.5)  # type: ignore[operator]
+            new[axis] = math.floor(shape[axis] * factor + 0.5)
         return [(given.dtype(), tuple(new))]
     roi = [float(each) for each in given.value(1)] if _is_cropped(given) else None
     for number, axis in enumerate(axes):

@@ -99,6 +99,9 @@ def axis_of(axis: int, rank: int) -> int:
 
 def broadcast(shapes: Sequence[Sequence[Length]]) -> Lengths:
     """Return the shape that several shapes broadcast to."""
+    first = shapes[0]
+    if all(shape == first for shape in shapes) and None not in first:
+        return tuple(first)  # most often so, and asked of every Add of a network
     rank = max(map(len, shapes))
     padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
     return tuple(_together(lengths, shapes) for lengths in zip(*padded, strict=True))

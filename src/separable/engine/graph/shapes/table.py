@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from ...._base.types import Array
 from ....onnx.model.names import ModelError
-from ..ir import Node, TensorType
+from ..ir import Graph, Node, TensorType
 from . import elementwise, layout, reductions, windows
 from .operands import Kind, Operands, ShapeError, UnknownError
 
-__all__ = ["KNOWN", "named", "output_types", "with_attributes"]
+__all__ = ["KNOWN", "named", "output_types", "typed", "with_attributes"]
 
 _RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
     **elementwise.RULES,
@@ -92,9 +93,45 @@ def output_types(
         raise ModelError(f"{named(node)} is malformed: {type(error).__name__}: {error}") from error
     if len(node.outputs) > len(kinds):
         raise ModelError(f"{named(node)} has {len(node.outputs)} outputs; expected at most {len(kinds)}.")
-    return tuple(
-        TensorType(
-            dtype, tuple(f"{name}.{axis}" if each is None else each for axis, each in enumerate(lengths))
-        )
-        for name, (dtype, lengths) in zip(node.outputs, kinds, strict=False)
-    )
+    found = []
+    for name, (dtype, lengths) in zip(node.outputs, kinds, strict=False):
+        if None in lengths:
+            lengths = tuple(f"{name}.{n}" if each is None else each for n, each in enumerate(lengths))
+        found.append(TensorType(dtype, lengths))  # type: ignore[arg-type]  # of which none is None now
+    return tuple(found)
+
+
+def typed(graph: Graph) -> Graph:
+    """Return a graph with all types that are known while lengths are open.
+
+    Parameters
+    ----------
+    graph : Graph
+        What types it has does not count.
+
+    Returns
+    -------
+    Graph
+        Its convolutions and pools have their attributes in full, as far as these are known.
+
+    Raises
+    ------
+    ModelError
+        If an operation does not take its inputs.
+    """
+    constants = graph.constants
+    types = dict(graph.inputs)
+    for name, array in constants.items():
+        types[name] = TensorType(array.dtype, array.shape)
+    nodes = []
+    for node in graph.nodes:
+        given = [types.get(name) for name in node.inputs]
+        lacks = any(name and each is None for name, each in zip(node.inputs, given, strict=True))
+        if node.op in KNOWN and not lacks:
+            values = [constants.get(name) for name in node.inputs]
+            with suppress(UnknownError):
+                node = with_attributes(node, given, values)
+                types.update(zip(node.outputs, output_types(node, given, values), strict=True))
+        nodes.append(node)
+    types.pop("", None)
+    return graph.with_(nodes=tuple(nodes), types=types)

@@ -13,6 +13,7 @@ from .operands import Kind, Length, Lengths, Operands, ShapeError
 __all__ = ["RULES", "WINDOWED", "in_full"]
 
 _WEIGHTED: Final = ("Conv", "ConvTranspose")
+_LEFT: Final = ("auto_pad", "ceil_mode", "output_shape", "storage_order")  # what is resolved here
 WINDOWED: Final = frozenset((*_WEIGHTED, "MaxPool", "AveragePool", "LpPool"))
 
 
@@ -37,12 +38,15 @@ def in_full(given: Operands) -> Node:
     kernel = _kernel(given, rank)
     if kernel is None:
         return node
+    if _is_full(node, kernel, rank):
+        return node
     written = dict(node.attributes)
     written["kernel_shape"] = kernel
     for name, each in (("strides", 1), ("dilations", 1)):
         written[name] = _list(written.get(name), name, rank, each, least=1)
     written["pads"] = _list(written.get("pads"), "pads", 2 * rank, 0)
-    written.pop("storage_order", None) if not written.get("storage_order") else None
+    if not written.get("storage_order"):
+        written.pop("storage_order", None)
     if node.op in _WEIGHTED:
         written["group"] = int(written.get("group", 1))
     if node.op == "ConvTranspose":
@@ -53,6 +57,21 @@ def in_full(given: Operands) -> Node:
         if "auto_pad" not in written:
             _no_ceil(written, shape[2:])
     return node.with_(attributes=written)
+
+
+def _is_full(node: Node, kernel: tuple[int, ...], rank: int) -> bool:
+    """Whether nothing is left to do, as when a graph is made static again."""
+    written = node.attributes
+    strides, dilations, pads = (written.get(name, ()) for name in ("strides", "dilations", "pads"))
+    return (
+        written.get("kernel_shape") == kernel
+        and len(strides) == len(dilations) == rank
+        and len(pads) == 2 * rank
+        and min(*strides, *dilations) > 0
+        and ("group" in written or node.op not in _WEIGHTED)
+        and ("output_padding" in written or node.op != "ConvTranspose")
+        and written.keys().isdisjoint(_LEFT)
+    )
 
 
 def _kernel(given: Operands, rank: int) -> tuple[int, ...] | None:
@@ -78,9 +97,8 @@ def _list(
     if not values:
         return (default,) * count
     if len(values) != count or (least is not None and min(values) < least):
-        raise ShapeError(
-            f"{name} {tuple(values)}; expected {count} numbers" + (" from 1 on" if least else "")
-        )
+        wanted = f"{count} numbers" + (f" from {least} on" if least is not None else "")
+        raise ShapeError(f"{name} {tuple(values)}; expected {wanted}")
     return tuple(int(each) for each in values)
 
 
