@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,6 +14,13 @@ __all__ = ["Graph", "Node", "Shape", "TensorType"]
 
 # Lengths of the axes: a number, or the name of an open length.
 Shape = tuple[int | str, ...]
+
+# Attributes that say nothing: what holds unless something else is written, lists of it included.
+_USUAL: Final[Mapping[str, object]] = {
+    **dict.fromkeys(("strides", "dilations", "group"), 1),
+    **dict.fromkeys(("pads", "output_padding", "allowzero", "ceil_mode", "count_include_pad"), 0),
+}
+_LONGEST: Final = 48  # characters of an attribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,9 @@ class TensorType:
     def is_open(self) -> bool:
         """Whether a length is open."""
         return any(isinstance(length, str) for length in self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {' x '.join(map(str, self.shape)) or 'scalar'}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +72,9 @@ class Node:
     "after" the activation). `scale` is (N, C, 1, ...): squeeze-excite. A second output is the mean of y over
     the spatial axes, (N, C, 1, ...).
     "Add", "Mul", "BatchNormalization", "Gemm" and the others that stand alone may have `activation` too.
+
+    "If", "Loop" and "Scan" hold graphs as attributes. What these take from outside are the last inputs of the
+    node, so that it can be renamed; the attribute `captured` holds what the graphs call it, in that order.
     """
 
     op: str
@@ -76,6 +89,27 @@ class Node:
     def and_attributes(self, **more: Any) -> Node:
         """Return the node with more, or other, attributes."""
         return replace(self, attributes={**self.attributes, **more})
+
+    def __str__(self) -> str:
+        made = ", ".join(name or "-" for name in self.outputs)
+        read = ", ".join(name or "-" for name in self.inputs)
+        return " ".join([f"{made} = {self.op}({read})", *self._unusual()])
+
+    def _unusual(self) -> Iterator[str]:
+        """Yield the attributes that are not what everyone expects."""
+        for name, value in self.attributes.items():
+            several = value if isinstance(value, tuple) else (value,)
+            if name in _USUAL and all(each == _USUAL[name] for each in several):
+                continue
+            if isinstance(value, Graph):
+                shown = f"<{len(value.nodes)} nodes>"
+            elif isinstance(value, tuple) and value and all(isinstance(each, int) for each in value):
+                shown = " ".join(map(str, value)) if len(value) < 12 else f"{len(value)} numbers"
+            elif isinstance(value, np.ndarray) and value.size > 1:
+                shown = f"{value.dtype} {' x '.join(map(str, value.shape))}"
+            else:
+                shown = f"{value:g}" if isinstance(value, float) else str(value)
+            yield f"{name}=[{shown}]" if " " in shown else f"{name}={shown[:_LONGEST]}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,3 +159,15 @@ class Graph:
         yield from self.constants
         for node in self.nodes:
             yield from (name for name in node.outputs if name)
+
+    def __str__(self) -> str:
+        """Return one line a node, each with the types of what it makes, and the constants in numbers."""
+        size = sum(array.nbytes for array in self.constants.values())
+        lines = [
+            f"{self.name or 'graph'}: {len(self.nodes)} nodes, {len(self.constants)} constants ({size:,} B)"
+        ]
+        lines += [f"  input {name}: {kind}" for name, kind in self.inputs.items()]
+        for node in self.nodes:
+            kinds = ", ".join(str(self.types.get(name, "?")) for name in node.outputs if name)
+            lines.append(f"  {node}: {kinds}")
+        return "\n".join([*lines, f"  outputs {', '.join(self.outputs)}"])

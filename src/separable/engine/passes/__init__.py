@@ -1,1 +1,81 @@
 """Passes: each a function from graph to graph that does not change what the network means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ..graph.ir import Graph
+from .activations import activations_applied, activations_recognised
+from .channels import channel_orders
+from .norms import norms_after, norms_alone, norms_before, pads
+from .plain import dead, duplicates, layouts, nothing_done, pooled, products
+from .residuals import residuals
+from .squeeze_excite import means, scales
+
+__all__ = ["PASSES", "simplified", "trace"]
+
+# In order: what is written in many ways is written in one; activations are recognised before a constant of
+# theirs is folded into a convolution; what a convolution multiplies and adds comes before what it applies,
+# and that before the sum and the mean of the result.
+PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
+    dead,
+    nothing_done,
+    duplicates,
+    layouts,
+    products,
+    activations_recognised,
+    pads,
+    norms_after,
+    norms_before,
+    channel_orders,
+    norms_alone,
+    activations_applied,
+    residuals,
+    pooled,
+    means,
+    scales,
+)
+
+# Rounds over all passes: what one uncovers, the next takes. Networks need two or three.
+_MOST_ROUNDS: Final = 8
+
+
+def simplified(graph: Graph) -> Graph:
+    """Return the graph after all passes, again and again until none finds anything.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
+        Of the same inputs and outputs; the very one given where there is nothing to do.
+    """
+    *_, (_, last) = trace(graph)
+    return last
+
+
+def trace(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    """Yield the graph as given, and after each pass that changed it.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Yields
+    ------
+    name : str
+        Of the pass; "given" at first.
+    graph : Graph
+    """
+    yield "given", graph
+    for _ in range(_MOST_ROUNDS):
+        start = graph
+        for rewrite in PASSES:
+            before, graph = graph, rewrite(graph)
+            if graph is not before:
+                yield rewrite.__name__, graph
+        if graph is start:
+            return

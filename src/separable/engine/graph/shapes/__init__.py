@@ -1,0 +1,1 @@
+"""Types of outputs from types of inputs, one function an operation."""

@@ -1,0 +1,128 @@
+"""Output types of operations that work on each element alone, after broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+
+from ..elements import DTYPES
+from .operands import Kind, Operands, ShapeError, axis_of, broadcast
+
+__all__ = ["RULES"]
+
+
+def _same(given: Operands) -> list[Kind]:
+    return [(given.dtype(), given.shape())]
+
+
+def _question(given: Operands) -> list[Kind]:
+    return [(np.dtype(bool), given.shape())]
+
+
+def _together(given: Operands) -> list[Kind]:
+    shapes = [given.shape(number) for number in range(len(given.types))]
+    return [(_one_dtype(given), broadcast(shapes))]
+
+
+def _one_dtype(given: Operands) -> np.dtype[np.generic]:
+    dtypes = {each.dtype for each in given.types if each is not None}
+    if len(dtypes) != 1:
+        raise ShapeError(f"inputs of types {', '.join(sorted(map(str, dtypes)))}; expected one type")
+    return dtypes.pop()
+
+
+def _power(given: Operands) -> list[Kind]:
+    return [(given.dtype(), broadcast([given.shape(), given.shape(1)]))]
+
+
+def _comparison(given: Operands) -> list[Kind]:
+    return [(np.dtype(bool), broadcast([given.shape(), given.shape(1)]))]
+
+
+def _where(given: Operands) -> list[Kind]:
+    return [(given.dtype(1), broadcast([given.shape(0), given.shape(1), given.shape(2)]))]
+
+
+def _prelu(given: Operands) -> list[Kind]:
+    if len(given.shape(1)) > len(given.shape()):
+        raise ShapeError(f"slopes of shape {given.shape(1)} do not broadcast to {given.shape()}")
+    broadcast([given.shape(), given.shape(1)])
+    return _same(given)
+
+
+def _cast(given: Operands) -> list[Kind]:
+    number = given.attribute("to")
+    if number not in DTYPES:
+        raise ShapeError(f"element type {number} is not known here")
+    return [(DTYPES[number], given.shape())]
+
+
+def _cast_like(given: Operands) -> list[Kind]:
+    return [(given.dtype(1), given.shape())]
+
+
+def _dropout(given: Operands) -> list[Kind]:
+    return [(given.dtype(), given.shape()), (np.dtype(bool), given.shape())]
+
+
+def _batch_norm(given: Operands) -> list[Kind]:
+    shape = given.shape()
+    for number in range(1, 5):
+        if len(given.shape(number)) != 1 or (
+            len(shape) > 1 and broadcast([given.shape(number), (shape[1],)]) and _differs(given, number)
+        ):
+            raise ShapeError(f"input {number} of shape {given.shape(number)}; expected one number a channel")
+    statistics = given.shape(3)
+    return [(given.dtype(), shape), (given.dtype(3), statistics), (given.dtype(4), statistics)]
+
+
+def _differs(given: Operands, number: int) -> bool:
+    channels, length = given.shape()[1], given.shape(number)[0]
+    return isinstance(channels, int) and isinstance(length, int) and channels != length
+
+
+def _layer_norm(given: Operands) -> list[Kind]:
+    shape = given.shape()
+    axis = axis_of(given.attribute("axis", -1), len(shape))
+    small = shape[:axis] + (1,) * (len(shape) - axis)
+    if broadcast([shape, given.shape(1)])[: len(shape)] != shape and all(
+        isinstance(length, int) for length in shape
+    ):
+        raise ShapeError(f"scale of shape {given.shape(1)} does not broadcast to {shape}")
+    statistics = DTYPES.get(given.attribute("stash_type", 1), given.dtype())
+    return [(given.dtype(), shape), (statistics, small), (statistics, small)]
+
+
+def _normalised(given: Operands) -> list[Kind]:
+    axis_of(given.attribute("axis", -1), max(len(given.shape()), 1))
+    return _same(given)
+
+
+_UNARY: Final = """
+    Relu LeakyRelu ThresholdedRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Softplus Softsign Mish
+    Tanh Erf Gelu Swish Reciprocal Floor Ceil Round Sqrt Exp Log Abs Neg Sign Sin Cos Tan Asin Acos Atan
+    Sinh Cosh Asinh Acosh Atanh Shrink Identity InstanceNormalization GroupNormalization LpNormalization LRN
+    MeanVarianceNormalization CumSum Trilu BitwiseNot ScatterElements ScatterND
+"""
+
+_BROADCAST: Final = "Add Sub Mul Div Mod Min Max Sum Mean And Or Xor BitwiseAnd BitwiseOr BitwiseXor"
+_COMPARISONS: Final = "Equal Greater Less GreaterOrEqual LessOrEqual"
+
+RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
+    **dict.fromkeys(_UNARY.split(), _same),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _normalised),
+    **dict.fromkeys(("Not", "IsNaN", "IsInf"), _question),
+    **dict.fromkeys(_BROADCAST.split(), _together),
+    **dict.fromkeys(_COMPARISONS.split(), _comparison),
+    "Pow": _power,
+    "BitShift": _power,
+    "Where": _where,
+    "PRelu": _prelu,
+    "Cast": _cast,
+    "CastLike": _cast_like,
+    "Dropout": _dropout,
+    "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+}

@@ -1,0 +1,73 @@
+"""Output types of products of matrices, and of reductions over axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+
+from .operands import Kind, Length, Operands, ShapeError, axis_of, broadcast
+
+__all__ = ["RULES"]
+
+
+def _gemm(given: Operands) -> list[Kind]:
+    a, b = given.shape(), given.shape(1)
+    if len(a) != 2 or len(b) != 2:
+        raise ShapeError(f"inputs of shapes {a} and {b}; expected two matrices")
+    a = a[::-1] if given.attribute("transA", 0) else a
+    b = b[::-1] if given.attribute("transB", 0) else b
+    _check_inner(a[1], b[0], given)
+    if given.has(2):
+        broadcast([(a[0], b[1]), given.shape(2)])
+    return [(given.dtype(), (a[0], b[1]))]
+
+
+def _check_inner(one: Length, other: Length, given: Operands) -> None:
+    if isinstance(one, int) and isinstance(other, int) and one != other:
+        raise ShapeError(f"matrices of shapes {given.shape()} and {given.shape(1)} do not meet")
+
+
+def _matmul(given: Operands) -> list[Kind]:
+    a, b = given.shape(), given.shape(1)
+    if not a or not b:
+        raise ShapeError(f"inputs of shapes {a} and {b}; expected an axis at least")
+    left = (1, *a) if len(a) == 1 else a
+    right = (*b, 1) if len(b) == 1 else b
+    _check_inner(left[-1], right[-2], given)
+    shape = broadcast([left[:-2], right[:-2]]) if len(left) > 2 or len(right) > 2 else ()
+    ends = (*(left[-2:-1] if len(a) > 1 else ()), *(right[-1:] if len(b) > 1 else ()))
+    return [(given.dtype(), (*shape, *ends))]
+
+
+def _reduction(given: Operands) -> list[Kind]:
+    shape = given.shape()
+    axes = given.integers(1) if given.has(1) else []
+    if not axes and given.attribute("noop_with_empty_axes", 0):
+        return [(given.dtype(), shape)]
+    chosen = {axis_of(axis, len(shape)) for axis in axes} if axes else set(range(len(shape)))
+    if given.attribute("keepdims", 1):
+        return [(given.dtype(), tuple(1 if n in chosen else length for n, length in enumerate(shape)))]
+    return [(given.dtype(), tuple(length for n, length in enumerate(shape) if n not in chosen))]
+
+
+def _position(given: Operands) -> list[Kind]:
+    shape = given.shape()
+    axis = axis_of(given.attribute("axis", 0), len(shape))
+    kept = (1,) if given.attribute("keepdims", 1) else ()
+    return [(np.dtype(np.int64), (*shape[:axis], *kept, *shape[axis + 1 :]))]
+
+
+_REDUCTIONS: Final = """
+    ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
+    ReduceSumSquare
+"""
+
+RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    **dict.fromkeys(_REDUCTIONS.split(), _reduction),
+    "ArgMax": _position,
+    "ArgMin": _position,
+}

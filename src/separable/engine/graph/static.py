@@ -1,0 +1,293 @@
+"""A graph for inputs of given lengths: all types known, and what depends on lengths alone computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from ..._base.types import Array
+from ...onnx.model.names import ModelError
+from ...onnx.model.sizes import check_fits
+from .ir import Graph, Node, TensorType
+from .shapes.operands import UnknownError
+from .shapes.table import KNOWN, named, output_types, with_attributes
+from .values import VALUES
+
+__all__ = ["static"]
+
+# Of these the types of the inputs say the values.
+_OF_TYPES: Final = ("Shape", "Size")
+_LOOPS: Final = ("Loop", "Scan")
+_RANDOM: Final = ("Dropout",)
+
+
+def static(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
+    """Return a graph whose shapes are all known.
+
+    Parameters
+    ----------
+    graph : Graph
+    shapes : mapping of str to tuple of int, optional
+        Shapes of inputs; those whose lengths are all numbers need none.
+
+    Returns
+    -------
+    Graph
+        What depends on constants and shapes alone is a constant, and what nobody reads is gone. An If whose
+        condition is constant is its branch. The inputs are those of `graph`, in its order.
+
+    Raises
+    ------
+    ModelError
+        If a shape does not match an input, a node does not take what it is given, the shape of a tensor
+        depends on what is computed when the model runs, or a constant would not fit into memory.
+    """
+    known = _Known(dict(graph.constants), _with_lengths(graph, shapes or {}))
+    for node in _read(graph.nodes, graph.outputs):
+        known.add(node)
+    return known.graph(graph)
+
+
+def _with_lengths(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, TensorType]:
+    unknown = [name for name in shapes if name not in graph.inputs]
+    if unknown:
+        raise ModelError(
+            f"it has no input `{unknown[0]}`; expected {', '.join(f'`{name}`' for name in graph.inputs)}."
+        )
+    named_lengths: dict[str, tuple[int, str]] = {}
+    types = {}
+    for name, declared in graph.inputs.items():
+        shape = tuple(int(length) for length in shapes[name]) if name in shapes else declared.shape
+        fits = len(shape) == len(declared.shape) and all(
+            isinstance(want, str) or want == got for want, got in zip(declared.shape, shape, strict=True)
+        )
+        if not fits:
+            raise ModelError(f"input `{name}` has shape {declared.shape}; got {shape}.")
+        for want, got in zip(declared.shape, shape, strict=True):
+            if isinstance(got, str):
+                raise ModelError(f"input `{name}` has the open length `{got}`; give its shape.")
+            if got < 0:
+                raise ModelError(f"input `{name}` has a negative length: {shape}.")
+            if isinstance(want, str):
+                first, where = named_lengths.setdefault(want, (got, name))
+                if first != got:
+                    raise ModelError(f"length `{want}` is {first} in `{where}` and {got} in `{name}`.")
+        types[name] = TensorType(declared.dtype, shape)
+    return types
+
+
+def _read(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
+    """Return the nodes that some tensors depend on."""
+    wanted = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if any(name in wanted for name in node.outputs):
+            kept.append(node)
+            wanted.update(node.inputs)
+    return kept[::-1]
+
+
+@dataclass
+class _Known:
+    """What is known of a graph, node by node."""
+
+    constants: dict[str, Array]
+    types: dict[str, TensorType]
+    nodes: list[Node] = field(default_factory=list)
+    same: dict[str, str] = field(default_factory=dict)
+    folded: int = 0  # bytes of the constants made here
+
+    def __post_init__(self) -> None:
+        for name, array in self.constants.items():
+            self.types[name] = TensorType(array.dtype, array.shape)
+
+    def add(self, node: Node) -> None:
+        """Add a node, or what it comes to."""
+        if any(name in self.same for name in node.inputs):
+            node = node.with_(inputs=tuple(self.same.get(name, name) for name in node.inputs))
+        values = [self.constants.get(name) for name in node.inputs]
+        if node.op == "If":
+            self._add_if(node, values[0])
+            return
+        given = [self.types.get(name) for name in node.inputs]
+        for name, kind in zip(node.inputs, given, strict=True):
+            if name and kind is None:
+                raise ModelError(f"{named(node)} reads `{name}`, which nothing makes.")
+        if node.op in _LOOPS:
+            raise ModelError(f"{named(node)}: loops are not known here; export the model without them.")
+        if node.op not in KNOWN:
+            found = self._tried(node, given)
+        else:
+            node = with_attributes(node, given, values)
+            if "beyond" in node.attributes:
+                node = self._padded(node)
+                given[0] = self.types[node.inputs[0]]
+            found = self._inferred(node, given, values)
+            if self._is_constant(node, values):
+                self._fold(node, values, found)
+                return
+        self.types.update(pair for pair in zip(node.outputs, found, strict=True) if pair[0])
+        self.nodes.append(node)
+
+    def _inferred(
+        self, node: Node, given: Sequence[TensorType | None], values: Sequence[Array | None]
+    ) -> tuple[TensorType, ...]:
+        try:
+            return output_types(node, given, values)
+        except UnknownError as error:
+            raise ModelError(
+                f"{named(node)} has no shape before the model runs: {error}. Export the model with fixed "
+                "lengths."
+            ) from error
+
+    def _tried(self, node: Node, given: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
+        """Return the types of what an operation without a rule of its own makes of zeros."""
+        from .reference import run_node
+
+        for name, kind in zip(node.inputs, given, strict=True):
+            if kind is not None:
+                check_fits(f"tensor `{name}`", _lengths(kind), _bytes(kind))
+        zeros = [None if kind is None else np.zeros(_lengths(kind), kind.dtype) for kind in given]
+        inputs = [
+            zero if self.constants.get(name) is None else self.constants[name]
+            for name, zero in zip(node.inputs, zeros, strict=True)
+        ]
+        return tuple(TensorType(array.dtype, array.shape) for array in run_node(node, inputs))
+
+    @staticmethod
+    def _is_constant(node: Node, values: Sequence[Array | None]) -> bool:
+        if node.op in _OF_TYPES:
+            return True
+        given = zip(node.inputs, values, strict=True)
+        return node.op not in _RANDOM and all(value is not None for name, value in given if name)
+
+    def _fold(self, node: Node, values: list[Array | None], types: tuple[TensorType, ...]) -> None:
+        if node.op in _OF_TYPES:
+            shape = np.array(self.types[node.inputs[0]].shape, np.int64)
+            start, end = node.attributes.get("start", 0), node.attributes.get("end")
+            results = [shape[start:end] if node.op == "Shape" else np.array(shape.prod(), np.int64)]
+        else:
+            self.folded += sum(map(_bytes, types))
+            check_fits(f"tensor `{node.outputs[0]}`", _lengths(types[0]), self.folded)
+            results = _computed(node, values)
+        for name, array, kind in zip(node.outputs, results, types, strict=False):
+            if not name:
+                continue
+            if array.shape != kind.shape or array.dtype != kind.dtype:
+                raise AssertionError(f"{named(node)}: {array.dtype} {array.shape} is not {kind}")
+            self.constants[name], self.types[name] = array, kind
+
+    def _padded(self, node: Node) -> Node:
+        """Return an average that counts its own padding, but not what `ceil_mode` adds, after a Pad."""
+        rank = len(node.attributes["kernel_shape"])
+        own, beyond = node.attributes["pads"], node.attributes["beyond"]
+        pads, padded = f"{node.outputs[0]}.pads", f"{node.outputs[0]}.padded"
+        self.constants[pads] = np.array([0, 0, *own[:rank], 0, 0, *own[rank:]], np.int64)
+        self.types[pads] = TensorType(np.dtype(np.int64), (2 * rank + 4,))
+        self.add(Node("Pad", (node.inputs[0], pads), (padded,)))
+        dropped = ("beyond", "ceil_mode", "count_include_pad")
+        written = {name: value for name, value in node.attributes.items() if name not in dropped}
+        more = tuple(there - here for there, here in zip(beyond, own, strict=True))
+        return node.with_(inputs=(padded,), attributes={**written, "pads": more})
+
+    # -- If ------------------------------------------------------------------------------------------
+
+    def _add_if(self, node: Node, condition: Array | None) -> None:
+        if condition is not None:
+            if condition.size != 1:
+                raise ModelError(f"{named(node)} has a condition of shape {condition.shape}; expected one.")
+            self._splice(node, node.attributes["then_branch" if condition.item() else "else_branch"])
+            return
+        branches = {name: self._branch(node, name) for name in ("then_branch", "else_branch")}
+        found = [[branch.types[name] for name in branch.outputs] for branch in branches.values()]
+        if found[0] != found[1] or len(found[0]) != len(node.outputs):
+            raise ModelError(
+                f"{named(node)} has branches of different shapes, and its condition is computed when the "
+                f"model runs: {[kind.shape for kind in found[0]]} and {[kind.shape for kind in found[1]]}."
+            )
+        self.types.update(zip(node.outputs, found[0], strict=True))
+        self.nodes.append(node.and_attributes(**branches))
+
+    def _branch(self, node: Node, which: str) -> Graph:
+        """Return a branch as a static graph of its own; what it captures stays captured."""
+        branch: Graph = node.attributes[which]
+        captured = node.attributes["captured"]
+        outside = dict(zip(captured, node.inputs[len(node.inputs) - len(captured) :], strict=True))
+        values = {name: self.constants[far] for name, far in outside.items() if far in self.constants}
+        types = {name: self.types[far] for name, far in outside.items()}
+        inner = _Known({**values, **branch.constants}, types)
+        for each in _read(branch.nodes, branch.outputs):
+            inner.add(each)
+        return inner.graph(branch)
+
+    def _splice(self, node: Node, branch: Graph) -> None:
+        """Add the nodes of a branch in place of the If that holds it."""
+        captured: tuple[str, ...] = node.attributes["captured"]
+        names = dict(zip(captured, node.inputs[len(node.inputs) - len(captured) :], strict=True))
+        if len(branch.outputs) != len(node.outputs):
+            raise ModelError(f"{named(node)} has a branch of {len(branch.outputs)} outputs.")
+        for name in branch.names():
+            names[name] = f"{node.outputs[0]}.{name}"
+        for name, array in branch.constants.items():
+            self.constants[names[name]] = array
+            self.types[names[name]] = TensorType(array.dtype, array.shape)
+        for inner in _read(branch.nodes, branch.outputs):
+            self.add(
+                inner.with_(
+                    inputs=tuple(names.get(name, name) for name in inner.inputs),
+                    outputs=tuple(names.get(name, name) for name in inner.outputs),
+                )
+            )
+        for output, name in zip(node.outputs, branch.outputs, strict=True):
+            source = names.get(name, name)
+            self.same[output] = self.same.get(source, source)
+
+    # -- out -----------------------------------------------------------------------------------------
+
+    def graph(self, graph: Graph) -> Graph:
+        """Return what is left of a graph."""
+        for output in graph.outputs:
+            source = self.same.get(output)
+            if source is None:
+                continue
+            if source in self.constants:
+                self.constants[output] = self.constants[source]
+            else:
+                self.nodes.append(Node("Identity", (source,), (output,)))
+            self.types[output] = self.types[source]
+        nodes = _read(self.nodes, graph.outputs)
+        read = {*graph.outputs, *(name for node in nodes for name in node.inputs)}
+        constants = {name: array for name, array in self.constants.items() if name in read}
+        inputs = {name: self.types[name] for name in graph.inputs}
+        made = {name for node in nodes for name in node.outputs}
+        types = {
+            name: kind
+            for name, kind in self.types.items()
+            if name in inputs or name in constants or name in made or name in read
+        }
+        return graph.with_(inputs=inputs, nodes=tuple(nodes), constants=constants, types=types)
+
+
+def _computed(node: Node, values: Sequence[Any]) -> list[Array]:
+    fold = VALUES.get(node.op)
+    if fold is None or "activation" in node.attributes:
+        from .reference import run_node
+
+        return list(run_node(node, values))
+    try:
+        found = fold(node, values)
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        raise ModelError(f"{named(node)} cannot be computed: {type(error).__name__}: {error}") from error
+    return found if isinstance(found, list) else [found]
+
+
+def _lengths(kind: TensorType) -> tuple[int, ...]:
+    return tuple(length for length in kind.shape if isinstance(length, int))
+
+
+def _bytes(kind: TensorType) -> int:
+    return math.prod(_lengths(kind)) * kind.dtype.itemsize

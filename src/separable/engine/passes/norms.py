@@ -1,0 +1,384 @@
+"""Scales and shifts of channels, and borders of zeros, become part of the convolution beside them."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ..._base.types import Array, FloatArray
+from ..graph.ir import Graph, Node
+from .draft import Draft
+from .known import (
+    activation_of,
+    channels_of,
+    group_of,
+    is_bare,
+    pads_nothing,
+    pads_of,
+    rank_of,
+    real_constant,
+    scalar,
+    whole_numbers,
+)
+from .patterns import is_sixth, slope_and_offset
+
+__all__ = ["norms_after", "norms_alone", "norms_before", "pads"]
+
+_HOSTS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+class _Affine(NamedTuple):
+    """y = scale * x + shift, each one number or one a channel."""
+
+    x: str
+    scale: FloatArray
+    shift: FloatArray
+
+
+def norms_after(graph: Graph) -> Graph:
+    """Put scales and shifts of a convolution's result into its weights and bias.
+
+    They are BatchNormalization, and Add, Sub, Mul, Div with one constant or one a channel, behind Conv,
+    ConvTranspose, Gemm or MatMul whose result nothing else reads. Computed in float64, stored in the dtype of
+    the weights. Of a HardSigmoid of another slope than 1/6, a Clip is left.
+    """
+    draft = Draft(graph)
+    for node in draft:
+        for x in node.inputs if node.op in _READ else ():
+            host = draft.maker(x)
+            if host is None or host.op not in _HOSTS or not is_bare(host):
+                continue
+            if draft.only_reader(x) is node and (better := _absorbed(draft, host, node)) is not None:
+                draft.replace(node, *_left(draft, node, better))
+                draft.replace(host, better)
+                break
+    return draft.finished()
+
+
+def norms_before(graph: Graph) -> Graph:
+    """Put scales and shifts of what a convolution alone reads into its weights and bias.
+
+    A shift only where the convolution pads nothing: its zeros would have to be shifted, too.
+    """
+    draft = Draft(graph)
+    for node in reversed(draft):
+        taken = node.op in _READ - {"HardSigmoid"} and is_bare(node)
+        conv = draft.only_reader(node.outputs[0]) if taken else None
+        if conv is None or conv.op != "Conv" or conv.inputs[0] != node.outputs[0]:
+            continue
+        rank = rank_of(draft, conv.inputs[1])
+        affine = None if rank is None else _affine(draft, node, rank, 1)
+        if affine is None or (rank_of(draft, affine.x) != rank and not _adds_no_axis(draft, node)):
+            continue
+        if (better := _fed(draft, conv, affine)) is not None:
+            draft.replace(node)
+            draft.replace(conv, better)
+    return draft.finished()
+
+
+def norms_alone(graph: Graph) -> Graph:
+    """Turn each BatchNormalization that is left into a depthwise 1x1 convolution.
+
+    One of another rank than three or four becomes Mul and Add; one of unknown rank stays.
+    """
+    draft = Draft(graph)
+    for node in draft:
+        rank = rank_of(draft, node.inputs[0]) if node.op == "BatchNormalization" else None
+        affine = None if rank is None else _normalised(draft, node)
+        if rank is None or affine is None:
+            continue
+        old = draft.constant(node.inputs[1])
+        assert old is not None
+        after = {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
+        lane = (len(affine.scale), *(1,) * (rank - 2))
+        if rank in (3, 4):
+            weights = affine.scale.astype(old.dtype).reshape(lane[0], 1, *lane[1:])
+            bias = affine.shift.astype(old.dtype)
+            names = (_add(draft, node.inputs[1], weights), _add(draft, node.inputs[2], bias))
+            attributes = {**_pointwise(rank - 2), "group": lane[0], **after}
+            draft.replace(node, Node("Conv", (affine.x, *names), node.outputs, attributes))
+        else:
+            scale, shift = (values.astype(old.dtype).reshape(lane) for values in affine[1:])
+            scaled = draft.new_name(f"{node.outputs[0]}/scaled")
+            draft.set_type(scaled, draft.type_of(node.outputs[0]))
+            mul = Node("Mul", (affine.x, _add(draft, node.inputs[1], scale)), (scaled,))
+            add = Node("Add", (scaled, _add(draft, node.inputs[2], shift)), node.outputs, after)
+            draft.replace(node, mul, add)
+    return draft.finished()
+
+
+def pads(graph: Graph) -> Graph:
+    """Let convolutions and pools add the zeros that a Pad before them adds."""
+    draft = Draft(graph)
+    for node in draft:
+        border = _zeros(draft, node) if node.op == "Pad" else None
+        if border is None:
+            continue
+        for reader in tuple(draft.readers(node.outputs[0])):
+            better = _padded(draft, reader, node, border)
+            if better is not None:
+                draft.replace(reader, better)
+        draft.drop(draft.unread(node.outputs))
+    return draft.finished()
+
+
+_READ: Final = frozenset({"Add", "BatchNormalization", "Div", "HardSigmoid", "Mul", "Neg", "Sub"})
+# Attributes that tell an activation.
+_APPLIED: Final = ("activation", "low", "high", "alpha", "beta")
+
+
+def _left(draft: Draft, node: Node, host: Node) -> tuple[Node, ...]:
+    """Return what is left of a node whose scale and shift a convolution took: the bounds of a HardSigmoid."""
+    if node.op != "HardSigmoid":
+        return ()
+    draft.set_type(host.outputs[0], draft.type_of(node.outputs[0]))
+    weights = draft.constant(host.inputs[1])
+    assert weights is not None
+    bounds = [
+        draft.add_constant(f"{node.outputs[0]}/{end}", np.array(value, weights.dtype))
+        for end, value in (("low", 0), ("high", 1))
+    ]
+    return (Node("Clip", (*host.outputs, *bounds), node.outputs),)
+
+
+def _add(draft: Draft, old: str, values: Array) -> str:
+    return draft.add_constant(f"{old}/folded", values)
+
+
+def _pointwise(axes: int) -> dict[str, Any]:
+    ones = (1,) * axes
+    return {"kernel_shape": ones, "strides": ones, "dilations": ones, "pads": (0,) * (2 * axes)}
+
+
+def _affine(draft: Draft, node: Node, rank: int, axis: int) -> _Affine | None:
+    """Return a node as scale and shift along one axis of its operand, which has `rank` axes."""
+    if not is_bare(node):
+        return None
+    one, zero = np.ones(1), np.zeros(1)
+    if node.op == "Neg":
+        return _Affine(node.inputs[0], -one, zero)
+    if node.op == "HardSigmoid":
+        alpha, beta = slope_and_offset(node)
+        return None if is_sixth(alpha, beta) else _Affine(node.inputs[0], alpha * one, beta * one)
+    if node.op == "BatchNormalization":
+        return _normalised(draft, node)
+    for place in (1, 0):
+        other, x = node.inputs[place], node.inputs[1 - place]
+        values = real_constant(draft, other)
+        along = None if values is None else _along(values, rank, axis)
+        if along is None or (node.op == "Div" and place == 0) or draft.constant(x) is not None:
+            continue
+        if node.op in ("Add", "Sub"):
+            sign = one if node.op == "Add" or place == 1 else -one
+            return _Affine(x, sign, -along if node.op == "Sub" and place == 1 else along)
+        with np.errstate(divide="ignore"):
+            scale = along if node.op == "Mul" else 1 / along
+        return _Affine(x, scale, zero) if np.isfinite(scale).all() else None
+    return None
+
+
+def _adds_no_axis(draft: Draft, node: Node) -> bool:
+    """Return whether no constant beside an operand of unknown rank could give it further axes."""
+    constants = (draft.constant(name) for name in node.inputs)
+    return all(values is None or values.ndim < 2 for values in constants)
+
+
+def _normalised(draft: Draft, node: Node) -> _Affine | None:
+    """Return a BatchNormalization as scale and shift."""
+    found = [real_constant(draft, name) for name in node.inputs[1:5]]
+    if len(node.outputs) > 1 or node.attributes.get("training_mode", 0):
+        return None
+    gain, offset, mean, variance = (None if each is None else each.astype(np.float64) for each in found)
+    if gain is None or offset is None or mean is None or variance is None:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = gain / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+    shift = offset - mean * scale
+    finite = np.isfinite(scale).all() and np.isfinite(shift).all()
+    return _Affine(node.inputs[0], scale, shift) if finite else None
+
+
+def _along(values: Array, rank: int, axis: int) -> FloatArray | None:
+    """Return a constant that varies along one axis only of an operand of `rank` axes; None for others."""
+    if values.ndim > rank:
+        return None
+    shape = (1,) * (rank - values.ndim) + values.shape
+    varying = values.size == shape[axis]
+    return values.astype(np.float64).ravel() if varying else None
+
+
+def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
+    """Return a convolution or product that scales and shifts its result itself."""
+    weights = real_constant(draft, host.inputs[1])
+    bias = real_constant(draft, host.inputs[2]) if len(host.inputs) > 2 and host.inputs[2] else None
+    if weights is None or (bias is None and len(host.inputs) > 2 and host.inputs[2]):
+        return None
+    rank = rank_of(draft, host.outputs[0])
+    if host.op == "MatMul":
+        # Constants of one axis need no rank: they lie along the last.
+        rank = 1 if rank is None else rank
+    elif host.op == "Gemm" and not _plain_gemm(host, bias):
+        return None
+    affine = None if rank is None else _affine(draft, node, rank, 1 if "Conv" in host.op else rank - 1)
+    spread = None if affine is None else _outputs(host, weights)
+    if affine is None or spread is None:
+        return None
+    channels, shape = spread
+    if len(affine.scale) not in (1, channels) or len(affine.shift) not in (1, channels):
+        return None
+    shifted = bool(np.any(affine.shift))
+    # A MatMul has no bias, and its columns lie along the last axis: those of a norm along the second.
+    if host.op == "MatMul" and (shifted or weights.ndim != 2 or node.op == "BatchNormalization"):
+        return None
+    inputs = list(host.inputs)
+    if np.any(affine.scale != 1):
+        scale = np.broadcast_to(affine.scale, channels).reshape(shape)
+        scaled = _times(_grouped(host, weights), scale)
+        if scaled is None:
+            return None
+        inputs[1] = _add(draft, host.inputs[1], scaled.reshape(weights.shape))
+    if shifted or (bias is not None and inputs[1] != host.inputs[1]):
+        start = np.zeros(channels) if bias is None else np.broadcast_to(bias.astype(np.float64), channels)
+        total = (start * affine.scale + affine.shift).astype(weights.dtype)
+        inputs[2:3] = [_add(draft, inputs[2] if bias is not None else f"{host.outputs[0]}/bias", total)]
+    outputs = (draft.new_name(f"{host.outputs[0]}/scaled"),) if node.op == "HardSigmoid" else node.outputs
+    return host.with_(inputs=tuple(inputs), outputs=outputs)
+
+
+def _plain_gemm(host: Node, bias: Array | None) -> bool:
+    """Return whether a Gemm multiplies by weights and adds a bias, one a column."""
+    factors = {host.attributes.get("alpha", 1.0), host.attributes.get("beta", 1.0)}
+    return factors == {1.0} and (bias is None or bias.ndim < 2)
+
+
+def _outputs(host: Node, weights: Array) -> tuple[int, tuple[int, ...]] | None:
+    """Return the channels that weights make, and the shape of one number for each beside `_grouped`."""
+    if host.op == "Conv":
+        return len(weights), (len(weights), *(1,) * (weights.ndim - 1))
+    if host.op == "ConvTranspose":
+        groups = group_of(host)
+        return weights.shape[1] * groups, (groups, 1, weights.shape[1], *(1,) * (weights.ndim - 2))
+    if host.op == "Gemm" and host.attributes.get("transB", 0):
+        return weights.shape[0], (weights.shape[0], 1)
+    return weights.shape[-1], (weights.shape[-1],)
+
+
+def _grouped(host: Node, weights: Array) -> Array:
+    if host.op != "ConvTranspose":
+        return weights
+    return weights.reshape(group_of(host), -1, *weights.shape[1:])
+
+
+def _times(weights: Array, scale: FloatArray) -> Array | None:
+    """Return weights times scale, in float64 inside and without a copy in float64; None if that overflows."""
+    product = np.empty_like(weights)
+    with np.errstate(over="ignore"):
+        np.multiply(weights, scale, out=product, dtype=np.float64, casting="same_kind")
+    # One sum is cheaper than a test of each value; a sum that overflows by itself leaves the fold undone.
+    return product if np.isfinite(product.sum()) else None
+
+
+def _fed(draft: Draft, conv: Node, affine: _Affine) -> Node | None:
+    """Return a convolution that scales and shifts what it reads itself."""
+    weights = real_constant(draft, conv.inputs[1])
+    biased = len(conv.inputs) > 2 and bool(conv.inputs[2])
+    bias = real_constant(draft, conv.inputs[2]) if biased else None
+    shifted = bool(np.any(affine.shift))
+    scaled_by_another = len(conv.inputs) > 4 and bool(conv.inputs[4])
+    if weights is None or (biased and bias is None):
+        return None
+    if shifted and (not pads_nothing(conv) or scaled_by_another):
+        return None
+    groups = group_of(conv)
+    channels = weights.shape[1] * groups
+    varying = max(len(affine.scale), len(affine.shift))
+    if varying not in (1, channels) or (varying > 1 and channels_of(draft, affine.x) != channels):
+        return None
+    inputs = [affine.x, *conv.inputs[1:]]
+    apart = weights.reshape(groups, -1, *weights.shape[1:])
+    lane = (groups, 1, weights.shape[1], *(1,) * (weights.ndim - 2))
+    if shifted:
+        shift = np.broadcast_to(affine.shift, channels).reshape(lane)
+        more = (apart * shift).reshape(len(weights), -1).sum(axis=1)
+        total = (more if bias is None else more + bias).astype(weights.dtype)
+        inputs[2:3] = [_add(draft, conv.inputs[2] if bias is not None else f"{conv.outputs[0]}/bias", total)]
+    if np.any(affine.scale != 1):
+        scale = np.broadcast_to(affine.scale, channels).reshape(lane)
+        scaled = _times(apart, scale)
+        if scaled is None:
+            return None
+        inputs[1] = _add(draft, conv.inputs[1], scaled.reshape(weights.shape))
+    return conv.with_(inputs=tuple(inputs))
+
+
+def _zeros(draft: Draft, node: Node) -> tuple[int, ...] | None:
+    """Return how many zeros a Pad adds at the low ends, then at the high ends, of the spatial axes."""
+    rank = rank_of(draft, node.inputs[0])
+    amounts = whole_numbers(draft, node, 1, "pads")
+    value = 0.0
+    if len(node.inputs) > 2 and node.inputs[2]:
+        found = scalar(draft, node.inputs[2], node.inputs[0])
+        value = np.nan if found is None else found
+    if node.attributes.get("mode", "constant") != "constant" or value != 0 or amounts is None:
+        return None
+    axes: tuple[int, ...] | None = tuple(range(len(amounts) // 2))
+    if len(node.inputs) > 3 and node.inputs[3]:
+        axes = whole_numbers(draft, node, 3)
+        if axes is None or (rank is None and min(axes, default=0) < 0):
+            return None
+    else:
+        rank = len(amounts) // 2
+    if rank is None or axes is None or rank < 3 or min(amounts, default=0) < 0:
+        return None
+    low, high = [0] * rank, [0] * rank
+    for axis, before, behind in zip(axes, amounts, amounts[len(axes) :], strict=False):
+        low[axis % rank], high[axis % rank] = before, behind
+    return None if any((*low[:2], *high[:2])) else (*low[2:], *high[2:])
+
+
+def _padded(draft: Draft, reader: Node, pad: Node, border: tuple[int, ...]) -> Node | None:
+    """Return a reader of a Pad that adds the zeros itself, or None where it cannot."""
+    if reader.op not in ("Conv", "AveragePool", "MaxPool") or reader.inputs[0] != pad.outputs[0]:
+        return None
+    if pad.outputs[0] in reader.inputs[1:] or len(reader.outputs) > (2 if reader.op == "Conv" else 1):
+        return None
+    own = pads_of(reader)
+    if own is None:
+        return None
+    both = tuple(first + second for first, second in zip(own, border, strict=True))
+    more: dict[str, Any] = {"pads": both}
+    if reader.op != "Conv" and reader.attributes.get("ceil_mode", 0):
+        return None  # the last window may leave the padded input: those positions count otherwise
+    if reader.op == "AveragePool":
+        if any(own) and not reader.attributes.get("count_include_pad", 0):
+            return None
+        more["count_include_pad"] = 1
+    if reader.op == "MaxPool" and not (_never_negative(draft, pad.inputs[0]) and _meets(reader, both)):
+        return None
+    inputs = (pad.inputs[0], *reader.inputs[1:])
+    return reader.with_(inputs=inputs).and_attributes(**more)
+
+
+def _never_negative(draft: Draft, name: str) -> bool:
+    """Return whether a tensor is known to hold no negative values: then a zero changes no maximum."""
+    node = draft.maker(name)
+    if node is None or name != node.outputs[0]:
+        return False
+    if activation_of(node) != "none":
+        after_sum = node.attributes.get("add") == "after" and len(node.inputs) > 3 and node.inputs[3]
+        return activation_of(node) in ("relu", "relu6", "sigmoid", "hard_sigmoid") and not after_sum
+    if node.op == "Clip":
+        low = (
+            scalar(draft, node.inputs[1], node.inputs[0]) if len(node.inputs) > 1 and node.inputs[1] else None
+        )
+        return low is not None and low >= 0
+    return node.op in ("Relu", "Sigmoid", "HardSigmoid")
+
+
+def _meets(pool: Node, border: tuple[int, ...]) -> bool:
+    """Return whether each window of a pool holds at least one value of its input."""
+    kernel = pool.attributes["kernel_shape"]
+    return set(pool.attributes.get("dilations", (1,))) == {1} and all(
+        amount < length for amount, length in zip(border, (*kernel, *kernel), strict=True)
+    )
