@@ -1,0 +1,1 @@
+"""Programs: how tensors lie in memory, which native steps make them, and what a caller runs."""

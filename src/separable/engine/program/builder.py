@@ -1,0 +1,327 @@
+"""What lowering a graph keeps: where each tensor lies, the operations so far, and layouts on demand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ... import _core
+from ..._base.types import Array
+from ..graph.ir import Graph, Node
+from .memory import Blocked, Buffer, Held, Plain
+from .operations import Operation
+from .weights import WeightStore
+
+__all__ = ["Builder", "UnsupportedError", "around_of"]
+
+
+class UnsupportedError(Exception):
+    """An operation has no native step; the message says what of it."""
+
+
+class Builder:
+    """Operations of one program, in running order.
+
+    Parameters
+    ----------
+    graph : Graph
+        Static.
+    store : WeightStore
+    around : mapping of str to tuple of int
+        Zeros that the consumers of a tensor want around it.
+    places : mapping of str to (str, int)
+        Tensors that are written where a concatenation wants them: its output, and their first channel there.
+
+    Attributes
+    ----------
+    lanes : int
+        Channels of a block.
+    operations : list of Operation
+    constants : list of (Buffer, ndarray)
+        Arrays that operations read; each is a memory of its own.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        store: WeightStore,
+        around: Mapping[str, tuple[int, int, int, int]],
+        places: Mapping[str, tuple[str, int]],
+    ) -> None:
+        self.graph, self.store = graph, store
+        self.lanes: int = _core.core_info()["vector_bits"] // 32
+        self.operations: list[Operation] = []
+        self.constants: list[tuple[Buffer, Array]] = []
+        self._around, self._places = around, places
+        self._held: dict[str, list[Held]] = {}
+
+    # -- tensors -----------------------------------------------------------------------------------------
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+        if name in self.graph.constants:
+            return self.graph.constants[name].shape
+        return tuple(int(length) for length in self.graph.types[name].shape)
+
+    def image_shape(self, name: str) -> tuple[int, int, int, int]:
+        """Return the shape of a tensor of feature maps as (N, C, H, W)."""
+        shape = self.shape(name)
+        if len(shape) == 3:
+            return shape[0], shape[1], 1, shape[2]
+        if len(shape) == 2:
+            return shape[0], shape[1], 1, 1
+        if len(shape) != 4:
+            raise UnsupportedError(f"{len(shape)} axes; expected (N, C, L) or (N, C, H, W)")
+        return shape[0], shape[1], shape[2], shape[3]
+
+    def hold(self, name: str, held: Held) -> None:
+        """Note where a tensor lies; it may lie in several places."""
+        self._held.setdefault(name, []).append(held)
+
+    def held(self, name: str) -> Sequence[Held]:
+        """Return all places where a tensor lies."""
+        return self._held.get(name, ())
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor is known."""
+        return name in self.graph.constants
+
+    def constant(self, name: str) -> Array:
+        """Return a tensor that has to be a constant."""
+        if name not in self.graph.constants:
+            raise UnsupportedError(f"`{name}` is computed; expected a constant")
+        return self.graph.constants[name]
+
+    def is_blocked(self, name: str) -> bool:
+        """Whether a tensor lies in blocks."""
+        return any(isinstance(held, Blocked) for held in self.held(name))
+
+    def memory_of(self, array: Array) -> Buffer:
+        """Return the memory of a constant array."""
+        array = np.ascontiguousarray(array, np.float32)
+        buffer = Buffer(
+            array.size, base=-1 - len(self.constants)
+        )  # its number follows from those of the others
+        self.constants.append((buffer, array))
+        return buffer
+
+    # -- layouts -----------------------------------------------------------------------------------------
+
+    def plain(self, name: str, contiguous: bool = False) -> Plain:
+        """Return a tensor as an array with strides, which is made from blocks if need be."""
+        found = [held for held in self.held(name) if isinstance(held, Plain)]
+        for held in found:
+            if held.is_contiguous or not contiguous:
+                return held
+        if not found and self.is_constant(name):
+            held = Plain.contiguous(self.memory_of(self.graph.constants[name]), self.shape(name))
+            self.hold(name, held)
+            return held
+        shape = self.shape(name)
+        for blocked in self.held(name):
+            if isinstance(blocked, Blocked) and blocked.shape[2:] == (1, 1):
+                rows = (blocked.pitches[0], 1, *(0 for _ in shape[2:]))
+                flat = Plain(blocked.buffer, shape, rows, blocked.offset)
+                if flat.is_contiguous or not contiguous:
+                    return flat
+        result = Plain.contiguous(Buffer(math.prod(shape)), shape)
+        source = found[0] if found else next(h for h in self.held(name) if isinstance(h, Blocked))
+        self.copy(name, source, result)
+        self.hold(name, result)
+        return result
+
+    def blocked(self, name: str, around: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Blocked:
+        """Return a tensor in blocks with at least so many zeros around it, made from an array if need be."""
+        for held in self.held(name):
+            if isinstance(held, Blocked) and held.has_around(around):
+                return held
+        if self.is_constant(name):
+            raise UnsupportedError(f"`{name}` is a constant where feature maps are expected")
+        wanted = self._around.get(name, (0, 0, 0, 0))
+        target = Blocked.fresh(
+            self.image_shape(name),
+            self.lanes,
+            tuple(map(max, around, wanted)),  # type: ignore[arg-type]
+            len(self.shape(name)),
+        )
+        self.clear_around(name, target)
+        self.copy(name, self.held(name)[0], target)
+        self.hold(name, target)
+        return target
+
+    def zeros_for(self, node: Node) -> tuple[int, int, int, int]:
+        """Return the zeros around its input that a convolution reads."""
+        return around_of(node, self.shape)
+
+    def result(self, name: str) -> Blocked:
+        """Return the place in blocks of a tensor that is about to be computed."""
+        if name in self._places:
+            whole, first = self._places[name]
+            target = next((held for held in self.held(whole) if isinstance(held, Blocked)), None)
+            if target is None:
+                target = Blocked.fresh(
+                    self.image_shape(whole),
+                    self.lanes,
+                    self._around.get(whole, (0, 0, 0, 0)),
+                    len(self.shape(whole)),
+                )
+                self.hold(whole, target)
+            part = target.channels(first, self.image_shape(name)[1])
+            self.hold(name, part)
+            return part
+        around = self._around.get(name, (0, 0, 0, 0))
+        fresh = Blocked.fresh(self.image_shape(name), self.lanes, around, len(self.shape(name)))
+        self.hold(name, fresh)
+        return fresh
+
+    def plain_result(self, name: str) -> Plain:
+        """Return the place of an array that is about to be computed."""
+        fresh = Plain.contiguous(Buffer(math.prod(self.shape(name))), self.shape(name))
+        self.hold(name, fresh)
+        return fresh
+
+    def scratch(self, shape: tuple[int, ...]) -> Plain:
+        """Return the place of an array that only the next operations read."""
+        return Plain.contiguous(Buffer(math.prod(shape)), shape)
+
+    # -- operations --------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        kind: str,
+        label: str,
+        reads: Sequence[Held | Buffer],
+        writes: Sequence[Held | Buffer],
+        add: Callable[[Any], None],
+        **more: Any,
+    ) -> Operation:
+        """Append an operation."""
+        shape = self.shape(label) if label in self.graph.types else ()
+        operation = Operation(kind, label, shape, _buffers(reads), _buffers(writes), add, **more)
+        for buffer in (*operation.reads, *operation.writes):
+            buffer.used(len(self.operations))
+        self.operations.append(operation)
+        return operation
+
+    def copy(self, name: str, source: Held, target: Held) -> None:
+        """Append the copy of a tensor to another place, in another layout if need be."""
+        if isinstance(source, Plain) and isinstance(target, Plain):
+            pairs = [(source.shape, 0, source.strides, 0, target.strides)]
+        else:
+            pairs = _between_layouts(source, target)
+
+        def emit(program: Any) -> None:
+            for lengths, shift, strides, other_shift, other_strides in pairs:
+                at, to = source.address, target.address
+                _core.add_copy(
+                    program,
+                    lengths,
+                    (at[0], at[1] + shift),
+                    strides,
+                    (to[0], to[1] + other_shift),
+                    other_strides,
+                )
+
+        kind = (
+            "copy"
+            if type(source) is type(target)
+            else "to blocks"
+            if isinstance(target, Blocked)
+            else "to plain"
+        )
+        self.add(kind, name, [source], [target], emit)
+
+    def clear_around(self, name: str, target: Blocked) -> None:
+        """Append the zeros around feature maps, for operations that do not write them themselves."""
+        top, left, bottom, right = target.around
+        if not any(target.around):
+            return
+        count, _, height, width = target.shape
+        row, lanes = target.pitches[2], target.lanes
+        wide = left + width + right
+        boxes = [
+            (-top * row - left * lanes, top, wide),
+            (height * row - left * lanes, bottom, wide),
+            (-left * lanes, height, left),
+            (width * lanes, height, right),
+        ]
+
+        def emit(program: Any) -> None:
+            base, at = target.address
+            for shift, rows, pixels in boxes:
+                if rows and pixels:
+                    lengths = (count, target.blocks, rows, pixels * lanes)
+                    _core.add_fill(program, 0.0, lengths, (base, at + shift), (*target.pitches, 1))
+
+        self.add("zeros around", name, [], [target], emit)
+
+
+def _buffers(tensors: Sequence[Held | Buffer]) -> list[Buffer]:
+    found = [tensor if isinstance(tensor, Buffer) else tensor.buffer for tensor in tensors]
+    return list(dict.fromkeys(found))
+
+
+_Pair = tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
+
+
+def _between_layouts(source: Held, target: Held) -> list[_Pair]:
+    """Return the boxes that copy feature maps: whole blocks, and the channels of the last one.
+
+    Each is lengths, and the offset and the strides of both sides; axes: image, block, lane, row, pixel.
+    """
+    blocked = target if isinstance(target, Blocked) else source
+    assert isinstance(blocked, Blocked)
+    count, channels, height, width = blocked.shape
+    lanes = blocked.lanes
+
+    def side(held: Held) -> tuple[int, int, int, int, int]:
+        if isinstance(held, Blocked):
+            return (held.pitches[0], held.pitches[1], 1, held.pitches[2], held.lanes)
+        rows, columns = {
+            2: (0, 0),
+            3: (0, held.strides[-1]),
+            4: (held.strides[-2], held.strides[-1]),
+        }[len(held.shape)]
+        return (held.strides[0], held.strides[1] * lanes, held.strides[1], rows, columns)
+
+    here, there = side(source), side(target)
+    whole, rest = divmod(channels, lanes)
+    pairs: list[_Pair] = []
+    if whole:
+        pairs.append(((count, whole, lanes, height, width), 0, here, 0, there))
+    if rest:
+        pairs.append(((count, 1, rest, height, width), whole * here[1], here, whole * there[1], there))
+    return pairs
+
+
+def around_of(node: Node, shapes: Callable[[str], tuple[int, ...]]) -> tuple[int, int, int, int]:
+    """Return the zeros above, left, below and right of its input that a convolution reads.
+
+    Parameters
+    ----------
+    node : Node
+        "Conv" of one or two spatial axes.
+    shapes : callable
+        The shape of a tensor by its name.
+
+    Returns
+    -------
+    tuple of int
+        As many as it reads: fewer than it pads where the stride leaves some out.
+    """
+    size = shapes(node.inputs[0])[2:]
+    out = shapes(node.outputs[0])[2:]
+    kernel, strides = node.attributes["kernel_shape"], node.attributes["strides"]
+    dilations, pads = node.attributes["dilations"], node.attributes["pads"]
+    rank = len(size)
+    low = [int(pad) for pad in pads[:rank]]
+    high = [
+        max(0, (out[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - low[i] - size[i])
+        for i in range(rank)
+    ]
+    if rank == 1:
+        return 0, low[0], 0, high[0]
+    return low[0], low[1], high[0], high[1]

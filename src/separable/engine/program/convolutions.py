@@ -1,0 +1,273 @@
+"""Convolutions and fully connected layers as native steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from ... import _core
+from ..._base.types import Array
+from ..graph.ir import Node
+from .builder import Builder, UnsupportedError
+from .chains import is_depthwise, is_pointwise
+from .memory import Blocked, Plain
+
+__all__ = ["ACTIVATIONS", "conv", "full", "named_ending"]
+
+# As the core numbers them (`_core.Activation`).
+ACTIVATIONS: Final = (
+    *("none", "relu", "relu6", "silu", "hard_swish", "gelu", "gelu_tanh"),
+    *("sigmoid", "hard_sigmoid", "clip", "leaky_relu", "tanh"),
+)
+
+
+def _ending(node: Node) -> tuple[int, float, float]:
+    """Return the number of a node's activation, and its two parameters."""
+    attributes = node.attributes
+    name = str(attributes.get("activation", "none"))
+    if name not in ACTIVATIONS:
+        raise UnsupportedError(f"activation {name!r}")
+    return ACTIVATIONS.index(name), *_parameters(name, attributes)
+
+
+def _parameters(name: str, attributes: Mapping[str, Any]) -> tuple[float, float]:
+    if name == "clip":
+        return float(attributes["low"]), float(attributes["high"])
+    if name == "hard_sigmoid":
+        return float(attributes.get("alpha", 1 / 6)), float(attributes.get("beta", 0.5))
+    return float(attributes.get("alpha", 0.0)), 0.0
+
+
+def named_ending(node: Node) -> tuple[str, float, float] | None:
+    """Return a node's activation as plain steps take it; None if there is none."""
+    name = str(node.attributes.get("activation", "none"))
+    return None if name == "none" else (name, *_parameters(name, node.attributes))
+
+
+def _input(node: Node, number: int) -> str:
+    return node.inputs[number] if len(node.inputs) > number else ""
+
+
+def _bias(builder: Builder, node: Node) -> Array | None:
+    name = _input(node, 2)
+    return builder.constant(name) if name else None
+
+
+def _two(values: tuple[int, ...], missing: int) -> tuple[int, int]:
+    """Return one number for rows and one for columns, of a signal's one number or an image's two."""
+    if len(values) == 1:
+        return missing, int(values[0])
+    return int(values[0]), int(values[1])
+
+
+def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
+    """Append convolutions that run as one step: one, or a chain of them."""
+    for node in nodes:
+        weights = builder.constant(node.inputs[1])
+        if weights.ndim not in (3, 4):
+            raise UnsupportedError(f"{weights.ndim - 2} spatial axes; expected one or two")
+    first, last = nodes[0], nodes[-1]
+    if len(nodes) == 1 and _is_full(builder, first):
+        return _full_conv(builder, first)
+    src = _source(builder, first)
+    stages = [_stage(builder, node, src if node is first else None) for node in nodes]
+    dst = builder.result(last.outputs[0])
+    residual = builder.blocked(_input(last, 3)) if _input(last, 3) else None
+    scale = _vector(builder, _input(first, 4)) if _input(first, 4) else None
+    means = _means(builder, last) if len(last.outputs) > 1 and last.outputs[1] else None
+
+    def add(program: Any) -> None:
+        _core.add_chain(
+            program,
+            _image(src),
+            _image(dst),
+            [stage(src) for stage in stages],
+            None if residual is None else _image(residual),
+            None if scale is None else scale.address,
+            None if means is None else means.address,
+        )
+
+    others = [held for held in (residual, scale) if held is not None]
+    builder.add(
+        " > ".join(_kind(builder, node) for node in nodes),
+        last.outputs[0],
+        [src, *others],
+        [dst, *([means] if means is not None else [])],
+        add,
+        macs=sum(_macs(builder, node) for node in nodes),
+        notes=[note for node in nodes for note in _notes(node)],
+        weights=sum(builder.constant(node.inputs[1]).nbytes for node in nodes),
+    )
+
+
+def _image(held: Blocked | Plain) -> Any:
+    """Return feature maps as the core takes them; those of a plain array are read in its own layout."""
+    if isinstance(held, Blocked):
+        return _core.Image(*held.address, held.shape, held.lanes, (*held.pitches, held.lanes), held.around)
+    strides = held.strides
+    height, row = (held.shape[2], strides[2]) if len(held.shape) == 4 else (1, 0)
+    shape = (held.shape[0], held.shape[1], height, held.shape[-1])
+    return _core.Image(*held.address, shape, 1, (strides[0], strides[1], row, strides[-1]), (0, 0, 0, 0))
+
+
+def _source(builder: Builder, node: Node) -> Blocked | Plain:
+    """Return what a convolution reads: blocks, or an array as it is."""
+    name = node.inputs[0]
+    if is_depthwise(node, builder.shape) or builder.is_blocked(name):
+        needs_zeros = is_depthwise(node, builder.shape)
+        return builder.blocked(name, builder.zeros_for(node) if needs_zeros else (0, 0, 0, 0))
+    return builder.plain(name)
+
+
+def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
+    """Return a function that makes the core's stage; its weights are packed now."""
+    attributes = node.attributes
+    _, channels, height, width = builder.image_shape(node.outputs[0])
+    weights, bias = builder.constant(node.inputs[1]), _bias(builder, node)
+    act, low, high = _ending(node)
+    depthwise = is_depthwise(node, builder.shape)
+    if weights.ndim == 3:
+        weights = weights[:, :, None, :]
+    rank = len(attributes["kernel_shape"])
+    packed: tuple[Any, Any]
+    if depthwise:
+        packed = None, builder.store.depthwise(weights[:, 0], bias)
+    else:
+        block = src.lanes if isinstance(src, Blocked) else builder.lanes if src is None else 1
+        packed = builder.store.conv(weights, bias, int(attributes["group"]), block), None
+
+    def make(_: Any) -> Any:
+        return _core.Stage(
+            *packed,
+            (channels, height, width),
+            _two(attributes["strides"], 1),
+            _two(attributes["dilations"], 1),
+            _two(tuple(attributes["pads"][:rank]), 0),
+            act,
+            low,
+            high,
+            attributes.get("add", "before") == "after",
+        )
+
+    return make
+
+
+def _vector(builder: Builder, name: str) -> Blocked:
+    """Return one number for each channel, in blocks."""
+    held = builder.blocked(name)
+    if held.shape[2:] != (1, 1):
+        raise UnsupportedError(f"a scale of shape {builder.shape(name)}; expected (N, C, 1, 1)")
+    return held
+
+
+def _means(builder: Builder, node: Node) -> Blocked:
+    count, channels = builder.shape(node.outputs[1])[:2]
+    held = Blocked.fresh((count, channels, 1, 1), builder.lanes, rank=len(builder.shape(node.outputs[1])))
+    builder.hold(node.outputs[1], held)
+    return held
+
+
+def _kind(builder: Builder, node: Node) -> str:
+    attributes = node.attributes
+    kernel = " x ".join(str(length) for length in attributes["kernel_shape"])
+    strides = sorted(set(attributes["strides"]))
+    stride = f" /{'x'.join(map(str, strides))}" if strides != [1] else ""
+    if is_depthwise(node, builder.shape):
+        return f"depthwise {kernel}{stride}"
+    if is_pointwise(node):
+        return "pointwise"
+    groups = f" in {attributes['group']} groups" if attributes["group"] != 1 else ""
+    return f"conv {kernel}{stride}{groups}"
+
+
+def _notes(node: Node) -> list[str]:
+    found = []
+    if _input(node, 4):
+        found.append("scaled")
+    if _input(node, 3):
+        found.append("+ residual")
+    if node.attributes.get("activation", "none") != "none":
+        found.append(str(node.attributes["activation"]))
+    if len(node.outputs) > 1 and node.outputs[1]:
+        found.append("mean")
+    return found
+
+
+def _macs(builder: Builder, node: Node) -> int:
+    weights = builder.shape(node.inputs[1])
+    out = builder.shape(node.outputs[0])
+    return math.prod(out) * math.prod(weights[1:])
+
+
+# -- fully connected ---------------------------------------------------------------------------------
+
+
+def _is_full(builder: Builder, node: Node) -> bool:
+    """Whether a convolution is a fully connected layer: of one pixel, without a residual."""
+    spatial = (*builder.shape(node.inputs[0])[2:], *builder.shape(node.outputs[0])[2:])
+    return (
+        is_pointwise(node)
+        and all(length == 1 for length in spatial)
+        and not _input(node, 3)
+        and not _input(node, 4)
+        and len([name for name in node.outputs if name]) == 1
+    )
+
+
+def _full_conv(builder: Builder, node: Node) -> None:
+    weights = builder.constant(node.inputs[1])
+    rows = builder.shape(node.inputs[0])[0]
+    packed = builder.store.full(weights.reshape(weights.shape[:2]), _bias(builder, node), True)
+    x = builder.plain(node.inputs[0])
+    dst = builder.result(node.outputs[0])
+    _full(builder, node, packed, rows, (x, x.strides[:2]), (dst, dst.pitches[0]))
+
+
+def full(builder: Builder, node: Node) -> None:
+    """Append a fully connected layer: "Gemm" of a constant matrix."""
+    attributes = node.attributes
+    weights, bias = builder.constant(node.inputs[1]), _bias(builder, node)
+    alpha, beta = float(attributes.get("alpha", 1.0)), float(attributes.get("beta", 1.0))
+    if attributes.get("transA"):
+        raise UnsupportedError("transA")
+    if alpha != 1.0:
+        weights = (weights * np.float32(alpha)).astype(np.float32)
+    transposed = bool(attributes.get("transB", 0))
+    columns = weights.shape[0 if transposed else 1]
+    if bias is not None:
+        if bias.size not in (1, columns) or (bias.ndim > 1 and bias.shape[-1] != bias.size):
+            raise UnsupportedError(f"a bias of shape {bias.shape}")
+        bias = np.broadcast_to((bias * np.float32(beta)).ravel(), (columns,))
+    packed = builder.store.full(weights, bias, transposed)
+    x = builder.plain(node.inputs[0])
+    dst = builder.plain_result(node.outputs[0])
+    _full(builder, node, packed, x.shape[0], (x, x.strides), (dst, dst.strides[0]))
+
+
+def _full(
+    builder: Builder,
+    node: Node,
+    packed: Any,
+    rows: int,
+    source: tuple[Plain, tuple[int, ...]],
+    target: tuple[Plain | Blocked, int],
+) -> None:
+    (x, strides), (dst, row) = source, target
+    ending = named_ending(node)
+
+    def add(program: Any) -> None:
+        _core.add_full(program, packed, rows, x.address, strides, dst.address, row, ending)
+
+    builder.add(
+        "fully connected",
+        node.outputs[0],
+        [x],
+        [dst],
+        add,
+        macs=rows * packed.inner * packed.columns,
+        notes=_notes(node),
+        weights=packed.nbytes,
+    )

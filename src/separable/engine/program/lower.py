@@ -1,0 +1,214 @@
+"""From a static graph to operations: one function for each kind of node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ..graph.ir import Graph, Node
+from . import arrangement, convolutions, elements, windows
+from .builder import Builder, UnsupportedError, around_of
+from .chains import chains
+from .memory import Buffer, Plain
+from .operations import Operation
+from .weights import WeightStore
+from ..._base.types import Array
+
+__all__ = ["NATIVE", "Lowered", "lowered", "unsupported"]
+
+_Lower = Callable[[Builder, Node], None]
+
+
+def _conv(builder: Builder, node: Node) -> None:
+    convolutions.conv(builder, (node,))
+
+
+# What has native steps, by ONNX's name.
+NATIVE: Final[Mapping[str, _Lower]] = {
+    "Conv": _conv,
+    "Gemm": convolutions.full,
+    "MatMul": elements.matmul,
+    **dict.fromkeys(elements.BINARY, elements.binary),
+    "Sum": elements.variadic,
+    **dict.fromkeys((*elements.UNARY, "Clip", "Gelu", "Swish"), elements.unary),
+    **dict.fromkeys(elements.REDUCTIONS, elements.reduction),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), elements.softmax),
+    **dict.fromkeys(("MaxPool", "AveragePool"), windows.pool),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), windows.global_pool),
+    "Resize": windows.resize,
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), arrangement.reshape),
+    "Transpose": arrangement.transpose,
+    "Expand": arrangement.expand,
+    "Concat": arrangement.concat,
+    "Split": arrangement.split,
+    "Slice": arrangement.slice_,
+    "Pad": arrangement.pad,
+    "Gather": arrangement.gather,
+    "DepthToSpace": arrangement.depth_to_space,
+    "SpaceToDepth": arrangement.space_to_depth,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """Operations of a static graph, and the memories that they read and write.
+
+    Attributes
+    ----------
+    operations : list of Operation
+    inputs, outputs : list of Buffer
+        In the graph's order.
+    constants : list of (Buffer, ndarray)
+    """
+
+    operations: list[Operation]
+    inputs: list[Buffer]
+    outputs: list[Buffer]
+    constants: list[tuple[Buffer, Array]]
+
+
+def unsupported(graph: Graph) -> list[tuple[Node, str]]:
+    """Return the nodes of a graph that have no native step by their kind or dtype, with what is wrong."""
+    found = []
+    for node in graph.nodes:
+        others = [
+            str(graph.types[name].dtype)
+            for name in (*node.inputs[:1], *node.outputs)
+            if name in graph.types and graph.types[name].dtype != np.float32
+        ]
+        if node.op not in NATIVE:
+            found.append((node, f"{node.op}"))
+        elif others:
+            found.append((node, f"{node.op} of {others[0]}"))
+    return found
+
+
+def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node, str]]]:
+    """Return the operations of a static graph, and what has no native step.
+
+    Parameters
+    ----------
+    graph : Graph
+        Static, its types all known.
+    store : WeightStore
+        Holds the packed weights, and those that were not packed yet from now on.
+
+    Returns
+    -------
+    lowered : Lowered
+        Of no use if anything is missing.
+    missing : list of (Node, str)
+    """
+    missing = unsupported(graph)
+    builder = Builder(graph, store, _zeros_around(graph), _concatenations(graph, builder_lanes()))
+    inputs = _inputs(builder)
+    groups = {id(group[-1]): group for group in chains(graph)}
+    inside = {id(node) for group in groups.values() for node in group[:-1]}
+    bad = {id(node) for node, _ in missing}
+    for node in graph.nodes:
+        if id(node) in inside or id(node) in bad or missing:
+            continue
+        try:
+            if id(node) in groups:
+                convolutions.conv(builder, groups[id(node)])
+            else:
+                NATIVE[node.op](builder, node)
+        except UnsupportedError as error:
+            missing.append((node, f"{node.op}: {error}"))
+    outputs = [] if missing else _outputs(builder)
+    return Lowered(builder.operations, inputs, outputs, builder.constants), missing
+
+
+def builder_lanes() -> int:
+    """Return the channels of a block on this machine."""
+    from ... import _core
+
+    return int(_core.core_info()["vector_bits"]) // 32
+
+
+def _inputs(builder: Builder) -> list[Buffer]:
+    buffers = []
+    for number, name in enumerate(builder.graph.inputs):
+        shape = builder.shape(name)
+        held = Plain.contiguous(Buffer(int(np.prod(shape)), base=1 + number), shape)
+        builder.hold(name, held)
+        buffers.append(held.buffer)
+    return buffers
+
+
+def _outputs(builder: Builder) -> list[Buffer]:
+    """Copy what the graph gives to where a caller wants it; an operation that can write there does."""
+    first = 1 + len(builder.graph.inputs)
+    buffers = []
+    for number, name in enumerate(builder.graph.outputs):
+        shape = builder.shape(name)
+        target = Plain.contiguous(Buffer(int(np.prod(shape)), base=first + number), shape)
+        buffers.append(target.buffer)
+        held = builder.plain(name)
+        if (
+            held.is_contiguous
+            and held.buffer.base == 0
+            and held.buffer.size == target.buffer.size
+            and _is_last(builder, held, name)
+        ):
+            held.buffer.base = first + number
+            buffers[-1] = held.buffer
+        else:
+            builder.copy(name, held, target)
+    return buffers
+
+
+def _is_last(builder: Builder, held: Plain, name: str) -> bool:
+    """Whether a tensor may lie in a caller's memory: no other output lies there."""
+    return all(
+        other == name or all(each.buffer is not held.buffer for each in builder.held(other))
+        for other in builder.graph.outputs
+    )
+
+
+def _zeros_around(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
+    """Return for each tensor the zeros around it that the convolutions of several taps read."""
+
+    def shape(name: str) -> tuple[int, ...]:
+        if name in graph.constants:
+            return graph.constants[name].shape
+        return tuple(int(length) for length in graph.types[name].shape)
+
+    found: dict[str, tuple[int, int, int, int]] = {}
+    for node in graph.nodes:
+        if node.op != "Conv" or len(shape(node.outputs[0])) not in (3, 4):
+            continue
+        around = around_of(node, shape)
+        if any(around):
+            have = found.get(node.inputs[0], (0, 0, 0, 0))
+            found[node.inputs[0]] = tuple(map(max, have, around))  # type: ignore[assignment]
+    return found
+
+
+def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
+    """Return the tensors that are written where a concatenation wants them, and their first channel there."""
+    made_in_blocks = {"Conv", "MaxPool", "AveragePool", "Resize"}
+    producers = graph.producers()
+    found: dict[str, tuple[str, int]] = {}
+    for node in graph.nodes:
+        out = node.outputs[0]
+        if node.op != "Concat" or len(graph.types[out].shape) not in (3, 4):
+            continue
+        if int(node.attributes["axis"]) % len(graph.types[out].shape) != 1:
+            continue
+        if any(name in graph.constants for name in node.inputs):
+            continue
+        sizes = [int(graph.types[name].shape[1]) for name in node.inputs]
+        fits = all(size % lanes == 0 for size in sizes[:-1]) and len(set(node.inputs)) == len(node.inputs)
+        makers = [producers.get(name) for name in node.inputs]
+        if not fits or any(maker is None or maker.op not in made_in_blocks for maker in makers):
+            continue
+        first = 0
+        for name, size in zip(node.inputs, sizes, strict=True):
+            if name not in found and name not in graph.outputs:
+                found[name] = (out, first)
+            first += size
+    return found

@@ -1,0 +1,211 @@
+"""Where tensors lie: buffers of one arena, and the two layouts of a tensor in a buffer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["Blocked", "Buffer", "Held", "Plain", "assign", "rounded"]
+
+_LINE: Final = 16  # elements of a cache line: buffers begin at one
+
+
+def rounded(count: int, unit: int) -> int:
+    """Return the least multiple of a unit that is no less than a count."""
+    return -(-count // unit) * unit
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """A stretch of memory.
+
+    Attributes
+    ----------
+    size : int
+        Elements of float32.
+    base : int
+        0: in the arena, from `at` on once that is assigned; else the number of an input, an output or a
+        constant, of which it is the whole.
+    first, last : int
+        The steps between which it is in use.
+    """
+
+    size: int
+    base: int = 0
+    at: int = 0
+    first: int | None = None
+    last: int = -1
+
+    def used(self, step: int) -> None:
+        """Note that a step reads or writes it."""
+        self.first = step if self.first is None else min(self.first, step)
+        self.last = max(self.last, step)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Plain:
+    """A tensor as an array with strides: C-contiguous, or a view.
+
+    Attributes
+    ----------
+    buffer : Buffer
+    shape, strides : tuple of int
+        Strides in elements.
+    offset : int
+        Of the first element in the buffer.
+    """
+
+    buffer: Buffer
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    @classmethod
+    def contiguous(cls, buffer: Buffer, shape: Sequence[int]) -> Plain:
+        """Return a tensor that fills a buffer in C order."""
+        strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        return cls(buffer, tuple(shape), tuple(strides))
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether elements follow each other in C order, without gaps."""
+        expected = 1
+        for length, stride in zip(self.shape[::-1], self.strides[::-1], strict=True):
+            if length != 1 and stride != expected:
+                return False
+            expected *= length
+        return True
+
+    @property
+    def address(self) -> tuple[int, int]:
+        """The memory's number, and the place of the first element in it."""
+        return self.buffer.base, self.buffer.at + self.offset
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Blocked:
+    """Feature maps in blocks of channels: [image][block][row][pixel][lane], with zeros around them.
+
+    Attributes
+    ----------
+    buffer : Buffer
+    shape : tuple of int
+        (N, C, H, W); H is 1 for signals.
+    lanes : int
+        Channels of a block.
+    pitches : tuple of int
+        Elements from image to image, from block to block, from row to row.
+    around : tuple of int
+        Zeros above, left, below and right of each map, in pixels.
+    offset : int
+        Of pixel (0, 0) of the first block, in the buffer.
+    rank : int
+        Of the tensor: 3 for signals (N, C, L), 4 for images.
+    """
+
+    buffer: Buffer
+    shape: tuple[int, int, int, int]
+    lanes: int
+    pitches: tuple[int, int, int]
+    around: tuple[int, int, int, int]
+    offset: int
+    rank: int = 4
+
+    @classmethod
+    def fresh(
+        cls,
+        shape: tuple[int, int, int, int],
+        lanes: int,
+        around: tuple[int, int, int, int] = (0, 0, 0, 0),
+        rank: int = 4,
+    ) -> Blocked:
+        """Return feature maps in a buffer of their own."""
+        count, channels, height, width = shape
+        top, left, bottom, right = around
+        row = (left + width + right) * lanes
+        block = (top + height + bottom) * row
+        image = block * -(-channels // lanes)
+        buffer = Buffer(image * count)
+        return cls(buffer, shape, lanes, (image, block, row), around, top * row + left * lanes, rank)
+
+    @property
+    def blocks(self) -> int:
+        """The number of blocks of an image."""
+        return -(-self.shape[1] // self.lanes)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The shape with the channels as two axes, at the end the lanes."""
+        count, _, height, width = self.shape
+        return count, self.blocks, height, width, self.lanes
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The strides of `lengths`, in elements."""
+        return (*self.pitches, self.lanes, 1)
+
+    @property
+    def address(self) -> tuple[int, int]:
+        """The memory's number, and the place of the first element in it."""
+        return self.buffer.base, self.buffer.at + self.offset
+
+    def has_around(self, around: Iterable[int]) -> bool:
+        """Whether there are at least so many zeros around the maps."""
+        return all(have >= want for have, want in zip(self.around, around, strict=True))
+
+    def channels(self, first: int, count: int) -> Blocked:
+        """Return some of the channels, from the first one of a block on."""
+        shape = (self.shape[0], count, *self.shape[2:])
+        offset = self.offset + first // self.lanes * self.pitches[1]
+        return Blocked(self.buffer, shape, self.lanes, self.pitches, self.around, offset, self.rank)
+
+
+Held = Plain | Blocked
+
+
+@dataclass(slots=True)
+class _Free:
+    """What is free of an arena at one time: stretches between those in use."""
+
+    used: list[tuple[int, int]] = field(default_factory=list)
+
+    def place(self, size: int) -> int:
+        """Return the first place where so many elements fit."""
+        at = 0
+        for start, end in sorted(self.used):
+            if start - at >= size:
+                break
+            at = max(at, end)
+        return at
+
+
+def assign(buffers: Iterable[Buffer]) -> int:
+    """Place buffers in one arena: two share memory only if they are never in use at the same time.
+
+    Parameters
+    ----------
+    buffers : iterable of Buffer
+        Those that steps use; what lies elsewhere (a base other than 0) is left out.
+
+    Returns
+    -------
+    int
+        Elements of the arena. The largest buffers are placed first, each as low as it fits (as TensorFlow
+        Lite does, arXiv:2001.03288).
+    """
+    placed: list[Buffer] = []
+    end = 0
+    for buffer in sorted({b for b in buffers if b.base == 0 and b.first is not None}, key=lambda b: -b.size):
+        assert buffer.first is not None
+        at_once = [
+            other
+            for other in placed
+            if other.first is not None and other.first <= buffer.last and buffer.first <= other.last
+        ]
+        free = _Free([(other.at, other.at + rounded(other.size, _LINE)) for other in at_once])
+        buffer.at = free.place(rounded(buffer.size, _LINE))
+        placed.append(buffer)
+        end = max(end, buffer.at + rounded(buffer.size, _LINE))
+    return end

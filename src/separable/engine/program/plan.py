@@ -1,0 +1,110 @@
+"""One network for inputs of one shape: its steps, its arena, and the native program."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ... import _core
+from ..._base.types import Array
+from ...onnx.model.names import ModelError
+from ..graph.ir import Graph, Node, TensorType
+from ..graph.static import static
+from ..passes import simplified
+from .lower import lowered
+from .memory import assign
+from .operations import Operation
+from .weights import WeightStore
+
+__all__ = ["StaticPlan", "UnsupportedOperationsError"]
+
+
+class UnsupportedOperationsError(ModelError):
+    """A network holds operations that the engine does not run.
+
+    Attributes
+    ----------
+    operations : tuple of str
+        What is not supported, each once, with the node that it was met at first.
+    """
+
+    def __init__(self, missing: Sequence[tuple[Node, str]]) -> None:
+        first: dict[str, list[str]] = {}
+        for node, what in missing:
+            first.setdefault(what, []).append(node.outputs[0])
+        self.operations = tuple(
+            f"{what} (`{names[0]}`{f' and {len(names) - 1} more' if len(names) > 1 else ''})"
+            for what, names in first.items()
+        )
+        super().__init__(
+            f"it holds operations that the engine does not run: {'; '.join(self.operations)}. "
+            "Run these parts in ONNX Runtime with fallback='onnxruntime'."
+        )
+
+
+class StaticPlan:
+    """The steps of a network for inputs of one shape.
+
+    Parameters
+    ----------
+    graph : Graph
+        As simplified as it could be without its lengths.
+    shapes : mapping of str to tuple of int
+        Of the inputs.
+    store : WeightStore
+
+    Attributes
+    ----------
+    graph : Graph
+        Static and simplified.
+    operations : list of Operation
+    inputs, outputs : mapping of str to TensorType
+    """
+
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], store: WeightStore) -> None:
+        self.graph = simplified(static(graph, shapes))
+        self.inputs = dict(self.graph.inputs)
+        self.outputs: dict[str, TensorType] = {name: self._type(name) for name in self.graph.outputs}
+        lower, missing = lowered(self.graph, store)
+        if missing:
+            raise UnsupportedOperationsError(missing)
+        self.operations: list[Operation] = lower.operations
+        self._constants = [array for _, array in lower.constants]
+        buffers = [
+            buffer for operation in lower.operations for buffer in (*operation.reads, *operation.writes)
+        ]
+        self.arena = assign(buffers)
+        self._native = _core.Program(self.arena, len(lower.inputs), len(lower.outputs))
+        for buffer, array in lower.constants:
+            buffer.base = self._native.constant(array)
+        for operation in lower.operations:
+            before = len(self._native)
+            operation.add(self._native)
+            self.steps_of.append(len(self._native) - before) if hasattr(self, "steps_of") else None
+        self._lock = threading.Lock()
+
+    def _type(self, name: str) -> TensorType:
+        if name in self.graph.constants:
+            array = self.graph.constants[name]
+            return TensorType(array.dtype, array.shape)
+        return self.graph.types[name]
+
+    def memory_bytes(self, threads: int) -> int:
+        """Return the bytes of one call: the arena, and the scratch memory of every thread."""
+        return int(self._native.memory_bytes(threads))
+
+    def run(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int, nanoseconds: Any = None
+    ) -> None:
+        """Run all steps: arrays are float32, C-contiguous and of the plan's shapes."""
+        self._native.run(list(inputs), list(outputs), threads, nanoseconds)
+
+    def empty(self) -> list[Array]:
+        """Return new arrays for the outputs."""
+        return [
+            np.empty(tuple(int(length) for length in kind.shape), kind.dtype)
+            for kind in self.outputs.values()
+        ]

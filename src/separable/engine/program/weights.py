@@ -1,0 +1,75 @@
+"""Packed weights, shared by all plans of a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ... import _core
+from ..._base.types import Array
+
+__all__ = ["WeightStore"]
+
+
+class WeightStore:
+    """Weights packed for the instruction set in use, each once.
+
+    The arrays that they were packed from are kept: they are what packed weights are found by.
+    """
+
+    def __init__(self) -> None:
+        self._packed: dict[tuple[object, ...], tuple[Any, tuple[Array | None, ...]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all packed weights."""
+        return sum(packed.nbytes for packed, _ in self._packed.values())
+
+    def conv(self, weights: Array, bias: Array | None, groups: int, block: int) -> Any:
+        """Return the weights (C_out, C_in/groups, H, W) of a convolution of samples in blocks of channels."""
+        return self._get(
+            ("conv", groups, block),
+            (weights, bias),
+            lambda: _core.ConvWeights(_floats(weights), _maybe(bias), groups, block),
+        )
+
+    def depthwise(self, weights: Array, bias: Array | None) -> Any:
+        """Return the weights (C, H, W) of a depthwise convolution."""
+        return self._get(
+            ("depthwise",),
+            (weights, bias),
+            lambda: _core.DepthwiseWeights(_floats(weights), _maybe(bias)),
+        )
+
+    def full(self, weights: Array, bias: Array | None, transposed: bool) -> Any:
+        """Return the weights of a fully connected layer: (inputs, outputs), or transposed."""
+        return self._get(
+            ("full", transposed),
+            (weights, bias),
+            lambda: _core.FullWeights(_floats(weights), _maybe(bias), transposed),
+        )
+
+    def _get(self, kind: tuple[object, ...], arrays: tuple[Array | None, ...], pack: Any) -> Any:
+        key = (_core.core_info()["target"], *kind, *(_identity(array) for array in arrays))
+        if key not in self._packed:
+            self._packed[key] = (pack(), arrays)
+        return self._packed[key][0]
+
+
+def _identity(array: Array | None) -> tuple[object, ...] | None:
+    """Return what tells an array that is kept alive from all others, views of the same memory included."""
+    if array is None:
+        return None
+    return array.__array_interface__["data"][0], array.shape, array.strides
+
+
+def _floats(array: Array) -> Array:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _maybe(array: Array | None) -> Array | None:
+    return None if array is None else _floats(array)
