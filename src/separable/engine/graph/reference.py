@@ -202,7 +202,7 @@ def _hard_sigmoid(x: Array) -> Array:
 
 def _gelu(x: Array) -> Array:
     erf: Array = np.vectorize(math.erf, otypes=[x.dtype])(x / math.sqrt(2))
-    return 0.5 * x * (1 + erf)
+    return np.asarray(0.5 * x * (1 + erf))
 
 
 def _gelu_tanh(x: Array) -> Array:

@@ -22,7 +22,7 @@ from .operands import (
     product,
 )
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "sliced"]
 
 _INT64: Final = np.dtype(np.int64)
 
