@@ -24,7 +24,7 @@ from .ir import Graph, Node, TensorType
 from .newest import in_newest_form
 from .shapes.table import typed
 
-__all__ = ["graph_of"]
+__all__ = ["captured_by", "graph_of"]
 
 _STANDARD: Final = ("", "ai.onnx")
 
@@ -163,10 +163,10 @@ class _Reader:
                 names[source] = output
             else:
                 extra.append(Node("Identity", (names.get(source, source),), (output,)))
-        return (*(renamed(node, names) for node in self.nodes), *extra)
+        return (*(_renamed(node, names) for node in self.nodes), *extra)
 
 
-def renamed(node: Node, names: Mapping[str, str]) -> Node:
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
     """Return a node with other names for its tensors."""
     if not any(name in names for name in (*node.inputs, *node.outputs)):
         return node

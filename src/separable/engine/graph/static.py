@@ -19,6 +19,16 @@ from .values import VALUES
 
 __all__ = ["static"]
 
+# Operations without a rule of their own, whose outputs are hardly larger than their inputs, and of a shape
+# that no values decide: they are tried on zeros.
+_TRIED: Final = frozenset(
+    """
+    Attention CumProd DequantizeLinear Det DynamicQuantizeLinear EyeLike GRU GridSample LSTM MatMulInteger
+    NegativeLogLikelihoodLoss QLinearMatMul QuantizeLinear RMSNormalization RNN ReverseSequence
+    RotaryEmbedding SoftmaxCrossEntropyLoss SwiGLU
+    """.split()  # noqa: SIM905
+)
+
 # Of these the types of the inputs say the values.
 _OF_TYPES: Final = ("Shape", "Size")
 _LOOPS: Final = ("Loop", "Scan")
@@ -125,7 +135,7 @@ class _Known:
             node = with_attributes(node, given, values)
             if "beyond" in node.attributes:
                 node = self._padded(node)
-                given[0] = self.types[node.inputs[0]]
+                given, values = [self.types[node.inputs[0]]], [self.constants.get(node.inputs[0])]
             found = self._inferred(node, given, values)
             if self._is_constant(node, values):
                 self._fold(node, values, found)
@@ -146,6 +156,8 @@ class _Known:
 
     def _tried(self, node: Node, given: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """Return the types of what an operation without a rule of its own makes of zeros."""
+        if node.op not in _TRIED:
+            raise ModelError(f"{named(node)}: this operation is not known here.")
         from .reference import run_node
 
         for name, kind in zip(node.inputs, given, strict=True):

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from ..elements import DTYPES
 from .operands import (
     Kind,
     Length,
@@ -21,7 +22,7 @@ from .operands import (
     product,
 )
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "sliced"]
 
 _INT64: Final = np.dtype(np.int64)
 
@@ -324,6 +325,15 @@ def _top_k(given: Operands) -> list[Kind]:
     return [(given.dtype(), new), (_INT64, new)]
 
 
+def _non_zero(given: Operands) -> list[Kind]:
+    return [(_INT64, (len(given.shape()), int(np.count_nonzero(given.value(0)))))]
+
+
+def _taper(given: Operands) -> list[Kind]:
+    dtype = DTYPES[given.attribute("output_datatype", 1)]
+    return [(dtype, (given.integers(0)[0],))]
+
+
 RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
     "Reshape": _reshape,
     "Flatten": _flatten,
@@ -348,4 +358,6 @@ RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
     "Range": _range,
     "OneHot": _one_hot,
     "TopK": _top_k,
+    "NonZero": _non_zero,
+    **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow"), _taper),
 }

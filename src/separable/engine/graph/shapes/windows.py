@@ -13,6 +13,7 @@ from .operands import Kind, Length, Lengths, Operands, ShapeError
 __all__ = ["RULES", "WINDOWED", "in_full"]
 
 _WEIGHTED: Final = ("Conv", "ConvTranspose")
+_FULL: Final = {"kernel_shape", "strides", "dilations", "pads"}
 _LEFT: Final = ("auto_pad", "ceil_mode", "output_shape", "storage_order")  # what is resolved here
 WINDOWED: Final = frozenset((*_WEIGHTED, "MaxPool", "AveragePool", "LpPool"))
 
@@ -81,8 +82,10 @@ def _kernel(given: Operands, rank: int) -> tuple[int, ...] | None:
         if len(weights) != rank + 2:
             raise ShapeError(f"weights of shape {weights} for an input of shape {given.shape()}")
         lengths = tuple(length for length in weights[2:] if isinstance(length, int))
-        if len(lengths) < rank:
+        if len(lengths) < rank and kernel is None:
             return None
+        if len(lengths) < rank:
+            return _list(kernel, "kernel_shape", rank, 1, least=1)
         if kernel is not None and tuple(kernel) != lengths:
             raise ShapeError(f"kernel_shape {tuple(kernel)} and weights of shape {weights}")
         kernel = lengths
@@ -191,7 +194,7 @@ def _transposed_pads(written: dict[str, Any], lengths: Lengths) -> None:
 def _slid(given: Operands) -> Lengths:
     """Return the spatial lengths that a window leaves."""
     written, lengths = given.node.attributes, given.shape()[2:]
-    if "kernel_shape" not in written or "strides" not in written:
+    if not written.keys() >= _FULL:
         return (None,) * len(lengths)
     rank = len(lengths)
     found: list[Length] = []
@@ -234,7 +237,7 @@ def _transposed(given: Operands) -> list[Kind]:
     if isinstance(x[1], int) and isinstance(weights[0], int) and x[1] != weights[0]:
         raise ShapeError(f"weights of shape {weights} for an input of shape {x}")
     channels = weights[1] * group if isinstance(weights[1], int) else None
-    if "strides" not in written or "auto_pad" in written or "output_shape" in written:
+    if not written.keys() >= _FULL or "auto_pad" in written or "output_shape" in written:
         return [(given.dtype(), (x[0], channels, *(None for _ in range(rank))))]
     found: list[Length] = []
     for axis, length in enumerate(x[2:]):
