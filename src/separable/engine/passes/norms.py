@@ -90,20 +90,21 @@ def norms_alone(graph: Graph) -> Graph:
             continue
         old = draft.constant(node.inputs[1])
         assert old is not None
+        scale, shift = _stored(affine.scale, old.dtype), _stored(affine.shift, old.dtype)
+        if scale is None or shift is None:
+            continue
         after = {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
         lane = (len(affine.scale), *(1,) * (rank - 2))
         if rank in (3, 4):
-            weights = affine.scale.astype(old.dtype).reshape(lane[0], 1, *lane[1:])
-            bias = affine.shift.astype(old.dtype)
-            names = (_add(draft, node.inputs[1], weights), _add(draft, node.inputs[2], bias))
+            weights = scale.reshape(lane[0], 1, *lane[1:])
+            names = (_add(draft, node.inputs[1], weights), _add(draft, node.inputs[2], shift))
             attributes = {**_pointwise(rank - 2), "group": lane[0], **after}
             draft.replace(node, Node("Conv", (affine.x, *names), node.outputs, attributes))
         else:
-            scale, shift = (values.astype(old.dtype).reshape(lane) for values in affine[1:])
             scaled = draft.new_name(f"{node.outputs[0]}/scaled")
             draft.set_type(scaled, draft.type_of(node.outputs[0]))
-            mul = Node("Mul", (affine.x, _add(draft, node.inputs[1], scale)), (scaled,))
-            add = Node("Add", (scaled, _add(draft, node.inputs[2], shift)), node.outputs, after)
+            mul = Node("Mul", (affine.x, _add(draft, node.inputs[1], scale.reshape(lane))), (scaled,))
+            add = Node("Add", (scaled, _add(draft, node.inputs[2], shift.reshape(lane))), node.outputs, after)
             draft.replace(node, mul, add)
     return draft.finished()
 
@@ -240,7 +241,9 @@ def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
         inputs[1] = _add(draft, host.inputs[1], scaled.reshape(weights.shape))
     if shifted or (bias is not None and inputs[1] != host.inputs[1]):
         start = np.zeros(channels) if bias is None else np.broadcast_to(bias.astype(np.float64), channels)
-        total = (start * affine.scale + affine.shift).astype(weights.dtype)
+        total = _stored(start * affine.scale + affine.shift, weights.dtype)
+        if total is None:
+            return None
         inputs[2:3] = [_add(draft, inputs[2] if bias is not None else f"{host.outputs[0]}/bias", total)]
     outputs = (draft.new_name(f"{host.outputs[0]}/scaled"),) if node.op == "HardSigmoid" else node.outputs
     return host.with_(inputs=tuple(inputs), outputs=outputs)
@@ -273,10 +276,17 @@ def _grouped(host: Node, weights: Array) -> Array:
 def _times(weights: Array, scale: FloatArray) -> Array | None:
     """Return weights times scale, in float64 inside and without a copy in float64; None if that overflows."""
     product = np.empty_like(weights)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         np.multiply(weights, scale, out=product, dtype=np.float64, casting="same_kind")
-    # One sum is cheaper than a test of each value; a sum that overflows by itself leaves the fold undone.
-    return product if np.isfinite(product.sum()) else None
+        # One sum is cheaper than a test of each value; a sum that overflows by itself leaves the fold undone.
+        return product if np.isfinite(product.sum()) else None
+
+
+def _stored(values: FloatArray, dtype: np.dtype[Any]) -> Array | None:
+    """Return values in the dtype of the weights; None if that overflows."""
+    with np.errstate(over="ignore"):
+        stored: Array = values.astype(dtype)
+    return stored if np.isfinite(stored).all() else None
 
 
 def _fed(draft: Draft, conv: Node, affine: _Affine) -> Node | None:
@@ -301,7 +311,9 @@ def _fed(draft: Draft, conv: Node, affine: _Affine) -> Node | None:
     if shifted:
         shift = np.broadcast_to(affine.shift, channels).reshape(lane)
         more = (apart * shift).reshape(len(weights), -1).sum(axis=1)
-        total = (more if bias is None else more + bias).astype(weights.dtype)
+        total = _stored(more if bias is None else more + bias, weights.dtype)
+        if total is None:
+            return None
         inputs[2:3] = [_add(draft, conv.inputs[2] if bias is not None else f"{conv.outputs[0]}/bias", total)]
     if np.any(affine.scale != 1):
         scale = np.broadcast_to(affine.scale, channels).reshape(lane)
