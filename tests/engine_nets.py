@@ -29,7 +29,7 @@ class GraphNet:
         self.inputs[name] = TensorType(self.dtype, shape)
         return name
 
-    def constant(self, values: Any, dtype: npt.DTypeLike = None) -> str:
+    def constant(self, values: Any, dtype: npt.DTypeLike | None = None) -> str:
         name = f"constant{len(self.constants)}"
         self.constants[name] = np.asarray(values, self.dtype if dtype is None else dtype)
         return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ class _Affine(NamedTuple):
     shift: FloatArray
 
 
+@np.errstate(all="ignore")  # what overflows stays as it is
 def norms_after(graph: Graph) -> Graph:
     """Put scales and shifts of a convolution's result into its weights and bias.
 
@@ -56,6 +58,7 @@ def norms_after(graph: Graph) -> Graph:
     return draft.finished()
 
 
+@np.errstate(all="ignore")  # what overflows stays as it is
 def norms_before(graph: Graph) -> Graph:
     """Put scales and shifts of what a convolution alone reads into its weights and bias.
 
@@ -77,6 +80,7 @@ def norms_before(graph: Graph) -> Graph:
     return draft.finished()
 
 
+@np.errstate(all="ignore")  # what overflows stays as it is
 def norms_alone(graph: Graph) -> Graph:
     """Turn each BatchNormalization that is left into a depthwise 1x1 convolution.
 
@@ -173,8 +177,7 @@ def _affine(draft: Draft, node: Node, rank: int, axis: int) -> _Affine | None:
         if node.op in ("Add", "Sub"):
             sign = one if node.op == "Add" or place == 1 else -one
             return _Affine(x, sign, -along if node.op == "Sub" and place == 1 else along)
-        with np.errstate(divide="ignore"):
-            scale = along if node.op == "Mul" else 1 / along
+        scale = along if node.op == "Mul" else 1 / along
         return _Affine(x, scale, zero) if np.isfinite(scale).all() else None
     return None
 
@@ -193,10 +196,9 @@ def _normalised(draft: Draft, node: Node) -> _Affine | None:
     gain, offset, mean, variance = (None if each is None else each.astype(np.float64) for each in found)
     if gain is None or offset is None or mean is None or variance is None:
         return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = gain / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+    scale = gain / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
     shift = offset - mean * scale
-    finite = np.isfinite(scale).all() and np.isfinite(shift).all()
+    finite = np.isfinite(scale + shift).all()
     return _Affine(node.inputs[0], scale, shift) if finite else None
 
 
@@ -228,12 +230,12 @@ def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
     channels, shape = spread
     if len(affine.scale) not in (1, channels) or len(affine.shift) not in (1, channels):
         return None
-    shifted = bool(np.any(affine.shift))
+    shifted = bool(affine.shift.any())
     # A MatMul has no bias, and its columns lie along the last axis: those of a norm along the second.
     if host.op == "MatMul" and (shifted or weights.ndim != 2 or node.op == "BatchNormalization"):
         return None
     inputs = list(host.inputs)
-    if np.any(affine.scale != 1):
+    if (affine.scale != 1).any():
         scale = np.broadcast_to(affine.scale, channels).reshape(shape)
         scaled = _times(_grouped(host, weights), scale)
         if scaled is None:
@@ -276,16 +278,14 @@ def _grouped(host: Node, weights: Array) -> Array:
 def _times(weights: Array, scale: FloatArray) -> Array | None:
     """Return weights times scale, in float64 inside and without a copy in float64; None if that overflows."""
     product = np.empty_like(weights)
-    with np.errstate(over="ignore", invalid="ignore"):
-        np.multiply(weights, scale, out=product, dtype=np.float64, casting="same_kind")
-        # One sum is cheaper than a test of each value; a sum that overflows by itself leaves the fold undone.
-        return product if np.isfinite(product.sum()) else None
+    np.multiply(weights, scale, out=product, dtype=np.float64, casting="same_kind")
+    # One sum is cheaper than a test of each value; a sum that overflows by itself leaves the fold undone.
+    return product if math.isfinite(product.sum()) else None
 
 
 def _stored(values: FloatArray, dtype: np.dtype[Any]) -> Array | None:
     """Return values in the dtype of the weights; None if that overflows."""
-    with np.errstate(over="ignore"):
-        stored: Array = values.astype(dtype)
+    stored: Array = values.astype(dtype)
     return stored if np.isfinite(stored).all() else None
 
 
@@ -294,7 +294,7 @@ def _fed(draft: Draft, conv: Node, affine: _Affine) -> Node | None:
     weights = real_constant(draft, conv.inputs[1])
     biased = len(conv.inputs) > 2 and bool(conv.inputs[2])
     bias = real_constant(draft, conv.inputs[2]) if biased else None
-    shifted = bool(np.any(affine.shift))
+    shifted = bool(affine.shift.any())
     scaled_by_another = len(conv.inputs) > 4 and bool(conv.inputs[4])
     if weights is None or (biased and bias is None):
         return None
@@ -315,7 +315,7 @@ def _fed(draft: Draft, conv: Node, affine: _Affine) -> Node | None:
         if total is None:
             return None
         inputs[2:3] = [_add(draft, conv.inputs[2] if bias is not None else f"{conv.outputs[0]}/bias", total)]
-    if np.any(affine.scale != 1):
+    if (affine.scale != 1).any():
         scale = np.broadcast_to(affine.scale, channels).reshape(lane)
         scaled = _times(apart, scale)
         if scaled is None:

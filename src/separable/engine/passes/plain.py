@@ -12,6 +12,7 @@ from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from .draft import Draft
 from .known import (
+    activation_of,
     axes_of,
     channels_of,
     is_bare,
@@ -19,6 +20,7 @@ from .known import (
     pads_nothing,
     rank_of,
     real_constant,
+    same_shape,
     shape_of,
     whole_numbers,
 )
@@ -86,9 +88,17 @@ def nothing_done(graph: Graph) -> Graph:
     """Drop operations that hand on what they read: Identity, Dropout, Cast to the same, a Pad of nothing."""
     draft = Draft(graph)
     for node in draft:
-        if node.inputs and is_bare(node.with_(outputs=node.outputs[:1])) and _hands_on(draft, node):
+        if node.op in _IDLE and activation_of(node) == "none" and _hands_on(draft, node):
             _skip(draft, node)
     return draft.finished()
+
+
+_IDLE: Final = frozenset(
+    {
+        *("Cast", "Concat", "Dropout", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Squeeze"),
+        *("Transpose", "Unsqueeze"),
+    }
+)
 
 
 def _hands_on(draft: Draft, node: Node) -> bool:
@@ -111,10 +121,7 @@ def _hands_on(draft: Draft, node: Node) -> bool:
             "Transpose": perm == tuple(range(len(perm))),
             "Concat": len(node.inputs) == 1,
         }[node.op]
-    if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand"):
-        before, after = shape_of(draft, x), shape_of(draft, node.outputs[0])
-        return before is not None and before == after
-    return False
+    return same_shape(draft, x, node.outputs[0])
 
 
 def _skip(draft: Draft, node: Node) -> None:
