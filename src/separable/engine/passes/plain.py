@@ -50,11 +50,15 @@ def _is_read(draft: Draft, name: str) -> bool:
 def duplicates(graph: Graph) -> Graph:
     """Compute what several nodes compute alike once: same operation, tensors, small constants, attributes."""
     draft = Draft(graph)
-    seen: dict[Hashable, Node] = {}
+    seen: dict[Hashable, list[Node]] = {}
+    values = {name: _value(name, array) for name, array in graph.constants.items()}
     for node in draft:
-        key = (node.op, len(node.outputs), tuple(_value(draft, name) for name in node.inputs), _told(node))
-        first = seen.setdefault(key, node)
-        if first is node or node.op in _RANDOM or any(map(draft.is_output, node.outputs)):
+        key = (node.op, len(node.outputs), *(values.get(name, name) for name in node.inputs))
+        alike = seen.setdefault(key, [])
+        first = next((each for each in alike if _told(each) == _told(node)), None)
+        if first is None:
+            alike.append(node)
+        if first is None or node.op in _RANDOM or any(map(draft.is_output, node.outputs)):
             continue
         for name, same in zip(node.outputs, first.outputs, strict=True):
             if bool(name) == bool(same):
@@ -69,9 +73,8 @@ _RANDOM: Final = frozenset(
 _SMALL: Final = 64  # values: constants up to here are compared, larger ones by name
 
 
-def _value(draft: Draft, name: str) -> Hashable:
-    values = draft.constant(name)
-    return name if values is None or values.size > _SMALL else _frozen(values)
+def _value(name: str, values: Array) -> Hashable:
+    return name if values.size > _SMALL else _frozen(values)
 
 
 def _told(node: Node) -> Hashable:
