@@ -141,7 +141,7 @@ def is_pooled(draft: Draft, name: str) -> bool:
 def real_constant(draft: Draft, name: str) -> Array | None:
     """Return the values of a constant in floating point, or None."""
     values = draft.constant(name)
-    return values if values is not None and np.issubdtype(values.dtype, np.floating) else None
+    return values if values is not None and values.dtype.kind == "f" else None
 
 
 def scalar(draft: Draft, name: str, beside: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ class _Affine(NamedTuple):
     shift: FloatArray
 
 
+@np.errstate(all="ignore")  # what overflows stays as it is
 def norms_after(graph: Graph) -> Graph:
     """Put scales and shifts of a convolution's result into its weights and bias.
 
@@ -56,6 +58,7 @@ def norms_after(graph: Graph) -> Graph:
     return draft.finished()
 
 
+@np.errstate(all="ignore")  # what overflows stays as it is
 def norms_before(graph: Graph) -> Graph:
     """Put scales and shifts of what a convolution alone reads into its weights and bias.
 
@@ -77,6 +80,7 @@ def norms_before(graph: Graph) -> Graph:
     return draft.finished()
 
 
+@np.errstate(all="ignore")  # what overflows stays as it is
 def norms_alone(graph: Graph) -> Graph:
     """Turn each BatchNormalization that is left into a depthwise 1x1 convolution.
 
@@ -90,20 +94,21 @@ def norms_alone(graph: Graph) -> Graph:
             continue
         old = draft.constant(node.inputs[1])
         assert old is not None
+        scale, shift = _stored(affine.scale, old.dtype), _stored(affine.shift, old.dtype)
+        if scale is None or shift is None:
+            continue
         after = {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
         lane = (len(affine.scale), *(1,) * (rank - 2))
         if rank in (3, 4):
-            weights = affine.scale.astype(old.dtype).reshape(lane[0], 1, *lane[1:])
-            bias = affine.shift.astype(old.dtype)
-            names = (_add(draft, node.inputs[1], weights), _add(draft, node.inputs[2], bias))
+            weights = scale.reshape(lane[0], 1, *lane[1:])
+            names = (_add(draft, node.inputs[1], weights), _add(draft, node.inputs[2], shift))
             attributes = {**_pointwise(rank - 2), "group": lane[0], **after}
             draft.replace(node, Node("Conv", (affine.x, *names), node.outputs, attributes))
         else:
-            scale, shift = (values.astype(old.dtype).reshape(lane) for values in affine[1:])
             scaled = draft.new_name(f"{node.outputs[0]}/scaled")
             draft.set_type(scaled, draft.type_of(node.outputs[0]))
-            mul = Node("Mul", (affine.x, _add(draft, node.inputs[1], scale)), (scaled,))
-            add = Node("Add", (scaled, _add(draft, node.inputs[2], shift)), node.outputs, after)
+            mul = Node("Mul", (affine.x, _add(draft, node.inputs[1], scale.reshape(lane))), (scaled,))
+            add = Node("Add", (scaled, _add(draft, node.inputs[2], shift.reshape(lane))), node.outputs, after)
             draft.replace(node, mul, add)
     return draft.finished()
 
@@ -172,8 +177,7 @@ def _affine(draft: Draft, node: Node, rank: int, axis: int) -> _Affine | None:
         if node.op in ("Add", "Sub"):
             sign = one if node.op == "Add" or place == 1 else -one
             return _Affine(x, sign, -along if node.op == "Sub" and place == 1 else along)
-        with np.errstate(divide="ignore"):
-            scale = along if node.op == "Mul" else 1 / along
+        scale = along if node.op == "Mul" else 1 / along
         return _Affine(x, scale, zero) if np.isfinite(scale).all() else None
     return None
 
@@ -192,10 +196,9 @@ def _normalised(draft: Draft, node: Node) -> _Affine | None:
     gain, offset, mean, variance = (None if each is None else each.astype(np.float64) for each in found)
     if gain is None or offset is None or mean is None or variance is None:
         return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = gain / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+    scale = gain / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
     shift = offset - mean * scale
-    finite = np.isfinite(scale).all() and np.isfinite(shift).all()
+    finite = np.isfinite(scale + shift).all()
     return _Affine(node.inputs[0], scale, shift) if finite else None
 
 
@@ -227,12 +230,12 @@ def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
     channels, shape = spread
     if len(affine.scale) not in (1, channels) or len(affine.shift) not in (1, channels):
         return None
-    shifted = bool(np.any(affine.shift))
+    shifted = bool(affine.shift.any())
     # A MatMul has no bias, and its columns lie along the last axis: those of a norm along the second.
     if host.op == "MatMul" and (shifted or weights.ndim != 2 or node.op == "BatchNormalization"):
         return None
     inputs = list(host.inputs)
-    if np.any(affine.scale != 1):
+    if (affine.scale != 1).any():
         scale = np.broadcast_to(affine.scale, channels).reshape(shape)
         scaled = _times(_grouped(host, weights), scale)
         if scaled is None:
@@ -240,7 +243,9 @@ def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
         inputs[1] = _add(draft, host.inputs[1], scaled.reshape(weights.shape))
     if shifted or (bias is not None and inputs[1] != host.inputs[1]):
         start = np.zeros(channels) if bias is None else np.broadcast_to(bias.astype(np.float64), channels)
-        total = (start * affine.scale + affine.shift).astype(weights.dtype)
+        total = _stored(start * affine.scale + affine.shift, weights.dtype)
+        if total is None:
+            return None
         inputs[2:3] = [_add(draft, inputs[2] if bias is not None else f"{host.outputs[0]}/bias", total)]
     outputs = (draft.new_name(f"{host.outputs[0]}/scaled"),) if node.op == "HardSigmoid" else node.outputs
     return host.with_(inputs=tuple(inputs), outputs=outputs)
@@ -273,10 +278,15 @@ def _grouped(host: Node, weights: Array) -> Array:
 def _times(weights: Array, scale: FloatArray) -> Array | None:
     """Return weights times scale, in float64 inside and without a copy in float64; None if that overflows."""
     product = np.empty_like(weights)
-    with np.errstate(over="ignore"):
-        np.multiply(weights, scale, out=product, dtype=np.float64, casting="same_kind")
+    np.multiply(weights, scale, out=product, dtype=np.float64, casting="same_kind")
     # One sum is cheaper than a test of each value; a sum that overflows by itself leaves the fold undone.
-    return product if np.isfinite(product.sum()) else None
+    return product if math.isfinite(product.sum()) else None
+
+
+def _stored(values: FloatArray, dtype: np.dtype[Any]) -> Array | None:
+    """Return values in the dtype of the weights; None if that overflows."""
+    stored: Array = values.astype(dtype)
+    return stored if np.isfinite(stored).all() else None
 
 
 def _fed(draft: Draft, conv: Node, affine: _Affine) -> Node | None:
@@ -284,7 +294,7 @@ def _fed(draft: Draft, conv: Node, affine: _Affine) -> Node | None:
     weights = real_constant(draft, conv.inputs[1])
     biased = len(conv.inputs) > 2 and bool(conv.inputs[2])
     bias = real_constant(draft, conv.inputs[2]) if biased else None
-    shifted = bool(np.any(affine.shift))
+    shifted = bool(affine.shift.any())
     scaled_by_another = len(conv.inputs) > 4 and bool(conv.inputs[4])
     if weights is None or (biased and bias is None):
         return None
@@ -301,9 +311,11 @@ def _fed(draft: Draft, conv: Node, affine: _Affine) -> Node | None:
     if shifted:
         shift = np.broadcast_to(affine.shift, channels).reshape(lane)
         more = (apart * shift).reshape(len(weights), -1).sum(axis=1)
-        total = (more if bias is None else more + bias).astype(weights.dtype)
+        total = _stored(more if bias is None else more + bias, weights.dtype)
+        if total is None:
+            return None
         inputs[2:3] = [_add(draft, conv.inputs[2] if bias is not None else f"{conv.outputs[0]}/bias", total)]
-    if np.any(affine.scale != 1):
+    if (affine.scale != 1).any():
         scale = np.broadcast_to(affine.scale, channels).reshape(lane)
         scaled = _times(apart, scale)
         if scaled is None:

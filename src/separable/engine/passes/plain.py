@@ -12,6 +12,7 @@ from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from .draft import Draft
 from .known import (
+    activation_of,
     axes_of,
     channels_of,
     is_bare,
@@ -19,6 +20,7 @@ from .known import (
     pads_nothing,
     rank_of,
     real_constant,
+    same_shape,
     shape_of,
     whole_numbers,
 )
@@ -48,11 +50,15 @@ def _is_read(draft: Draft, name: str) -> bool:
 def duplicates(graph: Graph) -> Graph:
     """Compute what several nodes compute alike once: same operation, tensors, small constants, attributes."""
     draft = Draft(graph)
-    seen: dict[Hashable, Node] = {}
+    seen: dict[Hashable, list[Node]] = {}
+    values = {name: _value(name, array) for name, array in graph.constants.items()}
     for node in draft:
-        key = (node.op, len(node.outputs), tuple(_value(draft, name) for name in node.inputs), _told(node))
-        first = seen.setdefault(key, node)
-        if first is node or node.op in _RANDOM or any(map(draft.is_output, node.outputs)):
+        key = (node.op, len(node.outputs), *(values.get(name, name) for name in node.inputs))
+        alike = seen.setdefault(key, [])
+        first = next((each for each in alike if _told(each) == _told(node)), None)
+        if first is None:
+            alike.append(node)
+        if first is None or node.op in _RANDOM or any(map(draft.is_output, node.outputs)):
             continue
         for name, same in zip(node.outputs, first.outputs, strict=True):
             if bool(name) == bool(same):
@@ -67,9 +73,8 @@ _RANDOM: Final = frozenset(
 _SMALL: Final = 64  # values: constants up to here are compared, larger ones by name
 
 
-def _value(draft: Draft, name: str) -> Hashable:
-    values = draft.constant(name)
-    return name if values is None or values.size > _SMALL else _frozen(values)
+def _value(name: str, values: Array) -> Hashable:
+    return name if values.size > _SMALL else _frozen(values)
 
 
 def _told(node: Node) -> Hashable:
@@ -86,9 +91,17 @@ def nothing_done(graph: Graph) -> Graph:
     """Drop operations that hand on what they read: Identity, Dropout, Cast to the same, a Pad of nothing."""
     draft = Draft(graph)
     for node in draft:
-        if node.inputs and is_bare(node.with_(outputs=node.outputs[:1])) and _hands_on(draft, node):
+        if node.op in _IDLE and activation_of(node) == "none" and _hands_on(draft, node):
             _skip(draft, node)
     return draft.finished()
+
+
+_IDLE: Final = frozenset(
+    {
+        *("Cast", "Concat", "Dropout", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Squeeze"),
+        *("Transpose", "Unsqueeze"),
+    }
+)
 
 
 def _hands_on(draft: Draft, node: Node) -> bool:
@@ -111,10 +124,7 @@ def _hands_on(draft: Draft, node: Node) -> bool:
             "Transpose": perm == tuple(range(len(perm))),
             "Concat": len(node.inputs) == 1,
         }[node.op]
-    if node.op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand"):
-        before, after = shape_of(draft, x), shape_of(draft, node.outputs[0])
-        return before is not None and before == after
-    return False
+    return same_shape(draft, x, node.outputs[0])
 
 
 def _skip(draft: Draft, node: Node) -> None:
