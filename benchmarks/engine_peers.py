@@ -1,7 +1,7 @@
 """The runtimes that a network's time is compared in: one interface, each in its best settings for one call.
 
-Inputs stand where they are; outputs do where a runtime has a way to say so. What is not installed is left out,
-and :func:`missing` says why.
+Inputs stand where they are; outputs do where a runtime has a way to say so. What is not installed is left
+out, and :func:`missing` says why.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ class Runner:
         Of a file made by `engine_networks`, the input and the number of threads.
     float32 : bool
         Whether it computes in float32; others stand beside, and are no peers.
+    convert : callable
+        Makes its own files for a batch, if it needs any and they are not there.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Runner:
     package: str
     load: Load
     float32: bool = True
+    convert: Callable[[Path, int], object] = lambda path, batch: None
 
     def missing(self) -> str:
         """Return why it cannot take part; "" where it can."""
@@ -178,7 +181,7 @@ def network_of(path: Path) -> tuple[Network, str]:
 def _load_litert(path: Path, x: Floats, threads: int) -> Loaded:
     from ai_edge_litert.interpreter import Interpreter
 
-    file = _converted("litert", path, len(x), ".tflite")
+    file = _tflite(path, len(x))
     interpreter = Interpreter(str(file), num_threads=threads)
     interpreter.allocate_tensors()
     (source,), sink = interpreter.get_input_details(), interpreter.get_output_details()[0]
@@ -192,7 +195,7 @@ def _load_litert(path: Path, x: Floats, threads: int) -> Loaded:
 def _load_ncnn(path: Path, x: Floats, threads: int) -> Loaded:
     import ncnn
 
-    file = _converted("ncnn", path, 1, ".ncnn.param")
+    file = _ncnn_param(path)
     net = ncnn.Net()
     net.opt.use_vulkan_compute = False
     net.opt.num_threads = threads
@@ -239,6 +242,14 @@ def _load_compiled(path: Path, x: Floats, threads: int) -> Loaded:
     )
 
 
+def _tflite(path: Path, batch: int) -> Path:
+    return _converted("litert", path, batch, ".tflite")
+
+
+def _ncnn_param(path: Path, _batch: int = 1) -> Path:
+    return _converted("ncnn", path, 1, ".ncnn.param")
+
+
 def _converted(kind: str, path: Path, batch: int, suffix: str) -> Path:
     """Return a network in another runtime's form, made once in a process of its own: converters are large.
 
@@ -272,8 +283,8 @@ RUNNERS = (
     Runner(SEPARABLE, ("separable.engine",), "separable", _load_ours),
     Runner(ONNX_RUNTIME, ("onnxruntime",), "onnxruntime", _load_onnx_runtime),
     Runner(OPENVINO, ("openvino",), "openvino", _openvino({"INFERENCE_PRECISION_HINT": "f32"})),
-    Runner(LITERT, ("ai_edge_litert", "litert_torch"), "ai-edge-litert", _load_litert),
-    Runner(NCNN, ("ncnn", "pnnx"), "ncnn", _load_ncnn),
+    Runner(LITERT, ("ai_edge_litert", "litert_torch"), "ai-edge-litert", _load_litert, convert=_tflite),
+    Runner(NCNN, ("ncnn", "pnnx"), "ncnn", _load_ncnn, convert=_ncnn_param),
     Runner(TORCH_COMPILE, ("torch",), "torch", _load_compiled),
     Runner(OPENVINO_DEFAULT, ("openvino",), "openvino", _openvino({}), float32=False),
 )
@@ -308,6 +319,6 @@ def neighbour(core: int) -> Iterator[None]:
 
 
 def busy_core() -> int | None:
-    """Return the core that a neighbour is put on; None where there are not two of them or no way to choose."""
+    """Return the core that a neighbour is put on; None where there is one only, or no way to choose."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return cores[-1] if len(cores) > 1 else None
