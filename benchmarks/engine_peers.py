@@ -91,6 +91,8 @@ class Runner:
 
     def missing(self) -> str:
         """Return why it cannot take part; "" where it can."""
+        if self.name == SEPARABLE and not hasattr(_engine(), "load"):
+            return f"{self.name}: no engine in this version"
         absent = [name for name in self.packages if not _found(name)]
         if absent:
             return f"{self.name}: {', '.join(absent)} not installed"
@@ -225,7 +227,7 @@ def _load_compiled(path: Path, x: Floats, threads: int) -> Loaded:
     if x.ndim == 4:
         net = net.to(memory_format=torch.channels_last)
         source = source.contiguous(memory_format=torch.channels_last)
-    fast = torch.compile(net, dynamic=False, options={"freezing": True})
+    fast: Any = torch.compile(net, dynamic=False, options={"freezing": True})
     outputs: list[Any] = [None]
 
     def call() -> None:
@@ -305,7 +307,7 @@ def missing() -> list[str]:
 
 
 @contextlib.contextmanager
-def neighbour(core: int) -> Iterator[None]:
+def neighbour(core: int) -> Iterator[subprocess.Popen[bytes]]:
     """Keep one core busy with another process meanwhile."""
     code = f"import os\nos.sched_setaffinity(0, {{{core}}})\nprint(flush=True)\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
@@ -313,7 +315,7 @@ def neighbour(core: int) -> Iterator[None]:
             assert process.stdout is not None
             process.stdout.readline()  # it runs
             time.sleep(0.1)
-            yield
+            yield process
         finally:
             process.kill()
 
