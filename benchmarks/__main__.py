@@ -18,6 +18,7 @@ from benchmarks import (
     convert_architectures,
     convert_int8,
     convert_latency,
+    engine_latency,
     factoring,
     filters,
     imports,
@@ -35,6 +36,7 @@ from benchmarks import (
 from benchmarks.cases import works
 from benchmarks.conv_cases import conv_works, training_works
 from benchmarks.conv_works import ConvWork
+from benchmarks.engine_networks import NETWORKS, Network
 from benchmarks.render import pages
 from benchmarks.results import Record
 from benchmarks.timing import MIN_ROUNDS, Effort
@@ -69,6 +71,9 @@ def benchmarks() -> dict[str, Benchmark]:
     def accuracy(data: str) -> Benchmark:
         return lambda s: convert_accuracy.measure(data, s.run, s.quick, _progress)
 
+    def network(each: Network) -> Benchmark:
+        return lambda s: engine_latency.measure(each, s.run, s.quick, s.effort, s.peers, _progress)
+
     def training(work: ConvWork) -> Benchmark:
         return lambda s: conv_training.measure(work, s.run, s.quick, s.effort, s.peers, _progress)
 
@@ -90,6 +95,8 @@ def benchmarks() -> dict[str, Benchmark]:
         convert_architectures.NAME: lambda s: convert_architectures.measure(s.run, s.quick, _progress),
         "convert-latency": lambda s: convert_latency.measure(s.run, s.quick, _progress),
         "convert-int8": lambda s: convert_int8.measure(s.run, s.quick, _progress),
+        **{f"engine-{each.name}": network(each) for each in NETWORKS},
+        engine_latency.BUSY: lambda s: engine_latency.busy(s.run, s.quick, s.effort, s.peers, _progress),
         "import": lambda s: imports.measure(s.run, s.quick, s.effort, s.peers, _progress),
     }
 
@@ -139,8 +146,8 @@ def _run(chosen: dict[str, Benchmark], options: argparse.Namespace, folder: Path
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure against SciPy, OpenCV, SimpleITK, torch, ONNX Runtime and OpenVINO; store and "
-        "render the results.",
+        description="Measure against SciPy, OpenCV, SimpleITK, torch, ONNX Runtime, OpenVINO, LiteRT and "
+        "ncnn; store and render the results.",
     )
     parser.add_argument(
         "names", nargs="*", help="benchmarks to run, patterns allowed ('2d-*'); all by default"

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
+from benchmarks.engine_results import NetworkRecord, NetworkTime
 from benchmarks.results import (
     Cell,
     ConvRecord,
@@ -22,12 +23,14 @@ from benchmarks.results import (
 )
 
 DIGITS = 6  # significant ones that are kept: tables show three
-KINDS = {kind.__name__: kind for kind in (FilterRecord, ConvRecord, QuantityRecord, RatioRecord, TableRecord)}
+_RECORDS = (FilterRecord, ConvRecord, QuantityRecord, RatioRecord, TableRecord, NetworkRecord)
+KINDS = {kind.__name__: kind for kind in _RECORDS}
 LISTS: dict[str, type] = {
     "measurements": Measurement,
     "dense": Measurement,
     "targets": Target,
     "quantities": Quantity,
+    "times": NetworkTime,
 }
 
 _Item = TypeVar("_Item")

@@ -1,7 +1,7 @@
 """The runtimes that a network's time is compared in: one interface, each in its best settings for one call.
 
-Inputs stand where they are; outputs do where a runtime has a way to say so. What is not installed is left out,
-and :func:`missing` says why.
+Inputs stand where they are; outputs do where a runtime has a way to say so. What is not installed is left
+out, and :func:`missing` says why.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ class Runner:
         Of a file made by `engine_networks`, the input and the number of threads.
     float32 : bool
         Whether it computes in float32; others stand beside, and are no peers.
+    convert : callable
+        Makes its own files for a batch, if it needs any and they are not there.
     """
 
     name: str
@@ -85,9 +87,12 @@ class Runner:
     package: str
     load: Load
     float32: bool = True
+    convert: Callable[[Path, int], object] = lambda path, batch: None
 
     def missing(self) -> str:
         """Return why it cannot take part; "" where it can."""
+        if self.name == SEPARABLE and not hasattr(_engine(), "load"):
+            return f"{self.name}: no engine in this version"
         absent = [name for name in self.packages if not _found(name)]
         if absent:
             return f"{self.name}: {', '.join(absent)} not installed"
@@ -178,7 +183,7 @@ def network_of(path: Path) -> tuple[Network, str]:
 def _load_litert(path: Path, x: Floats, threads: int) -> Loaded:
     from ai_edge_litert.interpreter import Interpreter
 
-    file = _converted("litert", path, len(x), ".tflite")
+    file = _tflite(path, len(x))
     interpreter = Interpreter(str(file), num_threads=threads)
     interpreter.allocate_tensors()
     (source,), sink = interpreter.get_input_details(), interpreter.get_output_details()[0]
@@ -192,7 +197,7 @@ def _load_litert(path: Path, x: Floats, threads: int) -> Loaded:
 def _load_ncnn(path: Path, x: Floats, threads: int) -> Loaded:
     import ncnn
 
-    file = _converted("ncnn", path, 1, ".ncnn.param")
+    file = _ncnn_param(path)
     net = ncnn.Net()
     net.opt.use_vulkan_compute = False
     net.opt.num_threads = threads
@@ -222,7 +227,7 @@ def _load_compiled(path: Path, x: Floats, threads: int) -> Loaded:
     if x.ndim == 4:
         net = net.to(memory_format=torch.channels_last)
         source = source.contiguous(memory_format=torch.channels_last)
-    fast = torch.compile(net, dynamic=False, options={"freezing": True})
+    fast: Any = torch.compile(net, dynamic=False, options={"freezing": True})
     outputs: list[Any] = [None]
 
     def call() -> None:
@@ -237,6 +242,14 @@ def _load_compiled(path: Path, x: Floats, threads: int) -> Loaded:
         lambda: libraries.set_torch_threads(threads),
         "allocates its output",
     )
+
+
+def _tflite(path: Path, batch: int) -> Path:
+    return _converted("litert", path, batch, ".tflite")
+
+
+def _ncnn_param(path: Path, _batch: int = 1) -> Path:
+    return _converted("ncnn", path, 1, ".ncnn.param")
 
 
 def _converted(kind: str, path: Path, batch: int, suffix: str) -> Path:
@@ -272,8 +285,8 @@ RUNNERS = (
     Runner(SEPARABLE, ("separable.engine",), "separable", _load_ours),
     Runner(ONNX_RUNTIME, ("onnxruntime",), "onnxruntime", _load_onnx_runtime),
     Runner(OPENVINO, ("openvino",), "openvino", _openvino({"INFERENCE_PRECISION_HINT": "f32"})),
-    Runner(LITERT, ("ai_edge_litert", "litert_torch"), "ai-edge-litert", _load_litert),
-    Runner(NCNN, ("ncnn", "pnnx"), "ncnn", _load_ncnn),
+    Runner(LITERT, ("ai_edge_litert", "litert_torch"), "ai-edge-litert", _load_litert, convert=_tflite),
+    Runner(NCNN, ("ncnn", "pnnx"), "ncnn", _load_ncnn, convert=_ncnn_param),
     Runner(TORCH_COMPILE, ("torch",), "torch", _load_compiled),
     Runner(OPENVINO_DEFAULT, ("openvino",), "openvino", _openvino({}), float32=False),
 )
@@ -294,7 +307,7 @@ def missing() -> list[str]:
 
 
 @contextlib.contextmanager
-def neighbour(core: int) -> Iterator[None]:
+def neighbour(core: int) -> Iterator[subprocess.Popen[bytes]]:
     """Keep one core busy with another process meanwhile."""
     code = f"import os\nos.sched_setaffinity(0, {{{core}}})\nprint(flush=True)\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
@@ -302,12 +315,12 @@ def neighbour(core: int) -> Iterator[None]:
             assert process.stdout is not None
             process.stdout.readline()  # it runs
             time.sleep(0.1)
-            yield
+            yield process
         finally:
             process.kill()
 
 
 def busy_core() -> int | None:
-    """Return the core that a neighbour is put on; None where there are not two of them or no way to choose."""
+    """Return the core that a neighbour is put on; None where there is one only, or no way to choose."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return cores[-1] if len(cores) > 1 else None

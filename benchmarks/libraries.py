@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -31,6 +32,7 @@ MODULES = {
     "ONNX Runtime": "onnxruntime",
     "OpenVINO": "openvino",
 }
+DISTRIBUTIONS = {"LiteRT": "ai-edge-litert", "ncnn": "ncnn"}  # too large to be imported for a number
 
 
 @functools.cache
@@ -60,6 +62,11 @@ def versions() -> dict[str, str]:
     for title, name in MODULES.items():
         module = load(name)
         found[title] = "not installed" if module is None else str(module.__version__)
+    for title, name in DISTRIBUTIONS.items():
+        try:
+            found[title] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[title] = "not installed"
     itk = load("SimpleITK")
     found["SimpleITK"] = "not installed" if itk is None else itk.Version_VersionString()
     found["C++ compiler for torch.compile"] = cpp_compiler() or "none"

@@ -6,12 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from benchmarks.engine_results import NetworkRecord, NetworkTime
 from benchmarks.results import (
     COPY,
     FMA_PEAK,
+    IDLE_CORE,
     ONE_THREAD,
     REALISED,
     SECONDS,
+    SEPARABLE,
     ConvRecord,
     FilterRecord,
     Measurement,
@@ -24,6 +27,7 @@ from benchmarks.results import (
     TimedRecord,
     Verdict,
     not_met,
+    threads,
 )
 from benchmarks.store import Store
 
@@ -55,10 +59,22 @@ READING_TABLES = """One row for each piece of work, all of its ways in the same 
 over that of the column that has none beside it. ± is the largest of the row.
 """
 
+READING_NETWORKS = """Whole networks with random weights, from one ONNX file; the runtimes of a row in the
+same rounds, each resting 60 ms before a sample. Times are minima, medians in brackets: on a shared machine
+the minimum is the network's, the rest is the neighbours'.
+
+- "x" is a peer's minimum over ours: above 1 we are faster. "asked" is what was promised over the fastest
+  peer in float32, or 85 % of what the machine allows where that is less.
+- "bound" is the time of all multiply-adds (borders as if they were inside) at the FMA peak of the threads
+  used, or of reading the weights where no cache holds them; "of FMA peak" is what ours reach of it.
+- OpenVINO as by default computes in bfloat16 where the processor does, so it is no peer.
+"""
+
 READINGS: dict[type[Record], str] = {
     FilterRecord: READING + READING_FILTERS,
     ConvRecord: READING + READING_BLOCKS,
     TableRecord: READING_TABLES,
+    NetworkRecord: READING_NETWORKS,
 }
 MACHINES_PAGE = "machines"
 
@@ -126,6 +142,10 @@ def _group(records: Sequence[Record]) -> Iterator[str]:
     blocks = [record for record in records if isinstance(record, ConvRecord)]
     if blocks:
         yield from _conv_table(blocks)
+    networks = [record for record in records if isinstance(record, NetworkRecord)]
+    if networks:
+        yield from _network_table(networks)
+        yield ""
     for record in records:
         if isinstance(record, QuantityRecord):
             yield f"{_title(record)}\n"
@@ -193,6 +213,56 @@ def _conv_cells(record: ConvRecord, row: Measurement, peers: Sequence[str]) -> t
         _percent(record.value(row, FMA_PEAK)),
         *(_number(record.value(row, peer)) for peer in peers),
     )
+
+
+def _network_table(records: Sequence[NetworkRecord]) -> Iterator[str]:
+    peers = dict.fromkeys(time.who for record in records for time in record.times if time.who != SEPARABLE)
+    rows: list[tuple[object, ...]] = []
+    for record in records:
+        title = _title(record)
+        judged = {name: (asked, ratio) for name, asked, ratio, _ in record.verdicts(SEPARABLE)}
+        for batch, count in record.settings():
+            own = record.find(SEPARABLE, batch, count)
+            theirs = [record.find(peer, batch, count) for peer in peers]
+            some = next(time for time in (own, *theirs) if time is not None)
+            asked, found = judged.get(f"batch {batch}, {threads(count)}", (None, 0.0))
+            verdict = "none set" if asked is None else f"≥ {asked:.2f}: {_kept(found >= asked)}"
+            share = _percent(None if own is None else record.share(own))
+            cells = (_least(own), duration(record.bound(some)), share, *(_beside(t, own) for t in theirs))
+            rows.append((title, batch, count, *cells, verdict))
+            title = ""  # only beside the first of its rows
+    head = ("network", "batch", "threads", "ours", "bound", "of FMA peak", *peers, "asked of the best")
+    return table(head, rows)
+
+
+def _kept(met: bool) -> str:
+    return "met" if met else "**not met**"
+
+
+def _least(time: NetworkTime | None) -> str:
+    return "" if time is None else f"{duration(time.minimum)} ({duration(time.median)})"
+
+
+def _beside(time: NetworkTime | None, own: NetworkTime | None) -> str:
+    ratio = "" if time is None or own is None else f", {time.minimum / own.minimum:.2f} x"
+    return _least(time) + ratio
+
+
+def _network_contenders(record: NetworkRecord) -> str:
+    head = ["runtime", "batch", "threads", "minimum", "median", "rounds", "cores busy", "load and first call"]
+    head += ["of FMA peak", "difference", "FMA peak, GFLOP/s", "copy, GB/s", "version, note"]
+    rows = [
+        (
+            *(t.who, t.batch, t.threads, duration(t.minimum), duration(t.median), t.rounds, f"{t.cores:.2f}"),
+            *(duration(t.load), _percent(record.share(t)), f"{t.difference:.1e}"),
+            *(f"{t.fma_gflop_s:.0f}", f"{t.stream_gb_s:.0f}", t.note),
+        )
+        for t in record.times
+    ]
+    size = f"{record.macs / 1e6:.0f} M multiply-adds, {record.weight_bytes / 1e6:.1f} MB"
+    summary = f"<details><summary>{record.name}: {record.title}, {size}</summary>\n"
+    absent = [f"Left out: {'; '.join(record.left_out)}.\n"] if record.left_out else []
+    return "\n".join([summary, *absent, *table(head, rows), "\n</details>\n"])
 
 
 def _judged(record: TimedRecord, row: Measurement) -> tuple[str, str]:
@@ -280,6 +350,7 @@ def _misses(records: Iterable[Record]) -> Iterator[str]:
 
 def _disturbed(records: Iterable[Record]) -> Iterator[str]:
     names = [f"`{r.name}`" for r in records if isinstance(r, TimedRecord | TableRecord) and r.disturbed()]
+    names += [f"`{r.name}`" for r in records if isinstance(r, NetworkRecord) and r.disturbed(IDLE_CORE)]
     if names:
         yield "### Disturbed\n"
         yield f"Other work used the machine during {', '.join(names)}: measure these again.\n"
@@ -290,6 +361,10 @@ def _all_contenders(records: Iterable[Record]) -> Iterator[str]:
     if timed:
         yield "### Every contender\n"
         yield from map(_contenders, timed)
+    networks = [record for record in records if isinstance(record, NetworkRecord)]
+    if networks:
+        yield "### Every runtime\n"
+        yield from map(_network_contenders, networks)
 
 
 def _contenders(record: TimedRecord) -> str:

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.engine_results import NetworkRecord
+
 SEPARABLE = "separable"
 COPY = "copy"
 SCIPY = "SciPy"
@@ -17,7 +19,8 @@ FMA_PEAK = "FMA peak"  # metric: arithmetic rate over the peak of the threads us
 REALISED = "FLOP ratio"  # metric: speed-up over the best dense convolution, over the arithmetic saved
 TORCH_CHANNELS_LAST = "torch eager channels_last"
 ORT_INSIDE = "ONNX Runtime NCHWc"  # shown, but not a peer of a whole call: no program can pass its arrays
-LIBRARIES = ("SciPy", "OpenCV", "SimpleITK", "torch")  # what columns of peers begin with
+# what columns of peers begin with
+LIBRARIES = ("SciPy", "OpenCV", "SimpleITK", "torch", "ONNX Runtime", "OpenVINO", "LiteRT", "ncnn")
 IDLE_CORE = 0.93  # share of a core that an undisturbed thread gets at least
 
 
@@ -349,7 +352,7 @@ class TableRecord:
         return not self.quick and any(cell.cores < IDLE_CORE for cell in cells)
 
 
-Record = FilterRecord | ConvRecord | QuantityRecord | RatioRecord | TableRecord
+Record = FilterRecord | ConvRecord | QuantityRecord | RatioRecord | TableRecord | NetworkRecord
 
 
 def not_met(record: Record) -> Iterator[str]:
@@ -358,6 +361,11 @@ def not_met(record: Record) -> Iterator[str]:
         for name, asked, found, where in record.promises():
             if found < asked:
                 yield f"{record.title}: {name} is {found:.2f} ({where}), asked for at least {asked:g}."
+        return
+    if isinstance(record, NetworkRecord):
+        for name, asked, found, who in record.verdicts(SEPARABLE):
+            if found < asked:
+                yield f"{record.title}, {name}: {found:.2f} x as fast as {who}, asked for at least {asked:g}."
         return
     if isinstance(record, QuantityRecord):
         for q in record.quantities:

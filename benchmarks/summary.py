@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from benchmarks.engine_results import NetworkRecord
 from benchmarks.render import duration, page_name, table
 from benchmarks.results import (
     COPY,
@@ -13,6 +14,7 @@ from benchmarks.results import (
     ONE_THREAD,
     REALISED,
     SECONDS,
+    SEPARABLE,
     ConvRecord,
     FilterRecord,
     Measurement,
@@ -164,6 +166,11 @@ def best_peers(record: Record) -> Iterator[Peer]:
     if isinstance(record, TableRecord):
         for count in sorted({row.threads for row in record.rows}):
             yield from _over_works([_row_peer(row) for row in record.rows if row.threads == count], count)
+    if isinstance(record, NetworkRecord):
+        for batch, count in record.settings():
+            found = record.faster(batch, count, SEPARABLE)
+            if found is not None and batch == 1:
+                yield Peer(found[0].who, count, found[1])
     if isinstance(record, RatioRecord):
         for count in sorted({ratio.threads for ratio in record.ratios}):
             yield from _over_works([("SciPy", r.faster) for r in record.ratios if r.threads == count], count)
@@ -210,6 +217,9 @@ def asked(record: Record, main: bool = False) -> Iterator[Asked]:
     """Yield all that was asked of `record`; `main`: of its first path only."""
     if isinstance(record, QuantityRecord | TableRecord):
         yield from (Asked(_bound(q), q.met, f"{q.label} {_figure(q)}") for q in _bounded(record))
+    elif isinstance(record, NetworkRecord):
+        for name, least, found, who in record.verdicts(SEPARABLE):
+            yield Asked(f"{name}: {least:.2f} x as fast", found >= least, f"{name}: {found:.2f} x {who}")
     elif isinstance(record, RatioRecord):
         for name, bound, found, _ in record.promises():
             yield Asked(f"{name} ≥ {bound:g}", found >= bound, f"{name} {found:.3g}")
