@@ -229,8 +229,10 @@ def _items(hints: Hints | None) -> Iterator[tuple[str, int | Sequence[int]]]:
         yield from _parsed([hints])
     elif isinstance(hints, Mapping):
         for name, numbers in hints.items():
-            alone = isinstance(numbers, (str, bytes)) or not isinstance(numbers, Iterable)
-            yield name, whole(numbers, f"shapes[{name!r}]") if alone else tuple(numbers)
+            if isinstance(numbers, Iterable) and not isinstance(numbers, (str, bytes)):
+                yield name, tuple(numbers)
+            else:
+                yield name, whole(numbers, f"shapes[{name!r}]")
     elif isinstance(hints, bytes) or not isinstance(hints, Iterable):
         raise TypeError(f"`shapes={hints!r}` is no shape; expected one such as (1, 3, 224, 224).")
     else:
