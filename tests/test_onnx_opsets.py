@@ -13,6 +13,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+import fuzz_models  # noqa: E402
 import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper  # noqa: E402
 
@@ -293,6 +294,16 @@ def test_the_node_that_fails_is_found_among_others() -> None:
     model.graph.node[1].attribute.append(helper.make_attribute("spatial", 0))
     with pytest.raises(ValueError, match="BatchNormalization `norm` of operator set 8"):
         read_model(model)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11])
+def test_damaged_models_come_to_a_result_or_an_error_that_names_the_file(opset: int, tmp_path: Path) -> None:
+    """onnx's converter is C++ that takes much for granted."""
+    wrong = []
+    for number in range(20):
+        kind, _, found = fuzz_models.run(number, opset, [ocr(opset)], tmp_path)
+        wrong += [f"{number} ({kind}) {text}" for text in found]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_functions_have_to_be_inlined_first() -> None:
