@@ -296,6 +296,14 @@ def test_the_node_that_fails_is_found_among_others() -> None:
         read_model(model)
 
 
+def test_external_data_stay_beside_an_older_model(tmp_path: Path) -> None:
+    onnx.save(models.vgg(11), tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0)
+    stored = read_model(tmp_path / "m.onnx")
+    assert (stored.external, stored.older_opset) == (True, 11)
+    assert "conv2.w" in stored.tensors
+    assert_alike(tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize("opset", [7, 9, 11])
 def test_damaged_models_come_to_a_result_or_an_error_that_names_the_file(opset: int, tmp_path: Path) -> None:
     """onnx's converter is C++ that takes much for granted."""

@@ -460,8 +460,8 @@ def whole_model(stored: Stored) -> ModelProto:
 def write_model(stored: Stored, path: Path) -> None:
     """Write a model; the file appears under its name once it is whole.
 
-    Large tensors go to ``<name>.data`` beside it if the model came with external data, or would be larger
-    than what protobuf can write. Where a file is called so, it is left alone, and they go to
+    Large tensors, if there are any, go to ``<name>.data`` beside it if the model came with external data, or
+    would be larger than what protobuf can write. Where a file is called so, it is left alone, and they go to
     ``<name>.2.data``: whenever the writing stops, the model under its name has the data that belong to it.
     The data of the model that was there before are removed at the end.
 
@@ -477,7 +477,7 @@ def write_model(stored: Stored, path: Path) -> None:
     """
     check_target(path)
     size = sum(array.nbytes for array in stored.tensors.values())
-    if not stored.external and size < _LARGEST_FILE:
+    if not stored.tensors or (not stored.external and size < _LARGEST_FILE):
         _exchange(path, whole_model(stored))
         return
     model = ModelProto()
