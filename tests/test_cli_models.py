@@ -87,7 +87,8 @@ def test_audit_takes_shapes_by_name_or_alone(run: Run) -> None:
     open_lengths = run("audit open.onnx")
     assert open_lengths.code == 2
     assert "--shape x=1,3,224,224" in open_lengths.err
-    for shape in ("1,3,20,10", "x=1,3,20,10"):
+    assert "--shape H=224,W=224" in open_lengths.err
+    for shape in ("1,3,20,10", "x=1,3,20,10", "H=20,W=10", "H=20 --shape W=10", "x:1,3,20,10"):
         facts = json.loads(run(f"audit open.onnx --json --shape {shape}").out)
         assert facts["macs"] == 3 * 8 * 9 * 200
 
@@ -286,10 +287,10 @@ def prepared() -> list[str]:
         ("audit folder", "`folder` is not a regular file"),
         ("audit vgg.onnx --shape 1,3,9,9", "`--shape` gives input `image` (1, 3, 9, 9); the model takes"),
         ("audit vgg.onnx --shape y=1,3,12,12", "`--shape` names 'y'"),
-        ("audit vgg.onnx --shape one", "`--shape one` is not a whole number"),
-        ("audit vgg.onnx --shape 1,3,0,12", "holds a length below 1"),
-        ("audit vgg.onnx --shape 1 --shape 1", "has a shape already"),
-        ("audit vgg.onnx --shape 1 --shape x=1", "name each input"),
+        ("audit vgg.onnx --shape one", "`--shape one`: 'one' is no length; expected such as"),
+        ("audit vgg.onnx --shape 1,3,0,12", "`--shape 0` is too small; expected at least 1"),
+        ("audit vgg.onnx --shape 1 --shape 1", "says 'a shape' twice; say it once"),
+        ("audit vgg.onnx --shape 1 --shape x=1", "`--shape` gives input `image` (1,); the model takes"),
         ("audit vgg.onnx --threads 0", "`--threads 0` is too few"),
         ("audit vgg.onnx --html no/page.html", "does not exist"),
         ("audit vgg.onnx --html vgg.onnx", "give the page another name"),

@@ -149,7 +149,7 @@ def test_shapes_that_only_running_tells() -> None:
 def test_shapes_have_to_be_known() -> None:
     net = Net()
     model = net.model(net.conv(net.input("x", ["N", 4, "h", "w"]), 4, 6, (3, 3), "conv"))
-    with pytest.raises(ValueError, match=r"input `x` has open lengths, \(N, 4, h, w\); say which to count"):
+    with pytest.raises(ValueError, match=r"input `x` has open lengths, \(N, 4, h, w\); say which they are"):
         sp.onnx.audit(model)
     assert sp.onnx.audit(model, (1, 4, 10, 12)).macs == sp.onnx.audit(model, {"x": [1, 4, 10, 12]}).macs
     for wrong, message in (

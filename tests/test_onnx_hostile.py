@@ -68,7 +68,6 @@ REFUSED: dict[str, tuple[Callable[[ModelProto], object], str]] = {
     "a negative length of a list": (lambda m: as_list(m, 3, -4), "has a negative length"),
     "2^62 elements": (lambda m: as_list(m, 3, 2**62), "takes 124515522497539473408 numbers, but holds 3"),
     "too many axes": (lambda m: m.graph.initializer[0].dims.extend([1] * 70), "has 74 axes; expected at"),
-    "a negative input": (lambda m: declared(m, -5), "`image` has a negative length, -5; a length"),
     "an input of no type": (strange, r"`image` is of no known type \(999\)"),
     "a sparse tensor": (sparse, r"sparse tensor `conv0.w` of shape .* takes 12 EiB, but this machine has"),
 }  # fmt: skip

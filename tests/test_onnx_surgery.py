@@ -19,7 +19,7 @@ from separable.onnx.conversion.network import OnnxNetwork
 from separable.onnx.conversion.separate import separate
 from separable.onnx.conversion.trace import find_convolutions
 from separable.onnx.model.files import read_model, whole_model, write_model
-from separable.onnx.model.graph import Graph
+from separable.onnx.model.graph import GraphIndex
 from separable.onnx.model.runtime import Session, giving, runnable
 
 
@@ -41,7 +41,7 @@ def full_rank(layer: ConvLayer, order: str = "dw-pw", most: int | None = None) -
 
 def network(model: ModelProto, *inputs: Array) -> OnnxNetwork:
     stored = read_model(model)
-    graph = Graph(stored)
+    graph = GraphIndex(stored)
     arrays = {each.name: x for each, x in zip(graph.inputs, inputs, strict=False)}
     return OnnxNetwork(stored, OnnxCalibration(arrays, graph.inputs[: len(inputs)], 4), 1)
 
@@ -253,7 +253,7 @@ def scaled(layer: ConvLayer, factor: float) -> Replacement:
 
 def test_a_walk_with_no_room_gives_the_same() -> None:
     stored = read_model(models.resnet())
-    data = OnnxCalibration(image(6, 3, 12, 12), Graph(stored).inputs, 4)
+    data = OnnxCalibration(image(6, 3, 12, 12), GraphIndex(stored).inputs, 4)
     nets = OnnxNetwork(stored, data, 1), OnnxNetwork(stored, data, 1, 0)
     for index in range(len(nets[0].layers)):
         for roomy, tight in zip(*(net.samples(index, {}) for net in nets), strict=True):
@@ -320,7 +320,7 @@ def test_padding_by_size_stays_so_where_sizes_are_open() -> None:
         for sizes in ((9, 8), (12, 7), (6, 11)):
             feeds = {"x": image(2, 4, *sizes)}
             assert relative(models.run(new, feeds)[0], models.run(model, feeds)[0]) < 1e-4
-    varied = OnnxCalibration([image(1, 4, 9, 8), image(1, 4, 8, 8)], Graph(read_model(model)).inputs)
+    varied = OnnxCalibration([image(1, 4, 9, 8), image(1, 4, 8, 8)], GraphIndex(read_model(model)).inputs)
     with pytest.raises(ValueError, match="`calibration` has inputs of different sizes"):
         list(OnnxNetwork(read_model(model), varied, 1).samples(0, {}))
 
@@ -416,7 +416,7 @@ def test_what_is_refused_is_named_with_the_reason() -> None:
 def test_the_cost_of_what_is_refused_is_known() -> None:
     stored = read_model(refusing())
     feeds = [{"x": image(2, 4, 8, 8), "given": image(4, 4, 3, 3)}]
-    costs = OnnxNetwork(stored, OnnxCalibration(feeds, Graph(stored).inputs), 1).other_costs()
+    costs = OnnxNetwork(stored, OnnxCalibration(feeds, GraphIndex(stored).inputs), 1).other_costs()
     assert costs["up"] == (4 * 4 * 9 * 64, 144)
     assert costs["quant"][0] == costs["computed"][0] == 4 * 4 * 9 * 64
 

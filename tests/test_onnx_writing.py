@@ -172,3 +172,18 @@ def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         write_model(stored(2.0), path)
     assert files(tmp_path) == before
     assert value_of(path) == 1.0
+
+
+def test_small_tensors_alone_need_no_file_of_data(tmp_path: Path) -> None:
+    """A model may have kept them in one; there is nothing to put beside it."""
+    net = models.Net()
+    net.constant("w", np.ones((2, 2, 1, 1), np.float32))
+    model = net.model(net.node("Conv", [net.input("x", ["N", 2, 4, 4]), "w"]))
+    onnx.save(model, tmp_path / NAME, save_as_external_data=True, location="w.data", size_threshold=0)
+    read = read_model(tmp_path / NAME)
+    assert read.external
+    assert not read.tensors
+    write_model(read, tmp_path / "new.onnx")
+    assert files(tmp_path) == [NAME, "new.onnx", "w.data"]
+    (tensor,) = onnx.load(tmp_path / "new.onnx").graph.initializer
+    assert np.array_equal(numpy_helper.to_array(tensor), np.ones((2, 2, 1, 1)))

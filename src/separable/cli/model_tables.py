@@ -155,9 +155,10 @@ def conversion_notes(report: ConversionReport) -> list[str]:
     if before and report.budget is not None and after > report.budget * before * (1 + 1e-9):
         return [
             f"{percent(after / before)} is left, over the budget of {percent(report.budget)}: "
-            "layers that do not pay here were put back; --allow-slower keeps them."
+            "layers that do not pay here were put back; --allow-slower keeps them.",
+            *report.notes,
         ]
-    return []
+    return [*report.notes]
 
 
 def _saving(before: int, after: int) -> str:

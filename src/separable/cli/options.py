@@ -136,14 +136,14 @@ EveryTarget: TypeAlias = Annotated[
 # audit, separate: the model
 _MODEL = "Model"
 Model: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="MODEL.onnx", help="A trained model, operator set 13 or newer.")
+    Path, typer.Argument(metavar="MODEL.onnx", help="A trained model, operator set 7 or newer.")
 ]
 Shapes: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--shape",
-        metavar="[NAME=]N,N,..",
-        help="Of an input, where the model leaves lengths open; may be repeated.",
+        metavar="[NAME=]N,..",
+        help="What the model leaves open: height=48,width=320, or an input, x=1,3,48,320; may be repeated.",
         rich_help_panel=_MODEL,
     ),
 ]

@@ -101,15 +101,11 @@ def as_typed(message: str) -> str:
     def option_and_value(match: re.Match[str]) -> str:
         return f"`{_OPTIONS[match[1]]} {re.sub(r'[^-+.,:/%A-Za-z0-9_]', '', match[2]).rstrip(',')}`"
 
-    message = re.sub(rf"`{_NAME}(?:\[\d+\])?=([^`]*)`", option_and_value, message)
-    message = re.sub(rf"`{_NAME}(?:\[\d+\])?`", option, message)
+    message = re.sub(rf"`{_NAME}(?:\[[^]`]*\])*=([^`]*)`", option_and_value, message)
+    message = re.sub(rf"`{_NAME}(?:\[[^]`]*\])*`", option, message)
     message = re.sub(r"\b(rank|tol)=(?=\d)", r"--\1 ", message)
-    message = re.sub(r"\bshapes=\{'([^']*)': \(([\d, ]*)\)\}", _shape_as_typed, message)
+    message = re.sub(r"\bshapes='([^']*)'", r"--shape \1", message)
     return re.sub(r"\b([Rr]aise) tol\b", r"\1 --tol", message)
-
-
-def _shape_as_typed(match: re.Match[str]) -> str:
-    return f"--shape {match[1]}={match[2].replace(' ', '')}"
 
 
 @contextmanager

@@ -36,6 +36,8 @@ class SeparationReport(ConversionReport):
         Calibration inputs that were left out of the fit to measure `output_change` on.
     measured : tuple of str
         The tensors that `output_change` is of, where that is not the outputs.
+    notes : tuple of str
+        What else became of the model, a sentence each.
     """
 
     @classmethod

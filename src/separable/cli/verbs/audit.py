@@ -13,7 +13,6 @@ from ..._base.words.printable import printable
 from ...arrays import arguments
 from ...report.text import tables
 from .. import model_tables
-from ..kernel_options import whole_numbers
 from ..terminal import check_page, naming_model, plain_console, progress
 
 
@@ -29,11 +28,10 @@ def run(
     """Count a model, print what it costs, and write the page."""
     if threads is not None:
         arguments.thread_count(threads)
-    given = _shapes(shapes)
     check_page(html, model)
     with progress(True) as show, naming_model(model):
         show("counting and timing" if measure else "counting", 0, 0)
-        audit = onnx.audit(model, given, measure=measure, threads=threads)
+        audit = onnx.audit(model, list(shapes) or None, measure=measure, threads=threads)
     if html is not None:
         audit.to_html(html)
     page = None if html is None else str(html)
@@ -41,24 +39,6 @@ def run(
         print(json.dumps({"input": str(model), "page": page, **json.loads(audit.to_json())}))
     else:
         _print(audit, html)
-
-
-def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]] | tuple[int, ...] | None:
-    """Return the shapes that were typed: one for the only input, or by name."""
-    shapes = {}
-    for text in texts:
-        name, _, lengths = text.rpartition("=")
-        shape = whole_numbers("--shape", lengths)
-        if min(shape) < 1:
-            raise ValueError(f"`--shape {text}` holds a length below 1; expected such as 1,3,224,224.")
-        if name in shapes:
-            raise ValueError(f"`--shape {text}`: input `{name}` has a shape already; name each input once.")
-        shapes[name] = shape
-    if "" not in shapes:
-        return shapes or None
-    if len(shapes) > 1:
-        raise ValueError("`--shape` is given several times; name each input: --shape NAME=1,3,224,224.")
-    return shapes[""]
 
 
 def _print(audit: onnx.Audit, html: Path | None) -> None:

@@ -106,6 +106,8 @@ class ConversionReport:
     measured : tuple of str
         The tensors that `output_change` is of, where that is not the outputs: these hold whole numbers, such
         as labels, and are computed from those.
+    notes : tuple of str
+        What else became of the model, a sentence each.
     """
 
     by: str
@@ -117,6 +119,7 @@ class ConversionReport:
     frontier: tuple[tuple[float, float], ...] = ()
     held_out: int = 0
     measured: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def macs_before(self) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,6 @@ from onnx.onnx_ml_pb2 import ModelProto, ValueInfoProto
 
 from ..._base.types import Array
 from ...arrays import arguments
-from ...conv.algebra.geometry import whole
 from ...conv.audits.machine import Machine, this_machine
 from ...conv.audits.records import Layer
 from ...conv.audits.separability import Separability, separability
@@ -23,19 +21,19 @@ from ...report.audits import Audit
 from ..conversion.trace import find_convolutions
 from ..model.files import Stored, read_model
 from ..model.graph import GraphIndex
+from ..model.lengths import Hints, input_shapes
 from ..model.names import ModelError, naming
+from ..model.opsets import rewritten
 from ..model.rules import check_memory, count
 from ..model.runtime import Session, alone, layer_ms, median_ms
 from ..model.sizes import check_fits
 
 __all__ = ["Audit", "Separability", "audit"]
 
-Shapes: TypeAlias = Mapping[str, Sequence[int]] | Sequence[int]
-
 
 def audit(
     path_or_model: str | os.PathLike[str] | ModelProto,
-    shapes: Shapes | None = None,
+    shapes: Hints | None = None,
     *,
     measure: bool = False,
     threads: int | None = None,
@@ -45,10 +43,12 @@ def audit(
     Parameters
     ----------
     path_or_model : path-like or ModelProto
-        Operator set 13 or newer.
-    shapes : sequence of int, or mapping of str to sequence of int, optional
-        The shapes of the inputs; one shape if there is one input. Needed where the model leaves lengths open:
-        of an open first axis, the batch, one is taken.
+        Operator set 7 or newer; sets before 13 are rewritten as 13 in memory.
+    shapes : str, sequence, or mapping, optional
+        What the model leaves open: lengths by the names that it has for them, "height=224,width=224" or
+        ``{"height": 224}``; shapes of inputs, "x:1,3,224,224" or ``{"x": (1, 3, 224, 224)}``; one shape if
+        there is one input. Axis 2 of input `x` is called "x.2" if it has no name. Of an open first axis, the
+        batch, one is taken.
     measure : bool, optional
         Run the model in ONNX Runtime and time it: as a whole, and each node alone.
     threads : int, optional
@@ -98,6 +98,8 @@ def audit(
         if counted.inferred
         else "run on zeros, for the shapes"
     )
+    if stored.older_opset is not None:
+        remark += f"; {rewritten(stored.older_opset)}"
     return Audit(
         model=stored.proto.graph.name or "ONNX model",
         example=", ".join(f"{name} {array.shape} {array.dtype}" for name, array in feeds.items()),
@@ -115,48 +117,16 @@ def audit(
 # -- inputs ------------------------------------------------------------------------------------------
 
 
-def _zeros(graph: GraphIndex, shapes: Shapes | None) -> dict[str, Array]:
-    inputs = {
-        given_input.name: given_input for given_input in graph.inputs if given_input.name in graph.feeds()
-    }
-    if shapes is None:
-        given: dict[str, Sequence[int]] = {}
-    elif isinstance(shapes, Mapping):
-        given = dict(shapes)
-    elif isinstance(shapes, (str, bytes)) or not isinstance(shapes, Iterable):
-        raise TypeError(f"`shapes={shapes!r}` is no shape; expected one such as (1, 3, 224, 224).")
-    elif len(inputs) == 1:
-        given = dict.fromkeys(inputs, tuple(shapes))
-    else:
-        raise ValueError(f"`shapes` is one shape, but the model has inputs {', '.join(map(repr, inputs))}.")
-    unknown = [name for name in given if name not in inputs]
-    if unknown:
-        raise ValueError(
-            f"`shapes` names {unknown[0]!r}; the model has inputs {', '.join(map(repr, inputs))}."
-        )
-    return {name: _zero(given_input, given.get(name)) for name, given_input in inputs.items()}
+def _zeros(graph: GraphIndex, shapes: Hints | None) -> dict[str, Array]:
+    inputs = [info for info in graph.inputs if info.name in graph.feeds()]
+    lengths = input_shapes(inputs, shapes)
+    return {info.name: _zero(info, lengths[info.name]) for info in inputs}
 
 
-def _zero(given: ValueInfoProto, shape: Sequence[int] | None) -> Array:
-    kind = given.type.tensor_type
-    known = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
-    lengths = [1 if length is None and axis == 0 else length for axis, length in enumerate(known)]
-    if shape is not None:
-        lengths = [whole(length, f"shapes[{given.name!r}][{axis}]", 0) for axis, length in enumerate(shape)]
-        fits = len(known) == len(lengths) and all(map(_agree, known, lengths))
-        if kind.HasField("shape") and not fits:
-            raise ValueError(
-                f"`shapes` gives input `{given.name}` {tuple(lengths)}; the model takes {_shown(given)}."
-            )
-    sizes = tuple(length for length in lengths if length is not None)
-    if len(sizes) < len(lengths) or (shape is None and not kind.HasField("shape")):
-        raise ValueError(
-            f"input `{given.name}` has open lengths, {_shown(given)}; say which to count: "
-            f"shapes={{{given.name!r}: (1, 3, 224, 224)}}."
-        )
-    dtype = np.dtype(_np_dtype(kind.elem_type, given.name))
-    check_fits(f"input `{given.name}`", sizes, math.prod(sizes) * dtype.itemsize)
-    return np.zeros(sizes, dtype)
+def _zero(info: ValueInfoProto, shape: tuple[int, ...]) -> Array:
+    dtype = np.dtype(_np_dtype(info.type.tensor_type.elem_type, info.name))
+    check_fits(f"input `{info.name}`", shape, math.prod(shape) * dtype.itemsize)
+    return np.zeros(shape, dtype)
 
 
 def _np_dtype(element: int, name: str) -> npt.DTypeLike:
@@ -164,16 +134,6 @@ def _np_dtype(element: int, name: str) -> npt.DTypeLike:
         return onnx.helper.tensor_dtype_to_np_dtype(element)
     except KeyError:
         raise ModelError(f"input `{name}` is no tensor of numbers; only such models are counted.") from None
-
-
-def _agree(known: int | None, length: int | None) -> bool:
-    return known is None or known == length
-
-
-def _shown(given: ValueInfoProto) -> str:
-    dims = given.type.tensor_type.shape.dim
-    lengths = [str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims]
-    return f"({', '.join(lengths)})"
 
 
 # -- times -------------------------------------------------------------------------------------------

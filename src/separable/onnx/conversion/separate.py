@@ -24,6 +24,7 @@ from ...report.text.conversions import in_short
 from ..model.files import Stored, read_model, whole_model, write_model
 from ..model.graph import GraphIndex
 from ..model.names import ModelError, naming
+from ..model.opsets import rewritten
 from ..model.rules import check_memory
 from ..model.runtime import runnable
 from .calibration import BATCH, CalibrationLike, OnnxCalibration
@@ -43,7 +44,7 @@ class Separation:
     Attributes
     ----------
     model : ModelProto
-        Of the same inputs, outputs and operator set as the original.
+        Of the same inputs and outputs as the original, and of its operator set, or 13 where that is older.
     report : SeparationReport
         MACs and parameters before and after, and a row for each convolution: its form and rank, its error, or
         why it is as it was. ``print(report)`` is a table, ``report.to_html(path)`` a page.
@@ -112,7 +113,7 @@ def separate(
     Parameters
     ----------
     path_or_model : path-like or ModelProto
-        Operator set 13 or newer. It is left as it is.
+        Operator set 7 or newer. It is left as it is; of sets before 13 the result is of set 13.
     calibration : array_like, mapping, path-like, or iterable of batches
         Inputs such as the model will see; a few hundred are enough, more are better. An array holds inputs
         along its first axis, a mapping (or a .npz file) one array for each input of the model. A folder holds
@@ -188,6 +189,7 @@ def separate(
     if threads is not None:
         arguments.thread_count(threads)
     stored = read_model(path_or_model)
+    older = stored.older_opset
     with naming(path_or_model):
         check_memory(stored, {})  # what constants alone make, a runtime makes when it loads a model
         stored = runnable(stored, threads)
@@ -220,7 +222,14 @@ def separate(
         with naming(path_or_model):
             done, (before, after) = _no_slower(network, done)
     layers = (*done.report.layers, *others)
-    report = replace(done.report, layers=layers, other_macs=0, other_params=0, measured=network.measured)
+    report = replace(
+        done.report,
+        layers=layers,
+        other_macs=0,
+        other_params=0,
+        measured=network.measured,
+        notes=(rewritten(older),) if older else (),
+    )
     result = network.converted(done.replacements)
     predicted = _predicted(report, before) if by == "latency" and rank is None else None
     changed = sum(not is_dense(replacement.form) for replacement in done.replacements.values())

@@ -244,24 +244,23 @@ def _read(graph: GraphIndex, number: int, name: str) -> ConvNode:
 
 
 def _weights(graph: GraphIndex, name: str) -> Array:
-    if not graph.is_constant(name):
-        source = graph.source(name)
-        if source not in graph.maker:
-            raise UnusableError("its weights are an input of the model")
-        maker = graph.nodes[graph.maker[source]]
-        what = f"{maker.op_type} `{maker.name or source}`"
-        if maker.op_type == "DequantizeLinear":
-            raise UnusableError(
-                f"its weights come out of {what}: quantized; convert the model before it is quantized"
-            )
-        raise UnusableError(f"its weights are computed by {what}: fold constants first")
     weights = graph.constant(name)
-    if weights is None or weights.dtype.name not in _DTYPES:
+    if weights is not None:
+        if weights.dtype.name not in _DTYPES:
+            raise UnusableError(f"its weights are {weights.dtype.name}; expected {', '.join(_DTYPES)}")
+        return weights
+    source = graph.source(name)
+    if source not in graph.maker:
+        raise UnusableError("its weights are an input of the model")
+    maker = graph.nodes[graph.maker[source]]
+    if maker.op_type == "Constant":
+        raise UnusableError(f"its weights are a list; expected {', '.join(_DTYPES)}")
+    what = f"{maker.op_type} `{maker.name or source}`"
+    if maker.op_type == "DequantizeLinear":
         raise UnusableError(
-            f"its weights are {'a list' if weights is None else weights.dtype.name}; "
-            f"expected {', '.join(_DTYPES)}"
+            f"its weights come out of {what}: quantized; convert the model before it is quantized"
         )
-    return weights
+    raise UnusableError(f"its weights are computed by {what}: fold constants first")
 
 
 def _bias(graph: GraphIndex, node: NodeProto, c_out: int) -> Array | None:

@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +21,21 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
-from onnx.onnx_ml_pb2 import FunctionProto, GraphProto, ModelProto, SparseTensorProto, TensorProto
+from onnx.onnx_ml_pb2 import (
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    SparseTensorProto,
+    TensorProto,
+    ValueInfoProto,
+)
 
 from ..._base.types import Array
 from ...files.guard import FileError, check_promise, check_readable, human_bytes, reading
 from ...files.target import check_target, replacing
+from .lengths import name_open_lengths
 from .names import ModelError, in_short, legible, naming
+from .opsets import KNOWN_OPSET, OLDEST_OPSET, opset_of, upgraded
 from .sizes import bytes_of, check_declared, check_list, check_sparse
 
 __all__ = [
@@ -40,8 +49,6 @@ __all__ = [
     "write_model",
 ]
 
-
-_OLDEST_OPSET: Final = 13
 
 # Protobuf refuses messages from 2 GiB on; what a model has beside its tensors needs far less than 16 MiB.
 _LARGEST_FILE: Final = 2**31 - 2**24
@@ -78,11 +85,14 @@ class Stored:
         The large initializers by name.
     external : bool
         Whether the file that it came from kept tensors in files of their own.
+    older_opset : int or None
+        The operator set that it was written for, where that is older than what is known here.
     """
 
     proto: ModelProto
     tensors: Mapping[str, Array]
     external: bool = False
+    older_opset: int | None = None
 
 
 # -- in ----------------------------------------------------------------------------------------------
@@ -90,6 +100,9 @@ class Stored:
 
 def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
     """Return a model that is whole, consistent, and of an operator set that is known here.
+
+    Operator sets 7 to 12 are rewritten as 13. A length that is declared as 0 or less is open, and gets a
+    name. Outputs that do not say their type and shape get those that follow from the model.
 
     Parameters
     ----------
@@ -163,24 +176,53 @@ def _checked(model: ModelProto, path: Path | None, name: str) -> Stored:
             check_list(tensor, name)
     if path is not None:
         check_promise(path, (total,), np.dtype(np.uint8), ratio=None)
-    stored = _taken_apart(model, path, external)
-    problem = _what_is_wrong(stored)
-    if problem:
-        raise ModelError(f"it breaks the rules of ONNX: {problem}")
+    return _in_order(_taken_apart(model, path, external))
+
+
+def _in_order(stored: Stored) -> Stored:
+    """Return a model that onnx's checker has nothing against, of an operator set that is known here."""
+    name_open_lengths(stored.proto.graph)
+    _complete_outputs(stored)
+    _check_rules(stored)
+    version = opset_of(stored.proto)
+    if version is None or version >= KNOWN_OPSET:
+        return stored
+    stored = replace(stored, proto=upgraded(stored.proto, with_open_weights(stored)), older_opset=version)
+    _check_rules(stored)
     return stored
 
 
+def _complete_outputs(stored: Stored) -> None:
+    """Give outputs without type or shape those that follow from the rest, as far as that can be told."""
+    outputs = stored.proto.graph.output
+    if all(_is_typed(output) for output in outputs):
+        return
+    # Where inference stops at what it cannot tell, nothing is known.
+    with suppress(onnx.shape_inference.InferenceError):
+        model = onnx.shape_inference.infer_shapes(with_open_weights(stored), data_prop=True)
+        for output, found in zip(outputs, model.graph.output, strict=True):
+            if not _is_typed(output):
+                output.type.CopyFrom(found.type)
+
+
+def _is_typed(info: ValueInfoProto) -> bool:
+    kind = info.type.WhichOneof("value")
+    tensor = info.type.tensor_type
+    return kind is not None and (
+        kind != "tensor_type" or (tensor.HasField("shape") and tensor.elem_type != TensorProto.UNDEFINED)
+    )
+
+
 def _check_opsets(model: ModelProto) -> None:
-    versions = {opset.domain: opset.version for opset in model.opset_import}
-    version = versions.get("", versions.get("ai.onnx"))
+    version = opset_of(model)
     if version is None:
         raise ModelError(
             "it names no operator set of ONNX (opset_import), and cannot be read; export it again."
         )
-    if version < _OLDEST_OPSET:
+    if version < OLDEST_OPSET:
         raise ModelError(
-            f"it uses operator set {version}; expected {_OLDEST_OPSET} or newer. "
-            f"Convert it: onnx.version_converter.convert_version(model, {_OLDEST_OPSET})."
+            f"it uses operator set {version}, and those before {OLDEST_OPSET} are not read: operators had "
+            f"other meanings. Export it again with a newer exporter (opset_version={KNOWN_OPSET} or newer)."
         )
     newest = onnx.defs.onnx_opset_version()
     if version > newest:
@@ -376,13 +418,18 @@ def with_open_weights(stored: Stored) -> ModelProto:
     return model
 
 
-def _what_is_wrong(stored: Stored) -> str:
-    """Return what onnx's checker says against a model; nothing if it is in order."""
+def _check_rules(stored: Stored) -> None:
+    """Refuse a model that onnx's checker says something against."""
+    model = with_open_weights(stored)
+    for info in (*model.graph.input, *model.graph.output):
+        if not _is_typed(info):  # the checker asks for a shape, and looks at the rest without it
+            kind = info.type.tensor_type
+            kind.elem_type = kind.elem_type or TensorProto.FLOAT
+            kind.shape.SetInParent()
     try:
-        onnx.checker.check_model(with_open_weights(stored))
+        onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        return in_short(error)
-    return ""
+        raise ModelError(f"it breaks the rules of ONNX: {in_short(error)}") from error
 
 
 # -- out ---------------------------------------------------------------------------------------------
@@ -413,8 +460,8 @@ def whole_model(stored: Stored) -> ModelProto:
 def write_model(stored: Stored, path: Path) -> None:
     """Write a model; the file appears under its name once it is whole.
 
-    Large tensors go to ``<name>.data`` beside it if the model came with external data, or would be larger
-    than what protobuf can write. Where a file is called so, it is left alone, and they go to
+    Large tensors, if there are any, go to ``<name>.data`` beside it if the model came with external data, or
+    would be larger than what protobuf can write. Where a file is called so, it is left alone, and they go to
     ``<name>.2.data``: whenever the writing stops, the model under its name has the data that belong to it.
     The data of the model that was there before are removed at the end.
 
@@ -430,7 +477,7 @@ def write_model(stored: Stored, path: Path) -> None:
     """
     check_target(path)
     size = sum(array.nbytes for array in stored.tensors.values())
-    if not stored.external and size < _LARGEST_FILE:
+    if not stored.tensors or (not stored.external and size < _LARGEST_FILE):
         _exchange(path, whole_model(stored))
         return
     model = ModelProto()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Iterator
 from typing import Final
 
@@ -10,7 +11,9 @@ from onnx import numpy_helper
 from onnx.onnx_ml_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from ..._base.types import Array
+from .constants import FOLDED, value_of
 from .files import Stored
+from .opsets import KNOWN_OPSET, opset_of
 
 __all__ = ["GraphIndex", "attributes", "is_standard", "nodes_within", "pruned", "reads"]
 
@@ -35,12 +38,16 @@ class GraphIndex:
         self._initializers = {entry.name: entry for entry in graph.initializer}
         self.maker: dict[str, int] = {}
         self.readers: dict[str, list[int]] = {}
+        self._folded: dict[str, Array | None] = {}  # values of computed constants, as far as asked for
+        self._computed: set[str] = set()
         for number, node in enumerate(self.nodes):
             for name in node.output:
                 if name:
                     self.maker[name] = number
             for name in dict.fromkeys(reads(node)):
                 self.readers.setdefault(name, []).append(number)
+            if node.op_type in FOLDED and is_standard(node) and all(map(self.is_constant, node.input)):
+                self._computed.update(node.output[:1])
 
     def feeds(self) -> list[str]:
         """Return the inputs that a caller has to give: those without a default."""
@@ -61,8 +68,48 @@ class GraphIndex:
         return name
 
     def constant(self, name: str) -> Array | None:
-        """Return the values of an initializer or of a Constant node; None if a tensor is neither."""
+        """Return the values of an initializer, of a Constant node, or of what is computed from such alone.
+
+        Only what turns, reshapes, scales or casts is computed (see `FOLDED`). None if a tensor is neither.
+        """
         name = self.source(name)
+        if name not in self._computed:
+            return self._written(name)
+        if name not in self._folded:
+            values: dict[str, Array | None] = {}
+            for number in self._chain(name):
+                node = self.nodes[number]
+                inputs = [
+                    values[given] if given in values else self._written(self.source(given))
+                    for given in node.input
+                ]
+                known = [array for array in inputs if array is not None]
+                opset = opset_of(self._stored.proto) or KNOWN_OPSET
+                values[node.output[0]] = value_of(node, known, opset) if len(known) == len(inputs) else None
+            self._folded[name] = values[name]
+        return self._folded[name]
+
+    def _chain(self, name: str) -> list[int]:
+        """Return the nodes that a computed constant comes out of, in running order."""
+        found: set[int] = set()
+        ahead = [name]
+        while ahead:
+            name = ahead.pop()
+            if name in self._computed and self.maker[name] not in found:
+                found.add(self.maker[name])
+                ahead += self.nodes[self.maker[name]].input
+        return sorted(found)
+
+    def origin(self, name: str) -> str:
+        """Return the written constant that a constant is computed from: the largest of several."""
+        name = self.source(name)
+        if name not in self._computed:
+            return name
+        given = [given for number in self._chain(name) for given in self.nodes[number].input]
+        written = [self.source(name) for name in given if name not in self._computed]
+        return max(written, key=lambda name: math.prod(self.shape_of_constant(name) or ()))
+
+    def _written(self, name: str) -> Array | None:
         if name in self._stored.tensors:
             return self._stored.tensors[name]
         if name in self._initializers:
@@ -76,18 +123,18 @@ class GraphIndex:
         return numpy_helper.to_array(values[0].t) if values else None
 
     def is_constant(self, name: str) -> bool:
-        """Whether a tensor's values are written in the model."""
+        """Whether a tensor's values are written in the model, or computed from such alone."""
         name = self.source(name)
-        if name in self._initializers:
+        if name in self._initializers or name in self._computed:
             return True
         return name in self.maker and self.nodes[self.maker[name]].op_type == "Constant"
 
     def is_float_constant(self, name: str) -> bool:
-        """Whether a tensor is a constant of a floating type."""
+        """Whether a tensor is a constant of a floating type that is written in the model."""
         source = self.source(name)
         if source in self._initializers:
             return self._initializers[source].data_type in _FLOATS
-        values = self.constant(source)
+        values = self._written(source)
         return values is not None and onnx.helper.np_dtype_to_tensor_dtype(values.dtype) in _FLOATS
 
     def shape_of_constant(self, name: str) -> tuple[int, ...] | None:

@@ -121,8 +121,8 @@ def _layer(
 ) -> Layer:
     output = node.output[0]
     dtype = types.get(output, "float32")
-    sources = list(dict.fromkeys(map(graph.source, product.weights)))
-    params = sum(math.prod(shapes[name]) for name in product.weights if graph.source(name) not in used)
+    sources = list(dict.fromkeys(map(graph.origin, product.weights)))
+    params = sum(math.prod(shapes[name]) for name in product.weights if graph.origin(name) not in used)
     used.update(sources)
     moved = (*product.inputs, *product.weights, output)
     return Layer(

@@ -44,6 +44,8 @@ class Session:
         Default: ONNX Runtime's own choice.
     profile : str, optional
         Where a profile of the runs is to be written: how its file's name begins.
+    optimised : bool, optional
+        Whether nodes may be fused and folded; without it each gives what it gives alone, to the last bit.
 
     Raises
     ------
@@ -51,9 +53,18 @@ class Session:
         If ONNX Runtime refuses the model.
     """
 
-    def __init__(self, stored: Stored, threads: int | None = None, profile: str | None = None) -> None:
+    def __init__(
+        self,
+        stored: Stored,
+        threads: int | None = None,
+        profile: str | None = None,
+        *,
+        optimised: bool = True,
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _SILENT
+        if not optimised:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = profile

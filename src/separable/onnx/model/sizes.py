@@ -132,7 +132,7 @@ def check_sparse(sparse: SparseTensorProto, name: str) -> None:
 
 
 def check_declared(info: ValueInfoProto, name: str) -> None:
-    """Refuse an input or output of negative length, or of no known type.
+    """Refuse an input or output of no known type.
 
     Parameters
     ----------
@@ -147,12 +147,6 @@ def check_declared(info: ValueInfoProto, name: str) -> None:
     kind = info.type.tensor_type
     if kind.elem_type not in TensorProto.DataType.values():
         raise FileError(f"{name} is damaged: `{info.name}` is of no known type ({kind.elem_type}).")
-    lengths = [dim.dim_value for dim in kind.shape.dim if dim.HasField("dim_value")]
-    if any(length < 0 for length in lengths):
-        raise FileError(
-            f"{name} is damaged: `{info.name}` has a negative length, {min(lengths)}; a length that is open "
-            "has a name in place of a number (dim_param)."
-        )
 
 
 def check_fits(what: str, shape: tuple[int, ...], count: int) -> None:

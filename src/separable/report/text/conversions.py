@@ -82,11 +82,11 @@ def _sums(report: ConversionReport) -> list[list[str]]:
 
 
 def _remarks(report: ConversionReport) -> list[str]:
-    """Return the loss and what it was measured on, or why it was not, and what was asked for."""
+    """Return the loss and what it was measured on, or why it was not, what was asked for, and notes."""
     said = (
         [f"outputs: {report.unmeasured}"] if report.unmeasured else [loss(report), f"({report.measured_on})"]
     )
-    return [*said, report.aim] if report.aim else said
+    return [*said, *([report.aim] if report.aim else []), *report.notes]
 
 
 def reasons(layers: Sequence[ConvertedLayer]) -> dict[str, list[str]]:
