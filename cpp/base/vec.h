@@ -9,6 +9,7 @@
 #endif
 
 #define SEP_INLINE inline __attribute__((always_inline))
+#define SEP_LAMBDA __attribute__((always_inline))
 #define SEP_UNROLL _Pragma("GCC unroll 16")
 
 namespace {

@@ -71,5 +71,6 @@ class View {
 void bind_arrays(nb::module_& m);
 void bind_filters(nb::module_& m);
 void bind_layers(nb::module_& m);
+void bind_engine(nb::module_& m);
 
 }  // namespace sep::bind

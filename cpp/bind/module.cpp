@@ -89,5 +89,6 @@ NB_MODULE(_core, m) {
   sep::bind::bind_arrays(m);
   sep::bind::bind_filters(m);
   sep::bind::bind_layers(m);
+  sep::bind::bind_engine(m);
   sep::bind::bind_machine(m);
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <exception>
 
 #include "base/pool.h"
 #include "base/scratch.h"
@@ -68,20 +67,21 @@ struct alignas(kAlign) Progress {
 }  // namespace
 
 struct Program::Call {
-  Call(ptrdiff_t arena, size_t scratch, int threads, size_t steps)
-      : threads(threads), scratch(scratch), memory(Scratch::bytes<float>(arena) + size_t(threads) * scratch), progress(steps) {
+  Call(ptrdiff_t arena, size_t scratch_size, int workers, size_t steps)
+      : threads(workers), memory(Scratch::bytes<float>(arena) + size_t(workers) * scratch_size), progress(steps) {
     arena_at = memory.take<float>(arena);
-    for (int i = 0; i < threads; i++) scratch_at.push_back(memory.take<char>(ptrdiff_t(scratch)));
+    for (int i = 0; i < workers; i++) scratch_at.push_back(memory.take<char>(ptrdiff_t(scratch_size)));
   }
   int threads;
-  size_t scratch;
   Scratch memory;
   float* arena_at;
   std::vector<char*> scratch_at;
   std::vector<float*> bases;
   std::vector<Progress> progress;
-  std::atomic<bool> failed{false};
 };
+
+Program::Program(ptrdiff_t arena, int inputs, int outputs) : arena_(arena), inputs_(inputs), outputs_(outputs) {}
+Program::~Program() = default;
 
 int Program::constant(const float* values) {
   constants_.push_back(values);

@@ -13,8 +13,9 @@ namespace sep {
 class Program {
  public:
   // arena: elements. Constants are kept by the caller as long as the program lives.
-  Program(ptrdiff_t arena, int inputs, int outputs) : arena_(arena), inputs_(inputs), outputs_(outputs) {}
+  Program(ptrdiff_t arena, int inputs, int outputs);
   Program(const Program&) = delete;
+  ~Program();
 
   int constant(const float* values);  // its number as a base
   void add(std::unique_ptr<Step> step) { steps_.push_back(std::move(step)); }

@@ -9,7 +9,21 @@
 
 namespace sep {
 
-enum class Activation : int { none, relu, relu6, silu, hard_swish, gelu, gelu_tanh };
+// The first seven are those of layers; the others follow a convolution of a whole network (`Ending`).
+enum class Activation : int {
+  none,
+  relu,
+  relu6,
+  silu,
+  hard_swish,
+  gelu,
+  gelu_tanh,
+  sigmoid,
+  hard_sigmoid,
+  clip,
+  leaky_relu,
+  tanh
+};
 
 // Memory that is needed soon: `rows` rows of `bytes`, prefetched a few cache lines at a time during the arithmetic.
 struct Fetch {

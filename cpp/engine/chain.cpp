@@ -1,0 +1,179 @@
+#include "engine/chain.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/machine.h"
+
+namespace sep {
+namespace {
+
+constexpr double kRingShare = 0.4;           // of the L2 cache, for all rings of a chain
+constexpr ptrdiff_t kBandRows = 8;           // of results made at once, at most
+constexpr ptrdiff_t kPieceMacs = 1 << 20;    // of the smallest piece that is worth a thread's while
+constexpr ptrdiff_t kPiecesAThread = 4;      // more balance the load better
+constexpr ptrdiff_t kChainPiecesAThread = 2; // fewer compute fewer rows twice
+
+Range share(ptrdiff_t n, ptrdiff_t piece, ptrdiff_t pieces) { return {n * piece / pieces, n * (piece + 1) / pieces}; }
+
+std::unique_ptr<Stage> stage_of(const StageSpec& s, const Image& src, const Image& dst, bool scaled) {
+  if (s.conv) return std::make_unique<ConvStage>(s.geometry, s.end, src, dst, s.conv, scaled);
+  return std::make_unique<DepthwiseStage>(s.geometry, s.end, src, dst, s.depthwise);
+}
+
+}  // namespace
+
+ChainStep::ChainStep(const ChainSpec& spec) : spec_(spec) {
+  plan_rings();
+  for (size_t i = 0; i < spec.stages.size(); i++) {
+    const Image& src = i == 0 ? spec.src : between_[i - 1];
+    const Image& dst = i + 1 == spec.stages.size() ? spec.dst : between_[i];
+    stages_.push_back(stage_of(spec.stages[i], src, dst, i == 0 && spec.scale));
+    macs_ += stages_.back()->macs_a_row() * dst.height * dst.batch;
+    stage_scratch_ = std::max(stage_scratch_, stages_.back()->scratch_bytes());
+  }
+}
+
+// How many rows are made at once, so that all rings fit their share of the cache, and where rings lie in scratch memory.
+void ChainStep::plan_rings() {
+  const int lanes = target().blocks->lanes;
+  const size_t n = spec_.stages.size();
+  for (size_t i = 0; i + 1 < n; i++) {
+    const StageSpec &s = spec_.stages[i], &next = spec_.stages[i + 1];
+    Image image;
+    image.batch = spec_.dst.batch, image.channels = s.channels, image.height = s.height, image.width = s.width;
+    image.block = image.pixel_pitch = lanes;
+    image.left = next.geometry.left;
+    const ptrdiff_t last = i + 2 == n ? spec_.dst.width : next.width;
+    const ptrdiff_t kernel = next.depthwise ? next.depthwise->width() : next.conv->shape().width;
+    image.right = std::max<ptrdiff_t>(
+        0, (last - 1) * next.geometry.stride_x + (kernel - 1) * next.geometry.dilation_x + 1 - image.left - s.width);
+    image.row_pitch = (image.left + image.width + image.right) * lanes;
+    between_.push_back(image);
+  }
+  slots_.resize(between_.size());
+  for (band_rows_ = std::min(kBandRows, spec_.dst.height);; band_rows_--) {
+    ptrdiff_t bytes = 0, rows = band_rows_;
+    for (size_t i = between_.size(); i-- > 0;) {
+      const StageSpec& next = spec_.stages[i + 1];
+      const ptrdiff_t kernel = next.depthwise ? next.depthwise->height() : next.conv->shape().height;
+      rows = (rows - 1) * next.geometry.stride_y + (kernel - 1) * next.geometry.dilation_y + 1;
+      slots_[i] = rows;
+      between_[i].block_pitch = rows * between_[i].row_pitch;
+      bytes += between_[i].blocks() * between_[i].block_pitch * ptrdiff_t(sizeof(float));
+    }
+    if (band_rows_ == 1 || double(bytes) <= kRingShare * double(caches().l2)) break;
+  }
+}
+
+size_t ChainStep::scratch_bytes() const {
+  size_t bytes = stage_scratch_;
+  for (const Image& image : between_) bytes += Scratch::bytes<float>(image.blocks() * image.block_pitch);
+  return bytes;
+}
+
+// Rows of results between two bands, in work, that both of them compute: none in a chain of one.
+ptrdiff_t ChainStep::recomputed() const { return ptrdiff_t(stages_.size()) - 1; }
+
+ptrdiff_t ChainStep::pieces(int threads) const {
+  const ptrdiff_t batch = spec_.dst.batch;
+  if (threads == 1) return batch;
+  const ptrdiff_t most = threads * (recomputed() ? kChainPiecesAThread : kPiecesAThread);
+  const ptrdiff_t wanted = std::clamp<ptrdiff_t>(macs_ / kPieceMacs, 1, most);
+  return batch * std::max<ptrdiff_t>(1, ceil_div(wanted, batch));
+}
+
+// How the pieces of one image divide its rows and its channels.
+ChainStep::Cut ChainStep::cut(ptrdiff_t pieces) const {
+  const Stage& last = *stages_.back();
+  const ptrdiff_t parts = last.parts(), rows = spec_.dst.height;
+  if (stages_.size() > 1) return {pieces, 1};
+  if (spec_.means) return {1, pieces};
+  const bool heavy = last.weight_bytes() > size_t(spec_.src.height * spec_.src.width * spec_.src.channels) * sizeof(float);
+  if ((heavy || rows < 2 * pieces || spec_.stages[0].depthwise) && parts >= pieces) return {1, pieces};
+  if (rows >= 2 * pieces) return {pieces, 1};
+  return parts >= rows ? Cut{1, pieces} : Cut{pieces, 1};
+}
+
+struct ChainStep::Band {
+  ptrdiff_t batch;
+  Rows src, dst, add;
+  std::vector<Rows> rings;
+  std::vector<Range> made;  // rows that each ring holds, or held
+  Range rows, parts;
+  const float* scale;
+  float* sums;
+  char* scratch;
+};
+
+void ChainStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const {
+  const ptrdiff_t each = pieces / spec_.dst.batch, batch = piece / each, own = piece % each;
+  const Cut cuts = cut(each);
+  Band b{};
+  b.batch = batch;
+  b.src = rows_of(spec_.src, memory, batch);
+  b.dst = rows_of(spec_.dst, memory, batch);
+  if (spec_.add) b.add = rows_of(*spec_.add, memory, batch);
+  b.rows = share(spec_.dst.height, own % cuts.bands, cuts.bands);
+  b.parts = share(stages_.back()->parts(), own / cuts.bands, cuts.parts);
+  if (b.rows.count() <= 0 || b.parts.count() <= 0) return;
+  const ptrdiff_t lanes = target().blocks->lanes;
+  b.scale = spec_.scale ? memory.at(*spec_.scale) + batch * round_up(spec_.src.channels, lanes) : nullptr;
+  b.sums = spec_.means ? memory.at(*spec_.means) + batch * round_up(spec_.dst.channels, lanes) : nullptr;
+  if (b.sums) std::memset(b.sums + b.parts.from * lanes, 0, size_t(b.parts.count() * lanes) * sizeof(float));
+  for (size_t i = 0; i < between_.size(); i++) {
+    const Image& image = between_[i];
+    float* at = reinterpret_cast<float*>(scratch);
+    const size_t size = Scratch::bytes<float>(image.blocks() * image.block_pitch);
+    scratch += size;
+    if (image.left || image.right) std::memset(at, 0, size);
+    b.rings.push_back({at + image.left * image.pixel_pitch, image.block_pitch, image.row_pitch, image.pixel_pitch, slots_[i]});
+    b.made.push_back({0, PTRDIFF_MIN});
+  }
+  b.scratch = scratch;
+  march(b);
+  if (b.sums) average(b.sums, b.parts);
+}
+
+void ChainStep::march(Band& b) const {
+  if (stages_.size() == 1) return produce(b, 0, b.rows);
+  std::vector<Range> need(stages_.size());
+  for (ptrdiff_t y = b.rows.from; y < b.rows.to; y += band_rows_) {
+    need.back() = {y, std::min(y + band_rows_, b.rows.to)};
+    for (size_t i = stages_.size() - 1; i > 0; i--) need[i - 1] = stages_[i]->needs(need[i]);
+    for (size_t i = 0; i + 1 < stages_.size(); i++) {
+      produce(b, i, {std::max(need[i].from, b.made[i].to), need[i].to});
+      b.made[i] = need[i];
+    }
+    produce(b, stages_.size() - 1, need.back());
+  }
+}
+
+// Rows of one stage's results; in a ring those beyond the image's ends too, which are zero.
+void ChainStep::produce(Band& b, size_t i, Range rows) const {
+  const bool last = i + 1 == stages_.size();
+  StageCall call{i == 0 ? b.src : b.rings[i - 1], last ? b.dst : b.rings[i], nullptr, i == 0 ? b.scale : nullptr,
+                 nullptr, rows, {0, stages_[i]->parts()}, b.scratch};
+  if (last) {
+    call.parts = b.parts;
+    call.add = spec_.add ? &b.add : nullptr;
+    call.sums = b.sums;
+    return stages_[i]->run(call);
+  }
+  const Image& image = between_[i];
+  for (ptrdiff_t y = rows.from; y < rows.to; y++)
+    if (y < 0 || y >= image.height)
+      for (ptrdiff_t block = 0; block < image.blocks(); block++)
+        std::memset(call.dst.at + block * image.block_pitch + call.dst.offset(y), 0,
+                    size_t(image.width * image.pixel_pitch) * sizeof(float));
+  call.rows = {std::max<ptrdiff_t>(rows.from, 0), std::min(rows.to, image.height)};
+  if (call.rows.count() > 0) stages_[i]->run(call);
+}
+
+void ChainStep::average(float* sums, Range blocks) const {
+  const int lanes = target().blocks->lanes;
+  const float factor = 1.0f / float(spec_.dst.height * spec_.dst.width);
+  for (ptrdiff_t i = blocks.from * lanes; i < blocks.to * lanes; i++) sums[i] *= factor;
+}
+
+}  // namespace sep

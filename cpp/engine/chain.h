@@ -1,0 +1,58 @@
+// Convolutions one after the other as one step: bands of rows march through all of them, and what lies between lives in rings
+// of rows that stay in the cache. A chain of one is a plain convolution, whose channels are divided among threads too.
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/stage.h"
+
+namespace sep {
+
+// One convolution: `conv` or `depthwise`.
+struct StageSpec {
+  Geometry geometry;
+  Ending end;
+  std::shared_ptr<const ConvWeights> conv;
+  std::shared_ptr<const DepthwiseWeights> depthwise;
+  ptrdiff_t channels = 0, height = 0, width = 0;  // of its results
+};
+
+struct ChainSpec {
+  Image src, dst;
+  std::vector<StageSpec> stages;
+  std::optional<Image> add;    // the residual of the last one
+  std::optional<Place> scale;  // of the channels of src: [image][block][lane]
+  std::optional<Place> means;  // of the last one's results: [image][block][lane]
+};
+
+class ChainStep final : public Step {
+ public:
+  explicit ChainStep(const ChainSpec& spec);
+  ptrdiff_t pieces(int threads) const override;
+  size_t scratch_bytes() const override;
+  void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
+
+ private:
+  struct Cut {
+    ptrdiff_t bands, parts;
+  };
+  struct Band;
+  Cut cut(ptrdiff_t pieces) const;
+  ptrdiff_t recomputed() const;
+  void plan_rings();
+  void march(Band& b) const;
+  void produce(Band& b, size_t stage, Range rows) const;
+  void average(float* sums, Range blocks) const;
+
+  ChainSpec spec_;
+  std::vector<Image> between_;    // what stages hand on: rings, `height` as of the whole image
+  std::vector<ptrdiff_t> slots_;  // of these
+  std::vector<std::unique_ptr<Stage>> stages_;
+  ptrdiff_t band_rows_ = 1;  // of the last stage's results made at once
+  ptrdiff_t macs_ = 0;
+  size_t stage_scratch_ = 0;
+};
+
+}  // namespace sep

@@ -1,0 +1,72 @@
+// Weights in the order in which convolutions of feature maps in blocks read them. Packed once, for the instruction set in use at
+// that time, and shared by all programs of a network.
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "base/scratch.h"
+#include "base/tiles.h"
+#include "layers/kernels/blocks.h"
+
+namespace sep {
+
+struct ConvShape {
+  ptrdiff_t c_in, c_out, groups;
+  ptrdiff_t height, width;  // of the kernel
+};
+
+// [panel][block of channels][tap row][tap column][channel of the block][vectors][lanes]
+class ConvWeights {
+ public:
+  // weights: (c_out, c_in / groups, height, width); bias: c_out, or null. block: channels of a block of the samples.
+  ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* weights, const float* bias);
+
+  // Up to kMostVectors neighbouring vectors of results, and the channels that they depend on.
+  struct Panel {
+    const float *weights, *bias;
+    ptrdiff_t first, vectors;
+    Range channels;
+  };
+  const std::vector<Panel>& panels() const { return panels_; }
+  const ConvShape& shape() const { return shape_; }
+  ptrdiff_t block() const { return block_; }
+  int lanes() const { return lanes_; }
+  size_t bytes() const { return bytes_; }
+  ptrdiff_t largest_panel() const { return largest_; }  // elements
+
+ private:
+  void fill(Panel& panel, float* packed, const float* weights) const;
+
+  ConvShape shape_;
+  ptrdiff_t block_;
+  int lanes_;
+  size_t bytes_;
+  ptrdiff_t largest_ = 0;
+  Scratch memory_{0};
+  std::vector<Panel> panels_;
+};
+
+// [block][tap row][tap column][lanes], and the bias as [block][lanes]
+class DepthwiseWeights {
+ public:
+  // weights: (channels, height, width); bias: channels, or null
+  DepthwiseWeights(ptrdiff_t channels, ptrdiff_t height, ptrdiff_t width, const float* weights, const float* bias);
+
+  ptrdiff_t channels() const { return channels_; }
+  ptrdiff_t height() const { return height_; }
+  ptrdiff_t width() const { return width_; }
+  int lanes() const { return lanes_; }
+  size_t bytes() const { return bytes_; }
+  const float* weights(ptrdiff_t block) const { return weights_ + block * height_ * width_ * lanes_; }
+  const float* bias(ptrdiff_t block) const { return bias_ + block * lanes_; }
+
+ private:
+  ptrdiff_t channels_, height_, width_;
+  int lanes_;
+  size_t bytes_;
+  Scratch memory_{0};
+  float *weights_, *bias_;
+};
+
+}  // namespace sep

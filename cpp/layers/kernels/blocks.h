@@ -1,0 +1,77 @@
+// The table of kernels for feature maps in blocks of one vector of channels (NCHWc): convolution, which reads any layout,
+// and depthwise convolution. One per instruction set. Plain data and function pointers only.
+#pragma once
+#include <cstddef>
+
+#include "layers/kernels/layers.h"
+
+namespace sep {
+
+// What follows a sum: activation, and a residual that is added before or after it.
+struct Ending {
+  Activation act = Activation::none;
+  float low = 0, high = 0;  // of clip; alpha (and beta) of leaky_relu and hard_sigmoid
+  bool add_last = false;    // the residual is added to what the activation gives
+};
+
+// Neighbouring channels of one tap: `at` elements from what the first tap reads.
+struct Segment {
+  ptrdiff_t at, count;
+};
+
+// Neighbouring result pixels: where their samples, results and residuals begin.
+struct Line {
+  ptrdiff_t src, dst, add, pixels;
+};
+
+// For vectors j < vectors, pixels i: dst[j * dst_block + line.dst + i * lanes + lane] = end(bias + sum over segments and
+// their channels c of src[line.src + i * step + segment.at + c] * weights[...][j][lane])
+struct BlockConvArgs {
+  const float* src;
+  const Segment* segments;
+  ptrdiff_t n_segments;
+  ptrdiff_t step;        // elements from the sample of a pixel to the next pixel's
+  const float* weights;  // [segment][channel][vectors][lanes]
+  const float* bias;     // [vectors][lanes]; null: the sum starts from what dst holds
+  int vectors;           // 1 to kMostVectors
+  float* dst;
+  ptrdiff_t dst_block;
+  const float* add;  // the residual; null: none
+  ptrdiff_t add_block;
+  const Line* lines;
+  ptrdiff_t n_lines;
+  Ending end;
+};
+
+constexpr int kMostVectors = 3;
+
+// Rows of results of neighbouring blocks: block b, row y: dst[b * dst_block + y * dst_row + i * lanes + lane] = end(bias + sum over
+// taps (u, v) of weights[b][u][v][lane] * src[b * src_block + rows[y * rows_step + u] + i * step + v * tap + lane])
+struct BlockDepthwiseArgs {
+  const float* src;
+  ptrdiff_t src_block;
+  const ptrdiff_t* rows;  // offsets of the sample rows
+  ptrdiff_t rows_step, step, tap;
+  int height, width;  // of the kernel
+  const float* weights;
+  const float* bias;  // [block][lanes]
+  ptrdiff_t blocks, n_rows, pixels;
+  float* dst;
+  ptrdiff_t dst_block;
+  const ptrdiff_t* dst_rows;
+  const float* add;
+  ptrdiff_t add_block;
+  const ptrdiff_t* add_rows;
+  float* sums;  // [block][lanes]: the results are added up; null: they are not
+  Ending end;
+};
+
+struct BlockTable {
+  int lanes;
+  void (*conv)(const BlockConvArgs&);
+  void (*depthwise)(const BlockDepthwiseArgs&);
+  // out[i][width] = weights[i][width] * scale[i], i < n; width: a multiple of lanes
+  void (*scale)(const float* weights, const float* scale, ptrdiff_t n, ptrdiff_t width, float* out);
+};
+
+}  // namespace sep
