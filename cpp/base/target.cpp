@@ -53,6 +53,7 @@ extern const BoxAndCosinesTable SEP_OF_TARGET(box_and_cosines);
 extern const DifferencesTable SEP_OF_TARGET(differences);
 extern const LayerTable SEP_OF_TARGET(layers);
 extern const BlockTable SEP_OF_TARGET(blocks);
+extern const PlainTable SEP_OF_TARGET(plain);
 extern const Target SEP_OF_TARGET(target);
 const Target SEP_OF_TARGET(target) = {SEP_STRING(SEP_TARGET),
                                       kBytes,
@@ -62,6 +63,7 @@ const Target SEP_OF_TARGET(target) = {SEP_STRING(SEP_TARGET),
                                       &SEP_OF_TARGET(differences),
                                       &SEP_OF_TARGET(layers),
                                       &SEP_OF_TARGET(blocks),
+                                      &SEP_OF_TARGET(plain),
                                       stream_bytes,
                                       fence,
                                       fma_flops};

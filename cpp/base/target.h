@@ -12,6 +12,7 @@ struct BoxAndCosinesTable;
 struct DifferencesTable;
 struct LayerTable;
 struct BlockTable;
+struct PlainTable;
 
 struct Target {
   const char* name;
@@ -22,6 +23,7 @@ struct Target {
   const DifferencesTable* differences;
   const LayerTable* layers;
   const BlockTable* blocks;
+  const PlainTable* plain;
   void (*stream_bytes)(char* dst, const char* src, ptrdiff_t n);  // copies past the cache; any alignment
   void (*fence)();                      // a thread that streamed calls it before others may read
   double (*fma_flops)(int64_t rounds);  // runs that many rounds of independent float32 FMAs; returns the FLOPs done

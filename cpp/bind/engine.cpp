@@ -85,6 +85,7 @@ void bind_engine(nb::module_& m) {
       .def("memory_bytes", &BoundProgram::memory_bytes, "threads"_a)
       .def("__len__", &BoundProgram::steps);
   bind_engine_convolutions(m);
+  bind_engine_plain(m);
 }
 
 }  // namespace sep::bind

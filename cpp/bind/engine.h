@@ -38,5 +38,6 @@ class BoundProgram {
 };
 
 void bind_engine_convolutions(nb::module_& m);
+void bind_engine_plain(nb::module_& m);
 
 }  // namespace sep::bind

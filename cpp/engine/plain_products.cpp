@@ -1,0 +1,134 @@
+#include "engine/plain_products.h"
+
+#include "base/machine.h"
+
+namespace sep {
+namespace {
+
+constexpr ptrdiff_t kInner = 128;  // rows of a panel that stay in the L1 cache while rows of x pass: 32 KiB on AVX-512
+constexpr ptrdiff_t kFewRows = 6;  // what the kernel takes at a time: a panel is read once
+
+// All terms of a product; with many rows a part of the panel at a time.
+void multiply(const PlainTable& table, ProductArgs g) {
+  const ptrdiff_t inner = g.inner, part = g.rows <= kFewRows ? std::max<ptrdiff_t>(1, inner) : kInner;
+  const After after = g.after;
+  g.after = {};
+  for (ptrdiff_t first = 0; first == 0 || first < inner; first += part) {
+    g.inner = std::min(part, inner - first);
+    g.accumulate = first > 0;
+    if (first + part >= inner) g.after = after;
+    table.product(g);
+    g.x += g.inner * g.x_column, g.w += g.inner * g.w_row;
+  }
+}
+
+ptrdiff_t up_to_multiple(ptrdiff_t n, ptrdiff_t of) { return (n + of - 1) / of * of; }
+
+// Columns [first, first + width of the vectors) of a matrix (inner, columns) with zeros after the last one.
+void pack(const PlainTable& table, const float* src, ptrdiff_t inner, ptrdiff_t columns, ptrdiff_t inner_stride,
+          ptrdiff_t column_stride, float* dst) {
+  const ptrdiff_t width = up_to_multiple(columns, table.lanes);
+  table.copy({src, dst, inner, columns, inner_stride, column_stride, width, 1});
+  if (width > columns) table.fill({0, dst + columns, inner, width - columns, width, 1});
+}
+
+}  // namespace
+
+FullWeights::FullWeights(ptrdiff_t inner, ptrdiff_t columns, const float* weights, ptrdiff_t inner_stride,
+                         ptrdiff_t column_stride, const float* bias)
+    : table_(*target().plain),
+      inner_(inner),
+      columns_(columns),
+      bytes_(Scratch::bytes<float>(inner * up_to_multiple(columns, table_.lanes)) +
+             Scratch::bytes<float>(up_to_multiple(columns, table_.lanes))),
+      memory_(bytes_) {
+  const ptrdiff_t padded = up_to_multiple(columns, table_.lanes);
+  weights_ = memory_.take<float>(inner * padded);
+  bias_ = memory_.take<float>(padded);
+  for (ptrdiff_t i = 0; i < panels(); i++) {
+    const ptrdiff_t first = i * table_.panel, n = std::min<ptrdiff_t>(table_.panel, columns - first);
+    pack(table_, weights + first * column_stride, inner, n, inner_stride, column_stride,
+         weights_ + first * inner);
+  }
+  for (ptrdiff_t n = 0; n < padded; n++) bias_[n] = bias && n < columns ? bias[n] : 0;
+}
+
+ptrdiff_t FullWeights::panels() const { return (columns_ + table_.panel - 1) / table_.panel; }
+
+ptrdiff_t FullWeights::width(ptrdiff_t i) const {
+  return up_to_multiple(std::min<ptrdiff_t>(table_.panel, columns_ - i * table_.panel), table_.lanes);
+}
+
+FullStep::FullStep(std::shared_ptr<const FullWeights> weights, ptrdiff_t rows, const Strided& x, const Place& dst,
+                   ptrdiff_t dst_row, const After& after)
+    : weights_(std::move(weights)),
+      rows_(rows),
+      x_row_(x.strides.at(0)),
+      x_column_(x.strides.at(1)),
+      dst_row_(dst_row),
+      x_(x.place),
+      dst_(dst),
+      after_(after) {}
+
+ptrdiff_t FullStep::pieces(int threads) const {
+  const double products = double(rows_) * double(weights_->inner()) * double(weights_->columns());
+  return pieces_of(weights_->panels() * row_parts(), products / 2, threads);
+}
+
+void FullStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char*) const {
+  const FullWeights& w = *weights_;
+  const Range range = share_of(w.panels() * row_parts(), piece, pieces);
+  const bool far = w.bytes() > caches().l2 / 2;
+  for (ptrdiff_t i = range.first; i < range.last; i++) {
+    const ptrdiff_t panel = i / row_parts(), row = i % row_parts() * kRowPart, column = panel * w.table().panel;
+    multiply(w.table(), {memory.at(x_) + row * x_row_, x_row_, x_column_, w.panel(panel), w.width(panel), w.bias(panel),
+                         memory.at(dst_) + row * dst_row_ + column, dst_row_, std::min(kRowPart, rows_ - row), w.inner(),
+                         std::min<ptrdiff_t>(w.table().panel, w.columns() - column), false, far, after_});
+  }
+}
+
+MatMulStep::MatMulStep(const Lengths& batch, ptrdiff_t rows, ptrdiff_t inner, ptrdiff_t columns, const Strided& a,
+                       const Strided& b, const Strided& dst, const After& after)
+    : table_(*target().plain),
+      rows_(rows),
+      inner_(inner),
+      columns_(columns),
+      a_(a.place),
+      b_(b.place),
+      dst_(dst.place),
+      after_(after) {
+  const size_t n = batch.size();
+  batch_ = Axes<3>(batch, {dst.strides, a.strides, b.strides});
+  a_row_ = a.strides.at(n), a_column_ = a.strides.at(n + 1);
+  b_row_ = b.strides.at(n), b_column_ = b.strides.at(n + 1);
+  dst_row_ = dst.strides.at(n);
+  if (columns > 1 && dst.strides.at(n + 1) != 1) throw std::invalid_argument("columns of a product lie apart");
+}
+
+ptrdiff_t MatMulStep::panels() const { return (columns_ + table_.panel - 1) / table_.panel; }
+
+size_t MatMulStep::scratch_bytes() const { return size_t(inner_ * table_.panel) * sizeof(float); }
+
+ptrdiff_t MatMulStep::pieces(int threads) const {
+  const double products = double(batch_.size()) * double(rows_) * double(inner_) * double(columns_);
+  return pieces_of(batch_.size() * panels() * row_parts(), products / 8, threads);
+}
+
+void MatMulStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const {
+  const Range range = share_of(batch_.size() * panels() * row_parts(), piece, pieces);
+  float* const packed = reinterpret_cast<float*>(scratch);
+  for (ptrdiff_t i = range.first; i < range.last; i++) {
+    const ptrdiff_t row = i % row_parts() * kRowPart, column = i / row_parts() % panels() * table_.panel;
+    const auto at = batch_.locate(i / row_parts() / panels());
+    const ptrdiff_t columns = std::min<ptrdiff_t>(table_.panel, columns_ - column);
+    const float* b = memory.at(b_) + at[2] + column * b_column_;
+    const bool as_it_lies = b_column_ == 1 && rows_ <= kFewRows && columns % table_.lanes == 0;
+    if (!as_it_lies) pack(table_, b, inner_, columns, b_row_, b_column_, packed);
+    multiply(table_, {memory.at(a_) + at[1] + row * a_row_, a_row_, a_column_, as_it_lies ? b : packed,
+                      as_it_lies ? b_row_ : up_to_multiple(columns, table_.lanes), nullptr,
+                      memory.at(dst_) + at[0] + row * dst_row_ + column, dst_row_, std::min(kRowPart, rows_ - row),
+                      inner_, columns, false, as_it_lies, after_});
+  }
+}
+
+}  // namespace sep
