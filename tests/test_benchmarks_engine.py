@@ -305,3 +305,36 @@ def test_without_the_libraries_nothing_is_measured(monkeypatch: pytest.MonkeyPat
     assert record.times == []
     assert "built by torch" in record.left_out[0]
     assert engine_latency.busy("run", quick=True).rows == []
+
+
+def test_ours_writes_to_an_output_that_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    class Engine:
+        @staticmethod
+        def load(path: Path, threads: int) -> Any:
+            real = {}
+            asked.append((path.name, threads))
+
+            def program(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+                y = real.setdefault("y", engine_peers._load_onnx_runtime(path, x, threads))
+                y.call()
+                if out is None:
+                    return y.result()
+                asked.append(id(out))
+                out[...] = y.result()
+                return out
+
+            return program
+
+    monkeypatch.setattr(engine_peers, "_engine", lambda: Engine)
+    ours = next(runner for runner in engine_peers.RUNNERS if runner.name == SEPARABLE)
+    path, x = (make(engine_networks.named("ds-cnn-s")) for make in (engine_networks.path, _one))
+    loaded = ours.load(path, x, 2)
+    loaded.call()
+    assert asked == [("ds-cnn-s.folded.onnx", 2), id(loaded.result())]
+    assert engine_peers.network_of(path) == (engine_networks.named("ds-cnn-s"), FOLDED)
+
+
+def _one(network: Network) -> np.ndarray:
+    return engine_networks.sample(network, 1)
