@@ -117,8 +117,10 @@ def legible(model: ModelProto) -> ModelProto:
 def _is_legible(message: Any) -> bool:
     """Whether all texts in a message are text: the same as by `_texts`, in less time."""
     if isinstance(message, TensorProto):  # whose list of fields would hold a copy of its data
-        own = isinstance(message.name, str) and isinstance(message.doc_string, str)
-        return own and all(map(_is_legible, (*message.external_data, *message.metadata_props)))
+        own: tuple[object, ...] = (message.name, message.doc_string)
+        return all(isinstance(text, str) for text in own) and all(
+            map(_is_legible, (*message.external_data, *message.metadata_props))
+        )
     for entry, value in message.ListFields():
         if isinstance(value, (str, int, float)):
             continue
