@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,15 +228,17 @@ def _load_compiled(path: Path, x: Floats, threads: int) -> Loaded:
     if x.ndim == 4:
         net = net.to(memory_format=torch.channels_last)
         source = source.contiguous(memory_format=torch.channels_last)
-    fast: Any = torch.compile(net, dynamic=False, options={"freezing": True})
     outputs: list[Any] = [None]
 
     def call() -> None:
         with torch.no_grad():
             outputs[0] = fast(source)
 
-    with torch._dynamo.config.patch(recompile_limit=MOST_COMPILED):
-        call()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own parts are deprecated
+        fast: Any = torch.compile(net, dynamic=False, options={"freezing": True})
+        with torch._dynamo.config.patch(recompile_limit=MOST_COMPILED):
+            call()
     return Loaded(
         call,
         lambda: np.array(outputs[0].numpy()),

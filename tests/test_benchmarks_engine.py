@@ -90,11 +90,12 @@ def test_networks_have_the_published_arithmetic(name: str) -> None:
     assert engine_networks.macs(network) / 1e6 == pytest.approx(network.millions, rel=0.01)
 
 
-def test_another_architecture_is_not_exported() -> None:
+def test_another_architecture_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_networks, "folder", lambda: tmp_path)
     wrong = Network("wrong", "Wrong", "ds_cnn,S", (1, 49, 10), 3.0)
     with pytest.raises(ValueError, match=r"Wrong has 2\.7 M multiply-adds, published are 3\.0 M"):
         engine_networks.path(wrong)
-    assert not (engine_networks.folder() / "wrong.folded.onnx").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["wrong.macs"]
 
 
 def test_files_are_kept_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,3 +306,36 @@ def test_without_the_libraries_nothing_is_measured(monkeypatch: pytest.MonkeyPat
     assert record.times == []
     assert "built by torch" in record.left_out[0]
     assert engine_latency.busy("run", quick=True).rows == []
+
+
+def test_ours_writes_to_an_output_that_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    class Engine:
+        @staticmethod
+        def load(path: Path, threads: int) -> Any:
+            real = {}
+            asked.append((path.name, threads))
+
+            def program(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+                y = real.setdefault("y", engine_peers._load_onnx_runtime(path, x, threads))
+                y.call()
+                if out is None:
+                    return y.result()
+                asked.append(id(out))
+                out[...] = y.result()
+                return out
+
+            return program
+
+    monkeypatch.setattr(engine_peers, "_engine", lambda: Engine)
+    ours = next(runner for runner in engine_peers.RUNNERS if runner.name == SEPARABLE)
+    path, x = (make(engine_networks.named("ds-cnn-s")) for make in (engine_networks.path, _one))
+    loaded = ours.load(path, x, 2)
+    loaded.call()
+    assert asked == [("ds-cnn-s.folded.onnx", 2), id(loaded.result())]
+    assert engine_peers.network_of(path) == (engine_networks.named("ds-cnn-s"), FOLDED)
+
+
+def _one(network: Network) -> np.ndarray:
+    return engine_networks.sample(network, 1)

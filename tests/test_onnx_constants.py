@@ -180,6 +180,23 @@ def test_products_larger_than_their_factors_are_not_made() -> None:
     assert refused.reason == "its weights are computed by Mul `outer`: fold constants first"
 
 
+def test_lists_of_numbers_are_constants_too() -> None:
+    """Constant nodes may hold them in place of a tensor: here lengths, a place and a factor."""
+    net = models.Net()
+    x = net.input("x", ["N", 4, 8, 8])
+    flat = net.constant("flat", WEIGHTS.reshape(8, -1))
+    lengths = net.node("Constant", [], "lengths", value_ints=[8, 4, -1])
+    axis = net.node("Constant", [], "axis", value_ints=[3])
+    half = net.node("Constant", [], "half", value_float=0.5)
+    made = net.node("Unsqueeze", [net.node("Reshape", [flat, lengths]), axis])
+    made = net.node("Mul", [made, half], "scaled")
+    graph = GraphIndex(read_model(net.model(net.node("Conv", [x, made], "conv"))))
+    found = graph.constant(made)
+    assert found is not None
+    assert np.array_equal(found, WEIGHTS.reshape(8, 4, 9, 1) / 2)
+    assert graph.shape_of_constant(axis) == (1,)
+
+
 def test_a_long_chain_is_followed() -> None:
     net = models.Net()
     x = net.input("x", ["N", 4])

@@ -18,7 +18,7 @@ import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 from onnx import ModelProto  # noqa: E402
 
 import separable as sp  # noqa: E402
-from separable.onnx.model.names import legible  # noqa: E402
+from separable.onnx.model.names import _texts, legible  # noqa: E402
 from separable.report.progress import shown  # noqa: E402
 from separable.report.text.tables import facts  # noqa: E402
 
@@ -51,6 +51,25 @@ def backslashes(text: str) -> str:
 
 
 # -- bytes that are no text ----------------------------------------------------------------------------
+
+
+def test_every_text_of_a_model_is_looked_at() -> None:
+    model = net()
+    model.doc_string = "the model"
+    model.metadata_props.add(key="a key", value="a value")
+    model.graph.node[0].doc_string = "the node"
+    model.graph.node[0].metadata_props.add(key="node key", value="node value")
+    tensor = model.graph.initializer[0]
+    tensor.doc_string = "the tensor"
+    tensor.external_data.add(key="a place", value="somewhere")
+    inner = model.graph.node.add(op_type="If", name="branches").attribute.add(name="then_branch")
+    inner.g.node.add(op_type="Inner", name="within", input=["something"])
+    texts = {str(value) for _, _, value in _texts(model) if value}
+    assert len(texts) > 25
+    assert legible(model) is model
+    for text in texts:
+        damaged = ModelProto.FromString(with_bytes(model, text, f"\xff{text[1:]}".encode("latin-1")))
+        assert legible(damaged) is not damaged, text
 
 
 @pytest.mark.parametrize("name", ["conv1", "conv1.w", "image", "relu_out", "maker", "thing"])

@@ -102,8 +102,7 @@ class _Slot:
         with extra("onnx"):
             from ..onnx.model.files import read_model
             from ..onnx.model.graph import GraphIndex
-        graph = GraphIndex(read_model(model))
-        inputs = [entry for entry in graph.inputs if entry.name in graph.feeds()]
+        inputs = GraphIndex(read_model(model)).given()
         lengths = (
             [entry.dim_value or None for entry in inputs[0].type.tensor_type.shape.dim] if inputs else []
         )

@@ -118,9 +118,8 @@ def audit(
 
 
 def _zeros(graph: GraphIndex, shapes: Hints | None) -> dict[str, Array]:
-    inputs = [info for info in graph.inputs if info.name in graph.feeds()]
-    lengths = input_shapes(inputs, shapes)
-    return {info.name: _zero(info, lengths[info.name]) for info in inputs}
+    lengths = input_shapes(graph.given(), shapes)
+    return {info.name: _zero(info, lengths[info.name]) for info in graph.given()}
 
 
 def _zero(info: ValueInfoProto, shape: tuple[int, ...]) -> Array:

@@ -194,8 +194,7 @@ def separate(
         check_memory(stored, {})  # what constants alone make, a runtime makes when it loads a model
         stored = runnable(stored, threads)
         graph = GraphIndex(stored)
-        inputs = [tensor for tensor in graph.inputs if tensor.name in graph.feeds()]
-        data = OnnxCalibration(calibration, inputs, batch_size)
+        data = OnnxCalibration(calibration, graph.given(), batch_size)
         check_memory(stored, data.first)
         network = OnnxNetwork(
             stored, data, threads, memory, lambda name: any(fnmatchcase(name, pattern) for pattern in skip)

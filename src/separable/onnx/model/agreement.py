@@ -36,8 +36,7 @@ def random_inputs(stored: Stored, hints: Hints | None = None, seed: int = 0) -> 
     dict of str to ndarray
     """
     numbers = np.random.default_rng(seed)
-    graph = GraphIndex(stored)
-    inputs = [info for info in graph.inputs if info.name in graph.feeds()]
+    inputs = GraphIndex(stored).given()
     batch: dict[str, Array] = {}
     for info, shape in zip(inputs, input_shapes(inputs, hints).values(), strict=True):
         element = info.type.tensor_type.elem_type

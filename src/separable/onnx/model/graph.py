@@ -6,9 +6,10 @@ import math
 from collections.abc import Container, Iterable, Iterator
 from typing import Final
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnx.onnx_ml_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx.onnx_ml_pb2 import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ..._base.types import Array
 from .constants import FOLDED, value_of
@@ -49,9 +50,9 @@ class GraphIndex:
             if node.op_type in FOLDED and is_standard(node) and all(map(self.is_constant, node.input)):
                 self._computed.update(node.output[:1])
 
-    def feeds(self) -> list[str]:
+    def given(self) -> list[ValueInfoProto]:
         """Return the inputs that a caller has to give: those without a default."""
-        return [tensor.name for tensor in self.inputs if tensor.name not in self._initializers]
+        return [info for info in self.inputs if info.name not in self._initializers]
 
     def only_reader(self, name: str) -> int | None:
         """Return the one node that reads a tensor; None if there are others, or it is an output."""
@@ -119,8 +120,7 @@ class GraphIndex:
         node = self.nodes[self.maker[name]]
         if node.op_type != "Constant" or not is_standard(node):
             return None
-        values = [attribute for attribute in node.attribute if attribute.name == "value"]
-        return numpy_helper.to_array(values[0].t) if values else None
+        return next(filter(lambda array: array is not None, map(_listed, node.attribute)), None)
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor's values are written in the model, or computed from such alone."""
@@ -144,6 +144,17 @@ class GraphIndex:
             return tuple(self._initializers[name].dims)
         values = self.constant(name)
         return None if values is None else tuple(values.shape)
+
+
+def _listed(attribute: AttributeProto) -> Array | None:
+    """Return the values that an attribute of a Constant node holds; None if they are no numbers."""
+    if attribute.name == "value":
+        return numpy_helper.to_array(attribute.t)
+    if attribute.name in ("value_float", "value_floats"):
+        return np.array(attribute.f if attribute.name == "value_float" else attribute.floats, np.float32)
+    if attribute.name in ("value_int", "value_ints"):
+        return np.array(attribute.i if attribute.name == "value_int" else attribute.ints, np.int64)
+    return None
 
 
 def is_standard(node: NodeProto) -> bool:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from onnx.onnx_ml_pb2 import ModelProto
+from google.protobuf.message import Message
+from onnx.onnx_ml_pb2 import ModelProto, TensorProto
 
 from ..._base.extras import MissingExtraError
 from ...files.guard import FileError
@@ -90,7 +91,7 @@ def legible(model: ModelProto) -> ModelProto:
     ModelProto
         `model` itself where there is nothing to do.
     """
-    if not any(isinstance(value, bytes) for _, _, value in _texts(model)):
+    if _is_legible(model):
         return model
     changed = ModelProto()
     changed.CopyFrom(model)
@@ -111,6 +112,29 @@ def legible(model: ModelProto) -> ModelProto:
         else:
             holder[place] = escaped[value]
     return changed
+
+
+def _is_legible(message: Any) -> bool:
+    """Whether all texts in a message are text: the same as by `_texts`, in less time."""
+    if isinstance(message, TensorProto):  # whose list of fields would hold a copy of its data
+        own: tuple[object, ...] = (message.name, message.doc_string)
+        return all(isinstance(text, str) for text in own) and all(
+            map(_is_legible, (*message.external_data, *message.metadata_props))
+        )
+    for entry, value in message.ListFields():
+        if isinstance(value, (str, int, float)):
+            continue
+        if isinstance(value, Message):
+            legible_within = _is_legible(value)
+        elif entry.type == FieldDescriptor.TYPE_MESSAGE:
+            legible_within = all(map(_is_legible, value))
+        elif entry.type == FieldDescriptor.TYPE_STRING:
+            legible_within = not isinstance(value, bytes) and all(isinstance(text, str) for text in value)
+        else:
+            continue
+        if not legible_within:
+            return False
+    return True
 
 
 def _texts(message: Any) -> Iterator[tuple[Any, str | int, str | bytes]]:
