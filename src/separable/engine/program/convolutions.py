@@ -14,6 +14,7 @@ from ..graph.ir import Node
 from .builder import Builder, UnsupportedError
 from .chains import is_depthwise, is_pointwise
 from .memory import Blocked, Plain
+from .windows import global_pool
 
 __all__ = ["ACTIVATIONS", "conv", "full", "named_ending"]
 
@@ -77,7 +78,9 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
     dst = builder.result(last.outputs[0])
     residual = builder.blocked(_input(last, 3)) if _input(last, 3) else None
     scale = _vector(builder, _input(first, 4)) if _input(first, 4) else None
-    means = _means(builder, last) if len(last.outputs) > 1 and last.outputs[1] else None
+    wants_means = len(last.outputs) > 1 and bool(last.outputs[1])
+    in_store = wants_means and len(nodes) == 1 and is_depthwise(last, builder.shape)
+    means = _means(builder, last) if in_store else None
 
     def add(program: Any) -> None:
         _core.add_chain(
@@ -101,6 +104,8 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
         notes=[note for node in nodes for note in _notes(node)],
         weights=sum(builder.constant(node.inputs[1]).nbytes for node in nodes),
     )
+    if wants_means and not in_store:
+        global_pool(builder, Node("GlobalAveragePool", last.outputs[:1], last.outputs[1:]))
 
 
 def _image(held: Blocked | Plain) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,14 +76,14 @@ class StaticPlan:
             buffer for operation in lower.operations for buffer in (*operation.reads, *operation.writes)
         ]
         self.arena = assign(buffers)
-        self._native = _core.Program(self.arena, len(lower.inputs), len(lower.outputs))
+        sizes = [[buffer.size for buffer in side] for side in (lower.inputs, lower.outputs)]
+        self._native = _core.Program(self.arena, *sizes)
         for buffer, array in lower.constants:
             buffer.base = self._native.constant(array)
+        self.ends: list[int] = []  # of each operation: the native steps up to there
         for operation in lower.operations:
-            before = len(self._native)
             operation.add(self._native)
-            self.steps_of.append(len(self._native) - before) if hasattr(self, "steps_of") else None
-        self._lock = threading.Lock()
+            self.ends.append(len(self._native))
 
     def _type(self, name: str) -> TensorType:
         if name in self.graph.constants:
