@@ -85,10 +85,13 @@ def test_what_does_nothing_is_gone() -> None:
     net = models.Net()
     x = net.node("Identity", [image(net)])
     x = net.node("Dropout", [x, net.constant("ratio", np.array(0.5, np.float32))])
-    x = net.node("Identity", [net.node("Relu", [x], "relu")], "end")
+    net.nodes[-1].output.append("mask")
+    net.nodes.append(helper.make_node("MaxPool", [x], ["max", "places"], kernel_shape=[1, 1]))
+    x = net.node("Identity", [net.node("Relu", ["max"], "relu")], "end")
     graph = read(net.model(x))
     assert [(node.op, node.inputs, node.outputs) for node in graph.nodes] == [
-        ("Relu", ("image",), ("end_out",))
+        ("MaxPool", ("image",), ("max",)),
+        ("Relu", ("max",), ("end_out",)),
     ]
 
 
@@ -131,6 +134,15 @@ def test_old_forms_are_read_as_the_newest(opset: int) -> None:
     assert graph.constants[mean_node.inputs[1]].tolist() == [2, 3]
     assert split.attributes == {"axis": 1, "num_outputs": 2}
     assert graph.types["b"].shape == (2, 2, 1, 1)
+
+
+def test_new_constants_take_no_name_that_is_there() -> None:
+    net = models.Net()
+    x = image(net, 2, 4, 3, 3)
+    net.constant("mean_out.axes", np.full((2, 4, 1, 1), 5, np.float32))
+    y = net.node("Add", [net.node("ReduceMean", [x], "mean", axes=[2, 3]), "mean_out.axes"], "sum")
+    got = evaluate(static(read(net.model(y))), {"image": np.ones((2, 4, 3, 3))})
+    np.testing.assert_array_equal(got[y], np.full((2, 4, 1, 1), 6.0))
 
 
 def test_functions_are_written_out() -> None:
