@@ -66,7 +66,8 @@ class Operands(NamedTuple):
 
     def shape(self, number: int = 0) -> tuple[int | str, ...]:
         """Return the shape of an input that must be there."""
-        return self.type(number).shape
+        found = self.types[number] if number < len(self.types) else None
+        return self.type(number).shape if found is None else found.shape
 
     def dtype(self, number: int = 0) -> np.dtype[Any]:
         """Return the dtype of an input that must be there."""
