@@ -149,12 +149,16 @@ class _Known:
         self, node: Node, given: Sequence[TensorType | None], values: Sequence[Array | None]
     ) -> tuple[TensorType, ...]:
         try:
-            return output_types(node, given, values)
+            found = output_types(node, given, values)
         except UnknownError as error:
             raise ModelError(
                 f"{named(node)} has no shape before the model runs: {error}. Export the model with fixed "
                 "lengths."
             ) from error
+        for kind in found:
+            if kind.shape and min(_lengths(kind)) < 0:
+                raise ModelError(f"{named(node)} would have shape {kind.shape}.")
+        return found
 
     def _tried(self, node: Node, given: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """Return the types of what an operation without a rule of its own makes of zeros."""
@@ -192,7 +196,9 @@ class _Known:
             if not name:
                 continue
             if array.shape != kind.shape or array.dtype != kind.dtype:
-                raise AssertionError(f"{named(node)}: {array.dtype} {array.shape} is not {kind}")
+                raise ModelError(
+                    f"{named(node)} comes to {TensorType(array.dtype, array.shape)}; expected {kind}."
+                )
             self.constants[name], self.types[name] = array, kind
 
     def _padded(self, node: Node) -> Node:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from ..elements import DTYPES
-from .operands import Kind, Lengths, Operands, ShapeError, axis_of, broadcast
+from .operands import Kind, Lengths, Operands, ShapeError, axis_of, broadcast, one_dtype
 
 __all__ = ["RULES"]
 
@@ -23,14 +23,7 @@ def _question(given: Operands) -> list[Kind]:
 
 def _together(given: Operands) -> list[Kind]:
     shapes = [given.shape(number) for number in range(len(given.types))]
-    return [(_one_dtype(given), broadcast(shapes))]
-
-
-def _one_dtype(given: Operands) -> np.dtype[np.generic]:
-    dtypes = {each.dtype for each in given.types if each is not None}
-    if len(dtypes) != 1:
-        raise ShapeError(f"inputs of types {', '.join(sorted(map(str, dtypes)))}; expected one type")
-    return dtypes.pop()
+    return [(one_dtype(given.types), broadcast(shapes))]
 
 
 def _power(given: Operands) -> list[Kind]:
@@ -38,14 +31,16 @@ def _power(given: Operands) -> list[Kind]:
 
 
 def _comparison(given: Operands) -> list[Kind]:
+    one_dtype(given.types)
     return [(np.dtype(bool), broadcast([given.shape(), given.shape(1)]))]
 
 
 def _where(given: Operands) -> list[Kind]:
-    return [(given.dtype(1), broadcast([given.shape(0), given.shape(1), given.shape(2)]))]
+    return [(one_dtype(given.types[1:]), broadcast([given.shape(0), given.shape(1), given.shape(2)]))]
 
 
 def _prelu(given: Operands) -> list[Kind]:
+    one_dtype(given.types)
     _check_onto(given.shape(1), given.shape(), "slopes")
     return _same(given)
 

@@ -20,6 +20,7 @@ __all__ = [
     "UnknownError",
     "axis_of",
     "broadcast",
+    "one_dtype",
     "plus",
     "product",
 ]
@@ -96,6 +97,14 @@ def axis_of(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise ShapeError(f"axis {axis} lies outside of {rank} axes")
     return axis % rank
+
+
+def one_dtype(types: Sequence[TensorType | None]) -> np.dtype[Any]:
+    """Return the dtype that all inputs share."""
+    dtypes = {each.dtype for each in types if each is not None}
+    if len(dtypes) != 1:
+        raise ShapeError(f"inputs of types {', '.join(sorted(map(str, dtypes)))}; expected one type")
+    return dtypes.pop()
 
 
 def broadcast(shapes: Sequence[Sequence[Length]]) -> Lengths:

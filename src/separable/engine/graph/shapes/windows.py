@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..ir import Node
-from .operands import Kind, Length, Lengths, Operands, ShapeError
+from .operands import Kind, Length, Lengths, Operands, ShapeError, one_dtype
 
 __all__ = ["RULES", "WINDOWED", "in_full"]
 
@@ -226,8 +226,9 @@ def _convolution(given: Operands) -> list[Kind]:
         raise ShapeError(f"{weights[0]} output channels in {group} groups")
     if given.has(2) and given.shape(2) != (weights[0],):
         raise ShapeError(f"bias of shape {given.shape(2)} for {weights[0]} output channels")
-    y = (given.dtype(), (x[0], weights[0], *_slid(given)))
-    return [y, (given.dtype(), (x[0], weights[0], *(1 for _ in x[2:])))]
+    dtype = one_dtype(given.types)
+    y = (dtype, (x[0], weights[0], *_slid(given)))
+    return [y, (dtype, (x[0], weights[0], *(1 for _ in x[2:])))]
 
 
 def _transposed(given: Operands) -> list[Kind]:
@@ -236,8 +237,9 @@ def _transposed(given: Operands) -> list[Kind]:
     if isinstance(x[1], int) and isinstance(weights[0], int) and x[1] != weights[0]:
         raise ShapeError(f"weights of shape {weights} for an input of shape {x}")
     channels = weights[1] * group if isinstance(weights[1], int) else None
+    dtype = one_dtype(given.types)
     if not written.keys() >= _FULL or "auto_pad" in written or "output_shape" in written:
-        return [(given.dtype(), (x[0], channels, *(None for _ in range(rank))))]
+        return [(dtype, (x[0], channels, *(None for _ in range(rank))))]
     found: list[Length] = []
     for axis, length in enumerate(x[2:]):
         more = _reach(written, axis) + written["output_padding"][axis]
@@ -246,7 +248,7 @@ def _transposed(given: Operands) -> list[Kind]:
         found.append(written["strides"][axis] * (length - 1) + more if known else None)  # type: ignore[operator]
     if any(isinstance(length, int) and length < 1 for length in found):
         raise ShapeError(f"nothing is left of an input of shape {x}: lengths {tuple(found)}")
-    return [(given.dtype(), (x[0], channels, *found))]
+    return [(dtype, (x[0], channels, *found))]
 
 
 def _pool(given: Operands) -> list[Kind]:
