@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 from onnx import helper, numpy_helper  # noqa: E402
 from onnx.onnx_ml_pb2 import AttributeProto, ModelProto, NodeProto, TensorProto  # noqa: E402
 
-from separable.engine.graph.ir import TensorType  # noqa: E402
+from separable.engine.graph.ir import Graph, TensorType  # noqa: E402
 from separable.engine.graph.reader import graph_of  # noqa: E402
 from separable.engine.graph.reference import evaluate  # noqa: E402
 from separable.engine.graph.static import static  # noqa: E402
@@ -123,8 +122,11 @@ def broken(model: ModelProto, rng: np.random.Generator) -> ModelProto:
     return changed
 
 
-def small(kinds: Any) -> bool:
-    return all(np.prod([float(length) for length in kind.shape]) < 1e6 for kind in kinds)
+def small(graph: Graph) -> bool:
+    """Whether the reference may run a graph: no tensor is large, nor what lies around one."""
+    pads = [abs(each) for node in graph.nodes for each in node.attributes.get("pads", ())]
+    sizes = [np.prod([float(length) for length in kind.shape]) for kind in graph.types.values()]
+    return max(pads, default=0) < 100 and max(sizes) < 1e6
 
 
 def test_the_whole_one_runs() -> None:
@@ -151,7 +153,7 @@ def test_broken_models_are_refused_or_mean_what_their_types_say(seed: int) -> No
             ends["refused"] += 1
             continue
         ends["read"] += 1
-        if not small(fixed.types.values()):
+        if not small(fixed):
             continue
         feeds = {name: np.ones(kind.shape, kind.dtype) for name, kind in fixed.inputs.items()}
         try:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..._base.types import Array
+from ...files.guard import human_bytes
 from ...onnx.model.names import ModelError
 from ...onnx.model.sizes import check_fits
 from .ir import Graph, Node, TensorType, free
@@ -31,6 +32,11 @@ _TRIED: Final = frozenset(
 
 # Of these the types of the inputs say the values.
 _OF_TYPES: Final = ("Shape", "Size")
+# What is computed here is no larger than what a file of ONNX can hold; and what only the reference computes,
+# element by element for some operations, takes no more than a second.
+_MOST_FOLDED: Final = 2**31  # bytes, all together
+_MOST_BY_REFERENCE: Final = 2**16  # elements
+
 _LOOPS: Final = ("Loop", "Scan")
 _RANDOM: Final = ("Dropout",)
 
@@ -139,7 +145,7 @@ class _Known:
                 node = self._padded(node)
                 given, values = [self.types[node.inputs[0]]], [self.constants.get(node.inputs[0])]
             found = self._inferred(node, given, values)
-            if self._is_constant(node, values):
+            if self._is_constant(node, values) and _is_quick(node, given, found):
                 self._fold(node, values, found)
                 return
         self.types.update(pair for pair in zip(node.outputs, found, strict=True) if pair[0])
@@ -191,6 +197,11 @@ class _Known:
         else:
             self.folded += sum(map(_bytes, types))
             check_fits(f"tensor `{node.outputs[0]}`", _lengths(types[0]), self.folded)
+            if self.folded > _MOST_FOLDED:
+                raise ModelError(
+                    f"tensor `{node.outputs[0]}` of shape {types[0].shape} would make constants of "
+                    f"{human_bytes(self.folded)}; expected at most {human_bytes(_MOST_FOLDED)}."
+                )
             results = _computed(node, values)
         for name, array, kind in zip(node.outputs, results, types, strict=False):
             if not name:
@@ -293,6 +304,17 @@ class _Known:
         return graph.with_(inputs=inputs, nodes=tuple(nodes), constants=constants, types=types)
 
 
+def _is_quick(node: Node, given: Sequence[TensorType | None], found: Sequence[TensorType]) -> bool:
+    """Whether a node can be computed here, where time and memory are those of a file's word."""
+    if node.op in _OF_TYPES or (node.op in VALUES and "activation" not in node.attributes):
+        return True
+    count = sum(math.prod(_lengths(kind)) for kind in (*given, *found) if kind is not None)
+    pads = node.attributes.get("pads", ())
+    most = max(map(abs, pads), default=0) + max((max(_lengths(kind), default=0) for kind in found), default=0)
+    taps = math.prod(node.attributes.get("kernel_shape", ()))
+    return bool(max(count, count * taps, most) <= _MOST_BY_REFERENCE)
+
+
 def _computed(node: Node, values: Sequence[Any]) -> list[Array]:
     fold = VALUES.get(node.op)
     if fold is None or "activation" in node.attributes:
@@ -300,7 +322,8 @@ def _computed(node: Node, values: Sequence[Any]) -> list[Array]:
 
         return list(run_node(node, values))
     try:
-        found = fold(node, values)
+        with np.errstate(all="ignore"):
+            found = fold(node, values)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{named(node)} cannot be computed: {type(error).__name__}: {error}") from error
     return found if isinstance(found, list) else [found]
