@@ -85,10 +85,13 @@ def test_what_does_nothing_is_gone() -> None:
     net = models.Net()
     x = net.node("Identity", [image(net)])
     x = net.node("Dropout", [x, net.constant("ratio", np.array(0.5, np.float32))])
-    x = net.node("Identity", [net.node("Relu", [x], "relu")], "end")
+    net.nodes[-1].output.append("mask")
+    net.nodes.append(helper.make_node("MaxPool", [x], ["max", "places"], kernel_shape=[1, 1]))
+    x = net.node("Identity", [net.node("Relu", ["max"], "relu")], "end")
     graph = read(net.model(x))
     assert [(node.op, node.inputs, node.outputs) for node in graph.nodes] == [
-        ("Relu", ("image",), ("end_out",))
+        ("MaxPool", ("image",), ("max",)),
+        ("Relu", ("max",), ("end_out",)),
     ]
 
 
@@ -131,6 +134,15 @@ def test_old_forms_are_read_as_the_newest(opset: int) -> None:
     assert graph.constants[mean_node.inputs[1]].tolist() == [2, 3]
     assert split.attributes == {"axis": 1, "num_outputs": 2}
     assert graph.types["b"].shape == (2, 2, 1, 1)
+
+
+def test_new_constants_take_no_name_that_is_there() -> None:
+    net = models.Net()
+    x = image(net, 2, 4, 3, 3)
+    net.constant("mean_out.axes", np.full((2, 4, 1, 1), 5, np.float32))
+    y = net.node("Add", [net.node("ReduceMean", [x], "mean", axes=[2, 3]), "mean_out.axes"], "sum")
+    got = evaluate(static(read(net.model(y))), {"image": np.ones((2, 4, 3, 3))})
+    np.testing.assert_array_equal(got[y], np.full((2, 4, 1, 1), 6.0))
 
 
 def test_functions_are_written_out() -> None:
@@ -432,11 +444,6 @@ def ranged(net: models.Net) -> str:
     return net.node("Cast", [net.node("Range", ends, "h")], to=1)
 
 
-def padded(net: models.Net) -> str:
-    c = net.constant("c", np.ones((2, 2), np.float32))
-    return net.node("Pad", [c, integers(net, "l", 0, 0, HUGE, HUGE)], "h")
-
-
 def multiplied(net: models.Net) -> str:
     """Add two vectors, neither of them large, to a matrix that is."""
     a = net.node("ConstantOfShape", [integers(net, "a", HUGE, 1)])
@@ -452,7 +459,7 @@ def piled(net: models.Net) -> str:
     return net.node("Concat", parts, axis=0)
 
 
-@pytest.mark.parametrize("make", [of_lengths, expanded, tiled, ranged, padded, multiplied, piled])
+@pytest.mark.parametrize("make", [of_lengths, expanded, tiled, ranged, multiplied, piled])
 def test_constants_that_would_not_fit_are_never_made(make: Callable[[models.Net], str]) -> None:
     net = models.Net()
     y = net.node("Add", [image(net, 1), make(net)], "sum")
@@ -461,6 +468,33 @@ def test_constants_that_would_not_fit_are_never_made(make: Callable[[models.Net]
     with pytest.raises(ModelError, match=r"tensor `h\w*_out` of shape .* takes .* but this machine has"):
         static(graph)
     assert time.perf_counter() - before < 5
+
+
+def test_constants_have_an_end_below_memory() -> None:
+    net = models.Net()
+    lengths = integers(net, "l", 2**15, 2**15)
+    y = net.node("Add", [image(net, 1), net.node("ConstantOfShape", [lengths], "h")], "sum")
+    with pytest.raises(
+        ModelError, match=r"`h_out` of shape .* constants of 4 GiB; expected at most 2 GiB|this mach"
+    ):
+        static(made(net, y))
+
+
+def test_what_is_slow_to_compute_is_left_to_whoever_runs_the_graph() -> None:
+    """A resized constant of few elements is a constant; one of many stays a node, as do huge windows."""
+    for size, count in ((8, 0), (2**12, 1)):
+        net = models.Net(18)
+        c = net.constant("c", np.ones((1, 1, 2, 2), np.float32))
+        sizes = integers(net, "l", 1, 1, size, size)
+        y = net.node("Relu", [net.node("Resize", [c, "", "", sizes], "r", mode="linear")])
+        assert len(static(made(net, y)).nodes) == 2 * count
+    net = models.Net()
+    c = net.constant("c", np.ones((1, 1, 2, 2), np.float32))
+    far = 2**20
+    y = net.conv(c, 1, 1, (2, 2), "conv", pads=[far, far, far, far], strides=[far, far])
+    fixed = static(made(net, y))
+    assert [node.op for node in fixed.nodes] == ["Conv"]
+    assert fixed.types[y].shape == (1, 1, 3, 3)
 
 
 def test_huge_tensors_that_nobody_makes_cost_nothing() -> None:

@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 
 from ..._base.types import Array
+from ...files.guard import human_bytes
 from ...onnx.model.names import ModelError
 from ...onnx.model.sizes import check_fits
-from .ir import Graph, Node, TensorType
+from .ir import Graph, Node, TensorType, free
 from .shapes.operands import UnknownError
 from .shapes.table import KNOWN, named, output_types, with_attributes
 from .values import VALUES
@@ -31,6 +32,11 @@ _TRIED: Final = frozenset(
 
 # Of these the types of the inputs say the values.
 _OF_TYPES: Final = ("Shape", "Size")
+# What is computed here is no larger than what a file of ONNX can hold; and what only the reference computes,
+# element by element for some operations, takes no more than a second.
+_MOST_FOLDED: Final = 2**31  # bytes, all together
+_MOST_BY_REFERENCE: Final = 2**16  # elements
+
 _LOOPS: Final = ("Loop", "Scan")
 _RANDOM: Final = ("Dropout",)
 
@@ -56,7 +62,8 @@ def static(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
         If a shape does not match an input, a node does not take what it is given, the shape of a tensor
         depends on what is computed when the model runs, or a constant would not fit into memory.
     """
-    known = _Known(dict(graph.constants), _with_lengths(graph, shapes or {}))
+    types = _with_lengths(graph, shapes or {})
+    known = _Known(dict(graph.constants), types, taken=frozenset(graph.names()))
     for node in _read(graph.nodes, graph.outputs):
         known.add(node)
     return known.graph(graph)
@@ -109,6 +116,7 @@ class _Known:
     types: dict[str, TensorType]
     nodes: list[Node] = field(default_factory=list)
     same: dict[str, str] = field(default_factory=dict)
+    taken: frozenset[str] = frozenset()  # names of the graph itself
     folded: int = 0  # bytes of the constants made here
 
     def __post_init__(self) -> None:
@@ -137,7 +145,7 @@ class _Known:
                 node = self._padded(node)
                 given, values = [self.types[node.inputs[0]]], [self.constants.get(node.inputs[0])]
             found = self._inferred(node, given, values)
-            if self._is_constant(node, values):
+            if self._is_constant(node, values) and _is_quick(node, given, found):
                 self._fold(node, values, found)
                 return
         self.types.update(pair for pair in zip(node.outputs, found, strict=True) if pair[0])
@@ -147,12 +155,16 @@ class _Known:
         self, node: Node, given: Sequence[TensorType | None], values: Sequence[Array | None]
     ) -> tuple[TensorType, ...]:
         try:
-            return output_types(node, given, values)
+            found = output_types(node, given, values)
         except UnknownError as error:
             raise ModelError(
                 f"{named(node)} has no shape before the model runs: {error}. Export the model with fixed "
                 "lengths."
             ) from error
+        for kind in found:
+            if kind.shape and min(_lengths(kind)) < 0:
+                raise ModelError(f"{named(node)} would have shape {kind.shape}.")
+        return found
 
     def _tried(self, node: Node, given: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """Return the types of what an operation without a rule of its own makes of zeros."""
@@ -185,19 +197,26 @@ class _Known:
         else:
             self.folded += sum(map(_bytes, types))
             check_fits(f"tensor `{node.outputs[0]}`", _lengths(types[0]), self.folded)
+            if self.folded > _MOST_FOLDED:
+                raise ModelError(
+                    f"tensor `{node.outputs[0]}` of shape {types[0].shape} would make constants of "
+                    f"{human_bytes(self.folded)}; expected at most {human_bytes(_MOST_FOLDED)}."
+                )
             results = _computed(node, values)
         for name, array, kind in zip(node.outputs, results, types, strict=False):
             if not name:
                 continue
             if array.shape != kind.shape or array.dtype != kind.dtype:
-                raise AssertionError(f"{named(node)}: {array.dtype} {array.shape} is not {kind}")
+                raise ModelError(
+                    f"{named(node)} comes to {TensorType(array.dtype, array.shape)}; expected {kind}."
+                )
             self.constants[name], self.types[name] = array, kind
 
     def _padded(self, node: Node) -> Node:
         """Return an average that counts its own padding, but not what `ceil_mode` adds, after a Pad."""
         rank = len(node.attributes["kernel_shape"])
         own, beyond = node.attributes["pads"], node.attributes["beyond"]
-        pads, padded = f"{node.outputs[0]}.pads", f"{node.outputs[0]}.padded"
+        pads, padded = (free(f"{node.outputs[0]}.{what}", self.taken) for what in ("pads", "padded"))
         self.constants[pads] = np.array([0, 0, *own[:rank], 0, 0, *own[rank:]], np.int64)
         self.types[pads] = TensorType(np.dtype(np.int64), (2 * rank + 4,))
         self.add(Node("Pad", (node.inputs[0], pads), (padded,)))
@@ -231,7 +250,8 @@ class _Known:
         outside = dict(zip(captured, node.inputs[len(node.inputs) - len(captured) :], strict=True))
         values = {name: self.constants[far] for name, far in outside.items() if far in self.constants}
         types = {name: self.types[far] for name, far in outside.items()}
-        inner = _Known({**values, **branch.constants}, types)
+        taken = frozenset((*branch.names(), *outside))
+        inner = _Known({**values, **branch.constants}, types, taken=taken)
         for each in _read(branch.nodes, branch.outputs):
             inner.add(each)
         return inner.graph(branch)
@@ -243,7 +263,7 @@ class _Known:
         if len(branch.outputs) != len(node.outputs):
             raise ModelError(f"{named(node)} has a branch of {len(branch.outputs)} outputs.")
         for name in branch.names():
-            names[name] = f"{node.outputs[0]}.{name}"
+            names[name] = free(f"{node.outputs[0]}.{name}", self.taken)
         for name, array in branch.constants.items():
             self.constants[names[name]] = array
             self.types[names[name]] = TensorType(array.dtype, array.shape)
@@ -284,6 +304,17 @@ class _Known:
         return graph.with_(inputs=inputs, nodes=tuple(nodes), constants=constants, types=types)
 
 
+def _is_quick(node: Node, given: Sequence[TensorType | None], found: Sequence[TensorType]) -> bool:
+    """Whether a node can be computed here, where time and memory are those of a file's word."""
+    if node.op in _OF_TYPES or (node.op in VALUES and "activation" not in node.attributes):
+        return True
+    count = sum(math.prod(_lengths(kind)) for kind in (*given, *found) if kind is not None)
+    pads = node.attributes.get("pads", ())
+    most = max(map(abs, pads), default=0) + max((max(_lengths(kind), default=0) for kind in found), default=0)
+    taps = math.prod(node.attributes.get("kernel_shape", ()))
+    return bool(max(count, count * taps, most) <= _MOST_BY_REFERENCE)
+
+
 def _computed(node: Node, values: Sequence[Any]) -> list[Array]:
     fold = VALUES.get(node.op)
     if fold is None or "activation" in node.attributes:
@@ -291,7 +322,8 @@ def _computed(node: Node, values: Sequence[Any]) -> list[Array]:
 
         return list(run_node(node, values))
     try:
-        found = fold(node, values)
+        with np.errstate(all="ignore"):
+            found = fold(node, values)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{named(node)} cannot be computed: {type(error).__name__}: {error}") from error
     return found if isinstance(found, list) else [found]

@@ -42,26 +42,22 @@ def _unary(function: Callable[[Array], Any]) -> _Value:
 
 def _divide(_: Node, inputs: Sequence[Array]) -> Array:
     one, other = inputs
-    with np.errstate(all="ignore"):
-        if one.dtype.kind in "iu":  # ONNX rounds towards zero
-            whole = np.abs(one) // np.abs(other)
-            return np.asarray((whole * np.sign(one) * np.sign(other)).astype(one.dtype))
-        return np.asarray(one / other)
+    if one.dtype.kind in "iu":  # ONNX rounds towards zero
+        whole = np.abs(one) // np.abs(other)
+        return np.asarray((whole * np.sign(one) * np.sign(other)).astype(one.dtype))
+    return np.asarray(one / other)
 
 
 def _modulo(node: Node, inputs: Sequence[Array]) -> Array:
-    with np.errstate(all="ignore"):
-        return np.asarray((np.fmod if node.attributes.get("fmod") else np.mod)(*inputs))
+    return np.asarray((np.fmod if node.attributes.get("fmod") else np.mod)(*inputs))
 
 
 def _power(_: Node, inputs: Sequence[Array]) -> Array:
-    with np.errstate(all="ignore"):
-        return np.asarray(np.power(inputs[0], inputs[1])).astype(inputs[0].dtype)
+    return np.asarray(np.power(inputs[0], inputs[1])).astype(inputs[0].dtype)
 
 
 def _cast(node: Node, inputs: Sequence[Array]) -> Array:
-    with np.errstate(all="ignore"):
-        return inputs[0].astype(DTYPES[node.attributes["to"]])
+    return inputs[0].astype(DTYPES[node.attributes["to"]])
 
 
 def _gather(node: Node, inputs: Sequence[Array]) -> Array:
@@ -176,6 +172,10 @@ VALUES: Final[Mapping[str, _Value]] = {
     "Not": _unary(np.logical_not),
     "Neg": _unary(np.negative),
     "Abs": _unary(np.abs),
+    "Sqrt": _unary(np.sqrt),
+    "Exp": _unary(np.exp),
+    "Log": _unary(np.log),
+    "Reciprocal": _unary(np.reciprocal),
     "Floor": _unary(np.floor),
     "Ceil": _unary(np.ceil),
     "Round": _unary(np.round),
