@@ -14,6 +14,9 @@ constexpr ptrdiff_t kPieceMacs = 1 << 20;    // of the smallest piece that is wo
 constexpr ptrdiff_t kPiecesAThread = 4;      // more balance the load better
 constexpr ptrdiff_t kChainPiecesAThread = 2; // fewer compute fewer rows twice
 
+// Of the weights of the step that follows: what stays in the L2 cache beside the rest.
+constexpr ptrdiff_t kFetchedBytes = 512 << 10;
+
 Range share(ptrdiff_t n, ptrdiff_t piece, ptrdiff_t pieces) { return {n * piece / pieces, n * (piece + 1) / pieces}; }
 
 std::unique_ptr<Stage> stage_of(const StageSpec& s, const Image& src, const Image& dst, bool scaled) {
@@ -71,6 +74,8 @@ size_t ChainStep::scratch_bytes() const {
   for (const Image& image : between_) bytes += Scratch::bytes<float>(image.blocks() * image.block_pitch);
   return bytes;
 }
+
+Step::Fetched ChainStep::weights() const { return stages_[0]->weights(); }
 
 // Rows of results between two bands, in work, that both of them compute: none in a chain of one.
 ptrdiff_t ChainStep::recomputed() const { return ptrdiff_t(stages_.size()) - 1; }
@@ -153,11 +158,12 @@ void ChainStep::march(Band& b) const {
 void ChainStep::produce(Band& b, size_t i, Range rows) const {
   const bool last = i + 1 == stages_.size();
   StageCall call{i == 0 ? b.src : b.rings[i - 1], last ? b.dst : b.rings[i], nullptr, i == 0 ? b.scale : nullptr,
-                 nullptr, rows, {0, stages_[i]->parts()}, b.scratch};
+                 nullptr, rows, {0, stages_[i]->parts()}, b.scratch, {}};
   if (last) {
     call.parts = b.parts;
     call.add = spec_.add ? &b.add : nullptr;
     call.sums = b.sums;
+    if (rows.to == b.rows.to) call.next = {next_.at, std::min(next_.bytes, kFetchedBytes)};
     return stages_[i]->run(call);
   }
   const Image& image = between_[i];

@@ -32,6 +32,8 @@ class ChainStep final : public Step {
   explicit ChainStep(const ChainSpec& spec);
   ptrdiff_t pieces(int threads) const override;
   size_t scratch_bytes() const override;
+  Fetched weights() const override;
+  void precede(const Fetched& next) override { next_ = next; }
   void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
 
  private:
@@ -53,6 +55,7 @@ class ChainStep final : public Step {
   ptrdiff_t band_rows_ = 1;  // of the last stage's results made at once
   ptrdiff_t macs_ = 0;
   size_t stage_scratch_ = 0;
+  Fetched next_;  // the weights of the step that follows
 };
 
 }  // namespace sep

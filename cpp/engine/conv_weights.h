@@ -7,6 +7,7 @@
 
 #include "base/scratch.h"
 #include "base/tiles.h"
+#include "engine/step.h"
 #include "layers/kernels/blocks.h"
 
 namespace sep {
@@ -33,6 +34,7 @@ class ConvWeights {
   ptrdiff_t block() const { return block_; }
   int lanes() const { return lanes_; }
   size_t bytes() const { return bytes_; }
+  Step::Fetched all() const { return {reinterpret_cast<const char*>(panels_[0].weights), ptrdiff_t(bytes_)}; }
   ptrdiff_t largest_panel() const { return largest_; }  // elements
 
  private:
@@ -58,6 +60,7 @@ class DepthwiseWeights {
   ptrdiff_t width() const { return width_; }
   int lanes() const { return lanes_; }
   size_t bytes() const { return bytes_; }
+  Step::Fetched all() const { return {reinterpret_cast<const char*>(weights_), ptrdiff_t(bytes_)}; }
   const float* weights(ptrdiff_t block) const { return weights_ + block * height_ * width_ * lanes_; }
   const float* bias(ptrdiff_t block) const { return bias_ + block * lanes_; }
 

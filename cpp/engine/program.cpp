@@ -88,6 +88,16 @@ int Program::constant(const float* values) {
   return inputs_ + outputs_ + int(constants_.size());
 }
 
+void Program::add(std::unique_ptr<Step> step) {
+  if (step->weights().bytes)  // the step before it that has any arithmetic to do meanwhile
+    for (auto before = steps_.rbegin(); before != steps_.rend(); ++before)
+      if ((*before)->weights().bytes) {
+        (*before)->precede(step->weights());
+        break;
+      }
+  steps_.push_back(std::move(step));
+}
+
 size_t Program::memory_bytes(int threads) const {
   size_t scratch = 0;
   for (const auto& step : steps_) scratch = std::max(scratch, step->scratch_bytes());

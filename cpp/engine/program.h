@@ -18,7 +18,7 @@ class Program {
   ~Program();
 
   int constant(const float* values);  // its number as a base
-  void add(std::unique_ptr<Step> step) { steps_.push_back(std::move(step)); }
+  void add(std::unique_ptr<Step> step);
   size_t steps() const { return steps_.size(); }
   size_t memory_bytes(int threads) const;  // arena and scratch of one call
 

@@ -9,7 +9,6 @@ namespace sep {
 namespace {
 
 constexpr ptrdiff_t kMostLines = 64;    // rows that one call of a kernel makes
-constexpr double kWeightShare = 0.6;    // of the L1 cache, for the weights of a panel that are in use
 constexpr double kSourceShare = 0.35;   // of the L2 cache, for the samples that all panels read in turn
 constexpr ptrdiff_t kCopiedBytes = 96 << 10;  // of rows that are copied at once
 
@@ -153,41 +152,46 @@ void ConvStage::band(const StageCall& call, Range rows) const {
   multiply(call, call.src.at, lines, rows.count());
 }
 
-void ConvStage::multiply(const StageCall& call, const float* src, const Line* lines, ptrdiff_t n) const {
-  const BlockTable& kernels = *target().blocks;
+// The weights of a panel times the scale of the channels that they belong to.
+const float* ConvStage::scaled(const StageCall& call, const ConvWeights::Panel& p) const {
   const ConvShape& s = weights_->shape();
-  const ptrdiff_t taps = s.height * s.width;
+  const ptrdiff_t block = weights_->block(), width = p.vectors * weights_->lanes(), taps = s.height * s.width;
+  float* out = reinterpret_cast<float*>(call.scratch);
+  ptrdiff_t row = 0;
+  for (ptrdiff_t c = p.channels.from, end; c < p.channels.to; c = end) {
+    end = std::min(c / block * block + block, p.channels.to);
+    for (ptrdiff_t t = 0; t < taps; t++, row += end - c)
+      target().blocks->scale(p.weights + row * width, call.scale + c, end - c, width, out + row * width);
+    if (end == p.channels.to) break;
+  }
+  return out;
+}
+
+void ConvStage::multiply(const StageCall& call, const float* src, const Line* lines, ptrdiff_t n) const {
   for (ptrdiff_t part = call.parts.from; part < call.parts.to; part++) {
     const ConvWeights::Panel& p = weights_->panels()[size_t(part)];
-    const ptrdiff_t width = p.vectors * weights_->lanes();
     const std::vector<Segment>& all = segments_[size_t(part)];
-    const float* weights = p.weights;
-    if (call.scale) {
-      float* scaled = reinterpret_cast<float*>(call.scratch);
-      const ptrdiff_t block = weights_->block();
-      ptrdiff_t row = 0;
-      for (ptrdiff_t c = p.channels.from; c < p.channels.to; c = std::min(c / block * block + block, p.channels.to)) {
-        const ptrdiff_t count = std::min(c / block * block + block, p.channels.to) - c;
-        for (ptrdiff_t t = 0; t < taps; t++, row += count)
-          kernels.scale(p.weights + row * width, call.scale + c, count, width, scaled + row * width);
-      }
-      weights = scaled;
+    Step::Fetched next = call.next;
+    if (part + 1 < call.parts.to) {
+      const ConvWeights::Panel& after = weights_->panels()[size_t(part + 1)];
+      next = {reinterpret_cast<const char*>(after.weights), weights_->largest_panel() * ptrdiff_t(sizeof(float))};
     }
-    BlockConvArgs args{src,
-                       all.data(),
-                       ptrdiff_t(all.size()),
-                       geometry_.stride_x * src_.pixel_pitch,
-                       weights,
-                       p.bias,
-                       int(p.vectors),
-                       call.dst.at + p.first * call.dst.block_pitch,
-                       call.dst.block_pitch,
-                       call.add ? call.add->at + p.first * call.add->block_pitch : nullptr,
-                       call.add ? call.add->block_pitch : 0,
-                       lines,
-                       n,
-                       end_};
-    kernels.conv(args);
+    target().blocks->conv({src,
+                           all.data(),
+                           ptrdiff_t(all.size()),
+                           geometry_.stride_x * src_.pixel_pitch,
+                           call.scale ? scaled(call, p) : p.weights,
+                           p.bias,
+                           int(p.vectors),
+                           call.dst.at + p.first * call.dst.block_pitch,
+                           call.dst.block_pitch,
+                           call.add ? call.add->at + p.first * call.add->block_pitch : nullptr,
+                           call.add ? call.add->block_pitch : 0,
+                           lines,
+                           n,
+                           end_,
+                           next.at,
+                           next.at + next.bytes});
   }
 }
 

@@ -45,6 +45,7 @@ struct StageCall {
   Range rows;          // of dst
   Range parts;         // of the results' channels: panels or blocks
   char* scratch;
+  Step::Fetched next;  // the weights that are needed after those of this call
 };
 
 class Stage {
@@ -55,6 +56,7 @@ class Stage {
   virtual ptrdiff_t parts() const = 0;
   virtual ptrdiff_t macs_a_row() const = 0;
   virtual size_t weight_bytes() const = 0;
+  virtual Step::Fetched weights() const = 0;
   virtual size_t scratch_bytes() const { return 0; }
   virtual void run(const StageCall& call) const = 0;
   virtual ptrdiff_t kernel_height() const = 0;
@@ -80,6 +82,7 @@ class ConvStage final : public Stage {
   ptrdiff_t parts() const override { return ptrdiff_t(weights_->panels().size()); }
   ptrdiff_t macs_a_row() const override;
   size_t weight_bytes() const override { return weights_->bytes(); }
+  Step::Fetched weights() const override { return weights_->all(); }
   size_t scratch_bytes() const override;
   void run(const StageCall& call) const override;
   ptrdiff_t kernel_height() const override { return weights_->shape().height; }
@@ -91,6 +94,7 @@ class ConvStage final : public Stage {
   void band(const StageCall& call, Range rows) const;
   float* copied(const StageCall& call, Range rows) const;
   void multiply(const StageCall& call, const float* src, const Line* lines, ptrdiff_t n) const;
+  const float* scaled(const StageCall& call, const ConvWeights::Panel& panel) const;
 
   std::shared_ptr<const ConvWeights> weights_;
   bool scaled_;
@@ -107,6 +111,7 @@ class DepthwiseStage final : public Stage {
   ptrdiff_t parts() const override { return dst_.blocks(); }
   ptrdiff_t macs_a_row() const override;
   size_t weight_bytes() const override { return weights_->bytes(); }
+  Step::Fetched weights() const override { return weights_->all(); }
   void run(const StageCall& call) const override;
   ptrdiff_t kernel_height() const override { return weights_->height(); }
 

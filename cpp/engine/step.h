@@ -21,7 +21,15 @@ struct Memory {
 // the number of pieces.
 class Step {
  public:
+  // Memory that a step reads first and that is in no cache by then: its weights.
+  struct Fetched {
+    const char* at = nullptr;
+    ptrdiff_t bytes = 0;
+  };
+
   virtual ~Step() = default;
+  virtual Fetched weights() const { return {}; }
+  virtual void precede(const Fetched&) {}  // the weights of the step that follows are to be prefetched
   virtual ptrdiff_t pieces(int threads) const = 0;
   virtual size_t scratch_bytes() const { return 0; }  // of every thread
   // Piece `piece` of `pieces`; scratch: scratch_bytes(), aligned to a cache line, of any content.

@@ -63,8 +63,12 @@ __attribute__((noinline)) void finish(const V* held, int n, const Ending& end, c
 // ---- convolution ---------------------------------------------------------------------------------------------------
 // M pixels by NV vectors of results: as many as registers hold, beside the weights and a broadcast sample.
 
+// Weights come from far away, each once: two cache lines are asked for in the time of four channels.
+constexpr int kFetched = 2;
+
 template <int NV, int M>
-__attribute__((noinline)) void conv_tile(const BlockConvArgs& g, const float* src, float* dst, const float* add) {
+__attribute__((noinline)) const char* conv_tile(const BlockConvArgs& g, const float* src, float* dst, const float* add,
+                                                const char* fetch) {
   V acc[NV][M];
   SEP_UNROLL
   for (int j = 0; j < NV; j++) {
@@ -103,6 +107,11 @@ __attribute__((noinline)) void conv_tile(const BlockConvArgs& g, const float* sr
     for (; left >= 4; left -= 4, advance(4)) {
       SEP_UNROLL
       for (int k = 0; k < 4; k++) channel(k);
+      if (fetch < g.fetch_end) {
+        SEP_UNROLL
+        for (int i = 0; i < kFetched; i++) prefetch(fetch + i * 64);
+        fetch += kFetched * 64;
+      }
     }
     for (; left > 0; left--, advance(1)) channel(0);
   }
@@ -114,7 +123,7 @@ __attribute__((noinline)) void conv_tile(const BlockConvArgs& g, const float* sr
       for (int i = 0; i < M; i++) held[i] = acc[j][i];
       finish(held, M, g.end, add ? add + j * g.add_block : nullptr, dst + j * g.dst_block);
     }
-    return;
+    return fetch;
   }
   SEP_UNROLL
   for (int j = 0; j < NV; j++) {
@@ -126,17 +135,21 @@ __attribute__((noinline)) void conv_tile(const BlockConvArgs& g, const float* sr
     SEP_UNROLL
     for (int i = 0; i < M; i++) store<float, W>(dst + j * g.dst_block + i * W, acc[j][i]);
   }
+  return fetch;
 }
 
 template <int NV, int M>
-SEP_INLINE void conv_tile_of(const BlockConvArgs& g, const float* src, float* dst, const float* add, ptrdiff_t pixels) {
-  if (pixels == M) return conv_tile<NV, M>(g, src, dst, add);
-  if constexpr (M > 1) conv_tile_of<NV, M - 1>(g, src, dst, add, pixels);
+SEP_INLINE const char* conv_tile_of(const BlockConvArgs& g, const float* src, float* dst, const float* add, const char* fetch,
+                                    ptrdiff_t pixels) {
+  if constexpr (M > 1)
+    if (pixels < M) return conv_tile_of<NV, M - 1>(g, src, dst, add, fetch, pixels);
+  return conv_tile<NV, M>(g, src, dst, add, fetch);
 }
 
 // Lines in groups of nearly equal size, so that no group is small.
 template <int NV, int M>
 void conv_lines(const BlockConvArgs& g) {
+  const char* fetch = g.fetch;
   for (const Line *l = g.lines, *end = l + g.n_lines; l != end; l++) {
     const ptrdiff_t groups = (l->pixels + M - 1) / M;
     if (groups == 0) continue;
@@ -145,7 +158,7 @@ void conv_lines(const BlockConvArgs& g) {
     float* dst = g.dst + l->dst;
     for (ptrdiff_t i = 0; i < groups; i++) {
       const ptrdiff_t n = shorter + (i < longer);
-      conv_tile_of<NV, M>(g, src, dst, add, n);
+      fetch = conv_tile_of<NV, M>(g, src, dst, add, fetch, n);
       src += n * g.step, dst += n * W;
       if (add) add += n * W;
     }

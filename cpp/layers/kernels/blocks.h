@@ -41,6 +41,7 @@ struct BlockConvArgs {
   const Line* lines;
   ptrdiff_t n_lines;
   Ending end;
+  const char *fetch, *fetch_end;  // weights that are needed next, prefetched during the arithmetic
 };
 
 constexpr int kMostVectors = 3;
