@@ -15,20 +15,21 @@ from .squeeze_excite import means, scales
 
 __all__ = ["PASSES", "simplified", "trace"]
 
-# In order: what is written in many ways is written in one; activations are recognised before a constant of
+# In order: what is written in many ways is written in one, but first of all a channel shuffle is seen, whose
+# reshapes may be joined with others; activations are recognised before a constant of
 # theirs is folded into a convolution; what a convolution multiplies and adds comes before what it applies,
 # and that before the sum and the mean of the result.
 PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     dead,
     nothing_done,
     duplicates,
+    channel_orders,
     layouts,
     products,
     activations_recognised,
     pads,
     norms_after,
     norms_before,
-    channel_orders,
     norms_alone,
     activations_applied,
     residuals,
