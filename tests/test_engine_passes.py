@@ -102,7 +102,8 @@ class RandomNet(GraphNet):
         x, channels, length = self.drawn()
         alike = [each for each in self.tensors if each[1:] == (channels, length)]
         other = alike[self.one(len(alike))][0]
-        self.keep(self.node("Add", *((x, other) if self.one(2) else (other, x))), channels, length)
+        op = ("Add", "Add", "Sum")[self.one(3)]
+        self.keep(self.node(op, *((x, other) if self.one(2) else (other, x))), channels, length)
 
     def gate(self) -> None:
         x, channels, length = self.drawn()

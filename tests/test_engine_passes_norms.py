@@ -199,6 +199,53 @@ def test_norms_that_stand_alone_become_depthwise_convolutions() -> None:
         assert ops(checked(norms_alone, net.graph(net.norm(net.input(*shape), 4)))) == ["Mul", "Add"]
 
 
+def test_a_scale_and_a_shift_in_sequence_become_one_depthwise_convolution() -> None:
+    for first, second in ((("Mul", ()), ("Add", ())), (("Sub", (4, 1, 1)), ("Div", (1, 4, 1, 1)))):
+        net = GraphNet()
+        y = net.node("Relu", net.input(2, 4, 5, 5))
+        for op, shape in (first, second):
+            y = net.node(op, y, net.normal(*shape))
+        graph = net.graph(net.conv(y, 4, 5))
+        *before, step, conv = graph.nodes
+        graph = graph.with_(nodes=(*before, step.and_attributes(activation="relu"), conv))
+        assert ops(checked(norms_alone, graph)) == ["Relu", "Conv+relu", "Conv"]
+
+
+def one_step(net: GraphNet) -> Graph:
+    return net.graph(net.node("Mul", net.input(2, 4, 5, 5), net.normal(4, 1, 1)))
+
+
+def step_read_twice(net: GraphNet) -> Graph:
+    y = net.node("Mul", net.input(2, 4, 5, 5), net.normal(4, 1, 1))
+    return net.graph(net.node("Add", y, net.normal(4, 1, 1)), net.node("Tanh", y))
+
+
+def steps_that_make_channels(net: GraphNet) -> Graph:
+    y = net.node("Mul", net.input(2, 1, 5, 5), net.normal(4, 1, 1))
+    return net.graph(net.node("Add", y, net.normal(4, 1, 1)))
+
+
+def steps_along_rows(net: GraphNet) -> Graph:
+    y = net.node("Mul", net.input(2, 4, 4), net.normal(4))
+    return net.graph(net.node("Add", y, net.normal(4)))
+
+
+@pytest.mark.parametrize("build", [one_step, step_read_twice, steps_that_make_channels, steps_along_rows])
+def test_other_steps_stay(build: object) -> None:
+    graph = build(GraphNet())  # type: ignore[operator]
+    assert norms_alone(graph) is graph
+
+
+def test_an_activation_of_what_is_folded_is_kept() -> None:
+    net = GraphNet()
+    y = net.conv(net.input(2, 3, 6, 6), 3, 5)
+    graph = net.graph(net.node("Add", y, net.normal(5, 1, 1)))
+    conv, step = graph.nodes
+    graph = graph.with_(nodes=(conv, step.and_attributes(activation="clip", low=0.0, high=1.0)))
+    (conv,) = checked(norms_after, graph).nodes
+    assert (conv.attributes["activation"], conv.attributes["high"]) == ("clip", 1.0)
+
+
 def test_a_norm_of_unknown_rank_stays() -> None:
     net = GraphNet()
     graph = net.graph(net.norm(net.node("Custom", net.input(2, 4, 5, 5)), 4), typed=False)

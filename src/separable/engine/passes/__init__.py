@@ -9,7 +9,7 @@ from ..graph.ir import Graph
 from .activations import activations_applied, activations_recognised
 from .channels import channel_orders
 from .norms import norms_after, norms_alone, norms_before, pads
-from .plain import dead, duplicates, layouts, nothing_done, pooled, products
+from .plain import dead, duplicates, layouts, nothing_done, pooled, products, sums
 from .residuals import residuals
 from .squeeze_excite import means, scales
 
@@ -25,6 +25,7 @@ PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     duplicates,
     channel_orders,
     layouts,
+    sums,
     products,
     activations_recognised,
     pads,

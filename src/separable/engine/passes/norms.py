@@ -47,7 +47,7 @@ def norms_after(graph: Graph) -> Graph:
     """
     draft = Draft(graph)
     for node in draft:
-        for x in node.inputs if node.op in _READ else ():
+        for x in node.inputs if node.op in _READ and len(node.outputs) == 1 else ():
             host = draft.maker(x)
             if host is None or host.op not in _HOSTS or not is_bare(host):
                 continue
@@ -66,7 +66,7 @@ def norms_before(graph: Graph) -> Graph:
     """
     draft = Draft(graph)
     for node in reversed(draft):
-        taken = node.op in _READ - {"HardSigmoid"} and is_bare(node)
+        taken = node.op in _STEPS and is_bare(node)
         conv = draft.only_reader(node.outputs[0]) if taken else None
         if conv is None or conv.op != "Conv" or conv.inputs[0] != node.outputs[0]:
             continue
@@ -84,33 +84,62 @@ def norms_before(graph: Graph) -> Graph:
 def norms_alone(graph: Graph) -> Graph:
     """Turn each BatchNormalization that is left into a depthwise 1x1 convolution.
 
-    One of another rank than three or four becomes Mul and Add; one of unknown rank stays.
+    So does a scale and a shift of channels in sequence. A norm of another rank than three or four becomes Mul
+    and Add; one of unknown rank stays.
     """
     draft = Draft(graph)
     for node in draft:
-        rank = rank_of(draft, node.inputs[0]) if node.op == "BatchNormalization" else None
-        affine = None if rank is None else _normalised(draft, node)
+        norm = node.op == "BatchNormalization"
+        rank = rank_of(draft, node.outputs[0]) if node.op in _STEPS else None
+        affine = None if rank is None else _normalised(draft, node) if norm else _pair(draft, node, rank)
         if rank is None or affine is None:
             continue
-        old = draft.constant(node.inputs[1])
-        assert old is not None
-        scale, shift = _stored(affine.scale, old.dtype), _stored(affine.shift, old.dtype)
-        if scale is None or shift is None:
-            continue
-        after = {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
-        lane = (len(affine.scale), *(1,) * (rank - 2))
-        if rank in (3, 4):
-            weights = scale.reshape(lane[0], 1, *lane[1:])
-            names = (_add(draft, node.inputs[1], weights), _add(draft, node.inputs[2], shift))
-            attributes = {**_pointwise(rank - 2), "group": lane[0], **after}
-            draft.replace(node, Node("Conv", (affine.x, *names), node.outputs, attributes))
-        else:
-            scaled = draft.new_name(f"{node.outputs[0]}/scaled")
-            draft.set_type(scaled, draft.type_of(node.outputs[0]))
-            mul = Node("Mul", (affine.x, _add(draft, node.inputs[1], scale.reshape(lane))), (scaled,))
-            add = Node("Add", (scaled, _add(draft, node.inputs[2], shift.reshape(lane))), node.outputs, after)
-            draft.replace(node, mul, add)
+        new = _stand_alone(draft, node, affine, rank)
+        if new:
+            draft.replace(node, *new)
+            draft.drop(draft.unread(node.inputs))
     return draft.finished()
+
+
+def _pair(draft: Draft, node: Node, rank: int) -> _Affine | None:
+    """Return two steps of scale and shift that no convolution took as one, a number for each channel."""
+    second = _affine(draft, node, rank, 1) if rank in (3, 4) and len(node.outputs) == 1 else None
+    earlier = draft.maker(second.x) if second is not None and draft.only_reader(second.x) else None
+    if second is None or earlier is None or earlier.op not in _STEPS or not is_bare(earlier):
+        return None
+    first = _affine(draft, earlier, rank, 1)
+    channels = None if first is None else channels_of(draft, first.x)
+    if first is None or channels is None or rank_of(draft, first.x) != rank:
+        return None
+    values = (*first[1:], *second[1:])
+    if any(len(each) not in (1, channels) for each in values):
+        return None
+    scale, shift = first.scale * second.scale, first.shift * second.scale + second.shift
+    return _Affine(first.x, np.broadcast_to(scale, channels), np.broadcast_to(shift, channels))
+
+
+def _stand_alone(draft: Draft, node: Node, affine: _Affine, rank: int) -> tuple[Node, ...]:
+    """Return a scale and a shift of channels as operations of their own; none if a value overflows."""
+    earlier = draft.maker(node.inputs[0]) or draft.maker(node.inputs[-1]) or node
+    given = [real_constant(draft, name) for name in (*node.inputs, *earlier.inputs)]
+    dtypes = [values.dtype for values in given if values is not None]
+    scale, shift = (_stored(values, dtypes[0]) if dtypes else None for values in affine[1:])
+    if scale is None or shift is None:
+        return ()
+    after = {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
+    lane = (len(scale), *(1,) * (rank - 2))
+    result = node.outputs[0]
+    if rank in (3, 4):
+        weights = draft.add_constant(f"{result}/weights", scale.reshape(lane[0], 1, *lane[1:]))
+        bias = draft.add_constant(f"{result}/bias", shift)
+        attributes = {**_pointwise(rank - 2), "group": lane[0], **after}
+        return (Node("Conv", (affine.x, weights, bias), node.outputs, attributes),)
+    scaled = draft.new_name(f"{result}/scaled")
+    draft.set_type(scaled, draft.type_of(result))
+    first = draft.add_constant(f"{result}/scale", scale.reshape(lane))
+    second = draft.add_constant(f"{result}/shift", shift.reshape(lane))
+    mul = Node("Mul", (affine.x, first), (scaled,))
+    return mul, Node("Add", (scaled, second), node.outputs, after)
 
 
 def pads(graph: Graph) -> Graph:
@@ -128,9 +157,10 @@ def pads(graph: Graph) -> Graph:
     return draft.finished()
 
 
-_READ: Final = frozenset({"Add", "BatchNormalization", "Div", "HardSigmoid", "Mul", "Neg", "Sub"})
+_STEPS: Final = frozenset({"Add", "BatchNormalization", "Div", "Mul", "Neg", "Sub"})
+_READ: Final = _STEPS | {"HardSigmoid"}
 # Attributes that tell an activation.
-_APPLIED: Final = ("activation", "low", "high", "alpha", "beta")
+_APPLIED: Final = ("activation", "low", "high")
 
 
 def _left(draft: Draft, node: Node, host: Node) -> tuple[Node, ...]:
@@ -158,8 +188,6 @@ def _pointwise(axes: int) -> dict[str, Any]:
 
 def _affine(draft: Draft, node: Node, rank: int, axis: int) -> _Affine | None:
     """Return a node as scale and shift along one axis of its operand, which has `rank` axes."""
-    if not is_bare(node):
-        return None
     one, zero = np.ones(1), np.zeros(1)
     if node.op == "Neg":
         return _Affine(node.inputs[0], -one, zero)
@@ -248,7 +276,8 @@ def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
             return None
         inputs[2:3] = [_add(draft, inputs[2] if bias is not None else f"{host.outputs[0]}/bias", total)]
     outputs = (draft.new_name(f"{host.outputs[0]}/scaled"),) if node.op == "HardSigmoid" else node.outputs
-    return host.with_(inputs=tuple(inputs), outputs=outputs)
+    after = {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
+    return host.with_(inputs=tuple(inputs), outputs=outputs).and_attributes(**after)
 
 
 def _plain_gemm(host: Node, bias: Array | None) -> bool:
