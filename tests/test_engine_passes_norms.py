@@ -186,6 +186,22 @@ def test_what_others_read_or_broadcasting_makes_stays(build: object) -> None:
     assert norms_before(graph) is graph
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_depthwise_convolution_of_one_tap_is_a_scale_and_a_shift(bias: bool) -> None:
+    net = GraphNet()
+    y = net.conv(net.conv(net.input(2, 3, 6, 6), 3, 4), 4, 4, 1, group=4, bias=bias)
+    graph = net.graph(y)
+    assert ops(checked(norms_after, graph)) == ["Conv"]
+    before = GraphNet()
+    y = before.conv(before.input(2, 4, 6, 6), 4, 4, 1, group=4, bias=bias)
+    assert ops(checked(norms_before, before.graph(before.conv(y, 4, 5, pad=0)))) == ["Conv"]
+    for more in ({"group": 4, "stride": 2}, {"group": 4, "pad": 1}, {"group": 2}):
+        other = GraphNet()
+        y = other.conv(other.conv(other.input(2, 3, 6, 6), 3, 4), 4, 4, 1, **more)
+        graph = other.graph(y)
+        assert norms_after(graph) is graph
+
+
 def test_norms_that_stand_alone_become_depthwise_convolutions() -> None:
     for axes in (1, 2):
         net = GraphNet()

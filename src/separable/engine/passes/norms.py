@@ -41,9 +41,9 @@ class _Affine(NamedTuple):
 def norms_after(graph: Graph) -> Graph:
     """Put scales and shifts of a convolution's result into its weights and bias.
 
-    They are BatchNormalization, and Add, Sub, Mul, Div with one constant or one a channel, behind Conv,
-    ConvTranspose, Gemm or MatMul whose result nothing else reads. Computed in float64, stored in the dtype of
-    the weights. Of a HardSigmoid of another slope than 1/6, a Clip is left.
+    They are BatchNormalization, depthwise 1x1 convolutions, and Add, Sub, Mul, Div with one constant or one a
+    channel, behind Conv, ConvTranspose, Gemm or MatMul whose result nothing else reads. Computed in float64,
+    stored in the dtype of the weights. Of a HardSigmoid of another slope than 1/6, a Clip is left.
     """
     draft = Draft(graph)
     for node in draft:
@@ -157,7 +157,7 @@ def pads(graph: Graph) -> Graph:
     return draft.finished()
 
 
-_STEPS: Final = frozenset({"Add", "BatchNormalization", "Div", "Mul", "Neg", "Sub"})
+_STEPS: Final = frozenset({"Add", "BatchNormalization", "Conv", "Div", "Mul", "Neg", "Sub"})
 _READ: Final = _STEPS | {"HardSigmoid"}
 # Attributes that tell an activation.
 _APPLIED: Final = ("activation", "low", "high")
@@ -196,6 +196,8 @@ def _affine(draft: Draft, node: Node, rank: int, axis: int) -> _Affine | None:
         return None if is_sixth(alpha, beta) else _Affine(node.inputs[0], alpha * one, beta * one)
     if node.op == "BatchNormalization":
         return _normalised(draft, node)
+    if node.op == "Conv":
+        return _depthwise(draft, node)
     for place in (1, 0):
         other, x = node.inputs[place], node.inputs[1 - place]
         values = real_constant(draft, other)
@@ -208,6 +210,21 @@ def _affine(draft: Draft, node: Node, rank: int, axis: int) -> _Affine | None:
         scale = along if node.op == "Mul" else 1 / along
         return _Affine(x, scale, zero) if np.isfinite(scale).all() else None
     return None
+
+
+def _depthwise(draft: Draft, conv: Node) -> _Affine | None:
+    """Return a depthwise 1x1 convolution as scale and shift."""
+    weights = real_constant(draft, conv.inputs[1])
+    biased = len(conv.inputs) > 2 and bool(conv.inputs[2])
+    bias = real_constant(draft, conv.inputs[2]) if biased else None
+    if weights is None or (biased and bias is None) or any(conv.inputs[3:]) or len(conv.outputs) > 1:
+        return None
+    if weights.size != len(weights) or group_of(conv) != len(weights) or not pads_nothing(conv):
+        return None
+    if set(conv.attributes.get("strides", (1,))) != {1}:
+        return None
+    scale = weights.astype(np.float64).ravel()
+    return _Affine(conv.inputs[0], scale, np.zeros(1) if bias is None else bias.astype(np.float64))
 
 
 def _adds_no_axis(draft: Draft, node: Node) -> bool:
@@ -260,7 +277,7 @@ def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
         return None
     shifted = bool(affine.shift.any())
     # A MatMul has no bias, and its columns lie along the last axis: those of a norm along the second.
-    if host.op == "MatMul" and (shifted or weights.ndim != 2 or node.op == "BatchNormalization"):
+    if host.op == "MatMul" and (shifted or weights.ndim != 2 or node.op in ("BatchNormalization", "Conv")):
         return None
     inputs = list(host.inputs)
     if (affine.scale != 1).any():
