@@ -8,6 +8,7 @@ from typing import Final
 from ..graph.ir import Graph
 from .activations import activations_applied, activations_recognised
 from .channels import channel_orders
+from .layer_norms import layer_norms
 from .norms import norms_after, norms_alone, norms_before, pads
 from .plain import dead, duplicates, layouts, nothing_done, pooled, products, sums
 from .residuals import residuals
@@ -27,6 +28,7 @@ PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     layouts,
     sums,
     products,
+    layer_norms,
     activations_recognised,
     pads,
     norms_after,
