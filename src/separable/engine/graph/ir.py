@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._base.types import Array
 
-__all__ = ["Graph", "Node", "Shape", "TensorType"]
+__all__ = ["Graph", "Node", "Shape", "TensorType", "free"]
 
 # Lengths of the axes: a number, or the name of an open length.
 Shape = tuple[int | str, ...]
@@ -21,6 +21,13 @@ _USUAL: Final[Mapping[str, object]] = {
     **dict.fromkeys(("pads", "output_padding", "allowzero", "ceil_mode", "count_include_pad"), 0),
 }
 _LONGEST: Final = 48  # characters of an attribute
+
+
+def free(name: str, taken: Container[str]) -> str:
+    """Return a name for a new tensor: the one that is wished for, with marks behind it where it is taken."""
+    while name in taken:
+        name += "'"
+    return name
 
 
 @dataclass(frozen=True, slots=True)

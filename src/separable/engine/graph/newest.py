@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Final
 
 import numpy as np
 
 from ..._base.types import Array
 from ...onnx.model.names import ModelError
-from .ir import Node
+from .ir import Node, free
 
 __all__ = ["in_newest_form"]
 
 _Change = tuple[Node, Mapping[str, Array]]
 
 
-def in_newest_form(node: Node, opset: int) -> _Change:
+def in_newest_form(node: Node, opset: int, taken: Container[str] = ()) -> _Change:
     """Return a node as ONNX's newest operator set writes it, and the constants that it needs for that.
 
     Parameters
@@ -25,6 +25,8 @@ def in_newest_form(node: Node, opset: int) -> _Change:
         Of ONNX's own domain.
     opset : int
         The operator set that it was written in, 13 or newer.
+    taken : container of str, optional
+        Names that new constants may not have.
 
     Returns
     -------
@@ -37,7 +39,15 @@ def in_newest_form(node: Node, opset: int) -> _Change:
         If the newest operator set cannot say it.
     """
     change = _CHANGES.get(node.op)
-    return (node, {}) if change is None else change(node, opset)
+    if change is None:
+        return node, {}
+    new, constants = change(node, opset)
+    if any(name in taken for name in constants):
+        names = {name: free(name, taken) for name in constants}
+        old = len(node.inputs)  # what was an input before goes on to be it
+        inputs = (*new.inputs[:old], *(names.get(name, name) for name in new.inputs[old:]))
+        return new.with_(inputs=inputs), {names[name]: array for name, array in constants.items()}
+    return new, constants
 
 
 def _without(node: Node, *names: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,15 +18,17 @@ from onnx.onnx_ml_pb2 import (
 
 from ..._base.types import Array
 from ...onnx.model.files import Stored
+from ...onnx.model.graph import reads
 from ...onnx.model.names import ModelError
 from .elements import DTYPES
 from .ir import Graph, Node, TensorType
 from .newest import in_newest_form
 from .shapes.table import typed
 
-__all__ = ["graph_of"]
+__all__ = ["captured_by", "graph_of"]
 
 _STANDARD: Final = ("", "ai.onnx")
+_OPTIONAL_OUTPUTS: Final = ("Dropout", "LayerNormalization", "MaxPool")  # all but their first
 
 
 def graph_of(stored: Stored, name: str = "") -> Graph:
@@ -81,8 +83,11 @@ class _Reader:
     constants: dict[str, Array] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     same: dict[str, str] = field(default_factory=dict)  # what a tensor that is another one is called
+    wanted: set[str] = field(default_factory=set)  # what is read, here or in graphs within nodes
 
     def graph(self, graph: GraphProto) -> None:
+        self.wanted = {name for node in graph.node for name in reads(node)}
+        self.wanted.update(entry.name for entry in graph.output)
         for tensor in graph.initializer:
             found = self.tensors.get(tensor.name)
             self.constants[tensor.name] = numpy_helper.to_array(tensor) if found is None else found
@@ -107,9 +112,9 @@ class _Reader:
             captured = tuple(dict.fromkeys(name for graph in graphs for name in captured_by(graph)))
             written["captured"] = captured
             inputs += [self.same.get(name, name) for name in captured]
-        node = Node(op, tuple(inputs), tuple(proto.output), written)
+        node = Node(op, tuple(inputs), self._outputs(op, proto.output), written)
         if standard:
-            node, more = in_newest_form(node, self.opset)
+            node, more = in_newest_form(node, self.opset, self.wanted)
             self.constants.update(more)
         self.nodes.append(node)
 
@@ -117,7 +122,14 @@ class _Reader:
         """Whether a Dropout passes its input on, and nobody asks what it left out."""
         training = self.constants.get(dropout.input[2]) if len(dropout.input) > 2 else None
         mode = len(dropout.input) > 2 and dropout.input[2] and (training is None or bool(training.any()))
-        return not mode and not any(dropout.output[1:])
+        return not mode and self.wanted.isdisjoint(dropout.output[1:])
+
+    def _outputs(self, op: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the outputs of a node without those that nobody reads and that it need not have."""
+        kept = list(names)
+        while op in _OPTIONAL_OUTPUTS and len(kept) > 1 and kept[-1] not in self.wanted:
+            kept.pop()
+        return tuple(kept)
 
     def attribute(self, attribute: AttributeProto) -> Any:
         kind = attribute.type
@@ -163,10 +175,10 @@ class _Reader:
                 names[source] = output
             else:
                 extra.append(Node("Identity", (names.get(source, source),), (output,)))
-        return (*(renamed(node, names) for node in self.nodes), *extra)
+        return (*(_renamed(node, names) for node in self.nodes), *extra)
 
 
-def renamed(node: Node, names: Mapping[str, str]) -> Node:
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
     """Return a node with other names for its tensors."""
     if not any(name in names for name in (*node.inputs, *node.outputs)):
         return node

@@ -20,8 +20,8 @@ from .shapes.table import named, with_attributes
 
 __all__ = ["evaluate", "run_node"]
 
-# Attributes that only passes write; onnx's operators know none of them.
-_OURS: Final = ("activation", "add", "low", "high")
+# Attributes that passes write for an activation, unless ONNX's operation has one of that name.
+_OURS: Final = ("activation", "add", "low", "high", "alpha")
 
 
 def evaluate(
@@ -123,7 +123,8 @@ def _operation(node: Node, inputs: Sequence[Array | None], precision: np.dtype[A
 def _by_onnx(node: Node, inputs: Sequence[Array | None], precision: np.dtype[Any] | None) -> list[Array]:
     if "::" in node.op:
         raise ModelError(f"{named(node)} is not an operation of ONNX, and not known here.")
-    written = {name: value for name, value in node.attributes.items() if name not in _OURS}
+    theirs = onnx.defs.get_schema(node.op).attributes
+    written = {name: value for name, value in node.attributes.items() if name in theirs or name not in _OURS}
     if node.op in ("Cast", "ConstantOfShape") and precision is not None:
         written = _in_precision(node.op, written, precision)
     given = {f"x{number}": each for number, each in enumerate(inputs) if each is not None}
@@ -201,7 +202,7 @@ def _hard_sigmoid(x: Array) -> Array:
 
 def _gelu(x: Array) -> Array:
     erf: Array = np.vectorize(math.erf, otypes=[x.dtype])(x / math.sqrt(2))
-    return 0.5 * x * (1 + erf)
+    return np.asarray(0.5 * x * (1 + erf))
 
 
 def _gelu_tanh(x: Array) -> Array:

@@ -12,12 +12,22 @@ import numpy as np
 from ..._base.types import Array
 from ...onnx.model.names import ModelError
 from ...onnx.model.sizes import check_fits
-from .ir import Graph, Node, TensorType
+from .ir import Graph, Node, TensorType, free
 from .shapes.operands import UnknownError
 from .shapes.table import KNOWN, named, output_types, with_attributes
 from .values import VALUES
 
 __all__ = ["static"]
+
+# Operations without a rule of their own, whose outputs are hardly larger than their inputs, and of a shape
+# that no values decide: they are tried on zeros.
+_TRIED: Final = frozenset(
+    """
+    Attention CumProd DequantizeLinear Det DynamicQuantizeLinear EyeLike GRU GridSample LSTM MatMulInteger
+    NegativeLogLikelihoodLoss QLinearMatMul QuantizeLinear RMSNormalization RNN ReverseSequence
+    RotaryEmbedding SoftmaxCrossEntropyLoss SwiGLU
+    """.split()  # noqa: SIM905
+)
 
 # Of these the types of the inputs say the values.
 _OF_TYPES: Final = ("Shape", "Size")
@@ -46,7 +56,8 @@ def static(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
         If a shape does not match an input, a node does not take what it is given, the shape of a tensor
         depends on what is computed when the model runs, or a constant would not fit into memory.
     """
-    known = _Known(dict(graph.constants), _with_lengths(graph, shapes or {}))
+    types = _with_lengths(graph, shapes or {})
+    known = _Known(dict(graph.constants), types, taken=frozenset(graph.names()))
     for node in _read(graph.nodes, graph.outputs):
         known.add(node)
     return known.graph(graph)
@@ -99,6 +110,7 @@ class _Known:
     types: dict[str, TensorType]
     nodes: list[Node] = field(default_factory=list)
     same: dict[str, str] = field(default_factory=dict)
+    taken: frozenset[str] = frozenset()  # names of the graph itself
     folded: int = 0  # bytes of the constants made here
 
     def __post_init__(self) -> None:
@@ -125,7 +137,7 @@ class _Known:
             node = with_attributes(node, given, values)
             if "beyond" in node.attributes:
                 node = self._padded(node)
-                given[0] = self.types[node.inputs[0]]
+                given, values = [self.types[node.inputs[0]]], [self.constants.get(node.inputs[0])]
             found = self._inferred(node, given, values)
             if self._is_constant(node, values):
                 self._fold(node, values, found)
@@ -137,15 +149,21 @@ class _Known:
         self, node: Node, given: Sequence[TensorType | None], values: Sequence[Array | None]
     ) -> tuple[TensorType, ...]:
         try:
-            return output_types(node, given, values)
+            found = output_types(node, given, values)
         except UnknownError as error:
             raise ModelError(
                 f"{named(node)} has no shape before the model runs: {error}. Export the model with fixed "
                 "lengths."
             ) from error
+        for kind in found:
+            if kind.shape and min(_lengths(kind)) < 0:
+                raise ModelError(f"{named(node)} would have shape {kind.shape}.")
+        return found
 
     def _tried(self, node: Node, given: Sequence[TensorType | None]) -> tuple[TensorType, ...]:
         """Return the types of what an operation without a rule of its own makes of zeros."""
+        if node.op not in _TRIED:
+            raise ModelError(f"{named(node)}: this operation is not known here.")
         from .reference import run_node
 
         for name, kind in zip(node.inputs, given, strict=True):
@@ -178,14 +196,16 @@ class _Known:
             if not name:
                 continue
             if array.shape != kind.shape or array.dtype != kind.dtype:
-                raise AssertionError(f"{named(node)}: {array.dtype} {array.shape} is not {kind}")
+                raise ModelError(
+                    f"{named(node)} comes to {TensorType(array.dtype, array.shape)}; expected {kind}."
+                )
             self.constants[name], self.types[name] = array, kind
 
     def _padded(self, node: Node) -> Node:
         """Return an average that counts its own padding, but not what `ceil_mode` adds, after a Pad."""
         rank = len(node.attributes["kernel_shape"])
         own, beyond = node.attributes["pads"], node.attributes["beyond"]
-        pads, padded = f"{node.outputs[0]}.pads", f"{node.outputs[0]}.padded"
+        pads, padded = (free(f"{node.outputs[0]}.{what}", self.taken) for what in ("pads", "padded"))
         self.constants[pads] = np.array([0, 0, *own[:rank], 0, 0, *own[rank:]], np.int64)
         self.types[pads] = TensorType(np.dtype(np.int64), (2 * rank + 4,))
         self.add(Node("Pad", (node.inputs[0], pads), (padded,)))
@@ -219,7 +239,8 @@ class _Known:
         outside = dict(zip(captured, node.inputs[len(node.inputs) - len(captured) :], strict=True))
         values = {name: self.constants[far] for name, far in outside.items() if far in self.constants}
         types = {name: self.types[far] for name, far in outside.items()}
-        inner = _Known({**values, **branch.constants}, types)
+        taken = frozenset((*branch.names(), *outside))
+        inner = _Known({**values, **branch.constants}, types, taken=taken)
         for each in _read(branch.nodes, branch.outputs):
             inner.add(each)
         return inner.graph(branch)
@@ -231,7 +252,7 @@ class _Known:
         if len(branch.outputs) != len(node.outputs):
             raise ModelError(f"{named(node)} has a branch of {len(branch.outputs)} outputs.")
         for name in branch.names():
-            names[name] = f"{node.outputs[0]}.{name}"
+            names[name] = free(f"{node.outputs[0]}.{name}", self.taken)
         for name, array in branch.constants.items():
             self.constants[names[name]] = array
             self.types[names[name]] = TensorType(array.dtype, array.shape)

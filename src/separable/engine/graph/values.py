@@ -198,6 +198,4 @@ VALUES: Final[Mapping[str, _Value]] = {
     "NonZero": lambda _, inputs: np.array(np.nonzero(inputs[0]), np.int64),
     "ReduceSum": _reduction(np.sum),
     "ReduceProd": _reduction(np.prod),
-    "ReduceMax": _reduction(np.max),
-    "ReduceMin": _reduction(np.min),
 }

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from ..elements import DTYPES
-from .operands import Kind, Operands, ShapeError, axis_of, broadcast
+from .operands import Kind, Lengths, Operands, ShapeError, axis_of, broadcast, one_dtype
 
 __all__ = ["RULES"]
 
@@ -23,14 +23,7 @@ def _question(given: Operands) -> list[Kind]:
 
 def _together(given: Operands) -> list[Kind]:
     shapes = [given.shape(number) for number in range(len(given.types))]
-    return [(_one_dtype(given), broadcast(shapes))]
-
-
-def _one_dtype(given: Operands) -> np.dtype[np.generic]:
-    dtypes = {each.dtype for each in given.types if each is not None}
-    if len(dtypes) != 1:
-        raise ShapeError(f"inputs of types {', '.join(sorted(map(str, dtypes)))}; expected one type")
-    return dtypes.pop()
+    return [(one_dtype(given.types), broadcast(shapes))]
 
 
 def _power(given: Operands) -> list[Kind]:
@@ -38,18 +31,26 @@ def _power(given: Operands) -> list[Kind]:
 
 
 def _comparison(given: Operands) -> list[Kind]:
+    one_dtype(given.types)
     return [(np.dtype(bool), broadcast([given.shape(), given.shape(1)]))]
 
 
 def _where(given: Operands) -> list[Kind]:
-    return [(given.dtype(1), broadcast([given.shape(0), given.shape(1), given.shape(2)]))]
+    return [(one_dtype(given.types[1:]), broadcast([given.shape(0), given.shape(1), given.shape(2)]))]
 
 
 def _prelu(given: Operands) -> list[Kind]:
-    if len(given.shape(1)) > len(given.shape()):
-        raise ShapeError(f"slopes of shape {given.shape(1)} do not broadcast to {given.shape()}")
-    broadcast([given.shape(), given.shape(1)])
+    one_dtype(given.types)
+    _check_onto(given.shape(1), given.shape(), "slopes")
     return _same(given)
+
+
+def _check_onto(shape: Lengths, onto: Lengths, what: str) -> None:
+    """Refuse what does not broadcast to another shape without making it larger."""
+    together = broadcast([onto, shape])
+    pairs = zip(together, onto, strict=False)
+    if len(together) > len(onto) or any(isinstance(one, int) and one != other for one, other in pairs):
+        raise ShapeError(f"{what} of shape {shape} do not broadcast to {onto}")
 
 
 def _cast(given: Operands) -> list[Kind]:
@@ -69,28 +70,19 @@ def _dropout(given: Operands) -> list[Kind]:
 
 def _batch_norm(given: Operands) -> list[Kind]:
     shape = given.shape()
+    channels = shape[1] if len(shape) > 1 else 1
     for number in range(1, 5):
-        if len(given.shape(number)) != 1 or (
-            len(shape) > 1 and broadcast([given.shape(number), (shape[1],)]) and _differs(given, number)
-        ):
-            raise ShapeError(f"input {number} of shape {given.shape(number)}; expected one number a channel")
-    statistics = given.shape(3)
-    return [(given.dtype(), shape), (given.dtype(3), statistics), (given.dtype(4), statistics)]
-
-
-def _differs(given: Operands, number: int) -> bool:
-    channels, length = given.shape()[1], given.shape(number)[0]
-    return isinstance(channels, int) and isinstance(length, int) and channels != length
+        each = given.shape(number)
+        if len(each) != 1 or (isinstance(each[0], int) and isinstance(channels, int) and each[0] != channels):
+            raise ShapeError(f"input {number} of shape {each} for an input of shape {shape}")
+    return [(given.dtype(), shape)]
 
 
 def _layer_norm(given: Operands) -> list[Kind]:
     shape = given.shape()
     axis = axis_of(given.attribute("axis", -1), len(shape))
     small = shape[:axis] + (1,) * (len(shape) - axis)
-    if broadcast([shape, given.shape(1)])[: len(shape)] != shape and all(
-        isinstance(length, int) for length in shape
-    ):
-        raise ShapeError(f"scale of shape {given.shape(1)} does not broadcast to {shape}")
+    _check_onto(given.shape(1), shape, "scales")
     statistics = DTYPES.get(given.attribute("stash_type", 1), given.dtype())
     return [(given.dtype(), shape), (statistics, small), (statistics, small)]
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from ..elements import DTYPES
 from .operands import (
     Kind,
     Length,
@@ -17,11 +18,12 @@ from .operands import (
     UnknownError,
     axis_of,
     broadcast,
+    one_dtype,
     plus,
     product,
 )
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "sliced"]
 
 _INT64: Final = np.dtype(np.int64)
 
@@ -105,7 +107,7 @@ def _unsqueeze(given: Operands) -> list[Kind]:
 
 def _concat(given: Operands) -> list[Kind]:
     shapes = [given.shape(number) for number in range(len(given.types))]
-    first = shapes[0]
+    first, dtype = shapes[0], one_dtype(given.types)
     axis = axis_of(given.attribute("axis"), len(first))
     new: list[Length] = list(first)
     for shape in shapes[1:]:
@@ -123,7 +125,7 @@ def _concat(given: Operands) -> list[Kind]:
         new[axis] = sum(numbers)
     else:
         new[axis] = along[0] if len(along) == 1 else None
-    return [(given.dtype(), tuple(new))]
+    return [(dtype, tuple(new))]
 
 
 def _split(given: Operands) -> list[Kind]:
@@ -320,8 +322,21 @@ def _one_hot(given: Operands) -> list[Kind]:
 def _top_k(given: Operands) -> list[Kind]:
     shape = given.shape()
     axis = axis_of(given.attribute("axis", -1), len(shape))
-    new = (*shape[:axis], given.integers(1)[0], *shape[axis + 1 :])
+    (count,) = given.integers(1)
+    length = shape[axis]
+    if count < 0 or (isinstance(length, int) and count > length):
+        raise ShapeError(f"the largest {count} along axis {axis} of shape {shape}")
+    new = (*shape[:axis], count, *shape[axis + 1 :])
     return [(given.dtype(), new), (_INT64, new)]
+
+
+def _non_zero(given: Operands) -> list[Kind]:
+    return [(_INT64, (len(given.shape()), int(np.count_nonzero(given.value(0)))))]
+
+
+def _taper(given: Operands) -> list[Kind]:
+    dtype = DTYPES[given.attribute("output_datatype", 1)]
+    return [(dtype, (given.integers(0)[0],))]
 
 
 RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
@@ -348,4 +363,6 @@ RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
     "Range": _range,
     "OneHot": _one_hot,
     "TopK": _top_k,
+    "NonZero": _non_zero,
+    **dict.fromkeys(("HannWindow", "HammingWindow", "BlackmanWindow"), _taper),
 }

@@ -20,6 +20,7 @@ __all__ = [
     "UnknownError",
     "axis_of",
     "broadcast",
+    "one_dtype",
     "plus",
     "product",
 ]
@@ -66,7 +67,8 @@ class Operands(NamedTuple):
 
     def shape(self, number: int = 0) -> tuple[int | str, ...]:
         """Return the shape of an input that must be there."""
-        return self.type(number).shape
+        found = self.types[number] if number < len(self.types) else None
+        return self.type(number).shape if found is None else found.shape
 
     def dtype(self, number: int = 0) -> np.dtype[Any]:
         """Return the dtype of an input that must be there."""
@@ -95,6 +97,14 @@ def axis_of(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise ShapeError(f"axis {axis} lies outside of {rank} axes")
     return axis % rank
+
+
+def one_dtype(types: Sequence[TensorType | None]) -> np.dtype[Any]:
+    """Return the dtype that all inputs share."""
+    dtypes = {each.dtype for each in types if each is not None}
+    if len(dtypes) != 1:
+        raise ShapeError(f"inputs of types {', '.join(sorted(map(str, dtypes)))}; expected one type")
+    return dtypes.pop()
 
 
 def broadcast(shapes: Sequence[Sequence[Length]]) -> Lengths:

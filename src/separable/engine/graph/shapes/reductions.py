@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from .operands import Kind, Length, Operands, ShapeError, axis_of, broadcast
+from .operands import Kind, Length, Operands, ShapeError, axis_of, broadcast, one_dtype
 
 __all__ = ["RULES"]
 
@@ -21,7 +21,7 @@ def _gemm(given: Operands) -> list[Kind]:
     _check_inner(a[1], b[0], given)
     if given.has(2):
         broadcast([(a[0], b[1]), given.shape(2)])
-    return [(given.dtype(), (a[0], b[1]))]
+    return [(one_dtype(given.types), (a[0], b[1]))]
 
 
 def _check_inner(one: Length, other: Length, given: Operands) -> None:
@@ -38,7 +38,7 @@ def _matmul(given: Operands) -> list[Kind]:
     _check_inner(left[-1], right[-2], given)
     shape = broadcast([left[:-2], right[:-2]]) if len(left) > 2 or len(right) > 2 else ()
     ends = (*(left[-2:-1] if len(a) > 1 else ()), *(right[-1:] if len(b) > 1 else ()))
-    return [(given.dtype(), (*shape, *ends))]
+    return [(one_dtype(given.types), (*shape, *ends))]
 
 
 def _reduction(given: Operands) -> list[Kind]:

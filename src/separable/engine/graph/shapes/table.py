@@ -47,9 +47,7 @@ def with_attributes(node: Node, types: Sequence[TensorType | None], values: Sequ
     ------
     ModelError
     """
-    if node.op not in windows.WINDOWED or any(
-        name and each is None for name, each in zip(node.inputs, types, strict=True)
-    ):
+    if node.op not in windows.WINDOWED:
         return node
     try:
         return windows.in_full(Operands(node, tuple(types), tuple(values)))

@@ -8,11 +8,12 @@ from typing import Any, Final
 import numpy as np
 
 from ..ir import Node
-from .operands import Kind, Length, Lengths, Operands, ShapeError
+from .operands import Kind, Length, Lengths, Operands, ShapeError, one_dtype
 
 __all__ = ["RULES", "WINDOWED", "in_full"]
 
 _WEIGHTED: Final = ("Conv", "ConvTranspose")
+_FULL: Final = {"kernel_shape", "strides", "dilations", "pads"}
 _LEFT: Final = ("auto_pad", "ceil_mode", "output_shape", "storage_order")  # what is resolved here
 WINDOWED: Final = frozenset((*_WEIGHTED, "MaxPool", "AveragePool", "LpPool"))
 
@@ -62,15 +63,16 @@ def in_full(given: Operands) -> Node:
 def _is_full(node: Node, kernel: tuple[int, ...], rank: int) -> bool:
     """Whether nothing is left to do, as when a graph is made static again."""
     written = node.attributes
-    strides, dilations, pads = (written.get(name, ()) for name in ("strides", "dilations", "pads"))
+    if not written.keys() >= _FULL or not written.keys().isdisjoint(_LEFT):
+        return False
+    strides, dilations, pads = written["strides"], written["dilations"], written["pads"]
     return (
-        written.get("kernel_shape") == kernel
+        written["kernel_shape"] == kernel
         and len(strides) == len(dilations) == rank
         and len(pads) == 2 * rank
         and min(*strides, *dilations) > 0
         and ("group" in written or node.op not in _WEIGHTED)
         and ("output_padding" in written or node.op != "ConvTranspose")
-        and written.keys().isdisjoint(_LEFT)
     )
 
 
@@ -80,9 +82,9 @@ def _kernel(given: Operands, rank: int) -> tuple[int, ...] | None:
         weights = given.shape(1)
         if len(weights) != rank + 2:
             raise ShapeError(f"weights of shape {weights} for an input of shape {given.shape()}")
-        lengths = tuple(length for length in weights[2:] if isinstance(length, int))
-        if len(lengths) < rank:
-            return None
+        lengths = weights[2:]
+        if str in map(type, lengths):
+            return None if kernel is None else _list(kernel, "kernel_shape", rank, 1, least=1)
         if kernel is not None and tuple(kernel) != lengths:
             raise ShapeError(f"kernel_shape {tuple(kernel)} and weights of shape {weights}")
         kernel = lengths
@@ -99,7 +101,7 @@ def _list(
     if len(values) != count or (least is not None and min(values) < least):
         wanted = f"{count} numbers" + (f" from {least} on" if least is not None else "")
         raise ShapeError(f"{name} {tuple(values)}; expected {wanted}")
-    return tuple(int(each) for each in values)
+    return tuple(values)
 
 
 def _reach(written: Mapping[str, Any], axis: int) -> int:
@@ -191,7 +193,7 @@ def _transposed_pads(written: dict[str, Any], lengths: Lengths) -> None:
 def _slid(given: Operands) -> Lengths:
     """Return the spatial lengths that a window leaves."""
     written, lengths = given.node.attributes, given.shape()[2:]
-    if "kernel_shape" not in written or "strides" not in written:
+    if not written.keys() >= _FULL:
         return (None,) * len(lengths)
     rank = len(lengths)
     found: list[Length] = []
@@ -224,8 +226,9 @@ def _convolution(given: Operands) -> list[Kind]:
         raise ShapeError(f"{weights[0]} output channels in {group} groups")
     if given.has(2) and given.shape(2) != (weights[0],):
         raise ShapeError(f"bias of shape {given.shape(2)} for {weights[0]} output channels")
-    y = (given.dtype(), (x[0], weights[0], *_slid(given)))
-    return [y, (given.dtype(), (x[0], weights[0], *(1 for _ in x[2:])))]
+    dtype = one_dtype(given.types)
+    y = (dtype, (x[0], weights[0], *_slid(given)))
+    return [y, (dtype, (x[0], weights[0], *(1 for _ in x[2:])))]
 
 
 def _transposed(given: Operands) -> list[Kind]:
@@ -234,8 +237,9 @@ def _transposed(given: Operands) -> list[Kind]:
     if isinstance(x[1], int) and isinstance(weights[0], int) and x[1] != weights[0]:
         raise ShapeError(f"weights of shape {weights} for an input of shape {x}")
     channels = weights[1] * group if isinstance(weights[1], int) else None
-    if "strides" not in written or "auto_pad" in written or "output_shape" in written:
-        return [(given.dtype(), (x[0], channels, *(None for _ in range(rank))))]
+    dtype = one_dtype(given.types)
+    if not written.keys() >= _FULL or "auto_pad" in written or "output_shape" in written:
+        return [(dtype, (x[0], channels, *(None for _ in range(rank))))]
     found: list[Length] = []
     for axis, length in enumerate(x[2:]):
         more = _reach(written, axis) + written["output_padding"][axis]
@@ -244,7 +248,7 @@ def _transposed(given: Operands) -> list[Kind]:
         found.append(written["strides"][axis] * (length - 1) + more if known else None)  # type: ignore[operator]
     if any(isinstance(length, int) and length < 1 for length in found):
         raise ShapeError(f"nothing is left of an input of shape {x}: lengths {tuple(found)}")
-    return [(given.dtype(), (x[0], channels, *found))]
+    return [(dtype, (x[0], channels, *found))]
 
 
 def _pool(given: Operands) -> list[Kind]:
