@@ -252,6 +252,21 @@ def test_other_steps_stay(build: object) -> None:
     assert norms_alone(graph) is graph
 
 
+def test_a_slope_is_kept_where_it_can_be_told() -> None:
+    def scaled(net: GraphNet, y: str, channels: int) -> Graph:
+        graph = net.graph(net.conv(y, channels, channels, 1, group=channels))
+        *before, step = graph.nodes
+        return graph.with_(nodes=(*before, step.and_attributes(activation="leaky_relu", alpha=0.25)))
+
+    net = GraphNet()
+    (conv,) = checked(norms_after, scaled(net, net.conv(net.input(2, 3, 6, 6), 3, 5), 5)).nodes
+    assert conv.attributes["alpha"] == 0.25
+    pair = GraphNet()
+    y = pair.node("Mul", pair.input(2, 5, 6, 6), pair.normal(5, 1, 1))
+    (conv,) = checked(norms_alone, scaled(pair, y, 5)).nodes
+    assert conv.attributes["alpha"] == 0.25
+
+
 def test_an_activation_of_what_is_folded_is_kept() -> None:
     net = GraphNet()
     y = net.conv(net.input(2, 3, 6, 6), 3, 5)

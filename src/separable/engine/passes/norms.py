@@ -126,7 +126,7 @@ def _stand_alone(draft: Draft, node: Node, affine: _Affine, rank: int) -> tuple[
     scale, shift = (_stored(values, dtypes[0]) if dtypes else None for values in affine[1:])
     if scale is None or shift is None:
         return ()
-    after = {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
+    after = _after(node)
     lane = (len(scale), *(1,) * (rank - 2))
     result = node.outputs[0]
     if rank in (3, 4):
@@ -160,7 +160,7 @@ def pads(graph: Graph) -> Graph:
 _STEPS: Final = frozenset({"Add", "BatchNormalization", "Conv", "Div", "Mul", "Neg", "Sub"})
 _READ: Final = _STEPS | {"HardSigmoid"}
 # Attributes that tell an activation.
-_APPLIED: Final = ("activation", "low", "high")
+_APPLIED: Final = ("activation", "low", "high", "alpha")
 
 
 def _left(draft: Draft, node: Node, host: Node) -> tuple[Node, ...]:
@@ -175,6 +175,11 @@ def _left(draft: Draft, node: Node, host: Node) -> tuple[Node, ...]:
         for end, value in (("low", 0), ("high", 1))
     ]
     return (Node("Clip", (*host.outputs, *bounds), node.outputs),)
+
+
+def _after(node: Node) -> dict[str, Any]:
+    """Return the attributes that tell what a node applies to its result."""
+    return {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
 
 
 def _add(draft: Draft, old: str, values: Array) -> str:
@@ -293,7 +298,9 @@ def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
             return None
         inputs[2:3] = [_add(draft, inputs[2] if bias is not None else f"{host.outputs[0]}/bias", total)]
     outputs = (draft.new_name(f"{host.outputs[0]}/scaled"),) if node.op == "HardSigmoid" else node.outputs
-    after = {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
+    after = {} if node.op == "HardSigmoid" else _after(node)
+    if "alpha" in after and "Conv" not in host.op:  # a Gemm has another `alpha`
+        return None
     return host.with_(inputs=tuple(inputs), outputs=outputs).and_attributes(**after)
 
 
