@@ -7,7 +7,8 @@ import pytest
 from engine_nets import GraphNet, checked, ops
 
 from separable.engine.graph.ir import Graph
-from separable.engine.passes.norms import norms_after, norms_alone, norms_before, pads
+from separable.engine.passes.borders import pads
+from separable.engine.passes.norms import norms_after, norms_alone, norms_before
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -246,7 +247,14 @@ def steps_along_rows(net: GraphNet) -> Graph:
     return net.graph(net.node("Add", y, net.normal(4)))
 
 
-@pytest.mark.parametrize("build", [one_step, step_read_twice, steps_that_make_channels, steps_along_rows])
+def steps_of_three_axes(net: GraphNet) -> Graph:
+    y = net.node("Mul", net.input(2, 4, 5), net.constant(2))
+    return net.graph(net.node("Add", y, net.constant(3)))
+
+
+@pytest.mark.parametrize(
+    "build", [one_step, step_read_twice, steps_that_make_channels, steps_along_rows, steps_of_three_axes]
+)
 def test_other_steps_stay(build: object) -> None:
     graph = build(GraphNet())  # type: ignore[operator]
     assert norms_alone(graph) is graph

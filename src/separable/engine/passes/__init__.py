@@ -7,19 +7,19 @@ from typing import Final
 
 from ..graph.ir import Graph
 from .activations import activations_applied, activations_recognised
+from .borders import pads
 from .channels import channel_orders
 from .layer_norms import layer_norms
-from .norms import norms_after, norms_alone, norms_before, pads
+from .norms import norms_after, norms_alone, norms_before
 from .plain import dead, duplicates, layouts, nothing_done, pooled, products, sums
 from .residuals import residuals
 from .squeeze_excite import means, scales
 
 __all__ = ["PASSES", "simplified", "trace"]
 
-# In order: what is written in many ways is written in one, but first of all a channel shuffle is seen, whose
-# reshapes may be joined with others; activations are recognised before a constant of
-# theirs is folded into a convolution; what a convolution multiplies and adds comes before what it applies,
-# and that before the sum and the mean of the result.
+# In order: a channel shuffle is seen before its reshapes are joined with others; what has many forms is written
+# in one; activations are recognised before a constant of theirs is folded into a convolution; what a
+# convolution multiplies and adds comes before what it applies, and that before the sum and the mean of it.
 PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     dead,
     nothing_done,
