@@ -14,6 +14,7 @@ from separable.engine.graph.ir import Graph
 from separable.engine.graph.reference import evaluate
 from separable.engine.graph.static import static
 from separable.engine.passes import PASSES, simplified, trace
+from separable.onnx.model.names import ModelError
 
 GRAPHS = 200
 
@@ -292,6 +293,15 @@ def test_a_long_network_takes_a_moment() -> None:
         best = min(best, time.perf_counter() - start)
     assert len(new.nodes) == 3 * (len(graph.nodes) // 9) + 1
     assert best < 1.0  # some 40 ms on a quiet machine
+
+
+def test_nodes_that_do_not_take_what_they_are_given_are_one_kind_of_error() -> None:
+    for op, inputs in (("Mul", ("x",)), ("Div", ("x",)), ("Relu", ()), ("Conv", ("x",))):
+        net = GraphNet()
+        net.input(2, 3, 6, 6)
+        graph = net.graph(net.node("Add", net.node(op, *inputs), net.normal(3, 1, 1)), typed=False)
+        with pytest.raises(ModelError, match="does not take what it is given"):
+            simplified(graph)
 
 
 def test_a_trace_names_the_passes_that_changed_something() -> None:

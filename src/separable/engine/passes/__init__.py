@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ...onnx.model.names import ModelError
 from ..graph.ir import Graph
 from .activations import activations_applied, activations_recognised
 from .borders import pads
@@ -17,8 +18,8 @@ from .squeeze_excite import means, scales
 
 __all__ = ["PASSES", "simplified", "trace"]
 
-# In order: a channel shuffle is seen before its reshapes are joined with others; what has many forms is written
-# in one; activations are recognised before a constant of theirs is folded into a convolution; what a
+# In order: a channel shuffle is seen before its reshapes are joined with others; then what has many forms is
+# written in one; activations are recognised before a constant of theirs is folded into a convolution; what a
 # convolution multiplies and adds comes before what it applies, and that before the sum and the mean of it.
 PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     dead,
@@ -56,6 +57,11 @@ def simplified(graph: Graph) -> Graph:
     -------
     Graph
         Of the same inputs and outputs; the very one given where there is nothing to do.
+
+    Raises
+    ------
+    ModelError
+        If a node does not take what it is given.
     """
     *_, (_, last) = trace(graph)
     return last
@@ -73,13 +79,29 @@ def trace(graph: Graph) -> Iterator[tuple[str, Graph]]:
     name : str
         Of the pass; "given" at first.
     graph : Graph
+
+    Raises
+    ------
+    ModelError
+        If a node does not take what it is given.
     """
     yield "given", graph
     for _ in range(_MOST_ROUNDS):
         start = graph
         for rewrite in PASSES:
-            before, graph = graph, rewrite(graph)
+            before, graph = graph, _rewritten(rewrite, graph)
             if graph is not before:
                 yield rewrite.__name__, graph
         if graph is start:
             return
+
+
+def _rewritten(rewrite: Callable[[Graph], Graph], graph: Graph) -> Graph:
+    """Return what a pass makes of a graph: while lengths are open, nobody has checked all of its nodes."""
+    try:
+        return rewrite(graph)
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"graph `{graph.name}` has a node that does not take what it is given: "
+            f"{type(error).__name__}: {error} (in the pass {rewrite.__name__})."
+        ) from error

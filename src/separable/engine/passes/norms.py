@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -314,8 +313,7 @@ def _times(weights: Array, scale: FloatArray) -> Array | None:
     """Return weights times scale, in float64 inside and without a copy in float64; None if that overflows."""
     product = np.empty_like(weights)
     np.multiply(weights, scale, out=product, dtype=np.float64, casting="same_kind")
-    # One sum is cheaper than a test of each value; a sum that overflows by itself leaves the fold undone.
-    return product if math.isfinite(product.sum()) else None
+    return product if np.isfinite(product).all() else None
 
 
 def _stored(values: FloatArray, dtype: np.dtype[Any]) -> Array | None:
