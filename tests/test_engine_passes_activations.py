@@ -13,8 +13,10 @@ from engine_nets import GraphNet, assert_same, checked, data, ops
 
 from separable.engine.graph.ir import Graph
 from separable.engine.graph.reference import evaluate
+from separable.engine.graph.static import static
 from separable.engine.passes import simplified
 from separable.engine.passes.activations import activations_applied, activations_recognised
+from separable.engine.passes.layer_norms import layer_norms
 from separable.engine.passes.patterns import chain, close, factors, polynomial
 
 Build = Callable[[GraphNet, str], str]
@@ -296,6 +298,47 @@ def test_not_a_number_stays_one() -> None:
         new = simplified(graph)
         assert len(new.nodes) == 1
         assert_same(evaluate(new, x), evaluate(graph, x), 1e-6)
+
+
+def normalised(net: GraphNet, x: str, **forms: object) -> str:
+    """Return a tensor after layer normalisation as exporters write it out."""
+    axes = net.integers(forms.get("axis", -1))  # type: ignore[arg-type]
+    centred = net.node("Sub", x, net.node("ReduceMean", x, axes))
+    if forms.get("product"):
+        square = net.node("Mul", centred, centred)
+    else:
+        square = net.node("Pow", centred, net.constant(2))
+    variance = net.node("ReduceMean", square, axes)
+    y = net.node("Div", centred, net.node("Sqrt", net.node("Add", variance, net.constant(1e-3))))
+    if forms.get("weights", True):
+        y = net.node("Mul", net.normal(5), y)
+    return str(net.node("Add", y, net.normal(5)) if forms.get("bias", True) else y)
+
+
+@pytest.mark.parametrize(
+    "forms", [{}, {"product": True}, {"axis": 2}, {"bias": False}, {"weights": False}], ids=repr
+)
+def test_layer_normalisation_is_one_node(forms: dict[str, object]) -> None:
+    net = GraphNet()
+    x = net.node("Tanh", net.input("N", 3, 5))
+    graph = net.graph(net.node("Neg", normalised(net, x, **forms)), x, typed=False)
+    types = {**graph.types, x: graph.inputs["x"]}
+    new = near(layer_norms, graph.with_(types=types))
+    assert ops(new) == ["Tanh", "LayerNormalization", "Neg"]
+    assert ops(static(new, {"x": (2, 3, 5)})) == ops(new)
+
+
+def test_other_normalisations_stay() -> None:
+    net = GraphNet()
+    graph = net.graph(normalised(net, net.input(2, 5, 5), axis=1))
+    assert layer_norms(graph) is graph
+    net = GraphNet()
+    y = normalised(net, net.input(2, 3, 5))
+    graph = net.graph(y, net.nodes[1].outputs[0])  # callers get what is centred
+    assert layer_norms(graph) is graph
+    net = GraphNet()
+    graph = net.graph(normalised(net, net.input(2, 3, "D")), typed=False)
+    assert layer_norms(graph) is graph
 
 
 def test_expressions_are_read_as_products_lines_and_polynomials() -> None:

@@ -7,7 +7,8 @@ import pytest
 from engine_nets import GraphNet, checked, ops
 
 from separable.engine.graph.ir import Graph
-from separable.engine.passes.norms import norms_after, norms_alone, norms_before, pads
+from separable.engine.passes.borders import pads
+from separable.engine.passes.norms import norms_after, norms_alone, norms_before
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -186,6 +187,22 @@ def test_what_others_read_or_broadcasting_makes_stays(build: object) -> None:
     assert norms_before(graph) is graph
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_depthwise_convolution_of_one_tap_is_a_scale_and_a_shift(bias: bool) -> None:
+    net = GraphNet()
+    y = net.conv(net.conv(net.input(2, 3, 6, 6), 3, 4), 4, 4, 1, group=4, bias=bias)
+    graph = net.graph(y)
+    assert ops(checked(norms_after, graph)) == ["Conv"]
+    before = GraphNet()
+    y = before.conv(before.input(2, 4, 6, 6), 4, 4, 1, group=4, bias=bias)
+    assert ops(checked(norms_before, before.graph(before.conv(y, 4, 5, pad=0)))) == ["Conv"]
+    for more in ({"group": 4, "stride": 2}, {"group": 4, "pad": 1}, {"group": 2}):
+        other = GraphNet()
+        y = other.conv(other.conv(other.input(2, 3, 6, 6), 3, 4), 4, 4, 1, **more)
+        graph = other.graph(y)
+        assert norms_after(graph) is graph
+
+
 def test_norms_that_stand_alone_become_depthwise_convolutions() -> None:
     for axes in (1, 2):
         net = GraphNet()
@@ -197,6 +214,75 @@ def test_norms_that_stand_alone_become_depthwise_convolutions() -> None:
     for shape in ((2, 4), (2, 4, 3, 3, 3)):
         net = GraphNet()
         assert ops(checked(norms_alone, net.graph(net.norm(net.input(*shape), 4)))) == ["Mul", "Add"]
+
+
+def test_a_scale_and_a_shift_in_sequence_become_one_depthwise_convolution() -> None:
+    for first, second in ((("Mul", ()), ("Add", ())), (("Sub", (4, 1, 1)), ("Div", (1, 4, 1, 1)))):
+        net = GraphNet()
+        y = net.node("Relu", net.input(2, 4, 5, 5))
+        for op, shape in (first, second):
+            y = net.node(op, y, net.normal(*shape))
+        graph = net.graph(net.conv(y, 4, 5))
+        *before, step, conv = graph.nodes
+        graph = graph.with_(nodes=(*before, step.and_attributes(activation="relu"), conv))
+        assert ops(checked(norms_alone, graph)) == ["Relu", "Conv+relu", "Conv"]
+
+
+def one_step(net: GraphNet) -> Graph:
+    return net.graph(net.node("Mul", net.input(2, 4, 5, 5), net.normal(4, 1, 1)))
+
+
+def step_read_twice(net: GraphNet) -> Graph:
+    y = net.node("Mul", net.input(2, 4, 5, 5), net.normal(4, 1, 1))
+    return net.graph(net.node("Add", y, net.normal(4, 1, 1)), net.node("Tanh", y))
+
+
+def steps_that_make_channels(net: GraphNet) -> Graph:
+    y = net.node("Mul", net.input(2, 1, 5, 5), net.normal(4, 1, 1))
+    return net.graph(net.node("Add", y, net.normal(4, 1, 1)))
+
+
+def steps_along_rows(net: GraphNet) -> Graph:
+    y = net.node("Mul", net.input(2, 4, 4), net.normal(4))
+    return net.graph(net.node("Add", y, net.normal(4)))
+
+
+def steps_of_three_axes(net: GraphNet) -> Graph:
+    y = net.node("Mul", net.input(2, 4, 5), net.constant(2))
+    return net.graph(net.node("Add", y, net.constant(3)))
+
+
+@pytest.mark.parametrize(
+    "build", [one_step, step_read_twice, steps_that_make_channels, steps_along_rows, steps_of_three_axes]
+)
+def test_other_steps_stay(build: object) -> None:
+    graph = build(GraphNet())  # type: ignore[operator]
+    assert norms_alone(graph) is graph
+
+
+def test_a_slope_is_kept_where_it_can_be_told() -> None:
+    def scaled(net: GraphNet, y: str, channels: int) -> Graph:
+        graph = net.graph(net.conv(y, channels, channels, 1, group=channels))
+        *before, step = graph.nodes
+        return graph.with_(nodes=(*before, step.and_attributes(activation="leaky_relu", alpha=0.25)))
+
+    net = GraphNet()
+    (conv,) = checked(norms_after, scaled(net, net.conv(net.input(2, 3, 6, 6), 3, 5), 5)).nodes
+    assert conv.attributes["alpha"] == 0.25
+    pair = GraphNet()
+    y = pair.node("Mul", pair.input(2, 5, 6, 6), pair.normal(5, 1, 1))
+    (conv,) = checked(norms_alone, scaled(pair, y, 5)).nodes
+    assert conv.attributes["alpha"] == 0.25
+
+
+def test_an_activation_of_what_is_folded_is_kept() -> None:
+    net = GraphNet()
+    y = net.conv(net.input(2, 3, 6, 6), 3, 5)
+    graph = net.graph(net.node("Add", y, net.normal(5, 1, 1)))
+    conv, step = graph.nodes
+    graph = graph.with_(nodes=(conv, step.and_attributes(activation="clip", low=0.0, high=1.0)))
+    (conv,) = checked(norms_after, graph).nodes
+    assert (conv.attributes["activation"], conv.attributes["high"]) == ("clip", 1.0)
 
 
 def test_a_norm_of_unknown_rank_stays() -> None:

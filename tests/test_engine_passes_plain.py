@@ -9,7 +9,7 @@ import pytest
 from engine_nets import GraphNet, checked, ops
 
 from separable.engine.graph.ir import Graph
-from separable.engine.passes.plain import dead, duplicates, layouts, nothing_done, pooled, products
+from separable.engine.passes.plain import dead, duplicates, layouts, nothing_done, pooled, products, sums
 
 Build = Callable[[GraphNet], Graph]
 
@@ -142,8 +142,9 @@ def test_a_pool_over_everything_is_a_global_one() -> None:
         net.node("AveragePool", x, kernel_shape=(2, 4)),
         net.node("AveragePool", x, kernel_shape=(4, 4), pads=(0, 0, 1, 1)),
         net.node("ReduceMean", x, net.integers(2)),
+        net.node("ReduceMean", net.input(2, 3, 4, name="rows"), net.integers(2)),
     )
-    pools = ["GlobalAveragePool"] * 2 + ["AveragePool"] * 2 + ["ReduceMean"]
+    pools = ["GlobalAveragePool"] * 2 + ["AveragePool"] * 2 + ["ReduceMean"] * 2
     assert ops(checked(pooled, net.graph(*outputs))) == pools
 
 
@@ -176,6 +177,14 @@ def mixed(net: GraphNet) -> Graph:
 def test_other_reshapes_stay(build: Build) -> None:
     graph = build(GraphNet())
     assert pooled(graph) is graph
+
+
+def test_a_sum_of_two_is_an_add_and_one_of_one_is_nothing() -> None:
+    net = GraphNet()
+    x, z = net.input(2, 3), net.input(2, 3, name="z")
+    y = net.node("Sum", net.node("Sum", x), z)
+    graph = net.graph(net.node("Sum", y, x, z))
+    assert ops(checked(sums, checked(nothing_done, graph))) == ["Add", "Sum"]
 
 
 @pytest.mark.parametrize("turned", [0, 1])

@@ -355,15 +355,36 @@ def other_transpose(net: GraphNet) -> Graph:
 
 
 SHUFFLED = [
-    *(shuffle_given_to_callers, shuffle_between_groups, shuffle_of_a_residual),
-    *(shuffle_of_what_others_read, other_transpose),
+    shuffle_given_to_callers,
+    shuffle_between_groups,
+    shuffle_of_a_residual,
+    shuffle_of_what_others_read,
 ]
 
 
 @pytest.mark.parametrize("build", SHUFFLED)
-def test_orders_that_are_left(build: Build) -> None:
+def test_of_a_shuffle_that_no_convolution_takes_a_gather_is_left(build: Build) -> None:
     graph = build(GraphNet())
+    new = checked(channel_orders, graph)
+    assert len(new.nodes) == len(graph.nodes) - 2
+    assert "Gather" in ops(new)
+    for conv in new.nodes:
+        assert conv.op != "Conv" or conv.inputs[1] in graph.constants
+
+
+def test_other_turns_are_no_shuffles() -> None:
+    graph = other_transpose(GraphNet())
     assert channel_orders(graph) is graph
+
+
+def test_shuffles_in_sequence_are_one() -> None:
+    net = GraphNet()
+    y = shuffled(net, shuffled(net, net.input(2, 6, 4, 4), 2, 6, 4, 4), 2, 6, 4, 4)
+    new = checked(channel_orders, net.graph(net.node("Tanh", y)))
+    assert ops(new) == ["Gather", "Tanh"]
+    behind = GraphNet()
+    y = shuffled(behind, shuffled(behind, behind.input(2, 6, 4, 4), 2, 6, 4, 4), 3, 6, 4, 4)
+    assert ops(simplified(behind.graph(behind.conv(y, 6, 5)))) == ["Conv"]
 
 
 # -- what they ask -----------------------------------------------------------------------------------

@@ -5,30 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ...onnx.model.names import ModelError
 from ..graph.ir import Graph
 from .activations import activations_applied, activations_recognised
+from .borders import pads
 from .channels import channel_orders
-from .norms import norms_after, norms_alone, norms_before, pads
-from .plain import dead, duplicates, layouts, nothing_done, pooled, products
+from .layer_norms import layer_norms
+from .norms import norms_after, norms_alone, norms_before
+from .plain import dead, duplicates, layouts, nothing_done, pooled, products, sums
 from .residuals import residuals
 from .squeeze_excite import means, scales
 
 __all__ = ["PASSES", "simplified", "trace"]
 
-# In order: what is written in many ways is written in one; activations are recognised before a constant of
-# theirs is folded into a convolution; what a convolution multiplies and adds comes before what it applies,
-# and that before the sum and the mean of the result.
+# In order: a channel shuffle is seen before its reshapes are joined with others; then what has many forms is
+# written in one; activations are recognised before a constant of theirs is folded into a convolution; what a
+# convolution multiplies and adds comes before what it applies, and that before the sum and the mean of it.
 PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     dead,
     nothing_done,
     duplicates,
+    channel_orders,
     layouts,
+    sums,
     products,
+    layer_norms,
     activations_recognised,
     pads,
     norms_after,
     norms_before,
-    channel_orders,
     norms_alone,
     activations_applied,
     residuals,
@@ -52,6 +57,11 @@ def simplified(graph: Graph) -> Graph:
     -------
     Graph
         Of the same inputs and outputs; the very one given where there is nothing to do.
+
+    Raises
+    ------
+    ModelError
+        If a node does not take what it is given.
     """
     *_, (_, last) = trace(graph)
     return last
@@ -69,13 +79,29 @@ def trace(graph: Graph) -> Iterator[tuple[str, Graph]]:
     name : str
         Of the pass; "given" at first.
     graph : Graph
+
+    Raises
+    ------
+    ModelError
+        If a node does not take what it is given.
     """
     yield "given", graph
     for _ in range(_MOST_ROUNDS):
         start = graph
         for rewrite in PASSES:
-            before, graph = graph, rewrite(graph)
+            before, graph = graph, _rewritten(rewrite, graph)
             if graph is not before:
                 yield rewrite.__name__, graph
         if graph is start:
             return
+
+
+def _rewritten(rewrite: Callable[[Graph], Graph], graph: Graph) -> Graph:
+    """Return what a pass makes of a graph: while lengths are open, nobody has checked all of its nodes."""
+    try:
+        return rewrite(graph)
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"graph `{graph.name}` has a node that does not take what it is given: "
+            f"{type(error).__name__}: {error} (in the pass {rewrite.__name__})."
+        ) from error

@@ -29,16 +29,32 @@ def channel_orders(graph: Graph) -> Graph:
 
     A shuffle (Reshape, Transpose, Reshape) or a Gather of all channels goes into the input channels of all
     that read it, or into the output channels of the convolution before it, where that is exact: all groups
-    stay together. Otherwise it stays as it is.
+    stay together. What is left of a shuffle is one Gather, and of orders in sequence as well.
     """
     draft = Draft(graph)
     for node in draft:
         shuffle = _shuffle(draft, node) if is_bare(node) and node.op in ("Gather", "Reshape") else None
-        if shuffle is None or draft.is_output(node.outputs[0]):
+        if shuffle is None:
             continue
-        if _read_in_order(draft, node, shuffle) or _made_in_order(draft, node, shuffle):
+        kept = draft.is_output(node.outputs[0])
+        if not kept and (_read_in_order(draft, node, shuffle) or _made_in_order(draft, node, shuffle)):
             draft.drop([node])
+            continue
+        joined = _joined(draft, shuffle)
+        if node.op == "Gather" and joined is None:
+            continue
+        x, order = shuffle if joined is None else joined
+        indices = draft.add_constant(f"{node.outputs[0]}/order", np.array(order, np.int64))
+        draft.replace(node, Node("Gather", (x, indices), node.outputs, {"axis": 1}))
+        draft.drop(draft.unread(node.inputs))
     return draft.finished()
+
+
+def _joined(draft: Draft, shuffle: _Shuffle) -> _Shuffle | None:
+    """Return two orders of channels in sequence as one; None where there is no other before."""
+    earlier = draft.maker(shuffle.x)
+    first = _shuffle(draft, earlier) if earlier is not None and earlier.op == "Gather" else None
+    return None if first is None else _Shuffle(first.x, tuple(first.order[index] for index in shuffle.order))
 
 
 def _shuffle(draft: Draft, node: Node) -> _Shuffle | None:

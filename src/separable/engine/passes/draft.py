@@ -43,11 +43,6 @@ class Draft:
         for slot in reversed(self._slots):
             yield from (node for node in tuple(reversed(slot)) if node in self._places)
 
-    @property
-    def graph(self) -> Graph:
-        """The graph that the draft was made of."""
-        return self._graph
-
     def maker(self, name: str) -> Node | None:
         """Return the node that makes a tensor; None for inputs and constants."""
         return self._makers.get(name)

@@ -1,8 +1,7 @@
-"""Scales and shifts of channels, and borders of zeros, become part of the convolution beside them."""
+"""Scales and shifts of channels become part of the convolution beside them."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -11,20 +10,16 @@ from ..._base.types import Array, FloatArray
 from ..graph.ir import Graph, Node
 from .draft import Draft
 from .known import (
-    activation_of,
     channels_of,
     group_of,
     is_bare,
     pads_nothing,
-    pads_of,
     rank_of,
     real_constant,
-    scalar,
-    whole_numbers,
 )
 from .patterns import is_sixth, slope_and_offset
 
-__all__ = ["norms_after", "norms_alone", "norms_before", "pads"]
+__all__ = ["norms_after", "norms_alone", "norms_before"]
 
 _HOSTS: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -41,13 +36,13 @@ class _Affine(NamedTuple):
 def norms_after(graph: Graph) -> Graph:
     """Put scales and shifts of a convolution's result into its weights and bias.
 
-    They are BatchNormalization, and Add, Sub, Mul, Div with one constant or one a channel, behind Conv,
-    ConvTranspose, Gemm or MatMul whose result nothing else reads. Computed in float64, stored in the dtype of
-    the weights. Of a HardSigmoid of another slope than 1/6, a Clip is left.
+    They are BatchNormalization, depthwise 1x1 convolutions, and Add, Sub, Mul, Div with one constant or one a
+    channel, behind Conv, ConvTranspose, Gemm or MatMul whose result nothing else reads. Computed in float64,
+    stored in the dtype of the weights. Of a HardSigmoid of another slope than 1/6, a Clip is left.
     """
     draft = Draft(graph)
     for node in draft:
-        for x in node.inputs if node.op in _READ else ():
+        for x in node.inputs if node.op in _READ and len(node.outputs) == 1 else ():
             host = draft.maker(x)
             if host is None or host.op not in _HOSTS or not is_bare(host):
                 continue
@@ -66,7 +61,7 @@ def norms_before(graph: Graph) -> Graph:
     """
     draft = Draft(graph)
     for node in reversed(draft):
-        taken = node.op in _READ - {"HardSigmoid"} and is_bare(node)
+        taken = node.op in _STEPS and is_bare(node)
         conv = draft.only_reader(node.outputs[0]) if taken else None
         if conv is None or conv.op != "Conv" or conv.inputs[0] != node.outputs[0]:
             continue
@@ -84,53 +79,69 @@ def norms_before(graph: Graph) -> Graph:
 def norms_alone(graph: Graph) -> Graph:
     """Turn each BatchNormalization that is left into a depthwise 1x1 convolution.
 
-    One of another rank than three or four becomes Mul and Add; one of unknown rank stays.
+    So does a scale and a shift of channels in sequence. A norm of another rank than three or four becomes Mul
+    and Add; one of unknown rank stays.
     """
     draft = Draft(graph)
     for node in draft:
-        rank = rank_of(draft, node.inputs[0]) if node.op == "BatchNormalization" else None
-        affine = None if rank is None else _normalised(draft, node)
+        norm = node.op == "BatchNormalization"
+        rank = rank_of(draft, node.outputs[0]) if node.op in _STEPS else None
+        affine = None if rank is None else _normalised(draft, node) if norm else _pair(draft, node, rank)
         if rank is None or affine is None:
             continue
-        old = draft.constant(node.inputs[1])
-        assert old is not None
-        scale, shift = _stored(affine.scale, old.dtype), _stored(affine.shift, old.dtype)
-        if scale is None or shift is None:
-            continue
-        after = {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
-        lane = (len(affine.scale), *(1,) * (rank - 2))
-        if rank in (3, 4):
-            weights = scale.reshape(lane[0], 1, *lane[1:])
-            names = (_add(draft, node.inputs[1], weights), _add(draft, node.inputs[2], shift))
-            attributes = {**_pointwise(rank - 2), "group": lane[0], **after}
-            draft.replace(node, Node("Conv", (affine.x, *names), node.outputs, attributes))
-        else:
-            scaled = draft.new_name(f"{node.outputs[0]}/scaled")
-            draft.set_type(scaled, draft.type_of(node.outputs[0]))
-            mul = Node("Mul", (affine.x, _add(draft, node.inputs[1], scale.reshape(lane))), (scaled,))
-            add = Node("Add", (scaled, _add(draft, node.inputs[2], shift.reshape(lane))), node.outputs, after)
-            draft.replace(node, mul, add)
+        new = _stand_alone(draft, node, affine, rank)
+        if new:
+            draft.replace(node, *new)
+            draft.drop(draft.unread(node.inputs))
     return draft.finished()
 
 
-def pads(graph: Graph) -> Graph:
-    """Let convolutions and pools add the zeros that a Pad before them adds."""
-    draft = Draft(graph)
-    for node in draft:
-        border = _zeros(draft, node) if node.op == "Pad" else None
-        if border is None:
-            continue
-        for reader in tuple(draft.readers(node.outputs[0])):
-            better = _padded(draft, reader, node, border)
-            if better is not None:
-                draft.replace(reader, better)
-        draft.drop(draft.unread(node.outputs))
-    return draft.finished()
+def _pair(draft: Draft, node: Node, rank: int) -> _Affine | None:
+    """Return two steps of scale and shift that no convolution took as one, a number for each channel."""
+    second = _affine(draft, node, rank, 1) if rank in (3, 4) and len(node.outputs) == 1 else None
+    earlier = draft.maker(second.x) if second is not None and draft.only_reader(second.x) else None
+    if second is None or earlier is None or earlier.op not in _STEPS or not is_bare(earlier):
+        return None
+    first = _affine(draft, earlier, rank, 1)
+    channels = None if first is None else channels_of(draft, first.x)
+    if first is None or channels is None or rank_of(draft, first.x) != rank:
+        return None
+    lengths = {len(each) for each in (*first[1:], *second[1:])}
+    # Of three axes, the second holds positions as often as channels: constants of channels tell.
+    if not lengths <= {1, channels} or (rank == 3 and lengths == {1}):
+        return None
+    scale, shift = first.scale * second.scale, first.shift * second.scale + second.shift
+    return _Affine(first.x, np.broadcast_to(scale, channels), np.broadcast_to(shift, channels))
 
 
-_READ: Final = frozenset({"Add", "BatchNormalization", "Div", "HardSigmoid", "Mul", "Neg", "Sub"})
+def _stand_alone(draft: Draft, node: Node, affine: _Affine, rank: int) -> tuple[Node, ...]:
+    """Return a scale and a shift of channels as operations of their own; none if a value overflows."""
+    earlier = draft.maker(node.inputs[0]) or draft.maker(node.inputs[-1]) or node
+    given = [real_constant(draft, name) for name in (*node.inputs, *earlier.inputs)]
+    dtypes = [values.dtype for values in given if values is not None]
+    scale, shift = (_stored(values, dtypes[0]) if dtypes else None for values in affine[1:])
+    if scale is None or shift is None:
+        return ()
+    after = _after(node)
+    lane = (len(scale), *(1,) * (rank - 2))
+    result = node.outputs[0]
+    if rank in (3, 4):
+        weights = draft.add_constant(f"{result}/weights", scale.reshape(lane[0], 1, *lane[1:]))
+        bias = draft.add_constant(f"{result}/bias", shift)
+        attributes = {**_pointwise(rank - 2), "group": lane[0], **after}
+        return (Node("Conv", (affine.x, weights, bias), node.outputs, attributes),)
+    scaled = draft.new_name(f"{result}/scaled")
+    draft.set_type(scaled, draft.type_of(result))
+    first = draft.add_constant(f"{result}/scale", scale.reshape(lane))
+    second = draft.add_constant(f"{result}/shift", shift.reshape(lane))
+    mul = Node("Mul", (affine.x, first), (scaled,))
+    return mul, Node("Add", (scaled, second), node.outputs, after)
+
+
+_STEPS: Final = frozenset({"Add", "BatchNormalization", "Conv", "Div", "Mul", "Neg", "Sub"})
+_READ: Final = _STEPS | {"HardSigmoid"}
 # Attributes that tell an activation.
-_APPLIED: Final = ("activation", "low", "high", "alpha", "beta")
+_APPLIED: Final = ("activation", "low", "high", "alpha")
 
 
 def _left(draft: Draft, node: Node, host: Node) -> tuple[Node, ...]:
@@ -147,6 +158,11 @@ def _left(draft: Draft, node: Node, host: Node) -> tuple[Node, ...]:
     return (Node("Clip", (*host.outputs, *bounds), node.outputs),)
 
 
+def _after(node: Node) -> dict[str, Any]:
+    """Return the attributes that tell what a node applies to its result."""
+    return {name: node.attributes[name] for name in _APPLIED if name in node.attributes}
+
+
 def _add(draft: Draft, old: str, values: Array) -> str:
     return draft.add_constant(f"{old}/folded", values)
 
@@ -158,8 +174,6 @@ def _pointwise(axes: int) -> dict[str, Any]:
 
 def _affine(draft: Draft, node: Node, rank: int, axis: int) -> _Affine | None:
     """Return a node as scale and shift along one axis of its operand, which has `rank` axes."""
-    if not is_bare(node):
-        return None
     one, zero = np.ones(1), np.zeros(1)
     if node.op == "Neg":
         return _Affine(node.inputs[0], -one, zero)
@@ -168,6 +182,8 @@ def _affine(draft: Draft, node: Node, rank: int, axis: int) -> _Affine | None:
         return None if is_sixth(alpha, beta) else _Affine(node.inputs[0], alpha * one, beta * one)
     if node.op == "BatchNormalization":
         return _normalised(draft, node)
+    if node.op == "Conv":
+        return _depthwise(draft, node)
     for place in (1, 0):
         other, x = node.inputs[place], node.inputs[1 - place]
         values = real_constant(draft, other)
@@ -180,6 +196,21 @@ def _affine(draft: Draft, node: Node, rank: int, axis: int) -> _Affine | None:
         scale = along if node.op == "Mul" else 1 / along
         return _Affine(x, scale, zero) if np.isfinite(scale).all() else None
     return None
+
+
+def _depthwise(draft: Draft, conv: Node) -> _Affine | None:
+    """Return a depthwise 1x1 convolution as scale and shift."""
+    weights = real_constant(draft, conv.inputs[1])
+    biased = len(conv.inputs) > 2 and bool(conv.inputs[2])
+    bias = real_constant(draft, conv.inputs[2]) if biased else None
+    if weights is None or (biased and bias is None) or any(conv.inputs[3:]) or len(conv.outputs) > 1:
+        return None
+    if weights.size != len(weights) or group_of(conv) != len(weights) or not pads_nothing(conv):
+        return None
+    if set(conv.attributes.get("strides", (1,))) != {1}:
+        return None
+    scale = weights.astype(np.float64).ravel()
+    return _Affine(conv.inputs[0], scale, np.zeros(1) if bias is None else bias.astype(np.float64))
 
 
 def _adds_no_axis(draft: Draft, node: Node) -> bool:
@@ -232,7 +263,7 @@ def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
         return None
     shifted = bool(affine.shift.any())
     # A MatMul has no bias, and its columns lie along the last axis: those of a norm along the second.
-    if host.op == "MatMul" and (shifted or weights.ndim != 2 or node.op == "BatchNormalization"):
+    if host.op == "MatMul" and (shifted or weights.ndim != 2 or node.op in ("BatchNormalization", "Conv")):
         return None
     inputs = list(host.inputs)
     if (affine.scale != 1).any():
@@ -248,7 +279,10 @@ def _absorbed(draft: Draft, host: Node, node: Node) -> Node | None:
             return None
         inputs[2:3] = [_add(draft, inputs[2] if bias is not None else f"{host.outputs[0]}/bias", total)]
     outputs = (draft.new_name(f"{host.outputs[0]}/scaled"),) if node.op == "HardSigmoid" else node.outputs
-    return host.with_(inputs=tuple(inputs), outputs=outputs)
+    after = {} if node.op == "HardSigmoid" else _after(node)
+    if "alpha" in after and "Conv" not in host.op:  # a Gemm has another `alpha`
+        return None
+    return host.with_(inputs=tuple(inputs), outputs=outputs).and_attributes(**after)
 
 
 def _plain_gemm(host: Node, bias: Array | None) -> bool:
@@ -279,8 +313,7 @@ def _times(weights: Array, scale: FloatArray) -> Array | None:
     """Return weights times scale, in float64 inside and without a copy in float64; None if that overflows."""
     product = np.empty_like(weights)
     np.multiply(weights, scale, out=product, dtype=np.float64, casting="same_kind")
-    # One sum is cheaper than a test of each value; a sum that overflows by itself leaves the fold undone.
-    return product if math.isfinite(product.sum()) else None
+    return product if np.isfinite(product).all() else None
 
 
 def _stored(values: FloatArray, dtype: np.dtype[Any]) -> Array | None:
@@ -322,75 +355,3 @@ def _fed(draft: Draft, conv: Node, affine: _Affine) -> Node | None:
             return None
         inputs[1] = _add(draft, conv.inputs[1], scaled.reshape(weights.shape))
     return conv.with_(inputs=tuple(inputs))
-
-
-def _zeros(draft: Draft, node: Node) -> tuple[int, ...] | None:
-    """Return how many zeros a Pad adds at the low ends, then at the high ends, of the spatial axes."""
-    rank = rank_of(draft, node.inputs[0])
-    amounts = whole_numbers(draft, node, 1, "pads")
-    value = 0.0
-    if len(node.inputs) > 2 and node.inputs[2]:
-        found = scalar(draft, node.inputs[2], node.inputs[0])
-        value = np.nan if found is None else found
-    if node.attributes.get("mode", "constant") != "constant" or value != 0 or amounts is None:
-        return None
-    axes: tuple[int, ...] | None = tuple(range(len(amounts) // 2))
-    if len(node.inputs) > 3 and node.inputs[3]:
-        axes = whole_numbers(draft, node, 3)
-        if axes is None or (rank is None and min(axes, default=0) < 0):
-            return None
-    else:
-        rank = len(amounts) // 2
-    if rank is None or axes is None or rank < 3 or min(amounts, default=0) < 0:
-        return None
-    low, high = [0] * rank, [0] * rank
-    for axis, before, behind in zip(axes, amounts, amounts[len(axes) :], strict=False):
-        low[axis % rank], high[axis % rank] = before, behind
-    return None if any((*low[:2], *high[:2])) else (*low[2:], *high[2:])
-
-
-def _padded(draft: Draft, reader: Node, pad: Node, border: tuple[int, ...]) -> Node | None:
-    """Return a reader of a Pad that adds the zeros itself, or None where it cannot."""
-    if reader.op not in ("Conv", "AveragePool", "MaxPool") or reader.inputs[0] != pad.outputs[0]:
-        return None
-    if pad.outputs[0] in reader.inputs[1:] or len(reader.outputs) > (2 if reader.op == "Conv" else 1):
-        return None
-    own = pads_of(reader)
-    if own is None:
-        return None
-    both = tuple(first + second for first, second in zip(own, border, strict=True))
-    more: dict[str, Any] = {"pads": both}
-    if reader.op != "Conv" and reader.attributes.get("ceil_mode", 0):
-        return None  # the last window may leave the padded input: those positions count otherwise
-    if reader.op == "AveragePool":
-        if any(own) and not reader.attributes.get("count_include_pad", 0):
-            return None
-        more["count_include_pad"] = 1
-    if reader.op == "MaxPool" and not (_never_negative(draft, pad.inputs[0]) and _meets(reader, both)):
-        return None
-    inputs = (pad.inputs[0], *reader.inputs[1:])
-    return reader.with_(inputs=inputs).and_attributes(**more)
-
-
-def _never_negative(draft: Draft, name: str) -> bool:
-    """Return whether a tensor is known to hold no negative values: then a zero changes no maximum."""
-    node = draft.maker(name)
-    if node is None or name != node.outputs[0]:
-        return False
-    if activation_of(node) != "none":
-        after_sum = node.attributes.get("add") == "after" and len(node.inputs) > 3 and node.inputs[3]
-        return activation_of(node) in ("relu", "relu6", "sigmoid", "hard_sigmoid") and not after_sum
-    if node.op == "Clip":
-        low = (
-            scalar(draft, node.inputs[1], node.inputs[0]) if len(node.inputs) > 1 and node.inputs[1] else None
-        )
-        return low is not None and low >= 0
-    return node.op in ("Relu", "Sigmoid", "HardSigmoid")
-
-
-def _meets(pool: Node, border: tuple[int, ...]) -> bool:
-    """Return whether each window of a pool holds at least one value of its input."""
-    kernel = pool.attributes["kernel_shape"]
-    return set(pool.attributes.get("dilations", (1,))) == {1} and all(
-        amount < length for amount, length in zip(border, (*kernel, *kernel), strict=True)
-    )

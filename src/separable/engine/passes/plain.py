@@ -25,7 +25,7 @@ from .known import (
     whole_numbers,
 )
 
-__all__ = ["dead", "duplicates", "layouts", "nothing_done", "pooled", "products"]
+__all__ = ["dead", "duplicates", "layouts", "nothing_done", "pooled", "products", "sums"]
 
 
 def dead(graph: Graph) -> Graph:
@@ -99,7 +99,7 @@ def nothing_done(graph: Graph) -> Graph:
 _IDLE: Final = frozenset(
     {
         *("Cast", "Concat", "Dropout", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Squeeze"),
-        *("Transpose", "Unsqueeze"),
+        *("Sum", "Transpose", "Unsqueeze"),
     }
 )
 
@@ -116,13 +116,14 @@ def _hands_on(draft: Draft, node: Node) -> bool:
     if node.op == "Cast":
         kinds = draft.type_of(x), draft.type_of(node.outputs[0])
         return kinds[0] is not None and kinds[1] is not None and kinds[0].dtype == kinds[1].dtype
-    if node.op in ("Pad", "Transpose", "Concat"):
+    if node.op in ("Pad", "Transpose", "Concat", "Sum"):
         amounts = whole_numbers(draft, node, 1, "pads") if node.op == "Pad" else None
         perm = tuple(node.attributes.get("perm", (1, 0)))
         return {
             "Pad": amounts is not None and not any(amounts),
             "Transpose": perm == tuple(range(len(perm))),
             "Concat": len(node.inputs) == 1,
+            "Sum": len(node.inputs) == 1,
         }[node.op]
     return same_shape(draft, x, node.outputs[0])
 
@@ -200,7 +201,8 @@ def pooled(graph: Graph) -> Graph:
             new = _over_all(draft, node)
         elif node.op == "ReduceMean" and is_bare(node) and node.attributes.get("keepdims", 1):
             rank = rank_of(draft, node.inputs[0])
-            if rank is not None and rank > 2 and axes_of(draft, node, rank) == tuple(range(2, rank)):
+            # Of three axes, the last holds features as often as positions.
+            if rank is not None and rank > 3 and axes_of(draft, node, rank) == tuple(range(2, rank)):
                 new = Node("GlobalAveragePool", node.inputs[:1], node.outputs)
         elif node.op in ("Reshape", "Squeeze") and _makes_rows(draft, node):
             new = Node("Flatten", node.inputs[:1], node.outputs, {"axis": 1})
@@ -236,6 +238,15 @@ def _makes_rows(draft: Draft, node: Node) -> bool:
     channels = channels_of(draft, x)
     same = target[1] == channels and channels is not None
     return (target[0] == 0 and (target[1] in (0, -1) or same)) or (target[0] == -1 and same)
+
+
+def sums(graph: Graph) -> Graph:
+    """Write a Sum of two tensors as Add."""
+    draft = Draft(graph)
+    for node in draft:
+        if node.op == "Sum" and len(node.inputs) == 2:
+            draft.replace(node, node.with_(op="Add"))
+    return draft.finished()
 
 
 def products(graph: Graph) -> Graph:
