@@ -22,14 +22,27 @@ SEP_INLINE void store_v(float* p, V v) { store<float, kWide>(p, v); }
 
 // The first n lanes; `rest` in the others. Reads and writes nothing beyond them.
 SEP_INLINE V load_part(const float* p, ptrdiff_t n, float rest = 0) {
+#if defined(__AVX512F__)
+  return (V)_mm512_mask_loadu_ps((__m512)all(rest), __mmask16((1u << n) - 1), p);
+#elif defined(__AVX2__)
+  const I first = I{0, 1, 2, 3, 4, 5, 6, 7} < int32_t(n);
+  return first ? (V)_mm256_maskload_ps(p, (__m256i)first) : all(rest);
+#else
   float held[kWide];
   for (int i = 0; i < kWide; i++) held[i] = i < n ? p[i] : rest;
   return load_v(held);
+#endif
 }
 SEP_INLINE void store_part(float* p, V v, ptrdiff_t n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
+#elif defined(__AVX2__)
+  _mm256_maskstore_ps(p, (__m256i)(I{0, 1, 2, 3, 4, 5, 6, 7} < int32_t(n)), (__m256)v);
+#else
   float held[kWide];
   store_v(held, v);
   for (int i = 0; i < kWide && i < n; i++) p[i] = held[i];
+#endif
 }
 
 // The larger and the smaller of two numbers; NaN where one of them is.

@@ -10,9 +10,17 @@ using sep::Window;
 template <bool Max, class Load>
 SEP_INLINE V pooled(const PoolArgs& g, const float* src, const Window& column, Load read) {
   V sum = Max ? all(-__builtin_inff()) : V{};
+  auto join = [](V a, V b) SEP_LAMBDA { return Max ? max_of(a, b) : a + b; };
+  const ptrdiff_t step = g.column_step;
   for (ptrdiff_t y = 0; y < g.rows.taps; y++) {
     const float* p = src + y * g.row_step;
-    for (ptrdiff_t x = 0; x < column.taps; x++, p += g.column_step) sum = Max ? max_of(sum, read(p)) : sum + read(p);
+    if (column.taps == 2) {
+      sum = join(sum, join(read(p), read(p + step)));
+    } else if (column.taps == 3) {
+      sum = join(sum, join(join(read(p), read(p + step)), read(p + 2 * step)));
+    } else {
+      for (ptrdiff_t x = 0; x < column.taps; x++, p += step) sum = join(sum, read(p));
+    }
   }
   return Max ? sum : sum * (g.rows.share * column.share);
 }
