@@ -6,7 +6,7 @@ namespace sep {
 namespace {
 
 constexpr ptrdiff_t kInner = 128;   // rows of a panel that stay in the L1 cache while rows of x pass: 32 KiB on AVX-512
-constexpr ptrdiff_t kRowPart = 96;  // rows of x that stay in the L2 cache while all panels pass
+constexpr ptrdiff_t kPart = 73728;  // elements of x that stay in the L2 cache while all panels pass
 constexpr ptrdiff_t kFewRows = 6;   // what the kernel takes at a time: a panel is read once
 
 // All terms of a product; with many rows a part of the panel at a time.
@@ -24,7 +24,10 @@ void multiply(const PlainTable& table, ProductArgs g) {
 }
 
 // Rows in parts of nearly equal size.
-ptrdiff_t row_parts(ptrdiff_t rows) { return (rows + kRowPart - 1) / kRowPart; }
+ptrdiff_t row_parts(ptrdiff_t rows, ptrdiff_t inner) {
+  const ptrdiff_t part = std::clamp<ptrdiff_t>(kPart / std::max<ptrdiff_t>(1, inner), 48, 384);
+  return (rows + part - 1) / part;
+}
 
 ptrdiff_t up_to_multiple(ptrdiff_t n, ptrdiff_t of) { return (n + of - 1) / of * of; }
 
@@ -75,15 +78,15 @@ FullStep::FullStep(std::shared_ptr<const FullWeights> weights, ptrdiff_t rows, c
 
 ptrdiff_t FullStep::pieces(int threads) const {
   const double products = double(rows_) * double(weights_->inner()) * double(weights_->columns());
-  return pieces_of(weights_->panels() * row_parts(rows_), products / 2, threads);
+  return pieces_of(weights_->panels() * row_parts(rows_, weights_->inner()), products / 2, threads);
 }
 
 void FullStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char*) const {
   const FullWeights& w = *weights_;
-  const Range range = share_of(w.panels() * row_parts(rows_), piece, pieces);
+  const Range range = share_of(w.panels() * row_parts(rows_, weights_->inner()), piece, pieces);
   const bool far = w.bytes() > caches().l2 / 2;
   for (ptrdiff_t i = range.first; i < range.last; i++) {
-    const Range rows = share_of(rows_, i / w.panels(), row_parts(rows_));
+    const Range rows = share_of(rows_, i / w.panels(), row_parts(rows_, weights_->inner()));
     const ptrdiff_t panel = i % w.panels(), column = panel * w.table().panel;
     multiply(w.table(),
              {memory.at(x_) + rows.first * x_row_, x_row_, x_column_, w.panel(panel), w.width(panel), w.bias(panel),
@@ -116,15 +119,15 @@ size_t MatMulStep::scratch_bytes() const { return size_t(inner_ * table_.panel) 
 
 ptrdiff_t MatMulStep::pieces(int threads) const {
   const double products = double(batch_.size()) * double(rows_) * double(inner_) * double(columns_);
-  return pieces_of(batch_.size() * panels() * row_parts(rows_), products / 8, threads);
+  return pieces_of(batch_.size() * panels() * row_parts(rows_, inner_), products / 8, threads);
 }
 
 void MatMulStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const {
-  const Range range = share_of(batch_.size() * row_parts(rows_) * panels(), piece, pieces);
+  const Range range = share_of(batch_.size() * row_parts(rows_, inner_) * panels(), piece, pieces);
   float* const packed = reinterpret_cast<float*>(scratch);
   for (ptrdiff_t i = range.first; i < range.last; i++) {
-    const Range rows = share_of(rows_, i / panels() % row_parts(rows_), row_parts(rows_));
-    const auto at = batch_.locate(i / panels() / row_parts(rows_));
+    const Range rows = share_of(rows_, i / panels() % row_parts(rows_, inner_), row_parts(rows_, inner_));
+    const auto at = batch_.locate(i / panels() / row_parts(rows_, inner_));
     const ptrdiff_t column = i % panels() * table_.panel,
                     columns = std::min<ptrdiff_t>(table_.panel, columns_ - column);
     const float* b = memory.at(b_) + at[2] + column * b_column_;

@@ -139,7 +139,8 @@ SEP_INLINE V softplus_of(V x) {  // log(1 + exp(x)) by log1p of exp(-|x|)
   const V e = exp_or_zero(-abs_of(x));
   V u = e + 1.0f;
   keep(u);
-  return at_least<float, kWide>(x, 0.0f) + log_of(u) + (e - (u - 1.0f)) / u;
+  const V lost = e - (u - 1.0f);  // by rounding: times the slope of log, 1 / u, which need not be exact
+  return at_least<float, kWide>(x, 0.0f) + (log_of(u) + lost * (1.0f - 0.5f * e));
 }
 SEP_INLINE V mish_of(V x) {  // x tanh(log(1 + e)) = x w / (w + 2), w = e (e + 2)
   const V e = exp_or_zero(at_most<float, kWide>(x, 30.0f)), w = e * (e + 2.0f);
@@ -191,12 +192,12 @@ __attribute__((noinline)) void transcendental(const float* src, float* dst, ptrd
     SEP_EACH(log, log_of(x))
     SEP_EACH(erf, (erf_of<kWide>(x)))
     SEP_EACH(tanh, tanh_of(x))
-    SEP_EACH(sigmoid, fast_sigmoid<kWide>(x))
+    SEP_EACH(sigmoid, (sigmoid<float, kWide>(x)))
     SEP_EACH(softplus, softplus_of(x))
     SEP_EACH(mish, mish_of(x))
     SEP_EACH(elu, x < zero ? expm1_of(x) * alpha : x)
     SEP_EACH(selu, beta * (x < zero ? expm1_of(x) * alpha : x))
-    SEP_EACH(silu, x * fast_sigmoid<kWide>(x))
+    SEP_EACH(silu, (activated<float, kWide>(x, Activation::silu)))
     SEP_EACH(gelu, (activated<float, kWide>(x, Activation::gelu)))
     SEP_EACH(gelu_tanh, (activated<float, kWide>(x, Activation::gelu_tanh)))
     default:
