@@ -25,7 +25,7 @@ SEP_INLINE V load_part(const float* p, ptrdiff_t n, float rest = 0) {
 #if defined(__AVX512F__)
   return (V)_mm512_mask_loadu_ps((__m512)all(rest), __mmask16((1u << n) - 1), p);
 #elif defined(__AVX2__)
-  const I first = I{0, 1, 2, 3, 4, 5, 6, 7} < int32_t(n);
+  const I first = I{0, 1, 2, 3, 4, 5, 6, 7} < I{} + int32_t(n);
   return first ? (V)_mm256_maskload_ps(p, (__m256i)first) : all(rest);
 #else
   float held[kWide];
@@ -37,7 +37,7 @@ SEP_INLINE void store_part(float* p, V v, ptrdiff_t n) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
 #elif defined(__AVX2__)
-  _mm256_maskstore_ps(p, (__m256i)(I{0, 1, 2, 3, 4, 5, 6, 7} < int32_t(n)), (__m256)v);
+  _mm256_maskstore_ps(p, (__m256i)(I{0, 1, 2, 3, 4, 5, 6, 7} < I{} + int32_t(n)), (__m256)v);
 #else
   float held[kWide];
   store_v(held, v);
