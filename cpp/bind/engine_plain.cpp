@@ -35,10 +35,11 @@ using Weights = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::
 // In the order of the enumerations.
 const std::vector<std::string> kOperations = {"first", "add", "sub", "mul", "div", "pow", "min", "max", "prelu"};
 const std::vector<std::string> kFunctions = {
-    "none",     "relu",     "relu6",  "clip",         "leaky_relu", "thresholded_relu", "neg",      "abs",
-    "sign",     "sqrt",     "reciprocal", "square",   "floor",      "ceil",             "round",    "exp",
-    "log",      "erf",      "tanh",   "sigmoid",      "softplus",   "softsign",         "mish",     "elu",
-    "selu",     "hard_sigmoid", "silu", "hard_swish", "gelu",       "gelu_tanh"};
+    "none",  "relu",         "relu6",    "clip",       "leaky_relu", "thresholded_relu",
+    "neg",   "abs",          "sign",     "sqrt",       "reciprocal", "square",
+    "floor", "ceil",         "round",    "exp",        "log",        "erf",
+    "tanh",  "sigmoid",      "softplus", "softsign",   "mish",       "elu",
+    "selu",  "hard_sigmoid", "silu",     "hard_swish", "gelu",       "gelu_tanh"};
 const std::vector<std::string> kReductions = {"sum", "mean", "max", "min", "prod", "l1", "l2", "sum_square"};
 
 template <class T>
@@ -114,8 +115,7 @@ void add_reduce(BoundProgram& program, const std::string& reduction, const Shape
     kept[size_t(axis)] = 1;
   }
   const Strided to = written(program, kept, dst, dst_strides);
-  program.add(
-      std::make_unique<ReduceStep>(named<Reduction>(kReductions, reduction), lengths, axes, from, to));
+  program.add(std::make_unique<ReduceStep>(named<Reduction>(kReductions, reduction), lengths, axes, from, to));
 }
 
 void add_softmax(BoundProgram& program, const Shape& lengths, ptrdiff_t axis, const Address& src,
@@ -155,8 +155,8 @@ void add_mean(BoundProgram& program, const Image& src, const Address& dst, const
               const std::string& reduction) {
   const Image from = read(program, src);
   const Strided to = written(program, {src.batch, src.channels}, dst, dst_strides);
-  program.add(
-      std::make_unique<MeanStep>(named<Reduction>(kReductions, reduction), from, to.place, to.strides[0], to.strides[1]));
+  program.add(std::make_unique<MeanStep>(named<Reduction>(kReductions, reduction), from, to.place, to.strides[0],
+                                         to.strides[1]));
 }
 
 std::shared_ptr<FullWeights> full_weights(Matrix weights, const std::optional<Vector>& bias, bool transposed) {
@@ -215,8 +215,8 @@ void bind_engine_plain(nb::module_& m) {
       .def_prop_ro("nbytes", &FullWeights::bytes);
   m.def("add_full", &add_full, "program"_a, "weights"_a, "rows"_a, "x"_a, "x_strides"_a, "dst"_a, "dst_row"_a,
         "after"_a = nb::none());
-  m.def("add_matmul", &add_matmul, "program"_a, "batch"_a, "rows"_a, "inner"_a, "columns"_a, "a"_a, "a_strides"_a, "b"_a,
-        "b_strides"_a, "dst"_a, "dst_strides"_a, "after"_a = nb::none());
+  m.def("add_matmul", &add_matmul, "program"_a, "batch"_a, "rows"_a, "inner"_a, "columns"_a, "a"_a, "a_strides"_a,
+        "b"_a, "b_strides"_a, "dst"_a, "dst_strides"_a, "after"_a = nb::none());
 }
 
 }  // namespace sep::bind

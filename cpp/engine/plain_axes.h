@@ -63,9 +63,8 @@ class Axes {
 
   // Array k's smallest strides innermost.
   void sort_by(size_t k) {
-    std::stable_sort(axes_.begin(), axes_.end(), [k](const Axis& a, const Axis& b) {
-      return std::abs(a.strides[k]) > std::abs(b.strides[k]);
-    });
+    std::stable_sort(axes_.begin(), axes_.end(),
+                     [k](const Axis& a, const Axis& b) { return std::abs(a.strides[k]) > std::abs(b.strides[k]); });
   }
   // Axes that are one axis for all arrays become one.
   void merge() {

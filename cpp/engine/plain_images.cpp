@@ -42,9 +42,7 @@ void clear_around(const PlainTable& table, const Image& image, float* first_pixe
                   ptrdiff_t y) {
   float* const row = first_pixel + at(image, n, block, y);
   auto clear = [&](float* p, ptrdiff_t pixels) { table.fill({0, p, pixels, image.block, image.pixel_pitch, 1}); };
-  auto clear_row = [&](float* p) {
-    clear(p - image.left * image.pixel_pitch, image.left + image.width + image.right);
-  };
+  auto clear_row = [&](float* p) { clear(p - image.left * image.pixel_pitch, image.left + image.width + image.right); };
   clear(row - image.left * image.pixel_pitch, image.left);
   clear(row + image.width * image.pixel_pitch, image.right);
   if (y == 0)
@@ -57,8 +55,8 @@ PoolStep::PoolStep(const PoolSpec& spec, const Image& src, const Image& dst)
     : table_(*target().plain), spec_(spec), src_(src), dst_(dst) {
   for (int axis = 0; axis < 2; axis++) {
     const ptrdiff_t least = std::min({spec.kernel[axis], spec.stride[axis], spec.dilation[axis]});
-    const ptrdiff_t most = std::max({spec.kernel[axis], spec.stride[axis], spec.dilation[axis], spec.before[axis],
-                                     spec.after[axis]});
+    const ptrdiff_t most =
+        std::max({spec.kernel[axis], spec.stride[axis], spec.dilation[axis], spec.before[axis], spec.after[axis]});
     if (least < 1 || std::min(spec.before[axis], spec.after[axis]) < 0 || most >> 20)
       throw std::invalid_argument("no such windows");
   }
@@ -79,16 +77,21 @@ void PoolStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char
   float* dst = memory.at(dst_.place);
   for (ptrdiff_t i = range.first; i < range.last; i++) {
     const ptrdiff_t y = i % dst_.height, block = i / dst_.height % dst_.blocks(), n = i / dst_.height / dst_.blocks();
-    table_.pool({src + at(src_, n, block, 0), dst + at(dst_, n, block, y), rows_[size_t(y)], columns_.data(), dst_.width,
-                 spec_.dilation[0] * src_.row_pitch, spec_.dilation[1] * src_.pixel_pitch, dst_.pixel_pitch, dst_.block,
-                 spec_.maximum});
+    table_.pool({src + at(src_, n, block, 0), dst + at(dst_, n, block, y), rows_[size_t(y)], columns_.data(),
+                 dst_.width, spec_.dilation[0] * src_.row_pitch, spec_.dilation[1] * src_.pixel_pitch, dst_.pixel_pitch,
+                 dst_.block, spec_.maximum});
     clear_around(table_, dst_, dst, n, block, y);
   }
 }
 
 MeanStep::MeanStep(Reduction reduction, const Image& src, const Place& dst, ptrdiff_t dst_image, ptrdiff_t dst_channel)
-    : table_(*target().plain), reduction_(reduction), src_(src), dst_(dst), dst_image_(dst_image),
-      dst_channel_(dst_channel), parts_((src.block + kPart - 1) / kPart) {
+    : table_(*target().plain),
+      reduction_(reduction),
+      src_(src),
+      dst_(dst),
+      dst_image_(dst_image),
+      dst_channel_(dst_channel),
+      parts_((src.block + kPart - 1) / kPart) {
   const bool whole = src.row_pitch == src.width * src.pixel_pitch;
   count_ = whole ? src.height * src.width : src.width;
   for (ptrdiff_t y = 0; y < (whole ? 1 : src.height); y++) offsets_.push_back(y * src.row_pitch);
@@ -106,8 +109,8 @@ void MeanStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char
     const ptrdiff_t channels = std::min({kPart, src_.block - first, src_.channels - channel});
     if (channels < 1) continue;
     table_.reduce({memory.at(src_.place) + at(src_, n, block, 0) + first,
-                   memory.at(dst_) + n * dst_image_ + channel * dst_channel_, channels, 1, dst_channel_, offsets_.data(),
-                   ptrdiff_t(offsets_.size()), count_, src_.pixel_pitch, reduction_});
+                   memory.at(dst_) + n * dst_image_ + channel * dst_channel_, channels, 1, dst_channel_,
+                   offsets_.data(), ptrdiff_t(offsets_.size()), count_, src_.pixel_pitch, reduction_});
   }
 }
 

@@ -79,9 +79,8 @@ void ElementwiseStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memor
   const auto &row = tiles_.rows.strides, &column = tiles_.columns.strides;
   for (ptrdiff_t i = range.first; i < range.last; i++) {
     const auto tile = tiles_[i];
-    table_.elementwise({memory.at(a_) + tile.at[1], memory.at(b_) + tile.at[2], memory.at(dst_) + tile.at[0],
-                        tile.rows, tile.columns, row[1], column[1], row[2], column[2], row[0], column[0], operation_,
-                        after_});
+    table_.elementwise({memory.at(a_) + tile.at[1], memory.at(b_) + tile.at[2], memory.at(dst_) + tile.at[0], tile.rows,
+                        tile.columns, row[1], column[1], row[2], column[2], row[0], column[0], operation_, after_});
   }
 }
 

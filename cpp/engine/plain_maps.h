@@ -12,7 +12,8 @@ struct Strided {
   Lengths strides;
 };
 
-// dst[index] = src[index] for arrays with any strides: transposes, slices, parts of concatenations, broadcasts, layouts.
+// dst[index] = src[index] for arrays with any strides: transposes, slices, parts of concatenations, broadcasts,
+// layouts.
 class CopyStep : public Step {
  public:
   CopyStep(const Lengths& lengths, const Strided& src, const Strided& dst);

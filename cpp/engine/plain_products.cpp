@@ -5,8 +5,9 @@
 namespace sep {
 namespace {
 
-constexpr ptrdiff_t kInner = 128;  // rows of a panel that stay in the L1 cache while rows of x pass: 32 KiB on AVX-512
-constexpr ptrdiff_t kFewRows = 6;  // what the kernel takes at a time: a panel is read once
+constexpr ptrdiff_t kInner = 128;   // rows of a panel that stay in the L1 cache while rows of x pass: 32 KiB on AVX-512
+constexpr ptrdiff_t kPart = 73728;  // elements of x that stay in the L2 cache while all panels pass
+constexpr ptrdiff_t kFewRows = 6;   // what the kernel takes at a time: a panel is read once
 
 // All terms of a product; with many rows a part of the panel at a time.
 void multiply(const PlainTable& table, ProductArgs g) {
@@ -20,6 +21,12 @@ void multiply(const PlainTable& table, ProductArgs g) {
     table.product(g);
     g.x += g.inner * g.x_column, g.w += g.inner * g.w_row;
   }
+}
+
+// Rows in parts of nearly equal size.
+ptrdiff_t row_parts(ptrdiff_t rows, ptrdiff_t inner) {
+  const ptrdiff_t part = std::clamp<ptrdiff_t>(kPart / std::max<ptrdiff_t>(1, inner), 48, 384);
+  return (rows + part - 1) / part;
 }
 
 ptrdiff_t up_to_multiple(ptrdiff_t n, ptrdiff_t of) { return (n + of - 1) / of * of; }
@@ -47,8 +54,7 @@ FullWeights::FullWeights(ptrdiff_t inner, ptrdiff_t columns, const float* weight
   bias_ = memory_.take<float>(padded);
   for (ptrdiff_t i = 0; i < panels(); i++) {
     const ptrdiff_t first = i * table_.panel, n = std::min<ptrdiff_t>(table_.panel, columns - first);
-    pack(table_, weights + first * column_stride, inner, n, inner_stride, column_stride,
-         weights_ + first * inner);
+    pack(table_, weights + first * column_stride, inner, n, inner_stride, column_stride, weights_ + first * inner);
   }
   for (ptrdiff_t n = 0; n < padded; n++) bias_[n] = bias && n < columns ? bias[n] : 0;
 }
@@ -72,18 +78,20 @@ FullStep::FullStep(std::shared_ptr<const FullWeights> weights, ptrdiff_t rows, c
 
 ptrdiff_t FullStep::pieces(int threads) const {
   const double products = double(rows_) * double(weights_->inner()) * double(weights_->columns());
-  return pieces_of(weights_->panels() * row_parts(), products / 2, threads);
+  return pieces_of(weights_->panels() * row_parts(rows_, weights_->inner()), products / 2, threads);
 }
 
 void FullStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char*) const {
   const FullWeights& w = *weights_;
-  const Range range = share_of(w.panels() * row_parts(), piece, pieces);
+  const Range range = share_of(w.panels() * row_parts(rows_, weights_->inner()), piece, pieces);
   const bool far = w.bytes() > caches().l2 / 2;
   for (ptrdiff_t i = range.first; i < range.last; i++) {
-    const ptrdiff_t panel = i / row_parts(), row = i % row_parts() * kRowPart, column = panel * w.table().panel;
-    multiply(w.table(), {memory.at(x_) + row * x_row_, x_row_, x_column_, w.panel(panel), w.width(panel), w.bias(panel),
-                         memory.at(dst_) + row * dst_row_ + column, dst_row_, std::min(kRowPart, rows_ - row), w.inner(),
-                         std::min<ptrdiff_t>(w.table().panel, w.columns() - column), false, far, after_});
+    const Range rows = share_of(rows_, i / w.panels(), row_parts(rows_, weights_->inner()));
+    const ptrdiff_t panel = i % w.panels(), column = panel * w.table().panel;
+    multiply(w.table(),
+             {memory.at(x_) + rows.first * x_row_, x_row_, x_column_, w.panel(panel), w.width(panel), w.bias(panel),
+              memory.at(dst_) + rows.first * dst_row_ + column, dst_row_, rows.last - rows.first, w.inner(),
+              std::min<ptrdiff_t>(w.table().panel, w.columns() - column), false, far, after_});
   }
 }
 
@@ -111,22 +119,23 @@ size_t MatMulStep::scratch_bytes() const { return size_t(inner_ * table_.panel) 
 
 ptrdiff_t MatMulStep::pieces(int threads) const {
   const double products = double(batch_.size()) * double(rows_) * double(inner_) * double(columns_);
-  return pieces_of(batch_.size() * panels() * row_parts(), products / 8, threads);
+  return pieces_of(batch_.size() * panels() * row_parts(rows_, inner_), products / 8, threads);
 }
 
 void MatMulStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const {
-  const Range range = share_of(batch_.size() * panels() * row_parts(), piece, pieces);
+  const Range range = share_of(batch_.size() * row_parts(rows_, inner_) * panels(), piece, pieces);
   float* const packed = reinterpret_cast<float*>(scratch);
   for (ptrdiff_t i = range.first; i < range.last; i++) {
-    const ptrdiff_t row = i % row_parts() * kRowPart, column = i / row_parts() % panels() * table_.panel;
-    const auto at = batch_.locate(i / row_parts() / panels());
-    const ptrdiff_t columns = std::min<ptrdiff_t>(table_.panel, columns_ - column);
+    const Range rows = share_of(rows_, i / panels() % row_parts(rows_, inner_), row_parts(rows_, inner_));
+    const auto at = batch_.locate(i / panels() / row_parts(rows_, inner_));
+    const ptrdiff_t column = i % panels() * table_.panel,
+                    columns = std::min<ptrdiff_t>(table_.panel, columns_ - column);
     const float* b = memory.at(b_) + at[2] + column * b_column_;
     const bool as_it_lies = b_column_ == 1 && rows_ <= kFewRows && columns % table_.lanes == 0;
     if (!as_it_lies) pack(table_, b, inner_, columns, b_row_, b_column_, packed);
-    multiply(table_, {memory.at(a_) + at[1] + row * a_row_, a_row_, a_column_, as_it_lies ? b : packed,
+    multiply(table_, {memory.at(a_) + at[1] + rows.first * a_row_, a_row_, a_column_, as_it_lies ? b : packed,
                       as_it_lies ? b_row_ : up_to_multiple(columns, table_.lanes), nullptr,
-                      memory.at(dst_) + at[0] + row * dst_row_ + column, dst_row_, std::min(kRowPart, rows_ - row),
+                      memory.at(dst_) + at[0] + rows.first * dst_row_ + column, dst_row_, rows.last - rows.first,
                       inner_, columns, false, as_it_lies, after_});
   }
 }

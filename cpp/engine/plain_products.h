@@ -42,9 +42,6 @@ class FullStep : public Step {
   void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
 
  private:
-  ptrdiff_t row_parts() const { return (rows_ + kRowPart - 1) / kRowPart; }
-  static constexpr ptrdiff_t kRowPart = 96;
-
   std::shared_ptr<const FullWeights> weights_;
   ptrdiff_t rows_, x_row_, x_column_, dst_row_;
   Place x_, dst_;
@@ -63,9 +60,6 @@ class MatMulStep : public Step {
 
  private:
   ptrdiff_t panels() const;
-  ptrdiff_t row_parts() const { return (rows_ + kRowPart - 1) / kRowPart; }
-  static constexpr ptrdiff_t kRowPart = 384;  // a panel is packed again for each
-
   const PlainTable& table_;
   Axes<3> batch_;  // dst, a, b
   ptrdiff_t rows_, inner_, columns_;

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 _Array: TypeAlias = npt.NDArray[Any]  # float32 or float64; filters convert narrower dtypes too
 _Pass: TypeAlias = tuple[int, int, int, list[npt.NDArray[np.float64]]]  # axis, shift, mode, lists of taps
+_Floats: TypeAlias = npt.NDArray[np.float32]
+_Address: TypeAlias = tuple[int, int]  # memory (0: arena; inputs, outputs, constants), element
+_After: TypeAlias = tuple[str, float, float]  # a function and its parameters
 _Edge: TypeAlias = tuple[int, int]  # source: a node of the level before; number of the taps
 
 class _PassFacts(TypedDict):
@@ -231,3 +234,140 @@ def core_info() -> dict[str, Any]: ...
 def force(target: str | None) -> None: ...
 def assume_caches(l1d: int, l2: int, l3: int) -> None: ...
 def measure(what: str) -> float: ...
+
+# Programs of the engine. Lengths and strides are in elements.
+
+@final
+class Program:
+    """Steps over one arena, inputs, outputs and constants, all float32; sizes are in elements."""
+
+    def __init__(self, arena: int, inputs: Sequence[int], outputs: Sequence[int]) -> None: ...
+    def constant(self, values: _Floats) -> int: ...
+    def run(
+        self,
+        inputs: Sequence[_Floats],
+        outputs: Sequence[_Floats],
+        threads: int,
+        nanoseconds: npt.NDArray[np.int64] | None = None,
+    ) -> None: ...
+    def memory_bytes(self, threads: int) -> int: ...
+    def __len__(self) -> int: ...
+
+@final
+class Image:
+    """Feature maps in blocks of channels: shape (N, C, H, W); around: top, left, bottom, right."""
+
+    def __init__(
+        self,
+        base: int,
+        at: int,
+        shape: Sequence[int],
+        block: int,
+        pitches: Sequence[int],
+        around: Sequence[int],
+    ) -> None: ...
+
+@final
+class FullWeights:
+    """A matrix (inner, columns), or its transpose, and a bias, packed for the instruction set in use."""
+
+    def __init__(self, weights: _Floats, bias: _Floats | None = None, transposed: bool = False) -> None: ...
+    @property
+    def inner(self) -> int: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def add_copy(
+    program: Program,
+    lengths: Sequence[int],
+    src: _Address,
+    src_strides: Sequence[int],
+    dst: _Address,
+    dst_strides: Sequence[int],
+) -> None: ...
+def add_fill(
+    program: Program, value: float, lengths: Sequence[int], dst: _Address, dst_strides: Sequence[int]
+) -> None: ...
+def add_elementwise(
+    program: Program,
+    operation: str,
+    lengths: Sequence[int],
+    a: _Address,
+    a_strides: Sequence[int],
+    b: _Address | None,
+    b_strides: Sequence[int] | None,
+    dst: _Address,
+    dst_strides: Sequence[int],
+    after: _After | None = None,
+) -> None: ...
+def add_reduce(
+    program: Program,
+    reduction: str,
+    lengths: Sequence[int],
+    axes: Sequence[int],
+    src: _Address,
+    src_strides: Sequence[int],
+    dst: _Address,
+    dst_strides: Sequence[int],
+) -> None: ...
+def add_softmax(
+    program: Program,
+    lengths: Sequence[int],
+    axis: int,
+    src: _Address,
+    src_strides: Sequence[int],
+    dst: _Address,
+    dst_strides: Sequence[int],
+    log: bool = False,
+) -> None: ...
+def add_line_weights(
+    program: Program,
+    lengths: Sequence[int],
+    axis: int,
+    index: npt.NDArray[np.int64],
+    weights: _Floats,
+    src: _Address,
+    src_strides: Sequence[int],
+    dst: _Address,
+    dst_strides: Sequence[int],
+) -> None: ...
+def add_pool(
+    program: Program,
+    kind: str,
+    src: Image,
+    dst: Image,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    pads: Sequence[int],
+    count_padding: bool = False,
+) -> None: ...
+def add_mean(
+    program: Program, src: Image, dst: _Address, dst_strides: Sequence[int], reduction: str = "mean"
+) -> None: ...
+def add_full(
+    program: Program,
+    weights: FullWeights,
+    rows: int,
+    x: _Address,
+    x_strides: Sequence[int],
+    dst: _Address,
+    dst_row: int,
+    after: _After | None = None,
+) -> None: ...
+def add_matmul(
+    program: Program,
+    batch: Sequence[int],
+    rows: int,
+    inner: int,
+    columns: int,
+    a: _Address,
+    a_strides: Sequence[int],
+    b: _Address,
+    b_strides: Sequence[int],
+    dst: _Address,
+    dst_strides: Sequence[int],
+    after: _After | None = None,
+) -> None: ...

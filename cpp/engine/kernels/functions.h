@@ -22,14 +22,27 @@ SEP_INLINE void store_v(float* p, V v) { store<float, kWide>(p, v); }
 
 // The first n lanes; `rest` in the others. Reads and writes nothing beyond them.
 SEP_INLINE V load_part(const float* p, ptrdiff_t n, float rest = 0) {
+#if defined(__AVX512F__)
+  return (V)_mm512_mask_loadu_ps((__m512)all(rest), __mmask16((1u << n) - 1), p);
+#elif defined(__AVX2__)
+  const I first = I{0, 1, 2, 3, 4, 5, 6, 7} < I{} + int32_t(n);
+  return first ? (V)_mm256_maskload_ps(p, (__m256i)first) : all(rest);
+#else
   float held[kWide];
   for (int i = 0; i < kWide; i++) held[i] = i < n ? p[i] : rest;
   return load_v(held);
+#endif
 }
 SEP_INLINE void store_part(float* p, V v, ptrdiff_t n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
+#elif defined(__AVX2__)
+  _mm256_maskstore_ps(p, (__m256i)(I{0, 1, 2, 3, 4, 5, 6, 7} < I{} + int32_t(n)), (__m256)v);
+#else
   float held[kWide];
   store_v(held, v);
   for (int i = 0; i < kWide && i < n; i++) p[i] = held[i];
+#endif
 }
 
 // The larger and the smaller of two numbers; NaN where one of them is.
@@ -126,7 +139,8 @@ SEP_INLINE V softplus_of(V x) {  // log(1 + exp(x)) by log1p of exp(-|x|)
   const V e = exp_or_zero(-abs_of(x));
   V u = e + 1.0f;
   keep(u);
-  return at_least<float, kWide>(x, 0.0f) + log_of(u) + (e - (u - 1.0f)) / u;
+  const V lost = e - (u - 1.0f);  // by rounding: times the slope of log, 1 / u, which need not be exact
+  return at_least<float, kWide>(x, 0.0f) + (log_of(u) + lost * (1.0f - 0.5f * e));
 }
 SEP_INLINE V mish_of(V x) {  // x tanh(log(1 + e)) = x w / (w + 2), w = e (e + 2)
   const V e = exp_or_zero(at_most<float, kWide>(x, 30.0f)), w = e * (e + 2.0f);
@@ -178,12 +192,12 @@ __attribute__((noinline)) void transcendental(const float* src, float* dst, ptrd
     SEP_EACH(log, log_of(x))
     SEP_EACH(erf, (erf_of<kWide>(x)))
     SEP_EACH(tanh, tanh_of(x))
-    SEP_EACH(sigmoid, fast_sigmoid<kWide>(x))
+    SEP_EACH(sigmoid, (sigmoid<float, kWide>(x)))
     SEP_EACH(softplus, softplus_of(x))
     SEP_EACH(mish, mish_of(x))
     SEP_EACH(elu, x < zero ? expm1_of(x) * alpha : x)
     SEP_EACH(selu, beta * (x < zero ? expm1_of(x) * alpha : x))
-    SEP_EACH(silu, x * fast_sigmoid<kWide>(x))
+    SEP_EACH(silu, (activated<float, kWide>(x, Activation::silu)))
     SEP_EACH(gelu, (activated<float, kWide>(x, Activation::gelu)))
     SEP_EACH(gelu_tanh, (activated<float, kWide>(x, Activation::gelu_tanh)))
     default:

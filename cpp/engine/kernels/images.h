@@ -7,27 +7,58 @@ namespace {
 using sep::PoolArgs;
 using sep::Window;
 
-template <bool Max, class Load>
-SEP_INLINE V pooled(const PoolArgs& g, const float* src, const Window& column, Load read) {
-  V sum = Max ? all(-__builtin_inff()) : V{};
-  for (ptrdiff_t y = 0; y < g.rows.taps; y++) {
-    const float* p = src + y * g.row_step;
-    for (ptrdiff_t x = 0; x < column.taps; x++, p += g.column_step) sum = Max ? max_of(sum, read(p)) : sum + read(p);
+// Vectors of P pixels whose windows have as many taps: they do not wait for each other.
+template <bool Max, int P, class Load>
+SEP_INLINE void pooled(const PoolArgs& g, const Window* columns, ptrdiff_t first, V (&sums)[P], Load read) {
+  const float* src[P];
+  SEP_UNROLL
+  for (int i = 0; i < P; i++) {
+    src[i] = g.src + g.rows.at + columns[i].at + first;
+    sums[i] = Max ? all(-__builtin_inff()) : V{};
   }
-  return Max ? sum : sum * (g.rows.share * column.share);
+  const ptrdiff_t end = columns->taps * g.column_step;
+  for (ptrdiff_t y = 0, row = 0; y < g.rows.taps; y++, row += g.row_step) {
+    for (ptrdiff_t at = row; at < row + end; at += g.column_step) {
+      SEP_UNROLL
+      for (int i = 0; i < P; i++) {
+        const V value = read(src[i] + at);
+        sums[i] = Max ? max_of(sums[i], value) : sums[i] + value;
+      }
+    }
+  }
+  SEP_UNROLL
+  for (int i = 0; i < P; i++) sums[i] = Max ? sums[i] : sums[i] * (g.rows.share * columns[i].share);
+}
+
+template <bool Max, int P>
+SEP_INLINE void pool_pixels(const PoolArgs& g, const Window* columns, float* dst) {
+  V sums[P];
+  ptrdiff_t c = 0;
+  for (; c + kWide <= g.block; c += kWide) {
+    pooled<Max>(g, columns, c, sums, [](const float* p) SEP_LAMBDA { return load_v(p); });
+    SEP_UNROLL
+    for (int i = 0; i < P; i++) store_v(dst + i * g.dst_pixel + c, sums[i]);
+  }
+  if (const ptrdiff_t n = g.block - c; n > 0) {
+    pooled<Max>(g, columns, c, sums, [n](const float* p) SEP_LAMBDA { return load_part(p, n); });
+    SEP_UNROLL
+    for (int i = 0; i < P; i++) store_part(dst + i * g.dst_pixel + c, sums[i], n);
+  }
 }
 
 template <bool Max>
 SEP_INLINE void pool_row(const PoolArgs& g) {
-  for (ptrdiff_t i = 0; i < g.width; i++) {
-    const Window& column = g.columns[i];
-    const float* src = g.src + g.rows.at + column.at;
-    float* dst = g.dst + i * g.dst_pixel;
-    ptrdiff_t c = 0;
-    for (; c + kWide <= g.block; c += kWide)
-      store_v(dst + c, pooled<Max>(g, src + c, column, [](const float* p) { return load_v(p); }));
-    if (const ptrdiff_t n = g.block - c; n > 0)
-      store_part(dst + c, pooled<Max>(g, src + c, column, [n](const float* p) { return load_part(p, n); }), n);
+  constexpr int P = 4;
+  ptrdiff_t i = 0;
+  while (i < g.width) {
+    const Window* columns = g.columns + i;
+    bool alike = i + P <= g.width;
+    for (int k = 1; alike && k < P; k++) alike = columns[k].taps == columns->taps;
+    if (alike)
+      pool_pixels<Max, P>(g, columns, g.dst + i * g.dst_pixel);
+    else
+      pool_pixels<Max, 1>(g, columns, g.dst + i * g.dst_pixel);
+    i += alike ? P : 1;
   }
 }
 

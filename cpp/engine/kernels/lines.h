@@ -169,11 +169,11 @@ void reduce(const ReduceArgs& g) {
 void softmax_line(const float* src, float* dst, ptrdiff_t n, bool log) {
   typedef Reducer<Reduction::max> Max;
   typedef Reducer<Reduction::sum> Sum;
-  V high = all(Max::identity);
+  V high = all(Max::identity);  // that of the numbers: one that is none makes the sum none
   ptrdiff_t i = 0;
-  for (; i + kWide <= n; i += kWide) high = max_of(high, load_v(src + i));
+  for (; i + kWide <= n; i += kWide) high = larger<float, kWide>(load_v(src + i), high);
   const ptrdiff_t whole = i, rest = n - i;
-  if (rest) high = max_of(high, load_part(src + i, rest, Max::identity));
+  if (rest) high = larger<float, kWide>(load_part(src + i, rest, Max::identity), high);
   const V largest = all(Max::across(high));
   Total<Reduction::sum> total;
   for (i = 0; i < whole; i += kWide) {
@@ -204,7 +204,7 @@ SEP_INLINE void softmax_columns(const SoftmaxArgs& g, ptrdiff_t first) {
   for (int v = 0; v < M; v++) high[v] = all(-__builtin_inff());
   for (ptrdiff_t i = 0; i < g.n; i++) {
     SEP_UNROLL
-    for (int v = 0; v < M; v++) high[v] = max_of(high[v], load_v(src + i * g.src_step + v * kWide));
+    for (int v = 0; v < M; v++) high[v] = larger<float, kWide>(load_v(src + i * g.src_step + v * kWide), high[v]);
   }
   for (ptrdiff_t i = 0; i < g.n; i++) {
     SEP_UNROLL

@@ -117,10 +117,10 @@ SEP_INLINE void combine_rows(const ElementwiseArgs& g, float low, float high) {
     for (; j + kWide <= g.columns; j += kWide)
       store_v(dst + j, between(combined<Op>(A ? load_v(a + j) : same_a, B ? load_v(b + j) : same_b), low, high));
     if (const ptrdiff_t n = g.columns - j; n > 0)
-      store_part(dst + j,
-                 between(combined<Op>(A ? load_part(a + j, n, 1) : same_a, B ? load_part(b + j, n, 1) : same_b), low,
-                         high),
-                 n);
+      store_part(
+          dst + j,
+          between(combined<Op>(A ? load_part(a + j, n, 1) : same_a, B ? load_part(b + j, n, 1) : same_b), low, high),
+          n);
   }
 }
 
@@ -201,8 +201,7 @@ void elementwise_strided(const ElementwiseArgs& g) {
     for (ptrdiff_t j = 0; j < g.columns; j += kLine) {
       const ptrdiff_t n = g.columns - j < kLine ? g.columns - j : kLine;
       copy({g.a + i * g.a_row + j * g.a_column, a, 1, n, 0, g.a_column, 0, 1});
-      if (g.operation != Operation::first)
-        copy({g.b + i * g.b_row + j * g.b_column, b, 1, n, 0, g.b_column, 0, 1});
+      if (g.operation != Operation::first) copy({g.b + i * g.b_row + j * g.b_column, b, 1, n, 0, g.b_column, 0, 1});
       elementwise_dense({a, b, dst, 1, n, 0, 1, 0, 1, 0, 1, g.operation, g.after});
       copy({dst, g.dst + i * g.dst_row + j * g.dst_column, 1, n, 0, 1, 0, g.dst_column});
     }

@@ -9,6 +9,6 @@
 
 namespace sep {
 extern const PlainTable SEP_OF_TARGET(plain);
-const PlainTable SEP_OF_TARGET(plain) = {kWide,   kPanel * kWide, copy, fill, elementwise,
-                                         reduce,  softmax,        weigh, pool, product};
+const PlainTable SEP_OF_TARGET(plain) = {kWide,  kPanel * kWide, copy,  fill, elementwise,
+                                         reduce, softmax,        weigh, pool, product};
 }  // namespace sep

@@ -7,8 +7,36 @@ namespace sep {
 
 enum class Operation : int { first, add, sub, mul, div, pow, min, max, prelu };  // first: a; prelu: a >= 0 ? a : a * b
 enum class Function : int {
-  none, relu, relu6, clip, leaky_relu, thresholded_relu, neg, abs, sign, sqrt, reciprocal, square, floor, ceil, round,
-  exp, log, erf, tanh, sigmoid, softplus, softsign, mish, elu, selu, hard_sigmoid, silu, hard_swish, gelu, gelu_tanh
+  none,
+  relu,
+  relu6,
+  clip,
+  leaky_relu,
+  thresholded_relu,
+  neg,
+  abs,
+  sign,
+  sqrt,
+  reciprocal,
+  square,
+  floor,
+  ceil,
+  round,
+  exp,
+  log,
+  erf,
+  tanh,
+  sigmoid,
+  softplus,
+  softsign,
+  mish,
+  elu,
+  selu,
+  hard_sigmoid,
+  silu,
+  hard_swish,
+  gelu,
+  gelu_tanh
 };
 enum class Reduction : int { sum, mean, max, min, prod, l1, l2, sum_square };
 
@@ -92,8 +120,9 @@ struct PoolArgs {
   bool maximum;
 };
 
-// dst[i * dst_row + j] = after(start[j] + sum over c < inner of x[i * x_row + c * x_column] * w[c * w_row + j]), i < rows,
-// j < columns, at most one panel. start and w have whole vectors; w of partial vectors is packed (zeros in the rest).
+// dst[i * dst_row + j] = after(start[j] + sum over c < inner of x[i * x_row + c * x_column] * w[c * w_row + j]), i <
+// rows, j < columns, at most one panel. start and w have whole vectors; w of partial vectors is packed (zeros in the
+// rest).
 struct ProductArgs {
   const float* x;
   ptrdiff_t x_row, x_column;

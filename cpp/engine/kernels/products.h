@@ -16,11 +16,9 @@ __attribute__((noinline)) void product_of(const ProductArgs& g, const float* x, 
   constexpr int S = M * N >= 8 ? 1 : M * N >= 4 ? 2 : 4;
   V sums[S][M][N];
   SEP_UNROLL
-  for (int s = 0; s < S; s++)
-    SEP_UNROLL
-    for (int m = 0; m < M; m++)
-      SEP_UNROLL
-      for (int n = 0; n < N; n++) sums[s][m][n] = V{};
+  for (int s = 0; s < S; s++) SEP_UNROLL
+  for (int m = 0; m < M; m++) SEP_UNROLL
+  for (int n = 0; n < N; n++) sums[s][m][n] = V{};
   const float* w = g.w;
   auto term = [&](V(&sum)[M][N], ptrdiff_t c) SEP_LAMBDA {
     V values[N];
