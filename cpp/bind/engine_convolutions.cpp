@@ -14,6 +14,7 @@
 #include "base/machine.h"
 #include "bind/engine.h"
 #include "engine/chain.h"
+#include "engine/extent.h"
 
 namespace sep::bind {
 namespace {
@@ -83,17 +84,9 @@ StageSpec stage_of(std::shared_ptr<ConvWeights> conv, std::shared_ptr<DepthwiseW
           shape[2]};
 }
 
-// Elements that an image takes, with the pixels around it: from the first to the last.
-std::pair<ptrdiff_t, ptrdiff_t> extent(const Image& i) {
-  const ptrdiff_t low = -i.top * i.row_pitch - i.left * i.pixel_pitch;
-  const ptrdiff_t high = (i.batch - 1) * i.batch_pitch + (i.blocks() - 1) * i.block_pitch +
-                         (i.height - 1 + i.bottom) * i.row_pitch + (i.width - 1 + i.right) * i.pixel_pitch + i.block - 1;
-  return {low, high};
-}
-
-void check_image(const BoundProgram& program, const Image& i, const char* what, bool written) {
-  const auto [low, high] = extent(i);
-  program.check(i.place, low, high, what, written);
+void check_image(const BoundProgram& program, const Image& image, const char* what, bool written) {
+  const Extent extent = extent_of(image);
+  program.check(image.place, extent.low, extent.high, what, written);
 }
 
 // Whether the stages fit each other and the images.
@@ -130,7 +123,7 @@ void check_stages(const ChainSpec& spec) {
 using MaybePlace = std::optional<std::pair<int, ptrdiff_t>>;
 
 void add_chain(BoundProgram& program, const Image& src, const Image& dst, const std::vector<StageSpec>& stages,
-               std::optional<Image> add, MaybePlace scale, MaybePlace means) {
+               std::optional<Image> add, MaybePlace scale, MaybePlace means, MaybePlace sums) {
   if (stages.empty()) throw nb::value_error("a chain has one stage at least");
   ChainSpec spec{src, dst, stages, add, std::nullopt, std::nullopt};
   const ptrdiff_t lanes = target().blocks->lanes;
@@ -143,12 +136,18 @@ void add_chain(BoundProgram& program, const Image& src, const Image& dst, const 
     spec.scale = Place{scale->first, scale->second};
     program.check(*spec.scale, 0, src.batch * round_up(src.channels, lanes) - 1, "scale", false);
   }
-  if (means) {
-    if (!stages.back().depthwise) throw nb::value_error("means are taken of depthwise results");
-    spec.means = Place{means->first, means->second};
-    program.check(*spec.means, 0, dst.batch * round_up(dst.channels, lanes) - 1, "means", true);
-  }
-  program.add(std::make_unique<ChainStep>(spec));
+  if (!means) return program.add(std::make_unique<ChainStep>(spec));
+  if (!stages.back().depthwise) throw nb::value_error("means are taken of depthwise results");
+  if (!sums && stages.size() > 1) throw nb::value_error("means of a chain need room for the sums of its bands");
+  const Place at{means->first, means->second}, parts = sums ? Place{sums->first, sums->second} : at;
+  const ptrdiff_t channels = round_up(dst.channels, lanes);
+  program.check(at, 0, dst.batch * channels - 1, "means", true);
+  if (sums) program.check(parts, 0, dst.batch * dst.height * channels - 1, "sums", true);
+  spec.sums = parts;
+  auto chain = std::make_unique<ChainStep>(spec);
+  const ptrdiff_t bands = chain->bands();
+  program.add(std::move(chain));
+  program.add(std::make_unique<MeansStep>(parts, at, dst.batch, bands, channels, dst.height * dst.width));
 }
 
 }  // namespace
@@ -170,7 +169,7 @@ void bind_engine_convolutions(nb::module_& m) {
   nb::class_<StageSpec>(m, "Stage").def(nb::new_(&stage_of), "conv"_a.none(), "depthwise"_a.none(), "shape"_a, "stride"_a,
                                         "dilation"_a, "before"_a, "act"_a, "low"_a, "high"_a, "add_last"_a);
   m.def("add_chain", &add_chain, "program"_a, "src"_a, "dst"_a, "stages"_a, "add"_a = nb::none(), "scale"_a = nb::none(),
-        "means"_a = nb::none());
+        "means"_a = nb::none(), "sums"_a = nb::none());
 }
 
 }  // namespace sep::bind

@@ -55,6 +55,10 @@ void ChainStep::plan_rings() {
     between_.push_back(image);
   }
   slots_.resize(between_.size());
+  if (n == 1) {  // rows are divided among pieces as they come; with sums, channels are
+    band_rows_ = spec_.sums ? spec_.dst.height : 1;
+    return;
+  }
   for (band_rows_ = std::min(kBandRows, spec_.dst.height);; band_rows_--) {
     ptrdiff_t bytes = 0, rows = band_rows_;
     for (size_t i = between_.size(); i-- > 0;) {
@@ -75,6 +79,8 @@ size_t ChainStep::scratch_bytes() const {
   return bytes;
 }
 
+ptrdiff_t ChainStep::bands() const { return ceil_div(spec_.dst.height, band_rows_); }
+
 Step::Fetched ChainStep::weights() const { return stages_[0]->weights(); }
 
 // Rows of results between two bands, in work, that both of them compute: none in a chain of one.
@@ -93,7 +99,7 @@ ChainStep::Cut ChainStep::cut(ptrdiff_t pieces) const {
   const Stage& last = *stages_.back();
   const ptrdiff_t parts = last.parts(), rows = spec_.dst.height;
   if (stages_.size() > 1) return {pieces, 1};
-  if (spec_.means) return {1, pieces};
+  if (spec_.sums) return {1, pieces};
   const bool heavy = last.weight_bytes() > size_t(spec_.src.height * spec_.src.width * spec_.src.channels) * sizeof(float);
   if ((heavy || rows < 2 * pieces || spec_.stages[0].depthwise) && parts >= pieces) return {1, pieces};
   if (rows >= 2 * pieces) return {pieces, 1};
@@ -107,7 +113,7 @@ struct ChainStep::Band {
   std::vector<Range> made;  // rows that each ring holds, or held
   Range rows, parts;
   const float* scale;
-  float* sums;
+  float* sums;  // of the first band
   char* scratch;
 };
 
@@ -119,13 +125,18 @@ void ChainStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, cha
   b.src = rows_of(spec_.src, memory, batch);
   b.dst = rows_of(spec_.dst, memory, batch);
   if (spec_.add) b.add = rows_of(*spec_.add, memory, batch);
-  b.rows = share(spec_.dst.height, own % cuts.bands, cuts.bands);
+  b.rows = share(bands(), own % cuts.bands, cuts.bands);
+  b.rows = {b.rows.from * band_rows_, std::min(b.rows.to * band_rows_, spec_.dst.height)};
   b.parts = share(stages_.back()->parts(), own / cuts.bands, cuts.parts);
   if (b.rows.count() <= 0 || b.parts.count() <= 0) return;
   const ptrdiff_t lanes = target().blocks->lanes;
   b.scale = spec_.scale ? memory.at(*spec_.scale) + batch * round_up(spec_.src.channels, lanes) : nullptr;
-  b.sums = spec_.means ? memory.at(*spec_.means) + batch * round_up(spec_.dst.channels, lanes) : nullptr;
-  if (b.sums) std::memset(b.sums + b.parts.from * lanes, 0, size_t(b.parts.count() * lanes) * sizeof(float));
+  if (spec_.sums) {
+    const ptrdiff_t channels = round_up(spec_.dst.channels, lanes);
+    b.sums = memory.at(*spec_.sums) + batch * bands() * channels;
+    for (ptrdiff_t i = b.rows.from / band_rows_; i < ceil_div(b.rows.to, band_rows_); i++)
+      std::memset(b.sums + i * channels + b.parts.from * lanes, 0, size_t(b.parts.count() * lanes) * sizeof(float));
+  }
   for (size_t i = 0; i < between_.size(); i++) {
     const Image& image = between_[i];
     float* at = reinterpret_cast<float*>(scratch);
@@ -137,7 +148,6 @@ void ChainStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, cha
   }
   b.scratch = scratch;
   march(b);
-  if (b.sums) average(b.sums, b.parts);
 }
 
 void ChainStep::march(Band& b) const {
@@ -162,7 +172,7 @@ void ChainStep::produce(Band& b, size_t i, Range rows) const {
   if (last) {
     call.parts = b.parts;
     call.add = spec_.add ? &b.add : nullptr;
-    call.sums = b.sums;
+    if (b.sums) call.sums = b.sums + rows.from / band_rows_ * round_up(spec_.dst.channels, target().blocks->lanes);
     if (rows.to == b.rows.to) call.next = {next_.at, std::min(next_.bytes, kFetchedBytes)};
     return stages_[i]->run(call);
   }
@@ -176,10 +186,16 @@ void ChainStep::produce(Band& b, size_t i, Range rows) const {
   if (call.rows.count() > 0) stages_[i]->run(call);
 }
 
-void ChainStep::average(float* sums, Range blocks) const {
-  const int lanes = target().blocks->lanes;
-  const float factor = 1.0f / float(spec_.dst.height * spec_.dst.width);
-  for (ptrdiff_t i = blocks.from * lanes; i < blocks.to * lanes; i++) sums[i] *= factor;
+void MeansStep::run(ptrdiff_t, ptrdiff_t, const Memory& memory, char*) const {
+  const float factor = 1.0f / float(pixels_);
+  for (ptrdiff_t n = 0; n < batch_; n++) {
+    const float* sums = memory.at(sums_) + n * bands_ * channels_;
+    float* means = memory.at(means_) + n * channels_;
+    for (ptrdiff_t c = 0; c < channels_; c++) means[c] = sums[c];
+    for (ptrdiff_t band = 1; band < bands_; band++)
+      for (ptrdiff_t c = 0; c < channels_; c++) means[c] += sums[band * channels_ + c];
+    for (ptrdiff_t c = 0; c < channels_; c++) means[c] *= factor;
+  }
 }
 
 }  // namespace sep

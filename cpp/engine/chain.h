@@ -24,12 +24,14 @@ struct ChainSpec {
   std::vector<StageSpec> stages;
   std::optional<Image> add;    // the residual of the last one
   std::optional<Place> scale;  // of the channels of src: [image][block][lane]
-  std::optional<Place> means;  // of the last one's results: [image][block][lane]
+  // Of the last one's results: sums of each band's, [image][band][block][lane], with room for as many bands as rows.
+  std::optional<Place> sums;
 };
 
 class ChainStep final : public Step {
  public:
   explicit ChainStep(const ChainSpec& spec);
+  ptrdiff_t bands() const;  // whose results are summed up apart, whatever the number of threads
   ptrdiff_t pieces(int threads) const override;
   size_t scratch_bytes() const override;
   Fetched weights() const override;
@@ -46,7 +48,6 @@ class ChainStep final : public Step {
   void plan_rings();
   void march(Band& b) const;
   void produce(Band& b, size_t stage, Range rows) const;
-  void average(float* sums, Range blocks) const;
 
   ChainSpec spec_;
   std::vector<Image> between_;    // what stages hand on: rings, `height` as of the whole image
@@ -56,6 +57,19 @@ class ChainStep final : public Step {
   ptrdiff_t macs_ = 0;
   size_t stage_scratch_ = 0;
   Fetched next_;  // the weights of the step that follows
+};
+
+// Means from the sums of bands: means[image][channel] = sum over bands of sums[image][band][channel] / pixels.
+class MeansStep final : public Step {
+ public:
+  MeansStep(const Place& sums, const Place& means, ptrdiff_t batch, ptrdiff_t bands, ptrdiff_t channels, ptrdiff_t pixels)
+      : sums_(sums), means_(means), batch_(batch), bands_(bands), channels_(channels), pixels_(pixels) {}
+  ptrdiff_t pieces(int) const override { return 1; }
+  void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
+
+ private:
+  Place sums_, means_;
+  ptrdiff_t batch_, bands_, channels_, pixels_;
 };
 
 }  // namespace sep

@@ -81,6 +81,10 @@ ptrdiff_t FullStep::pieces(int threads) const {
   return pieces_of(weights_->panels() * row_parts(rows_, weights_->inner()), products / 2, threads);
 }
 
+Step::Fetched FullStep::weights() const {
+  return {reinterpret_cast<const char*>(weights_->panel(0)), ptrdiff_t(weights_->bytes())};
+}
+
 void FullStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char*) const {
   const FullWeights& w = *weights_;
   const Range range = share_of(w.panels() * row_parts(rows_, weights_->inner()), piece, pieces);

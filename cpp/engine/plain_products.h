@@ -39,6 +39,7 @@ class FullStep : public Step {
   FullStep(std::shared_ptr<const FullWeights> weights, ptrdiff_t rows, const Strided& x, const Place& dst,
            ptrdiff_t dst_row, const After& after);
   ptrdiff_t pieces(int threads) const override;
+  Fetched weights() const override;
   void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
 
  private:

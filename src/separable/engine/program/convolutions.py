@@ -13,7 +13,7 @@ from ..._base.types import Array
 from ..graph.ir import Node
 from .builder import Builder, UnsupportedError
 from .chains import is_depthwise, is_pointwise
-from .memory import Blocked, Plain
+from .memory import Blocked, Buffer, Plain
 from .windows import global_pool
 
 __all__ = ["ACTIVATIONS", "conv", "full", "named_ending"]
@@ -79,8 +79,9 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
     residual = builder.blocked(_input(last, 3)) if _input(last, 3) else None
     scale = _vector(builder, _input(first, 4)) if _input(first, 4) else None
     wants_means = len(last.outputs) > 1 and bool(last.outputs[1])
-    in_store = wants_means and len(nodes) == 1 and is_depthwise(last, builder.shape)
+    in_store = wants_means and is_depthwise(last, builder.shape)
     means = _means(builder, last) if in_store else None
+    sums = _sums(dst) if in_store and len(nodes) > 1 else None
 
     def add(program: Any) -> None:
         _core.add_chain(
@@ -91,6 +92,7 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
             None if residual is None else _image(residual),
             None if scale is None else scale.address,
             None if means is None else means.address,
+            None if sums is None else (sums.base, sums.at),
         )
 
     others = [held for held in (residual, scale) if held is not None]
@@ -98,7 +100,7 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
         " > ".join(_kind(builder, node) for node in nodes),
         last.outputs[0],
         [src, *others],
-        [dst, *([means] if means is not None else [])],
+        [dst, *(held for held in (means, sums) if held is not None)],
         add,
         macs=sum(_macs(builder, node) for node in nodes),
         notes=[note for node in nodes for note in _notes(node)],
@@ -166,6 +168,11 @@ def _vector(builder: Builder, name: str) -> Blocked:
     if held.shape[2:] != (1, 1):
         raise UnsupportedError(f"a scale of shape {builder.shape(name)}; expected (N, C, 1, 1)")
     return held
+
+
+def _sums(dst: Blocked) -> Buffer:
+    """Return room for the sums of each band of rows: a band has one row at least."""
+    return Buffer(dst.shape[0] * dst.shape[2] * dst.blocks * dst.lanes)
 
 
 def _means(builder: Builder, node: Node) -> Blocked:
