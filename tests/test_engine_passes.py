@@ -115,6 +115,7 @@ class RandomNet(GraphNet):
         hidden = self.node("Relu", self.conv(mean, channels, 4, 1))
         gate = self.node("Sigmoid", self.conv(hidden, 4, channels, 1))
         y = self.node("Mul", *((x, gate) if self.one(2) else (gate, x)))
+        y = self.node("Add", y, x) if self.one(3) == 0 else y
         self.keep(y, channels, length)
         if self.one(2):
             self.keep(self.conv(y, channels, 4, 1), 4, length)

@@ -17,7 +17,7 @@ from separable.engine.passes.channels import channel_orders
 from separable.engine.passes.draft import Draft
 from separable.engine.passes.known import channels_of, is_pooled, rank_of
 from separable.engine.passes.residuals import residuals
-from separable.engine.passes.squeeze_excite import means, scales
+from separable.engine.passes.squeeze_excite import gate_sums, means, scales
 
 Build = Callable[[GraphNet], Graph]
 
@@ -221,6 +221,40 @@ def test_all_convolutions_that_read_a_scaled_tensor_scale_it() -> None:
     outputs = net.conv(scaled, 4, 5), net.conv(scaled, 4, 3, 1), net.node("Neg", x)
     new = checked(scales, net.graph(*outputs))
     assert "Mul" not in ops(new)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_tensor_plus_its_product_with_a_gate_is_one_product(swapped: bool) -> None:
+    net = GraphNet()
+    x = net.node("Tanh", net.input(2, 4, 6, 6))
+    operands = (x, gated(net, x, 4, swapped=swapped))
+    total = net.node("Add", *operands[:: -1 if swapped else 1])
+    graph = applied(net.graph(net.node("Neg", total)), **{total: "relu"})
+    new = checked(gate_sums, graph)
+    assert ops(new)[-3:] == ["Add", "Mul+relu", "Neg"]
+    assert new.types[new.nodes[-3].outputs[0]].shape == (2, 4, 1, 1)
+
+
+def another_tensor(net: GraphNet) -> Graph:
+    x = net.node("Tanh", net.input(2, 4, 6, 6))
+    return net.graph(net.node("Add", "x", gated(net, x, 4)))
+
+
+def product_read_twice(net: GraphNet) -> Graph:
+    x = net.node("Tanh", net.input(2, 4, 6, 6))
+    y = gated(net, x, 4)
+    return net.graph(net.node("Add", x, y), net.node("Neg", y))
+
+
+def gate_of_all_places(net: GraphNet) -> Graph:
+    x = net.input(2, 4, 6, 6)
+    return net.graph(net.node("Add", x, net.node("Mul", x, net.node("Sigmoid", x))))
+
+
+@pytest.mark.parametrize("build", [another_tensor, product_read_twice, gate_of_all_places])
+def test_other_sums_of_products_stay(build: Build) -> None:
+    graph = build(GraphNet())
+    assert gate_sums(graph) is graph
 
 
 def grouped_reader(net: GraphNet) -> str:

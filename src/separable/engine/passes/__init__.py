@@ -14,7 +14,7 @@ from .layer_norms import layer_norms
 from .norms import norms_after, norms_alone, norms_before
 from .plain import dead, duplicates, layouts, nothing_done, pooled, products, sums
 from .residuals import residuals
-from .squeeze_excite import means, scales
+from .squeeze_excite import gate_sums, means, scales
 
 __all__ = ["PASSES", "simplified", "trace"]
 
@@ -39,6 +39,7 @@ PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     residuals,
     pooled,
     means,
+    gate_sums,
     scales,
 )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..graph.ir import Graph, Node, TensorType
 from .draft import Draft
 from .known import axes_of, channels_of, group_of, is_bare, is_pooled, rank_of, shape_of
 
-__all__ = ["means", "scales"]
+__all__ = ["gate_sums", "means", "scales"]
 
 
 def means(graph: Graph) -> Graph:
@@ -51,6 +53,27 @@ def _second_output(draft: Draft, conv: Node, rank: int) -> str:
         draft.set_type(mean, TensorType(kind.dtype, (*kind.shape[:2], *(1,) * (rank - 2))))
     draft.replace(conv, conv.with_(outputs=(x, mean)))
     return mean
+
+
+def gate_sums(graph: Graph) -> Graph:
+    """Write a tensor plus itself times a gate as the tensor times (gate + 1): the sum is over means alone."""
+    draft = Draft(graph)
+    for node in draft:
+        for x, product in (node.inputs, node.inputs[::-1]) if node.op == "Add" else ():
+            mul = draft.maker(product)
+            if mul is None or mul.op != "Mul" or not is_bare(mul) or draft.only_reader(product) is not node:
+                continue
+            gate = mul.inputs[1] if mul.inputs[0] == x else mul.inputs[0]
+            kind = draft.type_of(gate)
+            if x not in mul.inputs or kind is None or not _gates(draft, x, gate):
+                continue
+            more = draft.new_name(f"{gate}/more")
+            draft.set_type(more, kind)
+            one = draft.add_constant(f"{gate}/one", np.ones((), kind.dtype))
+            draft.replace(mul, Node("Add", (gate, one), (more,)))
+            draft.replace(node, node.with_(op="Mul", inputs=(x, more)))
+            break
+    return draft.finished()
 
 
 def scales(graph: Graph) -> Graph:
