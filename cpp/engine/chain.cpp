@@ -14,9 +14,6 @@ constexpr ptrdiff_t kPieceMacs = 1 << 20;    // of the smallest piece that is wo
 constexpr ptrdiff_t kPiecesAThread = 4;      // more balance the load better
 constexpr ptrdiff_t kChainPiecesAThread = 2; // fewer compute fewer rows twice
 
-// Of the weights of the step that follows: what stays in the L2 cache beside the rest.
-constexpr ptrdiff_t kFetchedBytes = 512 << 10;
-
 Range share(ptrdiff_t n, ptrdiff_t piece, ptrdiff_t pieces) { return {n * piece / pieces, n * (piece + 1) / pieces}; }
 
 std::unique_ptr<Stage> stage_of(const StageSpec& s, const Image& src, const Image& dst, bool scaled) {
@@ -115,6 +112,7 @@ struct ChainStep::Band {
   const float* scale;
   float* sums;  // of the first band
   char* scratch;
+  WeightStream stream;
 };
 
 void ChainStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const {
@@ -147,6 +145,7 @@ void ChainStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, cha
     b.made.push_back({0, PTRDIFF_MIN});
   }
   b.scratch = scratch;
+  b.stream = {nullptr, following_.data(), following_.data() + following_.size(), 0};
   march(b);
 }
 
@@ -168,12 +167,12 @@ void ChainStep::march(Band& b) const {
 void ChainStep::produce(Band& b, size_t i, Range rows) const {
   const bool last = i + 1 == stages_.size();
   StageCall call{i == 0 ? b.src : b.rings[i - 1], last ? b.dst : b.rings[i], nullptr, i == 0 ? b.scale : nullptr,
-                 nullptr, rows, {0, stages_[i]->parts()}, b.scratch, {}};
+                 nullptr, rows, {0, stages_[i]->parts()}, b.scratch, nullptr};
   if (last) {
     call.parts = b.parts;
     call.add = spec_.add ? &b.add : nullptr;
     if (b.sums) call.sums = b.sums + rows.from / band_rows_ * round_up(spec_.dst.channels, target().blocks->lanes);
-    if (rows.to == b.rows.to) call.next = {next_.at, std::min(next_.bytes, kFetchedBytes)};
+    call.stream = &b.stream;
     return stages_[i]->run(call);
   }
   const Image& image = between_[i];

@@ -35,7 +35,8 @@ class ChainStep final : public Step {
   ptrdiff_t pieces(int threads) const override;
   size_t scratch_bytes() const override;
   Fetched weights() const override;
-  void precede(const Fetched& next) override { next_ = next; }
+  bool fetches() const override { return !spec_.stages.back().depthwise; }
+  void precede(const std::vector<Fetched>& following) override { following_ = following; }
   void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
 
  private:
@@ -56,7 +57,7 @@ class ChainStep final : public Step {
   ptrdiff_t band_rows_ = 1;  // of the last stage's results made at once
   ptrdiff_t macs_ = 0;
   size_t stage_scratch_ = 0;
-  Fetched next_;  // the weights of the step that follows
+  std::vector<Fetched> following_;  // the weights of steps to come
 };
 
 // Means from the sums of bands: means[image][channel] = sum over bands of sums[image][band][channel] / pixels.

@@ -31,7 +31,7 @@ ConvWeights::ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* w
     panels_.push_back(panel);
     panel.first += vectors;
   }
-  memory_ = Scratch(bytes_);
+  memory_ = Pages(bytes_);
   for (Panel& p : panels_) {
     float* packed = memory_.take<float>(p.channels.count() * taps * p.vectors * lanes_);
     float* biases = memory_.take<float>(p.vectors * lanes_);
@@ -67,7 +67,7 @@ DepthwiseWeights::DepthwiseWeights(ptrdiff_t channels, ptrdiff_t height, ptrdiff
     : channels_(channels), height_(height), width_(width), lanes_(target().blocks->lanes) {
   const ptrdiff_t blocks = ceil_div(channels, lanes_), taps = height * width;
   bytes_ = Scratch::bytes<float>(blocks * taps * lanes_) + Scratch::bytes<float>(blocks * lanes_);
-  memory_ = Scratch(bytes_);
+  memory_ = Pages(bytes_);
   weights_ = memory_.take<float>(blocks * taps * lanes_);
   bias_ = memory_.take<float>(blocks * lanes_);
   for (ptrdiff_t b = 0; b < blocks; b++)

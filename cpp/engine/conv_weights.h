@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "base/scratch.h"
+#include "base/pages.h"
 #include "base/tiles.h"
 #include "engine/step.h"
 #include "layers/kernels/blocks.h"
@@ -45,7 +45,7 @@ class ConvWeights {
   int lanes_;
   size_t bytes_;
   ptrdiff_t largest_ = 0;
-  Scratch memory_{0};
+  Pages memory_{0};
   std::vector<Panel> panels_;
 };
 
@@ -68,7 +68,7 @@ class DepthwiseWeights {
   ptrdiff_t channels_, height_, width_;
   int lanes_;
   size_t bytes_;
-  Scratch memory_{0};
+  Pages memory_{0};
   float *weights_, *bias_;
 };
 

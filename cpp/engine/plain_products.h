@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "base/scratch.h"
+#include "base/pages.h"
 #include "engine/plain_maps.h"
 
 namespace sep {
@@ -28,7 +28,7 @@ class FullWeights {
   const PlainTable& table_;
   ptrdiff_t inner_, columns_;
   size_t bytes_;
-  Scratch memory_;
+  Pages memory_;
   float *weights_, *bias_;
 };
 

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <chrono>
 
+#include "base/pages.h"
 #include "base/pool.h"
-#include "base/scratch.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -73,7 +73,7 @@ struct Program::Call {
     for (int i = 0; i < workers; i++) scratch_at.push_back(memory.take<char>(ptrdiff_t(scratch_size)));
   }
   int threads;
-  Scratch memory;
+  Pages memory;
   float* arena_at;
   std::vector<char*> scratch_at;
   std::vector<float*> bases;
@@ -89,13 +89,16 @@ int Program::constant(const float* values) {
 }
 
 void Program::add(std::unique_ptr<Step> step) {
-  if (step->weights().bytes)  // the step before it that has any arithmetic to do meanwhile
-    for (auto before = steps_.rbegin(); before != steps_.rend(); ++before)
-      if ((*before)->weights().bytes) {
-        (*before)->precede(step->weights());
-        break;
-      }
   steps_.push_back(std::move(step));
+  if (steps_.back()->weights().bytes)  // those before it that have arithmetic to do meanwhile
+    for (size_t i = steps_.size() - 1, met = 0; i-- > 0 && met < 2;)
+      if (steps_[i]->fetches()) {
+        std::vector<Step::Fetched> following;
+        for (size_t j = i + 1; j < steps_.size(); j++)
+          if (steps_[j]->weights().bytes) following.push_back(steps_[j]->weights());
+        steps_[i]->precede(following);
+        met++;
+      }
 }
 
 size_t Program::memory_bytes(int threads) const {

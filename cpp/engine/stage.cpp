@@ -9,6 +9,7 @@ namespace sep {
 namespace {
 
 constexpr ptrdiff_t kMostLines = 64;    // rows that one call of a kernel makes
+constexpr double kWindowShare = 0.25;   // of the L2 cache, for weights that are asked for ahead of time
 constexpr double kSourceShare = 0.35;   // of the L2 cache, for the samples that all panels read in turn
 constexpr ptrdiff_t kCopiedBytes = 96 << 10;  // of rows that are copied at once
 
@@ -34,6 +35,26 @@ void clear_around(const Image& image, float* block, ptrdiff_t row_pitch, Range r
 }
 
 }  // namespace
+
+Step::Fetched WeightStream::ahead(const char* used, const char* own_end) {
+  const ptrdiff_t window = ptrdiff_t(kWindowShare * double(caches().l2));
+  own = std::max(own, used);
+  if (own < own_end) return {own, std::min(own_end - own, window - (own - used))};
+  ptrdiff_t left = window - (own_end - used);
+  for (const Step::Fetched* f = next; f != end && left > 0; f++) {
+    if (at < f->bytes && f == next) return {f->at + at, std::min(f->bytes - at, left)};
+    if (f == next) next++, at = 0;
+  }
+  return {};
+}
+
+void WeightStream::asked(const Step::Fetched& range, const char* until) {
+  if (range.bytes <= 0) return;
+  if (next == end || range.at != next->at + at)
+    own = until;
+  else
+    at += until - range.at;
+}
 
 // ---- convolution ---------------------------------------------------------------------------------------------------
 
@@ -168,30 +189,30 @@ const float* ConvStage::scaled(const StageCall& call, const ConvWeights::Panel& 
 }
 
 void ConvStage::multiply(const StageCall& call, const float* src, const Line* lines, ptrdiff_t n) const {
+  const char* own_end = reinterpret_cast<const char*>(weights_->panels()[size_t(call.parts.to - 1)].bias);
   for (ptrdiff_t part = call.parts.from; part < call.parts.to; part++) {
     const ConvWeights::Panel& p = weights_->panels()[size_t(part)];
     const std::vector<Segment>& all = segments_[size_t(part)];
-    Step::Fetched next = call.next;
-    if (part + 1 < call.parts.to) {
-      const ConvWeights::Panel& after = weights_->panels()[size_t(part + 1)];
-      next = {reinterpret_cast<const char*>(after.weights), weights_->largest_panel() * ptrdiff_t(sizeof(float))};
-    }
-    target().blocks->conv({src,
-                           all.data(),
-                           ptrdiff_t(all.size()),
-                           geometry_.stride_x * src_.pixel_pitch,
-                           call.scale ? scaled(call, p) : p.weights,
-                           p.bias,
-                           int(p.vectors),
-                           call.dst.at + p.first * call.dst.block_pitch,
-                           call.dst.block_pitch,
-                           call.add ? call.add->at + p.first * call.add->block_pitch : nullptr,
-                           call.add ? call.add->block_pitch : 0,
-                           lines,
-                           n,
-                           end_,
-                           next.at,
-                           next.at + next.bytes});
+    const char* used = reinterpret_cast<const char*>(p.bias);  // where the panel ends
+    const Step::Fetched ahead = call.stream ? call.stream->ahead(used, own_end) : Step::Fetched{};
+    const char* until =
+        target().blocks->conv({src,
+                               all.data(),
+                               ptrdiff_t(all.size()),
+                               geometry_.stride_x * src_.pixel_pitch,
+                               call.scale ? scaled(call, p) : p.weights,
+                               p.bias,
+                               int(p.vectors),
+                               call.dst.at + p.first * call.dst.block_pitch,
+                               call.dst.block_pitch,
+                               call.add ? call.add->at + p.first * call.add->block_pitch : nullptr,
+                               call.add ? call.add->block_pitch : 0,
+                               lines,
+                               n,
+                               end_,
+                               ahead.at,
+                               ahead.at + ahead.bytes});
+    if (call.stream) call.stream->asked(ahead, until);
   }
 }
 

@@ -36,6 +36,18 @@ struct Geometry {
   ptrdiff_t top = 0, left = 0;  // padding with zeros
 };
 
+// Weights that a piece of work asks for ahead of time: the rest of its own, then those of the steps that follow.
+struct WeightStream {
+  const char* own = nullptr;            // those before it were asked for
+  const Step::Fetched *next, *end;      // of the steps that follow
+  ptrdiff_t at = 0;                     // bytes of `next` that were asked for
+
+  // What may be asked for now: as much as stays in the L2 cache until it is needed. used: the end of the weights in use,
+  // own_end: of all of this piece.
+  Step::Fetched ahead(const char* used, const char* own_end);
+  void asked(const Step::Fetched& range, const char* until);
+};
+
 // What one call of a stage reads and writes.
 struct StageCall {
   Rows src, dst;
@@ -45,7 +57,7 @@ struct StageCall {
   Range rows;          // of dst
   Range parts;         // of the results' channels: panels or blocks
   char* scratch;
-  Step::Fetched next;  // the weights that are needed after those of this call
+  WeightStream* stream;  // null: nothing is to be fetched
 };
 
 class Stage {

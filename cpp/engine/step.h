@@ -1,6 +1,7 @@
 // What a program is made of: steps that read and write arrays of float32 at places that are known beforehand.
 #pragma once
 #include <cstddef>
+#include <vector>
 
 namespace sep {
 
@@ -29,7 +30,9 @@ class Step {
 
   virtual ~Step() = default;
   virtual Fetched weights() const { return {}; }
-  virtual void precede(const Fetched&) {}  // the weights of the step that follows are to be prefetched
+  // Whether it has arithmetic to do while weights of steps that follow are on their way, and which these are, in order.
+  virtual bool fetches() const { return false; }
+  virtual void precede(const std::vector<Fetched>&) {}
   virtual ptrdiff_t pieces(int threads) const = 0;
   virtual size_t scratch_bytes() const { return 0; }  // of every thread
   // Piece `piece` of `pieces`; scratch: scratch_bytes(), aligned to a cache line, of any content.

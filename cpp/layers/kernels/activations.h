@@ -100,10 +100,10 @@ template <int N>
 SEP_INLINE vec<float, N> fast_sigmoid(vec<float, N> x) {
 #if defined(__AVX512F__)
   if constexpr (N == 16) {
-    // exp(-x) = 2^t = 2^floor(t) * 2^(t - floor(t)); within these bounds all stays finite
-    const vec<float, N> t = at_most<float, N>(at_least<float, N>(x * -1.44269504f, -126.0f), 126.0f);
-    const vec<float, N> n = (vec<float, N>)_mm512_roundscale_ps((__m512)t, 0);  // to nearest
-    const vec<float, N> f = t - n;
+    // exp(-x) = 2^t = 2^n * 2^f, n the nearest integer; f of an infinite t is 0
+    const vec<float, N> t = at_most<float, N>(x * -1.44269504f, 126.0f);
+    const vec<float, N> f = (vec<float, N>)_mm512_reduce_ps((__m512)t, 0);
+    const vec<float, N> n = t - f;
     vec<float, N> p = splat<float, N>(1.3276472e-3f);  // 2^f on [-1/2, 1/2], least maximum error: 7.5e-8
     p = p * f + 9.6755415e-3f;
     p = p * f + 5.55071328e-2f;

@@ -113,7 +113,14 @@ __attribute__((noinline)) const char* conv_tile(const BlockConvArgs& g, const fl
         fetch += kFetched * 64;
       }
     }
-    for (; left > 0; left--, advance(1)) channel(0);
+    if (left & 2) {
+      channel(0), channel(1);
+      advance(2);
+    }
+    if (left & 1) {
+      channel(0);
+      w += NV * W;
+    }
   }
   if (!is_simple(g.end.act) || (add && g.end.add_last && g.end.act != Activation::none)) {
     SEP_UNROLL
@@ -148,7 +155,7 @@ SEP_INLINE const char* conv_tile_of(const BlockConvArgs& g, const float* src, fl
 
 // Lines in groups of nearly equal size, so that no group is small.
 template <int NV, int M>
-void conv_lines(const BlockConvArgs& g) {
+const char* conv_lines(const BlockConvArgs& g) {
   const char* fetch = g.fetch;
   for (const Line *l = g.lines, *end = l + g.n_lines; l != end; l++) {
     const ptrdiff_t groups = (l->pixels + M - 1) / M;
@@ -163,9 +170,10 @@ void conv_lines(const BlockConvArgs& g) {
       if (add) add += n * W;
     }
   }
+  return fetch;
 }
 
-void conv(const BlockConvArgs& g) {
+const char* conv(const BlockConvArgs& g) {
   if (g.vectors == 3) return conv_lines<3, kManyRegisters ? 9 : 4>(g);
   if (g.vectors == 2) return conv_lines<2, kManyRegisters ? 14 : 6>(g);
   return conv_lines<1, kManyRegisters ? 14 : 8>(g);

@@ -69,7 +69,7 @@ struct BlockDepthwiseArgs {
 
 struct BlockTable {
   int lanes;
-  void (*conv)(const BlockConvArgs&);
+  const char* (*conv)(const BlockConvArgs&);  // returns how far it fetched
   void (*depthwise)(const BlockDepthwiseArgs&);
   // out[i][width] = weights[i][width] * scale[i], i < n; width: a multiple of lanes
   void (*scale)(const float* weights, const float* scale, ptrdiff_t n, ptrdiff_t width, float* out);
