@@ -11,6 +11,7 @@ namespace {
 constexpr ptrdiff_t kMostLines = 64;    // rows that one call of a kernel makes
 constexpr double kWindowShare = 0.25;   // of the L2 cache, for weights that are asked for ahead of time
 constexpr double kSourceShare = 0.35;   // of the L2 cache, for the samples that all panels read in turn
+constexpr ptrdiff_t kShortRow = 10;     // pixels: such rows are taken together, as a tile holds more
 constexpr ptrdiff_t kCopiedBytes = 96 << 10;  // of rows that are copied at once
 
 // The rows of samples beyond the last one, and the pixels beyond the last column, that results read.
@@ -159,10 +160,12 @@ void ConvStage::band(const StageCall& call, Range rows) const {
                   call.add ? call.add->offset(rows.from + i) : 0, width};
     return multiply(call, src, lines, rows.count());
   }
-  if (pointwise() && g.stride_y == 1 && g.stride_x == 1 && call.src.flat(rows, width) && call.dst.flat(rows, width) &&
-      (!call.add || call.add->flat(rows, width))) {
+  const bool apart = !call.dst.flat(rows, width) && !call.dst.slots && width <= kShortRow;
+  if (pointwise() && g.stride_y == 1 && g.stride_x == 1 && call.src.flat(rows, width) &&
+      (apart || call.dst.flat(rows, width)) && (!call.add || call.add->flat(rows, width))) {
     lines[0] = {call.src.offset(rows.from), call.dst.offset(rows.from), call.add ? call.add->offset(rows.from) : 0,
                 rows.count() * width};
+    if (apart) lines[0].row = width, lines[0].gap = call.dst.row_pitch - width * call.dst.pixel_pitch;
     return multiply(call, call.src.at, lines, 1);
   }
   for (ptrdiff_t i = 0; i < rows.count(); i++) {

@@ -153,6 +153,17 @@ SEP_INLINE const char* conv_tile_of(const BlockConvArgs& g, const float* src, fl
   return conv_tile<NV, M>(g, src, dst, add, fetch);
 }
 
+// Results from a tile of their own to rows with gaps: `column` pixels of the first row lie before them.
+template <int NV, int M>
+SEP_INLINE void put_apart(const BlockConvArgs& g, const Line& l, const float* tile, ptrdiff_t pixels, ptrdiff_t first) {
+  float* dst = g.dst + l.dst + first * W + first / l.row * l.gap;
+  for (ptrdiff_t i = 0, column = first % l.row; i < pixels; i++, dst += W) {
+    SEP_UNROLL
+    for (int j = 0; j < NV; j++) store<float, W>(dst + j * g.dst_block, load<float, W>(tile + (j * M + i) * W));
+    if (++column == l.row) column = 0, dst += l.gap;
+  }
+}
+
 // Lines in groups of nearly equal size, so that no group is small.
 template <int NV, int M>
 const char* conv_lines(const BlockConvArgs& g) {
@@ -163,6 +174,19 @@ const char* conv_lines(const BlockConvArgs& g) {
     const ptrdiff_t shorter = l->pixels / groups, longer = l->pixels % groups;
     const float *src = g.src + l->src, *add = g.add ? g.add + l->add : nullptr;
     float* dst = g.dst + l->dst;
+    if (l->row) {
+      alignas(64) float tile[NV * M * W];
+      BlockConvArgs apart = g;
+      apart.dst_block = M * W;
+      for (ptrdiff_t i = 0, first = 0; i < groups; i++) {
+        const ptrdiff_t n = shorter + (i < longer);
+        fetch = conv_tile_of<NV, M>(apart, src, tile, add, fetch, n);
+        put_apart<NV, M>(g, *l, tile, n, first);
+        src += n * g.step, first += n;
+        if (add) add += n * W;
+      }
+      continue;
+    }
     for (ptrdiff_t i = 0; i < groups; i++) {
       const ptrdiff_t n = shorter + (i < longer);
       fetch = conv_tile_of<NV, M>(g, src, dst, add, fetch, n);

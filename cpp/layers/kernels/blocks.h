@@ -19,9 +19,11 @@ struct Segment {
   ptrdiff_t at, count;
 };
 
-// Neighbouring result pixels: where their samples, results and residuals begin.
+// Neighbouring result pixels: where their samples, results and residuals begin. The samples of several short rows may form one
+// line, whose results lie `gap` elements further after every `row` pixels.
 struct Line {
   ptrdiff_t src, dst, add, pixels;
+  ptrdiff_t row = 0, gap = 0;  // 0: the results are neighbours too
 };
 
 // For vectors j < vectors, pixels i: dst[j * dst_block + line.dst + i * lanes + lane] = end(bias + sum over segments and
