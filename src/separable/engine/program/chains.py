@@ -12,8 +12,9 @@ from ..graph.ir import Graph, Node
 __all__ = ["chains", "is_depthwise", "is_pointwise"]
 
 # Of the L2 cache: what is larger than that between two convolutions stays there in rings of rows instead.
-_SHARE: Final = 0.5
+_SHARE: Final = 0.35
 _FLOAT: Final = 4  # bytes
+_LONGEST: Final = 8  # convolutions of a chain
 
 
 def is_depthwise(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
@@ -33,7 +34,7 @@ def is_pointwise(node: Node) -> bool:
 
 
 def chains(graph: Graph) -> list[tuple[Node, ...]]:
-    """Return groups of two or three convolutions that run as one step each.
+    """Return groups of convolutions that run as one step each.
 
     Parameters
     ----------
@@ -43,8 +44,8 @@ def chains(graph: Graph) -> list[tuple[Node, ...]]:
     Returns
     -------
     list of tuple of Node
-        In running order. Pointwise convolutions before a depthwise one, it, and the pointwise one behind it
-        are put together where what lies between them is large.
+        In running order. A convolution, and the depthwise and pointwise ones behind it, as long as what lies
+        between them is large and read by nobody else.
     """
     return list(_Search(graph).groups())
 
@@ -59,12 +60,16 @@ class _Search:
 
     def groups(self) -> Iterator[tuple[Node, ...]]:
         for node in self._graph.nodes:
-            if node.op != "Conv" or id(node) in self._taken or not self._filters_apart(node):
+            if node.op != "Conv" or id(node) in self._taken or len(self._shape(node.outputs[0])) != 4:
                 continue
-            group = (*self._before(node), node, *self._behind(node))
+            if node.attributes["group"] != 1 and not self._filters_apart(node):
+                continue
+            group = [node]
+            while len(group) < _LONGEST and (following := self._behind(group[-1])) is not None:
+                group.append(following)
             if len(group) > 1:
                 self._taken.update(map(id, group))
-                yield group
+                yield tuple(group)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         constants = self._graph.constants
@@ -89,29 +94,16 @@ class _Search:
             and name not in self._graph.outputs
         )
 
-    def _before(self, node: Node) -> Iterator[Node]:
-        name = node.inputs[0]
-        producer = self._producer.get(name)
-        if producer is None or producer.op != "Conv" or id(producer) in self._taken:
-            return
-        plain = len([one for one in producer.outputs if one]) == 1 and not _input(producer, 3)
-        if (
-            plain
-            and producer.attributes["group"] == 1
-            and self._is_only_for(name, node)
-            and self._is_large(name)
-        ):
-            yield producer
-
-    def _behind(self, node: Node) -> Iterator[Node]:
+    def _behind(self, node: Node) -> Node | None:
+        """Return the convolution that alone reads what another gives, if they belong together."""
         name = node.outputs[0]
-        if len([one for one in node.outputs if one]) > 1 or _input(node, 3):
-            return
+        if len([one for one in node.outputs if one]) > 1 or _input(node, 3) or not self._is_large(name):
+            return None
         for reader in self._readers.get(name, [])[:1]:
-            fits = reader.op == "Conv" and is_pointwise(reader) and not _input(reader, 4)
-            alone = len([one for one in reader.outputs if one]) == 1
-            if fits and alone and self._is_only_for(name, reader) and self._is_large(name):
-                yield reader
+            fits = reader.op == "Conv" and (is_pointwise(reader) or self._filters_apart(reader))
+            if fits and not _input(reader, 4) and self._is_only_for(name, reader):
+                return reader
+        return None
 
 
 def _input(node: Node, number: int) -> str:
