@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kRingShare = 0.4;           // of the L2 cache, for all rings of a chain
 constexpr ptrdiff_t kBandRows = 8;           // of results made at once, at most
-constexpr ptrdiff_t kPieceMacs = 1 << 20;    // of the smallest piece that is worth a thread's while
+constexpr ptrdiff_t kPieceMacs = 1 << 18;    // of the smallest piece that is worth a thread's while
 constexpr ptrdiff_t kPiecesAThread = 4;      // more balance the load better
 constexpr ptrdiff_t kChainPiecesAThread = 2; // fewer compute fewer rows twice
 
@@ -87,7 +87,8 @@ ptrdiff_t ChainStep::pieces(int threads) const {
   const ptrdiff_t batch = spec_.dst.batch;
   if (threads == 1) return batch;
   const ptrdiff_t most = threads * (recomputed() ? kChainPiecesAThread : kPiecesAThread);
-  const ptrdiff_t wanted = std::clamp<ptrdiff_t>(macs_ / kPieceMacs, 1, most);
+  const ptrdiff_t work = spec_.stages[0].depthwise ? 3 * macs_ : macs_;  // memory takes longer than arithmetic
+  const ptrdiff_t wanted = std::clamp<ptrdiff_t>(work / kPieceMacs, 1, most);
   return batch * std::max<ptrdiff_t>(1, ceil_div(wanted, batch));
 }
 

@@ -13,6 +13,8 @@ __all__ = ["chains", "is_depthwise", "is_pointwise"]
 
 # Of the L2 cache: what is larger than that between two convolutions stays there in rings of rows instead.
 _SHARE: Final = 0.35
+# And the weights of a chain, which every band of rows reads again.
+_WEIGHT_SHARE: Final = 0.25
 _FLOAT: Final = 4  # bytes
 _LONGEST: Final = 8  # convolutions of a chain
 
@@ -55,7 +57,8 @@ class _Search:
         self._graph = graph
         self._readers = graph.consumers()
         self._producer = graph.producers()
-        self._limit = _SHARE * _core.core_info()["caches"]["l2"]
+        cache = _core.core_info()["caches"]["l2"]
+        self._limit, self._weight_limit = _SHARE * cache, _WEIGHT_SHARE * cache
         self._taken: set[int] = set()
 
     def groups(self) -> Iterator[tuple[Node, ...]]:
@@ -65,7 +68,11 @@ class _Search:
             if node.attributes["group"] != 1 and not self._filters_apart(node):
                 continue
             group = [node]
+            weights = self._weight_bytes(node)
             while len(group) < _LONGEST and (following := self._behind(group[-1])) is not None:
+                weights += self._weight_bytes(following)
+                if weights > self._weight_limit:
+                    break
                 group.append(following)
             if len(group) > 1:
                 self._taken.update(map(id, group))
@@ -80,6 +87,9 @@ class _Search:
     def _filters_apart(self, node: Node) -> bool:
         shape = self._shape(node.outputs[0])
         return len(shape) == 4 and shape[2] > 1 and is_depthwise(node, self._shape)
+
+    def _weight_bytes(self, node: Node) -> int:
+        return math.prod(self._shape(node.inputs[1])) * _FLOAT
 
     def _is_large(self, name: str) -> bool:
         return math.prod(self._shape(name)[1:]) * _FLOAT > self._limit
