@@ -12,7 +12,7 @@ from ..arrays import arguments
 from ..onnx.model.files import Stored, read_model
 from ..onnx.model.graph import GraphIndex
 from ..onnx.model.lengths import Hints, input_shapes
-from ..onnx.model.names import ModelError, naming
+from ..onnx.model.names import naming
 from ..report.programs import Profile, Program
 from .graph.reader import graph_of
 from .passes import simplified
@@ -47,8 +47,8 @@ def load(
     threads : int, optional
         Default: SEPARABLE_NUM_THREADS if set, else all cores that the process may use.
     fallback : {"onnxruntime"}, optional
-        What runs the operations that the engine does not; `print` says which these are. By default they are an
-        error that lists all of them.
+        What runs the operations that the engine does not; `print` says which these are. By default they are
+        an error that lists all of them.
 
     Returns
     -------

@@ -183,7 +183,8 @@ def _named_targets(outputs: Mapping[str, TensorType], out: Any) -> dict[str, Arr
     given = list(out) if isinstance(out, (list, tuple)) else [out]
     if len(given) != len(outputs):
         raise ValueError(
-            f"`out` holds {len(given)} arrays, and the network has {len(outputs)} outputs: {_quoted(outputs)}."
+            f"`out` holds {len(given)} arrays, and the network has {len(outputs)} outputs, "
+            f"{_quoted(outputs)}; pass one for each, None where you have none."
         )
     return {name: array for name, array in zip(outputs, given, strict=True) if array is not None}
 

@@ -245,10 +245,7 @@ class CompiledNetwork:
         """Time each step, and return what came of it; see `Program.profile`."""
         if repeat < 1:
             raise ValueError(f"`repeat={repeat}` is too few; expected at least 1.")
-        if x is None:
-            feeds = self._random_feeds(self.plan())
-        else:
-            feeds = feeds_of(self._graph.inputs, x)
+        feeds = self._random_feeds(self.plan()) if x is None else feeds_of(self._graph.inputs, x)
         plan = self._plan_of(feeds)
         written = Targets(plan.outputs, None, ()).written
         for _ in range(_WARM_UP):

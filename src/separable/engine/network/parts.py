@@ -16,10 +16,10 @@ from ..program.operations import Operation
 from ..program.plan import StaticPlan
 from ..program.weights import WeightStore
 
-__all__ = ["NativePart", "NetworkPlan", "Part"]
+__all__ = ["NativePart", "NetworkPlan", "PlanPart"]
 
 
-class Part(Protocol):
+class PlanPart(Protocol):
     """Operations that run one after the other in one place.
 
     Attributes
@@ -135,7 +135,7 @@ class NetworkPlan:
     graph : Graph
         Static and simplified.
     inputs, outputs : dict of str to TensorType
-    parts : list of Part
+    parts : list of PlanPart
         In running order.
 
     Raises
@@ -223,7 +223,7 @@ class NetworkPlan:
                     del known[name]
 
 
-def _parts(graph: Graph, store: WeightStore, fallback: bool, threads: int) -> list[Part]:
+def _parts(graph: Graph, store: WeightStore, fallback: bool, threads: int) -> list[PlanPart]:
     """Return what computes the outputs of a static graph: nothing where all are known."""
     read = {name for node in graph.nodes for name in node.inputs}
     graph = graph.with_(inputs={name: kind for name, kind in graph.inputs.items() if name in read})

@@ -18,7 +18,7 @@ from .memory import Buffer, Plain
 from .operations import Operation
 from .weights import WeightStore
 
-__all__ = ["NATIVE", "Lowered", "lowered", "target", "unsupported"]
+__all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "target", "unsupported"]
 
 _Lower = Callable[[Builder, Node], None]
 
@@ -110,15 +110,16 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
     inside = {id(node) for group in groups.values() for node in group[:-1]}
     bad = {id(node) for node, _ in missing}
     for node in graph.nodes:
-        if id(node) in inside or id(node) in bad or missing:
+        if id(node) in inside:
             continue
         try:
             if id(node) in groups:
                 convolutions.conv(builder, groups[id(node)])
-            else:
+            elif id(node) not in bad:
                 NATIVE[node.op](builder, node)
         except UnsupportedError as error:
             missing.append((node, f"{node.op}: {error}"))
+        builder.pretend(node.outputs)  # where something is missing, to see what else is
     outputs = [] if missing else _outputs(builder)
     return Lowered(builder.operations, inputs, outputs, builder.constants), missing
 
