@@ -38,7 +38,7 @@ DOORS = (
     *("filters.core", "filters.words", "filters.plan", "kernel.passes", "methods."),
 )
 
-# One word, two things that never meet: pairs of public classes of both frameworks; of filters and of networks.
+# One word, two things that never meet: public classes of both frameworks, of filters and of networks.
 SHARED_NAMES = {"Audit", "Separation", "Layer", "Separability", "Program"}
 
 # Where modules are tested that no test imports: they are reached by public names, or by the command line.
