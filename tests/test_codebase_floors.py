@@ -11,7 +11,7 @@ import pytest
 from separable.conv.forms.table import FORMS
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "separable"
-ROOMS = ("conv", "nn", "onnx", "report")
+ROOMS = ("conv", "nn", "onnx", "report", "engine")
 
 # Top to bottom; a module imports from its own part and from those on floors below it.
 FLOORS = {
@@ -19,12 +19,18 @@ FLOORS = {
     # An audit predicts what a conversion keeps.
     "nn": [{"audits"}, {"conversion"}, {"model", "functional", "loaders"}, {"layers"}],
     "onnx": [{"audits"}, {"conversion"}, {"model"}],
+    "engine": [{"loader"}, {"network"}, {"program"}, {"passes"}, {"graph"}],
     # Records lie below, in conv. `audits` and `conversions` are what users print and save.
-    "report": [{"audits", "conversions"}, {"pages", "pictures"}, {"text"}, {"values", "progress"}],
+    "report": [
+        {"audits", "conversions", "programs"},
+        {"pages", "pictures"},
+        {"text"},
+        {"values", "progress"},
+    ],
 }
 DUTIES = ("separate", "trace", "rewrite", "network", "calibration", "count")  # nn and onnx name them alike
 PUBLIC_PAIRS = {"Separation"}  # of classes that a user finds under one name in both packages
-ELSEWHERE = {"Choice", "Cost", "Machine"}  # public names of conv
+ELSEWHERE = {"Choice", "Cost", "Machine", "Program"}  # public names of conv and engine
 
 
 def modules() -> dict[str, Path]:

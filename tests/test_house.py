@@ -32,13 +32,14 @@ DOORS = (
         "conv.audits.machine",
         "conv.layers.fused",
         "cost.model",
+        "engine.program",
         "filters.core",
     ),
     *("filters.core", "filters.words", "filters.plan", "kernel.passes", "methods."),
 )
 
-# One word, two things that never meet: pairs of public classes of both frameworks.
-SHARED_NAMES = {"Audit", "Separation", "Layer", "Separability"}
+# One word, two things that never meet: public classes of both frameworks, of filters and of networks.
+SHARED_NAMES = {"Audit", "Separation", "Layer", "Separability", "Program"}
 
 # Where modules are tested that no test imports: they are reached by public names, or by the command line.
 TESTED_BY = {

@@ -1,4 +1,5 @@
 from . import conv as conv
+from . import engine as engine
 from . import families as families
 from . import ndimage as ndimage
 from . import nn as nn

@@ -63,7 +63,7 @@ def static(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
         depends on what is computed when the model runs, or a constant would not fit into memory.
     """
     types = _with_lengths(graph, shapes or {})
-    known = _Known(dict(graph.constants), types, taken=frozenset(graph.names()))
+    known = _StaticGraph(dict(graph.constants), types, taken=frozenset(graph.names()))
     for node in _read(graph.nodes, graph.outputs):
         known.add(node)
     return known.graph(graph)
@@ -109,7 +109,7 @@ def _read(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
 
 
 @dataclass
-class _Known:
+class _StaticGraph:
     """What is known of a graph, node by node."""
 
     constants: dict[str, Array]
@@ -251,7 +251,7 @@ class _Known:
         values = {name: self.constants[far] for name, far in outside.items() if far in self.constants}
         types = {name: self.types[far] for name, far in outside.items()}
         taken = frozenset((*branch.names(), *outside))
-        inner = _Known({**values, **branch.constants}, types, taken=taken)
+        inner = _StaticGraph({**values, **branch.constants}, types, taken=taken)
         for each in _read(branch.nodes, branch.outputs):
             inner.add(each)
         return inner.graph(branch)

@@ -15,12 +15,14 @@ from .norms import norms_after, norms_alone, norms_before
 from .plain import dead, duplicates, layouts, nothing_done, pooled, products, sums
 from .residuals import residuals
 from .squeeze_excite import gate_sums, means, scales
+from .transposed import transposed
 
 __all__ = ["PASSES", "simplified", "trace"]
 
 # In order: a channel shuffle is seen before its reshapes are joined with others; then what has many forms is
 # written in one; activations are recognised before a constant of theirs is folded into a convolution; what a
-# convolution multiplies and adds comes before what it applies, and that before the sum and the mean of it.
+# convolution multiplies and adds comes before what it applies, and that before the sum and the mean of it. A
+# transposed convolution has taken what it can before it is taken apart.
 PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     dead,
     nothing_done,
@@ -41,6 +43,7 @@ PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     means,
     gate_sums,
     scales,
+    transposed,
 )
 
 # Rounds over all passes: what one uncovers, the next takes. Networks need two or three.

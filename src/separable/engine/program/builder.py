@@ -183,6 +183,12 @@ class Builder:
         self.hold(name, fresh)
         return fresh
 
+    def pretend(self, names: Sequence[str]) -> None:
+        """Say of tensors that nothing makes that they lie somewhere, so that what reads them can be tried."""
+        for name in names:
+            if name and not self.held(name):
+                self.plain_result(name)
+
     def scratch(self, shape: tuple[int, ...]) -> Plain:
         """Return the place of an array that only the next operations read."""
         return Plain.contiguous(Buffer(math.prod(shape)), shape)

@@ -8,6 +8,8 @@ from typing import Final
 
 import numpy as np
 
+from ... import _core
+from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from . import arrangement, convolutions, elements, windows
 from .builder import Builder, UnsupportedError, around_of
@@ -15,9 +17,8 @@ from .chains import chains
 from .memory import Buffer, Plain
 from .operations import Operation
 from .weights import WeightStore
-from ..._base.types import Array
 
-__all__ = ["NATIVE", "Lowered", "lowered", "unsupported"]
+__all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "target", "unsupported"]
 
 _Lower = Callable[[Builder, Node], None]
 
@@ -109,23 +110,27 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
     inside = {id(node) for group in groups.values() for node in group[:-1]}
     bad = {id(node) for node, _ in missing}
     for node in graph.nodes:
-        if id(node) in inside or id(node) in bad or missing:
+        if id(node) in inside:
             continue
         try:
             if id(node) in groups:
                 convolutions.conv(builder, groups[id(node)])
-            else:
+            elif id(node) not in bad:
                 NATIVE[node.op](builder, node)
         except UnsupportedError as error:
             missing.append((node, f"{node.op}: {error}"))
+        builder.pretend(node.outputs)  # where something is missing, to see what else is
     outputs = [] if missing else _outputs(builder)
     return Lowered(builder.operations, inputs, outputs, builder.constants), missing
 
 
+def target() -> str:
+    """Return the instruction set in use: weights are packed, and steps chosen, for it."""
+    return str(_core.core_info()["target"])
+
+
 def builder_lanes() -> int:
     """Return the channels of a block on this machine."""
-    from ... import _core
-
     return int(_core.core_info()["vector_bits"]) // 32
 
 

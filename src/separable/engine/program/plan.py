@@ -28,9 +28,12 @@ class UnsupportedOperationsError(ModelError):
     ----------
     operations : tuple of str
         What is not supported, each once, with the node that it was met at first.
+    missing : tuple of (Node, str)
+        All nodes, with what is not supported of each.
     """
 
-    def __init__(self, missing: Sequence[tuple[Node, str]]) -> None:
+    def __init__(self, missing: Sequence[tuple[Node, str]], model: str = "") -> None:
+        self.missing = tuple(missing)
         first: dict[str, list[str]] = {}
         for node, what in missing:
             first.setdefault(what, []).append(node.outputs[0])
@@ -39,9 +42,13 @@ class UnsupportedOperationsError(ModelError):
             for what, names in first.items()
         )
         super().__init__(
-            f"it holds operations that the engine does not run: {'; '.join(self.operations)}. "
+            f"{model or 'it'} holds operations that the engine does not run: {'; '.join(self.operations)}. "
             "Run these parts in ONNX Runtime with fallback='onnxruntime'."
         )
+
+    def of(self, model: str) -> UnsupportedOperationsError:
+        """Return the same error of a model that has a name."""
+        return type(self)(self.missing, model)
 
 
 class StaticPlan:
@@ -51,8 +58,8 @@ class StaticPlan:
     ----------
     graph : Graph
         As simplified as it could be without its lengths.
-    shapes : mapping of str to tuple of int
-        Of the inputs.
+    shapes : mapping of str to tuple of int, or None
+        Of the inputs; None for a graph that is static and simplified already.
     store : WeightStore
 
     Attributes
@@ -63,8 +70,10 @@ class StaticPlan:
     inputs, outputs : mapping of str to TensorType
     """
 
-    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], store: WeightStore) -> None:
-        self.graph = simplified(static(graph, shapes))
+    def __init__(
+        self, graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None, store: WeightStore
+    ) -> None:
+        self.graph = graph if shapes is None else simplified(static(graph, shapes))
         self.inputs = dict(self.graph.inputs)
         self.outputs: dict[str, TensorType] = {name: self._type(name) for name in self.graph.outputs}
         lower, missing = lowered(self.graph, store)

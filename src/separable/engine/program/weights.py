@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class WeightStore:
 
     def __init__(self) -> None:
         self._packed: dict[tuple[object, ...], tuple[Any, tuple[Array | None, ...]]] = {}
+        self._asked: set[tuple[object, ...]] = set()
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -28,6 +30,15 @@ class WeightStore:
     def nbytes(self) -> int:
         """Bytes of all packed weights."""
         return sum(packed.nbytes for packed, _ in self._packed.values())
+
+    def asked(self) -> frozenset[tuple[object, ...]]:
+        """Return the keys of what was asked for since this was called last."""
+        asked, self._asked = frozenset(self._asked), set()
+        return asked
+
+    def keep(self, keys: Collection[tuple[object, ...]]) -> None:
+        """Forget all packed weights but these."""
+        self._packed = {key: held for key, held in self._packed.items() if key in keys}
 
     def conv(self, weights: Array, bias: Array | None, groups: int, block: int) -> Any:
         """Return the weights (C_out, C_in/groups, H, W) of a convolution of samples in blocks of channels."""
@@ -55,6 +66,7 @@ class WeightStore:
 
     def _get(self, kind: tuple[object, ...], arrays: tuple[Array | None, ...], pack: Any) -> Any:
         key = (_core.core_info()["target"], *kind, *(_identity(array) for array in arrays))
+        self._asked.add(key)
         if key not in self._packed:
             self._packed[key] = (pack(), arrays)
         return self._packed[key][0]

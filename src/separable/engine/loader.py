@@ -1,0 +1,108 @@
+"""From a file to a program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from onnx.onnx_ml_pb2 import ModelProto
+
+from ..arrays import arguments
+from ..onnx.model.files import Stored, read_model
+from ..onnx.model.graph import GraphIndex
+from ..onnx.model.lengths import Hints, input_shapes
+from ..onnx.model.names import naming
+from ..report.programs import Profile, Program
+from .graph.reader import graph_of
+from .passes import simplified
+from .program.plan import UnsupportedOperationsError
+
+__all__ = ["Profile", "Program", "UnsupportedOperationsError", "load"]
+
+Fallback = Literal["onnxruntime"]
+
+_FALLBACKS: Final = ("onnxruntime",)
+
+
+def load(
+    path_or_model: str | os.PathLike[str] | ModelProto,
+    shapes: Hints | None = None,
+    *,
+    threads: int | None = None,
+    fallback: Fallback | None = None,
+) -> Program:
+    """Read a network and return it as a native program, which runs in float32 on the CPU.
+
+    Parameters
+    ----------
+    path_or_model : path-like or ModelProto
+        Operator set 7 or newer.
+    shapes : str, sequence, or mapping, optional
+        What the model leaves open, for what is planned and packed at once: lengths by the names that it has
+        for them, "height=224,width=224" or ``{"height": 224}``; shapes of inputs, "x:1,3,224,224" or
+        ``{"x": (1, 3, 224, 224)}``; one shape if there is one input. Of an open first axis, the batch, one is
+        taken. A program takes inputs of other lengths all the same, and makes a plan at the first call of
+        each.
+    threads : int, optional
+        Default: SEPARABLE_NUM_THREADS if set, else all cores that the process may use.
+    fallback : {"onnxruntime"}, optional
+        What runs the operations that the engine does not; `print` says which these are. By default they are
+        an error that lists all of them.
+
+    Returns
+    -------
+    Program
+        Call it with an array, or a dict of arrays by the names of the inputs.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, is damaged, or points to data outside of its folder.
+    UnsupportedOperationsError
+        If it holds operations that the engine does not run. Where lengths are open that may show at the first
+        call.
+    TypeError, ValueError
+        If `path_or_model` is no model in order, or `shapes` do not fit.
+
+    Examples
+    --------
+    >>> program = sp.engine.load("mobilenet.onnx")  # doctest: +SKIP
+    >>> probabilities = program(images)  # doctest: +SKIP
+    """
+    if fallback is not None and fallback not in _FALLBACKS:
+        raise ValueError(f"`fallback={fallback!r}`; expected one of {', '.join(map(repr, _FALLBACKS))}.")
+    count = arguments.thread_count(threads)
+    stored = read_model(path_or_model)
+    with naming(path_or_model):
+        lengths = _lengths(stored, shapes)
+        read = graph_of(stored)
+        program = Program(
+            read,
+            simplified(read),
+            source=None if isinstance(path_or_model, ModelProto) else path_or_model,
+            threads=count,
+            fallback=fallback is not None,
+            shapes=lengths,
+        )
+    if lengths is not None:
+        try:
+            program.plan()
+        except UnsupportedOperationsError:
+            raise
+        except ValueError:
+            if shapes is not None:
+                raise
+            program.forget_shapes()  # another batch may do
+    return program
+
+
+def _lengths(stored: Stored, shapes: Hints | None) -> Mapping[str, tuple[int, ...]] | None:
+    """Return the shapes of the inputs; None where they are open, and nobody says them."""
+    given = GraphIndex(stored).given()
+    try:
+        return input_shapes(given, shapes)
+    except ValueError:
+        if shapes is not None:
+            raise
+        return None

@@ -1,0 +1,287 @@
+"""A network that is read, simplified and ready to run: what `Program` is, without its tables and pages."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+
+from ..._base.types import Array
+from ...files.guard import FileError
+from ...onnx.model.names import ModelError, naming
+from ..graph.ir import Graph, TensorType
+from ..graph.static import static
+from ..passes import trace
+from ..program.plan import UnsupportedOperationsError
+from ..program.weights import WeightStore
+from .arrays import Targets, feeds_of, shown
+from .parts import NetworkPlan
+from .plans import PlanCache, Shapes
+from .records import ProfileRecord, StepRecord, step_records
+
+__all__ = ["CompiledNetwork"]
+
+_WARM_UP: Final = 2
+_SEED: Final = 0
+
+
+class CompiledNetwork:
+    """A network as one native program for each shape of its inputs.
+
+    Parameters
+    ----------
+    read : Graph
+        As it was read.
+    graph : Graph
+        The same, simplified.
+    source : path-like or None
+        The file, for messages; None for a model in memory.
+    threads : int
+    fallback : bool
+        Whether ONNX Runtime runs what the engine does not.
+    shapes : mapping of str to tuple of int, optional
+        Of the inputs: what is planned at once, and what is printed.
+    """
+
+    def __init__(
+        self,
+        read: Graph,
+        graph: Graph,
+        *,
+        source: Any = None,
+        threads: int = 1,
+        fallback: bool = False,
+        shapes: Shapes | None = None,
+    ) -> None:
+        self._read, self._graph, self._source = read, graph, source
+        self._threads, self._fallback = threads, fallback
+        self._shapes = shapes
+        self._store = WeightStore()
+        self._plans = PlanCache(self._planned, self._store)
+        self._times: dict[NetworkPlan, Array] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the network, as the model has it."""
+        return self._graph.name
+
+    @property
+    def inputs(self) -> Mapping[str, TensorType]:
+        """What a call takes, by name: dtype and shape, in which open lengths have names."""
+        return MappingProxyType(self._graph.inputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what a call gives."""
+        return tuple(dict.fromkeys(self._graph.outputs))
+
+    @property
+    def nodes_read(self) -> int:
+        """Nodes of the network as it was read."""
+        return len(self._read.nodes)
+
+    @property
+    def threads(self) -> int:
+        """Threads that a call may use."""
+        return self._threads
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the packed weights, which all plans share."""
+        return self._store.nbytes
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    def __call__(self, x: Any = None, *, out: Any = None) -> Any:
+        """Run the network.
+
+        Parameters
+        ----------
+        x : array_like, or mapping of str to array_like
+            The input, or all inputs by name. Float32; half precision is widened, nothing else is cast.
+            Arrays that are not C-contiguous are copied; none is changed.
+        out : ndarray, or sequence or mapping of ndarray, optional
+            Where the outputs go, of their dtype and shape. An array that overlaps an input, or is not
+            C-contiguous, is written at the end.
+
+        Returns
+        -------
+        ndarray or dict of str to ndarray
+            The output; all of them by name where there are several.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an array is not what the network takes or gives.
+
+        Notes
+        -----
+        Several threads may call one program at once. The results are the same, bit for bit, for any number of
+        threads. What is planned for each shape of the inputs is kept: the last 16 plans, or 1 GiB of them.
+        """
+        feeds = feeds_of(self._graph.inputs, {} if x is None and not self._graph.inputs else x)
+        plan = self._plan_of(feeds)
+        targets = Targets(plan.outputs, out, feeds)
+        plan.run(feeds, targets.written)
+        results = targets.finish()
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    def _plan_of(self, feeds: list[Array]) -> NetworkPlan:
+        return self._plans.get(
+            {name: array.shape for name, array in zip(self._graph.inputs, feeds, strict=True)}
+        )
+
+    def _planned(self, shapes: Shapes) -> NetworkPlan:
+        try:
+            with naming(self._source):
+                return NetworkPlan(
+                    self._graph, shapes, self._store, fallback=self._fallback, threads=self._threads
+                )
+        except (FileError, ValueError) as error:
+            if isinstance(error.__cause__, UnsupportedOperationsError):
+                model = "`path_or_model`" if self._source is None else f"`{os.fspath(self._source)}`"
+                raise error.__cause__.of(model) from None
+            raise
+
+    def forget_shapes(self) -> None:
+        """Plan for the shapes of the first call, not for those that were assumed."""
+        self._shapes = None
+
+    # -- what it costs -----------------------------------------------------------------------------------
+
+    def plan(self, shapes: Shapes | None = None) -> NetworkPlan:
+        """Return what runs for inputs of some shapes.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int, optional
+            By default those given when it was loaded, or those used last.
+
+        Returns
+        -------
+        NetworkPlan
+
+        Raises
+        ------
+        ValueError
+            If lengths are open and nothing says them.
+        """
+        if shapes is None:
+            latest = self._plans.latest()
+            if self._shapes is None and latest is not None:
+                return latest
+            shapes = self._shapes
+        if shapes is None:
+            said = "; ".join(f"`{name}` {shown(kind.shape)}" for name, kind in self._graph.inputs.items())
+            raise ValueError(f"`shapes` is missing: the inputs have open lengths, {said}; give their shapes.")
+        return self._plans.get({name: tuple(shapes[name]) for name in self._graph.inputs})
+
+    def memory(self, shapes: Any = None) -> int:
+        """Return the bytes of one call, before the first one: arena, and scratch memory of all threads.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int, or tuple of int, optional
+            Of the inputs, or of the only one. By default those given when it was loaded, or used last.
+
+        Returns
+        -------
+        int
+            Without inputs and outputs, and without the weights (`weights_bytes`).
+        """
+        return self.plan(self._named(shapes)).memory_bytes
+
+    def _named(self, shapes: Any) -> Shapes | None:
+        if shapes is None or isinstance(shapes, Mapping):
+            return shapes
+        return {next(iter(self._graph.inputs)): tuple(shapes)}
+
+    def steps(self, shapes: Any = None) -> tuple[StepRecord, ...]:
+        """Return what runs, step by step: what was fused, shapes, costs, predicted and measured times.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int, or tuple of int, optional
+            As for `memory`.
+
+        Returns
+        -------
+        tuple of StepRecord
+        """
+        plan = self.plan(self._named(shapes))
+        return step_records(plan, self._threads, self._times.get(plan))
+
+    def trace(self, shapes: Any = None) -> Iterator[tuple[str, Graph]]:
+        """Yield the network as it was read, and after each pass that changed it; print them.
+
+        Parameters
+        ----------
+        shapes : mapping of str to tuple of int, or tuple of int, optional
+            As for `memory`. Where nothing says them, passes end while lengths are open.
+
+        Yields
+        ------
+        name : str
+            Of the pass; "given" at first, "static" once all shapes are known.
+        graph : Graph
+        """
+        with naming(self._source):
+            for name, graph in trace(self._read):
+                yield name, graph
+            try:
+                plan = self.plan(self._named(shapes))
+            except (ModelError, ValueError):
+                return
+            known = static(graph, {name: _lengths(kind) for name, kind in plan.inputs.items()})
+            for name, each in trace(known):
+                yield ("static" if name == "given" else name), each
+
+    def measured(self, x: Any = None, repeat: int = 20) -> ProfileRecord:
+        """Time each step, and return what came of it; see `Program.profile`."""
+        if repeat < 1:
+            raise ValueError(f"`repeat={repeat}` is too few; expected at least 1.")
+        feeds = self._random_feeds(self.plan()) if x is None else feeds_of(self._graph.inputs, x)
+        plan = self._plan_of(feeds)
+        written = Targets(plan.outputs, None, ()).written
+        for _ in range(_WARM_UP):
+            plan.run(feeds, written)
+        best = np.full(len(plan.operations), np.iinfo(np.int64).max)
+        whole = []
+        for _ in range(repeat):
+            times = np.zeros(len(best), np.int64)
+            start = time.perf_counter()
+            plan.run(feeds, written, times)
+            whole.append(1e3 * (time.perf_counter() - start))
+            np.minimum(best, times, out=best)
+        self._times = {plan: best}
+        from ...conv.audits.machine import this_machine
+
+        return ProfileRecord(
+            self.name,
+            tuple((name, _lengths(kind)) for name, kind in plan.inputs.items()),
+            step_records(plan, self._threads, best),
+            min(whole),
+            statistics.median(whole),
+            repeat,
+            self._threads,
+            this_machine(self._threads).peak_flops / 1e9,
+            plan.memory_bytes,
+        )
+
+    def _random_feeds(self, plan: NetworkPlan) -> list[Array]:
+        random = np.random.default_rng(_SEED)
+        return [
+            random.standard_normal(_lengths(kind)).astype(kind.dtype)
+            if kind.dtype.kind == "f"
+            else np.zeros(_lengths(kind), kind.dtype)
+            for kind in plan.inputs.values()
+        ]
+
+
+def _lengths(kind: TensorType) -> tuple[int, ...]:
+    return tuple(int(length) for length in kind.shape)

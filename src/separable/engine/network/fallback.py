@@ -1,0 +1,253 @@
+"""What the engine does not run, in ONNX Runtime: a network as parts in turn, native ones and others."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnx.onnx_ml_pb2 import GraphProto, ModelProto, NodeProto
+
+from ..._base.types import Array
+from ...onnx.model.files import Stored, keep
+from ...onnx.model.names import ModelError
+from ...onnx.model.runtime import Session, runnable
+from ..graph.ir import Graph, Node
+from ..program.lower import lowered
+from ..program.operations import Operation
+from ..program.plan import UnsupportedOperationsError
+from ..program.weights import WeightStore
+from .apart import taken_apart
+from .parts import NativePart, PlanPart
+
+__all__ = ["ForeignPart", "parts"]
+
+# The operator set in which graphs are written, where no operation is newer.
+_OPSET: Final = 21
+
+
+def parts(graph: Graph, store: WeightStore, threads: int) -> list[PlanPart]:
+    """Return a graph as parts in running order: native as far as there are native steps.
+
+    Parameters
+    ----------
+    graph : Graph
+        Static and simplified; it reads and gives what is computed.
+    store : WeightStore
+    threads : int
+
+    Returns
+    -------
+    list of PlanPart
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime does not run the rest either.
+    """
+    bad: set[str] = set()
+    new = {node.outputs[0] for node, _ in lowered(graph, store)[1]}
+    while True:
+        bad |= new
+        graph = taken_apart(graph, bad)
+        found: list[PlanPart] = []
+        new = set()
+        for nodes, is_native in _runs(graph, bad):
+            part = _cut(graph, nodes)
+            if not is_native:
+                found.append(ForeignPart(part, threads))
+                continue
+            try:
+                found.append(NativePart(part, store))
+            except UnsupportedOperationsError as error:  # which the borders of parts may bring to light
+                new |= {node.outputs[0] for node, _ in error.missing}
+        if not new:
+            return found
+        if new <= bad:
+            raise ModelError("it cannot be divided into parts that run; please report it.")
+
+
+def _runs(graph: Graph, bad: set[str]) -> Iterator[tuple[list[Node], bool]]:
+    """Yield nodes that run together, and whether they are native: as many as are ready, in turn."""
+    ready = {"", *graph.inputs, *graph.constants}
+    left = list(graph.nodes)
+    is_native = not left or left[0].outputs[0] not in bad
+    while left:
+        taken, later = [], []
+        for node in left:
+            if (node.outputs[0] not in bad) == is_native and ready.issuperset(node.inputs):
+                taken.append(node)
+                ready.update(node.outputs)
+            else:
+                later.append(node)
+        if taken:
+            yield taken, is_native
+        left, is_native = later, not is_native
+
+
+def _cut(graph: Graph, nodes: list[Node]) -> Graph:
+    """Return some nodes as a graph of their own."""
+    made = {name for node in nodes for name in node.outputs if name}
+    read = dict.fromkeys(name for node in nodes for name in node.inputs if name)
+    inside = {id(node) for node in nodes}
+    elsewhere = {name for node in graph.nodes if id(node) not in inside for name in node.inputs}
+    types = {**graph.inputs, **graph.types}
+    return Graph(
+        graph.name,
+        {name: types[name] for name in read if name not in made and name not in graph.constants},
+        tuple(
+            name
+            for name in dict.fromkeys(n for node in nodes for n in node.outputs)
+            if name and (name in elsewhere or name in graph.outputs)
+        ),
+        tuple(nodes),
+        {name: graph.constants[name] for name in read if name in graph.constants},
+        types,
+    )
+
+
+class ForeignPart:
+    """Operations that ONNX Runtime runs.
+
+    Parameters
+    ----------
+    graph : Graph
+        Static; of ONNX's own nodes.
+    threads : int
+    """
+
+    def __init__(self, graph: Graph, threads: int) -> None:
+        self.inputs, self.outputs = tuple(graph.inputs), graph.outputs
+        self._session = Session(runnable(_exported(graph), threads), threads)
+        counts = Counter(node.op for node in graph.nodes)
+        names = ", ".join(op if count == 1 else f"{count} {op}" for op, count in counts.items())
+        kind = graph.types[self.outputs[0]] if self.outputs else None
+        shape = () if kind is None else tuple(int(length) for length in kind.shape)
+        label = self.outputs[0] if self.outputs else ""
+        self.operations: Sequence[Operation] = (
+            Operation(f"ONNX Runtime: {names}", label, shape, [], [], _nothing),
+        )
+
+    def run(
+        self,
+        inputs: Sequence[Array],
+        outputs: Sequence[Array],
+        threads: int,
+        nanoseconds: Array | None = None,
+    ) -> None:
+        """Run it once; `nanoseconds` has one number, for all of it."""
+        del threads  # those of the session
+        start = time.perf_counter_ns()
+        results = self._session(dict(zip(self.inputs, inputs, strict=True)))
+        for name, array in zip(self.outputs, outputs, strict=True):
+            array[...] = results[name]
+        if nanoseconds is not None:
+            nanoseconds[0] = time.perf_counter_ns() - start
+
+    def memory_bytes(self, threads: int) -> int:
+        """Return 0: ONNX Runtime's own memory is not known."""
+        del threads
+        return 0
+
+
+def _nothing(_: Any) -> None:
+    """Add no native step."""
+
+
+# -- a graph as a model of ONNX ----------------------------------------------------------------------
+
+
+def _exported(graph: Graph) -> Stored:
+    """Return a static graph as a model."""
+    model = ModelProto()
+    tensors: dict[str, Array] = {}
+    opset = max([_OPSET, *(onnx.defs.get_schema(node.op).since_version for node in _standard(graph.nodes))])
+    domains = {node.op.partition("::")[0] for node in _every(graph.nodes) if "::" in node.op}
+    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(each, 1) for each in sorted(domains))]
+    model.CopyFrom(helper.make_model(_graph_proto(graph), opset_imports=imports))
+    model.ir_version = helper.find_min_ir_version_for(imports, ignore_unknown=True)
+    for name, array in graph.constants.items():
+        keep(model, tensors, name, array)
+    return Stored(model, tensors)
+
+
+def _every(nodes: Sequence[Node]) -> Iterator[Node]:
+    for node in nodes:
+        yield node
+        for value in node.attributes.values():
+            if isinstance(value, Graph):
+                yield from _every(value.nodes)
+
+
+def _standard(nodes: Sequence[Node]) -> Iterator[Node]:
+    return (node for node in _every(nodes) if "::" not in node.op)
+
+
+def _graph_proto(graph: Graph) -> GraphProto:
+    types = {**graph.types, **graph.inputs}
+    ends = [
+        [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(types[name].dtype), list(types[name].shape)
+            )
+            for name in side
+        ]
+        for side in (graph.inputs, graph.outputs)
+    ]
+    nodes = [_node_proto(node) for node in graph.nodes]
+    return helper.make_graph(nodes, graph.name or "part", *ends)
+
+
+def _node_proto(node: Node) -> NodeProto:
+    domain, _, op = node.op.rpartition("::")
+    captured = tuple(node.attributes.get("captured", ()))
+    inputs = node.inputs[: len(node.inputs) - len(captured)]
+    outside = dict(zip(captured, node.inputs[len(inputs) :], strict=True))
+    attributes = {}
+    for name, value in node.attributes.items():
+        if isinstance(value, Graph):
+            attributes[name] = _inner(value, outside, f"{node.outputs[0]}.{name}")
+        elif isinstance(value, np.ndarray):
+            attributes[name] = onnx.numpy_helper.from_array(value)
+        elif name not in ("captured", "beyond"):
+            attributes[name] = value
+    return helper.make_node(op, inputs, node.outputs, domain=domain, **attributes)
+
+
+def _inner(graph: Graph, outside: dict[str, str], prefix: str) -> GraphProto:
+    """Return a graph within a node: what it captures is called as outside, all else by names of its own."""
+    names = {name: f"{prefix}.{name}" for name in graph.names()}
+    names.update(outside)
+    names[""] = ""
+    types = {**graph.types, **graph.inputs}
+    inner = Graph(
+        graph.name,
+        {names[name]: kind for name, kind in graph.inputs.items()},
+        (),
+        tuple(
+            node.with_(
+                inputs=tuple(names[name] for name in node.inputs),
+                outputs=tuple(names[name] for name in node.outputs),
+            )
+            for node in graph.nodes
+        ),
+        {},
+    )
+    proto = _graph_proto(inner)
+    for name, array in graph.constants.items():
+        proto.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), names[name]))
+    for name in graph.outputs:
+        own = names[name]
+        if name in outside or name in graph.inputs or name in graph.constants:  # a result has to be computed
+            own = f"{prefix}.{name}.result"
+            proto.node.append(helper.make_node("Identity", [names[name]], [own]))
+        kind = types.get(name)
+        dtype = 0 if kind is None else helper.np_dtype_to_tensor_dtype(kind.dtype)
+        proto.output.append(
+            onnx.ValueInfoProto(name=own) if not dtype else helper.make_tensor_value_info(own, dtype, None)
+        )
+    return proto

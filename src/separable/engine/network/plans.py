@@ -1,0 +1,81 @@
+"""The plans of a network: one for each shape of its inputs, the latest ones kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from typing import Final
+
+from ..program.lower import target
+from ..program.weights import WeightStore
+from .parts import NetworkPlan
+
+__all__ = ["MOST_BYTES", "MOST_PLANS", "PlanCache", "Shapes"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# What is kept at most: the plan used last always is, whatever it takes.
+MOST_PLANS: Final = 16
+MOST_BYTES: Final = 2**30
+
+
+class PlanCache:
+    """Plans by the shapes of the inputs and the instruction set; those not used for the longest time go.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the plan of some shapes; it is called by one thread at a time.
+    store : WeightStore
+        Of the weights that all plans share.
+    """
+
+    def __init__(self, make: Callable[[Shapes], NetworkPlan], store: WeightStore) -> None:
+        self._make, self._store = make, store
+        self._plans: OrderedDict[Hashable, NetworkPlan] = OrderedDict()
+        self._weights: dict[Hashable, frozenset[tuple[object, ...]]] = {}
+        self._lookup, self._making = threading.Lock(), threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def get(self, shapes: Shapes) -> NetworkPlan:
+        """Return the plan of some shapes, made now if need be."""
+        key = (target(), *shapes.items())
+        plan = self._find(key)
+        if plan is not None:
+            return plan
+        with self._making:
+            plan = self._find(key)  # another thread may have made it meanwhile
+            if plan is None:
+                self._store.asked()
+                plan = self._make(shapes)
+                self._weights[key] = self._store.asked()
+                self._keep(key, plan)
+        return plan
+
+    def latest(self) -> NetworkPlan | None:
+        """Return the plan that was used last, if there is one."""
+        with self._lookup:
+            return next(reversed(self._plans.values()), None)
+
+    def _find(self, key: Hashable) -> NetworkPlan | None:
+        with self._lookup:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+            return plan
+
+    def _keep(self, key: Hashable, plan: NetworkPlan) -> None:
+        with self._lookup:
+            self._plans[key] = plan
+            total = sum(each.memory_bytes for each in self._plans.values())
+            gone = False
+            while len(self._plans) > 1 and (len(self._plans) > MOST_PLANS or total > MOST_BYTES):
+                oldest, evicted = self._plans.popitem(last=False)
+                total -= evicted.memory_bytes
+                del self._weights[oldest]
+                gone = True
+        if gone:
+            self._store.keep(frozenset().union(*self._weights.values()))

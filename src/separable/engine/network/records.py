@@ -1,0 +1,117 @@
+"""What a plan does, step by step, in numbers: for tables and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ..._base.types import Array
+from ...conv.audits.machine import Machine, this_machine
+from .parts import NetworkPlan
+
+__all__ = ["ProfileRecord", "StepRecord", "step_records"]
+
+_NANO: Final = 1e-6  # milliseconds
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of a plan.
+
+    Attributes
+    ----------
+    kind : str
+        What it does: "pointwise", "depthwise 3 x 3 /2", or "ONNX Runtime: Loop, If".
+    name : str
+        The tensor that it makes.
+    shape : tuple of int
+    notes : tuple of str
+        What was fused into it.
+    macs : int
+        Multiply-adds.
+    bytes : int
+        What it reads and writes, weights included.
+    predicted_ms : float
+        The time of its arithmetic, or of the memory traffic if no cache held anything, whichever is longer.
+    measured_ms : float or None
+        The least of several runs; None before `profile`.
+    """
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    notes: tuple[str, ...]
+    macs: int
+    bytes: int
+    predicted_ms: float
+    measured_ms: float | None = None
+
+    @property
+    def gflops(self) -> float | None:
+        """Measured speed in 10^9 floating-point operations per second; two for each multiply-add."""
+        return None if not self.measured_ms else 2e-6 * self.macs / self.measured_ms
+
+
+@dataclass(frozen=True)
+class ProfileRecord:
+    """Where the time of a network goes.
+
+    Attributes
+    ----------
+    network : str
+    inputs : tuple of (str, tuple of int)
+    steps : tuple of StepRecord
+    total_ms, median_ms : float
+        Least and median time of whole calls.
+    repeat : int
+        Calls that were timed.
+    threads : int
+    peak_gflops : float
+        Of fused multiply-adds of these threads, as measured.
+    memory_bytes : int
+        Of one call.
+    """
+
+    network: str
+    inputs: tuple[tuple[str, tuple[int, ...]], ...]
+    steps: tuple[StepRecord, ...]
+    total_ms: float
+    median_ms: float
+    repeat: int
+    threads: int
+    peak_gflops: float
+    memory_bytes: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of all steps."""
+        return sum(step.macs for step in self.steps)
+
+
+def step_records(plan: NetworkPlan, threads: int, nanoseconds: Array | None = None) -> tuple[StepRecord, ...]:
+    """Return the steps of a plan, with what was measured of each if anything was."""
+    machine = this_machine(threads)
+    operations = plan.operations
+    times: Sequence[float | None] = [None] * len(operations)
+    if nanoseconds is not None:
+        times = [float(each) * _NANO for each in np.asarray(nanoseconds)]
+    return tuple(
+        StepRecord(
+            operation.kind,
+            operation.label,
+            operation.shape,
+            tuple(operation.notes),
+            operation.macs,
+            operation.bytes,
+            _predicted(machine, operation.macs, operation.bytes),
+            time,
+        )
+        for operation, time in zip(operations, times, strict=True)
+    )
+
+
+def _predicted(machine: Machine, macs: int, size: int) -> float:
+    return machine.roofline_ms(macs, size) or 0.0
