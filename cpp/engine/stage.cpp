@@ -9,7 +9,7 @@ namespace sep {
 namespace {
 
 constexpr ptrdiff_t kMostLines = 64;    // rows that one call of a kernel makes
-constexpr double kWindowShare = 0.25;   // of the L2 cache, for weights that are asked for ahead of time
+constexpr double kWindowShare = 0.35;   // of the L2 cache, for weights that are asked for ahead of time
 constexpr double kSourceShare = 0.35;   // of the L2 cache, for the samples that all panels read in turn
 constexpr ptrdiff_t kShortRow = 10;     // pixels: such rows are taken together, as a tile holds more
 constexpr ptrdiff_t kCopiedBytes = 96 << 10;  // of rows that are copied at once

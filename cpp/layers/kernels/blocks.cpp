@@ -63,8 +63,8 @@ __attribute__((noinline)) void finish(const V* held, int n, const Ending& end, c
 // ---- convolution ---------------------------------------------------------------------------------------------------
 // M pixels by NV vectors of results: as many as registers hold, beside the weights and a broadcast sample.
 
-// Weights come from far away, each once: two cache lines are asked for in the time of four channels.
-constexpr int kFetched = 2;
+// Weights come from far away, each once: three cache lines are asked for in the time of four channels.
+constexpr int kFetched = 3;
 
 template <int NV, int M>
 __attribute__((noinline)) const char* conv_tile(const BlockConvArgs& g, const float* src, float* dst, const float* add,
