@@ -838,6 +838,8 @@ UNITS = {
     "filters/kernels/differences": "differences_",
     "filters/kernels/lines": "lines_",
     "layers/kernels/layers": "layers_",
+    "layers/kernels/blocks": "blocks_",
+    "engine/kernels/plain": "plain_",
 }
 
 

@@ -15,7 +15,8 @@ ROOMS: dict[str, set[str]] = {
     "io": {"base"},
     "filters": {"base", "io"},
     "layers": {"base"},
-    "bind": {"base", "io", "filters", "layers"},
+    "engine": {"base", "layers"},
+    "bind": {"base", "io", "filters", "layers", "engine"},
 }
 MOST_MODULES = 12  # in a folder; a header and its source are one
 COLUMNS = 120
@@ -68,7 +69,8 @@ def test_kernels_include_no_driver():
         assert headers, unit
         for header in headers:
             assert header.with_suffix(".cpp") not in drivers, f"{unit} includes {header}"
-            assert header.parent in (unit.parent, CPP / "base", CPP / "io"), f"{unit} includes {header}"
+            places = (unit.parent, CPP / "layers" / "kernels", CPP / "base", CPP / "io")
+            assert header.parent in places, f"{unit} includes {header}"
 
 
 def test_rooms_include_only_those_below_them():

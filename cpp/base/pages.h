@@ -1,5 +1,6 @@
-// Memory for what lives long and is read from end to end: weights, and the arenas of programs. Large pages where the system has
-// them: weights that come from beyond the caches otherwise wait for the translation of every 4 KiB (measured: 13 against 20 GB/s).
+// Memory for what lives long and is read from end to end: weights, and the arenas of programs. Large pages where the
+// system has them: weights that come from beyond the caches otherwise wait for the translation of every 4 KiB
+// (measured: 13 against 20 GB/s).
 #pragma once
 #include <cstddef>
 #include <memory>

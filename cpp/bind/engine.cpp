@@ -48,7 +48,8 @@ int BoundProgram::constant(FloatArray values) {
 void BoundProgram::check(const Place& place, ptrdiff_t low, ptrdiff_t high, const char* what, bool written) const {
   const ptrdiff_t last_writable = n_inputs_ + n_outputs_;
   const bool known = place.base >= 0 && place.base < ptrdiff_t(sizes_.size());
-  const bool allowed = known && (!written || place.base == 0 || (place.base > n_inputs_ && place.base <= last_writable));
+  const bool allowed =
+      known && (!written || place.base == 0 || (place.base > n_inputs_ && place.base <= last_writable));
   if (!allowed || low > high || place.at + low < 0 || place.at + high >= sizes_[size_t(place.base)])
     throw nb::value_error((std::string(what) + " reaches beyond its memory").c_str());
 }

@@ -15,8 +15,8 @@ namespace nb = nanobind;
 
 using FloatArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 
-// A program, and the constants that it reads. Every place that a step touches is checked when the step is added, against the
-// number of elements of each memory.
+// A program, and the constants that it reads. Every place that a step touches is checked when the step is added,
+// against the number of elements of each memory.
 class BoundProgram {
  public:
   BoundProgram(ptrdiff_t arena, std::vector<ptrdiff_t> inputs, std::vector<ptrdiff_t> outputs);

@@ -34,14 +34,15 @@ Image image_of(int base, ptrdiff_t at, const std::vector<ptrdiff_t>& shape, ptrd
   for (ptrdiff_t n : shape)
     if (n < 1) throw nb::value_error("Image: a length is 0");
   if (block < 1) throw nb::value_error("Image: a block has one channel at least");
-  return {{base, at}, shape[0], shape[1], shape[2], shape[3], block, pitches[0], pitches[1], pitches[2], pitches[3],
-          around[0], around[1], around[2], around[3]};
+  return {{base, at}, shape[0],   shape[1],   shape[2],  shape[3],  block,     pitches[0],
+          pitches[1], pitches[2], pitches[3], around[0], around[1], around[2], around[3]};
 }
 
 std::shared_ptr<ConvWeights> conv_weights(FloatArray weights, MaybeBias bias, ptrdiff_t groups, ptrdiff_t block) {
-  if (weights.ndim() != 4 || groups < 1 || weights.size() == 0) throw nb::value_error("weights are (C_out, C_in/groups, H, W)");
-  const ConvShape s{ptrdiff_t(weights.shape(1)) * groups, ptrdiff_t(weights.shape(0)), groups, ptrdiff_t(weights.shape(2)),
-                    ptrdiff_t(weights.shape(3))};
+  if (weights.ndim() != 4 || groups < 1 || weights.size() == 0)
+    throw nb::value_error("weights are (C_out, C_in/groups, H, W)");
+  const ConvShape s{ptrdiff_t(weights.shape(1)) * groups, ptrdiff_t(weights.shape(0)), groups,
+                    ptrdiff_t(weights.shape(2)), ptrdiff_t(weights.shape(3))};
   if (s.c_out % groups || block < 1) throw nb::value_error("groups do not divide the channels");
   if (s.height > kMostKernel || s.width > kMostKernel) throw nb::value_error("a kernel has too many taps");
   if (bias && ptrdiff_t(bias->size()) != s.c_out) throw nb::value_error("bias has another length");
@@ -72,7 +73,8 @@ StageSpec stage_of(std::shared_ptr<ConvWeights> conv, std::shared_ptr<DepthwiseW
   for (ptrdiff_t n : before)
     if (n < 0 || n >> 30) throw nb::value_error("a padding lies out of range");
   if (act < 0 || act > int(Activation::tanh)) throw nb::value_error("no such activation");
-  if ((conv ? conv->shape().c_out : depthwise->channels()) != shape[0]) throw nb::value_error("another number of channels");
+  if ((conv ? conv->shape().c_out : depthwise->channels()) != shape[0])
+    throw nb::value_error("another number of channels");
   if ((conv ? conv->lanes() : depthwise->lanes()) != target().blocks->lanes)
     throw nb::value_error("weights were packed for another instruction set");
   return {{stride[0], stride[1], dilation[0], dilation[1], before[0], before[1]},
@@ -104,7 +106,8 @@ void check_stages(const ChainSpec& spec) {
     const ptrdiff_t right = (s.width - 1) * g.stride_x + (width - 1) * g.dilation_x + 1 - g.left - src.width;
     const bool first = n == 0, blocked = src.block == lanes && src.pixel_pitch == lanes;
     if (s.conv && s.conv->block() != src.block) throw nb::value_error("weights were packed for another layout");
-    if (s.depthwise && (!blocked || (first && (g.top > src.top || g.left > src.left || below > src.bottom || right > src.right))))
+    if (s.depthwise &&
+        (!blocked || (first && (g.top > src.top || g.left > src.left || below > src.bottom || right > src.right))))
       throw nb::value_error("a depthwise convolution reads blocks with enough zeros around them");
     if (s.conv && !first && (height > 1 || width > 1 || g.top || g.left || below > 0 || right > 0))
       throw nb::value_error("within a chain a convolution is pointwise");
@@ -115,8 +118,9 @@ void check_stages(const ChainSpec& spec) {
   if (dst.channels != src.channels || dst.height != src.height || dst.width != src.width || dst.block != lanes ||
       dst.pixel_pitch != lanes || dst.batch != spec.src.batch)
     throw nb::value_error("the last stage's results are other than dst");
-  if (spec.add && (spec.add->channels != dst.channels || spec.add->height != dst.height || spec.add->width != dst.width ||
-                   spec.add->block != lanes || spec.add->pixel_pitch != lanes || spec.add->batch != dst.batch))
+  if (spec.add &&
+      (spec.add->channels != dst.channels || spec.add->height != dst.height || spec.add->width != dst.width ||
+       spec.add->block != lanes || spec.add->pixel_pitch != lanes || spec.add->batch != dst.batch))
     throw nb::value_error("the residual is shaped or laid out otherwise than dst");
 }
 
@@ -153,23 +157,25 @@ void add_chain(BoundProgram& program, const Image& src, const Image& dst, const 
 }  // namespace
 
 void bind_engine_convolutions(nb::module_& m) {
-  nb::class_<Image>(m, "Image").def(
-      "__init__",
-      [](Image* self, int base, ptrdiff_t at, const std::vector<ptrdiff_t>& shape, ptrdiff_t block,
-         const std::vector<ptrdiff_t>& pitches, const std::vector<ptrdiff_t>& around) {
-        new (self) Image(image_of(base, at, shape, block, pitches, around));
-      },
-      "base"_a, "at"_a, "shape"_a, "block"_a, "pitches"_a, "around"_a);
+  nb::class_<Image>(m, "Image")
+      .def(
+          "__init__",
+          [](Image* self, int base, ptrdiff_t at, const std::vector<ptrdiff_t>& shape, ptrdiff_t block,
+             const std::vector<ptrdiff_t>& pitches, const std::vector<ptrdiff_t>& around) {
+            new (self) Image(image_of(base, at, shape, block, pitches, around));
+          },
+          "base"_a, "at"_a, "shape"_a, "block"_a, "pitches"_a, "around"_a);
   nb::class_<ConvWeights>(m, "ConvWeights")
       .def(nb::new_(&conv_weights), "weights"_a, "bias"_a.none(), "groups"_a, "block"_a)
       .def_prop_ro("nbytes", &ConvWeights::bytes);
   nb::class_<DepthwiseWeights>(m, "DepthwiseWeights")
       .def(nb::new_(&depthwise_weights), "weights"_a, "bias"_a.none())
       .def_prop_ro("nbytes", &DepthwiseWeights::bytes);
-  nb::class_<StageSpec>(m, "Stage").def(nb::new_(&stage_of), "conv"_a.none(), "depthwise"_a.none(), "shape"_a, "stride"_a,
-                                        "dilation"_a, "before"_a, "act"_a, "low"_a, "high"_a, "add_last"_a);
-  m.def("add_chain", &add_chain, "program"_a, "src"_a, "dst"_a, "stages"_a, "add"_a = nb::none(), "scale"_a = nb::none(),
-        "means"_a = nb::none(), "sums"_a = nb::none());
+  nb::class_<StageSpec>(m, "Stage")
+      .def(nb::new_(&stage_of), "conv"_a.none(), "depthwise"_a.none(), "shape"_a, "stride"_a, "dilation"_a, "before"_a,
+           "act"_a, "low"_a, "high"_a, "add_last"_a);
+  m.def("add_chain", &add_chain, "program"_a, "src"_a, "dst"_a, "stages"_a, "add"_a = nb::none(),
+        "scale"_a = nb::none(), "means"_a = nb::none(), "sums"_a = nb::none());
 }
 
 }  // namespace sep::bind

@@ -224,7 +224,12 @@ void bind_layers(nb::module_& m) {
       .value("silu", Activation::silu)
       .value("hard_swish", Activation::hard_swish)
       .value("gelu", Activation::gelu)
-      .value("gelu_tanh", Activation::gelu_tanh);
+      .value("gelu_tanh", Activation::gelu_tanh)
+      .value("sigmoid", Activation::sigmoid)
+      .value("hard_sigmoid", Activation::hard_sigmoid)
+      .value("clip", Activation::clip)
+      .value("leaky_relu", Activation::leaky_relu)
+      .value("tanh", Activation::tanh);
   bind_fused<float>(m, "FusedJob32");
   bind_fused<double>(m, "FusedJob64");
 }

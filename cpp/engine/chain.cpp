@@ -8,11 +8,11 @@
 namespace sep {
 namespace {
 
-constexpr double kRingShare = 0.4;           // of the L2 cache, for all rings of a chain
-constexpr ptrdiff_t kBandRows = 8;           // of results made at once, at most
-constexpr ptrdiff_t kPieceMacs = 1 << 18;    // of the smallest piece that is worth a thread's while
-constexpr ptrdiff_t kPiecesAThread = 4;      // more balance the load better
-constexpr ptrdiff_t kChainPiecesAThread = 2; // fewer compute fewer rows twice
+constexpr double kRingShare = 0.4;            // of the L2 cache, for all rings of a chain
+constexpr ptrdiff_t kBandRows = 8;            // of results made at once, at most
+constexpr ptrdiff_t kPieceMacs = 1 << 18;     // of the smallest piece that is worth a thread's while
+constexpr ptrdiff_t kPiecesAThread = 4;       // more balance the load better
+constexpr ptrdiff_t kChainPiecesAThread = 2;  // fewer compute fewer rows twice
 
 Range share(ptrdiff_t n, ptrdiff_t piece, ptrdiff_t pieces) { return {n * piece / pieces, n * (piece + 1) / pieces}; }
 
@@ -34,7 +34,8 @@ ChainStep::ChainStep(const ChainSpec& spec) : spec_(spec) {
   }
 }
 
-// How many rows are made at once, so that all rings fit their share of the cache, and where rings lie in scratch memory.
+// How many rows are made at once, so that all rings fit their share of the cache, and where rings lie in scratch
+// memory.
 void ChainStep::plan_rings() {
   const int lanes = target().blocks->lanes;
   const size_t n = spec_.stages.size();
@@ -98,7 +99,8 @@ ChainStep::Cut ChainStep::cut(ptrdiff_t pieces) const {
   const ptrdiff_t parts = last.parts(), rows = spec_.dst.height;
   if (stages_.size() > 1) return {pieces, 1};
   if (spec_.sums) return {1, pieces};
-  const bool heavy = last.weight_bytes() > size_t(spec_.src.height * spec_.src.width * spec_.src.channels) * sizeof(float);
+  const bool heavy =
+      last.weight_bytes() > size_t(spec_.src.height * spec_.src.width * spec_.src.channels) * sizeof(float);
   if ((heavy || rows < 2 * pieces || spec_.stages[0].depthwise) && parts >= pieces) return {1, pieces};
   if (rows >= 2 * pieces) return {pieces, 1};
   return parts >= rows ? Cut{1, pieces} : Cut{pieces, 1};
@@ -142,7 +144,8 @@ void ChainStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, cha
     const size_t size = Scratch::bytes<float>(image.blocks() * image.block_pitch);
     scratch += size;
     if (image.left || image.right) std::memset(at, 0, size);
-    b.rings.push_back({at + image.left * image.pixel_pitch, image.block_pitch, image.row_pitch, image.pixel_pitch, slots_[i]});
+    b.rings.push_back(
+        {at + image.left * image.pixel_pitch, image.block_pitch, image.row_pitch, image.pixel_pitch, slots_[i]});
     b.made.push_back({0, PTRDIFF_MIN});
   }
   b.scratch = scratch;
@@ -167,8 +170,15 @@ void ChainStep::march(Band& b) const {
 // Rows of one stage's results; in a ring those beyond the image's ends too, which are zero.
 void ChainStep::produce(Band& b, size_t i, Range rows) const {
   const bool last = i + 1 == stages_.size();
-  StageCall call{i == 0 ? b.src : b.rings[i - 1], last ? b.dst : b.rings[i], nullptr, i == 0 ? b.scale : nullptr,
-                 nullptr, rows, {0, stages_[i]->parts()}, b.scratch, nullptr};
+  StageCall call{i == 0 ? b.src : b.rings[i - 1],
+                 last ? b.dst : b.rings[i],
+                 nullptr,
+                 i == 0 ? b.scale : nullptr,
+                 nullptr,
+                 rows,
+                 {0, stages_[i]->parts()},
+                 b.scratch,
+                 nullptr};
   if (last) {
     call.parts = b.parts;
     call.add = spec_.add ? &b.add : nullptr;

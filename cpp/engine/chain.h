@@ -1,5 +1,6 @@
-// Convolutions one after the other as one step: bands of rows march through all of them, and what lies between lives in rings
-// of rows that stay in the cache. A chain of one is a plain convolution, whose channels are divided among threads too.
+// Convolutions one after the other as one step: bands of rows march through all of them, and what lies between lives in
+// rings of rows that stay in the cache. A chain of one is a plain convolution, whose channels are divided among threads
+// too.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -63,7 +64,8 @@ class ChainStep final : public Step {
 // Means from the sums of bands: means[image][channel] = sum over bands of sums[image][band][channel] / pixels.
 class MeansStep final : public Step {
  public:
-  MeansStep(const Place& sums, const Place& means, ptrdiff_t batch, ptrdiff_t bands, ptrdiff_t channels, ptrdiff_t pixels)
+  MeansStep(const Place& sums, const Place& means, ptrdiff_t batch, ptrdiff_t bands, ptrdiff_t channels,
+            ptrdiff_t pixels)
       : sums_(sums), means_(means), batch_(batch), bands_(bands), channels_(channels), pixels_(pixels) {}
   ptrdiff_t pieces(int) const override { return 1; }
   void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;

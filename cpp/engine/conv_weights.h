@@ -1,5 +1,5 @@
-// Weights in the order in which convolutions of feature maps in blocks read them. Packed once, for the instruction set in use at
-// that time, and shared by all programs of a network.
+// Weights in the order in which convolutions of feature maps in blocks read them. Packed once, for the instruction set
+// in use at that time, and shared by all programs of a network.
 #pragma once
 #include <cstddef>
 #include <memory>

@@ -115,7 +115,8 @@ std::unique_ptr<Program::Call> Program::begin(int threads) const {
   {
     std::lock_guard<std::mutex> hold(lock_);
     while (!idle_.empty() && !call) {
-      if (idle_.back()->threads >= threads && idle_.back()->progress.size() == steps_.size()) call = std::move(idle_.back());
+      if (idle_.back()->threads >= threads && idle_.back()->progress.size() == steps_.size())
+        call = std::move(idle_.back());
       idle_.pop_back();
     }
   }

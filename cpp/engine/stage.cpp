@@ -8,10 +8,10 @@
 namespace sep {
 namespace {
 
-constexpr ptrdiff_t kMostLines = 64;    // rows that one call of a kernel makes
-constexpr double kWindowShare = 0.35;   // of the L2 cache, for weights that are asked for ahead of time
-constexpr double kSourceShare = 0.35;   // of the L2 cache, for the samples that all panels read in turn
-constexpr ptrdiff_t kShortRow = 10;     // pixels: such rows are taken together, as a tile holds more
+constexpr ptrdiff_t kMostLines = 64;          // rows that one call of a kernel makes
+constexpr double kWindowShare = 0.35;         // of the L2 cache, for weights that are asked for ahead of time
+constexpr double kSourceShare = 0.35;         // of the L2 cache, for the samples that all panels read in turn
+constexpr ptrdiff_t kShortRow = 10;           // pixels: such rows are taken together, as a tile holds more
 constexpr ptrdiff_t kCopiedBytes = 96 << 10;  // of rows that are copied at once
 
 // The rows of samples beyond the last one, and the pixels beyond the last column, that results read.
@@ -98,7 +98,8 @@ std::vector<Segment> ConvStage::segments(const Image& in, Range channels) const 
     const ptrdiff_t block = c / in.block, end = std::min((block + 1) * in.block, channels.to);
     for (ptrdiff_t v = 0; v < s.height; v++)
       for (ptrdiff_t u = 0; u < s.width; u++) {
-        const ptrdiff_t at = block * in.block_pitch + c % in.block + v * geometry_.dilation_y * in.row_pitch + u * column;
+        const ptrdiff_t at =
+            block * in.block_pitch + c % in.block + v * geometry_.dilation_y * in.row_pitch + u * column;
         if (!out.empty() && out.back().at + out.back().count == at)
           out.back().count += end - c;
         else
@@ -143,7 +144,8 @@ float* ConvStage::copied(const StageCall& call, Range rows) const {
         continue;
       }
       std::memset(row, 0, size_t(left) * sizeof(float));
-      std::memcpy(row + left, call.src.at + b * call.src.block_pitch + call.src.offset(y), size_t(wide) * sizeof(float));
+      std::memcpy(row + left, call.src.at + b * call.src.block_pitch + call.src.offset(y),
+                  size_t(wide) * sizeof(float));
       std::memset(row + left + wide, 0, size_t(copies_.row_pitch - left - wide) * sizeof(float));
     }
   return memory;
@@ -198,23 +200,11 @@ void ConvStage::multiply(const StageCall& call, const float* src, const Line* li
     const std::vector<Segment>& all = segments_[size_t(part)];
     const char* used = reinterpret_cast<const char*>(p.bias);  // where the panel ends
     const Step::Fetched ahead = call.stream ? call.stream->ahead(used, own_end) : Step::Fetched{};
-    const char* until =
-        target().blocks->conv({src,
-                               all.data(),
-                               ptrdiff_t(all.size()),
-                               geometry_.stride_x * src_.pixel_pitch,
-                               call.scale ? scaled(call, p) : p.weights,
-                               p.bias,
-                               int(p.vectors),
-                               call.dst.at + p.first * call.dst.block_pitch,
-                               call.dst.block_pitch,
-                               call.add ? call.add->at + p.first * call.add->block_pitch : nullptr,
-                               call.add ? call.add->block_pitch : 0,
-                               lines,
-                               n,
-                               end_,
-                               ahead.at,
-                               ahead.at + ahead.bytes});
+    const char* until = target().blocks->conv(
+        {src, all.data(), ptrdiff_t(all.size()), geometry_.stride_x * src_.pixel_pitch,
+         call.scale ? scaled(call, p) : p.weights, p.bias, int(p.vectors), call.dst.at + p.first * call.dst.block_pitch,
+         call.dst.block_pitch, call.add ? call.add->at + p.first * call.add->block_pitch : nullptr,
+         call.add ? call.add->block_pitch : 0, lines, n, end_, ahead.at, ahead.at + ahead.bytes});
     if (call.stream) call.stream->asked(ahead, until);
   }
 }

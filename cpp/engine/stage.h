@@ -1,5 +1,5 @@
-// Convolutions that make some rows of feature maps from some rows of others: alone, or one after the other in a chain whose
-// rows in between never leave the cache.
+// Convolutions that make some rows of feature maps from some rows of others: alone, or one after the other in a chain
+// whose rows in between never leave the cache.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -23,7 +23,8 @@ struct Rows {
   }
   // Whether rows follow each other without a gap, `width` pixels each.
   bool flat(Range rows, ptrdiff_t width) const {
-    return row_pitch == width * pixel_pitch && (!slots || offset(rows.to - 1) - offset(rows.from) == (rows.count() - 1) * row_pitch);
+    return row_pitch == width * pixel_pitch &&
+           (!slots || offset(rows.to - 1) - offset(rows.from) == (rows.count() - 1) * row_pitch);
   }
 };
 
@@ -38,12 +39,12 @@ struct Geometry {
 
 // Weights that a piece of work asks for ahead of time: the rest of its own, then those of the steps that follow.
 struct WeightStream {
-  const char* own = nullptr;            // those before it were asked for
-  const Step::Fetched *next, *end;      // of the steps that follow
-  ptrdiff_t at = 0;                     // bytes of `next` that were asked for
+  const char* own = nullptr;        // those before it were asked for
+  const Step::Fetched *next, *end;  // of the steps that follow
+  ptrdiff_t at = 0;                 // bytes of `next` that were asked for
 
-  // What may be asked for now: as much as stays in the L2 cache until it is needed. used: the end of the weights in use,
-  // own_end: of all of this piece.
+  // What may be asked for now: as much as stays in the L2 cache until it is needed. used: the end of the weights in
+  // use, own_end: of all of this piece.
   Step::Fetched ahead(const char* used, const char* own_end);
   void asked(const Step::Fetched& range, const char* until);
 };

@@ -55,6 +55,11 @@ class Activation(IntEnum):
     hard_swish = 4
     gelu = 5
     gelu_tanh = 6
+    sigmoid = 7
+    hard_sigmoid = 8
+    clip = 9
+    leaky_relu = 10
+    tanh = 11
 
 def extent(
     shape: tuple[int, ...], src: npt.NDArray[Any], threads: int, mask: npt.NDArray[np.bool_] | None = None
@@ -279,6 +284,50 @@ class FullWeights:
     @property
     def nbytes(self) -> int: ...
 
+@final
+class ConvWeights:
+    """Weights (C_out, C_in/groups, H, W), packed for samples in blocks of so many channels."""
+
+    def __init__(self, weights: _Floats, bias: _Floats | None, groups: int, block: int) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+@final
+class DepthwiseWeights:
+    """Weights (C, H, W) of a depthwise convolution, packed."""
+
+    def __init__(self, weights: _Floats, bias: _Floats | None) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+@final
+class Stage:
+    """One convolution of a chain: its weights, the shape (C, H, W) of its results, and what follows."""
+
+    def __init__(
+        self,
+        conv: ConvWeights | None,
+        depthwise: DepthwiseWeights | None,
+        shape: Sequence[int],
+        stride: Sequence[int],
+        dilation: Sequence[int],
+        before: Sequence[int],
+        act: int,
+        low: float,
+        high: float,
+        add_last: bool,
+    ) -> None: ...
+
+def add_chain(
+    program: Program,
+    src: Image,
+    dst: Image,
+    stages: Sequence[Stage],
+    add: Image | None = None,
+    scale: _Address | None = None,
+    means: _Address | None = None,
+    sums: _Address | None = None,
+) -> None: ...
 def add_copy(
     program: Program,
     lengths: Sequence[int],

@@ -1,5 +1,5 @@
-// Convolution of feature maps in blocks. Compiled once per instruction set with SEP_TARGET naming it; no STL, nothing inline
-// is shared.
+// Convolution of feature maps in blocks. Compiled once per instruction set with SEP_TARGET naming it; no STL, nothing
+// inline is shared.
 #include "layers/kernels/blocks.h"
 
 #include "base/target.h"
@@ -52,7 +52,8 @@ __attribute__((noinline)) void finish(const V* held, int n, const Ending& end, c
     case Activation::silu:
       return finish_each(held, n, end, add, dst, [](V v) SEP_LAMBDA { return v * fast_sigmoid<W>(v); });
     case Activation::hard_swish:
-      return finish_each(held, n, end, add, dst, [](V v) SEP_LAMBDA { return activated<float, W>(v, Activation::hard_swish); });
+      return finish_each(held, n, end, add, dst,
+                         [](V v) SEP_LAMBDA { return activated<float, W>(v, Activation::hard_swish); });
     case Activation::sigmoid:
       return finish_each(held, n, end, add, dst, [](V v) SEP_LAMBDA { return fast_sigmoid<W>(v); });
     default:
@@ -73,10 +74,10 @@ __attribute__((noinline)) const char* conv_tile(const BlockConvArgs& g, const fl
   SEP_UNROLL
   for (int j = 0; j < NV; j++) {
     SEP_UNROLL
-    for (int i = 0; i < M; i++)
-      acc[j][i] = load<float, W>(g.bias ? g.bias + j * W : dst + j * g.dst_block + i * W);
+    for (int i = 0; i < M; i++) acc[j][i] = load<float, W>(g.bias ? g.bias + j * W : dst + j * g.dst_block + i * W);
   }
-  constexpr int kPointers = (M + 2) / 3;  // to every third pixel: what lies between is reached by the step, and its double
+  constexpr int kPointers =
+      (M + 2) / 3;  // to every third pixel: what lies between is reached by the step, and its double
   const ptrdiff_t step = g.step;
   const float* w = g.weights;
   for (const Segment *s = g.segments, *end = s + g.n_segments; s != end; s++) {
@@ -146,8 +147,8 @@ __attribute__((noinline)) const char* conv_tile(const BlockConvArgs& g, const fl
 }
 
 template <int NV, int M>
-SEP_INLINE const char* conv_tile_of(const BlockConvArgs& g, const float* src, float* dst, const float* add, const char* fetch,
-                                    ptrdiff_t pixels) {
+SEP_INLINE const char* conv_tile_of(const BlockConvArgs& g, const float* src, float* dst, const float* add,
+                                    const char* fetch, ptrdiff_t pixels) {
   if constexpr (M > 1)
     if (pixels < M) return conv_tile_of<NV, M - 1>(g, src, dst, add, fetch, pixels);
   return conv_tile<NV, M>(g, src, dst, add, fetch);
@@ -204,8 +205,8 @@ const char* conv(const BlockConvArgs& g) {
 }
 
 // ---- depthwise -----------------------------------------------------------------------------------------------------
-// P pixels of one block. S: the stride; 0: any, with any dilation. With S > 0 a sample is loaded once for all results of a row
-// of taps to which it contributes. K: the kernel's width; 0: any.
+// P pixels of one block. S: the stride; 0: any, with any dilation. With S > 0 a sample is loaded once for all results
+// of a row of taps to which it contributes. K: the kernel's width; 0: any.
 
 template <int P, int K, int S>
 SEP_INLINE void depthwise_row(V (&acc)[P], const BlockDepthwiseArgs& g, const float* src, const float* weights) {

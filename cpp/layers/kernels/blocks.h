@@ -1,5 +1,5 @@
-// The table of kernels for feature maps in blocks of one vector of channels (NCHWc): convolution, which reads any layout,
-// and depthwise convolution. One per instruction set. Plain data and function pointers only.
+// The table of kernels for feature maps in blocks of one vector of channels (NCHWc): convolution, which reads any
+// layout, and depthwise convolution. One per instruction set. Plain data and function pointers only.
 #pragma once
 #include <cstddef>
 
@@ -19,15 +19,15 @@ struct Segment {
   ptrdiff_t at, count;
 };
 
-// Neighbouring result pixels: where their samples, results and residuals begin. The samples of several short rows may form one
-// line, whose results lie `gap` elements further after every `row` pixels.
+// Neighbouring result pixels: where their samples, results and residuals begin. The samples of several short rows may
+// form one line, whose results lie `gap` elements further after every `row` pixels.
 struct Line {
   ptrdiff_t src, dst, add, pixels;
   ptrdiff_t row = 0, gap = 0;  // 0: the results are neighbours too
 };
 
-// For vectors j < vectors, pixels i: dst[j * dst_block + line.dst + i * lanes + lane] = end(bias + sum over segments and
-// their channels c of src[line.src + i * step + segment.at + c] * weights[...][j][lane])
+// For vectors j < vectors, pixels i: dst[j * dst_block + line.dst + i * lanes + lane] = end(bias + sum over segments
+// and their channels c of src[line.src + i * step + segment.at + c] * weights[...][j][lane])
 struct BlockConvArgs {
   const float* src;
   const Segment* segments;
@@ -48,8 +48,9 @@ struct BlockConvArgs {
 
 constexpr int kMostVectors = 3;
 
-// Rows of results of neighbouring blocks: block b, row y: dst[b * dst_block + y * dst_row + i * lanes + lane] = end(bias + sum over
-// taps (u, v) of weights[b][u][v][lane] * src[b * src_block + rows[y * rows_step + u] + i * step + v * tap + lane])
+// Rows of results of neighbouring blocks: block b, row y: dst[b * dst_block + y * dst_row + i * lanes + lane] =
+// end(bias + sum over taps (u, v) of weights[b][u][v][lane] * src[b * src_block + rows[y * rows_step + u] + i * step +
+// v * tap + lane])
 struct BlockDepthwiseArgs {
   const float* src;
   ptrdiff_t src_block;
