@@ -174,7 +174,7 @@ def run(
     convs, x: Floats, layout="blocks", around=NONE, residual=None, scale=None, means=False, assumed=None
 ) -> Floats:
     """Run convolutions as one chain on 1, 2 and 3 threads; return the results, and the means if asked for."""
-    first, last = convs[0], convs[-1]
+    first = convs[0]
     shapes, value = [], x.astype(float)
     for conv in convs:
         value = conv.sums(value)
@@ -340,7 +340,7 @@ def test_means_are_those_of_the_results(size):
 
 
 def chain(rng: np.random.Generator, spell: str, channels: int) -> list[Conv]:
-    """Return convolutions as told by letters: p pointwise, d depthwise, s depthwise of stride 2, f full 3 x 3."""
+    """Return convolutions by letters: p pointwise, d depthwise, s depthwise of stride 2, f full 3 x 3."""
     convs = []
     for letter in spell:
         act = str(rng.choice(["none", "relu", "relu6", "silu", "hard_swish"]))
