@@ -51,6 +51,7 @@ class Conv:
     groups: int = 1
     act: str = "none"
     add_last: bool = False
+    short_rows: bool = False
     shape: tuple[int, ...] = field(default=(), init=False)
 
     @property
@@ -99,7 +100,7 @@ class Conv:
         packed = (
             (None, _core.DepthwiseWeights(np.ascontiguousarray(self.weights[:, 0]), self.bias))
             if self.depthwise
-            else (_core.ConvWeights(self.weights, self.bias, self.groups, block), None)
+            else (_core.ConvWeights(self.weights, self.bias, self.groups, block, self.short_rows), None)
         )
         return _core.Stage(
             *packed,
@@ -277,6 +278,7 @@ def test_any_convolution_is_that_of_float64(seed, target):
         pads=tuple(int(rng.integers(0, kernel[i % 2])) for i in range(4)),
         act=str(rng.choice(list(ENDINGS))),
         add_last=bool(rng.random() < 0.5),
+        short_rows=bool(rng.random() < 0.4),
     )
     count = int(rng.integers(1, 3))
     x = rng.standard_normal((count, channels, int(rng.integers(14, 24)), int(rng.integers(20, 45)))).astype(

@@ -38,7 +38,8 @@ Image image_of(int base, ptrdiff_t at, const std::vector<ptrdiff_t>& shape, ptrd
           pitches[1], pitches[2], pitches[3], around[0], around[1], around[2], around[3]};
 }
 
-std::shared_ptr<ConvWeights> conv_weights(FloatArray weights, MaybeBias bias, ptrdiff_t groups, ptrdiff_t block) {
+std::shared_ptr<ConvWeights> conv_weights(FloatArray weights, MaybeBias bias, ptrdiff_t groups, ptrdiff_t block,
+                                          bool short_rows) {
   if (weights.ndim() != 4 || groups < 1 || weights.size() == 0)
     throw nb::value_error("weights are (C_out, C_in/groups, H, W)");
   const ConvShape s{ptrdiff_t(weights.shape(1)) * groups, ptrdiff_t(weights.shape(0)), groups,
@@ -47,7 +48,7 @@ std::shared_ptr<ConvWeights> conv_weights(FloatArray weights, MaybeBias bias, pt
   if (s.height > kMostKernel || s.width > kMostKernel) throw nb::value_error("a kernel has too many taps");
   if (bias && ptrdiff_t(bias->size()) != s.c_out) throw nb::value_error("bias has another length");
   nb::gil_scoped_release free;
-  return std::make_shared<ConvWeights>(s, block, weights.data(), bias ? bias->data() : nullptr);
+  return std::make_shared<ConvWeights>(s, block, weights.data(), bias ? bias->data() : nullptr, short_rows);
 }
 
 std::shared_ptr<DepthwiseWeights> depthwise_weights(FloatArray weights, MaybeBias bias) {
@@ -166,7 +167,7 @@ void bind_engine_convolutions(nb::module_& m) {
           },
           "base"_a, "at"_a, "shape"_a, "block"_a, "pitches"_a, "around"_a);
   nb::class_<ConvWeights>(m, "ConvWeights")
-      .def(nb::new_(&conv_weights), "weights"_a, "bias"_a.none(), "groups"_a, "block"_a)
+      .def(nb::new_(&conv_weights), "weights"_a, "bias"_a.none(), "groups"_a, "block"_a, "short_rows"_a = false)
       .def_prop_ro("nbytes", &ConvWeights::bytes);
   nb::class_<DepthwiseWeights>(m, "DepthwiseWeights")
       .def(nb::new_(&depthwise_weights), "weights"_a, "bias"_a.none())

@@ -7,21 +7,22 @@
 namespace sep {
 namespace {
 
-// `n` vectors in panels of two, or of three where one would be left over.
-std::vector<ptrdiff_t> panel_sizes(ptrdiff_t n) {
+// `n` vectors in panels of `most`, at the end of three or two rather than of one.
+std::vector<ptrdiff_t> panel_sizes(ptrdiff_t n, ptrdiff_t most) {
   std::vector<ptrdiff_t> sizes;
-  for (; n > 0; n -= sizes.back()) sizes.push_back(n == 1 ? 1 : n == 3 ? 3 : 2);
+  for (; n > 0; n -= sizes.back()) sizes.push_back(n <= 3 ? n : n == most + 1 ? n - 2 : most);
   return sizes;
 }
 
 }  // namespace
 
-ConvWeights::ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* weights, const float* bias)
+ConvWeights::ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* weights, const float* bias,
+                         bool short_rows)
     : shape_(shape), block_(block), lanes_(target().blocks->lanes), bytes_(0) {
   const ptrdiff_t group_in = shape.c_in / shape.groups, group_out = shape.c_out / shape.groups;
   const ptrdiff_t taps = shape.height * shape.width;
   Panel panel{};
-  for (ptrdiff_t vectors : panel_sizes(ceil_div(shape.c_out, lanes_))) {
+  for (ptrdiff_t vectors : panel_sizes(ceil_div(shape.c_out, lanes_), short_rows ? target().blocks->wide : 2)) {
     const ptrdiff_t first = panel.first * lanes_, last = std::min(first + vectors * lanes_, shape.c_out) - 1;
     panel.vectors = vectors;
     panel.channels = {first / group_out * group_in, (last / group_out + 1) * group_in};

@@ -21,7 +21,8 @@ struct ConvShape {
 class ConvWeights {
  public:
   // weights: (c_out, c_in / groups, height, width); bias: c_out, or null. block: channels of a block of the samples.
-  ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* weights, const float* bias);
+  // short_rows: results come in rows of few pixels, so that panels are wider.
+  ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* weights, const float* bias, bool short_rows);
 
   // Up to kMostVectors neighbouring vectors of results, and the channels that they depend on.
   struct Panel {

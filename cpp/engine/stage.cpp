@@ -9,6 +9,9 @@ namespace sep {
 namespace {
 
 constexpr ptrdiff_t kMostLines = 64;          // rows that one call of a kernel makes
+constexpr ptrdiff_t kTilePixels = 14;         // that a kernel computes at once, at most
+constexpr double kPanelShare = 0.2;           // of the L2 cache: larger panels of weights are read in parts
+constexpr double kWeightShare = 0.4;          // of the L1 cache, for the weights that all lines read in turn
 constexpr double kWindowShare = 0.35;         // of the L2 cache, for weights that are asked for ahead of time
 constexpr double kSourceShare = 0.35;         // of the L2 cache, for the samples that all panels read in turn
 constexpr ptrdiff_t kShortRow = 10;           // pixels: such rows are taken together, as a tile holds more
@@ -195,17 +198,50 @@ const float* ConvStage::scaled(const StageCall& call, const ConvWeights::Panel& 
 
 void ConvStage::multiply(const StageCall& call, const float* src, const Line* lines, ptrdiff_t n) const {
   const char* own_end = reinterpret_cast<const char*>(weights_->panels()[size_t(call.parts.to - 1)].bias);
+  const double panel = double(weights_->largest_panel()) * sizeof(float);
+  const bool large = panel > kPanelShare * double(caches().l2) && !lines[0].row && !call.scale;
+  const ptrdiff_t limit =
+      large ? ptrdiff_t(kWeightShare * double(caches().l1d)) / ptrdiff_t(sizeof(float)) : PTRDIFF_MAX;
   for (ptrdiff_t part = call.parts.from; part < call.parts.to; part++) {
     const ConvWeights::Panel& p = weights_->panels()[size_t(part)];
     const std::vector<Segment>& all = segments_[size_t(part)];
-    const char* used = reinterpret_cast<const char*>(p.bias);  // where the panel ends
-    const Step::Fetched ahead = call.stream ? call.stream->ahead(used, own_end) : Step::Fetched{};
-    const char* until = target().blocks->conv(
-        {src, all.data(), ptrdiff_t(all.size()), geometry_.stride_x * src_.pixel_pitch,
-         call.scale ? scaled(call, p) : p.weights, p.bias, int(p.vectors), call.dst.at + p.first * call.dst.block_pitch,
-         call.dst.block_pitch, call.add ? call.add->at + p.first * call.add->block_pitch : nullptr,
-         call.add ? call.add->block_pitch : 0, lines, n, end_, ahead.at, ahead.at + ahead.bytes});
-    if (call.stream) call.stream->asked(ahead, until);
+    const float* add = call.add ? call.add->at + p.first * call.add->block_pitch : nullptr;
+    BlockConvArgs args{src,
+                       all.data(),
+                       0,
+                       geometry_.stride_x * src_.pixel_pitch,
+                       call.scale ? scaled(call, p) : p.weights,
+                       p.bias,
+                       int(p.vectors),
+                       call.dst.at + p.first * call.dst.block_pitch,
+                       call.dst.block_pitch,
+                       nullptr,
+                       call.add ? call.add->block_pitch : 0,
+                       lines,
+                       n,
+                       {},
+                       nullptr,
+                       nullptr};
+    const float* first = args.weights;
+    const ptrdiff_t width = p.vectors * weights_->lanes();
+    // Of large panels so many channels at a time that their weights stay in the L1 cache for all lines; sums wait where
+    // results go.
+    for (const Segment *s = all.data(), *end = s + all.size(); s != end;) {
+      args.segments = s;
+      ptrdiff_t channels = 0;
+      do channels += s++->count;
+      while (s != end && (channels + s->count) * width <= limit);
+      args.n_segments = s - args.segments;
+      if (s == end) args.end = end_, args.add = add;
+      const float* used = s == end ? p.bias : p.weights + (args.weights - first) + channels * width;
+      const Step::Fetched ahead =
+          call.stream ? call.stream->ahead(reinterpret_cast<const char*>(used), own_end) : Step::Fetched{};
+      args.fetch = ahead.at, args.fetch_end = ahead.at + ahead.bytes;
+      const char* until = target().blocks->conv(args);
+      if (call.stream) call.stream->asked(ahead, until);
+      args.weights += channels * width;
+      args.bias = nullptr;
+    }
   }
 }
 

@@ -288,7 +288,9 @@ class FullWeights:
 class ConvWeights:
     """Weights (C_out, C_in/groups, H, W), packed for samples in blocks of so many channels."""
 
-    def __init__(self, weights: _Floats, bias: _Floats | None, groups: int, block: int) -> None: ...
+    def __init__(
+        self, weights: _Floats, bias: _Floats | None, groups: int, block: int, short_rows: bool = False
+    ) -> None: ...
     @property
     def nbytes(self) -> int: ...
 

@@ -199,6 +199,8 @@ const char* conv_lines(const BlockConvArgs& g) {
 }
 
 const char* conv(const BlockConvArgs& g) {
+  if constexpr (kManyRegisters)
+    if (g.vectors == 4) return conv_lines<4, 7>(g);
   if (g.vectors == 3) return conv_lines<3, kManyRegisters ? 9 : 4>(g);
   if (g.vectors == 2) return conv_lines<2, kManyRegisters ? 14 : 6>(g);
   return conv_lines<1, kManyRegisters ? 14 : 8>(g);
@@ -325,5 +327,5 @@ void scale(const float* weights, const float* factors, ptrdiff_t n, ptrdiff_t wi
 
 namespace sep {
 extern const BlockTable SEP_OF_TARGET(blocks);
-const BlockTable SEP_OF_TARGET(blocks) = {W, conv, depthwise, scale};
+const BlockTable SEP_OF_TARGET(blocks) = {W, kManyRegisters ? 4 : 2, conv, depthwise, scale};
 }  // namespace sep

@@ -46,7 +46,7 @@ struct BlockConvArgs {
   const char *fetch, *fetch_end;  // weights that are needed next, prefetched during the arithmetic
 };
 
-constexpr int kMostVectors = 3;
+constexpr int kMostVectors = 4;
 
 // Rows of results of neighbouring blocks: block b, row y: dst[b * dst_block + y * dst_row + i * lanes + lane] =
 // end(bias + sum over taps (u, v) of weights[b][u][v][lane] * src[b * src_block + rows[y * rows_step + u] + i * step +
@@ -72,6 +72,7 @@ struct BlockDepthwiseArgs {
 
 struct BlockTable {
   int lanes;
+  int wide;  // vectors of a panel for rows of few pixels
   const char* (*conv)(const BlockConvArgs&);  // returns how far it fetched
   void (*depthwise)(const BlockDepthwiseArgs&);
   // out[i][width] = weights[i][width] * scale[i], i < n; width: a multiple of lanes

@@ -25,6 +25,10 @@ ACTIVATIONS: Final = (
 )
 
 
+# Pixels of a row of results up to which panels of weights are wider: where rows cannot be taken together.
+_SHORT_ROW: Final = 7
+
+
 def _ending(node: Node) -> tuple[int, float, float]:
     """Return the number of a node's activation, and its two parameters."""
     attributes = node.attributes
@@ -144,7 +148,8 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
         packed = None, builder.store.depthwise(weights[:, 0], bias)
     else:
         block = src.lanes if isinstance(src, Blocked) else builder.lanes if src is None else 1
-        packed = builder.store.conv(weights, bias, int(attributes["group"]), block), None
+        short = width <= _SHORT_ROW and not is_pointwise(node)
+        packed = builder.store.conv(weights, bias, int(attributes["group"]), block, short), None
 
     def make(_: Any) -> Any:
         return _core.Stage(

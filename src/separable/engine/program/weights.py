@@ -40,12 +40,14 @@ class WeightStore:
         """Forget all packed weights but these."""
         self._packed = {key: held for key, held in self._packed.items() if key in keys}
 
-    def conv(self, weights: Array, bias: Array | None, groups: int, block: int) -> Any:
+    def conv(
+        self, weights: Array, bias: Array | None, groups: int, block: int, short_rows: bool = False
+    ) -> Any:
         """Return the weights (C_out, C_in/groups, H, W) of a convolution of samples in blocks of channels."""
         return self._get(
-            ("conv", groups, block),
+            ("conv", groups, block, short_rows),
             (weights, bias),
-            lambda: _core.ConvWeights(_floats(weights), _maybe(bias), groups, block),
+            lambda: _core.ConvWeights(_floats(weights), _maybe(bias), groups, block, short_rows),
         )
 
     def depthwise(self, weights: Array, bias: Array | None) -> Any:
