@@ -8,11 +8,10 @@
 namespace sep {
 namespace {
 
-constexpr double kRingShare = 0.4;            // of the L2 cache, for all rings of a chain
-constexpr ptrdiff_t kBandRows = 8;            // of results made at once, at most
-constexpr ptrdiff_t kPieceMacs = 1 << 18;     // of the smallest piece that is worth a thread's while
-constexpr ptrdiff_t kPiecesAThread = 4;       // more balance the load better
-constexpr ptrdiff_t kChainPiecesAThread = 2;  // fewer compute fewer rows twice
+constexpr double kRingShare = 0.4;         // of the L2 cache, for all rings of a chain
+constexpr ptrdiff_t kBandRows = 8;         // of results made at once, at most
+constexpr ptrdiff_t kPieceMacs = 1 << 18;  // of the smallest piece that is worth a thread's while
+constexpr ptrdiff_t kPiecesAThread = 4;    // more balance the load better, fewer compute fewer rows twice
 
 Range share(ptrdiff_t n, ptrdiff_t piece, ptrdiff_t pieces) { return {n * piece / pieces, n * (piece + 1) / pieces}; }
 
@@ -81,13 +80,17 @@ ptrdiff_t ChainStep::bands() const { return ceil_div(spec_.dst.height, band_rows
 
 Step::Fetched ChainStep::weights() const { return stages_[0]->weights(); }
 
-// Rows of results between two bands, in work, that both of them compute: none in a chain of one.
-ptrdiff_t ChainStep::recomputed() const { return ptrdiff_t(stages_.size()) - 1; }
+// Depthwise convolutions whose samples two neighbouring pieces both compute.
+ptrdiff_t ChainStep::recomputed() const {
+  ptrdiff_t n = 0;
+  for (size_t i = 1; i < spec_.stages.size(); i++) n += bool(spec_.stages[i].depthwise);
+  return n;
+}
 
 ptrdiff_t ChainStep::pieces(int threads) const {
   const ptrdiff_t batch = spec_.dst.batch;
   if (threads == 1) return batch;
-  const ptrdiff_t most = threads * (recomputed() ? kChainPiecesAThread : kPiecesAThread);
+  const ptrdiff_t most = threads * std::max<ptrdiff_t>(1, kPiecesAThread >> recomputed());
   const ptrdiff_t work = spec_.stages[0].depthwise ? 3 * macs_ : macs_;  // memory takes longer than arithmetic
   const ptrdiff_t wanted = std::clamp<ptrdiff_t>(work / kPieceMacs, 1, most);
   return batch * std::max<ptrdiff_t>(1, ceil_div(wanted, batch));

@@ -16,7 +16,7 @@ _SHARE: Final = 0.35
 # And the weights of a chain, which every band of rows reads again.
 _WEIGHT_SHARE: Final = 0.25
 _FLOAT: Final = 4  # bytes
-_LONGEST: Final = 8  # convolutions of a chain
+_MOST_FILTERS: Final = 2  # depthwise ones of a chain: threads compute the rows between their bands twice
 
 
 def is_depthwise(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
@@ -69,7 +69,9 @@ class _Search:
                 continue
             group = [node]
             weights = self._weight_bytes(node)
-            while len(group) < _LONGEST and (following := self._behind(group[-1])) is not None:
+            while (following := self._behind(group[-1])) is not None:
+                if sum(map(self._filters_apart, (*group, following))) > _MOST_FILTERS:
+                    break
                 weights += self._weight_bytes(following)
                 if weights > self._weight_limit:
                     break
