@@ -11,14 +11,16 @@ import numpy as np
 from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node
+from ..graph.values import VALUES
 from . import arrangement, convolutions, elements, windows
 from .builder import Builder, UnsupportedError, around_of
 from .chains import chains
 from .memory import Buffer, Plain
+from .native_forms import FORMS
 from .operations import Operation
 from .weights import WeightStore
 
-__all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "target", "unsupported"]
+__all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]
 
 _Lower = Callable[[Builder, Node], None]
 
@@ -69,6 +71,15 @@ class Lowered:
     inputs: list[Buffer]
     outputs: list[Buffer]
     constants: list[tuple[Buffer, Array]]
+
+
+# Passes turn these into what has native steps.
+_TURNED: Final = frozenset({"BatchNormalization", "ConvTranspose", "Dropout", "If", "Shape", "Size"})
+
+
+def may_be_native(op: str) -> bool:
+    """Return whether nodes of an operation may have native steps, or be gone once all shapes are known."""
+    return op in NATIVE or op in FORMS or op in VALUES or op in _TURNED
 
 
 def unsupported(graph: Graph) -> list[tuple[Node, str]]:
