@@ -127,7 +127,11 @@ class CompiledNetwork:
         feeds = feeds_of(self._graph.inputs, {} if x is None and not self._graph.inputs else x)
         plan = self._plan_of(feeds)
         targets = Targets(plan.outputs, out, feeds)
-        plan.run(feeds, targets.written)
+        try:
+            plan.run(feeds, targets.written)
+        except ModelError:
+            with naming(self._source):
+                raise
         results = targets.finish()
         return next(iter(results.values())) if len(results) == 1 else results
 

@@ -182,6 +182,11 @@ def types_in_runtime(
         array = made.get(name)
         if name and not isinstance(array, np.ndarray):
             raise ModelError(f"node `{node.outputs[0]}` ({node.op}) makes something other than arrays.")
+        if array is not None and not array.size and all(0 not in kind.shape for kind in inputs.values()):
+            raise ModelError(
+                f"node `{node.outputs[0]}` ({node.op}) makes something whose shape depends on what is "
+                "computed; only shapes that follow from those of the inputs are known."
+            )
         found.append(absent if array is None else TensorType(array.dtype, array.shape))
     return tuple(found)
 
@@ -198,7 +203,8 @@ def _exported(graph: Graph) -> Stored:
     """Return a static graph as a model."""
     model = ModelProto()
     tensors: dict[str, Array] = {}
-    opset = max([_OPSET, *(onnx.defs.get_schema(node.op).since_version for node in _standard(graph.nodes))])
+    own = {node.op for node in _every(graph.nodes) if "::" not in node.op}
+    opset = max([_OPSET, *map(_first_opset, own)])
     domains = {node.op.partition("::")[0] for node in _every(graph.nodes) if "::" in node.op}
     imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(each, 1) for each in sorted(domains))]
     model.CopyFrom(helper.make_model(_graph_proto(graph), opset_imports=imports))
@@ -216,8 +222,13 @@ def _every(nodes: Sequence[Node]) -> Iterator[Node]:
                 yield from _every(value.nodes)
 
 
-def _standard(nodes: Sequence[Node]) -> Iterator[Node]:
-    return (node for node in _every(nodes) if "::" not in node.op)
+def _first_opset(op: str) -> int:
+    """Return the oldest operator set, from `_OPSET` on, that has an operation."""
+    try:
+        onnx.defs.get_schema(op, _OPSET)
+    except onnx.defs.SchemaError:
+        return int(onnx.defs.get_schema(op).since_version)
+    return _OPSET
 
 
 def _graph_proto(graph: Graph) -> GraphProto:
@@ -269,11 +280,12 @@ def _inner(graph: Graph, outside: dict[str, str], prefix: str) -> GraphProto:
     )
     proto = _graph_proto(inner)
     for name, array in graph.constants.items():
-        proto.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), names[name]))
-    for name in graph.outputs:
+        proto.initializer.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), names[name]))
+    made = {name for node in graph.nodes for name in node.outputs}
+    for place, name in enumerate(graph.outputs):
         own = names[name]
-        if name in outside or name in graph.inputs or name in graph.constants:  # a result has to be computed
-            own = f"{prefix}.{name}.result"
+        if name not in made or name in graph.outputs[:place]:  # each result is computed, and once
+            own = f"{prefix}.{place}"
             proto.node.append(helper.make_node("Identity", [names[name]], [own]))
         proto.output.append(_declared(own, None))
     return proto
