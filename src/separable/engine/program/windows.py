@@ -51,6 +51,7 @@ def global_pool(builder: Builder, node: Node) -> None:
     """Append the mean, or the maximum, of each feature map."""
     source = builder.blocked(node.inputs[0])
     target = builder.result(node.outputs[0])
+    builder.clear_around(node.outputs[0], target)
     reduction = "max" if node.op == "GlobalMaxPool" else "mean"
 
     def add(program: Any) -> None:
