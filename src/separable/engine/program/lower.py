@@ -91,7 +91,7 @@ def unsupported(graph: Graph) -> list[tuple[Node, str]]:
             for name in (*node.inputs[:1], *node.outputs)
             if name in graph.types and graph.types[name].dtype != np.float32
         ]
-        if node.op not in NATIVE:
+        if node.op not in NATIVE and not (others and node.op in FORMS):
             found.append((node, f"{node.op}"))
         elif others:
             found.append((node, f"{node.op} of {others[0]}"))
