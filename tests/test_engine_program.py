@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -435,3 +438,26 @@ def test_what_checks_arrays() -> None:
     targets.written["y"][...] = 1
     assert targets.finish()["y"] is x
     assert (x == 1).all()
+
+
+def test_the_page_of_a_program_needs_nothing_else(
+    program: Program, feeds: dict[str, Array], tmp_path: Path
+) -> None:
+    for needed in ("altair", "jinja2", "vl_convert"):
+        pytest.importorskip(needed)
+    program(feeds)
+    program.profile(feeds, repeat=2)
+    path = tmp_path / "program.html"
+    program.to_html(path)
+    text = path.read_text(encoding="utf-8")
+    assert "default-src 'none'" in unescape(text)
+    assert not re.findall(r"(?:src|href)=[\"']?http", text)
+    steps = program.steps()
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])  # type: ignore[index]
+    rows = data["datasets"]["layers"]
+    assert [row["MACs"] for row in rows] == [step.macs for step in steps]
+    assert all(row["measured ms"] is not None for row in rows)
+    assert max(row["memory"] for row in rows) > 0
+    assert {row["kind"] for row in rows} >= {"conv", "attention"}
+    assert text.count("<details") == len(list(program.trace()))
+    assert "activations applied" in text
