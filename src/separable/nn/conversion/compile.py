@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import logging
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -96,21 +97,28 @@ def compile(
             raise TypeError(
                 "`model` gives something that is no tensor; compile the part of it that gives tensors."
             )
-        exports = _exports(model, spec, leaves)
-        compiled: CompiledModel | None = None
-        refused: Exception | None = None
-        for export in exports:
+        refused: list[str] = []
+        for export in _exports(model, spec, leaves):
             try:
                 program = load(export(), threads=count, fallback=fallback)
                 compiled = CompiledModel(program, spec, result_spec, type(model).__name__)
-                compiled.difference = largest_difference(compiled._run(leaves), list(map(_values, wanted)))
+                difference = largest_difference(compiled._run(leaves), list(map(_values, wanted)))
             except UnsupportedOperationsError as error:
                 raise error.of(f"`model` ({type(model).__name__})") from None
             except (_ExportError, ValueError) as error:
-                refused = error
-            if compiled is not None and compiled.difference <= tol:
+                said = str(error).removeprefix("`path_or_model`: ")
+                refused.append(
+                    f"cannot be exported to ONNX on {description((given, options))}, and read: {said}"
+                )
+                continue
+            compiled.difference = difference
+            if difference <= tol:
                 return compiled
-    raise _refusal(model, compiled, tol, refused, description((given, options)))
+            refused.append(
+                f"gives other results in the engine: off by {difference:.2g} of the largest output, and "
+                f"`tol={tol:g}`. Raise tol if that is near enough; else please report it."
+            )
+    raise ValueError(f"`model` ({type(model).__name__}) {refused[-1]}")
 
 
 class CompiledModel:
@@ -128,10 +136,9 @@ class CompiledModel:
         The largest difference from torch on the example, relative to the largest number of each output.
     """
 
-    difference = 0.0
-
     def __init__(self, program: Program, spec: Any, result_spec: Any, name: str) -> None:
         self.program = program
+        self.difference = math.inf  # until it is known
         self._spec, self._result_spec, self._name = spec, result_spec, name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -274,19 +281,6 @@ def _run(model: nn.Module, given: tuple[Any, ...], options: dict[str, Any]) -> A
             f"`model` ({type(model).__name__}) does not run on `example` ({description((given, options))}): "
             f"{type(error).__name__}: {error}"
         ) from error
-
-
-def _refusal(
-    model: nn.Module, compiled: CompiledModel | None, tol: float, refused: Exception | None, shown: str
-) -> ValueError:
-    name = f"`model` ({type(model).__name__})"
-    if compiled is None:
-        said = str(refused).removeprefix("`path_or_model`: ")
-        return ValueError(f"{name} cannot be exported to ONNX on {shown}, and read: {said}")
-    return ValueError(
-        f"{name} gives other results in the engine: off by {compiled.difference:.2g} of the largest "
-        f"output, and `tol={tol:g}`. Raise tol if that is near enough; else please report it."
-    )
 
 
 # -- export ------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from onnx.onnx_ml_pb2 import ModelProto
 
+from ... import __version__
 from ..._base.types import Array
 from ...engine.loader import Program, load
 from ..model.names import ModelError, in_short
@@ -78,7 +79,7 @@ class Runtime:
     @property
     def version(self) -> str:
         """Its version, as installers know it."""
-        return importlib.metadata.version(self.module)
+        return __version__ if self.name == ENGINE else importlib.metadata.version(self.module)
 
     def ready(self, source: Source, feeds: Feeds, threads: int) -> ReadyModel:
         """Return a model that has run once.
