@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from .shapes.operands import UnknownError
 from .shapes.table import KNOWN, named, output_types, with_attributes
 from .values import VALUES
 
-__all__ = ["static"]
+__all__ = ["Unknown", "is_known", "static"]
 
 # Operations without a rule of their own, whose outputs are hardly larger than their inputs, and of a shape
 # that no values decide: they are tried on zeros.
@@ -41,7 +41,19 @@ _LOOPS: Final = ("Loop", "Scan")
 _RANDOM: Final = ("Dropout",)
 
 
-def static(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
+# Returns the types of what an operation makes that is not known here, from the types of its inputs, and the
+# values of the constants among them.
+Unknown = Callable[[Node, Sequence["TensorType | None"], Sequence["Array | None"]], "tuple[TensorType, ...]"]
+
+
+def is_known(op: str) -> bool:
+    """Return whether the types of what an operation makes are known here, once its inputs are."""
+    return op in KNOWN or op in _TRIED or op == "If"
+
+
+def static(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None, unknown: Unknown | None = None
+) -> Graph:
     """Return a graph whose shapes are all known.
 
     Parameters
@@ -49,6 +61,9 @@ def static(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
     graph : Graph
     shapes : mapping of str to tuple of int, optional
         Shapes of inputs; those whose lengths are all numbers need none.
+    unknown : callable, optional
+        Tells the types of what operations make that are not known here, loops included: by default they are
+        an error. It takes a node, the types of its inputs, and the values of those that are constant.
 
     Returns
     -------
@@ -63,7 +78,7 @@ def static(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None = None) ->
         depends on what is computed when the model runs, or a constant would not fit into memory.
     """
     types = _with_lengths(graph, shapes or {})
-    known = _StaticGraph(dict(graph.constants), types, taken=frozenset(graph.names()))
+    known = _StaticGraph(dict(graph.constants), types, taken=frozenset(graph.names()), unknown=unknown)
     for node in _read(graph.nodes, graph.outputs):
         known.add(node)
     return known.graph(graph)
@@ -118,6 +133,7 @@ class _StaticGraph:
     same: dict[str, str] = field(default_factory=dict)
     taken: frozenset[str] = frozenset()  # names of the graph itself
     folded: int = 0  # bytes of the constants made here
+    unknown: Unknown | None = None
 
     def __post_init__(self) -> None:
         for name, array in self.constants.items():
@@ -135,6 +151,11 @@ class _StaticGraph:
         for name, kind in zip(node.inputs, given, strict=True):
             if name and kind is None:
                 raise ModelError(f"{named(node)} reads `{name}`, which nothing makes.")
+        if self.unknown is not None and not is_known(node.op):
+            found = self.unknown(node, given, values)
+            self.types.update(pair for pair in zip(node.outputs, found, strict=True) if pair[0])
+            self.nodes.append(node)
+            return
         if node.op in _LOOPS:
             raise ModelError(f"{named(node)}: loops are not known here; export the model without them.")
         if node.op not in KNOWN:
@@ -251,7 +272,7 @@ class _StaticGraph:
         values = {name: self.constants[far] for name, far in outside.items() if far in self.constants}
         types = {name: self.types[far] for name, far in outside.items()}
         taken = frozenset((*branch.names(), *outside))
-        inner = _StaticGraph({**values, **branch.constants}, types, taken=taken)
+        inner = _StaticGraph({**values, **branch.constants}, types, taken=taken, unknown=self.unknown)
         for each in _read(branch.nodes, branch.outputs):
             inner.add(each)
         return inner.graph(branch)

@@ -127,7 +127,11 @@ class CompiledNetwork:
         feeds = feeds_of(self._graph.inputs, {} if x is None and not self._graph.inputs else x)
         plan = self._plan_of(feeds)
         targets = Targets(plan.outputs, out, feeds)
-        plan.run(feeds, targets.written)
+        try:
+            plan.run(feeds, targets.written)
+        except ModelError:
+            with naming(self._source):
+                raise
         results = targets.finish()
         return next(iter(results.values())) if len(results) == 1 else results
 
@@ -181,6 +185,10 @@ class CompiledNetwork:
             raise ValueError(f"`shapes` is missing: the inputs have open lengths, {said}; give their shapes.")
         return self._plans.get({name: tuple(shapes[name]) for name in self._graph.inputs})
 
+    def plan_for(self, shapes: Any = None) -> NetworkPlan:
+        """Return the same, where there may be one shape for the only input."""
+        return self.plan(self._named(shapes))
+
     def memory(self, shapes: Any = None) -> int:
         """Return the bytes of one call, before the first one: arena, and scratch memory of all threads.
 
@@ -194,7 +202,7 @@ class CompiledNetwork:
         int
             Without inputs and outputs, and without the weights (`weights_bytes`).
         """
-        return self.plan(self._named(shapes)).memory_bytes
+        return self.plan_for(shapes).memory_bytes
 
     def _named(self, shapes: Any) -> Shapes | None:
         if shapes is None or isinstance(shapes, Mapping):
@@ -213,7 +221,7 @@ class CompiledNetwork:
         -------
         tuple of StepRecord
         """
-        plan = self.plan(self._named(shapes))
+        plan = self.plan_for(shapes)
         return step_records(plan, self._threads, self._times.get(plan))
 
     def trace(self, shapes: Any = None) -> Iterator[tuple[str, Graph]]:
@@ -234,7 +242,7 @@ class CompiledNetwork:
             for name, graph in trace(self._read):
                 yield name, graph
             try:
-                plan = self.plan(self._named(shapes))
+                plan = self.plan_for(shapes)
             except (ModelError, ValueError):
                 return
             known = static(graph, {name: _lengths(kind) for name, kind in plan.inputs.items()})

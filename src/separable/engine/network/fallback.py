@@ -10,13 +10,13 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from onnx import helper
-from onnx.onnx_ml_pb2 import GraphProto, ModelProto, NodeProto
+from onnx.onnx_ml_pb2 import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 from ..._base.types import Array
 from ...onnx.model.files import Stored, keep
 from ...onnx.model.names import ModelError
 from ...onnx.model.runtime import Session, runnable
-from ..graph.ir import Graph, Node
+from ..graph.ir import Graph, Node, TensorType
 from ..program.lower import lowered
 from ..program.operations import Operation
 from ..program.plan import UnsupportedOperationsError
@@ -24,7 +24,7 @@ from ..program.weights import WeightStore
 from .apart import taken_apart
 from .parts import NativePart, PlanPart
 
-__all__ = ["ForeignPart", "parts"]
+__all__ = ["ForeignPart", "parts", "types_in_runtime"]
 
 # The operator set in which graphs are written, where no operation is newer.
 _OPSET: Final = 21
@@ -144,6 +144,11 @@ class ForeignPart:
         start = time.perf_counter_ns()
         results = self._session(dict(zip(self.inputs, inputs, strict=True)))
         for name, array in zip(self.outputs, outputs, strict=True):
+            if results[name].shape != array.shape:
+                raise ModelError(
+                    f"tensor `{name}` has shape {results[name].shape}, and {array.shape} was planned: it "
+                    "depends on what is computed. Only shapes that follow from those of the inputs are known."
+                )
             array[...] = results[name]
         if nanoseconds is not None:
             nanoseconds[0] = time.perf_counter_ns() - start
@@ -158,6 +163,39 @@ def _nothing(_: Any) -> None:
     """Add no native step."""
 
 
+def types_in_runtime(
+    node: Node, given: Sequence[TensorType | None], values: Sequence[Array | None]
+) -> tuple[TensorType, ...]:
+    """Return the types of what an operation makes, by running it on numbers that say nothing.
+
+    Where these decide the shapes after all, running the network ends in an error.
+    """
+    named = {name: pair for name, *pair in zip(node.inputs, given, values, strict=True) if name}
+    inputs = {name: kind for name, (kind, value) in named.items() if kind is not None and value is None}
+    constants = {name: value for name, (_, value) in named.items() if value is not None}
+    graph = Graph("part", inputs, tuple(filter(None, node.outputs)), (node,), constants)
+    session = Session(runnable(_exported(graph)))
+    made = session({name: _anything(kind) for name, kind in inputs.items()})
+    absent = TensorType(np.dtype(np.float32), ())
+    found = []
+    for name in node.outputs:
+        array = made.get(name)
+        if name and not isinstance(array, np.ndarray):
+            raise ModelError(f"node `{node.outputs[0]}` ({node.op}) makes something other than arrays.")
+        if array is not None and not array.size and all(0 not in kind.shape for kind in inputs.values()):
+            raise ModelError(
+                f"node `{node.outputs[0]}` ({node.op}) makes something whose shape depends on what is "
+                "computed; only shapes that follow from those of the inputs are known."
+            )
+        found.append(absent if array is None else TensorType(array.dtype, array.shape))
+    return tuple(found)
+
+
+def _anything(kind: TensorType) -> Array:
+    shape = tuple(int(length) for length in kind.shape)
+    return np.zeros(shape, kind.dtype) if kind.dtype.kind == "f" else np.ones(shape, kind.dtype)
+
+
 # -- a graph as a model of ONNX ----------------------------------------------------------------------
 
 
@@ -165,7 +203,8 @@ def _exported(graph: Graph) -> Stored:
     """Return a static graph as a model."""
     model = ModelProto()
     tensors: dict[str, Array] = {}
-    opset = max([_OPSET, *(onnx.defs.get_schema(node.op).since_version for node in _standard(graph.nodes))])
+    own = {node.op for node in _every(graph.nodes) if "::" not in node.op}
+    opset = max([_OPSET, *map(_first_opset, own)])
     domains = {node.op.partition("::")[0] for node in _every(graph.nodes) if "::" in node.op}
     imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(each, 1) for each in sorted(domains))]
     model.CopyFrom(helper.make_model(_graph_proto(graph), opset_imports=imports))
@@ -183,23 +222,26 @@ def _every(nodes: Sequence[Node]) -> Iterator[Node]:
                 yield from _every(value.nodes)
 
 
-def _standard(nodes: Sequence[Node]) -> Iterator[Node]:
-    return (node for node in _every(nodes) if "::" not in node.op)
+def _first_opset(op: str) -> int:
+    """Return the oldest operator set, from `_OPSET` on, that has an operation."""
+    try:
+        onnx.defs.get_schema(op, _OPSET)
+    except onnx.defs.SchemaError:
+        return int(onnx.defs.get_schema(op).since_version)
+    return _OPSET
 
 
 def _graph_proto(graph: Graph) -> GraphProto:
     types = {**graph.types, **graph.inputs}
-    ends = [
-        [
-            helper.make_tensor_value_info(
-                name, helper.np_dtype_to_tensor_dtype(types[name].dtype), list(types[name].shape)
-            )
-            for name in side
-        ]
-        for side in (graph.inputs, graph.outputs)
-    ]
+    ends = [[_declared(name, types.get(name)) for name in side] for side in (graph.inputs, graph.outputs)]
     nodes = [_node_proto(node) for node in graph.nodes]
     return helper.make_graph(nodes, graph.name or "part", *ends)
+
+
+def _declared(name: str, kind: TensorType | None) -> ValueInfoProto:
+    if kind is None:
+        return ValueInfoProto(name=name)
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(kind.dtype), list(kind.shape))
 
 
 def _node_proto(node: Node) -> NodeProto:
@@ -223,7 +265,6 @@ def _inner(graph: Graph, outside: dict[str, str], prefix: str) -> GraphProto:
     names = {name: f"{prefix}.{name}" for name in graph.names()}
     names.update(outside)
     names[""] = ""
-    types = {**graph.types, **graph.inputs}
     inner = Graph(
         graph.name,
         {names[name]: kind for name, kind in graph.inputs.items()},
@@ -239,15 +280,12 @@ def _inner(graph: Graph, outside: dict[str, str], prefix: str) -> GraphProto:
     )
     proto = _graph_proto(inner)
     for name, array in graph.constants.items():
-        proto.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), names[name]))
-    for name in graph.outputs:
+        proto.initializer.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), names[name]))
+    made = {name for node in graph.nodes for name in node.outputs}
+    for place, name in enumerate(graph.outputs):
         own = names[name]
-        if name in outside or name in graph.inputs or name in graph.constants:  # a result has to be computed
-            own = f"{prefix}.{name}.result"
+        if name not in made or name in graph.outputs[:place]:  # each result is computed, and once
+            own = f"{prefix}.{place}"
             proto.node.append(helper.make_node("Identity", [names[name]], [own]))
-        kind = types.get(name)
-        dtype = 0 if kind is None else helper.np_dtype_to_tensor_dtype(kind.dtype)
-        proto.output.append(
-            onnx.ValueInfoProto(name=own) if not dtype else helper.make_tensor_value_info(own, dtype, None)
-        )
+        proto.output.append(_declared(own, None))
     return proto

@@ -10,10 +10,12 @@ import numpy as np
 
 from ..._base.types import Array
 from ..graph.ir import Graph, TensorType
-from ..graph.static import static
+from ..graph.static import is_known, static
 from ..passes import simplified
+from ..program.lower import may_be_native
+from ..program.native_forms import in_native_form
 from ..program.operations import Operation
-from ..program.plan import StaticPlan
+from ..program.plan import StaticPlan, UnsupportedOperationsError
 from ..program.weights import WeightStore
 
 __all__ = ["NativePart", "NetworkPlan", "PlanPart"]
@@ -153,7 +155,7 @@ class NetworkPlan:
         fallback: bool = False,
         threads: int = 1,
     ) -> None:
-        self.graph = simplified(static(graph, shapes))
+        self.graph = in_native_form(simplified(_static(graph, shapes, fallback)))
         self.inputs = dict(self.graph.inputs)
         self.outputs = {name: _type(self.graph, name) for name in self.graph.outputs}
         known = {name: self.graph.constants[name] for name in self.outputs if name in self.graph.constants}
@@ -221,6 +223,19 @@ class NetworkPlan:
             for name in {*part.inputs, *part.outputs}:
                 if last.get(name, -1) <= number:
                     del known[name]
+
+
+def _static(graph: Graph, shapes: Mapping[str, tuple[int, ...]], fallback: bool) -> Graph:
+    """Return a static graph; what has operations of which nothing is known is an error that lists them."""
+    foreign = [(node, node.op) for node in graph.nodes if not is_known(node.op)]
+    if not foreign:
+        return static(graph, shapes)
+    if not fallback:
+        others = [(node, node.op) for node in graph.nodes if is_known(node.op) and not may_be_native(node.op)]
+        raise UnsupportedOperationsError([*foreign, *others])
+    from .fallback import types_in_runtime
+
+    return static(graph, shapes, types_in_runtime)
 
 
 def _parts(graph: Graph, store: WeightStore, fallback: bool, threads: int) -> list[PlanPart]:

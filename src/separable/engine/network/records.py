@@ -34,6 +34,8 @@ class StepRecord:
         Multiply-adds.
     bytes : int
         What it reads and writes, weights included.
+    memory_bytes : int
+        What the arena holds while it runs.
     predicted_ms : float
         The time of its arithmetic, or of the memory traffic if no cache held anything, whichever is longer.
     measured_ms : float or None
@@ -46,6 +48,7 @@ class StepRecord:
     notes: tuple[str, ...]
     macs: int
     bytes: int
+    memory_bytes: int
     predicted_ms: float
     measured_ms: float | None = None
 
@@ -106,11 +109,25 @@ def step_records(plan: NetworkPlan, threads: int, nanoseconds: Array | None = No
             tuple(operation.notes),
             operation.macs,
             operation.bytes,
+            memory,
             _predicted(machine, operation.macs, operation.bytes),
             time,
         )
-        for operation, time in zip(operations, times, strict=True)
+        for operation, memory, time in zip(operations, _memory(plan), times, strict=True)
     )
+
+
+def _memory(plan: NetworkPlan) -> list[int]:
+    """Return the bytes of the arena that are in use while each operation runs."""
+    found = []
+    for part in plan.parts:
+        buffers = {buffer for each in part.operations for buffer in (*each.reads, *each.writes)}
+        arena = [buffer for buffer in buffers if buffer.base == 0 and buffer.first is not None]
+        found += [
+            4 * sum(b.size for b in arena if b.first is not None and b.first <= place <= b.last)
+            for place in range(len(part.operations))
+        ]
+    return found
 
 
 def _predicted(machine: Machine, macs: int, size: int) -> float:

@@ -290,7 +290,10 @@ def space_to_depth(builder: Builder, node: Node) -> None:
     count, channels, height, width = source.shape
     size = int(node.attributes["blocksize"])
     split_shape = (count, channels, height // size, size, width // size, size)
-    _rearranged(builder, node.outputs[0], source, split_shape, (0, 3, 5, 1, 2, 4))
+    crd = str(node.attributes.get("mode", "DCR")) == "CRD"
+    _rearranged(
+        builder, node.outputs[0], source, split_shape, (0, 1, 3, 5, 2, 4) if crd else (0, 3, 5, 1, 2, 4)
+    )
 
 
 def _rearranged(

@@ -235,6 +235,7 @@ def _full_conv(builder: Builder, node: Node) -> None:
     packed = builder.store.full(weights.reshape(weights.shape[:2]), _bias(builder, node), True)
     x = builder.plain(node.inputs[0])
     dst = builder.result(node.outputs[0])
+    builder.clear_around(node.outputs[0], dst)
     _full(builder, node, packed, rows, (x, x.strides[:2]), (dst, dst.pitches[0]))
 
 

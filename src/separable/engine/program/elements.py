@@ -54,6 +54,11 @@ def _alpha_beta(attributes: Mapping[str, Any]) -> tuple[float, float]:
     return float(attributes.get("alpha", 0.2)), float(attributes.get("beta", 0.5))
 
 
+def _alpha_gamma(attributes: Mapping[str, Any]) -> tuple[float, float]:
+    alpha, gamma = 1.67326319217681884765625, 1.05070102214813232421875
+    return float(attributes.get("alpha", alpha)), float(attributes.get("gamma", gamma))
+
+
 # ONNX's functions of one number, with their names in the core and their parameters.
 UNARY: Final[Mapping[str, tuple[str, _Parameters]]] = {
     **{
@@ -64,7 +69,7 @@ UNARY: Final[Mapping[str, tuple[str, _Parameters]]] = {
     "LeakyRelu": ("leaky_relu", _alpha(0.01)),
     "ThresholdedRelu": ("thresholded_relu", _alpha(1.0)),
     "Elu": ("elu", _alpha(1.0)),
-    "Selu": ("selu", _none),
+    "Selu": ("selu", _alpha_gamma),
     "HardSigmoid": ("hard_sigmoid", _alpha_beta),
     "HardSwish": ("hard_swish", _none),
     "Identity": ("none", _none),
@@ -110,8 +115,6 @@ def _function(builder: Builder, node: Node) -> tuple[str, float, float]:
         if float(attributes.get("alpha", 1.0)) != 1.0:
             raise UnsupportedError("an alpha other than 1")
         return "silu", 0.0, 0.0
-    if node.op == "Selu" and {"alpha", "gamma"} & set(attributes):
-        raise UnsupportedError("other constants than the usual")
     name, parameters = UNARY[node.op]
     return name, *parameters(attributes)
 

@@ -11,14 +11,16 @@ import numpy as np
 from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node
+from ..graph.values import VALUES
 from . import arrangement, convolutions, elements, windows
 from .builder import Builder, UnsupportedError, around_of
 from .chains import chains
 from .memory import Buffer, Plain
+from .native_forms import FORMS
 from .operations import Operation
 from .weights import WeightStore
 
-__all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "target", "unsupported"]
+__all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]
 
 _Lower = Callable[[Builder, Node], None]
 
@@ -71,6 +73,15 @@ class Lowered:
     constants: list[tuple[Buffer, Array]]
 
 
+# Passes turn these into what has native steps.
+_TURNED: Final = frozenset({"BatchNormalization", "ConvTranspose", "Dropout", "If", "Shape", "Size"})
+
+
+def may_be_native(op: str) -> bool:
+    """Return whether nodes of an operation may have native steps, or be gone once all shapes are known."""
+    return op in NATIVE or op in FORMS or op in VALUES or op in _TURNED
+
+
 def unsupported(graph: Graph) -> list[tuple[Node, str]]:
     """Return the nodes of a graph that have no native step by their kind or dtype, with what is wrong."""
     found = []
@@ -80,7 +91,7 @@ def unsupported(graph: Graph) -> list[tuple[Node, str]]:
             for name in (*node.inputs[:1], *node.outputs)
             if name in graph.types and graph.types[name].dtype != np.float32
         ]
-        if node.op not in NATIVE:
+        if node.op not in NATIVE and not (others and node.op in FORMS):
             found.append((node, f"{node.op}"))
         elif others:
             found.append((node, f"{node.op} of {others[0]}"))

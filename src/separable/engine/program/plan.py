@@ -15,6 +15,7 @@ from ..graph.static import static
 from ..passes import simplified
 from .lower import lowered
 from .memory import assign
+from .native_forms import in_native_form
 from .operations import Operation
 from .weights import WeightStore
 
@@ -73,7 +74,7 @@ class StaticPlan:
     def __init__(
         self, graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None, store: WeightStore
     ) -> None:
-        self.graph = graph if shapes is None else simplified(static(graph, shapes))
+        self.graph = graph if shapes is None else in_native_form(simplified(static(graph, shapes)))
         self.inputs = dict(self.graph.inputs)
         self.outputs: dict[str, TensorType] = {name: self._type(name) for name in self.graph.outputs}
         lower, missing = lowered(self.graph, store)

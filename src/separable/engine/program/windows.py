@@ -35,7 +35,8 @@ def pool(builder: Builder, node: Node) -> None:
     kernel, stride = (*one, *attributes["kernel_shape"]), (*one, *attributes["strides"])
     dilation = (*one, *attributes.get("dilations", (1,) * rank))
     pads = attributes["pads"]
-    around = (*zero, *pads[:rank], *zero, *pads[rank:])
+    high = [max(pad, 0) for pad in pads[rank:]]  # fewer windows than fit: the result is that small
+    around = (*zero, *pads[:rank], *zero, *high)
     kind = "max" if node.op == "MaxPool" else "average"
     counted = bool(attributes.get("count_include_pad", 0))
 
@@ -50,6 +51,7 @@ def global_pool(builder: Builder, node: Node) -> None:
     """Append the mean, or the maximum, of each feature map."""
     source = builder.blocked(node.inputs[0])
     target = builder.result(node.outputs[0])
+    builder.clear_around(node.outputs[0], target)
     reduction = "max" if node.op == "GlobalMaxPool" else "mean"
 
     def add(program: Any) -> None:
@@ -146,7 +148,8 @@ def _coordinates(where: str, size: int, result: int, scale: float) -> Array:
     if where == "asymmetric":
         return out / scale
     if where == "align_corners":
-        return out * (size - 1) / (result - 1) if result > 1 else out * 0.0
+        exact = scale * size  # not rounded down to what is made
+        return out * (size - 1) / (exact - 1) if result > 1 else out * 0.0
     half = (out + 0.5) / scale - 0.5
     if where == "pytorch_half_pixel" and result == 1:
         return out * 0.0

@@ -339,9 +339,10 @@ def keep(model: ModelProto, tensors: dict[str, Array], name: str, values: Array)
     name : str
     values : ndarray
     """
-    tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
+    array = np.asarray(values, order="C")  # which a scalar stays one in
+    tensor = numpy_helper.from_array(array, name)
     if tensor.data_type in _BESIDE and values.size >= _SMALL:
-        tensors[name] = np.ascontiguousarray(values)
+        tensors[name] = array
         tensor = _placeholder(tensor)
     model.graph.initializer.append(tensor)
 
