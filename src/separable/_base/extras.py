@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
-Extra: TypeAlias = Literal["cli", "demo", "files", "ndimage", "nn", "onnx", "plot", "report"]
+Extra: TypeAlias = Literal["cli", "compile", "demo", "files", "ndimage", "nn", "onnx", "plot", "report"]
 
 
 class MissingExtraError(ImportError):
@@ -19,7 +19,7 @@ def extra(name: Extra) -> Iterator[None]:
 
     Parameters
     ----------
-    name : {"cli", "demo", "files", "ndimage", "nn", "onnx", "plot", "report"}
+    name : {"cli", "compile", "demo", "files", "ndimage", "nn", "onnx", "plot", "report"}
         The extra of this package that brings the modules imported inside the block.
 
     Raises

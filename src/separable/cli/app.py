@@ -13,12 +13,15 @@ from .. import __version__
 from . import calibration_inputs as calibrating
 from . import options, usage
 from .kernel_options import Wish
+from .network_inputs import GivenFiles
 from .terminal import exits, one_line, say
 from .verbs import audit as auditing
+from .verbs import bench as timing
 from .verbs import calibrate as measuring
 from .verbs import demo as demonstrating
 from .verbs import factor as factoring
 from .verbs import filter as filtering
+from .verbs import run as running
 from .verbs import separate as separating
 
 app = typer.Typer(
@@ -277,3 +280,65 @@ def separate(
     goal = separating.Goal(budget, by.value, forms, rank, tuple(skip or ()), not allow_slower)
     data = calibrating.Data(calibration, mean, std, batch_size)
     separating.run(model, data, goal, out, threads=threads, html=html, as_json=as_json, quiet=quiet)
+
+
+@app.command(
+    help=_paragraphs(
+        "Run a whole ONNX model on files, in float32 on the CPU.",
+        "Without -o the largest values of each sample are printed.",
+        "Pictures are scaled to cover the model's input and cut at the centre.",
+    ),
+    epilog=_examples(
+        "run model.onnx x.npy -o y.npy",
+        "run model.onnx image=x.npy mask=m.npy -o results.npz",
+        "run model.onnx cat.jpg dog.jpg --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        "run model.onnx x.npy --profile --html program.html",
+    ),
+)
+@exits
+def run(
+    model: options.Model,
+    inputs: options.NetworkInputs,
+    out: options.NetworkOutput = None,
+    shapes: options.Shapes = None,
+    fallback: options.EngineFallback = None,
+    threads: options.EngineThreads = None,
+    profile: options.Profile = False,
+    mean: options.PictureMean = None,
+    std: options.PictureStd = None,
+    html: options.Html = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Run a model."""
+    setting = running.Setting(shapes or [], threads, None if fallback is None else "onnxruntime")
+    given = GivenFiles(tuple(inputs), mean, std)
+    running.run(model, given, setting, out, profile=profile, html=html, as_json=as_json)
+
+
+@app.command(
+    help=_paragraphs(
+        "Time models in the engine and in the runtimes that are installed, side by side.",
+        "ONNX Runtime and OpenVINO are taken where they are installed, in float32. They run in turn in one "
+        "process, with pauses. over ours: how many times as long a runtime takes, by the least of its times.",
+    ),
+    epilog=_examples(
+        "bench model.onnx",
+        "bench model.onnx --threads 1,2 --batch 8",
+        "bench dense.onnx separable.onnx --shape height=224,width=224 --json",
+    ),
+)
+@exits
+def bench(
+    models: options.TimedModels,
+    shapes: options.Shapes = None,
+    batch: options.TimedBatch = 1,
+    threads: options.TimedThreads = "1",
+    rounds: options.Rounds = 20,
+    fallback: options.EngineFallback = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Time models side by side."""
+    setting = timing.Setting(
+        shapes or [], batch, threads, rounds, None if fallback is None else "onnxruntime"
+    )
+    timing.run(models, setting, as_json)

@@ -1,7 +1,8 @@
-"""What ``separable separate`` calibrates on: arrays in files, or a folder of pictures made into inputs."""
+"""What ``separable separate`` calibrates on: arrays in files, or pictures made into inputs of a network."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ from .._base.types import Array
 from ..files.guard import reading
 from .kernel_options import numbers
 
-_PICTURES: Final = (".png", ".jpg", ".jpeg")
+PICTURES: Final = (".png", ".jpg", ".jpeg")
 _IMAGENET: Final = "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
 
 
@@ -50,12 +51,9 @@ class Data:
                 f"`--calibration {self.path}` holds pictures; pass --mean and --std as the model was "
                 f"trained, such as {_IMAGENET}; for values from 0 to 1: --mean 0 --std 1."
             )
-        slot = _Slot.of(model)
-        mean, std = self._scaling(slot.channels)
-        inputs = [
-            ((slot.fitted(picture) - mean) / std).transpose(2, 0, 1)[np.newaxis].astype(np.float32)
-            for picture in pictures
-        ]
+        slot = PictureSlot.of(model)
+        scaling = scaling_of(self.mean, self.std, slot.channels)
+        inputs = [slot.input_of(picture, scaling) for picture in pictures]
         if len({picture.shape for picture in inputs}) > 1:
             return inputs
         return np.concatenate(inputs)
@@ -67,20 +65,28 @@ class Data:
         inside = sorted(self.path.iterdir())
         if any(file.suffix == ".npy" for file in inside):
             return []
-        return [file for file in inside if file.suffix.lower() in _PICTURES and file.name[0] != "."]
+        return [file for file in inside if file.suffix.lower() in PICTURES and file.name[0] != "."]
 
-    def _scaling(self, channels: int) -> tuple[Array, Array]:
-        mean, std = (
-            np.array(numbers(option, text or "", channels), np.float32)
-            for option, text in (("--mean", self.mean), ("--std", self.std))
-        )
-        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-            raise ValueError(f"`--mean {self.mean} --std {self.std}`: expected numbers, --std above 0.")
-        return mean, std
+
+def scaling_of(mean: str | None, std: str | None, channels: int) -> tuple[Array, Array]:
+    """Return mean and standard deviation of each channel, as typed.
+
+    Raises
+    ------
+    ValueError
+        If they are none.
+    """
+    means, deviations = (
+        np.array(numbers(option, text or "", channels), np.float32)
+        for option, text in (("--mean", mean), ("--std", std))
+    )
+    if not (np.isfinite(means).all() and np.isfinite(deviations).all() and (deviations > 0).all()):
+        raise ValueError(f"`--mean {mean} --std {std}`: expected numbers, --std above 0.")
+    return means, deviations
 
 
 @dataclass(frozen=True)
-class _Slot:
+class PictureSlot:
     """The input of a model that takes pictures: one array (N, channels, height, width) of floats.
 
     Height and width are None where the model leaves them open.
@@ -91,7 +97,7 @@ class _Slot:
     width: int | None
 
     @classmethod
-    def of(cls, model: Path) -> _Slot:
+    def of(cls, model: Path) -> PictureSlot:
         """Return the input of a model that takes pictures.
 
         Raises
@@ -102,20 +108,40 @@ class _Slot:
         with extra("onnx"):
             from ..onnx.model.files import read_model
             from ..onnx.model.graph import GraphIndex
-        inputs = GraphIndex(read_model(model)).given()
-        lengths = (
-            [entry.dim_value or None for entry in inputs[0].type.tensor_type.shape.dim] if inputs else []
-        )
-        if len(inputs) == 1 and len(lengths) == 4 and lengths[1] in (1, 3):
-            return cls(lengths[1], lengths[2], lengths[3])
+        given = GraphIndex(read_model(model)).given()
+        shapes = {
+            entry.name: tuple(dim.dim_value or None for dim in entry.type.tensor_type.shape.dim)
+            for entry in given
+        }
+        return cls.in_shapes(str(model), shapes)
+
+    @classmethod
+    def in_shapes(cls, model: str, shapes: Mapping[str, Sequence[int | None]]) -> PictureSlot:
+        """Return the input of a model that takes pictures, from the shapes of all; None is an open length.
+
+        Raises
+        ------
+        FileError
+            If the model takes anything else.
+        """
+        if len(shapes) == 1:
+            (lengths,) = shapes.values()
+            if len(lengths) == 4 and lengths[1] in (1, 3):
+                return cls(lengths[1], lengths[2], lengths[3])
         shown = ", ".join(
-            f"{entry.name} ({', '.join(str(n.dim_value or '?') for n in entry.type.tensor_type.shape.dim)})"
-            for entry in inputs
+            f"{name} ({', '.join(str(length or '?') for length in lengths)})"
+            for name, lengths in shapes.items()
         )
         raise files.FileError(
             f"`{model}` takes {shown}, and pictures fit (N, 1 or 3, height, width) alone; "
             "pass arrays: a .npz or .npy file."
         )
+
+    def input_of(self, path: Path, scaling: tuple[Array, Array]) -> Array:
+        """Return a picture as a batch of one, float32, its channels less the mean and over the deviation."""
+        mean, std = scaling
+        scaled = (self.fitted(path) - mean) / std
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis], np.float32)
 
     def fitted(self, path: Path) -> Array:
         """Return a picture as the model takes it, (rows, columns, channels), its values from 0 to 1."""

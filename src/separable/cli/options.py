@@ -158,6 +158,60 @@ Html: TypeAlias = Annotated[
     Path | None, typer.Option("--html", metavar="R.html", help="Write a page that opens offline.")
 ]
 
+# run, bench: the engine
+_RUN, _PICTURES, _TIMES = "How it runs", "Pictures", "What is timed"
+
+
+class Fallback(str, Enum):
+    """What runs the operations that the engine does not."""
+
+    onnxruntime = "onnxruntime"
+
+
+NetworkInputs: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN...",
+        help=".npy, or .npz by the names of inputs; NAME=FILE where there are several; or PNG and JPEG.",
+    ),
+]
+NetworkOutput: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="OUT", help=".npy, or .npz of several; default: a summary."),
+]
+EngineFallback: TypeAlias = Annotated[
+    Fallback | None,
+    typer.Option("--fallback", help="Runs operations that the engine does not.", rich_help_panel=_RUN),
+]
+EngineThreads: TypeAlias = Annotated[
+    int | None, _option("N", "Threads at most. [dim]\\[default: all cores][/]", _RUN)
+]
+Profile: TypeAlias = Annotated[
+    bool, typer.Option("--profile", help="Time each step, and print a line for each.", rich_help_panel=_RUN)
+]
+PictureMean: TypeAlias = Annotated[
+    str | None, _option("M[,M,M]", "Taken off each channel, which is 0 to 1.", _PICTURES)
+]
+PictureStd: TypeAlias = Annotated[str | None, _option("S[,S,S]", "Divided by then.", _PICTURES)]
+TimedModels: TypeAlias = Annotated[
+    list[Path], typer.Argument(metavar="MODEL.onnx...", help="Models, operator set 7 or newer.")
+]
+TimedBatch: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--batch",
+        metavar="N",
+        help="Inputs of a call, where the model takes any number.",
+        rich_help_panel=_TIMES,
+    ),
+]
+TimedThreads: TypeAlias = Annotated[
+    str, _option("N[,N..]", "Of each runtime; several are timed in turn.", _TIMES)
+]
+Rounds: TypeAlias = Annotated[
+    int, typer.Option("--rounds", metavar="N", help="Samples of each runtime.", rich_help_panel=_TIMES)
+]
+
 # separate: the calibration data and the goal
 _DATA, _GOAL = "Calibration", "Goal"
 

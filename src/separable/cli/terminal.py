@@ -37,13 +37,17 @@ P = ParamSpec("P")
 Show: TypeAlias = Callable[[str, int, int], None]
 
 # Arguments of the library that carry an option's value -> the option.
-_OPTIONS: Final = {
-    name: f"--{name}"
-    for name in (
-        *("axes", "cval", "dtype", "mode", "order", "origin", "rank", "threads", "tol", "truncate"),
-        *("budget", "by", "calibration", "forms", "skip"),
-    )
-} | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}
+_OPTIONS: Final = (
+    {
+        name: f"--{name}"
+        for name in (
+            *("axes", "cval", "dtype", "mode", "order", "origin", "rank", "threads", "tol", "truncate"),
+            *("budget", "by", "calibration", "forms", "skip"),
+        )
+    }
+    | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}
+    | {name: f"--{name}" for name in ("batch", "rounds", "fallback")}
+)
 _NAME: Final = f"({'|'.join(_OPTIONS)})"
 
 _SILENCE: Final = 2.0  # seconds after which a run without a terminal reports its phases
@@ -104,6 +108,7 @@ def as_typed(message: str) -> str:
     message = re.sub(rf"`{_NAME}(?:\[[^]`]*\])*=([^`]*)`", option_and_value, message)
     message = re.sub(rf"`{_NAME}(?:\[[^]`]*\])*`", option, message)
     message = re.sub(r"\b(rank|tol)=(?=\d)", r"--\1 ", message)
+    message = re.sub(r"\bfallback='(\w+)'", r"--fallback \1", message)
     message = re.sub(r"\bshapes='([^']*)'", r"--shape \1", message)
     return re.sub(r"\b([Rr]aise) tol\b", r"\1 --tol", message)
 

@@ -1,4 +1,4 @@
-"""The PyTorch face: separable layers, the operator they run on, loaders, counting and converting models.
+"""The PyTorch face: layers, the operator they run on, loaders; models counted, converted, compiled.
 
 Every name is loaded on first use, and torch with the first of them (``pip install 'separable[nn]'``).
 """

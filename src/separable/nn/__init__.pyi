@@ -2,6 +2,8 @@ from . import functional as functional
 from .audits.count import Audit as Audit
 from .audits.count import Layer as Layer
 from .audits.count import audit as audit
+from .conversion.compile import CompiledModel as CompiledModel
+from .conversion.compile import compile as compile
 from .conversion.separate import Separation as Separation
 from .conversion.separate import separate as separate
 from .layers import DepthwiseSeparableConv1d as DepthwiseSeparableConv1d

@@ -10,7 +10,7 @@ from ..._core import measure
 from ...arrays import arguments
 from ..cost import Cost
 
-__all__ = ["Machine", "this_machine"]
+__all__ = ["Machine", "fma_peak", "this_machine"]
 
 # Threads that copy at once while the memory's speed is measured: more than these seldom add any, and each
 # takes 128 MiB.
@@ -75,4 +75,21 @@ def this_machine(threads: int = 1) -> Machine:
     copiers = min(count, _COPIERS)
     with ThreadPoolExecutor(copiers) as pool:
         bandwidth = 1e9 * sum(pool.map(measure, ["stream"] * copiers))
-    return Machine(count, 1e9 * count * measure("fma"), bandwidth)
+    return Machine(count, fma_peak(count), bandwidth)
+
+
+def fma_peak(threads: int = 1) -> float:
+    """Return the FLOPs per second of fused multiply-adds of float32 in registers, as measured now.
+
+    A shared machine changes its speed: a share of the peak is of the peak of the same minute.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Scales what one thread does.
+
+    Returns
+    -------
+    float
+    """
+    return 1e9 * threads * measure("fma")

@@ -1,14 +1,16 @@
-"""NumPy's .npy: an array, without a word about its axes."""
+"""NumPy's .npy: an array, without a word about its axes; and .npz, several of them by name."""
 
 from __future__ import annotations
 
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..guard import FileError, check_promise, human_bytes, reading
+from ..._base.types import Array
+from ..guard import DEFLATE_LIMIT, FileError, check_promise, human_bytes, reading
 from ..image import Image, unnamed
 from ..target import replacing
 
@@ -26,6 +28,22 @@ def read(path: Path) -> Image:
         check_promise(path, shape, dtype, ratio=1)
         file.seek(0)
         return unnamed(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def read_archive(path: Path) -> dict[str, Array]:
+    """Return the arrays of a .npz file by name; none is allocated that the file cannot hold."""
+    with reading(path, "NumPy .npz"), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                header = (
+                    np.lib.format.read_array_header_1_0(stream)
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0(stream)
+                )
+            check_promise(path, header[0], header[2], ratio=DEFLATE_LIMIT)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
 
 
 def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -14,7 +13,7 @@ from onnx.onnx_ml_pb2 import ValueInfoProto
 
 from ..._base.types import Array
 from ...files.formats import npy
-from ...files.guard import DEFLATE_LIMIT, FileError, check_promise, check_readable, reading
+from ...files.guard import FileError, check_readable
 
 __all__ = ["BATCH", "CalibrationLike", "OnnxCalibration"]
 
@@ -100,7 +99,7 @@ class OnnxCalibration:
             return lambda: self._folder(files)
         check_readable(path)
         if path.suffix == ".npz":
-            named = self._named(_read_npz(path))
+            named = self._named(npy.read_archive(path))
             return lambda: self._cut(named)
         if path.suffix == ".npy":
             array = npy.read(path).data
@@ -205,19 +204,3 @@ def _dtype(given: ValueInfoProto) -> np.dtype[Any]:
             f"the model's input `{given.name}` is no tensor of numbers; it cannot be calibrated."
         )
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element))
-
-
-def _read_npz(path: Path) -> Batch:
-    """Return the arrays of a .npz file; none is allocated that the file cannot hold."""
-    with reading(path, "NumPy .npz"), zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            with archive.open(member) as stream:
-                version = np.lib.format.read_magic(stream)
-                header = (
-                    np.lib.format.read_array_header_1_0(stream)
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0(stream)
-                )
-            check_promise(path, header[0], header[2], ratio=DEFLATE_LIMIT)
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}

@@ -1,0 +1,134 @@
+"""``separable run``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ... import files
+from ..._base.extras import extra
+from ..._base.types import Array
+from ...arrays import arguments
+from ...files.target import check_target, replacing
+from .. import network_tables
+from ..network_inputs import GivenFiles
+from ..terminal import check_page, naming_model, plain_console, progress, same_file
+
+if TYPE_CHECKING:
+    from ...engine.loader import Profile, Program
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the network is read, as typed."""
+
+    shapes: Sequence[str]
+    threads: int | None
+    fallback: Literal["onnxruntime"] | None
+
+
+def run(
+    model: Path,
+    given: GivenFiles,
+    setting: Setting,
+    out: Path | None,
+    *,
+    profile: bool,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Run a model on files, write or print what it gives, and where the time goes if that is asked for."""
+    if setting.threads is not None:
+        arguments.thread_count(setting.threads)
+    _check_out(out, (model, *given.paths))
+    check_page(html, model, *given.paths, *([] if out is None else [out]))
+    with extra("onnx"):
+        from ...engine.loader import load
+    with progress(True) as show, naming_model(model):
+        show("reading", 0, 0)
+        shapes = list(setting.shapes) or None
+        program = load(model, shapes, threads=setting.threads, fallback=setting.fallback)
+        said = None if shapes is None else {name: each.shape for name, each in program.plan().inputs.items()}
+        calls = given.calls(model, program.inputs, said)  # type: ignore[arg-type]
+        show("running", 0, 0)
+        results = _results(program, calls)
+        if out is not None:
+            _write(out, results)
+        profiled = program.profile(calls[0]) if profile else None
+    if html is not None:
+        program.to_html(html)
+    if as_json:
+        print(json.dumps(_facts(model, given, out, html, results, profiled)))
+    else:
+        _print(out, html, results, profiled)
+
+
+def _check_out(out: Path | None, inputs: Sequence[Path]) -> None:
+    if out is None:
+        return
+    if out.suffix not in (".npy", ".npz"):
+        raise files.FileError(f"`--out {out}`: expected .npy, or .npz for several outputs.")
+    if any(same_file(out, path) for path in inputs):
+        raise files.FileError(f"`--out {out}` is an input; give the result another name.")
+    check_target(out)
+
+
+def _results(program: Program, calls: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    """Return the outputs by name; those of several calls one after the other along the first axis."""
+    given = [program(feeds) for feeds in calls]
+    each = [one if isinstance(one, dict) else {program.outputs[0]: one} for one in given]
+    if len(each) == 1:
+        return each[0]
+    return {name: np.concatenate([np.atleast_1d(one[name]) for one in each]) for name in program.outputs}
+
+
+def _write(out: Path, results: dict[str, Array]) -> None:
+    if out.suffix == ".npy" and len(results) > 1:
+        names = ", ".join(f"`{name}`" for name in results)
+        raise files.FileError(
+            f"`--out {out}` holds one array, and the network gives {names}; pass a .npz file."
+        )
+    with replacing(out) as draft, draft.open("wb") as file:
+        if out.suffix == ".npz":
+            arrays: dict[str, Any] = dict(results)
+            np.savez(file, **arrays)
+        else:
+            np.lib.format.write_array(file, next(iter(results.values())), allow_pickle=False)
+
+
+def _print(out: Path | None, html: Path | None, results: dict[str, Array], profile: Profile | None) -> None:
+    console = plain_console()
+    rows = network_tables.output_rows(results)
+    rows += [("out", str(out))] if out is not None else []
+    rows += [("page", str(html))] if html is not None else []
+    console.print(network_tables.facts(rows))
+    if out is None:
+        for name, array in results.items():
+            table = network_tables.largest(name, array)
+            if table is not None:
+                console.print("", table, sep="\n")
+    if profile is not None:
+        console.print("", str(profile), sep="\n", soft_wrap=True)
+
+
+def _facts(
+    model: Path,
+    given: GivenFiles,
+    out: Path | None,
+    html: Path | None,
+    results: dict[str, Array],
+    profile: Profile | None,
+) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "inputs": [str(path) for path in given.paths],
+        "output": None if out is None else str(out),
+        "page": None if html is None else str(html),
+        "outputs": {name: network_tables.output_facts(array) for name, array in results.items()},
+        **({} if profile is None else {"profile": asdict(profile)}),
+    }
