@@ -1,4 +1,4 @@
-"""The engine's native convolutions: of every layout, stride and ending, alone and in chains, against NumPy in float64."""
+"""The engine's native convolutions: every layout, stride and ending, alone and in chains, against float64."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class _Search:
         return math.prod(self._shape(node.inputs[1])) * _FLOAT
 
     def _is_large(self, name: str) -> bool:
-        return math.prod(self._shape(name)[1:]) * _FLOAT > self._limit
+        return bool(math.prod(self._shape(name)[1:]) * _FLOAT > self._limit)
 
     def _is_only_for(self, name: str, node: Node) -> bool:
         """Whether a tensor is read by one node alone, as what it filters."""

@@ -92,7 +92,7 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
             program,
             _image(src),
             _image(dst),
-            [stage(src) for stage in stages],
+            [stage() for stage in stages],
             None if residual is None else _image(residual),
             None if scale is None else scale.address,
             None if means is None else means.address,
@@ -151,9 +151,10 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
         short = width <= _SHORT_ROW and not is_pointwise(node)
         packed = builder.store.conv(weights, bias, int(attributes["group"]), block, short), None
 
-    def make(_: Any) -> Any:
+    def make() -> Any:
         return _core.Stage(
-            *packed,
+            packed[0],
+            packed[1],
             (channels, height, width),
             _two(attributes["strides"], 1),
             _two(attributes["dilations"], 1),

@@ -78,7 +78,7 @@ UNARY: Final[Mapping[str, tuple[str, _Parameters]]] = {
 
 def unary(builder: Builder, node: Node) -> None:
     """Append a function of each element, in the layout in which the tensor lies."""
-    name, *parameters = _function(builder, node)
+    function = _function(builder, node)
     source = _somewhere(builder, node.inputs[0])
     target = _like(builder, node.outputs[0], source)
 
@@ -93,7 +93,7 @@ def unary(builder: Builder, node: Node) -> None:
             None,
             target.address,
             target.strides,
-            (name, *parameters),
+            function,
         )
 
     builder.add(node.op.lower(), node.outputs[0], [source], [target], add)
