@@ -279,6 +279,8 @@ def _inner(graph: Graph, outside: dict[str, str], prefix: str) -> GraphProto:
         {},
     )
     proto = _graph_proto(inner)
+    for entry in proto.input:
+        entry.type.tensor_type.ClearField("shape")  # which follows from outside, and may not be known here
     for name, array in graph.constants.items():
         proto.initializer.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), names[name]))
     made = {name for node in graph.nodes for name in node.outputs}
