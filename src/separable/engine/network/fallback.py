@@ -252,7 +252,9 @@ def _node_proto(node: Node) -> NodeProto:
     attributes = {}
     for name, value in node.attributes.items():
         if isinstance(value, Graph):
-            attributes[name] = _inner(value, outside, f"{node.outputs[0]}.{name}")
+            attributes[name] = _inner(
+                value, outside, f"{node.outputs[0]}.{name}", scalars=2 if op == "Loop" else 0
+            )
         elif isinstance(value, np.ndarray):
             attributes[name] = onnx.numpy_helper.from_array(value)
         elif name not in ("captured", "beyond"):
@@ -260,8 +262,11 @@ def _node_proto(node: Node) -> NodeProto:
     return helper.make_node(op, inputs, node.outputs, domain=domain, **attributes)
 
 
-def _inner(graph: Graph, outside: dict[str, str], prefix: str) -> GraphProto:
-    """Return a graph within a node: what it captures is called as outside, all else by names of its own."""
+def _inner(graph: Graph, outside: dict[str, str], prefix: str, scalars: int) -> GraphProto:
+    """Return a graph within a node: what it captures is called as outside, all else by names of its own.
+
+    So many of its first inputs have no axes; of the others those may be unknown.
+    """
     names = {name: f"{prefix}.{name}" for name in graph.names()}
     names.update(outside)
     names[""] = ""
@@ -279,8 +284,9 @@ def _inner(graph: Graph, outside: dict[str, str], prefix: str) -> GraphProto:
         {},
     )
     proto = _graph_proto(inner)
-    for entry in proto.input:
-        entry.type.tensor_type.ClearField("shape")  # which follows from outside, and may not be known here
+    for place, entry in enumerate(proto.input):
+        if not entry.type.tensor_type.shape.dim and place >= scalars:  # it may not be known here
+            entry.type.tensor_type.ClearField("shape")
     for name, array in graph.constants.items():
         proto.initializer.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), names[name]))
     made = {name for node in graph.nodes for name in node.outputs}

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..._base.types import Array
+from ...onnx.model.sizes import check_fits
 from ..graph.ir import Graph, TensorType
 from ..graph.static import is_known, static
 from ..passes import simplified
@@ -158,6 +159,8 @@ class NetworkPlan:
         self.graph = in_native_form(simplified(_static(graph, shapes, fallback)))
         self.inputs = dict(self.graph.inputs)
         self.outputs = {name: _type(self.graph, name) for name in self.graph.outputs}
+        for name, kind in {**self.inputs, **self.outputs}.items():
+            check_fits(f"tensor `{name}`", _lengths(kind), _bytes(kind))
         known = {name: self.graph.constants[name] for name in self.outputs if name in self.graph.constants}
         self._known = {name: array for name, array in known.items() if name not in self.inputs}
         self._passed = tuple(name for name in self.outputs if name in self.inputs)
