@@ -170,9 +170,12 @@ def types_in_runtime(
 
     Where these decide the shapes after all, running the network ends in an error.
     """
-    named = {name: pair for name, *pair in zip(node.inputs, given, values, strict=True) if name}
-    inputs = {name: kind for name, (kind, value) in named.items() if kind is not None and value is None}
-    constants = {name: value for name, (_, value) in named.items() if value is not None}
+    known = dict(zip(node.inputs, values, strict=True))
+    constants = {name: value for name, value in known.items() if name and value is not None}
+    types = dict(zip(node.inputs, given, strict=True))
+    inputs = {
+        name: kind for name, kind in types.items() if name and kind is not None and name not in constants
+    }
     graph = Graph("part", inputs, tuple(filter(None, node.outputs)), (node,), constants)
     session = Session(runnable(_exported(graph)))
     made = session({name: _anything(kind) for name, kind in inputs.items()})
@@ -233,9 +236,11 @@ def _first_opset(op: str) -> int:
 
 def _graph_proto(graph: Graph) -> GraphProto:
     types = {**graph.types, **graph.inputs}
-    ends = [[_declared(name, types.get(name)) for name in side] for side in (graph.inputs, graph.outputs)]
+    inputs, outputs = (
+        [_declared(name, types.get(name)) for name in side] for side in (graph.inputs, graph.outputs)
+    )
     nodes = [_node_proto(node) for node in graph.nodes]
-    return helper.make_graph(nodes, graph.name or "part", *ends)
+    return helper.make_graph(nodes, graph.name or "part", inputs, outputs)
 
 
 def _declared(name: str, kind: TensorType | None) -> ValueInfoProto:
