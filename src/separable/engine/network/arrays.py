@@ -161,10 +161,11 @@ class Targets:
         _check_apart(self._theirs)
         read_from = list(feeds)
         for name, kind in outputs.items():
-            array = self._theirs.get(name)
-            if array is None or not _is_writable_in_place(array, kind, read_from):
-                array = np.empty(tuple(int(length) for length in kind.shape), kind.dtype)
-            self.written[name] = array
+            theirs = self._theirs.get(name)
+            if theirs is not None and _is_writable_in_place(theirs, kind, read_from):
+                self.written[name] = theirs
+            else:
+                self.written[name] = np.empty(tuple(int(length) for length in kind.shape), kind.dtype)
 
     def finish(self) -> dict[str, Array]:
         """Return the outputs by name, a caller's arrays where they were given."""

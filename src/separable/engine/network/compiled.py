@@ -20,8 +20,8 @@ from ..passes import trace
 from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, shown
-from .parts import NetworkPlan
-from .plans import PlanCache, Shapes
+from .plan import NetworkPlan
+from .plan_cache import PlanCache, Shapes
 from .records import ProfileRecord, StepRecord, step_records
 
 __all__ = ["CompiledNetwork"]

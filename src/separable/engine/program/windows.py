@@ -12,7 +12,7 @@ from ..graph.ir import Node
 from .builder import Builder, UnsupportedError
 from .memory import Blocked
 
-__all__ = ["global_pool", "pool", "resize"]
+__all__ = ["global_pool", "image", "pool", "resize"]
 
 
 def image(held: Blocked) -> Any:

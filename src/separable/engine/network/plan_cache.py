@@ -9,7 +9,7 @@ from typing import Final
 
 from ..program.lower import target
 from ..program.weights import WeightStore
-from .parts import NetworkPlan
+from .plan import NetworkPlan
 
 __all__ = ["MOST_BYTES", "MOST_PLANS", "PlanCache", "Shapes"]
 
