@@ -46,7 +46,7 @@ def samples(shape: tuple[int, ...], dtype: str = "u1", seed: int = 0) -> Array:
 def test_help_has_every_verb_and_examples_for_each(run: Run) -> None:
     done = run("--help")
     assert done.code == 0
-    for verb in ("audit", "calibrate", "demo", "factor", "filter", "separate"):
+    for verb in ("audit", "bench", "calibrate", "demo", "factor", "filter", "run", "separate"):
         assert verb in done.out
         each = run(verb, "--help")
         assert each.code == 0

@@ -40,6 +40,7 @@ def done() -> Iterator[DemoRun]:
         patch.setattr(filtering, "REPEATS", 1)
         patch.setattr(timing, "ROUNDS", (1, 1))
         patch.setattr(converting, "CALIBRATION", 96)
+        patch.setattr(converting, "ROUNDS", 1)
         cv2.setNumThreads(2)
         yield DemoRun(filtering.run(lambda *_: None), converting.run(lambda *_: None))
 
@@ -94,7 +95,16 @@ def test_the_demo_shows_what_it_did(
     assert err == ""
     assert "yes, one term is enough" in out
     assert "no, the best single term is 24.6 % away (relative l1)" in " ".join(out.split())
-    for word in ("SciPy", "OpenCV", "MRI", "photo", "data-free", "separable-demo/demo.png"):
+    for word in (
+        "SciPy",
+        "OpenCV",
+        "MRI",
+        "photo",
+        "data-free",
+        "engine ms",
+        "saved",
+        "separable-demo/demo.png",
+    ):
         assert word in out
     assert max(map(len, out.splitlines())) <= columns
     for name, least in (("demo", 1000), ("textures", 400)):
@@ -147,6 +157,23 @@ def test_the_network_keeps_its_accuracy_where_the_weights_alone_do_not(
     assert separable.macs <= data_free.macs < dense.macs / 7
     for each in (dense, separable):  # the mosaic is told apart, but for its seams
         assert (each.labels == converted.truth).mean() > 0.9
+
+
+def test_both_forms_run_whole_in_the_engine_and_beside_it(
+    written: tuple[Path, dict[str, Any]], converted: converting.Converted
+) -> None:
+    assert list(converted.times) == [converting.DENSE, converting.SEPARABLE]
+    for taken in converted.times.values():
+        assert list(taken) == [converting.PEER, converting.ENGINE]
+        assert all(seconds > 0 for seconds in taken.values())
+    folder, facts = written
+    assert facts["runtimes"] == converted.times
+    squares = converted.held_out[: converting.BATCH]
+    for name in ("textures", "textures-separable"):
+        path = folder / "some" / "where" / f"{name}.onnx"
+        scores = sp.engine.load(path, threads=1)(squares)
+        want = converting.runner(onnx.load(path))(squares)
+        assert np.abs(scores - want).max() <= 1e-4 * np.abs(want).max()
 
 
 def test_the_network_that_comes_along_is_small_and_in_order() -> None:

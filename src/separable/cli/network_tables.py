@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,7 +21,15 @@ from ..report.text.tables import facts
 if TYPE_CHECKING:
     from ..onnx.audits.side_by_side import ModelTimes, RuntimeTimes
 
-__all__ = ["facts", "largest", "output_facts", "output_rows", "side_by_side", "side_by_side_notes"]
+__all__ = [
+    "facts",
+    "largest",
+    "output_facts",
+    "output_rows",
+    "runtimes",
+    "side_by_side",
+    "side_by_side_notes",
+]
 
 _TOP: Final = 5  # values of a sample that are shown
 _MOST_SAMPLES: Final = 10
@@ -185,3 +193,28 @@ def side_by_side_notes(done: Sequence[tuple[str, ModelTimes]]) -> list[tuple[str
     if reference is not None:
         rows.append(("differs", f"from {reference}, relative to its largest output"))
     return [*rows, *(("left out", said) for said in refused)]
+
+
+def runtimes(seconds: Mapping[str, Mapping[str, float]], macs: Mapping[str, int]) -> Table:
+    """Return a network in two forms and in some runtimes, and what the second form saves in each.
+
+    Parameters
+    ----------
+    seconds : mapping of str to mapping of str to float
+        By form, the costly one first, and runtime, the own one last.
+    macs : mapping of str to int
+        By form.
+    """
+    names = list(next(iter(seconds.values())))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for heading in ("MACs", *(f"{name} ms" for name in names), "ratio"):
+        table.add_column(heading, justify="right")
+    for number, (form, taken) in enumerate(seconds.items()):
+        times_ms = [milliseconds(1e3 * taken[name]) for name in names]
+        ratio = times(taken[names[0]] / taken[names[-1]])
+        table.add_row(form, count(macs[form]), *times_ms, ratio, end_section=number == len(seconds) - 1)
+    first, *_, last = seconds
+    saved = [times(seconds[first][name] / seconds[last][name]) for name in names]
+    table.add_row("saved", times(macs[first] / macs[last]), *saved, "", style="bold")
+    return table

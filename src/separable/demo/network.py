@@ -1,4 +1,4 @@
-"""A small network that tells brick, grass and gravel apart, converted without labels or training.
+"""A small network that tells brick, grass and gravel apart: converted without labels, and run whole.
 
 ``examples/train/demo_network.py`` trained it on the upper two thirds of scikit-image's three textures. The
 lower thirds judge it here; the conversion is calibrated on squares of the upper ones, without labels.
@@ -31,6 +31,8 @@ DENSE, DATA_FREE, SEPARABLE = "dense", "data-free SVD", "separable"
 SQUARE: Final = 20  # pixels along each side of what the network reads
 CALIBRATION: Final = 256  # squares
 BATCH: Final = 64  # squares at a time, where it is timed
+ENGINE, PEER = "engine", "ONNX Runtime"
+ROUNDS: Final = 20  # samples of each network in each of them
 STEP: Final = 4  # pixels between the squares that the map of the mosaic is made of
 _SEED: Final = 1  # the network was trained on squares drawn with another one
 
@@ -75,6 +77,8 @@ class Converted:
     audit : Audit
         Of the network as trained.
     separation : Separation
+    times : mapping of str to mapping of str to float
+        Least seconds of a batch, dense and separable, by runtime: the engine and ONNX Runtime, one thread.
     """
 
     versions: Mapping[str, Version]
@@ -84,6 +88,7 @@ class Converted:
     classes: Array
     audit: onnx.Audit
     separation: onnx.Separation
+    times: Mapping[str, Mapping[str, float]]
 
     @property
     def squares(self) -> int:
@@ -154,7 +159,9 @@ def run(show: Show) -> Converted:
         )
         for name, network in networks.items()
     }
-    return Converted(versions, mosaic, truth, squares, classes, audit, separation)
+    show("running them whole", 0, 0)
+    times = _in_both_runtimes({DENSE: model, SEPARABLE: separation.model}, squares[:BATCH])
+    return Converted(versions, mosaic, truth, squares, classes, audit, separation, times)
 
 
 def trained_bytes() -> bytes:
@@ -209,6 +216,21 @@ def runner(model: ModelProto) -> Callable[[Array], Array]:
 
     run(np.zeros((BATCH, 1, SQUARE, SQUARE), np.float32))
     return run
+
+
+def _in_both_runtimes(models: Mapping[str, ModelProto], squares: Array) -> dict[str, dict[str, float]]:
+    """Return the least seconds of a batch, by form and runtime: all run in turn, with one thread each."""
+    from ..onnx.audits.runtimes import RUNTIMES, engine_runtime
+    from ..onnx.audits.side_by_side import interleaved
+
+    peer = next(runtime for runtime in RUNTIMES if runtime.name == PEER)
+    ready = {
+        (form, name): runtime.ready(model, {model.graph.input[0].name: squares}, 1).call
+        for form, model in models.items()
+        for name, runtime in ((PEER, peer), (ENGINE, engine_runtime()))
+    }
+    seconds, _ = interleaved(ready, ROUNDS, rest=0.0)  # with one thread there is none that goes on polling
+    return {form: {name: min(seconds[form, name]) for name in (PEER, ENGINE)} for form in models}
 
 
 def cut_by_weights(model: ModelProto) -> ModelProto:

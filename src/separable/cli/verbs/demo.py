@@ -20,7 +20,7 @@ from ...report.pictures import images as pictures
 from ...report.pictures import mosaics
 from ...report.text import tables
 from ...report.text.conversions import count
-from .. import model_tables
+from .. import model_tables, network_tables
 from ..terminal import plain_console, progress
 from . import factor as factoring
 
@@ -130,6 +130,18 @@ def _print_network(console: Console, done: converting.Converted) -> None:
             }
         ),
         Text(fine_print, style="dim"),
+        "",
+        sep="\n",
+    )
+    macs = {form: done.versions[form].macs for form in done.times}
+    console.print(
+        Text("The same network run whole, one thread", style="bold"),
+        network_tables.runtimes(done.times, macs),
+        Text(
+            f"ms: {converting.BATCH} squares, the least of {converting.ROUNDS} runs in turn. MACs: of one "
+            "square. engine: separable.engine.",
+            style="dim",
+        ),
         sep="\n",
     )
 
@@ -142,6 +154,7 @@ def _facts(done: DemoRun, written: list[Path]) -> dict[str, Any]:
         "versions": dict(filtered.versions),
         "network": _network_facts(converted.versions),
         "squares": converted.squares,
+        "runtimes": converted.times,
         "output_change": converted.separation.report.output_change,
         "threads": 1,
         "written": [str(path) for path in written],

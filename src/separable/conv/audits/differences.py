@@ -38,5 +38,5 @@ def _difference(given: Array, wanted: Array) -> float:
         return math.inf
     if not finite.any():
         return 0.0
-    apart, most = float(np.abs(a - b)[finite].max()), float(np.abs(b[finite]).max())
+    apart, most = float(np.abs(a[finite] - b[finite]).max()), float(np.abs(b[finite]).max())
     return apart / most if most else apart

@@ -22,7 +22,7 @@ from ..._base.types import Array
 from ...engine.loader import Program, load
 from ..model.names import ModelError, in_short
 
-__all__ = ["ENGINE", "RUNTIMES", "ReadyModel", "Runtime"]
+__all__ = ["ENGINE", "RUNTIMES", "ReadyModel", "Runtime", "engine_runtime"]
 
 Source: TypeAlias = str | os.PathLike[str] | ModelProto
 Feeds: TypeAlias = Mapping[str, Array]

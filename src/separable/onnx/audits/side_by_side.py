@@ -7,10 +7,10 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from onnx.onnx_ml_pb2 import ModelProto
 
@@ -27,6 +27,8 @@ from ..model.names import ModelError, naming
 from .runtimes import ENGINE, RUNTIMES, ReadyModel, engine_runtime
 
 __all__ = ["ModelTimes", "RuntimeTimes", "compare", "interleaved"]
+
+K = TypeVar("K", bound=Hashable)
 
 # Threads of other runtimes go on polling for some time after a call, and slow down whoever runs next.
 REST: Final = 0.06  # seconds
@@ -188,18 +190,18 @@ def _random(
 
 
 def interleaved(
-    calls: Mapping[str, Callable[[], object]],
+    calls: Mapping[K, Callable[[], object]],
     rounds: int,
     threads: int = 1,
     *,
     rest: float = REST,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[dict[str, list[float]], float]:
+) -> tuple[dict[K, list[float]], float]:
     """Time calls in turn, so that none has the better moments.
 
     Parameters
     ----------
-    calls : mapping of str to callable
+    calls : mapping of hashable to callable
         Each has run before.
     rounds : int
     threads : int, optional
@@ -211,13 +213,13 @@ def interleaved(
 
     Returns
     -------
-    seconds : dict of str to list of float
+    seconds : dict of hashable to list of float
         Of a call, one for each round.
     peak : float
         The most FLOPs per second of fused multiply-adds between the rounds.
     """
     repeats = {name: math.ceil(_SAMPLE / max(_timed(call, 1), 1e-9)) for name, call in calls.items()}
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    taken: dict[K, list[float]] = {name: [] for name in calls}
     peak = 0.0
     with _no_collection():
         for number in range(rounds):
