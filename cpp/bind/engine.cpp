@@ -3,6 +3,7 @@
 
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <string>
 
 #include "bind/arrays.h"
@@ -28,13 +29,16 @@ class FloatMemory {
 
 }  // namespace
 
-BoundProgram::BoundProgram(ptrdiff_t arena, std::vector<ptrdiff_t> inputs, std::vector<ptrdiff_t> outputs)
+BoundProgram::BoundProgram(ptrdiff_t arena, std::vector<ptrdiff_t> inputs, std::vector<ptrdiff_t> outputs,
+                           ptrdiff_t images)
     : n_inputs_(ptrdiff_t(inputs.size())),
       n_outputs_(ptrdiff_t(outputs.size())),
+      images_(images),
       sizes_{arena},
       program_(arena, int(inputs.size()), int(outputs.size())) {
   sizes_.insert(sizes_.end(), inputs.begin(), inputs.end());
   sizes_.insert(sizes_.end(), outputs.begin(), outputs.end());
+  if (images < 1 || images >> 20) throw nb::value_error("the number of images lies out of range");
   for (ptrdiff_t size : sizes_)
     if (size < 0 || size >> 40) throw nb::value_error("a memory's size lies out of range");
 }
@@ -61,11 +65,11 @@ void BoundProgram::run(const std::vector<nb::object>& inputs, const std::vector<
   std::vector<std::unique_ptr<FloatMemory>> held;
   std::vector<float*> in, out;
   for (size_t i = 0; i < inputs.size(); i++) {
-    held.push_back(std::make_unique<FloatMemory>(inputs[i], false, sizes_[1 + i]));
+    held.push_back(std::make_unique<FloatMemory>(inputs[i], false, images_ * sizes_[1 + i]));
     in.push_back(held.back()->data());
   }
   for (size_t i = 0; i < outputs.size(); i++) {
-    held.push_back(std::make_unique<FloatMemory>(outputs[i], true, sizes_[1 + inputs.size() + i]));
+    held.push_back(std::make_unique<FloatMemory>(outputs[i], true, images_ * sizes_[1 + inputs.size() + i]));
     out.push_back(held.back()->data());
   }
   int64_t* times = nullptr;
@@ -75,12 +79,19 @@ void BoundProgram::run(const std::vector<nb::object>& inputs, const std::vector<
     times = array.data();
   }
   nb::gil_scoped_release free;
-  program_.run(in.data(), out.data(), usable_threads(threads), times);
+  if (images_ == 1) return program_.run(in.data(), out.data(), usable_threads(threads), times);
+  program_.run_images(in.data(), out.data(), sizes_.data() + 1, images_, usable_threads(threads), times);
+}
+
+size_t BoundProgram::memory_bytes(int threads) const {
+  if (images_ == 1) return program_.memory_bytes(threads);
+  return program_.memory_bytes(1) * size_t(std::min<ptrdiff_t>(threads, images_));
 }
 
 void bind_engine(nb::module_& m) {
   nb::class_<BoundProgram>(m, "Program")
-      .def(nb::init<ptrdiff_t, std::vector<ptrdiff_t>, std::vector<ptrdiff_t>>(), "arena"_a, "inputs"_a, "outputs"_a)
+      .def(nb::init<ptrdiff_t, std::vector<ptrdiff_t>, std::vector<ptrdiff_t>, ptrdiff_t>(), "arena"_a, "inputs"_a,
+           "outputs"_a, "images"_a = 1)
       .def("constant", &BoundProgram::constant, "values"_a)
       .def("run", &BoundProgram::run, "inputs"_a, "outputs"_a, "threads"_a, "nanoseconds"_a = nb::none())
       .def("memory_bytes", &BoundProgram::memory_bytes, "threads"_a)

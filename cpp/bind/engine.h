@@ -19,7 +19,8 @@ using FloatArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 // against the number of elements of each memory.
 class BoundProgram {
  public:
-  BoundProgram(ptrdiff_t arena, std::vector<ptrdiff_t> inputs, std::vector<ptrdiff_t> outputs);
+  // sizes: elements of one image's inputs and outputs; `run` takes those of `images` images.
+  BoundProgram(ptrdiff_t arena, std::vector<ptrdiff_t> inputs, std::vector<ptrdiff_t> outputs, ptrdiff_t images);
 
   int constant(FloatArray values);
   void add(std::unique_ptr<Step> step) { program_.add(std::move(step)); }
@@ -27,11 +28,11 @@ class BoundProgram {
   void check(const Place& place, ptrdiff_t low, ptrdiff_t high, const char* what, bool written) const;
   void run(const std::vector<nb::object>& inputs, const std::vector<nb::object>& outputs, int threads,
            nb::object nanoseconds) const;
-  size_t memory_bytes(int threads) const { return program_.memory_bytes(threads); }
+  size_t memory_bytes(int threads) const;
   size_t steps() const { return program_.steps(); }
 
  private:
-  ptrdiff_t n_inputs_, n_outputs_;
+  ptrdiff_t n_inputs_, n_outputs_, images_;
   std::vector<ptrdiff_t> sizes_;  // of all memories, in elements
   std::vector<FloatArray> kept_;
   Program program_;

@@ -128,9 +128,17 @@ std::unique_ptr<Program::Call> Program::begin(int threads) const {
   return call;
 }
 
-void Program::end(std::unique_ptr<Call> call) const {
+void Program::end(std::unique_ptr<Call> call, int kept) const {
   std::lock_guard<std::mutex> hold(lock_);
-  if (idle_.size() < 2) idle_.push_back(std::move(call));
+  if (idle_.size() < size_t(std::max(kept, 2))) idle_.push_back(std::move(call));
+}
+
+void Program::place(Call& call, float* const* inputs, float* const* outputs, const ptrdiff_t* pitches,
+                    ptrdiff_t image) const {
+  call.bases.assign(1, call.arena_at);
+  for (int i = 0; i < inputs_; i++) call.bases.push_back(inputs[i] + image * pitches[i]);
+  for (int i = 0; i < outputs_; i++) call.bases.push_back(outputs[i] + image * pitches[inputs_ + i]);
+  for (const float* c : constants_) call.bases.push_back(const_cast<float*>(c));
 }
 
 void Program::work(Call& call, int worker, int64_t* nanoseconds) const {
@@ -151,12 +159,27 @@ void Program::work(Call& call, int worker, int64_t* nanoseconds) const {
 
 void Program::run(float* const* inputs, float* const* outputs, int threads, int64_t* nanoseconds) const {
   std::unique_ptr<Call> call = begin(threads);
-  call->bases.assign(1, call->arena_at);
-  call->bases.insert(call->bases.end(), inputs, inputs + inputs_);
-  call->bases.insert(call->bases.end(), outputs, outputs + outputs_);
-  for (const float* c : constants_) call->bases.push_back(const_cast<float*>(c));
+  const std::vector<ptrdiff_t> pitches(size_t(inputs_ + outputs_));
+  place(*call, inputs, outputs, pitches.data(), 0);
   parallel(threads, threads, [&](ptrdiff_t, int worker) { work(*call, worker, nanoseconds); });
-  end(std::move(call));
+  end(std::move(call), 1);
+}
+
+void Program::run_images(float* const* inputs, float* const* outputs, const ptrdiff_t* pitches, ptrdiff_t images,
+                         int threads, int64_t* nanoseconds) const {
+  std::mutex counting;
+  std::vector<int64_t> total(steps_.size());
+  parallel(images, threads, [&](ptrdiff_t image, int) {
+    std::unique_ptr<Call> call = begin(1);
+    place(*call, inputs, outputs, pitches, image);
+    std::vector<int64_t> taken(nanoseconds ? steps_.size() : 0);
+    work(*call, 0, nanoseconds ? taken.data() : nullptr);
+    end(std::move(call), threads);
+    std::lock_guard<std::mutex> hold(counting);
+    for (size_t i = 0; i < taken.size(); i++) total[i] += taken[i];
+  });
+  const int64_t at_once = std::min<int64_t>(threads, images);
+  for (size_t i = 0; nanoseconds && i < total.size(); i++) nanoseconds[i] = total[i] / at_once;
 }
 
 }  // namespace sep

@@ -25,10 +25,16 @@ class Program {
   // Runs all steps. nanoseconds: null, or an array of one number for each step. May be called by several threads.
   void run(float* const* inputs, float* const* outputs, int threads, int64_t* nanoseconds = nullptr) const;
 
+  // The same for `images` sets of inputs and outputs, each `pitches` (of the inputs, then of the outputs) elements
+  // after the one before. Threads take whole images, so that they never wait for each other.
+  void run_images(float* const* inputs, float* const* outputs, const ptrdiff_t* pitches, ptrdiff_t images, int threads,
+                  int64_t* nanoseconds = nullptr) const;
+
  private:
   struct Call;
   std::unique_ptr<Call> begin(int threads) const;
-  void end(std::unique_ptr<Call> call) const;
+  void end(std::unique_ptr<Call> call, int kept) const;
+  void place(Call& call, float* const* inputs, float* const* outputs, const ptrdiff_t* pitches, ptrdiff_t image) const;
   void work(Call& call, int worker, int64_t* nanoseconds) const;
 
   ptrdiff_t arena_;

@@ -14,6 +14,7 @@ from ...onnx.model.sizes import check_fits
 from ..graph.ir import Graph, Node, TensorType
 from ..graph.static import static
 from ..passes import simplified
+from .images import images_apart, one_image
 from .lower import lowered
 from .memory import assign
 from .native_forms import in_native_form
@@ -53,6 +54,10 @@ class UnsupportedOperationsError(ModelError):
         return type(self)(self.missing, model)
 
 
+def _static(graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None) -> Graph:
+    return graph if shapes is None else in_native_form(simplified(static(graph, shapes)))
+
+
 class StaticPlan:
     """The steps of a network for inputs of one shape.
 
@@ -69,16 +74,21 @@ class StaticPlan:
     graph : Graph
         Static and simplified.
     operations : list of Operation
+        Of one image, if images are run one by one.
+    images : int
+        That are run one by one.
     inputs, outputs : mapping of str to TensorType
     """
 
     def __init__(
         self, graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None, store: WeightStore
     ) -> None:
-        self.graph = graph if shapes is None else in_native_form(simplified(static(graph, shapes)))
+        self.graph = _static(graph, shapes)
         self.inputs = dict(self.graph.inputs)
         self.outputs: dict[str, TensorType] = {name: self._type(name) for name in self.graph.outputs}
-        lower, missing = lowered(self.graph, store)
+        self.images = images_apart(self.graph) if shapes is not None else 1
+        one = self.graph if self.images == 1 else _static(graph, one_image(shapes or {}))
+        lower, missing = lowered(one, store)
         if missing:
             raise UnsupportedOperationsError(missing)
         self.operations: list[Operation] = lower.operations
@@ -89,7 +99,7 @@ class StaticPlan:
         self.arena = assign(buffers)
         check_fits("the memory of a call, float32", (self.arena,), 4 * self.arena)
         sizes = [[buffer.size for buffer in side] for side in (lower.inputs, lower.outputs)]
-        self._native = _core.Program(self.arena, *sizes)
+        self._native = _core.Program(self.arena, *sizes, self.images)
         for buffer, array in lower.constants:
             buffer.base = self._native.constant(array)
         self.ends: list[int] = []  # of each operation: the native steps up to there
