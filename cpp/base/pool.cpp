@@ -47,6 +47,18 @@ class KeptOff {
 #endif
   }
 
+  // Moves it to the caller's core, at once; until `keep_off`.
+  void draw_near([[maybe_unused]] std::thread& worker) {
+#if defined(__linux__)
+    const int cpu = sched_getcpu();
+    if (cpu < 0) return;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    if (pthread_setaffinity_np(worker.native_handle(), sizeof set, &set) == 0) cpu_ = -1;
+#endif
+  }
+
  private:
   int cpu_ = -1;
 };
@@ -94,6 +106,13 @@ class Pool {
       loop_ = nullptr;  // nobody enters from here on
     }
     while (loop.inside.load(std::memory_order_acquire) > 0) relax();
+  }
+
+  void lend() {
+    for (auto& w : workers_) w.place.draw_near(w.thread);
+  }
+  void take_back() {
+    for (auto& w : workers_) w.place.keep_off(w.thread);
   }
 
   ~Pool() {
@@ -159,6 +178,9 @@ Pool& pool() {
 }
 
 }  // namespace
+
+void lend_core() { pool().lend(); }
+void take_core_back() { pool().take_back(); }
 
 void parallel(ptrdiff_t tasks, int threads, const std::function<void(ptrdiff_t, int)>& run) {
   const int helpers = int(std::min<ptrdiff_t>(threads, tasks)) - 1;

@@ -10,4 +10,9 @@ namespace sep {
 // Exceptions are passed on to the caller.
 void parallel(ptrdiff_t tasks, int threads, const std::function<void(ptrdiff_t task, int worker)>& run);
 
+// Within a loop, for its caller: while it waits for a worker that another process keeps from running, the worker may
+// have its core.
+void lend_core();
+void take_core_back();
+
 }  // namespace sep

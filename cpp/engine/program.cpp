@@ -47,6 +47,10 @@ void pause_briefly() {
 #endif
 }
 
+constexpr int64_t kPatience = 200'000;  // nanoseconds
+
+int64_t now() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
 struct alignas(kAlign) Progress {
   std::atomic<ptrdiff_t> next{0};
   alignas(kAlign) std::atomic<ptrdiff_t> done{0};
@@ -55,13 +59,23 @@ struct alignas(kAlign) Progress {
   void finish_one() {
     if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == pieces) done.notify_all();
   }
-  void wait() const {
+  // own: the nanoseconds of the longest of the waiting thread's pieces. A piece that takes far longer has a thread that
+  // another process keeps from running.
+  void wait(bool is_caller, int64_t own) const {
     for (int i = 0; i < kSpins; i++) {
-      if (done.load(std::memory_order_acquire) >= pieces) return;
+      if (finished()) return;
       pause_briefly();
     }
+    const int64_t patience = std::max<int64_t>(3 * own, kPatience), start = now();
+    while (is_caller && now() - start < patience) {
+      if (finished()) return;
+      pause_briefly();
+    }
+    if (is_caller) lend_core();
     for (ptrdiff_t d; (d = done.load(std::memory_order_acquire)) < pieces;) done.wait(d);
+    if (is_caller) take_core_back();
   }
+  bool finished() const { return done.load(std::memory_order_acquire) >= pieces; }
 };
 
 }  // namespace
@@ -146,14 +160,17 @@ void Program::work(Call& call, int worker, int64_t* nanoseconds) const {
   const Memory memory{call.bases.data()};
   for (size_t i = 0; i < steps_.size(); i++) {
     Progress& p = call.progress[i];
-    const auto start = std::chrono::steady_clock::now();
+    const int64_t start = now();
+    int64_t longest = 0, before = start;
     for (ptrdiff_t piece; (piece = p.next.fetch_add(1, std::memory_order_relaxed)) < p.pieces;) {
-      steps_[i]->run(piece, p.pieces, memory, call.scratch_at[worker]);
+      steps_[i]->run(piece, p.pieces, memory, call.scratch_at[size_t(worker)]);
       p.finish_one();
+      const int64_t after = now();
+      longest = std::max(longest, after - before);
+      before = after;
     }
-    p.wait();
-    if (nanoseconds && worker == 0)
-      nanoseconds[i] = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
+    p.wait(worker == 0, longest);
+    if (nanoseconds && worker == 0) nanoseconds[i] = now() - start;
   }
 }
 
