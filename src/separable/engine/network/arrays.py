@@ -40,12 +40,10 @@ def feeds_of(declared: Mapping[str, TensorType], given: Any) -> list[Array]:
     TypeError
         If something is no array, or has another type of elements.
     ValueError
-        If an input is missing, unknown, or of a shape that the network does not take.
+        If an input is missing or unknown. Shapes are looked at by `lengths_of`.
     """
     arrays = _by_name(declared, given)
-    feeds = [_in_order(name, arrays[name], kind) for name, kind in declared.items()]
-    lengths_of(declared, [array.shape for array in feeds])
-    return feeds
+    return [_in_order(name, arrays[name], kind) for name, kind in declared.items()]
 
 
 def _by_name(declared: Mapping[str, TensorType], given: Any) -> Mapping[str, Any]:
@@ -69,7 +67,8 @@ def _in_order(name: str, value: Any, kind: TensorType) -> Array:
     array = value if type(value) is np.ndarray else read(f"x[{name!r}]", value)
     if array.dtype is not kind.dtype:
         array = _typed(name, array, kind.dtype)
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
         array = np.array(array, order="C", copy=True)
     return array
 

@@ -72,6 +72,7 @@ class NetworkPlan:
         self._threads = threads
         self.parts = _parts(self.graph.with_(outputs=computed), store, fallback, threads)
         self._alone = self.parts[0] if len(self.parts) == 1 else None
+        self._empty = {name: (_lengths(kind), kind.dtype) for name, kind in self.outputs.items()}
         order = list(self.inputs)
         self._places = [] if self._alone is None else [order.index(name) for name in self._alone.inputs]
 
@@ -86,6 +87,10 @@ class NetworkPlan:
         between = {name for part in self.parts for name in part.outputs if name not in self.outputs}
         held = sum(_bytes(self.graph.types[name]) for name in between)
         return held + sum(part.memory_bytes(self._threads) for part in self.parts)
+
+    def places(self) -> dict[str, Array]:
+        """Return new arrays for the outputs."""
+        return {name: np.empty(*place) for name, place in self._empty.items()}
 
     def run(self, feeds: Sequence[Array], written: Mapping[str, Array], times: Array | None = None) -> None:
         """Run it.
