@@ -52,10 +52,12 @@ class NativePart:
     graph : Graph
         Static and simplified: what it reads and gives is float32, and computed.
     store : WeightStore
+    images : int, optional
+        Of a batch, which are run one by one; the graph is that of one image.
     """
 
-    def __init__(self, graph: Graph, store: WeightStore) -> None:
-        self._plan = StaticPlan(graph, None, store)
+    def __init__(self, graph: Graph, store: WeightStore, images: int = 1) -> None:
+        self._plan = StaticPlan(graph, None, store, images)
         self.inputs, self.outputs = tuple(graph.inputs), graph.outputs
         self.operations: Sequence[Operation] = self._plan.operations
 

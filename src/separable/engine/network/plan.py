@@ -12,6 +12,7 @@ from ...onnx.model.sizes import check_fits
 from ..graph.ir import Graph, TensorType
 from ..graph.static import is_known, static
 from ..passes import simplified
+from ..program.images import apart
 from ..program.lower import may_be_native
 from ..program.native_forms import in_native_form
 from ..program.operations import Operation
@@ -59,7 +60,10 @@ class NetworkPlan:
         fallback: bool = False,
         threads: int = 1,
     ) -> None:
-        self.graph = in_native_form(simplified(_static(graph, shapes, fallback)))
+        def make(lengths: Mapping[str, tuple[int, ...]]) -> Graph:
+            return in_native_form(simplified(_static(graph, lengths, fallback)))
+
+        self.graph = make(shapes)
         self.inputs = dict(self.graph.inputs)
         self.outputs = {name: _type(self.graph, name) for name in self.graph.outputs}
         for name, kind in {**self.inputs, **self.outputs}.items():
@@ -70,7 +74,11 @@ class NetworkPlan:
         here = {*self._known, *self._passed}
         computed = tuple(name for name in self.outputs if name not in here)
         self._threads = threads
-        self.parts = _parts(self.graph.with_(outputs=computed), store, fallback, threads)
+        images, one = (1, self.graph) if here else apart(self.graph, make)
+        if images > 1:
+            self.parts: list[PlanPart] = [NativePart(one, store, images)]
+        else:
+            self.parts = _parts(self.graph.with_(outputs=computed), store, fallback, threads)
         self._alone = self.parts[0] if len(self.parts) == 1 else None
         self._empty = {name: (_lengths(kind), kind.dtype) for name, kind in self.outputs.items()}
         order = list(self.inputs)

@@ -14,7 +14,7 @@ from ...onnx.model.sizes import check_fits
 from ..graph.ir import Graph, Node, TensorType
 from ..graph.static import static
 from ..passes import simplified
-from .images import images_apart, one_image
+from .images import apart
 from .lower import lowered
 from .memory import assign
 from .native_forms import in_native_form
@@ -68,6 +68,8 @@ class StaticPlan:
     shapes : mapping of str to tuple of int, or None
         Of the inputs; None for a graph that is static and simplified already.
     store : WeightStore
+    images : int, optional
+        Of a batch, which are run one by one; a static graph is that of one image then.
 
     Attributes
     ----------
@@ -81,13 +83,19 @@ class StaticPlan:
     """
 
     def __init__(
-        self, graph: Graph, shapes: Mapping[str, tuple[int, ...]] | None, store: WeightStore
+        self,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]] | None,
+        store: WeightStore,
+        images: int = 1,
     ) -> None:
         self.graph = _static(graph, shapes)
         self.inputs = dict(self.graph.inputs)
         self.outputs: dict[str, TensorType] = {name: self._type(name) for name in self.graph.outputs}
-        self.images = images_apart(self.graph) if shapes is not None else 1
-        one = self.graph if self.images == 1 else _static(graph, one_image(shapes or {}))
+        one = self.graph
+        if shapes is not None:
+            images, one = apart(self.graph, lambda lengths: _static(graph, lengths))
+        self.images = images
         lower, missing = lowered(one, store)
         if missing:
             raise UnsupportedOperationsError(missing)
@@ -99,7 +107,7 @@ class StaticPlan:
         self.arena = assign(buffers)
         check_fits("the memory of a call, float32", (self.arena,), 4 * self.arena)
         sizes = [[buffer.size for buffer in side] for side in (lower.inputs, lower.outputs)]
-        self._native = _core.Program(self.arena, *sizes, self.images)
+        self._native = _core.Program(self.arena, sizes[0], sizes[1], self.images)
         for buffer, array in lower.constants:
             buffer.base = self._native.constant(array)
         self.ends: list[int] = []  # of each operation: the native steps up to there
