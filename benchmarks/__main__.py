@@ -18,6 +18,7 @@ from benchmarks import (
     convert_architectures,
     convert_int8,
     convert_latency,
+    engine_kernels,
     engine_latency,
     factoring,
     filters,
@@ -96,6 +97,7 @@ def benchmarks() -> dict[str, Benchmark]:
         "convert-latency": lambda s: convert_latency.measure(s.run, s.quick, _progress),
         "convert-int8": lambda s: convert_int8.measure(s.run, s.quick, _progress),
         **{f"engine-{each.name}": network(each) for each in NETWORKS},
+        engine_kernels.NAME: lambda s: engine_kernels.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_latency.BUSY: lambda s: engine_latency.busy(s.run, s.quick, s.effort, s.peers, _progress),
         "import": lambda s: imports.measure(s.run, s.quick, s.effort, s.peers, _progress),
     }
