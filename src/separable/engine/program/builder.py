@@ -123,7 +123,7 @@ class Builder:
         shape = self.shape(name)
         for blocked in self.held(name):
             if isinstance(blocked, Blocked) and blocked.is_row:
-                rows = (blocked.pitches[0], 1, *(0 for _ in shape[2:]))
+                rows = (blocked.pitches[0], 1, *(1 for _ in shape[2:]))
                 flat = Plain(blocked.buffer, shape, rows, blocked.offset)
                 if flat.is_contiguous or not contiguous:
                     return flat
