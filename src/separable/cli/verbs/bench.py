@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TimingSetting:
     """What is timed, as typed."""
 
     shapes: Sequence[str]
@@ -28,7 +28,7 @@ class Setting:
     fallback: Literal["onnxruntime"] | None
 
 
-def run(models: Sequence[Path], setting: Setting, as_json: bool) -> None:
+def run(models: Sequence[Path], setting: TimingSetting, as_json: bool) -> None:
     """Time models in the engine and in other runtimes, and print one table."""
     counts = whole_numbers("--threads", setting.threads)
     with extra("onnx"):
