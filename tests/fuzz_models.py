@@ -1,7 +1,7 @@
 """Damaged and hostile ONNX models and the verbs: a result, or an error that names the file.
 
 ``python -m tests.fuzz_models`` runs a thousand, in a process of its own that may neither take more memory
-than is plenty for models of this size nor longer than a minute for one; ``--count``, ``--first`` and
+than is plenty for models of this size nor longer than a minute for one. How many, the first one's number and
 ``--seed`` choose others.
 """
 
@@ -38,7 +38,7 @@ SECONDS: Final = 60  # of the processor, for one model
 WALL_SECONDS: Final = 1200.0  # where that cannot be limited, and on a machine that has other things to do
 
 # What an error about an argument begins with: the data and the goal are as much at fault as the model there.
-ARGUMENTS: Final = ("`calibration`", "`budget=", "input `", "`shapes`")
+ARGUMENTS: Final = ("`calibration`", "`budget=", "input `", "`shapes`", "`x`")
 
 Edit = Callable[[ModelProto, np.random.Generator], object]
 
@@ -495,8 +495,8 @@ def data_for(path: Path) -> Any:
     return rng.standard_normal((4, 3, 12, 12)).astype(np.float32)
 
 
-def outcome(path: Path, searching: bool) -> tuple[dict[str, str], list[str]]:
-    """Return what each verb made of a file, and what it should not have made of it."""
+def outcome(path: Path, searching: bool, *only: str) -> tuple[dict[str, str], list[str]]:
+    """Return what each verb, or some of them, made of a file, and what it should not have made of it."""
     found, wrong = {}, []
     goal: dict[str, Any] = {"budget": 0.7} if searching else {"rank": 1}
 
@@ -511,7 +511,13 @@ def outcome(path: Path, searching: bool) -> tuple[dict[str, str], list[str]]:
         _ = str(done.report), repr(done), done.report.to_json()
         done.save(path.with_name("out.onnx"))
 
-    for name, verb in (("audit", counted), ("separate", converted)):
+    def run_whole() -> None:
+        program = sp.engine.load(path, threads=1, fallback=None if searching else "onnxruntime")
+        _ = str(program), repr(program), program(data_for(path))
+
+    for name, verb in (("audit", counted), ("separate", converted), ("engine", run_whole)):
+        if only and name not in only:
+            continue
         try:
             verb()
         except (FileError, ValueError, TypeError) as error:
@@ -532,14 +538,14 @@ def outcome(path: Path, searching: bool) -> tuple[dict[str, str], list[str]]:
 
 
 def run(
-    number: int, seed: int, sound: Sequence[ModelProto], folder: Path
+    number: int, seed: int, sound: Sequence[ModelProto], folder: Path, *only: str
 ) -> tuple[str, dict[str, str], list[str]]:
     """Make one file, and return what was done to it, what became of it, and what should not have."""
     kind, data = damaged(number, seed, sound)
     path = folder / "model.onnx"
     path.write_bytes(data)
     (folder / "data.bin").write_bytes(bytes(100))
-    return (kind or "nothing", *outcome(path, searching=number % 4 == 0))
+    return (kind or "nothing", *outcome(path, number % 4 == 0, *only))
 
 
 # -- a process that may die ------------------------------------------------------------------------------
@@ -608,8 +614,8 @@ class _Worker:
 def main() -> int:
     """Try many models; return how many came to what they should not."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=COUNT)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("count", nargs="?", type=int, default=COUNT)
+    parser.add_argument("first", nargs="?", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     start, worker = time.monotonic(), _Worker(asked.seed)

@@ -13,6 +13,7 @@ pytest.importorskip("onnxruntime")
 import fuzz_models
 
 # Those that once ended otherwise, and the first ones.
+SOUND = dict.fromkeys(("audit", "separate", "engine"), "result")
 NUMBERS = (73, 168, 230, 380, 896, *range(55))
 
 
@@ -25,7 +26,7 @@ def test_the_models_are_in_order_before_they_are_damaged(sound: list[Any], tmp_p
     path = tmp_path / "model.onnx"
     for model in sound[:6]:
         path.write_bytes(model.SerializeToString())
-        assert fuzz_models.outcome(path, searching=False) == ({"audit": "result", "separate": "result"}, [])
+        assert fuzz_models.outcome(path, searching=False) == (SOUND, [])
 
 
 @pytest.mark.parametrize("part", range(6))

@@ -91,7 +91,7 @@ def load(
         except UnsupportedOperationsError:
             raise
         except ValueError:
-            if shapes is not None:
+            if shapes is not None or not any(kind.is_open for kind in program.inputs.values()):
                 raise
             program.forget_shapes()  # another batch may do
     return program

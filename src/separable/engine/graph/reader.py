@@ -202,7 +202,8 @@ def _inputs(graph: GraphProto, constants: Mapping[str, Array], strict: bool = Tr
         if found is None:
             if strict:
                 raise ModelError(f"input `{entry.name}` is no tensor of a known type and number of axes.")
-            found = TensorType(np.dtype(object), ())
+            element = entry.type.tensor_type.elem_type  # in graphs within nodes the shape may be missing
+            found = TensorType(DTYPES.get(element, np.dtype(object)), ())
         types[entry.name] = found
     return types
 

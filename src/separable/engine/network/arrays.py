@@ -40,12 +40,10 @@ def feeds_of(declared: Mapping[str, TensorType], given: Any) -> list[Array]:
     TypeError
         If something is no array, or has another type of elements.
     ValueError
-        If an input is missing, unknown, or of a shape that the network does not take.
+        If an input is missing or unknown. Shapes are looked at by `lengths_of`.
     """
     arrays = _by_name(declared, given)
-    feeds = [_in_order(name, arrays[name], kind) for name, kind in declared.items()]
-    lengths_of(declared, [array.shape for array in feeds])
-    return feeds
+    return [_in_order(name, arrays[name], kind) for name, kind in declared.items()]
 
 
 def _by_name(declared: Mapping[str, TensorType], given: Any) -> Mapping[str, Any]:
@@ -69,7 +67,8 @@ def _in_order(name: str, value: Any, kind: TensorType) -> Array:
     array = value if type(value) is np.ndarray else read(f"x[{name!r}]", value)
     if array.dtype is not kind.dtype:
         array = _typed(name, array, kind.dtype)
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
         array = np.array(array, order="C", copy=True)
     return array
 
@@ -161,10 +160,11 @@ class Targets:
         _check_apart(self._theirs)
         read_from = list(feeds)
         for name, kind in outputs.items():
-            array = self._theirs.get(name)
-            if array is None or not _is_writable_in_place(array, kind, read_from):
-                array = np.empty(tuple(int(length) for length in kind.shape), kind.dtype)
-            self.written[name] = array
+            theirs = self._theirs.get(name)
+            if theirs is not None and _is_writable_in_place(theirs, kind, read_from):
+                self.written[name] = theirs
+            else:
+                self.written[name] = np.empty(tuple(int(length) for length in kind.shape), kind.dtype)
 
     def finish(self) -> dict[str, Array]:
         """Return the outputs by name, a caller's arrays where they were given."""

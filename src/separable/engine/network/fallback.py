@@ -170,9 +170,12 @@ def types_in_runtime(
 
     Where these decide the shapes after all, running the network ends in an error.
     """
-    named = {name: pair for name, *pair in zip(node.inputs, given, values, strict=True) if name}
-    inputs = {name: kind for name, (kind, value) in named.items() if kind is not None and value is None}
-    constants = {name: value for name, (_, value) in named.items() if value is not None}
+    known = dict(zip(node.inputs, values, strict=True))
+    constants = {name: value for name, value in known.items() if name and value is not None}
+    types = dict(zip(node.inputs, given, strict=True))
+    inputs = {
+        name: kind for name, kind in types.items() if name and kind is not None and name not in constants
+    }
     graph = Graph("part", inputs, tuple(filter(None, node.outputs)), (node,), constants)
     session = Session(runnable(_exported(graph)))
     made = session({name: _anything(kind) for name, kind in inputs.items()})
@@ -233,9 +236,11 @@ def _first_opset(op: str) -> int:
 
 def _graph_proto(graph: Graph) -> GraphProto:
     types = {**graph.types, **graph.inputs}
-    ends = [[_declared(name, types.get(name)) for name in side] for side in (graph.inputs, graph.outputs)]
+    inputs, outputs = (
+        [_declared(name, types.get(name)) for name in side] for side in (graph.inputs, graph.outputs)
+    )
     nodes = [_node_proto(node) for node in graph.nodes]
-    return helper.make_graph(nodes, graph.name or "part", *ends)
+    return helper.make_graph(nodes, graph.name or "part", inputs, outputs)
 
 
 def _declared(name: str, kind: TensorType | None) -> ValueInfoProto:
@@ -252,7 +257,9 @@ def _node_proto(node: Node) -> NodeProto:
     attributes = {}
     for name, value in node.attributes.items():
         if isinstance(value, Graph):
-            attributes[name] = _inner(value, outside, f"{node.outputs[0]}.{name}")
+            attributes[name] = _inner(
+                value, outside, f"{node.outputs[0]}.{name}", scalars=2 if op == "Loop" else 0
+            )
         elif isinstance(value, np.ndarray):
             attributes[name] = onnx.numpy_helper.from_array(value)
         elif name not in ("captured", "beyond"):
@@ -260,8 +267,11 @@ def _node_proto(node: Node) -> NodeProto:
     return helper.make_node(op, inputs, node.outputs, domain=domain, **attributes)
 
 
-def _inner(graph: Graph, outside: dict[str, str], prefix: str) -> GraphProto:
-    """Return a graph within a node: what it captures is called as outside, all else by names of its own."""
+def _inner(graph: Graph, outside: dict[str, str], prefix: str, scalars: int) -> GraphProto:
+    """Return a graph within a node: what it captures is called as outside, all else by names of its own.
+
+    So many of its first inputs have no axes; of the others those may be unknown.
+    """
     names = {name: f"{prefix}.{name}" for name in graph.names()}
     names.update(outside)
     names[""] = ""
@@ -279,6 +289,9 @@ def _inner(graph: Graph, outside: dict[str, str], prefix: str) -> GraphProto:
         {},
     )
     proto = _graph_proto(inner)
+    for place, entry in enumerate(proto.input):
+        if not entry.type.tensor_type.shape.dim and place >= scalars:  # it may not be known here
+            entry.type.tensor_type.ClearField("shape")
     for name, array in graph.constants.items():
         proto.initializer.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), names[name]))
     made = {name for node in graph.nodes for name in node.outputs}

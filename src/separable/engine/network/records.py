@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._base.types import Array
 from ...conv.audits.machine import Machine, this_machine
-from .parts import NetworkPlan
+from .plan import NetworkPlan
 
 __all__ = ["ProfileRecord", "StepRecord", "step_records"]
 

@@ -253,7 +253,8 @@ def full(builder: Builder, node: Node) -> None:
     if bias is not None:
         if bias.size not in (1, columns) or (bias.ndim > 1 and bias.shape[-1] != bias.size):
             raise UnsupportedError(f"a bias of shape {bias.shape}")
-        bias = np.broadcast_to((bias * np.float32(beta)).ravel(), (columns,))
+        if beta != 1.0 or bias.shape != (columns,):  # else the packed weights are found by it again
+            bias = np.broadcast_to((bias * np.float32(beta)).ravel(), (columns,))
     packed = builder.store.full(weights, bias, transposed)
     x = builder.plain(node.inputs[0])
     dst = builder.plain_result(node.outputs[0])

@@ -10,6 +10,7 @@ import numpy as np
 from ... import _core
 from ..._base.types import Array
 from ...onnx.model.names import ModelError
+from ...onnx.model.sizes import check_fits
 from ..graph.ir import Graph, Node, TensorType
 from ..graph.static import static
 from ..passes import simplified
@@ -86,13 +87,18 @@ class StaticPlan:
             buffer for operation in lower.operations for buffer in (*operation.reads, *operation.writes)
         ]
         self.arena = assign(buffers)
+        check_fits("the memory of a call, float32", (self.arena,), 4 * self.arena)
         sizes = [[buffer.size for buffer in side] for side in (lower.inputs, lower.outputs)]
         self._native = _core.Program(self.arena, *sizes)
         for buffer, array in lower.constants:
             buffer.base = self._native.constant(array)
         self.ends: list[int] = []  # of each operation: the native steps up to there
         for operation in lower.operations:
-            operation.add(self._native)
+            try:
+                operation.add(self._native)
+            except (TypeError, ValueError) as error:  # lengths that no step takes
+                node = next(node for node in self.graph.nodes if operation.label in node.outputs)
+                raise UnsupportedOperationsError([(node, f"{node.op}: {error}")]) from error
             self.ends.append(len(self._native))
 
     def _type(self, name: str) -> TensorType:

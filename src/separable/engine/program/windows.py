@@ -12,7 +12,7 @@ from ..graph.ir import Node
 from .builder import Builder, UnsupportedError
 from .memory import Blocked
 
-__all__ = ["global_pool", "pool", "resize"]
+__all__ = ["global_pool", "image", "pool", "resize"]
 
 
 def image(held: Blocked) -> Any:
@@ -139,7 +139,7 @@ def _taps(node: Node, size: int, result: int, scale: float) -> tuple[Array, Arra
         index = first[:, None] + np.arange(-1, 3)
         if attributes.get("exclude_outside"):
             weights = np.where((index >= 0) & (index < size), weights, 0.0)
-            weights /= weights.sum(1, keepdims=True)
+            weights = weights / weights.sum(1, keepdims=True)
     return np.clip(index, 0, size - 1), weights.astype(np.float32)
 
 

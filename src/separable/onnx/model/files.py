@@ -163,7 +163,9 @@ def _checked(model: ModelProto, path: Path | None, name: str) -> Stored:
         check_declared(info, name)
     for sparse in _sparse(model.graph):
         check_sparse(sparse, name)
+    data: list[bytes | None] = []  # of the tensors, of which the initializers are the first
     for tensor in _tensors(model):
+        data.append(None)
         if tensor.data_location == _EXTERNAL:
             external = True
             if path is None:
@@ -173,10 +175,10 @@ def _checked(model: ModelProto, path: Path | None, name: str) -> Stored:
                 )
             total += _external_place(tensor, path)[2]
         else:
-            check_list(tensor, name)
+            data[-1] = check_list(tensor, name)
     if path is not None:
         check_promise(path, (total,), np.dtype(np.uint8), ratio=None)
-    return _in_order(_taken_apart(model, path, external))
+    return _in_order(_taken_apart(model, path, external, data))
 
 
 def _in_order(stored: Stored) -> Stored:
@@ -307,7 +309,9 @@ def _sparse(graph: GraphProto) -> Iterator[SparseTensorProto]:
                 yield from _sparse(inner)
 
 
-def _taken_apart(model: ModelProto, path: Path | None, external: bool) -> Stored:
+def _taken_apart(
+    model: ModelProto, path: Path | None, external: bool, data: Sequence[bytes | None]
+) -> Stored:
     """Return the model with its large initializers beside it, and all other data inside."""
     shell = ModelProto()
     for field, value in model.ListFields():
@@ -318,9 +322,9 @@ def _taken_apart(model: ModelProto, path: Path | None, external: bool) -> Stored
             _copy_field(shell.graph, field.name, value)
     _bring_in(shell, path)
     tensors: dict[str, Array] = {}
-    for tensor in model.graph.initializer:
+    for tensor, raw in zip(model.graph.initializer, data, strict=False):
         if tensor.data_type in _BESIDE and math.prod(tensor.dims) >= _SMALL:
-            tensors[tensor.name] = _data(tensor, path)
+            tensors[tensor.name] = _data(tensor, path, raw)
             shell.graph.initializer.append(_placeholder(tensor))
         else:
             shell.graph.initializer.add().CopyFrom(tensor)
@@ -366,7 +370,11 @@ def _placeholder(tensor: TensorProto) -> TensorProto:
     return empty
 
 
-def _data(tensor: TensorProto, path: Path | None) -> Array:
+def _data(tensor: TensorProto, path: Path | None, raw: bytes | None) -> Array:
+    if raw is not None:
+        dtype = _BESIDE[tensor.data_type]
+        held = np.frombuffer(raw, dtype).reshape(tuple(tensor.dims))
+        return held.astype(dtype.newbyteorder("="), copy=False)
     if path is not None and tensor.data_location == _EXTERNAL:
         file, offset, _ = _external_place(tensor, path)
         dtype = _BESIDE[tensor.data_type]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from onnx.onnx_ml_pb2 import ModelProto, TensorProto
+from onnx.onnx_ml_pb2 import ModelProto, TensorProto, ValueInfoProto
 
 from ..._base.extras import MissingExtraError
 from ...files.guard import FileError
@@ -121,6 +121,13 @@ def _is_legible(message: Any) -> bool:
         return all(isinstance(text, str) for text in own) and all(
             map(_is_legible, (*message.external_data, *message.metadata_props))
         )
+    if isinstance(message, ValueInfoProto):  # of which exporters write hundreds
+        shape = message.type.tensor_type.shape.dim
+        plain = (message.name, message.doc_string, message.type.denotation)
+        if not all(isinstance(text, str) for dim in shape for text in (dim.dim_param, dim.denotation)):
+            return False
+        if message.type.HasField("tensor_type") and not message.metadata_props:
+            return all(isinstance(text, str) for text in plain)
     for entry, value in message.ListFields():
         if isinstance(value, (str, int, float)):
             continue

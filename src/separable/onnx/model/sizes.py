@@ -77,7 +77,7 @@ def _bits(tensor: TensorProto, name: str) -> int:
     return 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
-def check_list(tensor: TensorProto, name: str) -> None:
+def check_list(tensor: TensorProto, name: str) -> bytes | None:
     """Refuse a tensor whose data are not as many as its shape says.
 
     Parameters
@@ -87,15 +87,21 @@ def check_list(tensor: TensorProto, name: str) -> None:
     name : str
         The model's, for errors.
 
+    Returns
+    -------
+    bytes or None
+        Its data, which protobuf copies each time that it is asked; None where they are a list.
+
     Raises
     ------
     FileError
     """
     wanted, count = bytes_of(tensor, name), _elements(tensor, name)
-    if tensor.HasField("raw_data"):
-        held, expected, unit = len(tensor.raw_data), wanted, "bytes"
+    raw = tensor.raw_data if tensor.HasField("raw_data") else None
+    if raw is not None:
+        held, expected, unit = len(raw), wanted, "bytes"
         if tensor.data_type == TensorProto.STRING:
-            return  # the checker says that strings have no bytes
+            return raw  # the checker says that strings have no bytes
     else:
         held = len(getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type)))
         expected, unit = math.ceil(count / _PACKED.get(tensor.data_type, 1)), "numbers"
@@ -107,6 +113,7 @@ def check_list(tensor: TensorProto, name: str) -> None:
             f"{name} is damaged: tensor `{tensor.name}` of shape {tuple(tensor.dims)} takes {shown[0]}, but "
             f"holds {shown[1]}."
         )
+    return raw
 
 
 def check_sparse(sparse: SparseTensorProto, name: str) -> None:
@@ -131,6 +138,9 @@ def check_sparse(sparse: SparseTensorProto, name: str) -> None:
     check_fits(f"sparse tensor `{whole.name}`", tuple(sparse.dims), bytes_of(whole, name))
 
 
+_ELEMENT_TYPES: Final = frozenset(TensorProto.DataType.values())
+
+
 def check_declared(info: ValueInfoProto, name: str) -> None:
     """Refuse an input or output of no known type.
 
@@ -145,7 +155,7 @@ def check_declared(info: ValueInfoProto, name: str) -> None:
     FileError
     """
     kind = info.type.tensor_type
-    if kind.elem_type not in TensorProto.DataType.values():
+    if kind.elem_type not in _ELEMENT_TYPES:
         raise FileError(f"{name} is damaged: `{info.name}` is of no known type ({kind.elem_type}).")
 
 

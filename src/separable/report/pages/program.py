@@ -93,8 +93,8 @@ def _time(step: StepRecord) -> float:
 def _measures(steps: Sequence[StepRecord]) -> dict[str, list[float | None]]:
     measures: dict[str, list[float | None]] = {}
     if any(step.measured_ms is not None for step in steps):
-        measures["measured ms"] = [step.measured_ms for step in steps]
-    measures["predicted ms"] = [step.predicted_ms for step in steps]
+        measures["measured us"] = [1e3 * (step.measured_ms or 0.0) for step in steps]
+    measures["predicted us"] = [1e3 * step.predicted_ms for step in steps]
     measures["MACs"] = [step.macs for step in steps]
     measures["bytes"] = [step.bytes for step in steps]
     measures["memory"] = [step.memory_bytes for step in steps]

@@ -11,7 +11,7 @@ from .audits import aligned
 
 if TYPE_CHECKING:
     from ...engine.network.compiled import CompiledNetwork
-    from ...engine.network.parts import NetworkPlan
+    from ...engine.network.plan import NetworkPlan
     from ...engine.network.records import ProfileRecord, StepRecord
 
 __all__ = ["facts_of", "profile_table", "program_table", "what"]

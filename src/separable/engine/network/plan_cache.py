@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Final
 
 from ..program.lower import target
 from ..program.weights import WeightStore
-from .parts import NetworkPlan
+from .plan import NetworkPlan
 
 __all__ = ["MOST_BYTES", "MOST_PLANS", "PlanCache", "Shapes"]
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in order
 
 # What is kept at most: the plan used last always is, whatever it takes.
 MOST_PLANS: Final = 16
@@ -42,7 +42,7 @@ class PlanCache:
 
     def get(self, shapes: Shapes) -> NetworkPlan:
         """Return the plan of some shapes, made now if need be."""
-        key = (target(), *shapes.items())
+        key = (target(), shapes)
         plan = self._find(key)
         if plan is not None:
             return plan

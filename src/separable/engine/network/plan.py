@@ -1,0 +1,182 @@
+"""A network for inputs of one shape: its native part, or several with parts in ONNX Runtime between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..._base.types import Array
+from ...onnx.model.sizes import check_fits
+from ..graph.ir import Graph, TensorType
+from ..graph.static import is_known, static
+from ..passes import simplified
+from ..program.lower import may_be_native
+from ..program.native_forms import in_native_form
+from ..program.operations import Operation
+from ..program.plan import UnsupportedOperationsError
+from ..program.weights import WeightStore
+from .parts import EmptyPart, NativePart, PlanPart
+
+__all__ = ["NetworkPlan"]
+
+
+class NetworkPlan:
+    """What runs for inputs of one shape.
+
+    Parameters
+    ----------
+    graph : Graph
+        As simplified as it could be without its lengths.
+    shapes : mapping of str to tuple of int
+        Of the inputs.
+    store : WeightStore
+    fallback : bool
+        Whether ONNX Runtime runs what the engine does not.
+    threads : int
+
+    Attributes
+    ----------
+    graph : Graph
+        Static and simplified.
+    inputs, outputs : dict of str to TensorType
+    parts : list of PlanPart
+        In running order.
+
+    Raises
+    ------
+    ModelError
+        If the shapes do not fit, or there are operations that nothing runs.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]],
+        store: WeightStore,
+        *,
+        fallback: bool = False,
+        threads: int = 1,
+    ) -> None:
+        self.graph = in_native_form(simplified(_static(graph, shapes, fallback)))
+        self.inputs = dict(self.graph.inputs)
+        self.outputs = {name: _type(self.graph, name) for name in self.graph.outputs}
+        for name, kind in {**self.inputs, **self.outputs}.items():
+            check_fits(f"tensor `{name}`", _lengths(kind), _bytes(kind))
+        known = {name: self.graph.constants[name] for name in self.outputs if name in self.graph.constants}
+        self._known = {name: array for name, array in known.items() if name not in self.inputs}
+        self._passed = tuple(name for name in self.outputs if name in self.inputs)
+        here = {*self._known, *self._passed}
+        computed = tuple(name for name in self.outputs if name not in here)
+        self._threads = threads
+        self.parts = _parts(self.graph.with_(outputs=computed), store, fallback, threads)
+        self._alone = self.parts[0] if len(self.parts) == 1 else None
+        self._empty = {name: (_lengths(kind), kind.dtype) for name, kind in self.outputs.items()}
+        order = list(self.inputs)
+        self._places = [] if self._alone is None else [order.index(name) for name in self._alone.inputs]
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What it does, part after part."""
+        return [operation for part in self.parts for operation in part.operations]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of one call: arenas, scratch memory of all threads, and what lies between parts."""
+        between = {name for part in self.parts for name in part.outputs if name not in self.outputs}
+        held = sum(_bytes(self.graph.types[name]) for name in between)
+        return held + sum(part.memory_bytes(self._threads) for part in self.parts)
+
+    def places(self) -> dict[str, Array]:
+        """Return new arrays for the outputs."""
+        return {name: np.empty(*place) for name, place in self._empty.items()}
+
+    def run(self, feeds: Sequence[Array], written: Mapping[str, Array], times: Array | None = None) -> None:
+        """Run it.
+
+        Parameters
+        ----------
+        feeds : sequence of ndarray
+            The inputs, in order, as native steps take them.
+        written : mapping of str to ndarray
+            Where each output goes.
+        times : ndarray, optional
+            Takes the nanoseconds of each operation.
+        """
+        if self._alone is not None:
+            outs = [written[name] for name in self._alone.outputs]
+            self._alone.run([feeds[place] for place in self._places], outs, self._threads, times)
+        elif self.parts:
+            self._run_parts(dict(zip(self.inputs, feeds, strict=True)), written, times)
+        for name, array in self._known.items():
+            written[name][...] = array
+        for name in self._passed:
+            written[name][...] = feeds[list(self.inputs).index(name)]
+
+    def _run_parts(
+        self, known: dict[str, Array], written: Mapping[str, Array], times: Array | None = None
+    ) -> None:
+        last = {name: number for number, part in enumerate(self.parts) for name in part.inputs}
+        first = 0
+        for number, part in enumerate(self.parts):
+            for name in part.outputs:
+                kind = self.graph.types[name]
+                known[name] = written[name] if name in written else np.empty(_lengths(kind), kind.dtype)
+            end = first + len(part.operations)
+            part.run(
+                [known[name] for name in part.inputs],
+                [known[name] for name in part.outputs],
+                self._threads,
+                None if times is None else times[first:end],
+            )
+            first = end
+            for name in {*part.inputs, *part.outputs}:
+                if last.get(name, -1) <= number:
+                    del known[name]
+
+
+def _static(graph: Graph, shapes: Mapping[str, tuple[int, ...]], fallback: bool) -> Graph:
+    """Return a static graph; what has operations of which nothing is known is an error that lists them."""
+    foreign = [(node, node.op) for node in graph.nodes if not is_known(node.op)]
+    if not foreign:
+        return static(graph, shapes)
+    if not fallback:
+        others = [(node, node.op) for node in graph.nodes if is_known(node.op) and not may_be_native(node.op)]
+        raise UnsupportedOperationsError([*foreign, *others])
+    from .fallback import types_in_runtime
+
+    return static(graph, shapes, types_in_runtime)
+
+
+def _parts(graph: Graph, store: WeightStore, fallback: bool, threads: int) -> list[PlanPart]:
+    """Return what computes the outputs of a static graph: nothing where all are known."""
+    read = {name for node in graph.nodes for name in node.inputs}
+    graph = graph.with_(inputs={name: kind for name, kind in graph.inputs.items() if name in read})
+    if not graph.outputs:
+        return []
+    made = [graph.types[name] for node in graph.nodes for name in node.outputs if name]
+    if any(0 in kind.shape for kind in (*graph.inputs.values(), *made)):
+        return [EmptyPart(graph)]
+    if fallback:
+        from .fallback import parts
+
+        return parts(graph, store, threads)
+    return [NativePart(graph, store)]
+
+
+def _lengths(kind: TensorType) -> tuple[int, ...]:
+    return tuple(int(length) for length in kind.shape)
+
+
+def _bytes(kind: TensorType) -> int:
+    return math.prod(_lengths(kind)) * kind.dtype.itemsize
+
+
+def _type(graph: Graph, name: str) -> TensorType:
+    if name in graph.inputs:
+        return graph.inputs[name]
+    if name in graph.constants:
+        array = graph.constants[name]
+        return TensorType(array.dtype, array.shape)
+    return graph.types[name]
