@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..._base.extras import extra
+from ...files.guard import check_readable
 from .. import network_tables
 from ..kernel_options import whole_numbers
 from ..terminal import naming_model, plain_console, progress
@@ -31,6 +32,8 @@ class TimingSetting:
 def run(models: Sequence[Path], setting: TimingSetting, as_json: bool) -> None:
     """Time models in the engine and in other runtimes, and print one table."""
     counts = whole_numbers("--threads", setting.threads)
+    for model in models:  # before any time is spent on others
+        check_readable(model)
     with extra("onnx"):
         from ...onnx.audits.side_by_side import compare
     done: list[tuple[Path, ModelTimes]] = []
