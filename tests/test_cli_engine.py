@@ -184,7 +184,7 @@ def test_run_hands_over_what_the_engine_does_not_run_only_if_asked(run: Run) -> 
         ("run vgg.onnx vgg.onnx", "expected .npy"),
         ("run vgg.onnx", "IN... is missing"),
         ("bench", "MODEL.onnx... is missing"),
-        ("bench nothing.onnx", "`nothing.onnx`"),
+        ("bench vgg.onnx nothing.onnx", "`nothing.onnx`"),
         ("bench vgg.onnx --threads 0", "`--threads 0`"),
         ("bench vgg.onnx --threads one", "`--threads one`"),
         ("bench vgg.onnx --rounds 0", "`--rounds 0`"),

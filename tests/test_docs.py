@@ -106,6 +106,7 @@ def inputs(tmp_path: Path) -> Path:
     image.fromarray(np.arange(240, dtype=np.uint8).reshape(12, 20)).save(tmp_path / "photo.png")
     volume = nibabel.Nifti1Image(np.ones((6, 7, 8), np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
     nibabel.save(volume, tmp_path / "brain.nii.gz")
+    np.save(tmp_path / "x.npy", samples[:2])
     np.save(tmp_path / "kernel.npy", np.multiply.outer([1.0, 2.0, 1.0], [1.0, 0.0, -1.0]))
     return tmp_path
 
@@ -143,6 +144,16 @@ def test_links_between_pages(page: Path) -> None:
     missing = [target for target in targets if not (page.parent / target).exists()]
     hint = "; `make bench` writes RESULTS.md, and it belongs into the repository"
     assert not missing, f"{name(page)} links to {missing}{hint if 'RESULTS.md' in str(missing) else ''}"
+
+
+def test_the_operations_of_the_engine_are_all_on_its_page() -> None:
+    pytest.importorskip("onnx")
+    from separable.engine.program.lower import NATIVE
+    from separable.engine.program.native_forms import FORMS
+
+    page = (ROOT / "docs" / "engine.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`([A-Z]\w+)`", page))
+    assert {*NATIVE, *FORMS} - told == set()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -310,7 +310,7 @@ def run(
     as_json: options.AsJson = False,
 ) -> None:
     """Run a model."""
-    setting = running.Setting(shapes or [], threads, None if fallback is None else "onnxruntime")
+    setting = running.NetworkSetting(shapes or [], threads, None if fallback is None else "onnxruntime")
     given = GivenFiles(tuple(inputs), mean, std)
     running.run(model, given, setting, out, profile=profile, html=html, as_json=as_json)
 
@@ -338,7 +338,7 @@ def bench(
     as_json: options.AsJson = False,
 ) -> None:
     """Time models side by side."""
-    setting = timing.Setting(
+    setting = timing.TimingSetting(
         shapes or [], batch, threads, rounds, None if fallback is None else "onnxruntime"
     )
     timing.run(models, setting, as_json)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..._base.extras import extra
+from ...files.guard import check_readable
 from .. import network_tables
 from ..kernel_options import whole_numbers
 from ..terminal import naming_model, plain_console, progress
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TimingSetting:
     """What is timed, as typed."""
 
     shapes: Sequence[str]
@@ -28,9 +29,11 @@ class Setting:
     fallback: Literal["onnxruntime"] | None
 
 
-def run(models: Sequence[Path], setting: Setting, as_json: bool) -> None:
+def run(models: Sequence[Path], setting: TimingSetting, as_json: bool) -> None:
     """Time models in the engine and in other runtimes, and print one table."""
     counts = whole_numbers("--threads", setting.threads)
+    for model in models:  # before any time is spent on others
+        check_readable(model)
     with extra("onnx"):
         from ...onnx.audits.side_by_side import compare
     done: list[tuple[Path, ModelTimes]] = []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setting:
+class NetworkSetting:
     """How the network is read, as typed."""
 
     shapes: Sequence[str]
@@ -35,7 +35,7 @@ class Setting:
 def run(
     model: Path,
     given: GivenFiles,
-    setting: Setting,
+    setting: NetworkSetting,
     out: Path | None,
     *,
     profile: bool,

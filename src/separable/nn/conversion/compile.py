@@ -342,12 +342,13 @@ def _names(model: nn.Module, spec: Any) -> list[str]:
     parameters = list(inspect.signature(model.forward).parameters)
     paths, _ = trees.tree_flatten_with_path(trees.tree_unflatten(["*"] * spec.num_leaves, spec))
     names: list[str] = []
-    for (side, first, *rest), _ in paths:
-        if side.idx == 1:
-            start = first.key
-        else:
-            start = parameters[first.idx] if first.idx < len(parameters) else f"x{first.idx}"
-        name = "_".join(re.sub(r"\W+", "", str(part)) for part in (start, *rest))
+    for path, _ in paths:
+        side, first, *rest = map(str, path)  # "[0]", "[1]", or "[1]", "['key']"
+        place = first.strip("[]'")
+        if side == "[0]":
+            place = parameters[int(place)] if int(place) < len(parameters) else f"x{place}"
+        name = re.sub(r"\W+", "_", "_".join([place, *rest])).strip("_")
+        name = re.sub("_+", "_", name)
         names.append(name if name not in names else f"{name}_{len(names)}")
     return names
 
