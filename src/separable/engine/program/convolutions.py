@@ -130,7 +130,9 @@ def _source(builder: Builder, node: Node) -> Blocked | Plain:
     if is_depthwise(node, builder.shape) or builder.is_blocked(name):
         needs_zeros = is_depthwise(node, builder.shape)
         return builder.blocked(name, builder.zeros_for(node) if needs_zeros else (0, 0, 0, 0))
-    return builder.plain(name)
+    held = builder.plain(name)
+    forwards = all(n == 1 or step > 0 for n, step in zip(held.shape, held.strides, strict=True))
+    return held if forwards else builder.plain(name, contiguous=True)
 
 
 def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
