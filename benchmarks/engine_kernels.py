@@ -122,6 +122,7 @@ def _program(work: Work) -> Any:
     src, end = image(0, work.channels, size, edge)
     dst, more = image(end, work.results, out, 0)
     bias = np.zeros(work.results, np.float32)
+    packed: tuple[Any, Any]
     if work.kind == "depthwise":
         weights = rng.standard_normal((work.channels, work.kernel, work.kernel)).astype(np.float32)
         packed = (None, _core.DepthwiseWeights(weights, bias))

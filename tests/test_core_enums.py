@@ -12,7 +12,7 @@ import pytest
 from separable import _core
 from separable.arrays import boundaries, output
 from separable.conv.layers import arguments as fused
-from separable.engine.program import convolutions as engine
+from separable.engine.program.steps import convolutions as engine
 
 CPP = Path(__file__).resolve().parents[1] / "cpp"
 DECLARED = {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from separable import _core
-from separable.engine.program.convolutions import ACTIVATIONS
+from separable.engine.program.steps.convolutions import ACTIVATIONS
 
 Floats = npt.NDArray[Any]
 TARGETS = _core.core_info()["targets"]

@@ -97,9 +97,9 @@ TESTED_BY = {
     "test_onnx_surgery.py": "onnx.conversion.rewrite",
     "test_onnx_hostile.py": "onnx.model.sizes",
     "test_engine_program.py": "engine.loader engine.program.builder engine.program.memory "
-    "engine.program.operations engine.program.plan report.pages.program report.text.programs",
-    "test_engine_random.py": "engine.program.arrangement engine.program.chains "
-    "engine.program.convolutions engine.program.elements engine.program.windows",
+    "engine.program.operations report.pages.program report.text.programs",
+    "test_engine_random.py": "engine.program.steps.arrangement engine.program.chains "
+    "engine.program.steps.elements engine.program.steps.windows",
     "test_report_pages.py": "report.pages.audit report.pages.charts report.pages.conversion "
     "report.pages.page report.text.audits report.text.conversions",
 }

@@ -34,6 +34,9 @@ Image image_of(int base, ptrdiff_t at, const std::vector<ptrdiff_t>& shape, ptrd
   for (ptrdiff_t n : shape)
     if (n < 1) throw nb::value_error("Image: a length is 0");
   if (block < 1) throw nb::value_error("Image: a block has one channel at least");
+  const ptrdiff_t counts[] = {shape[0], (shape[1] + block - 1) / block, shape[2], shape[3]};
+  for (size_t i = 0; i < 4; i++)
+    if (counts[i] > 1 && pitches[i] == 0) throw nb::value_error("Image: a pitch of 0 between several");
   return {{base, at}, shape[0],   shape[1],   shape[2],  shape[3],  block,     pitches[0],
           pitches[1], pitches[2], pitches[3], around[0], around[1], around[2], around[3]};
 }

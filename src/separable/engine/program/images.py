@@ -8,7 +8,7 @@ from typing import Final
 
 from ...onnx.model.names import ModelError
 from ..graph.ir import Graph, Node
-from .elements import BINARY, REDUCTIONS, UNARY
+from .steps.elements import BINARY, REDUCTIONS, UNARY
 
 __all__ = ["apart", "images_apart"]
 

@@ -12,12 +12,12 @@ from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from ..graph.values import VALUES
-from . import arrangement, convolutions, elements, windows
 from .builder import Builder, UnsupportedError, around_of
 from .chains import chains
 from .memory import Buffer, Plain
 from .native_forms import FORMS
 from .operations import Operation
+from .steps import arrangement, convolutions, elements, windows
 from .weights import WeightStore
 
 __all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]

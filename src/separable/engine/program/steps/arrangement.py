@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ... import _core
-from ..graph.ir import Node
-from .builder import Builder, UnsupportedError
-from .memory import Blocked, Plain
+from .... import _core
+from ...graph.ir import Node
+from ..builder import Builder, UnsupportedError
+from ..memory import Blocked, Plain
 
 __all__ = [
     "concat",

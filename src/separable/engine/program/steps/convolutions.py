@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from ... import _core
-from ..._base.types import Array
-from ..graph.ir import Node
-from .builder import Builder, UnsupportedError
-from .chains import is_depthwise, is_pointwise
-from .memory import Blocked, Buffer, Plain
+from .... import _core
+from ...._base.types import Array
+from ...graph.ir import Node
+from ..builder import Builder, UnsupportedError
+from ..chains import is_depthwise, is_pointwise
+from ..memory import Blocked, Buffer, Plain
 from .windows import global_pool
 
 __all__ = ["ACTIVATIONS", "conv", "full", "named_ending"]

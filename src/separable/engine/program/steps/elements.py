@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from ... import _core
-from ..._base.types import Array
-from ..graph.ir import Node
-from .builder import Builder, UnsupportedError
+from .... import _core
+from ...._base.types import Array
+from ...graph.ir import Node
+from ..builder import Builder, UnsupportedError
+from ..memory import Blocked, Held, Plain
 from .convolutions import named_ending
-from .memory import Blocked, Held, Plain
 
 __all__ = ["BINARY", "REDUCTIONS", "UNARY", "binary", "matmul", "reduction", "softmax", "unary", "variadic"]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ... import _core
-from ..._base.types import Array
-from ..graph.ir import Node
-from .builder import Builder, UnsupportedError
-from .memory import Blocked
+from .... import _core
+from ...._base.types import Array
+from ...graph.ir import Node
+from ..builder import Builder, UnsupportedError
+from ..memory import Blocked
 
 __all__ = ["global_pool", "image", "pool", "resize"]
 

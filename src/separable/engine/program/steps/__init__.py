@@ -1,0 +1,1 @@
+"""Native steps of each kind of operation."""
