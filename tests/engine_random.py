@@ -27,7 +27,7 @@ class RandomNet:
         self.net = GraphNet(seed, np.float32)
         self.axes = 1 if self.random.random() < 0.2 else 2
         channels = int(self.random.choice([1, 3, 4, 8, 16, 17, 24, 32, 40]))
-        spatial = self.random.integers(5, 22, self.axes)
+        spatial = self.random.integers(*((1, 5) if self.random.random() < 0.2 else (5, 22)), self.axes)
         self.maps: list[tuple[str, Shape]] = []
         self._keep(self.net.input("n", channels, *map(int, spatial)), (channels, *map(int, spatial)))
 

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 import separable as sp
@@ -464,7 +465,7 @@ def damaged(number: int, seed: int, sound: Sequence[ModelProto]) -> tuple[str, b
     for _ in range(1 + int(rng.random() < 0.25)):
         edit = _pick(EDITS, rng)
         # Where there is nothing of the kind, or a first edit left none.
-        with contextlib.suppress(IndexError, ValueError, TypeError, KeyError):
+        with contextlib.suppress(IndexError, ValueError, TypeError, KeyError, DecodeError):
             changed = edit(model, rng)
             model = changed if isinstance(changed, ModelProto) else model
             done.append(edit.__name__)

@@ -426,6 +426,22 @@ def test_shapes_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert loaded(normal(2, 4)).shape == (2, 4)
 
 
+@pytest.mark.parametrize("maker", ["pointwise", "mean", "maximum"])
+def test_filters_read_zeros_around_one_pixel_of_many_channels(maker: str) -> None:
+    net = GraphNet(0, np.float32)
+    x = net.input("n", 40, 3, 3)
+    if maker == "pointwise":
+        pixel = net.conv(net.node("MaxPool", x, kernel_shape=(3, 3)), 40, 40, 1)
+    else:
+        pixel = net.node("GlobalAveragePool" if maker == "mean" else "GlobalMaxPool", x)
+    filtered = net.conv(pixel, 40, 40, group=40)
+    graph = net.graph(filtered, net.node("Mul", net.conv(x, 40, 40), pixel), typed=False)
+    data = normal(2, 40, 3, 3)
+    found = CompiledNetwork(graph, simplified(graph))(data)
+    for name, values in evaluate(graph, {"x": data.astype(np.float64)}).items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-5 * np.abs(values).max())
+
+
 def test_what_checks_arrays() -> None:
     assert shown((3,)) == "(3,)"
     assert shown(("n", 3)) == "(n, 3)"
@@ -462,3 +478,17 @@ def test_the_page_of_a_program_needs_nothing_else(
     assert {row["kind"] for row in rows} >= {"conv", "attention"}
     assert text.count("<details") == len(list(program.trace()))
     assert "activations applied" in text
+
+
+@pytest.mark.parametrize("kernel", [(1, 2), (3, 3)])
+def test_filters_of_a_part_of_one_pixel(kernel: tuple[int, int]) -> None:
+    net = GraphNet(0, np.float32)
+    x = net.input("n", 24, 1, 1)
+    part = net.node("Slice", net.conv(x, 24, 48, 1), *(net.integers(n) for n in (1, 6, 1)))
+    more = {"kernel_shape": kernel, "strides": (1, 1), "dilations": (1, 1), "group": 1}
+    pads = (kernel[0] // 2, 0, kernel[0] // 2, kernel[1] - 1)
+    graph = net.graph(net.node("Conv", part, net.normal(16, 5, *kernel), **more, pads=pads), typed=False)
+    data = normal(2, 24, 1, 1)
+    (wanted,) = evaluate(graph, {"x": data.astype(np.float64)}).values()
+    found = CompiledNetwork(graph, simplified(graph))(data)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())

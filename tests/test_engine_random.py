@@ -63,6 +63,24 @@ def test_every_instruction_set(target: str) -> None:
         _core.force(None)
 
 
+@pytest.mark.parametrize("l2", [1 << 12, 1 << 14])
+def test_small_caches(l2: int) -> None:
+    """Where little fits into a cache, convolutions march through their rows together."""
+    before = _core.core_info()["caches"]
+    _core.assume_caches(1 << 12, l2, 1 << 20)
+    try:
+        kinds = set()
+        for seed in range(2000, 2100):
+            graph = random_graph(seed)
+            check(graph, seed)
+            program = CompiledNetwork(graph, simplified(graph))
+            shape = (1, *graph.inputs["x"].shape[1:])
+            kinds.update(operation.kind for operation in program.plan_for(shape).operations)
+        assert any(">" in kind for kind in kinds)
+    finally:
+        _core.assume_caches(**before)
+
+
 def test_weights_are_packed_anew_for_another_instruction_set() -> None:
     graph = random_graph(3)
     program = CompiledNetwork(graph, simplified(graph))

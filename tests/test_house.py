@@ -98,7 +98,7 @@ TESTED_BY = {
     "test_onnx_hostile.py": "onnx.model.sizes",
     "test_engine_program.py": "engine.loader engine.program.builder engine.program.memory "
     "engine.program.operations engine.program.plan report.pages.program report.text.programs",
-    "test_engine_random.py": "engine.passes.transposed engine.program.arrangement engine.program.chains "
+    "test_engine_random.py": "engine.program.arrangement engine.program.chains "
     "engine.program.convolutions engine.program.elements engine.program.windows",
     "test_report_pages.py": "report.pages.audit report.pages.charts report.pages.conversion "
     "report.pages.page report.text.audits report.text.conversions",

@@ -81,7 +81,7 @@ class Program(CompiledNetwork):
         path : path-like
             The file appears there when it is complete.
         shapes : mapping of str to tuple of int, or tuple of int, optional
-            Of the inputs; by default those given when it was loaded, or used last.
+            Of the inputs; by default those used last, or those of when it was loaded.
 
         Raises
         ------

@@ -166,7 +166,7 @@ class CompiledNetwork:
         Parameters
         ----------
         shapes : mapping of str to tuple of int, optional
-            By default those given when it was loaded, or those used last.
+            By default those used last, or those of when it was loaded.
 
         Returns
         -------
@@ -179,12 +179,15 @@ class CompiledNetwork:
         """
         if shapes is None:
             latest = self._plans.latest()
-            if self._shapes is None and latest is not None:
+            if latest is not None:
                 return latest
             shapes = self._shapes
         if shapes is None:
             said = "; ".join(f"`{name}` {shown(kind.shape)}" for name, kind in self._graph.inputs.items())
             raise ValueError(f"`shapes` is missing: the inputs have open lengths, {said}; give their shapes.")
+        if shapes.keys() != self._graph.inputs.keys():
+            names = ", ".join(f"`{name}`" for name in self._graph.inputs)
+            raise ValueError(f"`shapes` has to name each input once; these are {names}.")
         return self._plans.get(tuple(tuple(shapes[name]) for name in self._graph.inputs))
 
     def plan_for(self, shapes: Any = None) -> NetworkPlan:
@@ -197,7 +200,7 @@ class CompiledNetwork:
         Parameters
         ----------
         shapes : mapping of str to tuple of int, or tuple of int, optional
-            Of the inputs, or of the only one. By default those given when it was loaded, or used last.
+            Of the inputs, or of the only one. By default those used last, or those of when it was loaded.
 
         Returns
         -------

@@ -31,13 +31,8 @@ def reshape(builder: Builder, node: Node) -> None:
     name, out = node.inputs[0], node.outputs[0]
     shape = builder.shape(out)
     blocked = next((held for held in builder.held(name) if isinstance(held, Blocked)), None)
-    if (
-        blocked is not None
-        and blocked.shape[2:] == (1, 1)
-        and shape[:2] == blocked.shape[:2]
-        and len(shape) < 5
-    ):
-        rows = (blocked.pitches[0], 1, *(0 for _ in shape[2:]))
+    if blocked is not None and blocked.is_row and shape[:2] == blocked.shape[:2] and len(shape) < 5:
+        rows = (blocked.pitches[0], 1, *(1 for _ in shape[2:]))
         builder.hold(out, Plain(blocked.buffer, shape, rows, blocked.offset))
         if len(shape) > 2:
             builder.hold(out, blocked)

@@ -122,8 +122,8 @@ class Builder:
             return held
         shape = self.shape(name)
         for blocked in self.held(name):
-            if isinstance(blocked, Blocked) and blocked.shape[2:] == (1, 1):
-                rows = (blocked.pitches[0], 1, *(0 for _ in shape[2:]))
+            if isinstance(blocked, Blocked) and blocked.is_row:
+                rows = (blocked.pitches[0], 1, *(1 for _ in shape[2:]))
                 flat = Plain(blocked.buffer, shape, rows, blocked.offset)
                 if flat.is_contiguous or not contiguous:
                     return flat
@@ -151,6 +151,29 @@ class Builder:
         self.copy(name, self.held(name)[0], target)
         self.hold(name, target)
         return target
+
+    def row(self, name: str) -> Blocked:
+        """Return a tensor of one pixel so that its channels, and its images, follow each other."""
+        for held in self.held(name):
+            if isinstance(held, Blocked) and held.is_row and held.pitches[0] == held.blocks * held.lanes:
+                return held
+        source = self.blocked(name)
+        target = Blocked.fresh(source.shape, self.lanes, rank=source.rank)
+        self.copy(name, source, target)
+        self.hold(name, target)
+        return target
+
+    def row_result(self, name: str, write: Callable[[Blocked], None]) -> None:
+        """Let a tensor of one pixel be written in a row, and put it where it belongs if that is elsewhere."""
+        target = self.result(name)
+        if target.is_row:
+            self.clear_around(name, target)
+            write(target)
+            return
+        row = Blocked.fresh(target.shape, self.lanes, rank=target.rank)
+        write(row)
+        self.clear_around(name, target)
+        self.copy(name, row, target)
 
     def zeros_for(self, node: Node) -> tuple[int, int, int, int]:
         """Return the zeros around its input that a convolution reads."""

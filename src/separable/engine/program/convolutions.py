@@ -126,7 +126,9 @@ def _source(builder: Builder, node: Node) -> Blocked | Plain:
     if is_depthwise(node, builder.shape) or builder.is_blocked(name):
         needs_zeros = is_depthwise(node, builder.shape)
         return builder.blocked(name, builder.zeros_for(node) if needs_zeros else (0, 0, 0, 0))
-    return builder.plain(name)
+    held = builder.plain(name)
+    forwards = all(n == 1 or step > 0 for n, step in zip(held.shape, held.strides, strict=True))
+    return held if forwards else builder.plain(name, contiguous=True)
 
 
 def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
@@ -164,10 +166,9 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
 
 def _vector(builder: Builder, name: str) -> Blocked:
     """Return one number for each channel, in blocks."""
-    held = builder.blocked(name)
-    if held.shape[2:] != (1, 1):
+    if builder.image_shape(name)[2:] != (1, 1):
         raise UnsupportedError(f"a scale of shape {builder.shape(name)}; expected (N, C, 1, 1)")
-    return held
+    return builder.row(name)
 
 
 def _sums(dst: Blocked) -> Buffer:
@@ -234,9 +235,10 @@ def _full_conv(builder: Builder, node: Node) -> None:
     rows = builder.shape(node.inputs[0])[0]
     packed = builder.store.full(weights.reshape(weights.shape[:2]), _bias(builder, node), True)
     x = builder.plain(node.inputs[0])
-    dst = builder.result(node.outputs[0])
-    builder.clear_around(node.outputs[0], dst)
-    _full(builder, node, packed, rows, (x, x.strides[:2]), (dst, dst.pitches[0]))
+    builder.row_result(
+        node.outputs[0],
+        lambda dst: _full(builder, node, packed, rows, (x, x.strides[:2]), (dst, dst.pitches[0])),
+    )
 
 
 def full(builder: Builder, node: Node) -> None:

@@ -136,6 +136,11 @@ class Blocked:
         return -(-self.shape[1] // self.lanes)
 
     @property
+    def is_row(self) -> bool:
+        """Whether it is one pixel, and the channels of an image follow each other without a gap."""
+        return self.shape[2:] == (1, 1) and (self.pitches[1] == self.lanes or self.blocks == 1)
+
+    @property
     def lengths(self) -> tuple[int, ...]:
         """The shape with the channels as two axes, at the end the lanes."""
         count, _, height, width = self.shape

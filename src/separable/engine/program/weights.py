@@ -29,7 +29,7 @@ class WeightStore:
     @property
     def nbytes(self) -> int:
         """Bytes of all packed weights."""
-        return sum(packed.nbytes for packed, _ in self._packed.values())
+        return sum(packed.nbytes for packed, _ in list(self._packed.values()))
 
     def asked(self) -> frozenset[tuple[object, ...]]:
         """Return the keys of what was asked for since this was called last."""

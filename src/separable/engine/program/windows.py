@@ -50,14 +50,15 @@ def pool(builder: Builder, node: Node) -> None:
 def global_pool(builder: Builder, node: Node) -> None:
     """Append the mean, or the maximum, of each feature map."""
     source = builder.blocked(node.inputs[0])
-    target = builder.result(node.outputs[0])
-    builder.clear_around(node.outputs[0], target)
     reduction = "max" if node.op == "GlobalMaxPool" else "mean"
 
-    def add(program: Any) -> None:
-        _core.add_mean(program, image(source), target.address, (target.pitches[0], 1), reduction)
+    def write(target: Blocked) -> None:
+        def add(program: Any) -> None:
+            _core.add_mean(program, image(source), target.address, (target.pitches[0], 1), reduction)
 
-    builder.add(f"{reduction} of maps", node.outputs[0], [source], [target], add)
+        builder.add(f"{reduction} of maps", node.outputs[0], [source], [target], add)
+
+    builder.row_result(node.outputs[0], write)
 
 
 # -- resizing: axis by axis, a weighted sum of a few samples -----------------------------------------
