@@ -153,6 +153,16 @@ def test_run_profiles_and_writes_a_page(run: Run) -> None:
     assert facts["profile"]["steps"][0]["macs"] > 0
 
 
+@pytest.mark.parametrize("columns", [50, 80, 200])
+def test_a_profile_fits(run: Run, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = run("run vgg.onnx x.npy --profile")
+    assert done.code == 0
+    assert max(map(len, done.out.splitlines())) <= columns
+    assert done.out.count("conv 3 x 3") == 3
+    assert done.out.count(" %") >= 5
+
+
 def test_run_hands_over_what_the_engine_does_not_run_only_if_asked(run: Run) -> None:
     net = models.Net()
     x = net.input("x", ["n", 4])

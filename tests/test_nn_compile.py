@@ -120,6 +120,40 @@ def test_the_model_is_left_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_the_example_is_left_as_it_was() -> None:
+    class Doubles(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(2)
+
+    x = torch.ones(2, 3)
+    fast = compile(Doubles(), x, threads=1)
+    assert torch.equal(x, torch.ones(2, 3))
+    assert torch.equal(fast(x), torch.full((2, 3), 2.0))
+    assert torch.equal(x, torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        lambda x: x,
+        lambda x: x.sum(),
+        lambda x: (2 * x,) * 2,
+        lambda x: (x, 3 * x, x),
+        lambda x: torch.ones(3),
+    ],
+)
+def test_results_that_are_inputs_one_tensor_or_constants(results: Any) -> None:
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return results(x)
+
+    x = torch.randn(2, 3)
+    fast = compile(Model(), x, threads=1)
+    leaves = torch.utils._pytree.tree_leaves
+    assert len(leaves(fast(x))) == len(leaves(results(x)))
+    assert off(fast(x), results(x)) <= TOL
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from rich import box
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from .._base.types import Array
 from .._base.words.printable import printable
-from .._base.words.quantities import by, percent, plural, times
+from .._base.words.quantities import by, percent, plural, tenths, times
 from ..report.text.audits import milliseconds
 from ..report.text.conversions import count
 from ..report.text.tables import facts
 
 if TYPE_CHECKING:
+    from ..engine.loader import Profile
     from ..onnx.audits.side_by_side import ModelTimes, RuntimeTimes
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "largest",
     "output_facts",
     "output_rows",
+    "profiled",
     "runtimes",
     "side_by_side",
     "side_by_side_notes",
@@ -93,6 +95,32 @@ def _is_scores(array: Array) -> bool:
 
 def _largest_places(row: Array) -> list[int]:
     return [int(place) for place in np.argsort(-row, kind="stable")[:_TOP]]
+
+
+# -- where the time goes -----------------------------------------------------------------------------
+
+
+def profiled(profile: Profile, width: int) -> RenderableType:
+    """Return a profile: as it prints itself where that fits, else without shapes, long names folded."""
+    text = str(profile)
+    head, _, rows = text.partition("\n\n")
+    if max(map(len, rows.splitlines()), default=0) <= width:
+        return Text(text)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("step", overflow="fold")
+    for heading in ("ms", "share", "of peak"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    whole = sum(step.measured_ms or 0.0 for step in profile.steps)
+    for step in profile.steps:
+        taken = step.measured_ms or 0.0
+        speed = step.gflops if step.macs else None
+        table.add_row(
+            Text(printable(" ".join((step.kind, *step.notes)))),
+            f"{taken:.3f}",
+            tenths(taken / whole) if whole else "",
+            tenths(speed / profile.peak_gflops) if speed else "",
+        )
+    return Group(Text(head), table)
 
 
 # -- times -------------------------------------------------------------------------------------------

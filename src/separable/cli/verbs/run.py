@@ -113,7 +113,7 @@ def _print(out: Path | None, html: Path | None, results: dict[str, Array], profi
             if table is not None:
                 console.print("", table, sep="\n")
     if profile is not None:
-        console.print("", str(profile), sep="\n", soft_wrap=True)
+        console.print("", network_tables.profiled(profile, console.width), sep="\n")
 
 
 def _facts(

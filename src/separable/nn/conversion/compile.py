@@ -92,13 +92,16 @@ def compile(
     leaves, spec = trees.tree_flatten((given, options))
     _check_leaves(leaves)
     with untouched(model, _buffer_copy), torch.no_grad():
-        wanted, result_spec = trees.tree_flatten(_run(model, given, options))
+        copies = trees.tree_unflatten(
+            [leaf.detach().clone() for leaf in leaves], spec
+        )  # it may write to them
+        wanted, result_spec = trees.tree_flatten(_run(model, *copies))
         if not all(isinstance(tensor, Tensor) for tensor in wanted):
             raise TypeError(
                 "`model` gives something that is no tensor; compile the part of it that gives tensors."
             )
         refused: list[str] = []
-        for export in _exports(model, spec, leaves):
+        for export in _exports(model, spec, [leaf.detach().clone() for leaf in leaves]):
             try:
                 program = load(export(), threads=count, fallback=fallback)
                 compiled = CompiledModel(program, spec, result_spec, type(model).__name__)
