@@ -106,11 +106,11 @@ class Node:
         """Yield the attributes that are not what everyone expects."""
         for name, value in self.attributes.items():
             several = value if isinstance(value, tuple) else (value,)
-            if name in _USUAL and all(each == _USUAL[name] for each in several):
+            if name in _USUAL and all(entry == _USUAL[name] for entry in several):
                 continue
             if isinstance(value, Graph):
                 shown = f"<{len(value.nodes)} nodes>"
-            elif isinstance(value, tuple) and value and all(isinstance(each, int) for each in value):
+            elif isinstance(value, tuple) and value and all(isinstance(entry, int) for entry in value):
                 shown = " ".join(map(str, value)) if len(value) < 12 else f"{len(value)} numbers"
             elif isinstance(value, np.ndarray) and value.size > 1:
                 shown = f"{value.dtype} {' x '.join(map(str, value.shape))}"

@@ -60,7 +60,7 @@ def graph_of(stored: Stored, name: str = "") -> Graph:
         from onnx import inliner
 
         model = inliner.inline_local_functions(model)
-    opset = next(each.version for each in model.opset_import if each.domain in _STANDARD)
+    opset = next(imported.version for imported in model.opset_import if imported.domain in _STANDARD)
     read = _Reader(opset, stored.tensors)
     read.graph(model.graph)
     outputs = tuple(entry.name for entry in model.graph.output)
@@ -106,7 +106,7 @@ class _Reader:
         if op == "Identity" or (op == "Dropout" and self._does_nothing(proto)):
             self.same[proto.output[0]] = inputs[0]
             return
-        written = {each.name: self.attribute(each) for each in proto.attribute}
+        written = {attribute.name: self.attribute(attribute) for attribute in proto.attribute}
         graphs = [value for value in written.values() if isinstance(value, Graph)]
         if graphs:
             captured = tuple(dict.fromkeys(name for graph in graphs for name in captured_by(graph)))
@@ -144,7 +144,7 @@ class _Reader:
         if kind == AttributeProto.STRING:
             return attribute.s.decode("utf-8", "backslashreplace")
         if kind == AttributeProto.STRINGS:
-            return tuple(each.decode("utf-8", "backslashreplace") for each in attribute.strings)
+            return tuple(text.decode("utf-8", "backslashreplace") for text in attribute.strings)
         if kind == AttributeProto.TENSOR:
             return numpy_helper.to_array(attribute.t)
         if kind == AttributeProto.GRAPH:
@@ -240,7 +240,7 @@ def _constant(node: NodeProto) -> Array:
             return np.array(attribute.ints, np.int64)
         if name in ("value_string", "value_strings"):
             texts = [attribute.s] if name == "value_string" else list(attribute.strings)
-            array: Array = np.array([each.decode("utf-8", "backslashreplace") for each in texts], object)
+            array: Array = np.array([text.decode("utf-8", "backslashreplace") for text in texts], object)
             return array[0:1].reshape(()) if name == "value_string" else array
     raise ModelError(f"node `{node.output[0]}` (Constant) holds no value.")
 

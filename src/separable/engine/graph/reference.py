@@ -109,7 +109,7 @@ def run_node(
 
 def _operation(node: Node, inputs: Sequence[Array | None], precision: np.dtype[Any] | None) -> list[Array]:
     if node.op in WINDOWS:
-        types = [None if each is None else TensorType(each.dtype, each.shape) for each in inputs]
+        types = [None if array is None else TensorType(array.dtype, array.shape) for array in inputs]
         node = with_attributes(node, types, inputs)
     if node.op == "Conv":
         return _convolution(node, inputs)
@@ -127,15 +127,15 @@ def _by_onnx(node: Node, inputs: Sequence[Array | None], precision: np.dtype[Any
     written = {name: value for name, value in node.attributes.items() if name in theirs or name not in _OURS}
     if node.op in ("Cast", "ConstantOfShape") and precision is not None:
         written = _in_precision(node.op, written, precision)
-    given = {f"x{number}": each for number, each in enumerate(inputs) if each is not None}
+    given = {f"x{number}": array for number, array in enumerate(inputs) if array is not None}
     proto = onnx.helper.make_node(
         node.op,
-        ["" if each is None else f"x{number}" for number, each in enumerate(inputs)],
+        ["" if array is None else f"x{number}" for number, array in enumerate(inputs)],
         [f"y{number}" if name else "" for number, name in enumerate(node.outputs)],
         **{name: _attribute(value) for name, value in written.items()},
     )
     ends = [onnx.helper.make_empty_tensor_value_info(name) for name in proto.output if name]
-    graph = onnx.helper.make_graph([proto], "", [_declared(*each) for each in given.items()], ends)
+    graph = onnx.helper.make_graph([proto], "", [_declared(*pair) for pair in given.items()], ends)
     newest = onnx.defs.onnx_opset_version()
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", newest)])
     results = iter(ReferenceEvaluator(model).run(None, given))

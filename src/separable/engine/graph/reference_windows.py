@@ -34,7 +34,7 @@ def _windows(x: Array, node: Node, fill: float = 0) -> Array:
     view = np.lib.stride_tricks.sliding_window_view(
         _padded(x, written["pads"], fill), reach, tuple(range(2, 2 + rank))
     )
-    steps = tuple(slice(None, None, each) for each in (*strides, *dilations))
+    steps = tuple(slice(None, None, step) for step in (*strides, *dilations))
     return view[(slice(None), slice(None), *steps)]
 
 

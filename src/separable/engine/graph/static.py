@@ -273,8 +273,8 @@ class _StaticGraph:
         types = {name: self.types[far] for name, far in outside.items()}
         taken = frozenset((*branch.names(), *outside))
         inner = _StaticGraph({**values, **branch.constants}, types, taken=taken, unknown=self.unknown)
-        for each in _read(branch.nodes, branch.outputs):
-            inner.add(each)
+        for needed in _read(branch.nodes, branch.outputs):
+            inner.add(needed)
         return inner.graph(branch)
 
     def _splice(self, node: Node, branch: Graph) -> None:

@@ -19,7 +19,7 @@ _Value = Callable[[Node, Any], "Array | list[Array]"]
 
 
 def _ints(array: Array) -> list[int]:
-    return [int(each) for each in array.ravel()]
+    return [int(value) for value in array.ravel()]
 
 
 def _binary(function: Callable[[Array, Array], Any]) -> _Value:
@@ -29,8 +29,8 @@ def _binary(function: Callable[[Array, Array], Any]) -> _Value:
 def _many(function: Callable[[Array, Array], Any]) -> _Value:
     def fold(_: Node, inputs: Sequence[Array]) -> Array:
         total = inputs[0]
-        for each in inputs[1:]:
-            total = function(total, each)
+        for array in inputs[1:]:
+            total = function(total, array)
         return total
 
     return fold
@@ -122,7 +122,7 @@ def _constant_of_shape(node: Node, inputs: Sequence[Array]) -> Array:
 
 
 def _range(_: Node, inputs: Sequence[Array]) -> Array:
-    start, limit, delta = (each.item() for each in inputs)
+    start, limit, delta = (array.item() for array in inputs)
     count = max(int(np.ceil((limit - start) / delta)), 0)
     return np.asarray(start + delta * np.arange(count), inputs[0].dtype)
 
@@ -132,8 +132,8 @@ def _split(node: Node, inputs: _Inputs) -> list[Array]:
     assert array is not None
     parts = inputs[1] if len(inputs) > 1 else None
     if parts is None:
-        each = -(-array.shape[axis] // len(node.outputs))
-        return np.split(array, [each * n for n in range(1, len(node.outputs))], axis)
+        size = -(-array.shape[axis] // len(node.outputs))
+        return np.split(array, [size * n for n in range(1, len(node.outputs))], axis)
     return np.split(array, [int(end) for end in np.cumsum(parts)[:-1]], axis)
 
 

@@ -76,20 +76,20 @@ def _shuffle(draft: Draft, node: Node) -> _Shuffle | None:
     if not (draft.only_reader(node.inputs[0]) and draft.only_reader(turned.inputs[0])):
         return None
     x = apart.inputs[0]
-    before, between, after = (shape_of(draft, each) for each in (x, apart.outputs[0], node.outputs[0]))
+    before, between, after = (shape_of(draft, name) for name in (x, apart.outputs[0], node.outputs[0]))
     if before is None or len(before) < 3:
         return None
     between = between or _reshaped(draft, apart, before)
     after = after or _reshaped(draft, node, before)
     if between is None or after != before or len(between) != len(before) + 1:
         return None
-    groups, each = between[1:3]
-    if not isinstance(groups, int) or not isinstance(each, int) or groups * each != before[1]:
+    groups, per_group = between[1:3]
+    if not isinstance(groups, int) or not isinstance(per_group, int) or groups * per_group != before[1]:
         return None
     perm = tuple(turned.attributes.get("perm", ()))
     if perm != (0, 2, 1, *range(3, len(between))) or (before[0], *before[2:]) != (between[0], *between[3:]):
         return None
-    return _Shuffle(x, tuple(np.arange(groups * each).reshape(groups, each).T.ravel().tolist()))
+    return _Shuffle(x, tuple(np.arange(groups * per_group).reshape(groups, per_group).T.ravel().tolist()))
 
 
 def _reshaped(draft: Draft, node: Node, given: Shape) -> Shape | None:
@@ -121,8 +121,8 @@ def _read_in_order(draft: Draft, node: Node, shuffle: _Shuffle) -> bool:
         groups = group_of(conv)
         if not _stays(shuffle.order, groups):
             return False
-        each = weights.shape[1]
-        inside = (back.reshape(groups, each) % each).repeat(len(weights) // groups, axis=0)
+        per_group = weights.shape[1]
+        inside = (back.reshape(groups, per_group) % per_group).repeat(len(weights) // groups, axis=0)
         new.append(np.take_along_axis(weights, inside.reshape(*inside.shape, *(1,) * (weights.ndim - 2)), 1))
     for conv, weights in zip(readers, new, strict=True):
         changed = draft.add_constant(f"{conv.inputs[1]}/ordered", weights)
@@ -155,5 +155,5 @@ def _made_in_order(draft: Draft, node: Node, shuffle: _Shuffle) -> bool:
 
 def _stays(order: _Order, groups: int) -> bool:
     """Return whether an order of channels leaves each of them in its group."""
-    each = len(order) // groups
-    return all(index // each == place // each for place, index in enumerate(order))
+    per_group = len(order) // groups
+    return all(index // per_group == place // per_group for place, index in enumerate(order))

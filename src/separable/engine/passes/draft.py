@@ -125,7 +125,7 @@ class Draft:
     def redirect(self, name: str, to: str) -> None:
         """Let all readers of a tensor read another one."""
         for node in dict.fromkeys(self.readers(name)):
-            inputs = tuple(to if each == name else each for each in node.inputs)
+            inputs = tuple(to if operand == name else operand for operand in node.inputs)
             self.replace(node, node.with_(inputs=inputs))
 
     def finished(self) -> Graph:

@@ -167,9 +167,9 @@ def scalar(draft: Draft, name: str, beside: str) -> float | None:
 def whole_numbers(draft: Draft, node: Node, place: int, attribute: str = "") -> tuple[int, ...] | None:
     """Return what a node reads as a list of numbers, as an input or as an attribute; None if not constant."""
     if attribute and attribute in node.attributes:
-        return tuple(int(each) for each in np.ravel(node.attributes[attribute]))
+        return tuple(int(value) for value in np.ravel(node.attributes[attribute]))
     values = draft.constant(node.inputs[place]) if len(node.inputs) > place else None
-    return None if values is None else tuple(int(each) for each in values.ravel())
+    return None if values is None else tuple(int(value) for value in values.ravel())
 
 
 def axes_of(draft: Draft, node: Node, rank: int) -> tuple[int, ...] | None:

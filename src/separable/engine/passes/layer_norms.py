@@ -63,12 +63,12 @@ def _core(draft: Draft, node: Node) -> _Core | None:
     if small is None or not shape or not isinstance(length, int) or square is None:
         return None
     means = ((mean, x), (variance, square.outputs[0]))
-    if not all(_is_mean(draft, each, of, len(shape)) for each, of in means) or not _squares(
+    if not all(_is_mean(draft, name, of, len(shape)) for name, of in means) or not _squares(
         draft, square, centred
     ):
         return None
     alone = draft.only_reader(square.outputs[0]) is not None and not draft.is_output(centred)
-    if not alone or any(each not in (node, square) for each in draft.readers(centred)):
+    if not alone or any(reader not in (node, square) for reader in draft.readers(centred)):
         return None
     return _Core(x, small, length)
 

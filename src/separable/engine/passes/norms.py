@@ -106,7 +106,7 @@ def _pair(draft: Draft, node: Node, rank: int) -> _Affine | None:
     channels = None if first is None else channels_of(draft, first.x)
     if first is None or channels is None or rank_of(draft, first.x) != rank:
         return None
-    lengths = {len(each) for each in (*first[1:], *second[1:])}
+    lengths = {len(array) for array in (*first[1:], *second[1:])}
     # Of three axes, the second holds positions as often as channels: constants of channels tell.
     if not lengths <= {1, channels} or (rank == 3 and lengths == {1}):
         return None
@@ -224,7 +224,7 @@ def _normalised(draft: Draft, node: Node) -> _Affine | None:
     found = [real_constant(draft, name) for name in node.inputs[1:5]]
     if len(node.outputs) > 1 or node.attributes.get("training_mode", 0):
         return None
-    gain, offset, mean, variance = (None if each is None else each.astype(np.float64) for each in found)
+    gain, offset, mean, variance = (None if array is None else array.astype(np.float64) for array in found)
     if gain is None or offset is None or mean is None or variance is None:
         return None
     scale = gain / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))

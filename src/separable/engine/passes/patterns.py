@@ -101,7 +101,7 @@ def polynomial(draft: Draft, name: str, x: str, outermost: bool = False) -> Poly
         return None
     if node.op not in ("Add", "Sub", "Mul", "Div", "Neg", "Pow"):
         return None
-    parts = [polynomial(draft, each, x) for each in node.inputs]
+    parts = [polynomial(draft, operand, x) for operand in node.inputs]
     first, second = parts[0], parts[-1]
     if first is None or second is None:
         return None

@@ -55,7 +55,7 @@ def duplicates(graph: Graph) -> Graph:
     for node in draft:
         key = (node.op, len(node.outputs), *(values.get(name, name) for name in node.inputs))
         alike = seen.setdefault(key, [])
-        first = next((each for each in alike if _told(each) == _told(node)), None)
+        first = next((earlier for earlier in alike if _told(earlier) == _told(node)), None)
         if first is None:
             alike.append(node)
         if first is None or node.op in _RANDOM or any(map(draft.is_output, node.outputs)):
@@ -139,7 +139,7 @@ def _skip(draft: Draft, node: Node) -> None:
     if maker is None or draft.is_output(x):
         return
     draft.replace(node)
-    outputs = tuple(name if each == x else each for each in maker.outputs)
+    outputs = tuple(name if output == x else output for output in maker.outputs)
     draft.replace(maker, maker.with_(outputs=outputs))
     draft.redirect(x, name)
 
@@ -173,7 +173,7 @@ _RESHAPES: Final = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 
 def _turned(node: Node, earlier: Node) -> Node | None:
-    first, second = (tuple(each.attributes.get("perm", ())) for each in (earlier, node))
+    first, second = (tuple(step.attributes.get("perm", ())) for step in (earlier, node))
     if len(first) != len(second) or not first:
         return None
     perm = tuple(first[axis] for axis in second)
@@ -185,7 +185,7 @@ def _turned(node: Node, earlier: Node) -> Node | None:
 def _undoes(draft: Draft, node: Node, earlier: Node) -> bool:
     """Return whether axes that were added are taken away again, or the other way round."""
     rank = rank_of(draft, earlier.inputs[0])
-    first, second = (whole_numbers(draft, each, 1, "axes") for each in (earlier, node))
+    first, second = (whole_numbers(draft, step, 1, "axes") for step in (earlier, node))
     if rank is None or not first or not second:
         return False
     wider = rank + len(first) if earlier.op == "Unsqueeze" else rank

@@ -25,7 +25,7 @@ def residuals(graph: Graph) -> Graph:
             if conv is not None and _adds(draft, conv, node) and draft.constant(other) is None:
                 candidates.append((draft.place(conv), conv, other))
         if candidates:
-            place, conv, other = max(candidates, key=lambda each: each[0])
+            place, conv, other = max(candidates, key=lambda candidate: candidate[0])
             made = draft.maker(other)
             late = made is not None and draft.place(made) >= place
             draft.replace(conv, _sum(conv, node, other), at=node if late else conv)

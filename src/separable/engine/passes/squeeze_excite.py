@@ -88,7 +88,7 @@ def scales(graph: Graph) -> Graph:
         product = node.outputs[0]
         readers = tuple(draft.readers(product))
         gated = next((pair for pair in (node.inputs, node.inputs[::-1]) if _gates(draft, *pair)), None)
-        if gated is None or not readers or not all(_scales(each, product) for each in readers):
+        if gated is None or not readers or not all(_scales(reader, product) for reader in readers):
             continue
         for conv in readers:
             inputs = (*conv.inputs, "", "")[:4]

@@ -156,7 +156,7 @@ class _Chain:
             self.add("DepthToSpace", [], wide, {"blocksize": strides[0], "mode": "CRD"})
             return
         rank = len(strides)
-        order = (0, 1, *(each for axis in range(rank) for each in (2 + rank + axis, 2 + axis)))
+        order = (0, 1, *(place for axis in range(rank) for place in (2 + rank + axis, 2 + axis)))
         apart = (count, rest, *strides, *lengths)
         self.add("Reshape", [self._integers("apart", apart)], apart)
         self.add("Transpose", [], tuple(apart[axis] for axis in order), {"perm": order})

@@ -72,9 +72,11 @@ def _batch_norm(given: Operands) -> list[Kind]:
     shape = given.shape()
     channels = shape[1] if len(shape) > 1 else 1
     for number in range(1, 5):
-        each = given.shape(number)
-        if len(each) != 1 or (isinstance(each[0], int) and isinstance(channels, int) and each[0] != channels):
-            raise ShapeError(f"input {number} of shape {each} for an input of shape {shape}")
+        lengths = given.shape(number)
+        if len(lengths) != 1 or (
+            isinstance(lengths[0], int) and isinstance(channels, int) and lengths[0] != channels
+        ):
+            raise ShapeError(f"input {number} of shape {lengths} for an input of shape {shape}")
     return [(given.dtype(), shape)]
 
 

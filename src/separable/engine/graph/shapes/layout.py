@@ -49,19 +49,19 @@ def _reshape(given: Operands) -> list[Kind]:
 
 
 def _count(lengths: list[Length] | Lengths) -> int | None:
-    return math.prod(lengths) if all(isinstance(each, int) for each in lengths) else None  # type: ignore[arg-type]
+    return math.prod(lengths) if all(isinstance(length, int) for length in lengths) else None  # type: ignore[arg-type]
 
 
 def _rest(old: Lengths, others: list[Length], wanted: list[int]) -> Length:
     """Return the length that -1 stands for: open ones cancel by name."""
-    names = [each for each in old if isinstance(each, str)]
-    for each in others:
-        if isinstance(each, str):
-            names.remove(each) if each in names else None
-        elif each is None:
+    names = [name for name in old if isinstance(name, str)]
+    for length in others:
+        if isinstance(length, str):
+            names.remove(length) if length in names else None
+        elif length is None:
             return None
-    above = math.prod(each for each in old if isinstance(each, int))
-    below = math.prod(each for each in others if isinstance(each, int))
+    above = math.prod(number for number in old if isinstance(number, int))
+    below = math.prod(number for number in others if isinstance(number, int))
     if not names:
         if below == 0 or above % below:
             raise ShapeError(f"an input of shape {old} does not go into {tuple(wanted)}")
@@ -138,8 +138,8 @@ def _split(given: Operands) -> list[Kind]:
         if isinstance(length, int) and (sum(given.integers(1)) != length or min(given.integers(1)) < 0):
             raise ShapeError(f"parts {parts} of axis {axis} of shape {shape}")
     elif isinstance(length, int):
-        each = -(-length // count)
-        parts = [max(min(each, length - n * each), 0) for n in range(count)]
+        size = -(-length // count)
+        parts = [max(min(size, length - n * size), 0) for n in range(count)]
     else:
         parts = [None] * count
     if len(parts) != count:
@@ -199,13 +199,13 @@ def _resize(given: Operands) -> list[Kind]:
     policy = given.attribute("keep_aspect_ratio_policy", "stretch")
     if factors is None and policy != "stretch":
         if any(not isinstance(shape[axis], int) for axis in axes):
-            return [(given.dtype(), tuple(None if n in axes else each for n, each in enumerate(shape)))]
+            return [(given.dtype(), tuple(None if n in axes else old for n, old in enumerate(shape)))]
         ratios = [size / shape[axis] for size, axis in zip(sizes, axes, strict=True)]
         factor = min(ratios) if policy == "not_larger" else max(ratios)
         for axis in axes:
             new[axis] = math.floor(shape[axis] * factor + 0.5)
         return [(given.dtype(), tuple(new))]
-    roi = [float(each) for each in given.value(1)] if _is_cropped(given) else None
+    roi = [float(bound) for bound in given.value(1)] if _is_cropped(given) else None
     for number, axis in enumerate(axes):
         length = shape[axis]
         if factors is None:
@@ -308,7 +308,7 @@ def _constant_of_shape(given: Operands) -> list[Kind]:
 
 def _range(given: Operands) -> list[Kind]:
     start, limit, delta = (given.value(number).item() for number in range(3))
-    if not delta or not all(math.isfinite(each) for each in (start, limit, delta)):
+    if not delta or not all(math.isfinite(value) for value in (start, limit, delta)):
         raise ShapeError(f"a range from {start} to {limit} in steps of {delta}")
     return [(given.dtype(), (max(math.ceil((limit - start) / delta), 0),))]
 

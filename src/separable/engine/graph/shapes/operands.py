@@ -85,7 +85,7 @@ class Operands(NamedTuple):
 
     def integers(self, number: int) -> list[int]:
         """Return the values of an input as a list of int."""
-        return [int(each) for each in self.value(number).ravel()]
+        return [int(value) for value in self.value(number).ravel()]
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute, or what stands for it where it is not written."""
@@ -101,7 +101,7 @@ def axis_of(axis: int, rank: int) -> int:
 
 def one_dtype(types: Sequence[TensorType | None]) -> np.dtype[Any]:
     """Return the dtype that all inputs share."""
-    dtypes = {each.dtype for each in types if each is not None}
+    dtypes = {kind.dtype for kind in types if kind is not None}
     if len(dtypes) != 1:
         raise ShapeError(f"inputs of types {', '.join(sorted(map(str, dtypes)))}; expected one type")
     return dtypes.pop()

@@ -94,7 +94,7 @@ def output_types(
     found = []
     for name, (dtype, lengths) in zip(node.outputs, kinds, strict=False):
         if None in lengths:
-            lengths = tuple(f"{name}.{n}" if each is None else each for n, each in enumerate(lengths))
+            lengths = tuple(f"{name}.{n}" if length is None else length for n, length in enumerate(lengths))
         found.append(TensorType(dtype, lengths))  # type: ignore[arg-type]  # of which none is None now
     return tuple(found)
 
@@ -124,7 +124,7 @@ def typed(graph: Graph) -> Graph:
     nodes = []
     for node in graph.nodes:
         given = [types.get(name) for name in node.inputs]
-        lacks = any(name and each is None for name, each in zip(node.inputs, given, strict=True))
+        lacks = any(name and kind is None for name, kind in zip(node.inputs, given, strict=True))
         if node.op in KNOWN and not lacks:
             values = [constants.get(name) for name in node.inputs]
             with suppress(UnknownError):

@@ -43,8 +43,8 @@ def in_full(given: Operands) -> Node:
         return node
     written = dict(node.attributes)
     written["kernel_shape"] = kernel
-    for name, each in (("strides", 1), ("dilations", 1)):
-        written[name] = _list(written.get(name), name, rank, each, least=1)
+    for name, default in (("strides", 1), ("dilations", 1)):
+        written[name] = _list(written.get(name), name, rank, default, least=1)
     written["pads"] = _list(written.get("pads"), "pads", 2 * rank, 0)
     if not written.get("storage_order"):
         written.pop("storage_order", None)
