@@ -41,12 +41,6 @@ DOORS = (
 # One word, two things that never meet: public classes of both frameworks, of filters and of networks.
 SHARED_NAMES = {"Audit", "Separation", "Layer", "Separability", "Program"}
 
-# Rooms in which a variable may still be called `each`, which says nothing of what it holds.
-STILL_EACH = (
-    *("cli", "engine.network", "engine.program", "report"),
-    *("nn.conversion.compile", "onnx.audits.side_by_side"),
-)
-
 # Where modules are tested that no test imports: they are reached by public names, or by the command line.
 TESTED_BY = {
     "test_facade.py": "_base.lazy",
@@ -157,9 +151,8 @@ def variables(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def test_variables_are_named_for_what_they_hold() -> None:
     wrong = []
     for name, file in ALL.items():
-        if not f"{name}.".startswith(tuple(f"{room}." for room in STILL_EACH)):
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-            wrong += [f"{name}:{line}" for variable, line in variables(tree) if variable == "each"]
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        wrong += [f"{name}:{line}" for variable, line in variables(tree) if variable == "each"]
     assert not wrong
 
 

@@ -144,16 +144,16 @@ def _wide_times(done: Sequence[tuple[str, ModelTimes]]) -> Table:
     for heading in ("threads", "runtime", "ms", "median", "of peak", "over ours", "differs"):
         table.add_column(heading, justify="left" if heading == "runtime" else "right", no_wrap=True)
     for name, model in done:
-        for number, each in enumerate(model.times):
+        for number, timed in enumerate(model.times):
             table.add_row(
                 Text(printable(name) if number == 0 else ""),
                 str(model.threads) if number == 0 else "",
-                each.runtime,
-                milliseconds(each.least_ms),
-                milliseconds(each.median_ms),
-                percent(round(model.of_peak(each), 3)),
-                _ratio(model, each),
-                _apart(each),
+                timed.runtime,
+                milliseconds(timed.least_ms),
+                milliseconds(timed.median_ms),
+                percent(round(model.of_peak(timed), 3)),
+                _ratio(model, timed),
+                _apart(timed),
                 end_section=number == len(model.times) - 1,
             )
     return table
@@ -167,13 +167,13 @@ def _narrow_times(done: Sequence[tuple[str, ModelTimes]]) -> Table:
         lines = Table.grid(padding=(0, 2))
         for column in range(5):
             lines.add_column(justify="right" if column else "left", no_wrap=True)
-        for each in model.times:
+        for timed in model.times:
             lines.add_row(
-                f"  {each.runtime}",
-                f"{milliseconds(each.least_ms)} ms",
-                f"({milliseconds(each.median_ms)})",
-                percent(round(model.of_peak(each), 3)),
-                _ratio(model, each),
+                f"  {timed.runtime}",
+                f"{milliseconds(timed.least_ms)} ms",
+                f"({milliseconds(timed.median_ms)})",
+                percent(round(model.of_peak(timed), 3)),
+                _ratio(model, timed),
             )
         grid.add_row(lines)
     return grid
@@ -184,20 +184,20 @@ def _work(model: ModelTimes) -> str:
     return f"{shapes}: {count(model.macs)} MACs"
 
 
-def _ratio(model: ModelTimes, each: RuntimeTimes) -> Text:
-    if each is model.times[0]:
+def _ratio(model: ModelTimes, timed: RuntimeTimes) -> Text:
+    if timed is model.times[0]:
         return Text()
-    ratio = model.over_ours(each)
+    ratio = model.over_ours(timed)
     return Text(times(ratio), style="green" if ratio >= 1 else "yellow")
 
 
-def _apart(each: RuntimeTimes) -> str:
-    return "" if each.difference is None else f"{each.difference:.0e}"
+def _apart(timed: RuntimeTimes) -> str:
+    return "" if timed.difference is None else f"{timed.difference:.0e}"
 
 
 def side_by_side_notes(done: Sequence[tuple[str, ModelTimes]]) -> list[tuple[str, str]]:
     """Return what a reader of the times has to know: versions, the machine's peak, and what is missing."""
-    versions = dict.fromkeys(f"{each.runtime} {each.version}" for _, model in done for each in model.times)
+    versions = dict.fromkeys(f"{timed.runtime} {timed.version}" for _, model in done for timed in model.times)
     peaks: dict[int, float] = {}
     for _, model in done:
         peaks[model.threads] = max(peaks.get(model.threads, 0.0), model.peak_gflops)
@@ -206,7 +206,7 @@ def side_by_side_notes(done: Sequence[tuple[str, ModelTimes]]) -> list[tuple[str
         for name, model in done
         for said in model.refused
     )
-    reference = next((each.runtime for _, model in done for each in model.times[1:]), None)
+    reference = next((timed.runtime for _, model in done for timed in model.times[1:]), None)
     works = dict.fromkeys((printable(name), _work(model)) for name, model in done)
     rows = [
         *((name, work) for name, work in works),

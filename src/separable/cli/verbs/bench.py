@@ -67,7 +67,7 @@ def _facts(model: Path, times: ModelTimes) -> dict[str, Any]:
         "model": str(model),
         **asdict(times),
         "times": [
-            {**asdict(each), "of_peak": times.of_peak(each), "over_ours": times.over_ours(each)}
-            for each in times.times
+            {**asdict(timed), "of_peak": times.of_peak(timed), "over_ours": times.over_ours(timed)}
+            for timed in times.times
         ],
     }

@@ -53,7 +53,7 @@ def run(
         show("reading", 0, 0)
         shapes = list(setting.shapes) or None
         program = load(model, shapes, threads=setting.threads, fallback=setting.fallback)
-        said = None if shapes is None else {name: each.shape for name, each in program.plan().inputs.items()}
+        said = None if shapes is None else {name: kind.shape for name, kind in program.plan().inputs.items()}
         calls = given.calls(model, program.inputs, said)  # type: ignore[arg-type]
         show("running", 0, 0)
         results = _results(program, calls)
@@ -81,10 +81,10 @@ def _check_out(out: Path | None, inputs: Sequence[Path]) -> None:
 def _results(program: Program, calls: Sequence[dict[str, Array]]) -> dict[str, Array]:
     """Return the outputs by name; those of several calls one after the other along the first axis."""
     given = [program(feeds) for feeds in calls]
-    each = [one if isinstance(one, dict) else {program.outputs[0]: one} for one in given]
-    if len(each) == 1:
-        return each[0]
-    return {name: np.concatenate([np.atleast_1d(one[name]) for one in each]) for name in program.outputs}
+    results = [one if isinstance(one, dict) else {program.outputs[0]: one} for one in given]
+    if len(results) == 1:
+        return results[0]
+    return {name: np.concatenate([np.atleast_1d(one[name]) for one in results]) for name in program.outputs}
 
 
 def _write(out: Path, results: dict[str, Array]) -> None:

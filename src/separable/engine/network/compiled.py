@@ -251,8 +251,8 @@ class CompiledNetwork:
             except (ModelError, ValueError):
                 return
             known = static(graph, {name: _lengths(kind) for name, kind in plan.inputs.items()})
-            for name, each in trace(known):
-                yield ("static" if name == "given" else name), each
+            for name, state in trace(known):
+                yield ("static" if name == "given" else name), state
 
     def measured(self, x: Any = None, repeat: int = 20) -> ProfileRecord:
         """Time each step, and return what came of it; see `Program.profile`."""

@@ -70,7 +70,7 @@ class PlanCache:
     def _keep(self, key: Hashable, plan: NetworkPlan) -> None:
         with self._lookup:
             self._plans[key] = plan
-            total = sum(each.memory_bytes for each in self._plans.values())
+            total = sum(plan.memory_bytes for plan in self._plans.values())
             gone = False
             while len(self._plans) > 1 and (len(self._plans) > MOST_PLANS or total > MOST_BYTES):
                 oldest, evicted = self._plans.popitem(last=False)

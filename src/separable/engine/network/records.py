@@ -100,7 +100,7 @@ def step_records(plan: NetworkPlan, threads: int, nanoseconds: Array | None = No
     operations = plan.operations
     times: Sequence[float | None] = [None] * len(operations)
     if nanoseconds is not None:
-        times = [float(each) * _NANO for each in np.asarray(nanoseconds)]
+        times = [float(count) * _NANO for count in np.asarray(nanoseconds)]
     return tuple(
         StepRecord(
             operation.kind,
@@ -121,7 +121,7 @@ def _memory(plan: NetworkPlan) -> list[int]:
     """Return the bytes of the arena that are in use while each operation runs."""
     found = []
     for part in plan.parts:
-        buffers = {buffer for each in part.operations for buffer in (*each.reads, *each.writes)}
+        buffers = {buffer for operation in part.operations for buffer in (*operation.reads, *operation.writes)}
         arena = [buffer for buffer in buffers if buffer.base == 0 and buffer.first is not None]
         found += [
             4 * sum(b.size for b in arena if b.first is not None and b.first <= place <= b.last)

@@ -180,7 +180,7 @@ def _outputs(builder: Builder) -> list[Buffer]:
 def _is_last(builder: Builder, held: Plain, name: str) -> bool:
     """Whether a tensor may lie in a caller's memory: no other output lies there."""
     return all(
-        other == name or all(each.buffer is not held.buffer for each in builder.held(other))
+        other == name or all(place.buffer is not held.buffer for place in builder.held(other))
         for other in builder.graph.outputs
     )
 

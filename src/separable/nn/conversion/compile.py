@@ -267,7 +267,7 @@ def _structure(spec: Any) -> str:
     """Return the arguments of a call without their values: (*, *), key=*."""
     given, options = trees.tree_unflatten(["*"] * spec.num_leaves, spec)
     return ", ".join(
-        [*(str(each).replace("'", "") for each in given), *(f"{key}={each}" for key, each in options.items())]
+        [*(str(star).replace("'", "") for star in given), *(f"{key}={star}" for key, star in options.items())]
     )
 
 
@@ -374,9 +374,9 @@ def _name_batch(model: ModelProto) -> None:
 def _quietly() -> Iterator[None]:
     """Keep torch's exporter from telling its own news: what matters is raised."""
     logger = logging.getLogger("torch")
-    before = {each: each.level for each in (logger, *_children(logger))}
-    for each in before:
-        each.setLevel(logging.CRITICAL)
+    before = {log: log.level for log in (logger, *_children(logger))}
+    for log in before:
+        log.setLevel(logging.CRITICAL)
     try:
         with (
             warnings.catch_warnings(),
@@ -386,14 +386,14 @@ def _quietly() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        for each, level in before.items():
-            each.setLevel(level)
+        for log, level in before.items():
+            log.setLevel(level)
 
 
 def _children(logger: logging.Logger) -> list[logging.Logger]:
     named = logging.Logger.manager.loggerDict.items()
     below = f"{logger.name}."
-    return [each for name, each in named if name.startswith(below) and isinstance(each, logging.Logger)]
+    return [log for name, log in named if name.startswith(below) and isinstance(log, logging.Logger)]
 
 
 def _in_short(error: BaseException) -> str:

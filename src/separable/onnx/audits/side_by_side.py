@@ -156,7 +156,7 @@ def compare(
         except ModelError as error:
             refused.append(str(error))
     seconds, peak = interleaved(
-        {name: each.call for name, each in ready.items()}, rounds, threads, rest=rest, progress=progress
+        {name: runtime.call for name, runtime in ready.items()}, rounds, threads, rest=rest, progress=progress
     )
     apart = _differences(ready)
     return ModelTimes(
@@ -261,7 +261,7 @@ def _differences(ready: Mapping[str, ReadyModel]) -> dict[str, float]:
         return {}
     want = list(ready[reference].outputs().values())
     return {
-        name: largest_difference(list(each.outputs().values()), want)
-        for name, each in ready.items()
+        name: largest_difference(list(runtime.outputs().values()), want)
+        for name, runtime in ready.items()
         if name != reference
     }

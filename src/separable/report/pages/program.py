@@ -152,7 +152,7 @@ def _row(place: int, step: StepRecord, steps: Sequence[StepRecord]) -> Row:
         Cell(f"{step.bytes:,}", "n", step.bytes),
         Cell(f"{step.predicted_ms:.3f}", "n", step.predicted_ms),
     ]
-    if any(each.measured_ms is not None for each in steps):
+    if any(step.measured_ms is not None for step in steps):
         speed = step.gflops or 0.0
         cells.append(Cell(f"{_time(step):.3f}", "n", _time(step)))
         cells.append(Cell(f"{speed:.1f}" if step.macs else "", "n", speed))

@@ -159,7 +159,7 @@ def pad(builder: Builder, node: Node) -> None:
     name, out = node.inputs[0], node.outputs[0]
     shape = builder.shape(name)
     rank = len(shape)
-    pads = [int(each) for each in builder.constant(node.inputs[1]).ravel()]
+    pads = [int(length) for length in builder.constant(node.inputs[1]).ravel()]
     if len(node.inputs) > 3 and node.inputs[3]:
         axes = [int(axis) % rank for axis in builder.constant(node.inputs[3]).ravel()]
         low = {axis: pads[i] for i, axis in enumerate(axes)}
