@@ -24,7 +24,7 @@ __all__ = ["Unknown", "is_known", "static"]
 # that no values decide: they are tried on zeros.
 _TRIED: Final = frozenset(
     """
-    Attention CumProd DequantizeLinear Det DynamicQuantizeLinear EyeLike GRU GridSample LSTM MatMulInteger
+    Attention CumProd Det DynamicQuantizeLinear EyeLike GRU GridSample LSTM MatMulInteger
     NegativeLogLikelihoodLoss QLinearMatMul QuantizeLinear RMSNormalization RNN ReverseSequence
     RotaryEmbedding SoftmaxCrossEntropyLoss SwiGLU
     """.split()  # noqa: SIM905

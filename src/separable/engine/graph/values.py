@@ -116,6 +116,35 @@ def _expand(_: Node, inputs: Sequence[Array]) -> Array:
     return np.broadcast_to(inputs[0], shape).copy()
 
 
+def _dequantized(node: Node, inputs: _Inputs) -> Array:
+    """Return whole numbers times their scale: one, or one for each slice of an axis or block along it."""
+    array, scale, zero = [*inputs, None][:3]
+    assert array is not None
+    assert scale is not None
+    axis = int(node.attributes.get("axis", 1))
+
+    def spread(values: Array) -> Array:
+        if values.size == 1 and values.ndim < 2:
+            return values.reshape(())
+        if values.ndim == 1 and array.ndim != 1:
+            shape = [1] * array.ndim
+            shape[axis] = -1
+            return values.reshape(shape)
+        block = int(node.attributes.get("block_size", 0))
+        return (
+            np.repeat(values, block, axis)[_up_to(array.shape[axis], axis, array.ndim)] if block else values
+        )
+
+    whole = array.astype(np.float64) - (0 if zero is None else spread(zero).astype(np.float64))
+    kind = DTYPES.get(node.attributes.get("output_dtype", 0), scale.dtype)
+    return np.asarray(whole * spread(scale)).astype(kind)
+
+
+def _up_to(length: int, axis: int, rank: int) -> tuple[slice, ...]:
+    """Return an index that cuts one axis at a length."""
+    return tuple(slice(length) if number == axis % rank else slice(None) for number in range(rank))
+
+
 def _constant_of_shape(node: Node, inputs: Sequence[Array]) -> Array:
     value = node.attributes.get("value", np.zeros(1, np.float32))
     return np.full(tuple(_ints(inputs[0])), value.ravel()[0], value.dtype)
@@ -194,6 +223,7 @@ VALUES: Final[Mapping[str, _Value]] = {
     "Expand": _expand,
     "Tile": lambda _, inputs: np.tile(inputs[0], _ints(inputs[1])),
     "ConstantOfShape": _constant_of_shape,
+    "DequantizeLinear": _dequantized,
     "Range": _range,
     "NonZero": lambda _, inputs: np.array(np.nonzero(inputs[0]), np.int64),
     "ReduceSum": _reduction(np.sum),

@@ -209,7 +209,10 @@ def _exported(graph: Graph) -> Stored:
     own = {node.op for node in _every(graph.nodes) if "::" not in node.op}
     opset = max([_OPSET, *map(_first_opset, own)])
     domains = {node.op.partition("::")[0] for node in _every(graph.nodes) if "::" in node.op}
-    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in sorted(domains))]
+    imports = [
+        helper.make_opsetid("", opset),
+        *(helper.make_opsetid(domain, 1) for domain in sorted(domains)),
+    ]
     model.CopyFrom(helper.make_model(_graph_proto(graph), opset_imports=imports))
     model.ir_version = helper.find_min_ir_version_for(imports, ignore_unknown=True)
     for name, array in graph.constants.items():

@@ -121,7 +121,9 @@ def _memory(plan: NetworkPlan) -> list[int]:
     """Return the bytes of the arena that are in use while each operation runs."""
     found = []
     for part in plan.parts:
-        buffers = {buffer for operation in part.operations for buffer in (*operation.reads, *operation.writes)}
+        buffers = {
+            buffer for operation in part.operations for buffer in (*operation.reads, *operation.writes)
+        }
         arena = [buffer for buffer in buffers if buffer.base == 0 and buffer.first is not None]
         found += [
             4 * sum(b.size for b in arena if b.first is not None and b.first <= place <= b.last)

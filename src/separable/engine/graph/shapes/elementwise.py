@@ -64,6 +64,14 @@ def _cast_like(given: Operands) -> list[Kind]:
     return [(given.dtype(1), given.shape())]
 
 
+def _dequantized(given: Operands) -> list[Kind]:
+    """Whole numbers times a scale: of its type, unless the attribute tells another."""
+    number = given.attribute("output_dtype", 0)
+    if number and number not in DTYPES:
+        raise ShapeError(f"element type {number} is not known here")
+    return [(DTYPES[number] if number else given.dtype(1), given.shape())]
+
+
 def _dropout(given: Operands) -> list[Kind]:
     return [(given.dtype(), given.shape()), (np.dtype(bool), given.shape())]
 
@@ -116,6 +124,7 @@ RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
     "PRelu": _prelu,
     "Cast": _cast,
     "CastLike": _cast_like,
+    "DequantizeLinear": _dequantized,
     "Dropout": _dropout,
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
