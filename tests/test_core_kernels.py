@@ -12,6 +12,7 @@ import pytest
 from separable import _core
 
 MODE, ROUNDING, OVERFLOW, ACTIVATION = _core.Mode, _core.Rounding, _core.Overflow, _core.Activation
+LAYER_ACTIVATIONS = [act for act in ACTIVATION if act <= ACTIVATION.gelu_tanh]  # the others are the engine's
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 DTYPES = ("bool", *INTEGERS, "float32", "float64")
 STORED = list(itertools.product(ROUNDING, OVERFLOW))
@@ -211,7 +212,7 @@ CHANNELS = [(1, 1), (2, 3), (3, 2), (5, 8), (9, 5), (8, 20), (16, 16), (17, 40),
 
 
 @pytest.mark.parametrize("pointwise_first", [False, True])
-@pytest.mark.parametrize("act", ACTIVATION)
+@pytest.mark.parametrize("act", LAYER_ACTIVATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_activations_in_slices_of_every_width(target, dtype, act, pointwise_first):
     rng = np.random.default_rng(10)
@@ -230,7 +231,7 @@ def test_activations_in_slices_of_every_width(target, dtype, act, pointwise_firs
         close(y, wanted + residual, dtype)
 
 
-@pytest.mark.parametrize("act", ACTIVATION)
+@pytest.mark.parametrize("act", LAYER_ACTIVATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gradients_of_a_depthwise_convolution_and_a_pointwise_one(target, dtype, act):
     rng = np.random.default_rng(5)
@@ -255,7 +256,7 @@ def test_gradients_of_a_depthwise_convolution_and_a_pointwise_one(target, dtype,
             close(mine, theirs, dtype, 3.0 if dtype == "float32" else 1e4)  # slopes are differences
 
 
-@pytest.mark.parametrize("act", ACTIVATION)
+@pytest.mark.parametrize("act", LAYER_ACTIVATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gradients_of_a_pointwise_convolution_and_a_depthwise_one(target, dtype, act):
     rng = np.random.default_rng(6)

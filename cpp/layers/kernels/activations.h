@@ -118,6 +118,50 @@ SEP_INLINE vec<float, N> fast_sigmoid(vec<float, N> x) {
   return 1.0f / (1.0f + exp_of<N>(-x));
 }
 
+#if defined(__AVX512F__)
+// 1 / (1 + exp(-u)) - 1/2 for u in [0, 15] by polynomials of degree 4 in 16 parts: four to each power of two of u + 1,
+// so that the last four bits of its exponent and first two of its fraction tell the part. Row k: the coefficients of
+// u^k. Chebyshev nodes; error at most 3.2e-7, and exactly 1/2 at the end.
+alignas(64) constexpr float kHalfSigmoid[5][16] = {
+    {-0.0013001815f, -0.0138357794f, -0.0417312048f, -0.0701695532f, -0.0717114508f, 0.0177032761f, 0.154311404f,
+     0.27774775f, 0.396121651f, 0.469322175f, 0.492016852f, 0.49811554f, 3.85259602e-09f, 1.0644012e-05f,
+     9.49248933e-05f, 0.000182809716f},
+    {0.254044473f, 0.286886901f, 0.342805862f, 0.388887703f, 0.392389864f, 0.303849041f, 0.193957463f, 0.111019388f,
+     0.044297222f, 0.0108591532f, 0.00241010683f, 0.000496869732f, 0.249999225f, 0.249847099f, 0.249179214f,
+     0.248675272f},
+    {-0.00333805522f, -0.0357743092f, -0.0779455006f, -0.106002741f, -0.108449683f, -0.0754755512f, -0.0422568023f,
+     -0.0213293061f, -0.00719692698f, -0.00145604217f, -0.000274750462f, -4.93567313e-05f, 2.47799253e-05f,
+     0.000870910939f, 0.00288119772f, 0.00396587513f},
+    {-0.022639323f, -0.008324177f, 0.00585603202f, 0.0134630511f, 0.0141560063f, 0.00868196879f, 0.00420989282f,
+     0.00185966713f, 0.000526504766f, 8.75107944e-05f, 1.40039247e-05f, 2.18672744e-06f, -0.0211120807f, -0.0233034603f,
+     -0.0260279197f, -0.0270664617f},
+    {0.00429162616f, 0.00190935947f, 0.000115642659f, -0.000659223704f, -0.000728999206f, -0.000387198059f,
+     -0.000160972806f, -6.18593695e-05f, -1.46000812e-05f, -1.98656858e-06f, -2.69048513e-07f, -3.64153436e-08f,
+     0.00128352211f, 0.00352549017f, 0.00492791319f, 0.00530108763f},
+};
+#endif
+
+// x / (1 + exp(-x)), within 3.3e-7 of |x|. With permutations of 16 lanes it takes two thirds of the arithmetic.
+template <int N>
+SEP_INLINE vec<float, N> fast_silu(vec<float, N> x) {
+#if defined(__AVX512F__)
+  if constexpr (N == 16) {
+    const vec<float, N> size = (vec<float, N>)_mm512_abs_ps((__m512)x), u = at_most<float, N>(size, 14.999999f);
+    const __m512i part = _mm512_srli_epi32((__m512i)(u + 1.0f), 21);
+    auto coefficient = [&](int k) SEP_LAMBDA {
+      return (vec<float, N>)_mm512_permutexvar_ps(part, _mm512_load_ps(kHalfSigmoid[k]));
+    };
+    vec<float, N> p = coefficient(4);
+    p = p * u + coefficient(3);
+    p = p * u + coefficient(2);
+    p = p * u + coefficient(1);
+    p = p * u + coefficient(0);
+    return size * p + 0.5f * x;
+  }
+#endif
+  return x * fast_sigmoid<N>(x);
+}
+
 constexpr double kSqrtHalf = 0.70710678118654752440, kTanhScale = 1.59576912160573071176;  // sqrt(1/2), 2 sqrt(2/pi)
 constexpr double kTanhCubic = 0.044715, kInvSqrtTwoPi = 0.39894228040143267794;
 
@@ -148,7 +192,7 @@ template <int N>
 SEP_INLINE vec<float, N> ended(vec<float, N> x, const sep::Ending& end) {
   switch (end.act) {
     case Activation::silu:
-      return x * fast_sigmoid<N>(x);
+      return fast_silu<N>(x);
     case Activation::sigmoid:
       return fast_sigmoid<N>(x);
     case Activation::tanh:

@@ -50,7 +50,7 @@ SEP_INLINE void finish_each(const V* held, int n, const Ending& end, const float
 __attribute__((noinline)) void finish(const V* held, int n, const Ending& end, const float* add, float* dst) {
   switch (end.act) {
     case Activation::silu:
-      return finish_each(held, n, end, add, dst, [](V v) SEP_LAMBDA { return v * fast_sigmoid<W>(v); });
+      return finish_each(held, n, end, add, dst, [](V v) SEP_LAMBDA { return fast_silu<W>(v); });
     case Activation::hard_swish:
       return finish_each(held, n, end, add, dst,
                          [](V v) SEP_LAMBDA { return activated<float, W>(v, Activation::hard_swish); });

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -74,11 +74,10 @@ class NetworkPlan:
         here = {*self._known, *self._passed}
         computed = tuple(name for name in self.outputs if name not in here)
         self._threads = threads
-        images, one = (1, self.graph) if here else apart(self.graph, make)
-        if images > 1:
-            self.parts: list[PlanPart] = [NativePart(one, store, images)]
-        else:
-            self.parts = _parts(self.graph.with_(outputs=computed), store, fallback, threads)
+        alone = None if here else _images(self.graph, make, store, fallback)
+        self.parts: list[PlanPart] = (
+            _parts(self.graph.with_(outputs=computed), store, fallback, threads) if alone is None else [alone]
+        )
         self._alone = self.parts[0] if len(self.parts) == 1 else None
         self._empty = {name: (_lengths(kind), kind.dtype) for name, kind in self.outputs.items()}
         order = list(self.inputs)
@@ -155,6 +154,24 @@ def _static(graph: Graph, shapes: Mapping[str, tuple[int, ...]], fallback: bool)
     from .fallback import types_in_runtime
 
     return static(graph, shapes, types_in_runtime)
+
+
+def _images(
+    graph: Graph,
+    make: Callable[[Mapping[str, tuple[int, ...]]], Graph],
+    store: WeightStore,
+    fallback: bool,
+) -> NativePart | None:
+    """Return what runs the images of a batch one by one; None where the batch is run whole."""
+    images, one = apart(graph, make)
+    if images == 1:
+        return None
+    try:
+        return NativePart(one, store, images)
+    except UnsupportedOperationsError:
+        if not fallback:
+            raise
+        return None
 
 
 def _parts(graph: Graph, store: WeightStore, fallback: bool, threads: int) -> list[PlanPart]:

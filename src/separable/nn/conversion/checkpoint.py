@@ -180,6 +180,7 @@ def _conversion(held: Mapping[str, Any]) -> Conversion:
     report["layers"] = tuple(_row(entry) for entry in report["layers"])
     report["frontier"] = tuple((cost, change) for cost, change in report["frontier"])
     report["measured"] = tuple(report["measured"])
+    report["notes"] = tuple(report.get("notes", ()))
     return Conversion(replacements, ConversionReport(**report))
 
 
