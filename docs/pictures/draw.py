@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/kernels.md: ``python docs/pictures/draw.py`` writes them beside itself."""
+"""Draw the pictures of docs/filters/kernels.md: ``python docs/pictures/draw.py`` writes them beside itself."""
 
 from __future__ import annotations
 
