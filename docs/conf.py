@@ -1,8 +1,8 @@
 """How Sphinx builds the site: ``make docs`` puts it into build/docs.
 
-The sources are the pages of this folder and what they link to elsewhere in the repository, so that every link works
-on a forge as it does on the site: the root of the sources is the repository, and the site begins at docs/index.
-Nothing is read from the network while it is built, and nothing by those who read it.
+The sources are the pages of this folder and what they link to elsewhere in the repository, so that every link
+works on a forge as it does on the site: the root of the sources is the repository, and the site begins at
+docs/index. Nothing is read from the network while it is built, and nothing by those who read it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))  # the drawings
 
-# What is shown comes from the rates that the package brings, not from those of the machine that builds the site.
+# What is shown goes by the rates that the package brings, not by those of the machine that builds the site.
 os.environ["SEPARABLE_CACHE_DIR"] = os.devnull
 
 import drawings  # noqa: E402
@@ -34,7 +34,13 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 root_doc = "docs/index"
-include_patterns = ["docs/**", "benchmarks/*.md", "benchmarks/results/*.md", "CHANGELOG.md", "CONTRIBUTING.md"]
+include_patterns = [
+    "docs/**",
+    "benchmarks/*.md",
+    "benchmarks/results/*.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+]
 exclude_patterns = ["docs/**/GALLERY_HEADER.rst", "docs/reference/_templates/**"]
 suppress_warnings = ["myst.header"]  # the changelog begins its lists one level further down
 templates_path = ["reference/_templates"]

@@ -56,6 +56,14 @@ class Layer:
         The time below which no implementation gets, by this machine's arithmetic and memory speed.
     measured_ms : float or None
         Median time; None if nothing was measured.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import separable as sp
+    >>> layer = sp.nn.audit(torch.nn.Conv2d(64, 64, 3, groups=64), (1, 64, 30, 30)).layers[0]
+    >>> layer.kind, layer.kernel, layer.output, layer.macs
+    ('depthwise', (3, 3), (1, 64, 28, 28), 451584)
     """
 
     name: str
