@@ -8,6 +8,7 @@ docs/index. Nothing is read from the network while it is built, and nothing by t
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ sys.path.insert(0, str(ROOT / "docs"))  # the drawings
 os.environ["SEPARABLE_CACHE_DIR"] = os.devnull
 
 import drawings  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
 
 import separable  # noqa: E402
 
@@ -43,7 +45,7 @@ include_patterns = [
 ]
 exclude_patterns = ["docs/**/GALLERY_HEADER.rst", "docs/reference/_templates/**"]
 suppress_warnings = ["myst.header"]  # the changelog begins its lists one level further down
-templates_path = ["reference/_templates"]
+templates_path = [str(ROOT / "docs" / "reference" / "_templates")]
 
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
@@ -64,6 +66,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "remove_config_comments": True,
     "min_reported_time": 1e6,
+    "write_computation_times": False,
 }
 
 html_theme = "pydata_sphinx_theme"
@@ -86,3 +89,14 @@ html_theme_options = {
 }
 
 drawings.draw(ROOT / "docs" / "theory" / "drawings")
+
+
+def mend_links(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Lead from links to the tutorials' scripts to the pages made of them, and from folders to nothing."""
+    source[0] = re.sub(r"\]\([./]*examples/tutorials/(\w+)\.py\)", r"](/docs/tutorials/\1.rst)", source[0])
+    source[0] = re.sub(r"\[([^]]+)\]\(results\)", r"\1", source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Register what this site adds to Sphinx."""
+    app.connect("source-read", mend_links)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -32,26 +33,46 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def blocks(page: Path, language: str) -> list[tuple[int, str]]:
-    """Return (first line, text) of each fenced block in the language."""
+def blocks(page: Path, language: str) -> list[tuple[int, str, list[str]]]:
+    """Return (first line, text, packages it needs) of each fenced block in the language.
+
+    Examples beside packages that are not among those of the tests say so: "```python needs=keras".
+    """
     text = page.read_text(encoding="utf-8")
-    fence = rf"^```{language}\n(.*?)^```$"
-    found = re.finditer(fence, text, flags=re.MULTILINE | re.DOTALL)
-    return [(text.count("\n", 0, block.start(1)) + 1, block.group(1)) for block in found]
+    fence = rf"^```{language}(?: needs=([\w,]+))?\n(.*?)^```$"
+    return [
+        (
+            text.count("\n", 0, block.start(2)) + 1,
+            block.group(2),
+            (block.group(1) or "").split(",") if block.group(1) else [],
+        )
+        for block in re.finditer(fence, text, flags=re.MULTILINE | re.DOTALL)
+    ]
+
+
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+@pytest.mark.filterwarnings("default")  # of packages that are not ours
 def test_python_examples(page: Path) -> None:
     shared: dict[str, object] = {}
     runner = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False)
     report: list[str] = []
-    for line, text in blocks(page, "python"):
+    missing = set()
+    for line, text, needs in blocks(page, "python"):
         example = doctest.DocTestParser().get_doctest(text, shared, name(page), name(page), line - 1)
         assert example.examples, f"{name(page)}:{line} is Python that shows no result"
+        if absent := {package for package in needs if not is_installed(package)}:
+            missing |= absent
+            continue
         runner.run(example, out=report.append, clear_globs=False)
         shared = example.globs
-    assert runner.tries > 0
     assert not report, "".join(report)
+    if missing and not runner.tries:
+        pytest.skip(f"needs {', '.join(sorted(missing))}")
+    assert runner.tries > 0
 
 
 def modules() -> list[str]:
@@ -90,7 +111,7 @@ def test_docstring_examples(module: str) -> None:
 
 
 def command_lines() -> list[str]:
-    lines = [line for page in PAGES for _, text in blocks(page, "sh") for line in text.splitlines()]
+    lines = [line for page in PAGES for _, text, _ in blocks(page, "sh") for line in text.splitlines()]
     return sorted({line.partition("#")[0].strip() for line in lines if line.startswith("separable ")})
 
 
@@ -136,7 +157,7 @@ def test_make_targets_that_are_named_exist() -> None:
     typed = {
         line.split()[1]
         for page in PAGES
-        for _, text in blocks(page, "sh")
+        for _, text, _ in blocks(page, "sh")
         for line in text.splitlines()
         if line[:5] == "make "
     }
