@@ -78,7 +78,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 8,
     "show_prev_next": False,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
@@ -95,6 +95,7 @@ def mend_links(app: Sphinx, docname: str, source: list[str]) -> None:
     """Lead from links to the tutorials' scripts to the pages made of them, and from folders to nothing."""
     source[0] = re.sub(r"\]\([./]*examples/tutorials/(\w+)\.py\)", r"](/docs/tutorials/\1.rst)", source[0])
     source[0] = re.sub(r"\[([^]]+)\]\(results\)", r"\1", source[0])
+    source[0] = re.sub(r"\n\n( *```)$", r"\n\1", source[0], flags=re.MULTILINE)  # where an example ends
 
 
 def setup(app: Sphinx) -> None:

@@ -55,9 +55,9 @@ print(gaussian.shape, "weights:", gaussian.size, " MACs with factors:", gaussian
 # %%
 # What that is in seconds, beside SciPy, which uses the same factors:
 
-import time  # noqa: E402
+import time
 
-import scipy.ndimage  # noqa: E402
+import scipy.ndimage
 
 large = np.tile(photo, (4, 4)).astype(np.float32)
 
@@ -113,7 +113,7 @@ blurred = plan(photo)
 # along each axis. Around the head there is nothing to average with; ``mask`` says which voxels are known, and
 # the sums are normalised, so that the brain does not darken towards its rim.
 
-import nibabel as nib  # noqa: E402
+import nibabel as nib
 
 scan = nib.load(Path(nib.__file__).parent / "tests" / "data" / "example4d.nii.gz")
 volume = np.asarray(scan.dataobj)[..., 0].astype(np.float32)

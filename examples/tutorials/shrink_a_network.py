@@ -47,16 +47,14 @@ def squares(count, rows, seed):
     return torch.from_numpy(np.stack(pieces)[:, None]), torch.arange(3).repeat_interleave(count)
 
 
-learned, labels = squares(300, (0, 340), seed=0)
+learned, labels = squares(250, (0, 340), seed=0)
 held_out, truth = squares(200, (344, 512), seed=1)
 
-net = nn.Sequential(
-    nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-    nn.Conv2d(32, 64, 3, padding=1, stride=2), nn.BatchNorm2d(64), nn.ReLU(),
-    nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(),
-    nn.Conv2d(64, 96, 3, padding=1, stride=2), nn.BatchNorm2d(96), nn.ReLU(),
-    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 3),
-)  # fmt: skip
+layers = []
+for channels, outputs, stride in ((1, 24, 1), (24, 48, 2), (48, 48, 1), (48, 64, 2)):
+    conv = nn.Conv2d(channels, outputs, 3, stride=stride, padding=1)
+    layers += [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 3))
 optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)
 slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 4)
 for _ in range(4):
@@ -94,7 +92,7 @@ print(sp.nn.audit(net, (1, 1, 24, 24)))
 # labels in it and no training: for each layer a form and a rank are chosen, and the new weights are fitted to
 # give what the layer gave.
 
-result = sp.nn.separate(net, learned[::4], budget=0.2)
+result = sp.nn.separate(net, learned[::4], budget=0.2, progress=False)
 print(result.report)
 
 # %%
@@ -121,7 +119,7 @@ print(f"accuracy, by the weights alone: {accuracy(by_weights.eval()):.1%}")
 # Fewer operations are not less time if what lies between two small convolutions goes to memory and back.
 # ``compile`` makes one native program of the whole network, and checks its results against torch's.
 
-import time  # noqa: E402
+import time
 
 
 def least(function):
