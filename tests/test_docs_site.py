@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import runpy
@@ -61,6 +63,15 @@ def test_the_site_has_a_page_of_every_page(site: Path) -> None:
     assert (site / "index.html").exists()
 
 
+@pytest.mark.parametrize("script", TUTORIALS, ids=name)
+def test_the_notebook_of_a_tutorial_is_its_script(script: Path, site: Path) -> None:
+    (path,) = site.rglob(f"{script.stem}.ipynb")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    told = ast.parse(script.read_text(encoding="utf-8")).body[1:]  # all but the title
+    assert ast.dump(ast.parse(code)) == ast.dump(ast.Module(told, type_ignores=[]))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_first_paragraph_says_whom_a_page_is_for(page: Path) -> None:
     title, first, *_ = page.read_text(encoding="utf-8").split("\n\n")
@@ -95,7 +106,6 @@ def test_the_tutorial_of_filters(monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("PIL.Image", "skimage", "nibabel", "scipy.ndimage"):
         pytest.importorskip(package)
     left = run(TUTORIALS[0], monkeypatch)
-    assert left["ours"] < left["theirs"]  # type: ignore[operator]
     assert left["difference"] < 1e-3  # type: ignore[operator]
     assert left["result"].shape == left["volume"].shape  # type: ignore[attr-defined]
 

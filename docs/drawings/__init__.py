@@ -32,6 +32,6 @@ def draw(folder: Path) -> None:
     for name, drawing in DRAWINGS.items():
         for ink in (LIGHT, DARK):
             # A salt of its own keeps the files the same from build to build.
-            with mpl.rc_context({"svg.hashsalt": name, "font.size": 9.0}):
+            with mpl.rc_context({"svg.hashsalt": name, "font.size": 8.0}):
                 figure = drawing(ink)
                 figure.savefig(folder / f"{name}-{ink.name}.svg", transparent=True, metadata={"Date": None})

@@ -24,7 +24,7 @@ def terms_and_tolerance(ink: Ink) -> Figure:
         "Gaussian and 1 % noise": noisy,
     }
     tolerances = 10.0 ** np.arange(-1, -6.5, -0.5)
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    figure = Figure(figsize=(5.6, 2.4), layout="constrained")
     axes = curves(figure, ink, "relative l1 error allowed", "terms needed")
     for colour, (name, kernel) in zip(ink.others, kernels.items(), strict=True):
         ranks = [sp.factor(kernel, float(tol)).rank for tol in tolerances]
@@ -40,7 +40,7 @@ def terms_and_tolerance(ink: Ink) -> Figure:
 def ratio(ink: Ink) -> Figure:
     """Draw how many times fewer products a depthwise separable layer takes, by its output channels."""
     outputs = np.unique(np.geomspace(1, 1024, 60).astype(int))
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    figure = Figure(figsize=(5.6, 2.4), layout="constrained")
     axes = curves(figure, ink, "output channels", "times fewer products")
     for colour, k in zip(ink.others, (3, 5, 7), strict=False):
         axes.plot(
@@ -65,7 +65,7 @@ def roofline(ink: Ink) -> Figure:
         "separable, in two calls": cost.depthwise_separable(128, 128, 3, (56, 56)),
         "separable, fused": cost.depthwise_separable(128, 128, 3, (56, 56), fused=True),
     }
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    figure = Figure(figsize=(5.6, 2.4), layout="constrained")
     axes = curves(figure, ink, "floating-point operations for each byte of memory traffic", "GFLOP/s at most")
     intensity = np.geomspace(2, 512, 100)
     axes.plot(intensity, np.minimum(peak, bandwidth * intensity) / 1e9, color=ink.text)

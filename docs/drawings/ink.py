@@ -63,7 +63,7 @@ def plate(axes: Axes, ink: Ink, values: Any, title: str = "", largest: float | N
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_color(ink.faint)
-    axes.set_title(title, color=ink.text, fontsize=9)
+    axes.set_title(title, color=ink.text, fontsize=8)
 
 
 def sign(axes: Axes, ink: Ink, text: str, size: float = 15) -> None:

@@ -30,22 +30,22 @@ def _grid(figure: SubFigure, ink: Ink, kernels: Any, title: str) -> None:
     for row in range(rows):
         for column in range(columns):
             plate(axes[row, column], ink, kernels[row, column], largest=largest)
-    figure.suptitle(title, color=ink.text, fontsize=9)
+    figure.suptitle(title, color=ink.text, fontsize=8)
 
 
 def dense_and_separable(ink: Ink) -> Figure:
     """Draw the dense kernels, of which every column is one filter, scaled: mixing times filters."""
     depthwise, pointwise, dense = _layer()
-    figure = Figure(figsize=(7.2, 3.3), layout="constrained")
+    figure = Figure(figsize=(5.6, 2.6), layout="constrained")
     left, equal, middle, times, right = figure.subfigures(1, 5, width_ratios=[3.2, 0.5, 2.4, 0.5, 3.2])
-    _grid(left, ink, dense, f"dense: {dense.size} weights\n(a row an output, a column an input)")
+    _grid(left, ink, dense, f"dense: {dense.size} weights\n(outputs × inputs)")
     sign(equal.subplots(), ink, "=")
     axes = middle.subplots()
     plate(axes, ink, pointwise)
     for (row, column), value in np.ndenumerate(pointwise):
         colour = ink.ground if abs(value) > 0.55 else ink.text
         axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
-    middle.suptitle(f"pointwise: {pointwise.size}\n(how the inputs are mixed)", color=ink.text, fontsize=9)
+    middle.suptitle(f"pointwise: {pointwise.size}\n(how the inputs are mixed)", color=ink.text, fontsize=8)
     sign(times.subplots(), ink, "·")
     _grid(
         right,
@@ -60,14 +60,14 @@ def slices(ink: Ink) -> Figure:
     """Draw the slices of the inputs, each a mixing vector times a filter, and the Khatri-Rao product."""
     depthwise, pointwise, dense = _layer()
     product = sp.conv.khatri_rao(depthwise, pointwise)
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.6, 2.9), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[5, 2])
     axes = left.subplots(CHANNELS, 5, width_ratios=[9, 1.2, 1.2, 1.2, 9])
     largest = float(np.abs(dense).max())
     for channel in range(CHANNELS):
         first = channel == 0
         piece = dense[:, channel].reshape(OUTPUTS, 9)
-        plate(axes[channel, 0], ink, piece, "slice of an input: 4 outputs × 9 taps" if first else "", largest)
+        plate(axes[channel, 0], ink, piece, "slice: outputs × taps" if first else "", largest)
         axes[channel, 0].set_ylabel(f"input {channel}", color=ink.text)
         sign(axes[channel, 1], ink, "=")
         plate(axes[channel, 2], ink, pointwise[:, channel][:, None], "mixing" if first else "", 1.0)

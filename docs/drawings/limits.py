@@ -17,8 +17,8 @@ def _rows(ink: Ink, weights: Any, order: str, names: list[str]) -> Figure:
     depthwise, pointwise, error = sp.conv.decompose(weights, 1, order)
     nearest = sp.conv.compose(depthwise, pointwise, order)
     columns = weights.shape[0] * weights.shape[1]
-    figure = Figure(figsize=(7.2, 4.6 if columns == 2 else 4.2), layout="constrained")
-    rows = [("asked", weights), (f"nearest {order} layer", nearest), ("left over", weights - nearest)]
+    figure = Figure(figsize=(5.6, 3.7 if columns == 2 else 3.4), layout="constrained")
+    rows = [("asked", weights), ("nearest layer", nearest), ("left over", weights - nearest)]
     axes = figure.subplots(3, columns, squeeze=False)
     largest = float(np.abs(weights).max())
     for row, (label, kernels) in enumerate(rows):
@@ -27,7 +27,7 @@ def _rows(ink: Ink, weights: Any, order: str, names: list[str]) -> Figure:
         axes[row, 0].set_ylabel(label, color=ink.text)
     bound = sp.conv.witness(weights, 1, order).bound / float(np.linalg.norm(weights))
     words = f"no {order} layer of rank 1 comes nearer than {bound:.0%}; this one: {error.relative_l2:.0%}"
-    figure.supxlabel(words, color=ink.text, fontsize=9)
+    figure.supxlabel(words, color=ink.text, fontsize=8)
     return figure
 
 

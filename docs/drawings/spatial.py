@@ -16,7 +16,7 @@ from .ink import Ink, plate, sign
 def outer_product(ink: Ink) -> Figure:
     """Draw a Gaussian of 7 x 7 as a column times a row: 49 products become 14."""
     column, row = sp.families.gaussian(1.4, radius=3).terms[0]
-    figure = Figure(figsize=(7.2, 2.3), layout="constrained")
+    figure = Figure(figsize=(5.6, 1.8), layout="constrained")
     axes = figure.subplots(1, 5, width_ratios=[7, 1.5, 1.2, 1.5, 7])
     plate(axes[0], ink, np.outer(column, row), "kernel: 49 products a pixel")
     sign(axes[1], ink, "=")
@@ -29,7 +29,7 @@ def outer_product(ink: Ink) -> Figure:
 def sum_of_terms(ink: Ink) -> Figure:
     """Draw a disk, what one, three and seven terms make of it, and the certified errors of these."""
     disk = sp.families.disk(12)
-    figure = Figure(figsize=(7.2, 2.3), layout="constrained")
+    figure = Figure(figsize=(5.6, 1.8), layout="constrained")
     axes = figure.subplots(1, 4)
     plate(axes[0], ink, disk, f"disk: {disk.size} weights")
     for panel, rank in zip(axes[1:], (1, 3, 7), strict=True):
@@ -47,7 +47,7 @@ def cascade(ink: Ink) -> Figure:
     parts = find_cascade(kernel, 1e-2)
     assert parts is not None
     weights = int(np.count_nonzero(parts.sparse))
-    figure = Figure(figsize=(7.2, 2.4), layout="constrained")
+    figure = Figure(figsize=(5.6, 1.9), layout="constrained")
     axes = figure.subplots(1, 5, width_ratios=[6, 0.8, 4, 0.8, 5])
     plate(axes[0], ink, kernel, f"tilted Gaussian: {kernel.size} weights")
     sign(axes[1], ink, "≈")
