@@ -110,7 +110,7 @@ def test_the_other_branch_of_a_sum_shifts_an_activation():
     def behind(moments):
         return np.square(activation(fit(layer, moments, "dw-pw", 1)(x) + beside) - want).mean()
 
-    assert behind(with_branch) < 0.95 * behind(alone)
+    assert behind(with_branch) < 0.97 * behind(alone)
 
 
 def test_what_is_no_activation_is_refused():

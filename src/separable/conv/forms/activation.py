@@ -27,7 +27,7 @@ def _leaky_relu(z: Floats, *slopes: float) -> Floats:
 
 
 def _clip(z: Floats, low: float, high: float) -> Floats:
-    return np.minimum(np.maximum(z, z.dtype.type(low)), z.dtype.type(high))
+    return np.asarray(np.minimum(np.maximum(z, z.dtype.type(low)), z.dtype.type(high)))
 
 
 def _elu(z: Floats, alpha: float) -> Floats:
