@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from separable.conv import ConvLayer, Moments, fit
 from separable.conv.forms.table import CHEAPER, FORMS
+from separable.conv.forms.transposed import crop_of, padding_of, turned
 from tests.conv_layers import inputs_of
 
 torch = pytest.importorskip("torch")
@@ -18,15 +19,11 @@ RUN = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 def transposed(weights, bias, stride, padding, more, dilation, groups, sizes) -> ConvLayer:
     """Return the layer of torch's transposed convolution, whose weights are (C_in, C_out/groups, *k)."""
-    ndim = weights.ndim - 2
-    split = weights.reshape(groups, -1, *weights.shape[1:]).swapaxes(1, 2)
-    turned = np.flip(split, tuple(range(-ndim, 0))).reshape(-1, split.shape[2], *weights.shape[2:])
-    rest = [d * (k - 1) - p for d, k, p in zip(dilation, weights.shape[2:], padding, strict=True)]
     return ConvLayer(
         "up",
-        turned,
+        turned(weights, groups),
         bias,
-        padding=tuple((r, r + m) for r, m in zip(rest, more, strict=True)),
+        padding=padding_of(weights.shape[2:], dilation, tuple(zip(padding, padding, strict=True)), more),
         dilation=dilation,
         groups=groups,
         sizes=sizes,
@@ -72,6 +69,10 @@ def test_a_layer_is_torchs_and_every_form_is_exact_at_full_rank(case, form):
     ).numpy()
     np.testing.assert_allclose(layer(x), want, atol=1e-11)
     assert layer.macs == weights.size * np.prod(sizes)
+    np.testing.assert_array_equal(turned(layer.weights, groups), weights)
+    crop, less = crop_of(layer)
+    assert padding_of(layer.kernel, dilation, crop, less) == layer.padding
+    assert all(m <= n for m, n in zip(less, more, strict=True))
     most = FORMS[form].full_rank(layer)
     if most:
         np.testing.assert_allclose(fit(layer, None, form, most)(x), want, atol=1e-9)
@@ -133,6 +134,8 @@ def test_without_overlap_the_reduction_is_the_best_there_is():
 
 def test_what_no_framework_runs_is_refused():
     weights = np.ones((2, 2, 3))
+    with pytest.raises(ValueError, match=r"cuts off \(3, 0\) samples, more than its taps reach over \(2\)"):
+        padding_of((3,), (1,), ((3, 0),), (0,))
     with pytest.raises(ValueError, match="pass transposed=True"):
         ConvLayer("c", weights, input_dilation=(2,), sizes=(4,))
     with pytest.raises(ValueError, match="has `stride` 1 and zeros as padding"):

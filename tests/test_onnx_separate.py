@@ -20,7 +20,7 @@ from separable.conv.forms.layer import Replacement
 from separable.files.guard import FileError
 from separable.onnx.conversion.network import OnnxNetwork
 from separable.onnx.conversion.surroundings import around
-from separable.onnx.conversion.trace import find_convolutions
+from separable.onnx.conversion.trace import find_layers
 from separable.onnx.model.files import read_model
 from separable.onnx.model.graph import GraphIndex
 
@@ -233,7 +233,7 @@ def test_a_prediction_is_the_original_less_what_the_layers_save(monkeypatch: pyt
 
 def between(name: str, model: ModelProto) -> tuple[list[str], list[str]]:
     stored = read_model(model)
-    found = next(each for each in find_convolutions(stored)[0] if each.name == name)
+    found = next(each for each in find_layers(stored)[0] if each.name == name)
     return around(GraphIndex(stored), found)
 
 

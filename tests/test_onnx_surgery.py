@@ -17,7 +17,7 @@ from separable.conv.forms.layer import ConvLayer, Replacement
 from separable.onnx.conversion.calibration import OnnxCalibration
 from separable.onnx.conversion.network import OnnxNetwork
 from separable.onnx.conversion.separate import separate
-from separable.onnx.conversion.trace import find_convolutions
+from separable.onnx.conversion.trace import find_layers
 from separable.onnx.model.files import read_model, whole_model, write_model
 from separable.onnx.model.graph import GraphIndex
 from separable.onnx.model.runtime import Session, giving, runnable
@@ -405,7 +405,7 @@ REASONS = {
 
 
 def test_what_is_refused_is_named_with_the_reason() -> None:
-    found, refused = find_convolutions(read_model(refusing()))
+    found, refused = find_layers(read_model(refusing()))
     assert [each.name for each in found] == ["fine"]
     reasons = {each.name: each.reason for each in refused}
     assert reasons.keys() == REASONS.keys()
@@ -430,7 +430,7 @@ def test_quantized_operators_are_refused() -> None:
     q = net.node("QuantizeLinear", [x, "s", "z"], "q")
     y = net.node("QLinearConv", [q, "s", "z", "w", "s", "z", "s", "z"], "conv")
     model = net.model(net.node("DequantizeLinear", [y, "s", "z"], "dq"))
-    found, refused = find_convolutions(read_model(model))
+    found, refused = find_layers(read_model(model))
     assert not found
     assert [(each.name, each.operator) for each in refused] == [("conv", "QLinearConv")]
     assert "before it is quantized" in refused[0].reason
@@ -471,7 +471,7 @@ def test_functions_are_refused_with_the_way_out() -> None:
     model.functions.append(function)
     model.opset_import.append(helper.make_opsetid("local", 1))
     model.ir_version = 8
-    refused = find_convolutions(read_model(model))[1]
+    refused = find_layers(read_model(model))[1]
     assert [(each.name, "inline_local_functions" in each.reason) for each in refused] == [("inner", True)]
 
 

@@ -67,7 +67,7 @@ def _erf(z: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Function:
     """What is known of an activation: the function, and the parameters that it has by default.
 
     Attributes
@@ -100,25 +100,25 @@ def _sigmoid_ends(alpha: float, beta: float) -> tuple[tuple[float, float], ...]:
     return ((-math.inf, -beta / alpha), ((1 - beta) / alpha, math.inf))
 
 
-ACTIVATIONS: Final[Mapping[str, _Kind]] = {
-    "relu": _Kind(_relu, flat=lambda: ((-math.inf, 0.0),), cuts=True),
-    "clip": _Kind(
+ACTIVATIONS: Final[Mapping[str, _Function]] = {
+    "relu": _Function(_relu, flat=lambda: ((-math.inf, 0.0),), cuts=True),
+    "clip": _Function(
         _clip,
         (0.0, 6.0),
         flat=lambda low, high: ((-math.inf, low), (high, math.inf)),
         cuts=True,
     ),
-    "leaky_relu": _Kind(_leaky_relu, (0.01,), any_number=True, steep=_steepest),
-    "elu": _Kind(_elu, (1.0,), steep=_steepest),
-    "silu": _Kind(_silu),
-    "hard_swish": _Kind(_hard_swish, flat=lambda: ((-math.inf, -3.0),)),
-    "gelu": _Kind(_gelu),
-    "gelu_tanh": _Kind(_gelu_tanh),
-    "sigmoid": _Kind(_sigmoid, steep=lambda: 0.25),
-    "hard_sigmoid": _Kind(
+    "leaky_relu": _Function(_leaky_relu, (0.01,), any_number=True, steep=_steepest),
+    "elu": _Function(_elu, (1.0,), steep=_steepest),
+    "silu": _Function(_silu),
+    "hard_swish": _Function(_hard_swish, flat=lambda: ((-math.inf, -3.0),)),
+    "gelu": _Function(_gelu),
+    "gelu_tanh": _Function(_gelu_tanh),
+    "sigmoid": _Function(_sigmoid, steep=lambda: 0.25),
+    "hard_sigmoid": _Function(
         _hard_sigmoid, (0.2, 0.5), steep=lambda alpha, beta: alpha, flat=_sigmoid_ends, cuts=True
     ),
-    "tanh": _Kind(np.tanh),
+    "tanh": _Function(np.tanh),
 }
 
 
