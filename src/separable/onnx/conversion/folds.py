@@ -1,4 +1,4 @@
-"""Nodes behind a layer that are folded into it: a batch norm, constant factors and addends of its channels."""
+"""Nodes behind a layer that are folded into it: a batch norm, factors and addends of its channels."""
 
 from __future__ import annotations
 

@@ -107,9 +107,9 @@ def separate(
 ) -> Separation:
     """Return an ONNX model whose layers are cheaper, with the loss stated.
 
-    Every convolution, transposed convolution and product with a constant matrix is fitted, in float64, to give
-    what it gave in the original for what it now reads in the converted model; the form and rank of each are
-    chosen together, so that the whole keeps to the budget with the least error. No labels are needed, and
+    Every convolution, transposed convolution and product with a constant matrix is fitted, in float64, to
+    give what it gave in the original for what it now reads in the converted model; the form and rank of each
+    are chosen together, so that the whole keeps to the budget with the least error. No labels are needed, and
     nothing is trained.
 
     Parameters
@@ -165,11 +165,11 @@ def separate(
 
     Notes
     -----
-    A converted layer ``name`` becomes ``name/dw`` and ``name/pw``, ``name/reduce`` and ``name/expand``, or one
-    convolution for each axis. A BatchNormalization behind it, and constant factors and addends of its channels
-    such as the bias behind a MatMul, are folded in. Weights may be made of constants by nodes such as
-    Transpose, Mul, Div or ReduceL2. Nodes that share them are converted together. What cannot be converted is
-    listed in the report with the reason: quantized layers, those in subgraphs, and those whose weights are
+    A converted layer ``name`` becomes ``name/dw`` and ``name/pw``, ``name/reduce`` and ``name/expand``, or
+    one convolution for each axis. A BatchNormalization behind it, and constant factors and addends of its
+    channels such as the bias behind a MatMul, are folded in. Weights may be made of constants by nodes such
+    as Transpose, Mul, Div or ReduceL2. Nodes that share them are converted together. What cannot be converted
+    is listed in the report with the reason: quantized layers, those in subgraphs, and those whose weights are
     computed.
 
     The fit knows the activation that alone reads a layer, however it is written, by what it does: ReLU, leaky

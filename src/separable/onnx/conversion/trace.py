@@ -1,4 +1,4 @@
-"""The layers of a graph that can be converted, with what reads them, and those that cannot, with the reason."""
+"""The layers of a graph that can be converted, with what reads them; and why the others cannot."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def find_layers(stored: Stored) -> tuple[list[ConvNode], list[Refused]]:
 
 
 def _has_weights(graph: GraphIndex, node: NodeProto) -> bool:
-    """Return whether a node multiplies by weights: one factor of a product of matrices, if any, is constant."""
+    """Return whether a node multiplies by weights: of two matrices, whether one is constant."""
     if node.op_type in ("Conv", "ConvTranspose"):
         return True
     constant = [graph.is_constant(name) or _dequantized(graph, name) for name in node.input[:2]]
