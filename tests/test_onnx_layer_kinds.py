@@ -19,6 +19,7 @@ from separable.conv import Activation, fit
 from separable.onnx.conversion.calibration import OnnxCalibration
 from separable.onnx.conversion.folds import with_folds
 from separable.onnx.conversion.network import OnnxNetwork
+from separable.onnx.conversion.nodes import CONVOLUTIONS, ConvNode
 from separable.onnx.conversion.operators import READ
 from separable.onnx.conversion.trace import find_layers
 from separable.onnx.model.activations import activation_behind
@@ -218,15 +219,12 @@ def test_products_that_stay_are_named() -> None:
     net.constant("scale", np.float32(0.1))
     flat = net.node("Reshape", [x, net.constant("shape", np.array([-1, 4]))], "flat")
     square = net.node("Reshape", [x, net.constant("square", np.array([4, 4]))], "square")
+    wide = net.node("Unsqueeze", [x, net.constant("one", np.array([1]))], "wide")
     parts = [
         net.node("MatMul", [x, "w"], "fine"),
         net.node("MatMul", [x, x], "both computed"),
         net.node("MatMul", [flat, net.node("DequantizeLinear", ["q", "scale"], "dq")], "quantized"),
-        net.node(
-            "MatMul",
-            [net.node("Reshape", [x, net.constant("s", np.array([-1, 1, 4, 4]))]), "stack"],
-            "stacked",
-        ),
+        net.node("MatMul", [wide, "stack"], "stacked"),
         net.node("MatMul", [x, "vector"], "by a vector"),
         net.node("Gemm", ["w", square], "first"),
         net.node("Gemm", [flat, "w", square], "biased"),
@@ -261,6 +259,8 @@ def test_factors_and_addends_of_channels_are_folded() -> None:
     model = net.model(net.node("Relu", [y], "relu"))
     stored = read_model(model)
     (found,) = find_layers(stored)[0]
+    assert isinstance(found, ConvNode)
+    assert found.operator in CONVOLUTIONS
     assert (found.folded, found.activation) == ((1, 2, 3, 4), Activation("relu"))
     plain = READ["Conv"](GraphIndex(stored), 0, "conv")
     assert with_folds(GraphIndex(stored), plain).gives == "step3_out"
