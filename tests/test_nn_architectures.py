@@ -34,9 +34,9 @@ def answers(model, x) -> list[np.ndarray]:
 
 
 def having(form: str, model) -> int:
-    """Count the convolutions that have a form: with 1 tap "low-rank" alone, "spatial" with two long axes."""
-    kinds = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
-    kernels = [module.kernel_size for module in model.modules() if isinstance(module, kinds)]
+    """Count the layers that have a form: with 1 tap "low-rank" alone, "spatial" with two long axes."""
+    kinds = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
+    kernels = [getattr(module, "kernel_size", ()) for module in model.modules() if isinstance(module, kinds)]
     long = [sum(taps > 1 for taps in kernel) for kernel in kernels]
     return sum(count >= {"low-rank": 0, "spatial": 2}.get(form, 1) for count in long)
 

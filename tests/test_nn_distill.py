@@ -99,7 +99,7 @@ def data_free(model, x, rank):
     fold_norms(work, trace(work, call))
     seen = trace(work, call)
     network = TorchNetwork(work, seen, TorchCalibration(work, x, 1 << 30), 1 << 30)
-    places = range(1, len(network.layers))
+    places = [place for place, layer in enumerate(network.layers) if place and layer.taps > 1]
     return _assembled(work, seen, {p: fit(network.layers[p], None, "dw-pw", rank) for p in places}, {})
 
 

@@ -21,6 +21,7 @@ from .conversion.records import Conversion as Conversion
 from .conversion.records import ConversionReport as ConversionReport
 from .conversion.records import ConvertedLayer as ConvertedLayer
 from .conversion.records import Option as Option
+from .forms.activation import Activation as Activation
 from .forms.layer import ConvLayer as ConvLayer
 from .forms.layer import Replacement as Replacement
 from .layers.fused import FusedConv as FusedConv

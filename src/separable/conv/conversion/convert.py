@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from ..forms.activation import activation_of
 from ..forms.layer import ConvLayer, Replacement
 from ..forms.table import CHEAPER, FORMS, is_dense
 from .curves import Curves
@@ -286,8 +287,17 @@ class _ConversionRun:
             reason=reason,
             milliseconds_before=options[0].cost if timed else None,
             milliseconds_after=pick.cost if timed else None,
+            activation=_activation_of(layer),
             options=tuple(options),
         )
+
+
+def _activation_of(layer: ConvLayer) -> str:
+    """Return what is known of what reads a layer's output, in words."""
+    known = activation_of(layer.activation)
+    if known is not None:
+        return known.name
+    return f"none: {layer.read_by}" if layer.read_by else ""
 
 
 def _same(new: Values, old: Values) -> bool:

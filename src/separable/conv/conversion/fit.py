@@ -204,7 +204,8 @@ class Fitter:
             errors = [self.replacement(form, rank).error for rank in ranks]
         else:
             problems = self._trusted(asked, ranks[0])
-            gains = [gain for gain in map(asked.gains, problems) if gain is not None]
+            known = (asked.gains(self.layer, problem) for problem in problems)
+            gains = [gain for gain in known if gain is not None]
             errors = self._exact(problems, gains, ranks) if gains else self._estimated(asked, ranks)
         return list(itertools.accumulate(errors, min))
 
@@ -329,7 +330,7 @@ class Fitter:
         mean_y = self._seen.mean_y
         best, least = (fits, mean_y), math.inf
         for number in range(rounds + 1):
-            aim = Aim(self._seen, self._excerpt, [flat for flat, _ in fits], mean_y)
+            aim = Aim(self._seen, self._excerpt, [flat for flat, _ in fits], mean_y, self.layer.activation)
             if aim.error < least:
                 best = fits, mean_y
             if number == rounds or aim.error > (1 - _ROUND_GAIN) * least:

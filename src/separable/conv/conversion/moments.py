@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._base.types import FloatArray
-from ..algebra.geometry import output_shape
-from ..forms.layer import ConvLayer, padded
+from ..forms.layer import ConvLayer
 
 __all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
 
@@ -32,10 +31,7 @@ def patches(x: FloatArray, layer: ConvLayer) -> FloatArray:
     -------
     ndarray, shape ``(N, C_in, *out_sizes, *k)``, read-only
     """
-    filled = padded(x, layer.padding, layer.padding_mode)
-    sizes = output_shape(
-        filled.shape[2:], layer.kernel, layer.stride, layer.dilation, ((0, 0),) * len(layer.kernel)
-    )
+    filled, sizes = layer.filled(x), layer.sizes_for(x.shape[2:])
     steps = filled.strides[2:]
     strides = (
         *filled.strides[:2],
@@ -57,7 +53,7 @@ class Excerpt:
     y : ndarray, shape ``(N, C_out)``
         The outputs that are wanted.
     floor : ndarray, shape ``(N, C_out)``
-        Below it all outputs are alike.
+        Where the activation has its zero: below it all outputs of a rectifier are alike.
     """
 
     x: npt.NDArray[np.float32]
@@ -200,8 +196,8 @@ class Moments:
         y : array_like, shape ``(N, C_out, *out_sizes)``
             What it should give, bias included.
         floor : array_like, shape ``(N, C_out, *out_sizes)``, optional
-            Below it all outputs are alike, because what reads them cuts them off; default: 0 where the
-            layer's activation is "relu".
+            Where the activation that reads them has its zero, a rectifier if the layer names none: that reads
+            the outputs less this. Default: 0 where an activation alone reads the layer.
 
         Raises
         ------
@@ -262,7 +258,7 @@ class Moments:
                 f"`x` has shape {x.shape}; expected (N, {layer.c_in}, *sizes) of {len(layer.kernel)} sizes, "
                 f"the input of layer {layer.name!r}."
             )
-        sizes = output_shape(x.shape[2:], layer.kernel, layer.stride, layer.dilation, layer.padding)
+        sizes = layer.sizes_for(x.shape[2:])
         expected = (len(x), layer.c_out, *sizes)
         for name, array in (("y", y), ("floor", y if floor is None else floor)):
             if array.shape != expected:
@@ -303,7 +299,7 @@ class Moments:
         return ((np.arange(used) + np.stack(numbers)) * (places / used)).astype(np.intp)
 
     def _keep_some(self, rows: FloatArray, wants: FloatArray, floor: FloatArray | None) -> None:
-        if not self._keep or (floor is None and self.layer.activation is None):
+        if not self._keep or (floor is None and (self.layer.activation is None or self.layer.summed)):
             return
         for n in range(len(rows)):
             index = self.samples + n

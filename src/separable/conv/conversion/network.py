@@ -43,8 +43,8 @@ class Network(Protocol):
             reads it is the sum with another branch: less by what that branch has grown, so that the sum
             comes out as in the original.
         floor : ndarray, shape ``(N, C_out, *out_sizes)``, optional
-            Below it all outputs are alike. A rectifier behind a sum: the other branch, negated. Behind the
-            layer itself it is 0, which its `activation` tells.
+            Where the layer's `activation` has its zero, if it reads the sum with another branch: that
+            branch, negated. Behind the layer itself it is 0, and not given.
         """
 
     def output_change(self, replaced: Mapping[int, Replacement]) -> float:
@@ -81,25 +81,25 @@ class LayerCall(NamedTuple):
     beside, beside_now : ndarray or None
         Where all that reads its output is the sum with another branch of the same shape: what that branch
         gave in the original, and what it gives now.
-    rectified : bool
-        Whether a rectifier alone reads that sum.
+    activated : bool
+        Whether an activation alone reads that sum: the layer's own.
     """
 
     x: Values
     y: Values
     beside: Values | None = None
     beside_now: Values | None = None
-    rectified: bool = False
+    activated: bool = False
 
     def sample(self) -> tuple[Values, ...]:
-        """Return what it reads, what it should give, and the floor that clips its outputs, if there is one.
+        """Return what it reads, what it should give, and where the activation of a sum has its zero.
 
         It should make up for what the other branch has grown by: the sum is to come out as in the original.
         """
         if self.beside is None or self.beside_now is None:
             return self.x, self.y
         wanted = self.y + (self.beside - self.beside_now)
-        return (self.x, wanted, -self.beside_now) if self.rectified else (self.x, wanted)
+        return (self.x, wanted, -self.beside_now) if self.activated else (self.x, wanted)
 
 
 class CalibratedNetwork(ABC):

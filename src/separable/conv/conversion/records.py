@@ -62,6 +62,9 @@ class ConvertedLayer:
         Why it stayed dense; empty where it did not.
     milliseconds_before, milliseconds_after : float or None
         Measured, where the budget was one of latency.
+    activation : str
+        By its name, the activation that the fit took into account; or what reads the output instead,
+        "none:" and its name. Empty where nothing does.
     options : tuple of Option
         All that was tried: the layer as it is, then what is cheaper.
     """
@@ -77,6 +80,7 @@ class ConvertedLayer:
     reason: str = ""
     milliseconds_before: float | None = None
     milliseconds_after: float | None = None
+    activation: str = ""
     options: tuple[Option, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""Wanted outputs behind a rectifier: of what it cuts off, whatever lies below is right."""
+"""Wanted outputs behind an activation: of what a rectifier cuts off, whatever lies below is right."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._base.types import FloatArray
+from ..forms.activation import Activation, activation_of
 from .moments import Excerpt, MomentSums
 
 __all__ = ["Aim"]
@@ -18,12 +19,23 @@ _ROWS_AT_ONCE: Final = 4096
 
 
 class Aim:
-    """What a layer's wanted outputs become when whatever the rectifier cuts off is right.
+    """What a layer's wanted outputs become when all is right that comes out of the activation as it should.
+
+    Parameters
+    ----------
+    seen : MomentSums
+    excerpt : Excerpt
+    flats : sequence of ndarray, shape ``(I*K, O)``
+        What the layer's weights are in each group.
+    mean_y : ndarray, shape ``(C_out,)``
+        The mean of what it gives.
+    activation : Activation, str or None
+        None: a rectifier.
 
     Attributes
     ----------
     error : float
-        Mean squared error behind the rectifier.
+        Mean squared error behind the activation.
     shift : ndarray, shape ``(C_out,)``
         Change of the mean of the wanted outputs.
     pulls, energies : list of ndarray
@@ -31,8 +43,14 @@ class Aim:
     """
 
     def __init__(
-        self, seen: MomentSums, excerpt: Excerpt, flats: Sequence[FloatArray], mean_y: FloatArray
+        self,
+        seen: MomentSums,
+        excerpt: Excerpt,
+        flats: Sequence[FloatArray],
+        mean_y: FloatArray,
+        activation: Activation | str | None = None,
     ) -> None:
+        known = activation_of(activation) or Activation("relu")
         count, groups = len(excerpt.x), len(flats)
         means = seen.mean_x.reshape(groups, -1)
         size, outputs = flats[0].shape
@@ -47,8 +65,9 @@ class Aim:
                 x = excerpt.x[rows, ins] - means[g].astype(np.float32)
                 y, floor = excerpt.y[rows, outs], excerpt.floor[rows, outs]
                 given = x @ flats[g].astype(np.float32) + mean_y[outs].astype(np.float32)
-                self.error += _squares(np.maximum(y, floor) - np.maximum(given, floor)).sum() / count
-                change = np.where(y > floor, np.float32(0), np.minimum(given, floor) - y)
+                own = known.of(outs)
+                self.error += _squares(own(y - floor) - own(given - floor)).sum() / count
+                change = own.aim(y - floor, given - floor) - (y - floor)
                 centred = y - seen.mean_y[outs].astype(np.float32)
                 cross[g] += x.T @ change
                 sum_x[g] += x.sum(axis=0, dtype=np.float64)

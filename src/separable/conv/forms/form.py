@@ -53,6 +53,10 @@ class ConvPart:
         """Return the samples along each axis that it makes of `sizes`."""
         return tuple(layer.out_sizes[axis] if axis in self.axes else n for axis, n in enumerate(sizes))
 
+    def transposed(self, layer: ConvLayer) -> bool:
+        """Return whether it is a transposed convolution: the others of a transposed layer have one tap."""
+        return layer.transposed and bool(self.axes)
+
 
 class LayerForm(Protocol):
     """One way to write a convolution layer as a sequence of convolutions, of a rank that can be chosen.
@@ -155,9 +159,10 @@ class LayerForm(Protocol):
         """
         params, macs, sizes = layer.c_out, 0, layer.sizes
         for part in self.parts(layer, rank):
-            sizes = part.out_sizes(layer, sizes)
+            read, sizes = sizes, part.out_sizes(layer, sizes)
+            counted = read if part.transposed(layer) else sizes
             kernel = part.shape(layer)[2:]
-            weights, own = weights_and_macs(part.c_in, part.c_out, kernel, part.groups, sizes)
+            weights, own = weights_and_macs(part.c_in, part.c_out, kernel, part.groups, counted)
             params, macs = params + weights, macs + own
         return Cost(params, macs * layer.calls)
 
@@ -175,7 +180,7 @@ class LayerForm(Protocol):
         """Return weights of one group that are near to the best, without any descent."""
         return self.solve(layer, problem, rank, None, 0)[0]
 
-    def gains(self, problem: Quadratic) -> FloatArray | None:
+    def gains(self, layer: ConvLayer, problem: Quadratic) -> FloatArray | None:
         """Return what each further rank takes off the squared error, where no fit is needed to know it."""
         return None
 
@@ -217,6 +222,10 @@ def sequence(
             stride=tuple(n if own else 1 for n, own in zip(layer.stride, chosen, strict=True)),
             padding=tuple(n if own else (0, 0) for n, own in zip(layer.padding, chosen, strict=True)),
             dilation=tuple(n if own else 1 for n, own in zip(layer.dilation, chosen, strict=True)),
+            input_dilation=tuple(
+                n if own else 1 for n, own in zip(layer.input_dilation, chosen, strict=True)
+            ),
+            transposed=part.transposed(layer),
             groups=part.groups,
             padding_mode=layer.padding_mode,
             sizes=sizes,

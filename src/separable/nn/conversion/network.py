@@ -1,4 +1,4 @@
-"""A torch network as the conversion sees it: its convolutions, what they read and gave, what changes do."""
+"""A torch network as the conversion sees it: its layers, what they read and gave, what changes do."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
-from ..layers.pair import array_of, padding_pairs
 from ..model.run import Call, inputs_of, tensors_of
 from .calibration import TorchCalibration
+from .kinds import channels_second, geometry_of, shape_of
 from .rewrite import module_for
 from .trace import Trace, Traced, is_plain_sum, is_same
 
@@ -164,14 +164,20 @@ class TorchNetwork(CalibratedNetwork):
         """
         changed = any(self._first[other] < self._last[index] for other in replaced)
         stored = self._stored(index, inputs=not changed)
-        rectified = self._trace.convs[index].is_summed_and_rectified
+        traced = self._trace.convs[index]
+        activated = traced.is_summed and traced.activation is not None
         for number, call in enumerate(self._calibration):
             before = stored[number] if stored else self._run(call, {}, [index])[index]
             now = before
             if changed:
                 now = self._run(call, replaced, [index], inputs_only=True, number=number)[index]
             for new, old in zip(now, before, strict=True):
-                yield number, LayerCall(new.x, old.y, old.other, new.other, rectified)
+                x, y = (channels_second(traced.module, seen) for seen in (new.x, old.y))
+                beside, beside_now = (
+                    None if other is None else channels_second(traced.module, other)
+                    for other in (old.other, new.other)
+                )
+                yield number, LayerCall(x, y, beside, beside_now, activated)
 
     def _stored(self, index: int, inputs: bool) -> list[list[_Call]] | None:
         """Return what a layer read and gave in the original, of every batch; None if that is too much.
@@ -207,8 +213,8 @@ class TorchNetwork(CalibratedNetwork):
         """Return the bytes of what a layer reads and gives for the sample that was traced."""
         layer, conv = self._layers[index], self._trace.convs[index]
         total = 0
-        for batch, _, *sizes in conv.inputs:
-            grown = layer.c_out * math.prod(sizes) // math.prod(layer.stride)
+        for batch, _, *sizes in (shape_of(conv.module, shape) for shape in conv.inputs):
+            grown = layer.c_out * math.prod(layer.sizes_for(sizes))
             read = layer.c_in * math.prod(sizes) if inputs else 0
             total += batch * (read + grown * (2 if conv.is_summed else 1))
         return total * int(conv.module.weight.element_size())
@@ -365,22 +371,18 @@ def floats_of(output: Any) -> list[Tensor]:
 
 
 def _layer_of(conv: Traced, samples: int) -> ConvLayer:
-    """Return a convolution as values. Where it runs on several sizes, so many calls of the smallest."""
-    module = conv.module
-    smallest = min((shape[2:] for shape in conv.inputs), key=math.prod)
+    """Return a layer as values. Where it runs on several sizes, so many calls of the smallest."""
+    shapes = [shape_of(conv.module, shape) for shape in conv.inputs]
+    smallest = min((shape[2:] for shape in shapes), key=math.prod)
     one = ConvLayer(
         name=conv.name,
-        weights=array_of(module.weight),
-        bias=None if module.bias is None else array_of(module.bias),
-        stride=tuple(module.stride),
-        padding=padding_pairs(module),
-        dilation=tuple(module.dilation),
-        groups=module.groups,
-        padding_mode=module.padding_mode,
         sizes=smallest,
         activation=conv.activation,
+        summed=conv.is_summed,
+        read_by=conv.read_by,
+        **geometry_of(conv.module),
     )
-    macs = sum(shape[0] * replace(one, sizes=shape[2:]).macs for shape in conv.inputs)
+    macs = sum(shape[0] * replace(one, sizes=shape[2:]).macs for shape in shapes)
     return replace(one, calls=max(1, round(macs / (one.macs * samples))))
 
 

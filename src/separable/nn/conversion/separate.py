@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...conv.audits.records import Layer
 from ...conv.conversion.convert import convert
-from ...conv.conversion.goal import check_goal, check_patterns, count
+from ...conv.conversion.goal import SPARED, check_goal, check_patterns, count, spares_linear
 from ...conv.conversion.network import Progress
 from ...conv.conversion.records import ConvertedLayer
 from ...conv.forms.layer import Replacement
@@ -79,11 +79,12 @@ def separate(
     equalise: bool = True,
     progress: bool | Progress | None = None,
 ) -> Separation:
-    """Return a copy of a trained model whose convolutions are cheaper, with the loss stated.
+    """Return a copy of a trained model whose layers are cheaper, with the loss stated.
 
-    Every convolution is fitted, in float64, to give what it gave in the original for what it now reads in the
-    converted model; the form and rank of each are chosen together, so that the whole keeps to the budget
-    with the least error. No labels are needed, and nothing is trained unless `distill` is given.
+    Every convolution, transposed convolution and linear layer is fitted, in float64, to give what it gave in
+    the original for what it now reads in the converted model; the form and rank of each are chosen together,
+    so that the whole keeps to the budget with the least error. No labels are needed, and nothing is trained
+    unless `distill` is given.
 
     Parameters
     ----------
@@ -97,14 +98,16 @@ def separate(
         its forward takes, so that labels behind the inputs are left out. Read several times. Moved to the
         device and dtype of the model.
     budget : float, optional
-        What may be left of the original's cost, as a fraction of all its convolutions: above 0, at most 1.
+        What may be left of the original's cost, as a fraction of all its convolutions and of the linear
+        layers that can be converted: above 0, at most 1.
     by : {"macs", "params", "latency"}, optional
         The cost: multiply-accumulates, parameters, or milliseconds measured here, in torch, for one sample.
     forms : sequence of str, optional
         Which forms may be used, of "dw-pw", "pw-dw", "spatial" and "low-rank"; any layer may stay "dense".
     rank : int or "full", optional
         Instead of a budget: this rank for every layer, in the first of `forms` that it has, whether that is
-        cheaper or not. "full" is exact: the converted model gives what the original gives.
+        cheaper or not; linear layers stay as they are where that may be a depth multiplier. "full" is exact:
+        the converted model gives what the original gives.
     skip : sequence of str, optional
         Names of layers to leave as they are; ``*`` stands for anything, as in ``"stem.*"``.
     keep_norms : bool, optional
@@ -139,8 +142,8 @@ def separate(
     TypeError
         If `model` or `calibration` is not of a kind described, or `calibration` can be read only once.
     ValueError
-        If the model does not run on the data, has no convolution that can be converted, is in half precision,
-        or spread over devices; if `budget` cannot be met; if `checkpoint` is of another model, of other data
+        If the model does not run on the data, has no layer that can be converted, is in half precision, or
+        spread over devices; if `budget` cannot be met; if `checkpoint` is of another model, of other data
         or of other arguments.
     FileNotFoundError
         If the folder of `checkpoint` is not there.
@@ -148,9 +151,15 @@ def separate(
     Notes
     -----
     A converted convolution becomes a ``DepthwiseSeparableConv``, a ``SpatiallySeparableConv``, an ``nn.Conv``
-    with new weights, or an ``nn.Sequential`` of convolutions, under the name it had. What is not converted is
-    listed in the report with the reason: transposed and functional convolutions, those of a class with its
-    own forward or with hooks, those that share their weights, and those that did not run.
+    with new weights, or an ``nn.Sequential`` of convolutions, under the name it had; a transposed one a
+    ``DepthwiseSeparableConvTranspose``, an ``nn.ConvTranspose`` or a sequence; a linear layer two of them.
+    Weight norms are replaced by the weights that they make. What is not converted is listed in the report
+    with the reason: functional convolutions, layers of a class with its own forward or with hooks, those that
+    share their weights, those that others look into, and those that did not run.
+
+    The fit knows the activation that alone reads a layer, as a module or as a function: ReLU, leaky and
+    PReLU, ReLU6 and other clips, ELU, SiLU, hard-swish, GELU (both), sigmoid, hard sigmoid and tanh. Each row
+    of the report says which, or what reads the layer instead.
 
     Examples
     --------
@@ -175,10 +184,12 @@ def separate(
     folded = copy.deepcopy(work)
     folds = fold_norms(folded, trace(folded, sample))
     seen = trace(folded, sample).without(skip)
+    if spares_linear(forms, rank):
+        seen = seen.without_linear(SPARED)
     others = _others(work, sample, seen)
     if not seen.convs:
         reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others.rows)
-        raise ValueError(f"`model` has no convolution that can be converted.{reasons}")
+        raise ValueError(f"`model` has no layer that can be converted.{reasons}")
     settings = {"budget": budget, "by": by, "forms": forms, "rank": rank, "skip": skip}
     settings |= {"keep_norms": keep_norms, "distill": distill, "equalise": equalise}
     stored = None if checkpoint is None else Checkpoint(checkpoint, work, data, settings)
@@ -190,8 +201,8 @@ def separate(
                 network,
                 budget,
                 by,
-                other_macs=sum(row.macs_before for row in others.rows),
-                other_params=sum(row.params_before for row in others.rows),
+                other_macs=others.conv_macs,
+                other_params=others.conv_params,
                 forms=forms,
                 rank=rank,
                 equalise=equalise,
@@ -249,30 +260,38 @@ def _sample(model: nn.Module, call: Call) -> Call:
 
 
 class _Others(NamedTuple):
-    """What is not converted: a row for each convolution; what all else that multiplies costs."""
+    """What is not converted: a row for each layer; what all else that multiplies costs; the convolutions."""
 
     rows: tuple[ConvertedLayer, ...]
     macs: int
     params: int
+    conv_macs: int
+    conv_params: int
 
 
 def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     converted = {conv.name for conv in seen.convs}
     rows: dict[str, ConvertedLayer] = {}
     macs = params = 0
+    linear: set[str] = set()
     for layer in counted_layers(model, watch(model, sample, 0), None):
-        if layer.kind not in _CONVOLUTIONS:
+        if layer.kind not in _CONVOLUTIONS and layer.name not in {*converted, *seen.refused}:
             macs, params = macs + layer.macs // seen.samples, params + layer.params
         elif layer.name not in converted:
             reason = _reason(layer, seen.refused)
             macs_here = layer.macs // seen.samples
             rows[layer.name] = _row(layer.name, macs_here, layer.params, reason, rows.get(layer.name))
+            linear |= {layer.name} if layer.kind not in _CONVOLUTIONS else set()
     modules = dict(model.named_modules())
     for name, reason in seen.refused.items():
         if not any(row == name or row.startswith(f"{name}.") for row in rows):
             count = sum(p.numel() for p in modules[name].parameters()) if name in modules else 0
             rows[name] = _row(name, 0, count, reason, None)
-    return _Others(tuple(rows.values()), macs, params)
+            linear |= {name} if isinstance(modules.get(name), nn.Linear) else set()
+    # A budget is of what can be cheaper, and of all convolutions.
+    convs = [row for name, row in rows.items() if name not in linear]
+    costs = (sum(row.macs_before for row in convs), sum(row.params_before for row in convs))
+    return _Others(tuple(rows.values()), macs, params, *costs)
 
 
 def _row(name: str, macs: int, params: int, reason: str, more: ConvertedLayer | None) -> ConvertedLayer:

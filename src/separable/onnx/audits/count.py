@@ -18,7 +18,7 @@ from ...conv.audits.machine import Machine, this_machine
 from ...conv.audits.records import Layer
 from ...conv.audits.separability import Separability, separability
 from ...report.audits import Audit
-from ..conversion.trace import find_convolutions
+from ..conversion.trace import find_layers
 from ..model.files import Stored, read_model
 from ..model.graph import GraphIndex
 from ..model.lengths import Hints, input_shapes
@@ -82,7 +82,8 @@ def audit(
     whole_ms = None
     with naming(path_or_model, "counted"):
         counted = count(stored, feeds, threads)
-        convolutions, refused = find_convolutions(stored)
+        convertible, refused = find_layers(stored)
+        convolutions = [node for node in convertible if node.factor is None]
         layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in counted.layers]
         if measure:
             check_memory(stored, feeds)

@@ -17,11 +17,12 @@ from ..model.graph import GraphIndex
 from ..model.rules import count
 from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
 from .calibration import OnnxCalibration
+from .nodes import ConvNode
 from .outcomes import judged_by
 from .replay import Walk
 from .rewrite import Change, changed, conv_nodes
 from .surroundings import around, signature
-from .trace import ConvNode, find_convolutions
+from .trace import find_layers
 
 __all__ = ["OnnxNetwork"]
 
@@ -48,11 +49,13 @@ class OnnxNetwork(CalibratedNetwork):
         Bytes of tensors that may be kept to save running the model again.
     skipped : callable, optional
         Whether the node of a name is to stay as it is.
+    spared : str, optional
+        Why products of matrices stay as they are; empty: they do not.
 
     Attributes
     ----------
     refused : list of Refused
-        The convolutions that stay as they are, whatever the budget.
+        The layers that stay as they are, whatever the budget.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class OnnxNetwork(CalibratedNetwork):
         threads: int | None = None,
         memory: int = 1 << 30,
         skipped: Callable[[str], bool] = lambda name: False,
+        spared: str = "",
     ) -> None:
         self._stored = stored
         self._graph = GraphIndex(stored)
@@ -70,11 +74,11 @@ class OnnxNetwork(CalibratedNetwork):
         self._walked = [Walk(calibration, memory // 4, threads) for _ in range(2)]
         self._calibration = calibration
         self._threads = threads
-        everything, self.refused = find_convolutions(stored)
-        nodes = [node for node in everything if not skipped(node.name)]
-        self.refused += [
-            Refused(node.name, "Conv", "to be skipped") for node in everything if skipped(node.name)
-        ]
+        everything, self.refused = find_layers(stored)
+        kept = [(node, spared if node.factor is not None else "") for node in everything]
+        kept = [(node, "to be skipped" if skipped(node.name) else reason) for node, reason in kept]
+        nodes = [node for node, reason in kept if not reason]
+        self.refused += [Refused(node.name, node.operator, reason) for node, reason in kept if reason]
         sizes = self._sizes(nodes)
         self._groups = _groups(nodes, sizes)
         layers = [
@@ -127,13 +131,15 @@ class OnnxNetwork(CalibratedNetwork):
             pairs = ((values, values) for values in walk)
         for number, (old, new) in enumerate(pairs):
             for node in group:
-                self._check_padding(node, new[node.reads].shape[2:])
+                if node.pads is None:
+                    self._check_padding(node, new[node.reads].shape[2:])
                 yield number, _call_of(node, old, new)
 
     def _check_padding(self, node: ConvNode, sizes: tuple[int, ...]) -> None:
-        if node.pads is None and node.padding(sizes) != self._padding[node.name]:
+        if node.padding(sizes) != self._padding[node.name]:
             raise ValueError(
-                f"Conv `{node.name}` pads by the size of its input (auto_pad={node.auto_pad}), and "
+                f"{node.operator} `{node.name}` pads by the size of its input "
+                f"(auto_pad={node.auto_pad}), and "
                 "`calibration` has inputs of different sizes; pass inputs of one size."
             )
 
@@ -219,9 +225,8 @@ class OnnxNetwork(CalibratedNetwork):
         key = (node.dtype, layer.sizes, _shape(form))
         if key not in self._times:
             batch = len(next(iter(self._calibration.one().values())))
-            x = np.random.default_rng(0).standard_normal((batch, layer.c_in, *layer.sizes))
             part = conv_nodes(form, node)
-            self._times[key] = layer_ms(part, {"x": x.astype(node.dtype)}, self._threads)
+            self._times[key] = layer_ms(part, {"x": node.example(batch, layer)}, self._threads)
         return self._times[key]
 
     def _seen(self, names: Sequence[str]) -> dict[str, Array]:
@@ -247,16 +252,20 @@ class OnnxNetwork(CalibratedNetwork):
         return changed(self._stored, changes) if changes else self._stored
 
     def _sizes(self, nodes: Sequence[ConvNode]) -> dict[str, tuple[int, ...]]:
-        """Return the spatial sizes that each convolution reads, of the first calibration input."""
+        """Return the spatial sizes that each layer reads, of the first calibration input.
+
+        Of a product of matrices it is the rows for each input: these may all lie along the first axis.
+        """
         feeds = self._calibration.one()
         shapes = {name: array.shape for name, array in feeds.items()}
         inner = list(dict.fromkeys(node.reads for node in nodes if node.reads not in shapes))
         if inner:
             shapes.update(shapes_of(self._stored, inner, feeds, self._threads))
-        return {node.name: tuple(shapes[node.reads][2:]) for node in nodes}
+        batch = max(len(next(iter(feeds.values()))), 1) if feeds else 1
+        return {node.name: _sizes_of(node, tuple(shapes[node.reads]), batch) for node in nodes}
 
     def other_costs(self) -> dict[str, tuple[int, int]]:
-        """Return MACs, for one input sample, and parameters of the convolutions that cannot be converted."""
+        """Return MACs, for one input sample, and parameters of the layers that cannot be converted."""
         names = {refused.name for refused in self.refused}
         feeds = self._calibration.one()
         batch = max(len(next(iter(feeds.values()))), 1)
@@ -269,19 +278,43 @@ class OnnxNetwork(CalibratedNetwork):
 
 def _call_of(node: ConvNode, old: Values, new: Values) -> LayerCall:
     """Return one call of a node, given what tensors held in the original and what they hold now."""
-    y = old[node.gives]
-    if node.beside is None or old[node.beside].shape != y.shape:
-        return LayerCall(new[node.reads], y)
-    return LayerCall(new[node.reads], y, old[node.beside], new[node.beside], node.sum_rectified)
+    given, x = old[node.gives], node.channels_second(new[node.reads], True)
+    y = node.channels_second(given, False)
+    if node.beside is None or old[node.beside].shape != given.shape:
+        return LayerCall(x, y)
+    beside, now = (node.channels_second(values[node.beside], False) for values in (old, new))
+    return LayerCall(x, y, beside, now, node.activation is not None)
+
+
+def _sizes_of(node: ConvNode, shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
+    count, _, *sizes = node.shape_of(shape)
+    return tuple(sizes) if node.factor is None else (max(count * sizes[0] // batch, 1),)
 
 
 def _groups(nodes: Sequence[ConvNode], sizes: Mapping[str, tuple[int, ...]]) -> list[list[ConvNode]]:
-    """Return the nodes that run the same weights in the same way, each group where its first node runs."""
-    groups: dict[tuple[object, ...], list[ConvNode]] = {}
+    """Return the nodes that run the same weights in the same way, each group where its first node runs.
+
+    Each has its own copy of the nodes that make weights of one constant, such as a Transpose: constants that
+    are written are compared by name, and what comes of them by value.
+    """
+    groups: dict[tuple[object, ...], list[list[ConvNode]]] = {}
     for node in nodes:
         way = (node.stride, node.dilation, node.padding(sizes[node.name]), node.groups, node.dtype)
-        groups.setdefault((node.sources, *way), []).append(node)
-    return list(groups.values())
+        kind = (node.operator, node.factor, node.sources, node.weights.shape, *way)
+        alike = groups.setdefault(kind, [])
+        same = next((group for group in alike if _same_values(group[0], node)), None)
+        if same is None:
+            alike.append([node])
+        else:
+            same.append(node)
+    return sorted((group for alike in groups.values() for group in alike), key=lambda group: group[0].node)
+
+
+def _same_values(one: ConvNode, other: ConvNode) -> bool:
+    if (one.bias is None) != (other.bias is None):
+        return False
+    bias = one.bias is None or other.bias is None or np.array_equal(one.bias, other.bias)
+    return bias and np.array_equal(one.weights, other.weights)
 
 
 def _shape(form: Replacement) -> tuple[object, ...]:

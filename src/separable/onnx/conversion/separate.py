@@ -16,7 +16,7 @@ from onnx.onnx_ml_pb2 import ModelProto
 from ..._base.words.printable import printable
 from ...arrays import arguments
 from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
-from ...conv.conversion.goal import check_goal, check_patterns, count
+from ...conv.conversion.goal import SPARED, check_goal, check_patterns, count, spares_linear
 from ...conv.forms.table import FORMS, UNCHANGED, is_dense
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
@@ -29,6 +29,7 @@ from ..model.rules import check_memory
 from ..model.runtime import runnable
 from .calibration import BATCH, CalibrationLike, OnnxCalibration
 from .network import OnnxNetwork
+from .nodes import CONVOLUTIONS
 from .rewrite import noted
 
 __all__ = ["Separation", "separate"]
@@ -104,11 +105,12 @@ def separate(
     equalise: bool = True,
     progress: bool | Progress | None = None,
 ) -> Separation:
-    """Return an ONNX model whose convolutions are cheaper, with the loss stated.
+    """Return an ONNX model whose layers are cheaper, with the loss stated.
 
-    Every convolution is fitted, in float64, to give what it gave in the original for what it now reads in the
-    converted model; the form and rank of each are chosen together, so that the whole keeps to the budget
-    with the least error. No labels are needed, and nothing is trained.
+    Every convolution, transposed convolution and product with a constant matrix is fitted, in float64, to
+    give what it gave in the original for what it now reads in the converted model; the form and rank of each
+    are chosen together, so that the whole keeps to the budget with the least error. No labels are needed, and
+    nothing is trained.
 
     Parameters
     ----------
@@ -119,14 +121,16 @@ def separate(
         along its first axis, a mapping (or a .npz file) one array for each input of the model. A folder holds
         .npy files, each one input or several. An iterable gives batches, as arrays or as mappings.
     budget : float, optional
-        What may be left of the original's cost, as a fraction of all its convolutions: above 0, at most 1.
+        What may be left of the original's cost, as a fraction of all its convolutions and of the products
+        of matrices (Gemm, MatMul) that can be converted: above 0, at most 1.
     by : {"macs", "params", "latency"}, optional
         The cost: multiply-accumulates, parameters, or milliseconds measured here in ONNX Runtime.
     forms : sequence of str, optional
         Which forms may be used, of "dw-pw", "pw-dw", "spatial" and "low-rank"; by default all.
     rank : int or "full", optional
-        Instead of a budget: this rank for every convolution, in the first of `forms` that it has, even where
-        that is dearer. "full" gives what the original gives. The result may be slower: it is not timed.
+        Instead of a budget: this rank for every layer, in the first of `forms` that it has, even where that
+        is dearer; products of matrices stay as they are where that may be a depth multiplier. "full" gives
+        what the original gives. The result may be slower: it is not timed.
     skip : sequence of str, optional
         Names of nodes to leave as they are; ``*`` stands for anything, as in ``"/stem/*"``.
     batch_size : int, optional
@@ -156,15 +160,21 @@ def separate(
     FileError
         If a file cannot be read, is damaged, or points to data outside of its folder.
     TypeError, ValueError
-        If an argument is not of a kind described, the model is not in order, has no convolution that can be
+        If an argument is not of a kind described, the model is not in order, has no layer that can be
         converted, or does not run in ONNX Runtime; if `budget` cannot be met.
 
     Notes
     -----
-    A converted convolution ``name`` becomes ``name/dw`` and ``name/pw``, ``name/reduce`` and ``name/expand``,
-    or one convolution for each axis. A BatchNormalization behind it is folded in. What cannot be converted is
-    listed in the report with the reason: transposed and quantized convolutions, those in subgraphs, and those
-    whose weights are computed.
+    A converted layer ``name`` becomes ``name/dw`` and ``name/pw``, ``name/reduce`` and ``name/expand``, or
+    one convolution for each axis. A BatchNormalization behind it, and constant factors and addends of its
+    channels such as the bias behind a MatMul, are folded in. Weights may be made of constants by nodes such
+    as Transpose, Mul, Div or ReduceL2. Nodes that share them are converted together. What cannot be converted
+    is listed in the report with the reason: quantized layers, those in subgraphs, and those whose weights are
+    computed.
+
+    The fit knows the activation that alone reads a layer, however it is written, by what it does: ReLU, leaky
+    and PReLU, clips, ELU, SiLU, hard-swish, GELU (both), sigmoid, hard sigmoid and tanh. Each row of the
+    report says which, or what reads the layer instead.
 
     Examples
     --------
@@ -197,12 +207,19 @@ def separate(
         data = OnnxCalibration(calibration, graph.given(), batch_size)
         check_memory(stored, data.first)
         network = OnnxNetwork(
-            stored, data, threads, memory, lambda name: any(fnmatchcase(name, pattern) for pattern in skip)
+            stored,
+            data,
+            threads,
+            memory,
+            lambda name: any(fnmatchcase(name, pattern) for pattern in skip),
+            SPARED if spares_linear(tuple(FORMS) if forms is None else forms, rank) else "",
         )
         others = _others(network)
+        names = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
+        convolutions = [row for row in others if row.name in names]
         if not network.layers:
             reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others)
-            raise ModelError(f"it has no convolution that can be converted.{reasons}")
+            raise ModelError(f"it has no layer that can be converted.{reasons}")
     with naming(path_or_model), shown(progress) as show:
         done = convert(
             network,
@@ -210,8 +227,8 @@ def separate(
             by,
             forms=tuple(FORMS) if forms is None else forms,
             rank=rank,
-            other_macs=sum(row.macs_before for row in others),
-            other_params=sum(row.params_before for row in others),
+            other_macs=sum(row.macs_before for row in convolutions),
+            other_params=sum(row.params_before for row in convolutions),
             equalise=equalise,
             progress=show,
         )
@@ -232,7 +249,7 @@ def separate(
     result = network.converted(done.replacements)
     predicted = _predicted(report, before) if by == "latency" and rank is None else None
     changed = sum(not is_dense(replacement.form) for replacement in done.replacements.values())
-    line = f"separable: {changed} of {len(report.layers)} convolutions in separable form."
+    line = f"separable: {changed} of {len(report.layers)} layers in separable form."
     return Separation(SeparationReport.of(report), before, after, noted(result, line), predicted)
 
 
