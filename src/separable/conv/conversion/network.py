@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ..forms.layer import ConvLayer, Replacement
+from ..scores.records import Loss
 from .loss import HeldOut, OutputChange, Values
 
 __all__ = ["CalibratedNetwork", "LayerCall", "Network", "Outputs", "Progress"]
@@ -162,16 +163,26 @@ class CalibratedNetwork(ABC):
             all inputs of the squared distance to the mean of each element (the mean of all of them, where
             there is one input). NaN where no output holds floating-point numbers that vary.
         """
-        return self.change_among(self.outputs_with(replaced)) if replaced else 0.0
+        return self.change_among(self.outputs_with(replaced)).change if replaced else 0.0
 
-    def change_among(self, batches: Iterable[Outputs]) -> float:
-        """Return the same of outputs that are already there, batch by batch."""
+    def loss(self, replaced: Mapping[int, Replacement]) -> Loss:
+        """Return the same with its interval, and the change of each output by itself."""
+        return self.change_among(self.outputs_with(replaced)) if replaced else Loss(0.0)
+
+    def change_among(self, batches: Iterable[Outputs]) -> Loss:
+        """Return the loss of outputs that are already there, batch by batch."""
         change = OutputChange(self._held_out)
         for number, (before, after) in enumerate(batches):
             now = after if self._held_out.measures(number) else None
             for output, values in before.items():
-                change.add(number, output, values, None if now is None else now[output])
-        return change.value
+                stands = output in self.standing
+                change.add(number, output, values, None if now is None else now[output], stands)
+        return change.loss
+
+    @property
+    def standing(self) -> Container[Hashable]:
+        """The tensors, among `outputs_with`, that stand for outputs which are chosen by them."""
+        return ()
 
     @abstractmethod
     def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -95,6 +95,11 @@ class OnnxNetwork(CalibratedNetwork):
         """The tensors that `output_change` is of, where they are not outputs of the model."""
         return tuple(name for name in self._outputs if name not in self._graph.outputs)
 
+    @property
+    def standing(self) -> Container[Hashable]:
+        """The same, as a set."""
+        return frozenset(self.measured)
+
     def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
         """Yield each call of a layer, one for each of its nodes, with the number of its batch.
 
@@ -144,7 +149,7 @@ class OnnxNetwork(CalibratedNetwork):
     def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
         """Yield the outputs of each batch: the original's, and those with some layers in their new form.
 
-        Where the outputs hold whole numbers, such as labels, what they are chosen by stands for them.
+        For outputs that hold whole numbers, such as labels, stands what they are chosen by.
 
         Parameters
         ----------
@@ -160,9 +165,8 @@ class OnnxNetwork(CalibratedNetwork):
         walk = next((walk for walk in self._walked if walk.stands(places)), self._walked[0])
         outputs = zip(self._original_outputs(names), walk.outputs(converted, names, places), strict=True)
         for old, new in outputs:
-            before = {name: np.asarray(old[name]) for name in names}
-            floats = [name for name, array in before.items() if array.dtype.kind == "f"]
-            yield {name: before[name] for name in floats}, {name: np.asarray(new[name]) for name in floats}
+            before: dict[Hashable, Array] = {name: np.asarray(old[name]) for name in names}
+            yield before, {name: np.asarray(new[name]) for name in names}
 
     def _original_outputs(self, names: Sequence[str]) -> Iterator[Values]:
         """Yield the original's outputs, kept from the first time on if they are small enough."""
