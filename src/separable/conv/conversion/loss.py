@@ -192,13 +192,13 @@ class OutputChange:
             half = max(half, 3 / len(places) * sum(whole))
         return Loss(change, (max(change - half, 0.0), change + half), len(places), outputs)
 
-    def _groups(self) -> list[_Group]:
+    def _groups(self) -> list[_OutputGroup]:
         compared = [output for output in self._outputs.values() if not output.reason]
         together = [output for output in compared if not output.apart]
-        return [_Group(together), *(_Group([output]) for output in compared if output.apart)]
+        return [_OutputGroup(together), *(_OutputGroup([output]) for output in compared if output.apart)]
 
 
-class _Group:
+class _OutputGroup:
     """Outputs that are judged together: floating-point numbers by one variance, or whole numbers."""
 
     def __init__(self, outputs: Sequence[_Output]) -> None:
@@ -218,9 +218,7 @@ class _Group:
 
     @property
     def change(self) -> float:
-        """Infinite where outputs change that do not vary; NaN where nothing was measured, or nothing "
-        "varies.
-        """
+        """Infinity where outputs change that do not vary; NaN where none was measured, or none varies."""
         if self._measured and self._scale and (self._varies or self._change):
             return float(self._change / self._measured / self._scale)
         return math.inf if self._change > 0 else math.nan
@@ -239,7 +237,7 @@ class _Group:
 
 def _named(name: object, output: _Output) -> OutputLoss:
     """Return what is known of one output by itself."""
-    alone = _Group([output])
+    alone = _OutputGroup([output])
     unit: Literal["variance", "elements"] = "elements" if output.whole else "variance"
     reason = output.reason
     if not reason and not math.isfinite(alone.change):

@@ -7,7 +7,8 @@ from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Se
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ..forms.layer import ConvLayer, Replacement
-from ..scores.records import Loss
+from ..scores.judge import Answers, Judge
+from ..scores.records import Loss, Score
 from .loss import HeldOut, OutputChange, Values
 
 __all__ = ["CalibratedNetwork", "LayerCall", "Network", "Outputs", "Progress"]
@@ -178,6 +179,34 @@ class CalibratedNetwork(ABC):
                 stands = output in self.standing
                 change.add(number, output, values, None if now is None else now[output], stands)
         return change.loss
+
+    def score(self, judge: Judge, replaced: Mapping[int, Replacement]) -> Score:
+        """Return what a metric says of the original, and of the network where `replaced` run in new form.
+
+        Parameters
+        ----------
+        judge : Judge
+        replaced : mapping of int to Replacement
+
+        Returns
+        -------
+        Score
+            On all validation inputs, or on the calibration inputs that no layer is fitted to.
+        """
+        return judge.score(self.answers(replaced), self.validated or bool(self.held_out))
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return False
+
+    def scored(self, number: int, inputs: int) -> Sequence[int]:
+        """Return which inputs of a batch are scored."""
+        return range(inputs) if self.validated else self._held_out.measured(number, inputs).tolist()
+
+    @abstractmethod
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored, as `Judge` takes them."""
 
     @property
     def standing(self) -> Container[Hashable]:

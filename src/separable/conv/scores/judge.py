@@ -9,10 +9,10 @@ import numpy as np
 
 from ..._base.types import Array
 from .interval import jackknife
-from .metrics import Metric
+from .metrics import Metric, MetricLike, metric_of
 from .records import Score
 
-__all__ = ["Answers", "Judge"]
+__all__ = ["Answers", "Judge", "judge_of"]
 
 # Of a batch: how many inputs it holds, which of them are scored, and the outputs of the original and of what
 # it has become, by name.
@@ -102,6 +102,36 @@ class Judge:
                 f"`labels` holds {len(self._labels)} entries, and the data {inputs} inputs; expected one "
                 "label for each input, in their order."
             )
+
+
+def judge_of(metric: MetricLike | None, labels: Any = None, validation: Any = None) -> Judge | None:
+    """Return who scores, as callers ask for it; None where nobody is to.
+
+    Parameters
+    ----------
+    metric : Metric, callable or str, optional
+    labels : sequence or ndarray, optional
+    validation : optional
+        Data that are to be scored.
+
+    Returns
+    -------
+    Judge or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `metric` is none, or missing where the others are given.
+    """
+    if metric is not None:
+        return Judge(metric_of(metric), labels)
+    for name, value in (("labels", labels), ("validation", validation)):
+        if value is not None:
+            raise ValueError(
+                f"`{name}` is given and `metric` is not, so that nothing would be scored; pass "
+                'metric="accuracy", or a function of outputs and labels.'
+            )
+    return None
 
 
 class _Outputs:

@@ -185,9 +185,7 @@ def character_error_rate(characters: Sequence[str] | None = None, blank: int = 0
 
 
 def _decoded(output: Array, blank: int) -> list[int]:
-    """Return the classes that a network reads, given scores ``(steps, classes)`` or the classes "
-    "themselves.
-    """
+    """Return the classes that a network reads: given scores ``(steps, classes)``, or the classes."""
     best = output.argmax(-1) if output.ndim == 2 else output
     if best.ndim != 1:
         raise ValueError(

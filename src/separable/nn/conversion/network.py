@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
-from ...conv.scores.records import Loss
+from ...conv.scores.judge import Answers, Judge
+from ...conv.scores.records import Loss, Score
 from ..layers.pair import array_of, padding_pairs
 from ..model.run import Call, inputs_of, tensors_of
 from .calibration import TorchCalibration
@@ -134,10 +135,20 @@ class TorchNetwork(CalibratedNetwork):
     calibration : TorchCalibration
     limit : int
         Bytes of activations that may be kept to save running the network again.
+    validation : TorchCalibration, optional
+        Inputs that scores are of; by default the calibration inputs that are held out.
     """
 
-    def __init__(self, model: nn.Module, trace: Trace, calibration: TorchCalibration, limit: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        trace: Trace,
+        calibration: TorchCalibration,
+        limit: int,
+        validation: TorchCalibration | None = None,
+    ) -> None:
         self._model, self._trace, self._calibration, self._limit = model, trace, calibration, limit
+        self._validation = validation
         layers = [_layer_of(conv, trace.samples) for conv in trace.convs]
         super().__init__(layers, map(inputs_of, calibration))
         self._order = dict(enumerate(trace.order))
@@ -325,6 +336,48 @@ class TorchNetwork(CalibratedNetwork):
             self._compared(lambda _, call: outcomes(lambda: model(*call[0], **call[1]), self._whole_numbers))
         )
 
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return self._validation is not None
+
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+
+        Yields
+        ------
+        inputs : int
+        rows : sequence of int
+            Which of them are scored.
+        before, after : dict of str to ndarray
+        """
+
+        def changed(call: Call) -> Any:
+            with self._watched(_ForwardPass(replaced, {}, set(), False, None)):
+                return self._model(*call[0], **call[1])
+
+        return self._answers_of(changed)
+
+    def score_of(self, judge: Judge, model: nn.Module) -> Score:
+        """Return what a metric says of the original, and of another model in its place."""
+        answers = self._answers_of(lambda call: model(*call[0], **call[1]))
+        return judge.score(answers, self.validated or bool(self.held_out))
+
+    @torch.no_grad()
+    def _answers_of(self, changed: Callable[[Call], Any]) -> Iterator[Answers]:
+        for number, call in enumerate(self._validation or self._calibration):
+            inputs = inputs_of(call)
+            rows = self.scored(number, inputs)
+            old, new = (
+                {name: _numbers(tensor) for name, tensor in named_outputs(run(call)).items()} if rows else {}
+                for run in (lambda call: self._model(*call[0], **call[1]), changed)
+            )
+            yield inputs, rows, old, new
+
     def _compared(self, changed: Callable[[int, Call], dict[str, Tensor]]) -> Iterator[Outputs]:
         for number, call in enumerate(self._calibration):
             answer = self._answer(number, call)
@@ -356,11 +409,11 @@ class TorchNetwork(CalibratedNetwork):
 
     @cached_property
     def _whole_numbers(self) -> bool:
-        """Whether some outputs hold whole numbers or truth values."""
+        """Whether some outputs hold whole numbers or truth values, cast to floating point perhaps."""
         arguments, options = self._calibration.first
         with torch.no_grad():
-            output = self._model(*arguments, **options)
-        return not all(tensor.is_floating_point() for tensor in named_outputs(output).values())
+            judged = outcomes(lambda: self._model(*arguments, **options), True)
+        return any(name.startswith(CHOSEN_BY) or not y.is_floating_point() for name, y in judged.items())
 
     @cached_property
     def _judged(self) -> tuple[str, ...]:

@@ -13,10 +13,13 @@ from ..model.run import tensors_of
 __all__ = ["CHOSEN_BY", "floats_of", "named_outputs", "outcomes"]
 
 # What the name of a tensor begins with that stands for an output.
-CHOSEN_BY: Final = "what "
+CHOSEN_BY: Final = "the input of "
 
 # Operators that only cast or arrange what they read first: labels stay labels.
-_ARRANGED: Final = ("_to_copy", "view", "reshape", "unsqueeze", "squeeze", "transpose", "permute", "clone")
+_ARRANGED: Final = (
+    *("_to_copy", "view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "transpose", "permute", "clone"),
+    *("expand", "slice", "select", "cat", "stack"),
+)
 
 
 def outcomes(run: Callable[[], Any], whole_numbers: bool) -> dict[str, Tensor]:
@@ -40,14 +43,19 @@ def outcomes(run: Callable[[], Any], whole_numbers: bool) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in named_outputs(run()).items()}
     with _ChoiceWatch() as watch:
         output = run()
-    judged: dict[str, Tensor] = {}
-    for name, tensor in named_outputs(output).items():
-        sources = watch.sources(tensor)
-        if not sources:
-            judged[name] = tensor.detach().clone()
-        for number, source in enumerate(sources):
-            more = f" ({number + 1})" if len(sources) > 1 else ""
-            judged[f"{CHOSEN_BY}{name} is chosen by{more}"] = source.detach().clone()
+    named = named_outputs(output)
+    chosen = {name: watch.sources(tensor) for name, tensor in named.items()}
+    judged = {name: tensor.detach().clone() for name, tensor in named.items() if not chosen[name]}
+    known = {id(named[name]) for name in judged}
+    for name, sources in chosen.items():
+        for source, operator in sources:
+            if id(source) not in known:
+                known.add(id(source))
+                label = f"{CHOSEN_BY}{operator}" + (f", for {name}" if len(named) > 1 else "")
+                label += f" ({sum(known_name.startswith(label) for known_name in judged) + 1})" * (
+                    label in judged
+                )
+                judged[label] = source.detach().clone()
     return judged
 
 
@@ -77,6 +85,9 @@ def _named(value: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
             yield f"{prefix}.{number}" if prefix else str(number), tensor
 
 
+_Sources = tuple[tuple[Tensor, str], ...]  # floating-point tensors, each with the operator that read it
+
+
 class _ChoiceWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes which floating-point tensors each tensor of whole numbers was computed from last."""
 
@@ -85,7 +96,7 @@ class _ChoiceWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         # By the identity of a tensor: itself, so that its identity stays its own, and what it was made of.
-        self._made: dict[int, tuple[Tensor, tuple[Tensor, ...]]] = {}
+        self._made: dict[int, tuple[Tensor, _Sources]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -93,22 +104,18 @@ class _ChoiceWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run one operator, and note what its whole numbers come from."""
         result = func(*args, **(kwargs or {}))
         read = tensors_of([args, kwargs or {}])
-        arranged = getattr(getattr(func, "overloadpacket", None), "__name__", "") in _ARRANGED
+        operator = getattr(getattr(func, "overloadpacket", None), "__name__", "an operator")
+        labels = operator in _ARRANGED and bool(read) and id(read[0]) in self._made
         for tensor in tensors_of([result]):
-            labels = arranged and read and id(read[0]) in self._made
             if labels or not tensor.is_floating_point():
-                sources = dict.fromkeys(
-                    id(source)
-                    for given in read
-                    for source in ((given,) if self._is_float(given) else self.sources(given))
-                )
-                held = {id(source): source for given in read for source in (given, *self.sources(given))}
-                self._made[id(tensor)] = tensor, tuple(held[key] for key in sources)
+                sources: dict[int, tuple[Tensor, str]] = {}
+                for given in read:
+                    plain = given.is_floating_point() and id(given) not in self._made
+                    for source, name in ((given, operator),) if plain else self.sources(given):
+                        sources.setdefault(id(source), (source, name))
+                self._made[id(tensor)] = tensor, tuple(sources.values())
         return result
 
-    def _is_float(self, tensor: Tensor) -> bool:
-        return tensor.is_floating_point() and id(tensor) not in self._made
-
-    def sources(self, tensor: Tensor) -> tuple[Tensor, ...]:
+    def sources(self, tensor: Tensor) -> _Sources:
         """Return what a tensor of whole numbers was computed from; nothing where that is not known."""
         return self._made.get(id(tensor), (tensor, ()))[1]

@@ -12,6 +12,7 @@ from ...conv.audits.records import Refused
 from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import UNCHANGED
+from ...conv.scores.judge import Answers
 from ..model.files import Stored
 from ..model.graph import GraphIndex
 from ..model.rules import count
@@ -48,6 +49,8 @@ class OnnxNetwork(CalibratedNetwork):
         Bytes of tensors that may be kept to save running the model again.
     skipped : callable, optional
         Whether the node of a name is to stay as it is.
+    validation : OnnxCalibration, optional
+        Inputs that scores are of; by default the calibration inputs that are held out.
 
     Attributes
     ----------
@@ -62,13 +65,14 @@ class OnnxNetwork(CalibratedNetwork):
         threads: int | None = None,
         memory: int = 1 << 30,
         skipped: Callable[[str], bool] = lambda name: False,
+        validation: OnnxCalibration | None = None,
     ) -> None:
         self._stored = stored
         self._graph = GraphIndex(stored)
         # Two models are walked at a time, the original and what it has become; each holds its state twice
         # while it is made anew.
         self._walked = [Walk(calibration, memory // 4, threads) for _ in range(2)]
-        self._calibration = calibration
+        self._calibration, self._validation = calibration, validation
         self._threads = threads
         everything, self.refused = find_convolutions(stored)
         nodes = [node for node in everything if not skipped(node.name)]
@@ -81,8 +85,7 @@ class OnnxNetwork(CalibratedNetwork):
             max((node.layer(sizes[node.name], len(group)) for node in group), key=lambda layer: layer.macs)
             for group in self._groups
         ]
-        inputs = [next((len(array) for array in batch.values() if array.ndim), 0) for batch in calibration]
-        super().__init__(layers, inputs)
+        super().__init__(layers, map(_inputs_of, calibration))
         self._padding = {node.name: node.padding(sizes[node.name]) for node in nodes}
         self._memory = memory
         self._answers: list[Values] | None = None
@@ -167,6 +170,32 @@ class OnnxNetwork(CalibratedNetwork):
         for old, new in outputs:
             before: dict[Hashable, Array] = {name: np.asarray(old[name]) for name in names}
             yield before, {name: np.asarray(new[name]) for name in names}
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return self._validation is not None
+
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+
+        Yields
+        ------
+        inputs : int
+        rows : sequence of int
+            Which of them are scored.
+        before, after : dict of str to ndarray
+        """
+        models = [Session(stored, self._threads) for stored in (self._stored, self.converted(replaced))]
+        for number, feeds in enumerate(self._validation or self._calibration):
+            inputs = _inputs_of(feeds)
+            rows = self.scored(number, inputs)
+            before, after = (model(feeds) if rows else {} for model in models)
+            yield inputs, rows, before, after
 
     def _original_outputs(self, names: Sequence[str]) -> Iterator[Values]:
         """Yield the original's outputs, kept from the first time on if they are small enough."""
@@ -269,6 +298,10 @@ class OnnxNetwork(CalibratedNetwork):
             for layer in count(self._stored, feeds, self._threads).layers
             if layer.name in names
         }
+
+
+def _inputs_of(batch: Values) -> int:
+    return next((len(array) for array in batch.values() if array.ndim), 0)
 
 
 def _call_of(node: ConvNode, old: Values, new: Values) -> LayerCall:
