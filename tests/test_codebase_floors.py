@@ -15,7 +15,7 @@ ROOMS = ("conv", "nn", "onnx", "report", "engine")
 
 # Top to bottom; a module imports from its own part and from those on floors below it.
 FLOORS = {
-    "conv": [{"audits"}, {"layers", "conversion"}, {"forms"}, {"cost"}, {"algebra"}],
+    "conv": [{"audits"}, {"layers", "conversion"}, {"scores"}, {"forms"}, {"cost"}, {"algebra"}],
     # An audit predicts what a conversion keeps.
     "nn": [{"audits"}, {"conversion"}, {"model", "functional", "loaders"}, {"layers"}],
     "onnx": [{"audits"}, {"conversion"}, {"model"}],

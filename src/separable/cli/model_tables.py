@@ -17,6 +17,7 @@ from ..conv.audits.records import AuditRecord, Layer
 from ..conv.audits.separability import Separability
 from ..conv.conversion.records import ConversionReport, ConvertedLayer
 from ..conv.forms.table import MULTIPLIED, is_dense
+from ..report.text.audits import macs as counted_macs
 from ..report.text.audits import milliseconds, outlook
 from ..report.text.conversions import change, count, fewer, loss, rank_of, reasons
 
@@ -44,8 +45,8 @@ def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
     kinds = [f"{kind} {tenths(share)}" for kind, share in shares.items() if share >= _SMALLEST_SHARE]
     rows = [
         ("model", f"{printable(audit.model)} on {printable(audit.example)}"),
-        ("MACs", f"{audit.macs:,} ({audit.flops:,} FLOPs)"),
-        ("of these", ", ".join(kinds)),
+        ("MACs", f"{counted_macs(audit)} ({audit.flops:,} FLOPs)" if audit.layers else counted_macs(audit)),
+        *([("of these", ", ".join(kinds))] if kinds else []),
         ("params", f"{audit.params:,}"),
         ("memory", f"{audit.bytes:,} bytes moved"),
     ]

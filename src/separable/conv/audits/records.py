@@ -162,7 +162,8 @@ class AuditRecord:
         return frontier(self.separability, rest)
 
     def __repr__(self) -> str:
-        costs = f"{self.macs} MACs, {self.params} parameters"
+        macs = f"{self.macs} MACs" if self.macs or not self.uncounted else "MACs not counted"
+        costs = f"{macs}, {self.params} parameters"
         return f"<Audit of {printable(self.model)}: {costs}, {len(self.layers)} layers>"
 
     def to_json(self) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from ..scores.interval import student
+from ..scores.records import Loss, OutputLoss
 
 __all__ = ["HeldOut", "OutputChange", "Values"]
 
@@ -52,6 +55,10 @@ class HeldOut:
         places = np.arange(self._ends[number - 1] if number else 0, self._ends[number])
         return np.asarray(places % _EVERY == _EVERY - 1)
 
+    def size(self, number: int) -> int:
+        """Return the inputs of a batch."""
+        return len(self.mask(number))
+
     def measures(self, number: int) -> bool:
         """Return whether the loss is measured on any input of a batch."""
         return not self.count or bool(self.mask(number).any())
@@ -84,7 +91,12 @@ class HeldOut:
 
 
 class OutputChange:
-    """By how much a network's outputs change, over their variance, summed up batch by batch.
+    """By how much a network's outputs change, summed up batch by batch.
+
+    Outputs of floating-point numbers are one group: the mean squared change over the mean variance of all
+    their elements. Outputs of whole numbers or truth values, and what such outputs are chosen by, are a group
+    each: of the former the fraction of elements that change counts, of the latter the change over its own
+    variance. Groups are weighed by their outputs, so that each output counts alike.
 
     Parameters
     ----------
@@ -96,7 +108,9 @@ class OutputChange:
         self._held_out = held_out
         self._outputs: dict[object, _Output] = {}
 
-    def add(self, number: int, output: object, before: Values, after: Values | None) -> None:
+    def add(
+        self, number: int, output: object, before: Values, after: Values | None, apart: bool = False
+    ) -> None:
         """Add one output of a batch.
 
         Parameters
@@ -104,52 +118,143 @@ class OutputChange:
         number : int
             Of the batch.
         output : hashable
-            Which output.
+            Which output; its name, where it has one.
         before : ndarray, shape ``(N, ...)`` or ``()``
             The original's. What is not finite is left out.
         after : ndarray or None
             The changed network's; None where the batch holds no input that is held out. An output whose shape
             changes cannot be compared: it is left out, with all of its batches.
+        apart : bool, optional
+            Whether it stands for an output that is chosen by it, and is a group of its own.
         """
+        whole = before.dtype.kind in "biu"
+        sums = self._outputs.setdefault(output, _Output(whole, apart or whole))
+        if before.dtype.kind not in "biuf":
+            sums.reason = f"it holds no numbers ({before.dtype})"
+            return
         precise, known = _finite(before.astype(np.float64))
-        sums = self._outputs.setdefault(output, _Output())
         sums.spread(precise)
-        if after is None:
+        if after is None or sums.reason:
             return
         if after.shape != before.shape:
-            sums.comparable = False
+            sums.reason = f"its shape changes, from {before.shape} to {after.shape}"
             return
-        rows: Any = self._held_out.measured(number, len(precise)) if precise.ndim else ...
-        now = after[rows] if known is None else np.where(known, after, precise)[rows]
+        now = np.asarray(after) if known is None else np.where(known, after, precise)
         with np.errstate(invalid="ignore", over="ignore"):  # an output that became infinite
-            change = float(np.square(now - precise[rows]).sum())
-        sums.change += math.inf if math.isnan(change) else change
-        sums.measured += now.size
+            change = now != before if whole else np.square(now - precise)
+        for place, rows in self._inputs(number, precise):
+            total = float(change[rows].sum())
+            sums.inputs[number, place] = (math.inf if math.isnan(total) else total, now[rows].size)
+
+    def _inputs(self, number: int, values: Values) -> Iterator[tuple[int, Any]]:
+        """Yield the inputs of a batch that are measured, and the rows of an array that are of each."""
+        if not values.ndim:
+            yield 0, ...
+            return
+        rows = self._held_out.measured(number, len(values))
+        inputs = self._held_out.size(number)
+        if not inputs or len(values) % inputs:
+            yield from [(0, rows)] if len(rows) else []
+            return
+        wide = len(values) // inputs
+        for first in rows[::wide] if wide else ():
+            yield int(first) // wide, slice(first, first + wide)
 
     @property
     def value(self) -> float:
-        """The mean squared change over the mean variance of all elements.
+        """The mean of the groups, weighed by their outputs; NaN where nothing was measured.
 
-        The variance is about the mean of all elements where there was one input. NaN where nothing was
-        measured: there is no output that varies, or none that can be compared.
+        The variance is about the mean of all elements where there was one input.
         """
-        compared = [output for output in self._outputs.values() if output.comparable]
-        elements = sum(output.elements for output in compared)
-        change, measured = (
-            sum(getattr(output, name) for output in compared) for name in ("change", "measured")
+        return self.loss.change
+
+    @property
+    def loss(self) -> Loss:
+        """The same, with its interval and that of each output.
+
+        The interval is Student's, over the inputs; the variance of the original's outputs is taken as it is.
+        Where no element of whole numbers changed, its upper end is 3 / inputs (the rule of three).
+        """
+        groups = [group for group in self._groups() if not math.isnan(group.change)]
+        outputs = tuple(_named(name, output) for name, output in self._outputs.items())
+        if not groups:
+            return Loss(math.nan, outputs=outputs)
+        weights = np.array([len(group.outputs) for group in groups], float)
+        weights /= weights.sum()
+        change = float(sum(weight * group.change for weight, group in zip(weights, groups, strict=True)))
+        places = sorted(set().union(*(group.places for group in groups)))
+        if not math.isfinite(change) or len(places) < 2:
+            return Loss(change, None, len(places), outputs)
+        apart = sum(weight * group.residuals(places) for weight, group in zip(weights, groups, strict=True))
+        half = student(np.asarray(apart))
+        if not change:
+            whole = [weight for weight, group in zip(weights, groups, strict=True) if group.whole]
+            half = max(half, 3 / len(places) * sum(whole))
+        return Loss(change, (max(change - half, 0.0), change + half), len(places), outputs)
+
+    def _groups(self) -> list[_OutputGroup]:
+        compared = [output for output in self._outputs.values() if not output.reason]
+        together = [output for output in compared if not output.apart]
+        return [_OutputGroup(together), *(_OutputGroup([output]) for output in compared if output.apart)]
+
+
+class _OutputGroup:
+    """Outputs that are judged together: floating-point numbers by one variance, or whole numbers."""
+
+    def __init__(self, outputs: Sequence[_Output]) -> None:
+        self.outputs = outputs
+        self.whole = any(output.whole for output in outputs)
+        elements = sum(output.elements for output in outputs)
+        variation = sum(output.variation for output in outputs)
+        self._change = sum(change for output in outputs for change, _ in output.inputs.values())
+        self._measured = sum(count for output in outputs for _, count in output.inputs.values())
+        self._scale = 1.0 if self.whole else variation / elements if elements else 0.0
+        self._varies = variation > 0
+
+    @property
+    def places(self) -> set[tuple[int, int]]:
+        """The inputs that were measured: number of the batch, place in it."""
+        return set().union(*(output.inputs for output in self.outputs))
+
+    @property
+    def change(self) -> float:
+        """Infinity where outputs change that do not vary; NaN where none was measured, or none varies."""
+        if self._measured and self._scale and (self._varies or self._change):
+            return float(self._change / self._measured / self._scale)
+        return math.inf if self._change > 0 else math.nan
+
+    def residuals(self, places: Sequence[tuple[int, int]]) -> Values:
+        """Return by how much each input moves the mean, as a ratio of sums has it, times their number."""
+        sums = np.array(
+            [
+                np.sum([output.inputs.get(place, (0.0, 0)) for output in self.outputs], axis=0)
+                for place in places
+            ]
         )
-        total = sum(output.variation for output in compared)
-        if elements and total * measured > 0:
-            return float(change / (total * measured / elements))
-        return math.inf if change > 0 else math.nan
+        apart = sums[:, 0] / self._scale - self.change * sums[:, 1]
+        return np.asarray(apart * len(places) / self._measured)
+
+
+def _named(name: object, output: _Output) -> OutputLoss:
+    """Return what is known of one output by itself."""
+    alone = _OutputGroup([output])
+    unit: Literal["variance", "elements"] = "elements" if output.whole else "variance"
+    reason = output.reason
+    if not reason and not math.isfinite(alone.change):
+        reason = "it changes, and does not vary" if alone.change > 0 else "it does not vary"
+    label = name if isinstance(name, str) else f"output {name}"
+    return OutputLoss(label, unit, math.nan if output.reason else alone.change, reason)
 
 
 class _Output:
     """What is summed up of one output."""
 
-    def __init__(self) -> None:
-        self.comparable = True
-        self.change, self.measured, self.elements = 0.0, 0, 0
+    def __init__(self, whole: bool, apart: bool) -> None:
+        self.whole, self.apart = whole, apart
+        self.reason = ""  # why it cannot be compared
+        self.elements = 0
+        # By number of the batch and place in it: the change of each input that is measured, and its elements.
+        self.inputs: dict[tuple[int, int], tuple[float, int]] = {}
         # By length of a row: how many came, their mean, and the sums of squared distances to it.
         self._sums: dict[int, tuple[int, Values, Values]] = {}
 

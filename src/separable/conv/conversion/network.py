@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ..forms.layer import ConvLayer, Replacement
+from ..scores.judge import Answers, Judge
+from ..scores.records import Loss, Score
 from .loss import HeldOut, OutputChange, Values
 
 __all__ = ["CalibratedNetwork", "LayerCall", "Network", "Outputs", "Progress"]
@@ -162,16 +164,54 @@ class CalibratedNetwork(ABC):
             all inputs of the squared distance to the mean of each element (the mean of all of them, where
             there is one input). NaN where no output holds floating-point numbers that vary.
         """
-        return self.change_among(self.outputs_with(replaced)) if replaced else 0.0
+        return self.change_among(self.outputs_with(replaced)).change if replaced else 0.0
 
-    def change_among(self, batches: Iterable[Outputs]) -> float:
-        """Return the same of outputs that are already there, batch by batch."""
+    def loss(self, replaced: Mapping[int, Replacement]) -> Loss:
+        """Return the same with its interval, and the change of each output by itself."""
+        return self.change_among(self.outputs_with(replaced)) if replaced else Loss(0.0)
+
+    def change_among(self, batches: Iterable[Outputs]) -> Loss:
+        """Return the loss of outputs that are already there, batch by batch."""
         change = OutputChange(self._held_out)
         for number, (before, after) in enumerate(batches):
             now = after if self._held_out.measures(number) else None
             for output, values in before.items():
-                change.add(number, output, values, None if now is None else now[output])
-        return change.value
+                stands = output in self.standing
+                change.add(number, output, values, None if now is None else now[output], stands)
+        return change.loss
+
+    def score(self, judge: Judge, replaced: Mapping[int, Replacement]) -> Score:
+        """Return what a metric says of the original, and of the network where `replaced` run in new form.
+
+        Parameters
+        ----------
+        judge : Judge
+        replaced : mapping of int to Replacement
+
+        Returns
+        -------
+        Score
+            On all validation inputs, or on the calibration inputs that no layer is fitted to.
+        """
+        return judge.score(self.answers(replaced), self.validated or bool(self.held_out))
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return False
+
+    def scored(self, number: int, inputs: int) -> Sequence[int]:
+        """Return which inputs of a batch are scored."""
+        return range(inputs) if self.validated else self._held_out.measured(number, inputs).tolist()
+
+    @abstractmethod
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored, as `Judge` takes them."""
+
+    @property
+    def standing(self) -> Container[Hashable]:
+        """The tensors, among `outputs_with`, that stand for outputs which are chosen by them."""
+        return ()
 
     @abstractmethod
     def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,9 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
+from ...conv.scores.judge import Answers, Judge
+from ...conv.scores.records import Loss, Score
 from ..model.run import Call, inputs_of, tensors_of
 from .calibration import TorchCalibration
 from .kinds import channels_second, geometry_of, shape_of
+from .outcomes import CHOSEN_BY, named_outputs, outcomes
 from .rewrite import module_for
 from .trace import Trace, Traced, is_plain_sum, is_same
 
@@ -72,6 +76,7 @@ class _ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.replaced, self.number = replaced, number
+        self.halved = False  # whether all convolutions give half of what they give
         self.place = 0  # calls of convolutions so far
         self.calls: dict[int, list[_Call]] = {index: [] for index in wanted}
         self._summed, self._inputs_only = summed, inputs_only
@@ -130,10 +135,20 @@ class TorchNetwork(CalibratedNetwork):
     calibration : TorchCalibration
     limit : int
         Bytes of activations that may be kept to save running the network again.
+    validation : TorchCalibration, optional
+        Inputs that scores are of; by default the calibration inputs that are held out.
     """
 
-    def __init__(self, model: nn.Module, trace: Trace, calibration: TorchCalibration, limit: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        trace: Trace,
+        calibration: TorchCalibration,
+        limit: int,
+        validation: TorchCalibration | None = None,
+    ) -> None:
         self._model, self._trace, self._calibration, self._limit = model, trace, calibration, limit
+        self._validation = validation
         layers = [_layer_of(conv, trace.samples) for conv in trace.convs]
         super().__init__(layers, map(inputs_of, calibration))
         self._order = dict(enumerate(trace.order))
@@ -145,7 +160,7 @@ class TorchNetwork(CalibratedNetwork):
         self._originals: dict[int, list[list[_Call]]] = {}
         self._remembered: dict[tuple[int, int], tuple[tuple[Any, ...], Tensor]] = {}
         self._room = limit // 2
-        self._answers: list[list[Tensor]] | None = None
+        self._answers: list[dict[str, Tensor]] | None = None
 
     # -- what the layers read and gave ---------------------------------------------------------------
 
@@ -271,6 +286,7 @@ class TorchNetwork(CalibratedNetwork):
         conv = self._trace.convs[index].module
         new = run.replaced.get(index)
         y = type(conv).forward(conv, x) if new is None else self._module(index, new)(x)
+        y = y / 2 if run.halved else y
         if key is not None:
             self._remember(key, state, y)
         run.leave(index, y)
@@ -295,31 +311,93 @@ class TorchNetwork(CalibratedNetwork):
     def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
         """Yield the outputs of each batch: the original's, and those with some layers in their new form.
 
+        For outputs that hold whole numbers, such as labels, stands what they are chosen by; those that no
+        convolution changes are left out.
+
         Parameters
         ----------
         replaced : mapping of int to Replacement
 
         Yields
         ------
-        before, after : dict of int to ndarray
-            By place among the outputs; `after` is None where the loss is not measured.
+        before, after : dict of str to ndarray
+            By name; `after` is None where the loss is not measured.
         """
         return self._compared(lambda number, call: self._outputs(call, replaced, number))
 
-    @torch.no_grad()
-    def change_of(self, model: nn.Module) -> float:
-        """Return the change of the outputs with another model in place of the network."""
-        return self.change_among(self._compared(lambda _, call: floats_of(model(*call[0], **call[1]))))
+    @property
+    def standing(self) -> Container[Hashable]:
+        """The tensors among them that stand for outputs which are chosen by them."""
+        return frozenset(name for name in self._judged if name.startswith(CHOSEN_BY))
 
-    def _compared(self, changed: Callable[[int, Call], list[Tensor]]) -> Iterator[Outputs]:
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The same, in the order of the outputs."""
+        return tuple(name for name in self._judged if name.startswith(CHOSEN_BY))
+
+    @torch.no_grad()
+    def loss_of(self, model: nn.Module) -> Loss:
+        """Return the change of the outputs with another model in place of the network."""
+        return self.change_among(
+            self._compared(lambda _, call: outcomes(lambda: model(*call[0], **call[1]), self._whole_numbers))
+        )
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return self._validation is not None
+
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+
+        Yields
+        ------
+        inputs : int
+        rows : sequence of int
+            Which of them are scored.
+        before, after : dict of str to ndarray
+        """
+
+        def changed(call: Call) -> Any:
+            with self._watched(_ForwardPass(replaced, {}, set(), False, None)):
+                return self._model(*call[0], **call[1])
+
+        return self._answers_of(changed)
+
+    def score_of(self, judge: Judge, model: nn.Module) -> Score:
+        """Return what a metric says of the original, and of another model in its place."""
+        answers = self._answers_of(lambda call: model(*call[0], **call[1]))
+        return judge.score(answers, self.validated or bool(self.held_out))
+
+    @torch.no_grad()
+    def _answers_of(self, changed: Callable[[Call], Any]) -> Iterator[Answers]:
+        for number, call in enumerate(self._validation or self._calibration):
+            inputs = inputs_of(call)
+            rows = self.scored(number, inputs)
+            old, new = (
+                {name: _numbers(tensor) for name, tensor in named_outputs(run(call)).items()} if rows else {}
+                for run in (lambda call: self._model(*call[0], **call[1]), changed)
+            )
+            yield inputs, rows, old, new
+
+    def _compared(self, changed: Callable[[int, Call], dict[str, Tensor]]) -> Iterator[Outputs]:
         for number, call in enumerate(self._calibration):
-            before: dict[Hashable, Seen] = dict(enumerate(map(_numbers, self._answer(number, call))))
+            answer = self._answer(number, call)
+            before: dict[Hashable, Seen] = {
+                name: _numbers(answer[name]) for name in self._judged if name in answer
+            }
             after: dict[Hashable, Seen] | None = None
             if self._held_out.measures(number):
-                after = dict(enumerate(map(_numbers, changed(number, call))))
+                made = changed(number, call)
+                # What another model does not give has no shape to be compared.
+                after = {name: _numbers(made[str(name)]) if name in made else np.empty(0) for name in before}
             yield before, after
 
-    def _answer(self, number: int, call: Call) -> list[Tensor]:
+    def _answer(self, number: int, call: Call) -> dict[str, Tensor]:
         """Return the original's outputs, kept after the first time."""
         if not self._calibration.repeats:
             return self._outputs(call, {}, None)
@@ -327,11 +405,33 @@ class TorchNetwork(CalibratedNetwork):
             self._answers = [self._outputs(batch, {}, None) for batch in self._calibration]
         return self._answers[number]
 
-    def _outputs(self, call: Call, replaced: Mapping[int, Replacement], number: int | None) -> list[Tensor]:
+    def _outputs(
+        self, call: Call, replaced: Mapping[int, Replacement], number: int | None, halved: bool = False
+    ) -> dict[str, Tensor]:
         run = _ForwardPass(replaced, {}, set(), False, number)
+        run.halved = halved
         with self._watched(run), torch.no_grad():
-            output = self._model(*call[0], **call[1])
-        return [tensor.detach().clone() for tensor in floats_of(output)]
+            return outcomes(lambda: self._model(*call[0], **call[1]), self._whole_numbers)
+
+    @cached_property
+    def _whole_numbers(self) -> bool:
+        """Whether some outputs hold whole numbers or truth values, cast to floating point perhaps."""
+        arguments, options = self._calibration.first
+        with torch.no_grad():
+            judged = outcomes(lambda: self._model(*arguments, **options), True)
+        return any(name.startswith(CHOSEN_BY) or not y.is_floating_point() for name, y in judged.items())
+
+    @cached_property
+    def _judged(self) -> tuple[str, ...]:
+        """The names of what changes with the convolutions: of floating-point numbers, if these give half."""
+        first = self._calibration.first
+        plain, halved = self._outputs(first, {}, None), self._outputs(first, {}, None, halved=True)
+        moved = [
+            name
+            for name, tensor in plain.items()
+            if not tensor.is_floating_point() or name not in halved or not _alike(tensor, halved[name])
+        ]
+        return tuple(moved or plain)
 
     # -- what a form takes ---------------------------------------------------------------------------
 
@@ -358,16 +458,14 @@ class TorchNetwork(CalibratedNetwork):
 
 
 def _numbers(tensor: Tensor) -> Seen:
-    return tensor.detach().cpu().double().numpy()
+    values = tensor.detach().cpu()
+    if values.is_complex():
+        values = torch.view_as_real(values)
+    return (values.double() if values.is_floating_point() else values).numpy()
 
 
-def floats_of(output: Any) -> list[Tensor]:
-    """Return the floating tensors in a model's output, whatever it packs them in."""
-    if hasattr(output, "to_tuple"):  # the output classes of transformers
-        output = output.to_tuple()
-    elif isinstance(output, Mapping):
-        output = dict(output)
-    return [tensor for tensor in tensors_of(output) if tensor.is_floating_point()]
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(torch.equal(one.nan_to_num(), other.nan_to_num()))
 
 
 def _layer_of(conv: Traced, samples: int) -> ConvLayer:

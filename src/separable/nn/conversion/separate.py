@@ -21,6 +21,8 @@ from ...conv.conversion.network import Progress
 from ...conv.conversion.records import ConvertedLayer
 from ...conv.forms.layer import Replacement
 from ...conv.forms.table import FORMS, UNCHANGED
+from ...conv.scores.judge import judge_of
+from ...conv.scores.metrics import MetricLike
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
 from ...report.text.conversions import in_short
@@ -77,6 +79,9 @@ def separate(
     checkpoint: str | os.PathLike[str] | None = None,
     memory: int = 1 << 30,
     equalise: bool = True,
+    metric: MetricLike | None = None,
+    labels: Any = None,
+    validation: Tensor | npt.NDArray[Any] | Mapping[str, Any] | Iterable[Any] | None = None,
     progress: bool | Progress | None = None,
 ) -> Separation:
     """Return a copy of a trained model whose layers are cheaper, with the loss stated.
@@ -127,6 +132,16 @@ def separate(
     equalise : bool, optional
         Scale the channels between two convolutions so that eight bits hold them well, where a later
         quantisation may profit; the result is the same but for rounding.
+    metric : callable, Metric, "accuracy" or "cer", optional
+        What the outputs are worth to you: a function of them and of `labels` that returns a number, the
+        larger the better; else a `separable.conv.Metric`. It is taken before and after, and nothing is fitted
+        to it. An only output is given as an array, several as a mapping by key or place.
+    labels : array_like or sequence, optional
+        One for each input of `validation`, or else of `calibration`, of which those left out of the fit are
+        scored. By default what tuples of a list or DataLoader hold behind the inputs; if there is nothing,
+        the outputs are compared with the original's.
+    validation : Tensor, ndarray, mapping, or iterable of batches, optional
+        Inputs, as `calibration`, that serve for nothing but `metric`.
     progress : bool or callable, optional
         Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a
         line for each stage: by default once the run has taken two seconds, with True from the first on;
@@ -178,8 +193,11 @@ def separate(
     check_patterns(skip)
     _check_distillation(distill, distill_seconds, checkpoint)
     count(memory, "memory", 0)
+    judge_of(metric, labels, validation)
     work = prepared(model)
     data = TorchCalibration(work, calibration, memory)
+    scored = None if validation is None else TorchCalibration(work, validation, memory, "validation")
+    judge = judge_of(metric, (scored or data).labels if labels is None and metric is not None else labels)
     sample = _sample(work, data.first)
     folded = copy.deepcopy(work)
     folds = fold_norms(folded, trace(folded, sample))
@@ -193,7 +211,7 @@ def separate(
     settings = {"budget": budget, "by": by, "forms": forms, "rank": rank, "skip": skip}
     settings |= {"keep_norms": keep_norms, "distill": distill, "equalise": equalise}
     stored = None if checkpoint is None else Checkpoint(checkpoint, work, data, settings)
-    network = TorchNetwork(folded, seen, data, memory)
+    network = TorchNetwork(folded, seen, data, memory, scored)
     with shown(progress) as show:
         done = None if stored is None else stored.conversion
         if done is None:
@@ -210,12 +228,6 @@ def separate(
             )
         kept = {fold.conv: fold for fold in folds} if keep_norms else {}
         result = _assembled(work if keep_norms else copy.deepcopy(folded), seen, done.replacements, kept)
-        report = replace(
-            done.report,
-            layers=(*done.report.layers, *others.rows),
-            other_macs=others.macs,
-            other_params=others.params,
-        )
         names = [seen.convs[index].name for index in done.replacements]
         if distill and names:
             points = {kept[name].norm if name in kept else name: name for name in names}
@@ -223,7 +235,17 @@ def separate(
             save = None if stored is None else partial(stored.save, done)
             course = Course(distill, distill_seconds, None if stored is None else stored.training, save)
             distilled(result, folded, points, layers, list(data), course, show)
-            report = replace(report, output_change=network.change_of(result))
+            loss, score = network.loss_of(result), network.score_of(judge, result) if judge else None
+        else:
+            loss = network.loss(done.replacements)
+            score = network.score(judge, done.replacements) if judge else None
+    report = replace(
+        done.report.with_loss(loss, network.measured, score),
+        layers=(*done.report.layers, *others.rows),
+        other_macs=others.macs,
+        other_params=others.params,
+        model=type(model).__name__,
+    )
     _restore_modes(result, model)
     return Separation(result, SeparationReport.of(report))
 

@@ -19,12 +19,13 @@ from ...conv.audits.records import Layer
 from ...conv.audits.separability import Separability, separability
 from ...report.audits import Audit
 from ..conversion.trace import find_layers
+from ..model.bodies import count_whole
 from ..model.files import Stored, read_model
 from ..model.graph import GraphIndex
 from ..model.lengths import Hints, input_shapes
 from ..model.names import ModelError, naming
 from ..model.opsets import rewritten
-from ..model.rules import check_memory, count
+from ..model.rules import check_memory
 from ..model.runtime import Session, alone, layer_ms, median_ms
 from ..model.sizes import check_fits
 
@@ -68,8 +69,10 @@ def audit(
 
     Notes
     -----
-    Conv, ConvTranspose, Gemm and MatMul are counted, with the integers that `separable.nn.audit` has of the
-    same layers. Other operators that multiply, and those in subgraphs, are in ``.uncounted``.
+    Conv, ConvTranspose, Gemm, MatMul, Einsum, LSTM, GRU, RNN and their forms in eight bits are counted, with
+    the integers that `separable.nn.audit` has of the same layers; so is what stands in the bodies of If (the
+    larger branch), Loop (as often as it says that it runs at most) and Scan; ``.remark`` says which. Other
+    operators that may multiply are in ``.uncounted``.
 
     ``.params`` are the floating constants that nodes read, except scalars and the running statistics of batch
     norms; exporters often fold batch norms into convolutions, which lessens it.
@@ -81,7 +84,7 @@ def audit(
         feeds = _zeros(graph, shapes)
     whole_ms = None
     with naming(path_or_model, "counted"):
-        counted = count(stored, feeds, threads)
+        counted = count_whole(stored, feeds, threads)
         convertible, refused = find_layers(stored)
         convolutions = [node for node in convertible if node.factor is None]
         layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in counted.layers]
@@ -89,7 +92,7 @@ def audit(
             check_memory(stored, feeds)
             whole_ms = median_ms(Session(stored, threads), feeds)
             layers = _measured(stored, graph, layers, counted.nodes, threads)
-        inputs = {place: layer.inputs[0] for place, layer in zip(counted.nodes, layers, strict=True)}
+        inputs = {n: layer.inputs[0] for n, layer in zip(counted.nodes, layers, strict=True) if n >= 0}
         judged = [
             separability(convolution.layer(inputs[convolution.node][2:], max(inputs[convolution.node][0], 1)))
             for convolution in convolutions
@@ -99,6 +102,7 @@ def audit(
         if counted.inferred
         else "run on zeros, for the shapes"
     )
+    remark += "".join(f"; {note}" for note in counted.notes)
     if stored.older_opset is not None:
         remark += f"; {rewritten(stored.older_opset)}"
     return Audit(
@@ -148,6 +152,9 @@ def _measured(
 ) -> list[Layer]:
     measured = []
     for layer, place in zip(layers, places, strict=True):
+        if place < 0:  # what stands within a body is not timed by itself
+            measured.append(layer)
+            continue
         part, names = alone(stored, graph, graph.nodes[place], layer.dtype)
         numbers = np.random.default_rng(0)
         feeds = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -12,6 +12,7 @@ from ...conv.audits.records import Refused
 from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import UNCHANGED
+from ...conv.scores.judge import Answers
 from ..model.files import Stored
 from ..model.graph import GraphIndex
 from ..model.rules import count
@@ -51,6 +52,8 @@ class OnnxNetwork(CalibratedNetwork):
         Whether the node of a name is to stay as it is.
     spared : str, optional
         Why products of matrices stay as they are; empty: they do not.
+    validation : OnnxCalibration, optional
+        Inputs that scores are of; by default the calibration inputs that are held out.
 
     Attributes
     ----------
@@ -66,13 +69,14 @@ class OnnxNetwork(CalibratedNetwork):
         memory: int = 1 << 30,
         skipped: Callable[[str], bool] = lambda name: False,
         spared: str = "",
+        validation: OnnxCalibration | None = None,
     ) -> None:
         self._stored = stored
         self._graph = GraphIndex(stored)
         # Two models are walked at a time, the original and what it has become; each holds its state twice
         # while it is made anew.
         self._walked = [Walk(calibration, memory // 4, threads) for _ in range(2)]
-        self._calibration = calibration
+        self._calibration, self._validation = calibration, validation
         self._threads = threads
         everything, self.refused = find_layers(stored)
         kept = [(node, spared if node.factor is not None else "") for node in everything]
@@ -85,8 +89,7 @@ class OnnxNetwork(CalibratedNetwork):
             max((node.layer(sizes[node.name], len(group)) for node in group), key=lambda layer: layer.macs)
             for group in self._groups
         ]
-        inputs = [next((len(array) for array in batch.values() if array.ndim), 0) for batch in calibration]
-        super().__init__(layers, inputs)
+        super().__init__(layers, map(_inputs_of, calibration))
         self._padding = {node.name: node.padding(sizes[node.name]) for node in nodes}
         self._memory = memory
         self._answers: list[Values] | None = None
@@ -98,6 +101,11 @@ class OnnxNetwork(CalibratedNetwork):
     def measured(self) -> tuple[str, ...]:
         """The tensors that `output_change` is of, where they are not outputs of the model."""
         return tuple(name for name in self._outputs if name not in self._graph.outputs)
+
+    @property
+    def standing(self) -> Container[Hashable]:
+        """The same, as a set."""
+        return frozenset(self.measured)
 
     def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
         """Yield each call of a layer, one for each of its nodes, with the number of its batch.
@@ -150,7 +158,7 @@ class OnnxNetwork(CalibratedNetwork):
     def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
         """Yield the outputs of each batch: the original's, and those with some layers in their new form.
 
-        Where the outputs hold whole numbers, such as labels, what they are chosen by stands for them.
+        For outputs that hold whole numbers, such as labels, stands what they are chosen by.
 
         Parameters
         ----------
@@ -166,9 +174,34 @@ class OnnxNetwork(CalibratedNetwork):
         walk = next((walk for walk in self._walked if walk.stands(places)), self._walked[0])
         outputs = zip(self._original_outputs(names), walk.outputs(converted, names, places), strict=True)
         for old, new in outputs:
-            before = {name: np.asarray(old[name]) for name in names}
-            floats = [name for name, array in before.items() if array.dtype.kind == "f"]
-            yield {name: before[name] for name in floats}, {name: np.asarray(new[name]) for name in floats}
+            before: dict[Hashable, Array] = {name: np.asarray(old[name]) for name in names}
+            yield before, {name: np.asarray(new[name]) for name in names}
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return self._validation is not None
+
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+
+        Yields
+        ------
+        inputs : int
+        rows : sequence of int
+            Which of them are scored.
+        before, after : dict of str to ndarray
+        """
+        models = [Session(stored, self._threads) for stored in (self._stored, self.converted(replaced))]
+        for number, feeds in enumerate(self._validation or self._calibration):
+            inputs = _inputs_of(feeds)
+            rows = self.scored(number, inputs)
+            before, after = (model(feeds) if rows else {} for model in models)
+            yield inputs, rows, before, after
 
     def _original_outputs(self, names: Sequence[str]) -> Iterator[Values]:
         """Yield the original's outputs, kept from the first time on if they are small enough."""
@@ -274,6 +307,10 @@ class OnnxNetwork(CalibratedNetwork):
             for layer in count(self._stored, feeds, self._threads).layers
             if layer.name in names
         }
+
+
+def _inputs_of(batch: Values) -> int:
+    return next((len(array) for array in batch.values() if array.ndim), 0)
 
 
 def _call_of(node: ConvNode, old: Values, new: Values) -> LayerCall:

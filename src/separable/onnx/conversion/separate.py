@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from onnx.onnx_ml_pb2 import ModelProto
 
@@ -18,12 +18,14 @@ from ...arrays import arguments
 from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
 from ...conv.conversion.goal import SPARED, check_goal, check_patterns, count, spares_linear
 from ...conv.forms.table import FORMS, UNCHANGED, is_dense
+from ...conv.scores.judge import judge_of
+from ...conv.scores.metrics import MetricLike
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
 from ...report.text.conversions import in_short
 from ..model.files import Stored, read_model, whole_model, write_model
 from ..model.graph import GraphIndex
-from ..model.names import ModelError, naming
+from ..model.names import ModelError, name_of, naming
 from ..model.opsets import rewritten
 from ..model.rules import check_memory
 from ..model.runtime import runnable
@@ -103,6 +105,9 @@ def separate(
     memory: int = 1 << 30,
     never_slower: bool = True,
     equalise: bool = True,
+    metric: MetricLike | None = None,
+    labels: Any = None,
+    validation: CalibrationLike | None = None,
     progress: bool | Progress | None = None,
 ) -> Separation:
     """Return an ONNX model whose layers are cheaper, with the loss stated.
@@ -145,6 +150,15 @@ def separate(
     equalise : bool, optional
         Scale the channels between the convolutions of a form so that quantising the result to eight bits
         costs less accuracy. In floating point it stays the same.
+    metric : callable, Metric, "accuracy" or "cer", optional
+        What the outputs are worth to you: a function of them and of `labels` that returns a number, the
+        larger the better; else a `separable.conv.Metric`. It is taken before and after, and nothing is fitted
+        to it. An only output is given as an array, several as a mapping by name.
+    labels : array_like or sequence, optional
+        One for each input of `validation`, or else of `calibration`, of which those left out of the fit are
+        scored. Without labels the outputs are compared with the original's.
+    validation : array_like, mapping, path-like, or iterable of batches, optional
+        Inputs, as `calibration`, that serve for nothing but `metric`.
     progress : bool or callable, optional
         Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a
         line for each stage: by default once the run has taken two seconds, with True from the first on;
@@ -198,6 +212,7 @@ def separate(
     count(memory, "memory", 0)
     if threads is not None:
         arguments.thread_count(threads)
+    judge = judge_of(metric, labels, validation)
     stored = read_model(path_or_model)
     older = stored.older_opset
     with naming(path_or_model):
@@ -206,14 +221,13 @@ def separate(
         graph = GraphIndex(stored)
         data = OnnxCalibration(calibration, graph.given(), batch_size)
         check_memory(stored, data.first)
-        network = OnnxNetwork(
-            stored,
-            data,
-            threads,
-            memory,
-            lambda name: any(fnmatchcase(name, pattern) for pattern in skip),
-            SPARED if spares_linear(tuple(FORMS) if forms is None else forms, rank) else "",
+        scored = (
+            None
+            if validation is None
+            else OnnxCalibration(validation, graph.given(), batch_size, "validation")
         )
+        spared = SPARED if spares_linear(tuple(FORMS) if forms is None else forms, rank) else ""
+        network = OnnxNetwork(stored, data, threads, memory, partial(_matches, skip), spared, scored)
         others = _others(network)
         names = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
         convolutions = [row for row in others if row.name in names]
@@ -234,23 +248,36 @@ def separate(
         )
     before: float | None = None
     after: float | None = None
-    if never_slower and rank is None:
-        with naming(path_or_model):
+    with naming(path_or_model):
+        if never_slower and rank is None:
             done, (before, after) = _no_slower(network, done)
-    layers = (*done.report.layers, *others)
+        score = None if judge is None else network.score(judge, done.replacements)
+        loss = network.loss(done.replacements)
     report = replace(
-        done.report,
-        layers=layers,
+        done.report.with_loss(loss, network.measured, score),
+        layers=(*done.report.layers, *others),
         other_macs=0,
         other_params=0,
-        measured=network.measured,
         notes=(rewritten(older),) if older else (),
+        model=name_of(path_or_model, stored.proto.graph.name),
+        milliseconds_before=before,
+        milliseconds_after=after,
+        runtime="" if before is None else "ONNX Runtime",
     )
     result = network.converted(done.replacements)
     predicted = _predicted(report, before) if by == "latency" and rank is None else None
-    changed = sum(not is_dense(replacement.form) for replacement in done.replacements.values())
-    line = f"separable: {changed} of {len(report.layers)} layers in separable form."
-    return Separation(SeparationReport.of(report), before, after, noted(result, line), predicted)
+    noticed = noted(result, _line(report))
+    return Separation(SeparationReport.of(report), before, after, noticed, predicted)
+
+
+def _matches(patterns: Sequence[str], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _line(report: ConversionReport) -> str:
+    """Return what a converted model says of itself."""
+    changed = sum(not is_dense(layer.form) for layer in report.layers)
+    return f"separable: {changed} of {len(report.layers)} layers in separable form."
 
 
 def _predicted(report: ConversionReport, before: float | None) -> float | None:
@@ -299,7 +326,7 @@ def _no_slower(network: OnnxNetwork, done: Conversion) -> tuple[Conversion, tupl
         _put_back(row, reasons[index]) if index in reasons else row
         for index, row in enumerate(done.report.layers)
     ]
-    report = replace(done.report, layers=tuple(rows), output_change=network.output_change(kept))
+    report = replace(done.report, layers=tuple(rows))
     return Conversion(kept, report), (before, after)
 
 

@@ -121,8 +121,8 @@ def columns(audit: AuditRecord) -> list[Column]:
 def sums(audit: AuditRecord) -> list[tuple[str, str]]:
     """Return names and values of the totals."""
     totals = [
-        ("MACs", f"{audit.macs:,}"),
-        ("FLOPs", f"{audit.flops:,}"),
+        ("MACs", macs(audit)),
+        ("FLOPs", f"{audit.flops:,}" if audit.layers else macs(audit)),
         ("parameters", f"{audit.params:,}"),
         ("bytes moved", f"{audit.bytes:,}"),
     ]
@@ -132,6 +132,11 @@ def sums(audit: AuditRecord) -> list[tuple[str, str]]:
     if audit.measured_ms is not None:
         totals.append(("ms measured", milliseconds(audit.measured_ms)))
     return totals
+
+
+def macs(audit: AuditRecord) -> str:
+    """Return the MACs of a model; that they were not counted, where nothing that may multiply was."""
+    return f"{audit.macs:,}" if audit.macs or not audit.uncounted else "not counted"
 
 
 def remarks(audit: AuditRecord) -> list[str]:
