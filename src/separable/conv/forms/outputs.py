@@ -1,7 +1,7 @@
 """Layers of one tap that read more channels than a covariance has room for: fitted to what they give instead.
 
 What such a layer reads is told by its own outputs: the new weights are mixtures of the old ones. So a fit
-needs the covariance of the outputs, not of tens of thousands of inputs; at full rank it is exact all the same.
+needs the covariance of the outputs, not of tens of thousands of inputs. At full rank it is exact all the same.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .layer import ConvLayer, Replacement
 
 __all__ = ["of_inputs", "of_outputs", "outputs_of"]
 
-# Input channels of a group from which on a layer is fitted to its outputs: their covariance takes 128 MiB, and
-# a fit has several of that size.
+# Input channels of a group from which on a layer is fitted to its outputs: their covariance takes 128 MiB,
+# and a fit has several of that size.
 _WIDEST: Final = 4096
 
 
