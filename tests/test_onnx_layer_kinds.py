@@ -234,8 +234,8 @@ def test_products_that_stay_are_named() -> None:
     assert [node.name for node in found] == ["fine"]
     said = {refusal.name: refusal.reason for refusal in refused}
     assert said == {
-        "quantized": "its weights come out of DequantizeLinear `dq`: quantized; convert the model "
-        "before it is quantized",
+        "quantized": "its weights come out of DequantizeLinear `dq`: quantized; convert the model before it "
+        "is quantized",
         "stacked": "its weights are of shape (2, 4, 4); expected a matrix",
         "by a vector": "its weights are a vector; expected a matrix",
         "first": "its first factor is a constant, not its second",

@@ -15,6 +15,7 @@ from ..algebra.geometry import whole
 from ..algebra.terms import Rank, rank_per_channel
 from ..forms.form import LayerForm, Solution
 from ..forms.layer import ConvLayer, Replacement
+from ..forms.outputs import of_inputs, of_outputs
 from ..forms.table import FORMS, form_of
 from .moments import Excerpt, Moments
 from .rectified import Aim
@@ -102,7 +103,8 @@ class Fitter:
             raise ValueError(
                 f"`ridge={ridge!r}` is not a fraction of the variance; expected > 0, such as 1e-5."
             )
-        self.layer = layer
+        self._whole = layer
+        self.layer = layer = layer if moments is None else of_outputs(layer) or layer
         self._flat = _matrices(layer, layer.weights)
         self._ridge, self._moments = ridge, moments
         self._problems: list[Quadratic] = []
@@ -111,10 +113,11 @@ class Fitter:
         self._fractions: dict[str, float] = {}
         self._shrunk: tuple[float, list[Quadratic]] = (0.0, [])
         if moments is not None:
-            if moments.layer.weights.shape != layer.weights.shape or moments.layer.groups != layer.groups:
+            wanted = self._whole.weights.shape
+            if moments.layer.weights.shape != wanted or moments.layer.groups != layer.groups:
                 raise ValueError(
                     f"`moments` are those of layer {moments.layer.name!r} with weights "
-                    f"{moments.layer.weights.shape}; expected {layer.weights.shape}, as {layer.name!r} has."
+                    f"{moments.layer.weights.shape}; expected {wanted}, as {layer.name!r} has."
                 )
             self._excerpt = moments.excerpt
             self._seen = moments.total
@@ -160,7 +163,8 @@ class Fitter:
         -------
         Replacement
         """
-        return self._replacement(form_of(form), rank, sweeps, rounds)
+        new = self._replacement(form_of(form), rank, sweeps, rounds)
+        return new if self.layer is self._whole else of_inputs(new, self._whole)
 
     def _replacement(self, form: LayerForm, rank: Rank, sweeps: int, rounds: int) -> Replacement:
         rank = self._checked_rank(form, rank)

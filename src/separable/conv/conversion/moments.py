@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..._base.types import FloatArray
 from ..forms.layer import ConvLayer
+from ..forms.outputs import of_outputs, outputs_of
 
 __all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
 
@@ -163,6 +164,8 @@ class Moments:
     Attributes
     ----------
     layer : ConvLayer
+    fitted : ConvLayer
+        What a fit writes anew: the layer, or that of its outputs where it reads too many channels.
     samples : int
         Samples added.
 
@@ -177,10 +180,10 @@ class Moments:
             raise ValueError(
                 f"`positions={positions}` leaves nothing to look at; expected at least 1, or None."
             )
-        self.layer = layer
+        self.layer, self.fitted = layer, of_outputs(layer) or layer
         self.samples = 0
         self._positions = positions
-        self._halves = (MomentSums(layer), MomentSums(layer))
+        self._halves = (MomentSums(self.fitted), MomentSums(self.fitted))
         self._keep = keep
         self._kept: dict[int, Excerpt] = {}
         self._kept_bytes = 0
@@ -274,7 +277,7 @@ class Moments:
                 f"the calibration data make NaN or infinity around layer {self.layer.name!r}; "
                 "check the inputs and the network."
             )
-        seen = patches(x, self.layer)
+        seen = patches(x if self.fitted is self.layer else outputs_of(self.layer, x), self.fitted)
         chosen = self._chosen(len(x), math.prod(y.shape[2:]), used)
         rows, wants = _at_places(seen, y.ndim - 2, chosen), _at_places(y, y.ndim - 2, chosen)
         low = None if floor is None else _at_places(floor, y.ndim - 2, chosen)
