@@ -282,7 +282,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     converted = {conv.name for conv in seen.convs}
     rows: dict[str, ConvertedLayer] = {}
     macs = params = 0
-    for layer in counted_layers(model, watch(model, sample, 0), None):
+    for layer in counted_layers(model, watch(model, sample, 0)):
         if layer.kind not in _CONVOLUTIONS:
             macs, params = macs + layer.macs // seen.samples, params + layer.params
         elif layer.name not in converted:
