@@ -109,8 +109,8 @@ def test_the_command_line_says_it_too() -> None:
     from separable.cli.model_tables import conversion_rows
 
     for change, words in ((math.nan, "not measured"), (math.inf, "do not vary"), (0.02, "2 % of their")):
-        assert words in dict(conversion_rows(report_of(change), (None, None)))["loss"]
-    chosen = dict(conversion_rows(report_of(0.02, measured=("logits",)), (None, None)))["loss"]
+        assert words in dict(conversion_rows(report_of(change)))["loss"]
+    chosen = dict(conversion_rows(report_of(0.02, measured=("logits",))))["loss"]
     assert "of logits, which the outputs are chosen by" in chosen
 
 

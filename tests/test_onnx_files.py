@@ -23,9 +23,9 @@ from onnx.onnx_ml_pb2 import ModelProto
 from separable.files.guard import FileError
 from separable.onnx.conversion.calibration import OnnxCalibration
 from separable.onnx.conversion.trace import find_layers
+from separable.onnx.costs.rules import count
 from separable.onnx.model.files import Stored, read_model, whole_model, write_model
 from separable.onnx.model.graph import GraphIndex
-from separable.onnx.model.rules import count
 from separable.onnx.model.runtime import Session, runnable
 
 VGG = models.vgg().SerializeToString(deterministic=True)

@@ -19,7 +19,7 @@ from ..conv.conversion.records import ConversionReport, ConvertedLayer
 from ..conv.forms.table import MULTIPLIED, is_dense
 from ..report.text.audits import macs as counted_macs
 from ..report.text.audits import milliseconds, outlook
-from ..report.text.conversions import change, count, fewer, loss, rank_of, reasons
+from ..report.text.conversions import by_output, change, count, fewer, loss, rank_of, reasons, score
 
 __all__ = [
     "audit_layers",
@@ -122,11 +122,9 @@ def _kind(layer: Layer) -> str:
 # -- conversion --------------------------------------------------------------------------------------
 
 
-def conversion_rows(
-    report: ConversionReport, latencies: tuple[float | None, float | None]
-) -> list[tuple[str, str]]:
+def conversion_rows(report: ConversionReport) -> list[tuple[str, str]]:
     """Return what a conversion did to the whole model, as labels and values."""
-    before, after = latencies
+    before, after = report.milliseconds_before, report.milliseconds_after
     changed = sum(not is_dense(layer.form) for layer in report.layers)
     rows = [
         ("layers", f"{changed} of {len(report.layers)} convolutions in separable form"),
@@ -135,15 +133,15 @@ def conversion_rows(
     ]
     if before is not None and after is not None:
         speed = f"{times(before / after)} as fast" if after > 0 else "too short to measure"
-        rows.append(
-            (
-                "time",
-                f"{in_seconds(before / 1e3)} -> {in_seconds(after / 1e3)}, {speed} (ONNX Runtime, one input)",
-            )
-        )
-    stated = report.unmeasured or f"the {loss(report)} (mean squared, {report.measured_on})"
-    rows.append(("loss", stated))
-    return rows
+        spent = f"{in_seconds(before / 1e3)} -> {in_seconds(after / 1e3)}"
+        rows.append(("time", f"{spent}, {speed} ({report.runtime}, one input)"))
+    if report.score is not None:
+        rows.append(("metric", score(report.score)))
+    measured = report.changed and not report.unmeasured
+    rows.append(
+        ("loss", report.unmeasured or loss(report) + (f" ({report.measured_on})" if measured else ""))
+    )
+    return [*rows, *(("", line) for line in by_output(report))]
 
 
 def conversion_notes(report: ConversionReport) -> list[str]:
@@ -205,7 +203,9 @@ def _narrow_conversion(layers: Sequence[ConvertedLayer]) -> Group:
     for layer in layers:
         parts.append(Text(printable(layer.name), style="bold", overflow="fold"))
         cost = f"{count(layer.macs_before)} -> {count(layer.macs_after)} MACs"
-        parts.append(Text(f"  {layer.form} {rank_of(layer)}, {cost}, error {change(layer.error)}"))
+        parts.append(
+            Text(f"  {layer.form} {rank_of(layer)}, {cost}, error {change(layer.error) or 'not measured'}")
+        )
     return Group(*parts)
 
 

@@ -138,7 +138,7 @@ def _print(model: Path, out: Path, html: Path | None, goal: Goal, done: onnx.Sep
         ("in", str(model)),
         ("out", str(out)),
         *([] if html is None else [("page", str(html))]),
-        *model_tables.conversion_rows(done.report, (done.milliseconds_before, done.milliseconds_after)),
+        *model_tables.conversion_rows(done.report),
         *(("note", note) for note in _notes(goal, done)),
     ]
     console.print(
@@ -151,7 +151,5 @@ def _facts(model: Path, out: Path, html: Path | None, done: onnx.Separation) -> 
         "input": str(model),
         "output": str(out),
         "page": None if html is None else str(html),
-        "milliseconds_before": done.milliseconds_before,
-        "milliseconds_after": done.milliseconds_after,
         **json.loads(done.report.to_json()),
     }

@@ -79,7 +79,7 @@ class Judge:
             for left in (set(group.tolist()) for group in groups)
         ]
         half = jackknife(np.array(drops))
-        if not np.isfinite(half):
+        if not 0 < half < np.inf:  # inputs that all score alike do not tell how others would
             return whole
         interval = (whole.drop - half, whole.drop + half)
         return Score(**{**vars(whole), "drop_interval": interval})

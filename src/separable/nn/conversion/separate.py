@@ -27,13 +27,13 @@ from ...report.conversions import SeparationReport
 from ...report.progress import shown
 from ...report.text.conversions import in_short
 from ..model.layer_counts import counted_layers
+from ..model.model_copy import prepared
 from ..model.run import Call, description, watch
 from ..model.watch import own_name
 from .calibration import TorchCalibration, one_sample
 from .checkpoint import Checkpoint
 from .distill import Course, distilled
 from .fold_norms import Fold, exchange, fold_norms
-from .model_copy import prepared
 from .network import TorchNetwork
 from .rewrite import module_for
 from .trace import Trace, trace
@@ -296,7 +296,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     rows: dict[str, ConvertedLayer] = {}
     macs = params = 0
     linear: set[str] = set()
-    for layer in counted_layers(model, watch(model, sample, 0), None):
+    for layer in counted_layers(model, watch(model, sample, 0)):
         if layer.kind not in _CONVOLUTIONS and layer.name not in {*converted, *seen.refused}:
             macs, params = macs + layer.macs // seen.samples, params + layer.params
         elif layer.name not in converted:

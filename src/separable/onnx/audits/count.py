@@ -14,18 +14,18 @@ from onnx.onnx_ml_pb2 import ModelProto, ValueInfoProto
 
 from ..._base.types import Array
 from ...arrays import arguments
-from ...conv.audits.machine import Machine, this_machine
-from ...conv.audits.records import Layer
+from ...conv.audits.machine import this_machine
+from ...conv.audits.records import Layer, with_rooflines
 from ...conv.audits.separability import Separability, separability
 from ...report.audits import Audit
 from ..conversion.trace import find_layers
-from ..model.bodies import count_whole
+from ..costs.bodies import count_whole
+from ..costs.rules import check_memory
 from ..model.files import Stored, read_model
 from ..model.graph import GraphIndex
 from ..model.lengths import Hints, input_shapes
-from ..model.names import ModelError, naming
+from ..model.names import ModelError, name_of, naming
 from ..model.opsets import rewritten
-from ..model.rules import check_memory
 from ..model.runtime import Session, alone, layer_ms, median_ms
 from ..model.sizes import check_fits
 
@@ -87,7 +87,7 @@ def audit(
         counted = count_whole(stored, feeds, threads)
         convertible, refused = find_layers(stored)
         convolutions = [node for node in convertible if node.factor is None]
-        layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in counted.layers]
+        layers = list(counted.layers)
         if measure:
             check_memory(stored, feeds)
             whole_ms = median_ms(Session(stored, threads), feeds)
@@ -97,6 +97,7 @@ def audit(
             separability(convolution.layer(inputs[convolution.node][2:], max(inputs[convolution.node][0], 1)))
             for convolution in convolutions
         ]
+    layers_known, reached = with_rooflines(layers, machine, whole_ms)
     remark = (
         "counted on shapes alone, nothing was computed"
         if counted.inferred
@@ -106,12 +107,12 @@ def audit(
     if stored.older_opset is not None:
         remark += f"; {rewritten(stored.older_opset)}"
     return Audit(
-        model=stored.proto.graph.name or "ONNX model",
+        model=name_of(path_or_model, stored.proto.graph.name),
         example=", ".join(f"{name} {array.shape} {array.dtype}" for name, array in feeds.items()),
-        layers=tuple(layers),
+        layers=layers_known,
         params=counted.params,
         measured_ms=whole_ms,
-        machine=machine,
+        machine=reached,
         uncounted=counted.uncounted,
         remark=remark,
         separability=tuple(judgement for judgement in judged if judgement is not None),
@@ -141,10 +142,6 @@ def _np_dtype(element: int, name: str) -> npt.DTypeLike:
 
 
 # -- times -------------------------------------------------------------------------------------------
-
-
-def _roofline(machine: Machine, layer: Layer) -> float | None:
-    return machine.roofline_ms(layer.macs, layer.bytes, layer.dtype)
 
 
 def _measured(

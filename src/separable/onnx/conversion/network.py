@@ -13,9 +13,9 @@ from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import UNCHANGED
 from ...conv.scores.judge import Answers
+from ..costs.rules import count
 from ..model.files import Stored
 from ..model.graph import GraphIndex
-from ..model.rules import count
 from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
 from .calibration import OnnxCalibration
 from .nodes import ConvNode

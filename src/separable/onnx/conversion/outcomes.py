@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from ..costs.rules import dtypes_of
 from ..model.files import Stored
 from ..model.graph import GraphIndex, reads
-from ..model.rules import dtypes_of
 
 __all__ = ["judged_by"]
 

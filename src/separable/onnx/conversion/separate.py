@@ -23,11 +23,11 @@ from ...conv.scores.metrics import MetricLike
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
 from ...report.text.conversions import in_short
+from ..costs.rules import check_memory
 from ..model.files import Stored, read_model, whole_model, write_model
 from ..model.graph import GraphIndex
 from ..model.names import ModelError, name_of, naming
 from ..model.opsets import rewritten
-from ..model.rules import check_memory
 from ..model.runtime import runnable
 from .calibration import BATCH, CalibrationLike, OnnxCalibration
 from .network import OnnxNetwork
@@ -221,28 +221,26 @@ def separate(
         graph = GraphIndex(stored)
         data = OnnxCalibration(calibration, graph.given(), batch_size)
         check_memory(stored, data.first)
-        scored = (
-            None
-            if validation is None
-            else OnnxCalibration(validation, graph.given(), batch_size, "validation")
-        )
-        spared = SPARED if spares_linear(tuple(FORMS) if forms is None else forms, rank) else ""
+        names = tuple(FORMS) if forms is None else tuple(forms)
+        spared = SPARED if spares_linear(names, rank) else ""
+        scored = None
+        if validation is not None:
+            scored = OnnxCalibration(validation, graph.given(), batch_size, "validation")
         network = OnnxNetwork(stored, data, threads, memory, partial(_matches, skip), spared, scored)
         others = _others(network)
-        names = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
-        convolutions = [row for row in others if row.name in names]
         if not network.layers:
             reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others)
             raise ModelError(f"it has no layer that can be converted.{reasons}")
+    kinds = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
     with naming(path_or_model), shown(progress) as show:
         done = convert(
             network,
             budget,
             by,
-            forms=tuple(FORMS) if forms is None else forms,
+            forms=names,
             rank=rank,
-            other_macs=sum(row.macs_before for row in convolutions),
-            other_params=sum(row.params_before for row in convolutions),
+            other_macs=sum(row.macs_before for row in others if row.name in kinds),
+            other_params=sum(row.params_before for row in others if row.name in kinds),
             equalise=equalise,
             progress=show,
         )
@@ -251,10 +249,13 @@ def separate(
     with naming(path_or_model):
         if never_slower and rank is None:
             done, (before, after) = _no_slower(network, done)
-        score = None if judge is None else network.score(judge, done.replacements)
-        loss = network.loss(done.replacements)
+        judged = done.report.with_loss(
+            network.loss(done.replacements),
+            network.measured,
+            None if judge is None else network.score(judge, done.replacements),
+        )
     report = replace(
-        done.report.with_loss(loss, network.measured, score),
+        judged,
         layers=(*done.report.layers, *others),
         other_macs=0,
         other_params=0,

@@ -168,6 +168,8 @@ def score(measured: Score) -> str:
     if measured.drop_interval is not None:
         low, high = measured.drop_interval
         said += f"; worse by {measured.drop:.2g}, 95 % interval {low:.2g} to {high:.2g}"
+    elif not measured.drop:
+        said += "; no difference seen"
     return f"{said})"
 
 
@@ -175,7 +177,9 @@ def change(error: float) -> str:
     """Return a mean squared change over a variance: ``1.3 %``; nothing where it was not measured."""
     if math.isnan(error):
         return ""
-    return "0" if error == 0 else f"{100 * error:.2g} %" if 1e-4 <= error < 10 else f"{error:.1e}"
+    if not 1e-4 <= error < 10:
+        return "0" if error == 0 else f"{error:.1e}"
+    return f"{100 * error:.0f} %" if error >= 0.1 else f"{100 * error:.2g} %"
 
 
 def fewer(before: float, after: float) -> str:

@@ -15,11 +15,11 @@ from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 
 from ..._base.types import Array
 from ...conv.audits.records import Layer, Shape
-from .files import Stored, with_open_weights
-from .graph import GraphIndex, attributes, is_standard, nodes_within
-from .names import ModelError
-from .runtime import shapes_of
-from .sizes import check_fits
+from ..model.files import Stored, with_open_weights
+from ..model.graph import GraphIndex, attributes, is_standard, nodes_within
+from ..model.names import ModelError
+from ..model.runtime import shapes_of
+from ..model.sizes import check_fits
 
 __all__ = ["Counted", "check_memory", "count", "dtypes_of", "may_multiply", "parameters"]
 

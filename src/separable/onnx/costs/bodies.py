@@ -13,11 +13,11 @@ from onnx.onnx_ml_pb2 import GraphProto, ModelProto, NodeProto
 from ..._base.types import Array
 from ..._base.words.printable import printable
 from ...conv.audits.records import Layer
-from .files import Stored, keep
-from .graph import GraphIndex, attributes, is_standard, nodes_within, reads
-from .names import ModelError, in_short
+from ..model.files import Stored, keep
+from ..model.graph import GraphIndex, attributes, is_standard, nodes_within, reads
+from ..model.names import ModelError, in_short
+from ..model.runtime import Session, giving
 from .rules import count, may_multiply, parameters
-from .runtime import Session, giving
 
 __all__ = ["WholeCount", "count_whole"]
 
