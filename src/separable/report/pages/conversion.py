@@ -61,7 +61,7 @@ def page(report: ConversionReport) -> str:
         _data(report),
         title=f"Conversion: {fewer(report.macs_before, report.macs_after)} MACs",
         remarks=[
-            f"{changed} of {len(report.layers)} convolutions in separable form",
+            f"{changed} of {len(report.layers)} layers in separable form",
             *([] if report.budget is None else [f"budget {report.budget:g} of the {_COSTS[report.by]}"]),
         ],
         sums=_sums(report),
