@@ -127,7 +127,7 @@ def conversion_rows(report: ConversionReport) -> list[tuple[str, str]]:
     before, after = report.milliseconds_before, report.milliseconds_after
     changed = sum(not is_dense(layer.form) for layer in report.layers)
     rows = [
-        ("layers", f"{changed} of {len(report.layers)} convolutions in separable form"),
+        ("layers", f"{changed} of {len(report.layers)} layers in separable form"),
         ("MACs", _saving(report.macs_before, report.macs_after)),
         ("params", _saving(report.params_before, report.params_after)),
     ]

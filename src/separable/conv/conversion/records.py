@@ -102,7 +102,7 @@ class ConversionReport:
         NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
         JSON, and `unmeasured` says which.
     other_macs, other_params : int
-        Of the convolutions that cannot be converted.
+        Of what else multiplies.
     held_out : int
         Calibration inputs that were left out of the fit to measure `output_change` on; 0 if there were too
         few, and it was measured on those fitted to, which is less than it will be.
@@ -174,22 +174,22 @@ class ConversionReport:
 
     @property
     def macs_before(self) -> int:
-        """MACs of all convolutions of the original, for one input sample."""
+        """MACs of all layers of the original, for one input sample."""
         return self.other_macs + sum(layer.macs_before for layer in self.layers)
 
     @property
     def macs_after(self) -> int:
-        """MACs of all convolutions of the converted network, for one input sample."""
+        """MACs of all layers of the converted network, for one input sample."""
         return self.other_macs + sum(layer.macs_after for layer in self.layers)
 
     @property
     def params_before(self) -> int:
-        """Parameters of all convolutions of the original."""
+        """Parameters of all layers of the original."""
         return self.other_params + sum(layer.params_before for layer in self.layers)
 
     @property
     def params_after(self) -> int:
-        """Parameters of all convolutions of the converted network."""
+        """Parameters of all layers of the converted network."""
         return self.other_params + sum(layer.params_after for layer in self.layers)
 
     @property

@@ -1,8 +1,7 @@
 """Layers of one tap that read more channels than a covariance has room for: fitted to what they give instead.
 
 What such a layer reads is told by its own outputs: the new weights are mixtures of the old ones. So a fit
-needs the covariance of the outputs, not of tens of thousands of inputs. At full rank it is exact all the
-same.
+needs the covariance of the outputs, not of tens of thousands of inputs, and is exact at full rank.
 """
 
 from __future__ import annotations
