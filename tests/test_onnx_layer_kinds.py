@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import onnx_models as models
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx.onnx_ml_pb2 import ModelProto
 from onnx_models import Array, Net
@@ -91,6 +93,46 @@ def test_a_transposed_layer_reads_and_gives_what_the_model_does(case: str) -> No
     for x, y, *_ in net.samples(0, {}):
         np.testing.assert_allclose(net.layers[0](x), y, atol=1e-4)
     assert net.milliseconds(0, fit(net.layers[0], None, "low-rank", 2)) > 0
+
+
+@st.composite
+def transposed_models(draw: st.DrawFn) -> tuple[ModelProto, tuple[int, ...]]:
+    """Draw a ConvTranspose of one or two axes, with every attribute that it can have."""
+    ndim, groups = draw(st.integers(1, 2)), draw(st.sampled_from((1, 1, 2)))
+    kernel, dilation, stride = ([draw(st.integers(1, most)) for _ in range(ndim)] for most in (4, 2, 3))
+    spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    attributes: dict[str, object] = {"strides": stride, "dilations": dilation, "group": groups}
+    how = draw(st.sampled_from(("pads", "pads", "SAME_UPPER", "SAME_LOWER", "shape")))
+    sizes = tuple(draw(st.integers(3, 6)) for _ in range(ndim))
+    if how == "pads":
+        attributes["pads"] = [draw(st.integers(0, span)) for span in (*spans, *spans)]
+        attributes["output_padding"] = [draw(st.integers(0, step - 1)) for step in stride]
+    elif how == "shape":
+        whole = [(n - 1) * s + span + 1 for n, s, span in zip(sizes, stride, spans, strict=True)]
+        attributes["output_shape"] = [
+            w - draw(st.integers(0, span)) for w, span in zip(whole, spans, strict=True)
+        ]
+    elif all(span + 1 >= step for span, step in zip(spans, stride, strict=True)):
+        attributes["auto_pad"] = how
+    channels = groups * draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    return up((*channels, *kernel), sizes, **attributes), (4, channels[0], *sizes)
+
+
+@given(case=transposed_models(), form=st.sampled_from(("dw-pw", "pw-dw", "spatial", "low-rank")))
+@settings(max_examples=60, deadline=None)
+def test_any_transposed_layer_is_read_and_written(
+    case: tuple[ModelProto, tuple[int, ...]], form: str
+) -> None:
+    model, shape = case
+    x = numbers(*shape)
+    (wanted,) = models.run(model, {"x": x})
+    if not wanted.size or not find_layers(read_model(model))[0]:
+        return
+    net = network(model, x)
+    np.testing.assert_allclose(net.layers[0](x), wanted, atol=1e-4)
+    result = sp.onnx.separate(model, x, rank="full", forms=[form], threads=1)
+    models.check(result.model)
+    np.testing.assert_allclose(models.run(result.model, {"x": x})[0], wanted, atol=1e-4)
 
 
 def product(

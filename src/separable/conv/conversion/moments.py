@@ -212,7 +212,8 @@ class Moments:
         sizes = self._checked_sizes(inputs, outputs, floors)
         places = math.prod(sizes)
         used = places if self._positions is None else min(places, self._positions)
-        step = max(1, _BYTES_AT_ONCE // (8 * self.layer.c_in * self.layer.taps * used))
+        spread = math.prod(inputs.shape[2:]) * math.prod(self.layer.input_dilation)
+        step = max(1, _BYTES_AT_ONCE // (8 * self.layer.c_in * max(self.layer.taps * used, spread)))
         for start in range(0, len(inputs), step):
             some = slice(start, start + step)
             low = None if floors is None else floors[some].astype(np.float64)
