@@ -22,8 +22,8 @@ PIL = pytest.importorskip("PIL.Image")
 import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 
 import separable as sp  # noqa: E402
-from separable.cli.calibration_inputs import Data  # noqa: E402
 from separable.cli.model_tables import conversion_notes, conversion_rows  # noqa: E402
+from separable.cli.networks.calibration_inputs import Data  # noqa: E402
 from separable.conv.conversion.records import ConversionReport, ConvertedLayer  # noqa: E402
 from separable.report import pages  # noqa: E402
 
@@ -227,7 +227,7 @@ def test_pictures_are_scaled_and_cut_to_the_input(run: Run, channels: int) -> No
     x = net.input("x", ["N", channels, 12, 12])
     onnx.save(net.model(net.conv(x, channels, 16, (3, 3), "conv")), "net.onnx")
     mean, std = ("0.5,0.4,0.3", "0.2,0.3,0.4") if channels == 3 else ("0.5", "0.2")
-    found = Data(Path("photos"), mean, std, None).read(Path("net.onnx"))
+    found = Data(Path("photos"), mean, std, None).read(Path("net.onnx")).data
     if channels == 1:
         colours = np.round(colours @ [[0.299], [0.587], [0.114]])  # ITU-R 601, as Pillow has it
     expected = (colours / 255 - np.array(mean.split(","), float)) / np.array(std.split(","), float)
