@@ -219,8 +219,9 @@ def calibrate(
 @app.command(
     help=_paragraphs(
         "Count what an ONNX model costs, and say how separable its layers are.",
-        "1x, 2x, ... is the error of a layer's weights when it is written as depthwise separable convolution "
-        "of that depth multiplier. Data are kinder to most layers: see separable separate --help",
+        "1x, 2x, ... is how far a layer's weights are from a depthwise separable convolution of that depth "
+        "multiplier. It does not tell the accuracy that is kept: that takes inputs, see separable separate "
+        "--help",
     ),
     epilog=_examples(
         "audit model.onnx",

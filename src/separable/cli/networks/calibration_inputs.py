@@ -56,7 +56,8 @@ class Data:
         declared = declared_inputs(model)
         taken = self.others.names(declared)
         if pictures:
-            data = self._of_pictures(str(model), declared, pictures)
+            left = {name: kind for name, kind in declared.items() if name not in taken}
+            data = self._of_pictures(str(model), left, pictures)
             if len(declared) == 1:
                 return ReadInputs(next(iter(data.values())), [])
         elif len(declared) == 1:

@@ -30,8 +30,14 @@ class Scoring:
     metric: str | None = None
     labels: Path | None = None
 
-    def options(self, model: Path) -> dict[str, Any]:
+    def options(self, model: Path, validation: bool = False) -> dict[str, Any]:
         """Return the keyword arguments of `separable.onnx.separate`.
+
+        Parameters
+        ----------
+        model : Path
+        validation : bool, optional
+            Whether there are inputs that serve for scores alone.
 
         Raises
         ------
@@ -41,8 +47,9 @@ class Scoring:
             If there is no such metric, or labels without one.
         """
         if self.metric is None:
-            if self.labels is not None:
-                raise ValueError("`--labels` goes with --metric, such as --metric accuracy.")
+            if validation or self.labels is not None:
+                option = "validation" if validation else "labels"
+                raise ValueError(f"`--{option}` goes with --metric, such as --metric accuracy.")
             return {}
         labels = None if self.labels is None else _labels(self.labels)
         metric: MetricLike = self.metric if self.metric in METRICS else _function(self.metric)

@@ -78,7 +78,8 @@ class GivenFiles:
         if pictures and len(pictures) < len(files_given):
             raise ValueError("pictures and arrays cannot be mixed; pass one or the other.")
         if pictures:
-            data = self._pictures(model, shapes, pictures)
+            left = {name: kind for name, kind in shapes.items() if name not in taken}
+            data = self._pictures(model, left, pictures)
         else:
             arrays = self._arrays(shapes, taken)
             data = {name: _fitted(arrays[name], declared[name]) for name in declared if name in arrays}

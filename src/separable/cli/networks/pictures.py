@@ -115,7 +115,8 @@ def _slot(name: str, lengths: OpenLengths, dtype: np.dtype[Any]) -> PictureSlot 
             height, width = (
                 n if isinstance(n, int) else None for n in lengths[1 if last else 2 : 3 if last else 4]
             )
-            return PictureSlot(name, channels, height, width, last, dtype)
+            if (height, width) != (1, 1):
+                return PictureSlot(name, channels, height, width, last, dtype)
     return None
 
 

@@ -86,7 +86,7 @@ def run(
     with shown(not quiet) as show, naming_model(model):
         show(0, 0, "reading")
         _check_data(out, model)
-        options |= scoring.options(model)
+        options |= scoring.options(model, validation is not None)
         read = data.read(model)
         if validation is not None:
             options["validation"] = validation.read(model).data
