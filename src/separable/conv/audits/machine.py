@@ -6,7 +6,6 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,6 +116,8 @@ def this_machine(threads: int = 1) -> Machine:
     -------
     Machine
     """
+    from concurrent.futures import ThreadPoolExecutor  # which is rarely needed
+
     count = arguments.thread_count(threads)
     copiers = min(count, _COPIERS)
     speeds = _kept()

@@ -12,7 +12,7 @@ from ..._base.words.quantities import plural
 from ...conv.conversion.records import ConversionReport, ConvertedLayer
 from ...conv.forms.table import is_dense
 from ...conv.scores.records import Score
-from .audits import aligned
+from .columns import aligned
 
 __all__ = [
     "by_output",
