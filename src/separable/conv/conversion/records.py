@@ -235,6 +235,8 @@ class ConversionReport:
         totals = (self.macs_before, self.macs_after, self.params_before, self.params_after)
         change = _error(self.output_change) if self.changed else "-"
         said = self.unmeasured or ("of the output" if self.changed else "outputs as before")
+        if self.changed and self.interval is not None:
+            said += f", {_error(self.interval[0])} to {_error(self.interval[1])}"
         return ("all", "", "", *(f"{n:,}" for n in totals), change, said)
 
     def to_json(self) -> str:
