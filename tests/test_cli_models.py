@@ -22,8 +22,9 @@ PIL = pytest.importorskip("PIL.Image")
 import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 
 import separable as sp  # noqa: E402
-from separable.cli.calibration_inputs import Data  # noqa: E402
 from separable.cli.model_tables import conversion_notes, conversion_rows  # noqa: E402
+from separable.cli.networks.calibration_inputs import Data  # noqa: E402
+from separable.cli.networks.other_inputs import OtherInputs  # noqa: E402
 from separable.conv.conversion.records import ConversionReport, ConvertedLayer  # noqa: E402
 from separable.report import pages  # noqa: E402
 
@@ -228,7 +229,7 @@ def test_pictures_are_scaled_and_cut_to_the_input(run: Run, channels: int) -> No
     x = net.input("x", ["N", channels, 12, 12])
     onnx.save(net.model(net.conv(x, channels, 16, (3, 3), "conv")), "net.onnx")
     mean, std = ("0.5,0.4,0.3", "0.2,0.3,0.4") if channels == 3 else ("0.5", "0.2")
-    found = Data(Path("photos"), mean, std, None).read(Path("net.onnx"))
+    found = Data(Path("photos"), mean, std, None).read(Path("net.onnx")).data
     if channels == 1:
         colours = np.round(colours @ [[0.299], [0.587], [0.114]])  # ITU-R 601, as Pillow has it
     expected = (colours / 255 - np.array(mean.split(","), float)) / np.array(std.split(","), float)
@@ -238,6 +239,147 @@ def test_pictures_are_scaled_and_cut_to_the_input(run: Run, channels: int) -> No
     assert np.allclose(middle, expected[:, :, None, None], atol=0.03)
     line = f"separate net.onnx --calibration photos --mean {mean} --std {std} -o o.onnx --budget 0.9 -q"
     assert run(line) == (0, "", "")
+
+
+def test_pictures_go_where_the_channels_lie(run: Run) -> None:
+    """Last or second, as floating-point numbers or as they are; of several inputs the one of pictures."""
+    colours = np.array(pictures("photos"), float)
+    net = models.Net()
+    x = net.input("x", ["N", 12, 12, 3])
+    turned = net.node("Transpose", [x], "turn", perm=[0, 3, 1, 2])
+    onnx.save(net.model(net.conv(turned, 3, 16, (3, 3), "conv")), "last.onnx")
+    found = Data(Path("photos"), "0,0,0", "1,1,1", None).read(Path("last.onnx")).data
+    assert isinstance(found, np.ndarray)
+    assert found.shape == (3, 12, 12, 3)
+    assert np.allclose(found[:, 3:9, 3:9], colours[:, None, None] / 255, atol=0.03)
+    line = "separate last.onnx --calibration photos --mean 0 --std 1 -o o.onnx --budget 0.9 -q --allow-slower"
+    assert run(line) == (0, "", "")
+    ran = json.loads(run("run last.onnx photos/0.png photos/1.png --mean 0 --std 1 --json").out)
+    assert ran["outputs"]["conv_out"]["shape"] == [2, 16, 10, 10]
+
+    net = models.Net()
+    net.dtype = np.dtype("uint8")
+    x = net.input("x", ["N", 4, 12, 12])
+    net.dtype = np.dtype("float32")
+    scale = net.input("scale", ["N", 1, 1, 1])
+    floats = net.node("Mul", [net.node("Cast", [x], "cast", to=1), scale])
+    onnx.save(net.model(net.conv(floats, 4, 16, (3, 3), "conv")), "bytes.onnx")
+    data, said = Data(Path("photos"), None, None, 2, OtherInputs(("scale=2",))).read(Path("bytes.onnx"))
+    assert isinstance(data, list)
+    assert [batch["x"].shape for batch in data] == [(2, 4, 12, 12), (1, 4, 12, 12)]
+    assert data[0]["x"].dtype == np.uint8
+    assert np.abs(data[0]["x"][:, :3, 6, 6] - colours[:2]).max() <= 2
+    assert np.all(data[1]["scale"] == 2)
+    assert said == ["scale: 2, 2 x 1 x 1 x 1"]
+    refused = run("separate bytes.onnx --calibration photos --mean 0 --std 1 -o o.onnx")
+    assert "takes whole numbers, 0 to 255, as pictures hold them" in refused.err
+
+
+def recurrent() -> None:
+    """A network with state, (layers, batch, width), and a number that says how fast samples come."""
+    net = models.Net()
+    x = net.input("x", ["batch", 4, 20])
+    state = net.input("state", [2, None, 6])
+    net.dtype = np.dtype("int64")
+    rate = net.input("rate", [])
+    net.dtype = np.dtype("float32")
+    y = net.conv(x, 4, 6, (5,), "conv", pads=[2, 2])
+    mean = net.node("ReduceMean", [y], "mean", axes=[2], keepdims=0)
+    kept = net.node("Add", [state, mean], "kept")
+    y = net.node("Mul", [kept, net.node("Cast", [rate], "cast", to=1)], "scaled")
+    onnx.save(net.model(y), "state.onnx")
+    np.save("frames.npy", np.random.default_rng(0).standard_normal((24, 4, 20)).astype(np.float32))
+
+
+def test_inputs_beside_the_data_are_zeros_or_given(run: Run) -> None:
+    recurrent()
+    line = "separate state.onnx --calibration frames.npy --budget 0.9 --allow-slower -o o.onnx"
+    done = run(f"{line} --input rate=3")
+    assert done.code == 0
+    assert "state: zeros, 2 x 16 x 6" in done.out
+    assert "rate: 3" in done.out
+    np.save("state.npy", np.ones((2, 1, 6), np.float32))
+    told = json.loads(run(f"{line} --input rate=3 --input state=state.npy --json").out)
+    assert told["beside"] == ["state: state.npy, 2 x 16 x 6", "rate: 3"]
+    unmeasured = json.loads(run(f"{line} --json").out)  # of samples that come 0 times a second
+    assert unmeasured["output_change"] is None
+    assert "not measured" in unmeasured["unmeasured"]
+
+    ran = json.loads(run("run state.onnx frames.npy --input rate=3 --fallback onnxruntime --json").out)
+    assert ran["beside"] == ["state: zeros, 2 x 24 x 6", "rate: 3"]
+    assert ran["outputs"]["scaled_out"]["shape"] == [2, 24, 6]
+    assert "rate: 3" in run("run state.onnx x=frames.npy --input rate=3 --fallback onnxruntime").out
+    counted = json.loads(run("audit state.onnx --json").out)
+    assert counted["macs"] == 4 * 6 * 5 * 20
+
+    for more, message in (
+        ("--input rat=3", "`--input rat`: the network has the inputs 'x', 'state', 'rate'"),
+        ("--input rate", "expected NAME=FILE.npy, or NAME=NUMBER"),
+        ("--input rate=no.npy", "`no.npy` does not exist"),
+        ("--input rate=3 --input rate=4", "`--input rate` is given twice"),
+        ("--input state=frames.npy", "the network takes float32 (2, 16, 6) here"),
+        ("--input x=frames.npy", "it fits none"),
+    ):
+        refused = run(f"{line} {more}")
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+    assert (
+        "is an input; give the result another name" in run(f"{line} --input state=state.npy -o state.npy").err
+    )
+
+
+def test_results_are_scored_by_a_metric(run: Run) -> None:
+    x = inputs()
+    labels = models.run("vgg.onnx", {"image": x})[0].argmax(1)
+    np.save("labels.npy", labels)
+    Path("labels.txt").write_text("\n".join(map(str, labels)), encoding="utf-8")
+    Path("scores.py").write_text("def wrong(y, t):\n    return float((y.argmax(1) != t).mean())\n", "utf-8")
+    plain = run(f"{SEPARATE} -o plain.onnx --json")
+    line = f"{SEPARATE} -o small.onnx --json"
+    score = json.loads(run(f"{line} --metric accuracy --labels labels.npy").out)["score"]
+    assert (score["metric"], score["before"], score["inputs"], score["held_out"]) == (
+        "accuracy",
+        1.0,
+        3,
+        True,
+    )
+    assert Path("small.onnx").read_bytes() == Path("plain.onnx").read_bytes(), plain.err
+    assert json.loads(run(f"{line} --metric accuracy --labels labels.txt").out)["score"] == score
+    own = json.loads(run(f"{line} --metric scores.py:wrong --labels labels.txt").out)["score"]
+    assert own["after"] == pytest.approx(1 - score["after"])
+    np.savez("more.npz", image=inputs(40)[24:])
+    apart = json.loads(run(f"{line} --metric accuracy --validation more.npz").out)["score"]
+    assert (apart["targets"], apart["inputs"]) == ("outputs", 16)
+    assert "accuracy 1 -> " in run(f"{SEPARATE} -o small.onnx --metric accuracy").out
+    for more, message in (
+        ("--labels labels.npy", "`--labels` goes with --metric"),
+        ("--metric f1", "`--metric f1` is no metric; expected accuracy, cer, or MODULE:FUNCTION"),
+        ("--metric scores.py:none", "`scores.py` has no function `none`"),
+        ("--metric nowhere:none", "there is no module `nowhere` here"),
+        ("--metric accuracy --labels vgg.onnx", "expected .npy, or .txt"),
+        ("--validation more.npz", "`--validation` goes with --metric"),
+    ):
+        refused = run(f"{line} {more}")
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+
+
+def test_text_is_scored_by_the_characters_that_the_model_names(run: Run) -> None:
+    net = models.Net()
+    x = net.input("x", ["N", 3, 8, 12])
+    y = net.node("ReduceMean", [net.conv(x, 3, 5, (3, 3), "conv")], "mean", axes=[2], keepdims=0)
+    model = net.model(net.node("Transpose", [y], "steps", perm=[0, 2, 1]))
+    onnx.helper.set_model_props(model, {"character": "a\nb\nc"})  # a blank before them, a space behind
+    onnx.save(model, "text.onnx")
+    rng = np.random.default_rng(0)
+    np.save("x.npy", rng.standard_normal((16, 3, 8, 12)).astype(np.float32))
+    Path("labels.txt").write_text("\n".join(["abc"] * 15 + ["a b"]), encoding="utf-8")
+    line = "separate text.onnx --calibration x.npy --budget 0.9 --allow-slower -o o.onnx --json --metric cer"
+    score = json.loads(run(f"{line} --labels labels.txt").out)["score"]
+    assert (score["larger_is_better"], score["inputs"]) == (False, 2)
+    assert score["before"] > 0
+    assert (
+        "does not say which characters its classes are"
+        in run(f"{line.replace('text.onnx', 'vgg.onnx')} --labels labels.txt").err
+    )
 
 
 def test_pictures_say_what_is_missing(run: Run) -> None:

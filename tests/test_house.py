@@ -64,7 +64,8 @@ TESTED_BY = {
     "test_cli_factor.py": "cli.verbs.factor report.pictures.anatomy report.text.anatomy report.values",
     "test_cli_calibrate.py": "cli.verbs.calibrate",
     "test_cli_engine.py": "cli.verbs.bench cli.verbs.run",
-    "test_cli_models.py": "cli.verbs.audit cli.verbs.separate",
+    "test_cli_models.py": "cli.networks.metric_option cli.networks.pictures cli.verbs.audit "
+    "cli.verbs.separate",
     "test_cli_unknown.py": "files.unknown",
     "test_files.py": "files.formats.nifti files.formats.npy files.formats.pillow files.formats.table "
     "files.formats.tiff",

@@ -60,7 +60,14 @@ def test_outputs_of_another_shape_cannot_be_compared() -> None:
     scores = rng.standard_normal((6, 3))
     change.add(0, "boxes", boxes, fewer)
     change.add(0, "scores", scores, scores + 0.1)
+    constant = np.ones((6, 2))
+    change.add(0, "flags", constant, constant + 1)  # has no variance to be a fraction of
     assert change.value == pytest.approx(0.01 / scores.var(axis=0).mean(), rel=1e-9)
+    assert [output.reason for output in change.loss.outputs] == [
+        "its shape changes, from (6, 4) to (5, 4)",
+        "",
+        "it changes, and does not vary",
+    ]
 
 
 def test_what_is_not_finite_is_left_out() -> None:
@@ -273,7 +280,7 @@ def test_torch_labels_of_unknown_origin_are_judged_by_those_that_change() -> Non
     assert 0 < report.output_change <= 1
     assert report.output_change * 8 == int(report.output_change * 8)  # of 8 inputs held out
     assert [output.unit for output in report.outputs] == ["elements"]
-    assert re.search(r"\d+ % of the outputs' elements change", str(report))
+    assert re.search(r"outputs change by \d+ % of their elements", str(report))
 
 
 def test_torch_outputs_that_no_convolution_reaches_hide_nothing() -> None:
@@ -287,6 +294,19 @@ def test_torch_outputs_that_no_convolution_reaches_hide_nothing() -> None:
     assert [output.name for output in beside.outputs] == ["scores"]
 
 
+def test_outputs_of_small_numbers_are_not_hidden_by_large_ones() -> None:
+    """A probability beside a recurrent state: what is consumed is the probability."""
+    rng = np.random.default_rng(0)
+    state, probability = 1e3 * rng.standard_normal((16, 64)), 1e-3 * rng.standard_normal((16, 1))
+    change = OutputChange(HeldOut([16]))
+    change.add(0, "state", state, state + 1.0)
+    change.add(0, "probability", probability, np.zeros_like(probability))
+    loss = change.loss
+    assert loss.outputs[0].change < 1e-4
+    assert loss.outputs[1].change > 0.1
+    assert loss.change == pytest.approx(sum(output.change for output in loss.outputs) / 2)
+
+
 def test_mixed_outputs_weigh_alike() -> None:
     report = torch_loss(lambda y, x: (y, (5 * y[:, :3]).argmax(1)))
     scores, chosen = (output.change for output in report.outputs)
@@ -294,6 +314,7 @@ def test_mixed_outputs_weigh_alike() -> None:
     assert chosen > 0
     assert report.output_change == pytest.approx((scores + chosen) / 2, rel=1e-9)
     assert "the input of argmax, for 1" in str(report)
+    assert "(mean of 2, each counting alike)" in str(report)
 
 
 def test_a_network_that_stays_is_said_to_give_what_it_gave() -> None:

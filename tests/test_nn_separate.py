@@ -223,9 +223,10 @@ def test_samples_are_what_hooks_see(name, memory):
             replaced[place] = fit(layer, None, "dw-pw", 1)
     assert network.held_out == 1
     wanted, got = answers(model, x), answers(converted_of(network, seen, replaced), x)
-    change = sum(float((a - b)[7:8].square().sum()) for a, b in zip(got, wanted, strict=True))
-    spread = sum(float((b - b.mean(0)).square().sum()) for b in wanted) / len(x)
-    assert math.isclose(network.output_change(replaced), change / spread, rel_tol=1e-3)
+    spreads = [float((b - b.mean(0)).square().sum()) / len(x) for b in wanted]
+    changes = [float((a - b)[7:8].square().sum()) for a, b in zip(got, wanted, strict=True)]
+    losses = [change / spread for change, spread in zip(changes, spreads, strict=True)]
+    assert math.isclose(network.output_change(replaced), sum(losses) / len(losses), rel_tol=1e-3)
 
 
 @pytest.mark.parametrize("memory", [0, BIG])

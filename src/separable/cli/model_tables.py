@@ -47,6 +47,7 @@ def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
         ("model", f"{printable(audit.model)} on {printable(audit.example)}"),
         ("MACs", f"{counted_macs(audit)} ({audit.flops:,} FLOPs)" if audit.layers else counted_macs(audit)),
         *([("of these", ", ".join(kinds))] if kinds else []),
+        *(("" if number else "outlook", line) for number, line in enumerate(outlook(audit))),
         ("params", f"{audit.params:,}"),
         ("memory", f"{audit.bytes:,} bytes moved"),
     ]
@@ -59,8 +60,6 @@ def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
     rows.append(("how", audit.remark))
     if audit.uncounted:
         rows.append(("left out", f"{', '.join(map(printable, audit.uncounted))}: not counted, may multiply"))
-    if audit.separability:
-        rows += [("" if number else "outlook", line) for number, line in enumerate(outlook(audit))]
     return rows
 
 

@@ -24,7 +24,8 @@ class SeparationReport(ConversionReport):
     layers : tuple of ConvertedLayer
         In running order.
     output_change : float
-        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs.
+        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs; of
+        outputs of whole numbers, that are chosen by nothing known, the fraction of elements that change.
         NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
         JSON, and `unmeasured` says which.
     other_macs, other_params : int

@@ -57,8 +57,8 @@ def _print(audit: onnx.Audit, html: Path | None) -> None:
     ]
     if audit.separability:
         said = (
-            "1x, 2x, ...: what a depth multiplier leaves of the weights, relative l2. best: what leaves "
-            "least at half of the MACs."
+            "1x, 2x, ...: how far the weights are from a depth multiplier's, relative l2. best: the form "
+            "that is nearest at half of the MACs. Neither tells the accuracy that is kept."
         )
         notes.append(Text(said, style="dim"))
     if notes:

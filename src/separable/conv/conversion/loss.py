@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -93,10 +93,9 @@ class HeldOut:
 class OutputChange:
     """By how much a network's outputs change, summed up batch by batch.
 
-    Outputs of floating-point numbers are one group: the mean squared change over the mean variance of all
-    their elements. Outputs of whole numbers or truth values, and what such outputs are chosen by, are a group
-    each: of the former the fraction of elements that change counts, of the latter the change over its own
-    variance. Groups are weighed by their outputs, so that each output counts alike.
+    Of an output of floating-point numbers the mean squared change counts, over the mean variance of its
+    elements; of one of whole numbers or truth values the fraction of elements that change. Of several outputs
+    it is the mean, in which each counts alike, however large its numbers are or how many it holds.
 
     Parameters
     ----------
@@ -108,9 +107,7 @@ class OutputChange:
         self._held_out = held_out
         self._outputs: dict[object, _Output] = {}
 
-    def add(
-        self, number: int, output: object, before: Values, after: Values | None, apart: bool = False
-    ) -> None:
+    def add(self, number: int, output: object, before: Values, after: Values | None) -> None:
         """Add one output of a batch.
 
         Parameters
@@ -124,11 +121,9 @@ class OutputChange:
         after : ndarray or None
             The changed network's; None where the batch holds no input that is held out. An output whose shape
             changes cannot be compared: it is left out, with all of its batches.
-        apart : bool, optional
-            Whether it stands for an output that is chosen by it, and is a group of its own.
         """
         whole = before.dtype.kind in "biu"
-        sums = self._outputs.setdefault(output, _Output(whole, apart or whole))
+        sums = self._outputs.setdefault(output, _Output(whole))
         if before.dtype.kind not in "biuf":
             sums.reason = f"it holds no numbers ({before.dtype})"
             return
@@ -162,7 +157,7 @@ class OutputChange:
 
     @property
     def value(self) -> float:
-        """The mean of the groups, weighed by their outputs; NaN where nothing was measured.
+        """The mean of what was measured; NaN where that is nothing.
 
         The variance is about the mean of all elements where there was one input.
         """
@@ -170,93 +165,69 @@ class OutputChange:
 
     @property
     def loss(self) -> Loss:
-        """The same, with its interval and that of each output.
+        """The same, with its interval and the change of each output.
 
         The interval is Student's, over the inputs; the variance of the original's outputs is taken as it is.
-        Where no element of whole numbers changed, its upper end is 3 / inputs (the rule of three).
+        Where no element of whole numbers changed, its upper end is 3 / inputs (the rule of three). An output
+        that changes, and did not vary, has no fraction to add: it is named. If there is no other, the change
+        is infinite.
         """
-        groups = [group for group in self._groups() if not math.isnan(group.change)]
-        outputs = tuple(_named(name, output) for name, output in self._outputs.items())
-        if not groups:
-            return Loss(math.nan, outputs=outputs)
-        weights = np.array([len(group.outputs) for group in groups], float)
-        weights /= weights.sum()
-        change = float(sum(weight * group.change for weight, group in zip(weights, groups, strict=True)))
-        places = sorted(set().union(*(group.places for group in groups)))
-        if not math.isfinite(change) or len(places) < 2:
+        outputs = tuple(_told(name, output) for name, output in self._outputs.items())
+        measured = [output for output in self._outputs.values() if math.isfinite(output.mean_change)]
+        if not measured:
+            endless = any(math.isinf(output.mean_change) for output in self._outputs.values())
+            return Loss(math.inf if endless else math.nan, outputs=outputs)
+        change = float(np.mean([output.mean_change for output in measured]))
+        places = sorted(set().union(*(output.inputs for output in measured)))
+        if len(places) < 2:
             return Loss(change, None, len(places), outputs)
-        apart = sum(weight * group.residuals(places) for weight, group in zip(weights, groups, strict=True))
-        half = student(np.asarray(apart))
+        half = student(np.mean([output.residuals(places) for output in measured], axis=0))
         if not change:
-            whole = [weight for weight, group in zip(weights, groups, strict=True) if group.whole]
-            half = max(half, 3 / len(places) * sum(whole))
+            half = max(half, 3 / len(places) * sum(output.whole for output in measured) / len(measured))
         return Loss(change, (max(change - half, 0.0), change + half), len(places), outputs)
 
-    def _groups(self) -> list[_OutputGroup]:
-        compared = [output for output in self._outputs.values() if not output.reason]
-        together = [output for output in compared if not output.apart]
-        return [_OutputGroup(together), *(_OutputGroup([output]) for output in compared if output.apart)]
 
-
-class _OutputGroup:
-    """Outputs that are judged together: floating-point numbers by one variance, or whole numbers."""
-
-    def __init__(self, outputs: Sequence[_Output]) -> None:
-        self.outputs = outputs
-        self.whole = any(output.whole for output in outputs)
-        elements = sum(output.elements for output in outputs)
-        variation = sum(output.variation for output in outputs)
-        self._change = sum(change for output in outputs for change, _ in output.inputs.values())
-        self._measured = sum(count for output in outputs for _, count in output.inputs.values())
-        self._scale = 1.0 if self.whole else variation / elements if elements else 0.0
-        self._varies = variation > 0
-
-    @property
-    def places(self) -> set[tuple[int, int]]:
-        """The inputs that were measured: number of the batch, place in it."""
-        return set().union(*(output.inputs for output in self.outputs))
-
-    @property
-    def change(self) -> float:
-        """Infinity where outputs change that do not vary; NaN where none was measured, or none varies."""
-        if self._measured and self._scale and (self._varies or self._change):
-            return float(self._change / self._measured / self._scale)
-        return math.inf if self._change > 0 else math.nan
-
-    def residuals(self, places: Sequence[tuple[int, int]]) -> Values:
-        """Return by how much each input moves the mean, as a ratio of sums has it, times their number."""
-        sums = np.array(
-            [
-                np.sum([output.inputs.get(place, (0.0, 0)) for output in self.outputs], axis=0)
-                for place in places
-            ]
-        )
-        apart = sums[:, 0] / self._scale - self.change * sums[:, 1]
-        return np.asarray(apart * len(places) / self._measured)
-
-
-def _named(name: object, output: _Output) -> OutputLoss:
+def _told(name: object, output: _Output) -> OutputLoss:
     """Return what is known of one output by itself."""
-    alone = _OutputGroup([output])
-    unit: Literal["variance", "elements"] = "elements" if output.whole else "variance"
     reason = output.reason
-    if not reason and not math.isfinite(alone.change):
-        reason = "it changes, and does not vary" if alone.change > 0 else "it does not vary"
+    if not reason and not math.isfinite(output.mean_change):
+        reason = "it does not vary" if math.isnan(output.mean_change) else "it changes, and does not vary"
     label = name if isinstance(name, str) else f"output {name}"
-    return OutputLoss(label, unit, math.nan if output.reason else alone.change, reason)
+    return OutputLoss(label, "elements" if output.whole else "variance", output.mean_change, reason)
 
 
 class _Output:
     """What is summed up of one output."""
 
-    def __init__(self, whole: bool, apart: bool) -> None:
-        self.whole, self.apart = whole, apart
+    def __init__(self, whole: bool) -> None:
+        self.whole = whole
         self.reason = ""  # why it cannot be compared
         self.elements = 0
         # By number of the batch and place in it: the change of each input that is measured, and its elements.
         self.inputs: dict[tuple[int, int], tuple[float, int]] = {}
         # By length of a row: how many came, their mean, and the sums of squared distances to it.
         self._sums: dict[int, tuple[int, Values, Values]] = {}
+
+    @property
+    def mean_change(self) -> float:
+        """Infinity where it changes and does not vary; NaN where nothing was measured, or nothing varies."""
+        change, measured = (sum(entry[n] for entry in self.inputs.values()) for n in (0, 1))
+        if self.reason or not measured:
+            return math.nan
+        if self.variation > 0 or (self.whole and change):
+            return float(change / measured / self._scale)
+        return math.inf if change > 0 else math.nan
+
+    @property
+    def _scale(self) -> float:
+        """The variance of its elements; of whole numbers what one counts."""
+        return 1.0 if self.whole else self.variation / self.elements
+
+    def residuals(self, places: Sequence[tuple[int, int]]) -> Values:
+        """Return by how much each input moves the mean, as a ratio of sums has it, times their number."""
+        sums = np.array([self.inputs.get(place, (0.0, 0)) for place in places])
+        apart = sums[:, 0] / self._scale - self.mean_change * sums[:, 1]
+        return np.asarray(apart * len(places) / sums[:, 1].sum())
 
     @property
     def variation(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from ..forms.layer import ConvLayer, Replacement
@@ -160,9 +160,7 @@ class CalibratedNetwork(ABC):
         Returns
         -------
         float
-            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
-            all inputs of the squared distance to the mean of each element (the mean of all of them, where
-            there is one input). NaN where no output holds floating-point numbers that vary.
+            The mean over the outputs, see `OutputChange`. NaN where none was measured.
         """
         return self.change_among(self.outputs_with(replaced)).change if replaced else 0.0
 
@@ -176,8 +174,7 @@ class CalibratedNetwork(ABC):
         for number, (before, after) in enumerate(batches):
             now = after if self._held_out.measures(number) else None
             for output, values in before.items():
-                stands = output in self.standing
-                change.add(number, output, values, None if now is None else now[output], stands)
+                change.add(number, output, values, None if now is None else now[output])
         return change.loss
 
     def score(self, judge: Judge, replaced: Mapping[int, Replacement]) -> Score:
@@ -207,11 +204,6 @@ class CalibratedNetwork(ABC):
     @abstractmethod
     def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
         """Yield all outputs of the batches that are scored, as `Judge` takes them."""
-
-    @property
-    def standing(self) -> Container[Hashable]:
-        """The tensors, among `outputs_with`, that stand for outputs which are chosen by them."""
-        return ()
 
     @abstractmethod
     def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:

@@ -98,7 +98,8 @@ class ConversionReport:
     layers : tuple of ConvertedLayer
         In running order.
     output_change : float
-        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs.
+        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs; of
+        outputs of whole numbers, that are chosen by nothing known, the fraction of elements that change.
         NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
         JSON, and `unmeasured` says which.
     other_macs, other_params : int
@@ -117,8 +118,7 @@ class ConversionReport:
     interval : tuple of (float, float) or None
         Where `output_change` on other inputs like these lies, at 95 %; None where that cannot be told.
     outputs : tuple of OutputLoss
-        The change of each output by itself. Where some hold floating-point numbers and others whole ones,
-        `output_change` is a mean in which each output counts alike.
+        The change of each output by itself; `output_change` is their mean, in which each counts alike.
     score : Score or None
         What the user's metric says of the original and of the result.
     model : str
@@ -239,6 +239,8 @@ class ConversionReport:
         totals = (self.macs_before, self.macs_after, self.params_before, self.params_after)
         change = _error(self.output_change) if self.changed else "-"
         said = self.unmeasured or ("of the output" if self.changed else "outputs as before")
+        if self.changed and self.interval is not None:
+            said += f", {_error(self.interval[0])} to {_error(self.interval[1])}"
         return ("all", "", "", *(f"{n:,}" for n in totals), change, said)
 
     def to_json(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -324,11 +324,6 @@ class TorchNetwork(CalibratedNetwork):
             By name; `after` is None where the loss is not measured.
         """
         return self._compared(lambda number, call: self._outputs(call, replaced, number))
-
-    @property
-    def standing(self) -> Container[Hashable]:
-        """The tensors among them that stand for outputs which are chosen by them."""
-        return frozenset(name for name in self._judged if name.startswith(CHOSEN_BY))
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -101,11 +101,6 @@ class OnnxNetwork(CalibratedNetwork):
     def measured(self) -> tuple[str, ...]:
         """The tensors that `output_change` is of, where they are not outputs of the model."""
         return tuple(name for name in self._outputs if name not in self._graph.outputs)
-
-    @property
-    def standing(self) -> Container[Hashable]:
-        """The same, as a set."""
-        return frozenset(self.measured)
 
     def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
         """Yield each call of a layer, one for each of its nodes, with the number of its batch.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..._base.words.printable import printable
 from ..._base.words.quantities import plural
 from ...conv.forms.table import FORMS, is_dense
-from ..text.conversions import by_output, change, fewer, loss, rank_of, reasons, score
+from ..text.conversions import by_output, change, fewer, rank_of, reasons, score, unit
 from .charts import conversion_charts, conversion_details
 from .page import Cell, Heading, Row, axis_labels, rendered, short
 
@@ -127,16 +127,11 @@ def _change(report: ConversionReport) -> tuple[str, str, str]:
     name = "change of the outputs"
     if report.unmeasured or not report.changed:
         return name, "\N{EN DASH}", report.unmeasured or "no layer is replaced: outputs as before"
-    said, _, rest = loss(report).partition(", 95 %")
-    of = (
-        "of their elements"
-        if "elements" in said
-        else "of their variance"
-        if "variance" in said
-        else "on average"
-    )
-    more = f"; 95 %{rest}" if rest else ""
-    return name, change(report.output_change), f"{of}{more}; {report.measured_on}"
+    words = [unit(report), report.measured_on]
+    if report.interval is not None:
+        low, high = map(change, report.interval)
+        words.insert(1, f"95 % interval {low} to {high}")
+    return name, change(report.output_change), "; ".join(words)
 
 
 def _milliseconds(report: ConversionReport) -> tuple[float, float]:

@@ -26,6 +26,7 @@ __all__ = [
     "reasons",
     "score",
     "table",
+    "unit",
 ]
 
 _OUTPUTS: Final = 8  # of a network that have a line each
@@ -129,17 +130,19 @@ def loss(report: ConversionReport) -> str:
     """Return by how much the outputs change, in words, where that was measured."""
     if not report.changed:
         return "outputs as before: no layer is replaced"
-    units = {output.unit for output in report.outputs if not math.isnan(output.change)}
-    amount = change(report.output_change)
-    said = f"outputs change by {amount} of their variance"
-    if units == {"elements"}:
-        said = f"{amount} of the outputs' elements change"
-    elif len(units) > 1:
-        said = f"outputs change by {amount}, a mean in which each output counts alike"
+    said = f"outputs change by {change(report.output_change)} {unit(report)}"
     if report.interval is None:
         return said
     low, high = map(change, report.interval)
     return f"{said}, 95 % interval {low} to {high}"
+
+
+def unit(report: ConversionReport) -> str:
+    """Return what the change of the outputs is a fraction of, in words."""
+    measured = [output for output in report.outputs if not output.reason]
+    units = list(dict.fromkeys(output.unit for output in measured)) or ["variance"]
+    said = f"of their {' or '.join(units)}"
+    return said if len(measured) < 2 else f"{said} (mean of {len(measured)}, each counting alike)"
 
 
 def by_output(report: ConversionReport) -> list[str]:
