@@ -206,12 +206,9 @@ def separate(
     >>> result.report.macs_after <= 0.5 * result.report.macs_before
     True
     """
-    check_goal(budget, by, tuple(FORMS) if forms is None else forms, rank)
-    check_patterns(skip)
-    count(batch_size, "batch_size")
-    count(memory, "memory", 0)
-    if threads is not None:
-        arguments.thread_count(threads)
+    names = tuple(FORMS) if forms is None else forms
+    check_goal(budget, by, names, rank)
+    _check_settings(skip, batch_size, memory, threads)
     judge = judge_of(metric, labels, validation)
     stored = read_model(path_or_model)
     older = stored.older_opset
@@ -221,7 +218,6 @@ def separate(
         graph = GraphIndex(stored)
         data = OnnxCalibration(calibration, graph.given(), batch_size)
         check_memory(stored, data.first)
-        names = tuple(FORMS) if forms is None else tuple(forms)
         spared = SPARED if spares_linear(names, rank) else ""
         scored = None
         if validation is not None:
@@ -269,6 +265,14 @@ def separate(
     predicted = _predicted(report, before) if by == "latency" and rank is None else None
     noticed = noted(result, _line(report))
     return Separation(SeparationReport.of(report), before, after, noticed, predicted)
+
+
+def _check_settings(skip: Sequence[str], batch_size: int, memory: int, threads: int | None) -> None:
+    check_patterns(skip)
+    count(batch_size, "batch_size")
+    count(memory, "memory", 0)
+    if threads is not None:
+        arguments.thread_count(threads)
 
 
 def _matches(patterns: Sequence[str], name: str) -> bool:
