@@ -28,10 +28,10 @@ from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
 from separable.nn.conversion.model_copy import prepared  # noqa: E402
 from separable.nn.conversion.network import TorchNetwork  # noqa: E402
-from separable.nn.conversion.outcomes import floats_of  # noqa: E402
 from separable.nn.conversion.rewrite import module_for  # noqa: E402
 from separable.nn.conversion.separate import _assembled  # noqa: E402
 from separable.nn.conversion.trace import trace  # noqa: E402
+from separable.nn.model.outcomes import floats_of  # noqa: E402
 from separable.report.progress import shown  # noqa: E402
 from tests.small_networks import built, lived_in, step, vgg  # noqa: E402
 

@@ -22,9 +22,9 @@ from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.scores.judge import Answers, Judge
 from ...conv.scores.records import Loss, Score
 from ..layers.pair import array_of, padding_pairs
+from ..model.outcomes import CHOSEN_BY, named_outputs, outcomes
 from ..model.run import Call, inputs_of, tensors_of
 from .calibration import TorchCalibration
-from .outcomes import CHOSEN_BY, named_outputs, outcomes
 from .rewrite import module_for
 from .trace import Trace, Traced, is_plain_sum, is_same
 
@@ -414,7 +414,12 @@ class TorchNetwork(CalibratedNetwork):
     def _judged(self) -> tuple[str, ...]:
         """The names of what changes with the convolutions: of floating-point numbers, if these give half."""
         first = self._calibration.first
-        plain, halved = self._outputs(first, {}, None), self._outputs(first, {}, None, halved=True)
+        plain = self._outputs(first, {}, None)
+        try:
+            halved = self._outputs(first, {}, None, halved=True)
+        # Whatever a model raises on numbers that it never sees: nothing is known to stay as it is.
+        except Exception:
+            return tuple(plain)
         moved = [
             name
             for name, tensor in plain.items()
