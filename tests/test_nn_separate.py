@@ -764,3 +764,12 @@ def test_the_time_that_remains_is_that_of_the_present_kind_of_step(capsys, monke
     lines = capsys.readouterr().err.split("\r\x1b[K")
     assert "2/4 10 s left fitting" in lines[1]
     assert "10/100 18 s left distilling" in lines[-2]
+
+
+def test_rows_come_as_the_layers_run():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 4, 1)
+    ).eval()
+    done = separate(net, torch.randn(16, 3, 12, 12), 0.9, skip=["0", "2"])
+    assert [row.name for row in done.report.layers] == ["0", "1", "2", "3"]

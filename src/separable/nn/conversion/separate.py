@@ -230,7 +230,7 @@ def separate(
             score = network.score(judge, done.replacements) if judge else None
     report = replace(
         done.report.with_loss(loss, network.measured, score),
-        layers=(*done.report.layers, *others.rows),
+        layers=others.in_order(done.report.layers),
         other_macs=others.macs,
         other_params=others.params,
         model=type(model).__name__,
@@ -271,18 +271,26 @@ def _sample(model: nn.Module, call: Call) -> Call:
 
 
 class _Others(NamedTuple):
-    """What is not converted: a row for each convolution; what all else that multiplies costs."""
+    """What is not converted, a row for each convolution; what all else costs; the order of all layers."""
 
     rows: tuple[ConvertedLayer, ...]
     macs: int
     params: int
+    order: tuple[str, ...]
+
+    def in_order(self, converted: Sequence[ConvertedLayer]) -> tuple[ConvertedLayer, ...]:
+        """Return all rows as the layers run; what did not run comes last."""
+        places = {name: n for n, name in reversed(list(enumerate(self.order)))}
+        return tuple(sorted((*converted, *self.rows), key=lambda row: places.get(row.name, len(self.order))))
 
 
 def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     converted = {conv.name for conv in seen.convs}
     rows: dict[str, ConvertedLayer] = {}
     macs = params = 0
+    order = []
     for layer in counted_layers(model, watch(model, sample, 0)):
+        order.append(layer.name or "(model)")
         if layer.kind not in _CONVOLUTIONS:
             macs, params = macs + layer.macs // seen.samples, params + layer.params
         elif layer.name not in converted:
@@ -294,7 +302,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
         if not any(row == name or row.startswith(f"{name}.") for row in rows):
             count = sum(p.numel() for p in modules[name].parameters()) if name in modules else 0
             rows[name] = _row(name, 0, count, reason, None)
-    return _Others(tuple(rows.values()), macs, params)
+    return _Others(tuple(rows.values()), macs, params, tuple(order))
 
 
 def _row(name: str, macs: int, params: int, reason: str, more: ConvertedLayer | None) -> ConvertedLayer:

@@ -242,7 +242,7 @@ def separate(
         loss = network.loss(done.replacements)
     report = replace(
         done.report.with_loss(loss, network.measured, score),
-        layers=(*done.report.layers, *others),
+        layers=_in_order(graph, (*done.report.layers, *others)),
         other_macs=0,
         other_params=0,
         notes=(rewritten(older),) if older else (),
@@ -255,6 +255,12 @@ def separate(
     predicted = _predicted(report, before) if by == "latency" and rank is None else None
     noticed = noted(result, _line(report))
     return Separation(SeparationReport.of(report), before, after, noticed, predicted)
+
+
+def _in_order(graph: GraphIndex, rows: Sequence[ConvertedLayer]) -> tuple[ConvertedLayer, ...]:
+    """Return rows as their nodes run; what stands in subgraphs comes last."""
+    places = {name: n for n, node in enumerate(graph.nodes) for name in (node.name, *node.output) if name}
+    return tuple(sorted(rows, key=lambda row: places.get(row.name, len(graph.nodes))))
 
 
 def _matches(patterns: Sequence[str], name: str) -> bool:
