@@ -309,7 +309,8 @@ def test_inputs_beside_the_data_are_zeros_or_given(run: Run) -> None:
     assert ran["beside"] == ["state: zeros, 2 x 24 x 6", "rate: 3"]
     assert ran["outputs"]["scaled_out"]["shape"] == [2, 24, 6]
     assert "rate: 3" in run("run state.onnx x=frames.npy --input rate=3 --fallback onnxruntime").out
-    counted = json.loads(run("audit state.onnx --json").out)
+    counted = json.loads(run("audit state.onnx --json --input rate=3").out)
+    assert counted["example"].endswith("rate () int64 as given")
     assert counted["macs"] == 4 * 6 * 5 * 20
 
     for more, message in (

@@ -12,7 +12,7 @@ from separable.conv.forms.table import FORMS
 
 torch = pytest.importorskip("torch")
 
-from separable.nn.conversion.outcomes import floats_of  # noqa: E402
+from separable.nn.model.outcomes import floats_of  # noqa: E402
 from tests.small_networks import NETWORKS, built  # noqa: E402
 
 # torch's own word on one of the networks: SAME padding of an even kernel costs it a copy.

@@ -20,10 +20,10 @@ from separable.nn.conversion import distill as _distilling  # noqa: E402
 from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
 from separable.nn.conversion.network import TorchNetwork  # noqa: E402
-from separable.nn.conversion.outcomes import floats_of  # noqa: E402
 from separable.nn.conversion.separate import _assembled  # noqa: E402
 from separable.nn.conversion.trace import trace  # noqa: E402
 from separable.nn.model.model_copy import prepared  # noqa: E402
+from separable.nn.model.outcomes import floats_of  # noqa: E402
 from tests.small_networks import lived_in, step  # noqa: E402
 
 # One term everywhere but in the first layer, and no search: what these tests look at comes after it.

@@ -28,11 +28,11 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
 from separable.nn.conversion.network import TorchNetwork  # noqa: E402
-from separable.nn.conversion.outcomes import floats_of  # noqa: E402
 from separable.nn.conversion.rewrite import module_for  # noqa: E402
 from separable.nn.conversion.separate import _assembled  # noqa: E402
 from separable.nn.conversion.trace import trace  # noqa: E402
 from separable.nn.model.model_copy import prepared  # noqa: E402
+from separable.nn.model.outcomes import floats_of  # noqa: E402
 from separable.report.progress import shown  # noqa: E402
 from tests.small_networks import built, lived_in, step, vgg  # noqa: E402
 
@@ -774,3 +774,12 @@ def test_the_time_that_remains_is_that_of_the_present_kind_of_step(capsys, monke
     lines = capsys.readouterr().err.split("\r\x1b[K")
     assert "2/4 10 s left fitting" in lines[1]
     assert "10/100 18 s left distilling" in lines[-2]
+
+
+def test_rows_come_as_the_layers_run():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 4, 1)
+    ).eval()
+    done = sp.nn.separate(net, torch.randn(16, 3, 12, 12), 0.9, skip=["0", "2"])
+    assert [row.name for row in done.report.layers] == ["0", "1", "2", "3"]

@@ -202,6 +202,38 @@ def test_a_branch_that_does_not_run_on_this_input_leaves_the_other() -> None:
     assert "else_branch does not run on this input" in a.remark
 
 
+def test_inputs_may_be_given_where_the_model_branches_on_them() -> None:
+    net = Net()
+    x = net.input("x", ["N", 3, 8])
+    net.inputs.append(helper.make_tensor_value_info("rate", TensorProto.INT64, []))
+    net.inputs.append(helper.make_tensor_value_info("state", TensorProto.FLOAT, [2, None, 4]))
+    net.constant("fast", np.array(16000))
+    flag = net.node("Equal", ["rate", "fast"], "flag")
+    one, two = (
+        branch(
+            name,
+            [helper.make_node("Conv", [x, "w"], ["z"], name=name)],
+            [1, 4, 8],
+            numpy_helper.from_array(net.normal(4, channels, 1), "w"),
+        )
+        for name, channels in (("one", 3), ("two", 5))  # the second runs on no input
+    )
+    z = net.node("If", [flag], "if", then_branch=one, else_branch=two)
+    model = unchecked(net, (z, TensorProto.FLOAT), (net.node("Relu", ["state"]), TensorProto.FLOAT))
+    with pytest.raises(ValueError, match="cannot run it"):
+        sp.onnx.audit(model, measure=True)
+    a = sp.onnx.audit(model, measure=True, inputs={"rate": 16000})
+    assert "rate () int64 as given, state (2, 1, 4) float32" in a.example  # as many states as samples
+    assert a.measured_ms is not None
+    for inputs, message in (
+        ({"rat": 1}, "`inputs` names 'rat'; the model has inputs 'x', 'rate', 'state'"),
+        ({"rate": [1, 2]}, r"`inputs\['rate'\]` holds int64 \(2,\); the model takes int64 \(\)"),
+        ({"rate": 1.5}, "holds float64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sp.onnx.audit(model, inputs=inputs)
+
+
 def test_loops_and_scans_count_each_turn() -> None:
     net = Net()
     x = net.input("x", [5, 2, 4])

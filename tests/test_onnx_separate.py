@@ -94,6 +94,8 @@ def test_what_stays_has_a_row_and_a_reason() -> None:
     model = refusing()
     result = sp.onnx.separate(model, image(16, 8, 10, 10), 0.9, skip=["left*"], threads=1, never_slower=False)
     rows = {row.name: row for row in result.report.layers}
+    running = [node.name for node in model.graph.node]
+    assert list(rows) == sorted(rows, key=running.index)  # converted or not
     assert rows["up"].reason.startswith("it cuts off (3, 3) samples")
     assert rows["left out"].reason == "to be skipped"
     for name in ("up", "left out"):

@@ -227,6 +227,7 @@ def calibrate(
         "audit model.onnx",
         "audit model.onnx --shape 1,3,224,224 --measure --html audit.html",
         "audit model.onnx --shape image=1,3,224,224 --shape mask=1,1,224,224",
+        "audit speech.onnx --shape frames=512 --input sr=16000 --measure",
         "audit model.onnx --json",
     ),
 )
@@ -234,13 +235,15 @@ def calibrate(
 def audit(
     model: options.Model,
     shapes: options.Shapes = None,
+    beside: options.Beside = None,
     measure: options.Measure = False,
     threads: options.ModelThreads = None,
     html: options.Html = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Audit a model."""
-    auditing.run(model, shapes or [], measure=measure, threads=threads, html=html, as_json=as_json)
+    others = OtherInputs(tuple(beside or ()))
+    auditing.run(model, shapes or [], others, measure=measure, threads=threads, html=html, as_json=as_json)
 
 
 @app.command(

@@ -51,10 +51,12 @@ def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
         ("params", f"{audit.params:,}"),
         ("memory", f"{audit.bytes:,} bytes moved"),
     ]
-    bounds = [layer.roofline_ms for layer in audit.layers if layer.roofline_ms is not None]
-    if bounds and audit.machine is not None:
+    bounds = [layer.roofline_ms for layer in audit.layers]
+    if bounds and None not in bounds and audit.machine is not None:
         threads = plural(audit.machine.threads, "thread")
-        rows.append(("roofline", f"{in_seconds(sum(bounds) / 1e3)}, {threads}, memory included"))
+        raised = "; as fast as layers ran here" if audit.machine.measured is not None else ""
+        total = in_seconds(sum(filter(None, bounds)) / 1e3)
+        rows.append(("roofline", f"{total}, {threads}, memory included{raised}"))
     if audit.measured_ms is not None:
         rows.append(("measured", in_seconds(audit.measured_ms / 1e3)))
     rows.append(("how", audit.remark))

@@ -242,7 +242,7 @@ Beside: TypeAlias = Annotated[
     typer.Option(
         "--input",
         metavar="NAME=FILE|N",
-        help="An input beside the data: .npy or a number; others are zeros. May be repeated.",
+        help="An input: .npy or a number; those that nobody gives are zeros. May be repeated.",
         rich_help_panel="Beside the data",
     ),
 ]

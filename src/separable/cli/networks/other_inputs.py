@@ -51,6 +51,22 @@ class OtherInputs:
             names.add(name)
         return names
 
+    def values(self) -> dict[str, Array]:
+        """Return what is given by name: arrays from files, and numbers.
+
+        Raises
+        ------
+        FileError
+            If a file cannot be read.
+        ValueError
+            If one is given twice.
+        """
+        pairs = self._pairs()
+        for name, _ in pairs:
+            if sum(name == other for other, _ in pairs) > 1:
+                raise ValueError(f"`--input {name}` is given twice.")
+        return {name: _read(name, text) for name, text in pairs}
+
     def beside(self, declared: Declared, data: Mapping[str, Array]) -> dict[str, Array]:
         """Return the inputs that the data do not hold, in the shapes that go with them.
 
@@ -149,21 +165,26 @@ def input_for(declared: Declared, array: Array, taken: set[str], what: str) -> s
 
 def _value(name: str, text: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return what was typed for an input, in its shape."""
-    number = _number(text)
-    if number is not None:
-        return np.full(shape, number, dtype)
-    path = Path(text)
-    check_readable(path)
-    if path.suffix != ".npy":
-        raise files.FileError(f"`--input {name}={text}`: expected a .npy file, or a number.")
-    array = np.asarray(npy.read(path).data)
+    array = _read(name, text)
     try:
-        return np.ascontiguousarray(np.broadcast_to(array, shape).astype(dtype, casting="same_kind"))
+        return np.broadcast_to(array, shape).astype(dtype, order="C", casting="same_kind")
     except (ValueError, TypeError):
         raise ValueError(
             f"`--input {name}={text}` holds {array.dtype} {array.shape}; the network takes {dtype} {shape} "
             "here."
         ) from None
+
+
+def _read(name: str, text: str) -> Array:
+    """Return an array from a file, or a number."""
+    number = _number(text)
+    if number is not None:
+        return np.asarray(number)
+    path = Path(text)
+    check_readable(path)
+    if path.suffix != ".npy":
+        raise files.FileError(f"`--input {name}={text}`: expected a .npy file, or a number.")
+    return np.asarray(npy.read(path).data)
 
 
 def _number(text: str) -> float | int | None:

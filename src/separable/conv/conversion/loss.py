@@ -134,12 +134,12 @@ class OutputChange:
         if after.shape != before.shape:
             sums.reason = f"its shape changes, from {before.shape} to {after.shape}"
             return
-        now = np.asarray(after) if known is None else np.where(known, after, precise)
-        with np.errstate(invalid="ignore", over="ignore"):  # an output that became infinite
-            change = now != before if whole else np.square(now - precise)
         for place, rows in self._inputs(number, precise):
-            total = float(change[rows].sum())
-            sums.inputs[number, place] = (math.inf if math.isnan(total) else total, now[rows].size)
+            now, then = np.asarray(after)[rows], (before if whole else precise)[rows]
+            now = now if known is None else np.where(known[rows], now, then)
+            with np.errstate(invalid="ignore", over="ignore"):  # an output that became infinite
+                total = float((now != then).sum() if whole else np.square(now - then).sum())
+            sums.inputs[number, place] = (math.inf if math.isnan(total) else total, now.size)
 
     def _inputs(self, number: int, values: Values) -> Iterator[tuple[int, Any]]:
         """Yield the inputs of a batch that are measured, and the rows of an array that are of each."""

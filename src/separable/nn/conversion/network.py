@@ -21,10 +21,10 @@ from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.scores.judge import Answers, Judge
 from ...conv.scores.records import Loss, Score
+from ..model.outcomes import CHOSEN_BY, named_outputs, outcomes
 from ..model.run import Call, inputs_of, tensors_of
 from .calibration import TorchCalibration
 from .kinds import channels_second, geometry_of, shape_of
-from .outcomes import CHOSEN_BY, named_outputs, outcomes
 from .rewrite import module_for
 from .trace import Trace, Traced, is_plain_sum, is_same
 
@@ -420,7 +420,12 @@ class TorchNetwork(CalibratedNetwork):
     def _judged(self) -> tuple[str, ...]:
         """The names of what changes with the convolutions: of floating-point numbers, if these give half."""
         first = self._calibration.first
-        plain, halved = self._outputs(first, {}, None), self._outputs(first, {}, None, halved=True)
+        plain = self._outputs(first, {}, None)
+        try:
+            halved = self._outputs(first, {}, None, halved=True)
+        # Whatever a model raises on numbers that it never sees: nothing is known to stay as it is.
+        except Exception:
+            return tuple(plain)
         moved = [
             name
             for name, tensor in plain.items()

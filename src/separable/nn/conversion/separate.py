@@ -241,7 +241,7 @@ def separate(
             score = network.score(judge, done.replacements) if judge else None
     report = replace(
         done.report.with_loss(loss, network.measured, score),
-        layers=(*done.report.layers, *others.rows),
+        layers=others.in_order(done.report.layers),
         other_macs=others.macs,
         other_params=others.params,
         model=type(model).__name__,
@@ -282,13 +282,19 @@ def _sample(model: nn.Module, call: Call) -> Call:
 
 
 class _Others(NamedTuple):
-    """What is not converted: a row for each layer; what all else that multiplies costs; the convolutions."""
+    """What is not converted: rows, the cost of all else, that of convolutions; and the order of all layers."""
 
     rows: tuple[ConvertedLayer, ...]
     macs: int
     params: int
     conv_macs: int
     conv_params: int
+    order: tuple[str, ...]
+
+    def in_order(self, converted: Sequence[ConvertedLayer]) -> tuple[ConvertedLayer, ...]:
+        """Return all rows as the layers run; what did not run comes last."""
+        places = {name: n for n, name in reversed(list(enumerate(self.order)))}
+        return tuple(sorted((*converted, *self.rows), key=lambda row: places.get(row.name, len(self.order))))
 
 
 def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
@@ -296,7 +302,9 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     rows: dict[str, ConvertedLayer] = {}
     macs = params = 0
     linear: set[str] = set()
+    order = []
     for layer in counted_layers(model, watch(model, sample, 0)):
+        order.append(layer.name or "(model)")
         if layer.kind not in _CONVOLUTIONS and layer.name not in {*converted, *seen.refused}:
             macs, params = macs + layer.macs // seen.samples, params + layer.params
         elif layer.name not in converted:
@@ -313,7 +321,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     # A budget is of what can be cheaper, and of all convolutions.
     convs = [row for name, row in rows.items() if name not in linear]
     costs = (sum(row.macs_before for row in convs), sum(row.params_before for row in convs))
-    return _Others(tuple(rows.values()), macs, params, *costs)
+    return _Others(tuple(rows.values()), macs, params, *costs, tuple(order))
 
 
 def _row(name: str, macs: int, params: int, reason: str, more: ConvertedLayer | None) -> ConvertedLayer:

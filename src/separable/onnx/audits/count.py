@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +38,7 @@ def audit(
     *,
     measure: bool = False,
     threads: int | None = None,
+    inputs: Mapping[str, npt.ArrayLike] | None = None,
 ) -> Audit:
     """Count what an ONNX model costs, and say how separable its convolutions are.
 
@@ -54,6 +55,9 @@ def audit(
         Run the model in ONNX Runtime and time it: as a whole, and each node alone.
     threads : int, optional
         Of ONNX Runtime. Default: its own choice.
+    inputs : mapping of str to array_like, optional
+        What inputs hold where the model has to run, such as a sampling rate that it branches on; a number
+        fills an input. Others are zeros.
 
     Returns
     -------
@@ -81,7 +85,7 @@ def audit(
     stored = read_model(path_or_model)
     graph = GraphIndex(stored)
     with naming(path_or_model):
-        feeds = _zeros(graph, shapes)
+        feeds = _zeros(graph, shapes, inputs or {})
     whole_ms = None
     with naming(path_or_model, "counted"):
         counted = count_whole(stored, feeds, threads)
@@ -92,9 +96,9 @@ def audit(
             check_memory(stored, feeds)
             whole_ms = median_ms(Session(stored, threads), feeds)
             layers = _measured(stored, graph, layers, counted.nodes, threads)
-        inputs = {n: layer.inputs[0] for n, layer in zip(counted.nodes, layers, strict=True) if n >= 0}
+        reads = {n: layer.inputs[0] for n, layer in zip(counted.nodes, layers, strict=True) if n >= 0}
         judged = [
-            separability(convolution.layer(inputs[convolution.node][2:], max(inputs[convolution.node][0], 1)))
+            separability(convolution.layer(reads[convolution.node][2:], max(reads[convolution.node][0], 1)))
             for convolution in convolutions
         ]
     layers_known, reached = with_rooflines(layers, machine, whole_ms)
@@ -108,7 +112,10 @@ def audit(
         remark += f"; {rewritten(stored.older_opset)}"
     return Audit(
         model=name_of(path_or_model, stored.proto.graph.name),
-        example=", ".join(f"{name} {array.shape} {array.dtype}" for name, array in feeds.items()),
+        example=", ".join(
+            f"{name} {array.shape} {array.dtype}{' as given' if name in (inputs or {}) else ''}"
+            for name, array in feeds.items()
+        ),
         layers=layers_known,
         params=counted.params,
         measured_ms=whole_ms,
@@ -123,9 +130,30 @@ def audit(
 # -- inputs ------------------------------------------------------------------------------------------
 
 
-def _zeros(graph: GraphIndex, shapes: Hints | None) -> dict[str, Array]:
+def _zeros(graph: GraphIndex, shapes: Hints | None, given: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    """Return an input of zeros, but for what is given."""
     lengths = input_shapes(graph.given(), shapes)
-    return {info.name: _zero(info, lengths[info.name]) for info in graph.given()}
+    unknown = [name for name in given if name not in lengths]
+    if unknown:
+        raise ValueError(
+            f"`inputs` names {unknown[0]!r}; the model has inputs {', '.join(map(repr, lengths))}."
+        )
+    feeds = {info.name: _zero(info, lengths[info.name]) for info in graph.given()}
+    return {
+        name: _filled(name, zeros, given[name]) if name in given else zeros for name, zeros in feeds.items()
+    }
+
+
+def _filled(name: str, zeros: Array, given: npt.ArrayLike) -> Array:
+    """Return what is given for an input, in its shape and type."""
+    values = np.asarray(given)
+    try:
+        return np.broadcast_to(values, zeros.shape).astype(zeros.dtype, order="C", casting="same_kind")
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"`inputs[{name!r}]` holds {values.dtype} {values.shape}; the model takes {zeros.dtype} "
+            f"{zeros.shape}."
+        ) from None
 
 
 def _zero(info: ValueInfoProto, shape: tuple[int, ...]) -> Array:

@@ -252,7 +252,7 @@ def separate(
         )
     report = replace(
         judged,
-        layers=(*done.report.layers, *others),
+        layers=_in_order(graph, (*done.report.layers, *others)),
         other_macs=0,
         other_params=0,
         notes=(rewritten(older),) if older else (),
@@ -273,6 +273,12 @@ def _check_settings(skip: Sequence[str], batch_size: int, memory: int, threads: 
     count(memory, "memory", 0)
     if threads is not None:
         arguments.thread_count(threads)
+
+
+def _in_order(graph: GraphIndex, rows: Sequence[ConvertedLayer]) -> tuple[ConvertedLayer, ...]:
+    """Return rows as their nodes run; what stands in subgraphs comes last."""
+    places = {name: n for n, node in enumerate(graph.nodes) for name in (node.name, *node.output) if name}
+    return tuple(sorted(rows, key=lambda row: places.get(row.name, len(graph.nodes))))
 
 
 def _matches(patterns: Sequence[str], name: str) -> bool:

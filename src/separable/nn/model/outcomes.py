@@ -8,7 +8,7 @@ from typing import Any, Final
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..model.run import tensors_of
+from .run import tensors_of
 
 __all__ = ["CHOSEN_BY", "floats_of", "named_outputs", "outcomes"]
 
