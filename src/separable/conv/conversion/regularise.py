@@ -33,7 +33,8 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
     """Shrink the covariance towards one of fewer unknowns, and leave what both leave open to the weights.
 
     The target, towards which the sample covariance is shrunk [1]_, is the Kronecker product of the covariance
-    of channels and that of taps. On its part, the outputs wanted are those of the original weights.
+    of channels and that of taps; with a single tap, where that is no target, channels that are independent
+    and alike. On its part, the outputs wanted are those of the original weights.
 
     Parameters
     ----------
@@ -59,6 +60,8 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
     if fraction:
         full = gram.reshape(channels, taps, channels, taps)
         among, within = np.einsum("ikjk->ij", full), np.einsum("ikil->kl", full)
+        if taps == 1:  # nothing to factor
+            among = np.eye(channels) * (float(np.trace(among)) / channels)
         trace = float(np.trace(within))
         target = np.kron(among, within) / (trace or 1.0)
         expected = target @ weights
