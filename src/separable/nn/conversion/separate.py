@@ -282,7 +282,7 @@ def _sample(model: nn.Module, call: Call) -> Call:
 
 
 class _Others(NamedTuple):
-    """What is not converted: rows, the cost of all else, that of convolutions; and the order of all layers."""
+    """What is not converted: rows, the cost of all else and of convolutions; and the order of all layers."""
 
     rows: tuple[ConvertedLayer, ...]
     macs: int
