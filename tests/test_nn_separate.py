@@ -781,5 +781,5 @@ def test_rows_come_as_the_layers_run():
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 4, 1)
     ).eval()
-    done = sp.nn.separate(net, torch.randn(16, 3, 12, 12), 0.9, skip=["0", "2"])
+    done = sp.nn.separate(net, torch.randn(16, 3, 12, 12), 0.9, skip=["0"])
     assert [row.name for row in done.report.layers] == ["0", "1", "2", "3"]
