@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ..._base.types import FloatArray
 from ..algebra.descent import Quadratic
 from ..algebra.geometry import whole
+from ..algebra.spectra import direction_losses
 from ..algebra.terms import Rank
 from .form import ConvPart, LayerForm, Solution, balanced, sequence
 from .layer import ConvLayer
@@ -18,6 +20,7 @@ class _LowRankForm(LayerForm):
     """The truncated SVD of the (C_out, C_in*K) matrix of all weights; on data, reduced-rank regression."""
 
     name = "low-rank"
+    settled = True
 
     def full_rank(self, layer: ConvLayer) -> int:
         return min(layer.c_in // layer.groups * layer.taps, layer.c_out // layer.groups)
@@ -44,8 +47,8 @@ class _LowRankForm(LayerForm):
         directions = problem.reduction[0][:, : whole(rank, "rank")]
         return (problem.optimum @ directions) @ directions.T, None
 
-    def gains(self, problem: Quadratic) -> FloatArray:
-        return problem.reduction[1]
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+        return direction_losses(problem, ranks)
 
     def cuts(self, layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:
         return [weights.reshape(layer.groups, layer.c_out // layer.groups, -1)]
