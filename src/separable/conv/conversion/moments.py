@@ -11,16 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._base.types import FloatArray
+from ..._base.workers import Workers
 from ..algebra.geometry import output_shape
 from ..forms.layer import ConvLayer, padded
+from .loss import Values
 
 __all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
 
 # Patches are made and multiplied about this many bytes at a time.
 _BYTES_AT_ONCE: Final = 1 << 25
 
+# Entries of a patch, of one group, from which products of float32 values are made in float32.
+_LARGE: Final = 1024
 
-def patches(x: FloatArray, layer: ConvLayer) -> FloatArray:
+# Rows whose products are added up in float32, of which the rounding errors stay far below the ridge.
+_ROWS_AT_ONCE: Final = 2048
+
+
+def patches(x: Values, layer: ConvLayer) -> Values:
     """Return a view of what each output of a layer reads, padding included.
 
     Parameters
@@ -89,21 +97,24 @@ class MomentSums:
         # Variances of what has a large mean keep their digits if sums are taken about a patch's values.
         self._origin_x, self._origin_y = np.zeros_like(self._sum_x), np.zeros_like(self._sum_y)
 
-    def start(self, x: FloatArray, y: FloatArray) -> None:
+    def start(self, x: Values, y: Values) -> None:
         """Set the origin: a patch, shape ``(groups, size)``, and an output."""
-        self._origin_x, self._origin_y = x.copy(), y.copy()
+        self._origin_x, self._origin_y = x.astype(np.float64), y.astype(np.float64)
 
-    def add(self, rows: FloatArray, wants: FloatArray) -> None:
-        """Add patches, shape ``(n, groups, size)``, and outputs; both are overwritten."""
-        rows -= self._origin_x
-        wants -= self._origin_y
-        for g, product in enumerate(self._products):
-            mine = np.ascontiguousarray(rows[:, g])
-            product += mine.T @ mine
-            self._cross[g] += mine.T @ wants[:, g]
-        self._sum_x += rows.sum(axis=0)
-        self._sum_y += wants.sum(axis=0)
-        self._squares += np.square(wants).sum(axis=0)
+    def add(self, rows: Values, wants: Values) -> None:
+        """Add patches, shape ``(n, groups, size)``, and outputs: both in float32, or both in float64."""
+        # A patch of many entries comes in float32: products of some rows in it, their sums in double.
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = slice(start, start + _ROWS_AT_ONCE)
+            read = rows[some] - self._origin_x.astype(rows.dtype)
+            wanted = wants[some] - self._origin_y.astype(wants.dtype)
+            for g, product in enumerate(self._products):
+                mine = np.ascontiguousarray(read[:, g])
+                product += mine.T @ mine
+                self._cross[g] += mine.T @ wanted[:, g]
+            self._sum_x += read.sum(axis=0, dtype=np.float64)
+            self._sum_y += wanted.sum(axis=0, dtype=np.float64)
+            self._squares += np.square(wanted, dtype=np.float64).sum(axis=0)
         self.count += len(rows)
 
     def __add__(self, other: MomentSums) -> MomentSums:
@@ -163,6 +174,8 @@ class Moments:
         Neighbouring positions tell much the same.
     keep : int, optional
         Bytes of patches and outputs to keep as they are, in :attr:`excerpt`: as many whole samples as fit.
+    workers : Workers, optional
+        Threads that sums are made on.
 
     Attributes
     ----------
@@ -176,7 +189,14 @@ class Moments:
         If `positions` is below 1.
     """
 
-    def __init__(self, layer: ConvLayer, *, positions: int | None = None, keep: int = 0) -> None:
+    def __init__(
+        self,
+        layer: ConvLayer,
+        *,
+        positions: int | None = None,
+        keep: int = 0,
+        workers: Workers | None = None,
+    ) -> None:
         if positions is not None and positions < 1:
             raise ValueError(
                 f"`positions={positions}` leaves nothing to look at; expected at least 1, or None."
@@ -186,6 +206,7 @@ class Moments:
         self._positions = positions
         self._halves = (MomentSums(layer), MomentSums(layer))
         self._keep = keep
+        self._workers = workers or Workers()
         self._kept: dict[int, Excerpt] = {}
         self._kept_bytes = 0
         self._every = 1
@@ -216,8 +237,7 @@ class Moments:
         step = max(1, _BYTES_AT_ONCE // (8 * self.layer.c_in * self.layer.taps * used))
         for start in range(0, len(inputs), step):
             some = slice(start, start + step)
-            low = None if floors is None else floors[some].astype(np.float64)
-            self._add(inputs[some].astype(np.float64), outputs[some].astype(np.float64), low, used)
+            self._add(inputs[some], outputs[some], None if floors is None else floors[some], used)
 
     @property
     def excerpt(self) -> Excerpt | None:
@@ -272,26 +292,34 @@ class Moments:
                 )
         return sizes
 
-    def _add(self, x: FloatArray, y: FloatArray, floor: FloatArray | None, used: int) -> None:
+    def _add(self, x: Values, y: Values, floor: Values | None, used: int) -> None:
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise ValueError(
                 f"the calibration data make NaN or infinity around layer {self.layer.name!r}; "
                 "check the inputs and the network."
             )
+        large = self.layer.c_in * self.layer.taps // self.layer.groups >= _LARGE
+        dtype = np.float32 if large and x.dtype == y.dtype == np.float32 else np.float64
         seen = patches(x, self.layer)
         chosen = self._chosen(len(x), math.prod(y.shape[2:]), used)
         rows, wants = _at_places(seen, y.ndim - 2, chosen), _at_places(y, y.ndim - 2, chosen)
         low = None if floor is None else _at_places(floor, y.ndim - 2, chosen)
         groups = self.layer.groups
         self._keep_some(rows, wants, low)
-        rows, wants = (values.reshape(len(x), used, groups, -1) for values in (rows, wants))
+        rows, wants = (
+            values.astype(dtype, copy=False).reshape(len(x), used, groups, -1) for values in (rows, wants)
+        )
         if not self.count:
             for half in self._halves:
                 half.start(rows[0, 0], wants[0, 0])
         odd = (self.samples + np.arange(len(x))) % 2 == 1
-        for half, chosen_rows in zip(self._halves, (~odd, odd), strict=True):
-            mine, given = rows[chosen_rows], wants[chosen_rows]
-            half.add(*(values.reshape(-1, groups, values.shape[-1]) for values in (mine, given)))
+
+
+        def add(half: int) -> None:
+            mine, given = rows[odd == bool(half)], wants[odd == bool(half)]
+            self._halves[half].add(*(v.reshape(-1, groups, v.shape[-1]) for v in (mine, given)))
+
+        self._workers.map(add, range(2))
         self.samples += len(x)
         vars(self).pop("total", None)
 
@@ -302,14 +330,14 @@ class Moments:
         numbers = [np.random.default_rng(self.samples + n).random(used) for n in range(samples)]
         return ((np.arange(used) + np.stack(numbers)) * (places / used)).astype(np.intp)
 
-    def _keep_some(self, rows: FloatArray, wants: FloatArray, floor: FloatArray | None) -> None:
+    def _keep_some(self, rows: Values, wants: Values, floor: Values | None) -> None:
         if not self._keep or (floor is None and self.layer.activation is None):
             return
         for n in range(len(rows)):
             index = self.samples + n
             if index % self._every:
                 continue
-            low = np.zeros_like(wants[n]) if floor is None else floor[n]
+            low = np.zeros(wants[n].shape) if floor is None else floor[n]
             kept = Excerpt(*(values.astype(np.float32) for values in (rows[n], wants[n], low)))
             self._kept[index] = kept
             self._kept_bytes += kept.nbytes
@@ -319,7 +347,7 @@ class Moments:
                 self._kept_bytes = sum(excerpt.nbytes for excerpt in self._kept.values())
 
 
-def _at_places(values: FloatArray, ndim: int, chosen: npt.NDArray[np.intp]) -> FloatArray:
+def _at_places(values: Values, ndim: int, chosen: npt.NDArray[np.intp]) -> Values:
     """Return what stands at some places of (N, C, *sizes, *more) as a new array (N, places, C*more)."""
     samples, sizes = len(values), values.shape[2 : 2 + ndim]
     order = (0, *range(2, 2 + ndim), 1, *range(2 + ndim, values.ndim))
