@@ -37,7 +37,7 @@ __all__ = [
 
 # Maximum total taps of filters solved in one dense system; more are solved in groups. Such a system is
 # factored in a second and takes 32 MiB.
-_TAPS_AT_ONCE: Final = 2048
+_TAPS_AT_ONCE: Final = 512
 
 # Work is done about 32 MiB at a time.
 _ELEMENTS_AT_ONCE: Final = 1 << 22

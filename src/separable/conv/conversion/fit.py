@@ -354,7 +354,7 @@ class Fitter:
         mean_y = self._seen.mean_y
         best, least = (fits, mean_y), math.inf
         for number in range(rounds + 1):
-            aim = Aim(self._seen, self._excerpt, [flat for flat, _ in fits], mean_y)
+            aim = Aim(self._seen, self._excerpt, [flat for flat, _ in fits], mean_y, self._workers)
             if aim.error < least:
                 best = fits, mean_y
             if number == rounds or aim.error > (1 - _ROUND_GAIN) * least:

@@ -17,8 +17,8 @@ __all__ = ["problems_of", "regularised", "shrinkages"]
 # Fractions of the target that are tried.
 _TRIED: Final = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
 
-# Fractions after the best one that are tried before it is taken.
-_WORSE: Final = 2
+# Which of them are tried first; then those beside the best, until it has been tried between two others.
+_FIRST: Final = (1, 3)
 
 # Outputs of a group that judge a fraction, spread over them.
 _OUTPUTS: Final = 64
@@ -61,20 +61,21 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
     .. [1] O. Ledoit, M. Wolf, A well-conditioned estimator for large-dimensional covariance matrices, Journal
        of Multivariate Analysis 88(2), 2004; here towards a Kronecker product.
     """
-    gram, pull, energies, taps = problem.gram, problem.pull, problem.energies, problem.taps
-    channels = problem.channels
+    pull, energies, taps = problem.pull, problem.energies, problem.taps
+    gram = (1 - fraction) * problem.gram
     if fraction:
-        full = gram.reshape(channels, taps, channels, taps)
+        shape = (problem.channels, taps)
+        full = problem.gram.reshape(*shape, *shape)
         among, within = np.einsum("ikjk->ij", full), np.einsum("ikil->kl", full)
-        trace = float(np.trace(within))
-        target = np.kron(among, within) / (trace or 1.0)
-        expected = target @ weights
-        gram = (1 - fraction) * gram + fraction * target
+        within = within / (float(np.trace(within)) or 1.0)
+        shrunk = gram.reshape(*shape, *shape)
+        for channel, row in enumerate(fraction * among):  # row by row: nothing else of the size of `gram`
+            shrunk[channel] += within[:, np.newaxis, :] * row[:, np.newaxis]
+        expected = (among @ (within @ weights.reshape(*shape, -1)).reshape(shape[0], -1)).reshape(weights.shape)
         pull = (1 - fraction) * pull + fraction * expected
         energies = (1 - fraction) * energies + fraction * np.sum(weights * expected, axis=0)
     # Directions in which the data do not vary are left to the original weights.
     more = ridge * (float(np.trace(gram)) / len(gram) or 1.0)
-    gram = gram if fraction else gram.copy()
     gram[np.diag_indices_from(gram)] += more
     return Quadratic(gram, pull + more * weights, energies + more * np.square(weights).sum(axis=0), taps)
 
@@ -89,9 +90,8 @@ def shrinkages(
 ) -> dict[str, float]:
     """Return the fraction of the target that is best for inputs that were not seen, for each of some forms.
 
-    Each half of the samples is fitted with the fractions that are tried, and judged by the other half: from
-    the smallest on, until all forms have become worse twice in a row. All samples are twice as many, and need
-    half of the fraction that is best for one half.
+    Each half of the samples is fitted with the fractions that are tried, and judged by the other half. All
+    samples are twice as many, and need half of the fraction that is best for one half.
 
     Parameters
     ----------
@@ -128,14 +128,18 @@ def shrinkages(
             for form, solve in solvers.items()
         }
 
-    losses: dict[str, list[float]] = {form: [] for form in solvers}
-    for fraction in _TRIED:
-        one, other = run(lambda pair: judged(*pair, fraction), ((first, second), (second, first)))
-        for form, values in losses.items():
-            values.append(one[form] + other[form])
-        if all(len(values) - int(np.argmin(values)) > _WORSE for values in losses.values()):
-            break
-    return {form: _TRIED[int(np.argmin(values))] / 2 for form, values in losses.items()}
+    losses: dict[int, dict[str, float]] = {}
+    waiting = set(_FIRST)
+    while waiting:
+        for place in sorted(waiting):
+            one, other = run(
+                lambda pair, place=place: judged(*pair, _TRIED[place]), ((first, second), (second, first))
+            )
+            losses[place] = {form: one[form] + other[form] for form in solvers}
+        best = {form: min(losses, key=lambda place, form=form: losses[place][form]) for form in solvers}
+        beside = {place + step for place in best.values() for step in (-1, 1)}
+        waiting = {place for place in beside if 0 <= place < len(_TRIED)} - losses.keys()
+    return {form: _TRIED[place] / 2 for form, place in best.items()}
 
 
 class _Half:
