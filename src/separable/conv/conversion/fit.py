@@ -156,7 +156,10 @@ class Fitter:
 
         def solver(name: str, rank: Rank) -> Callable[[Quadratic], FloatArray]:
             # About as free to overfit as the fit itself: no descent, only the mixing is solved for.
-            return lambda problem: self._solved(problem, FORMS[name], rank, None, 0)[0]
+            form = FORMS[name]
+            if rank == form.full_rank(self.layer):
+                return lambda problem: problem.optimum
+            return lambda problem: form.closed(self.layer, problem, rank)
 
         unknown = {name: solver(name, rank) for name, rank in ranks.items() if name not in self.fractions}
         if unknown:
