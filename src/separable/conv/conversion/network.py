@@ -347,7 +347,7 @@ class CalibratedNetwork(ABC):
     @cached_property
     def _spread(self) -> list[Part]:
         if not self.held_out:
-            return list(self._parts.fitted)
+            return list(self._parts.measured)
         macs = sum(layer.macs for layer in self._layers)
         enough = max(self.held_out, int(_CHEAP_PASS / max(macs, 1)))
         return [*self._parts.some(self._parts.fitted, enough), *self._parts.measured]

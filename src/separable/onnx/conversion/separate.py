@@ -213,6 +213,7 @@ def separate(
             other_macs=sum(row.macs_before for row in others),
             other_params=sum(row.params_before for row in others),
             equalise=equalise,
+            threads=threads,
             progress=show,
         )
     before: float | None = None
