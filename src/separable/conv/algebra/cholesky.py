@@ -11,7 +11,7 @@ from ..._base.types import FloatArray
 __all__ = ["Cholesky"]
 
 # Rows of a block: factored by LAPACK; all else is products of matrices, which run at full speed.
-_BLOCK: Final = 256
+_BLOCK: Final = 128
 
 # What is added to the diagonal, relative to its mean, where rounding has left a pivot below zero.
 _JITTERS: Final = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)

@@ -112,7 +112,8 @@ def convert(
     workers = Workers(arguments.thread_count(threads))
     try:
         with blas_alone():
-            run = _ConversionRun(network, by, tuple(forms), positions, rounds, progress, workers)
+            tries = rounds if rank is None else 0
+            run = _ConversionRun(network, by, tuple(forms), positions, tries, progress, workers)
             other = {"macs": other_macs, "params": other_params, "latency": 0}[by]
             if rank is not None:
                 picks = run.curves.of_rank(rank)

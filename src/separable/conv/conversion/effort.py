@@ -22,10 +22,11 @@ _PATCHES: Final = 30
 # A pass over so many multiply-accumulates costs less than a second: no input is saved for less.
 _CHEAP_PASS: Final = 2e10
 
-# Patches times unknowns, times outputs, of the excerpt that a rectified fit goes through in each round; and
-# patches per unknown that it has at least.
-_EXCERPT: Final = 1e10
-_EXCERPT_LEAST: Final = 2
+# Patches of the excerpt that a rectified fit goes through in each round: so many, or so many per unknown;
+# and patches times unknowns, times outputs, from which on it has no more than two per unknown.
+_EXCERPT: Final = 8192
+_EXCERPT_PATCHES: Final = 8
+_EXCERPT_WORK: Final = 5e9
 
 # Multiply-accumulates of all passes that tell what an error of a layer is worth, and inputs of one at least.
 _PROBES: Final = 5e11
@@ -34,9 +35,6 @@ _PROBE_INPUTS: Final = 4
 # Multiply-accumulates of all attempts together, and attempts at most.
 _ATTEMPTS: Final = 2e12
 _MOST_ATTEMPTS: Final = 6
-
-# Steps of progress that one fit of all layers is counted as, about.
-_STEPS: Final = 50
 
 # Bytes of the sums over patches of the layers that are measured in one pass.
 _SUMS: Final = 3 << 27
@@ -80,7 +78,8 @@ class Effort:
         """Return the bytes of patches and outputs that are kept as they come."""
         layer = self._layers[index]
         size = unknowns(layer)
-        rows = max(_EXCERPT / (size * layer.c_out), _EXCERPT_LEAST * size)
+        rows = max(_EXCERPT, _EXCERPT_PATCHES * size)
+        rows = max(min(rows, _EXCERPT_WORK / (size * layer.c_out)), 2 * size)
         return int(4 * rows * (layer.c_in * layer.taps + 2 * layer.c_out))
 
     @property
@@ -122,6 +121,8 @@ class Effort:
 class Steps:
     """How far a conversion is, in steps of about equal time, of a total that is known before it begins.
 
+    A layer that takes as long as the mean of all is a step, one that takes longer so many more.
+
     Parameters
     ----------
     work : sequence of float
@@ -133,7 +134,7 @@ class Steps:
     """
 
     def __init__(self, work: Sequence[float], attempts: int, progress: Progress | None) -> None:
-        unit = sum(work) / _STEPS
+        unit = sum(work) / max(len(work), 1)
         self._steps = [max(1, round(one / unit)) for one in work]
         self._attempts, self._progress = attempts, progress
         self._done, self._total = 0, attempts * sum(self._steps)

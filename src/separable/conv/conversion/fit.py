@@ -30,6 +30,9 @@ _RIDGE: Final = 1e-5
 # Maximum number of descent sweeps.
 _SWEEPS: Final = 40
 
+# Sweeps before the rounds behind an activation, each of which has one more.
+_SWEEPS_FIRST: Final = 8
+
 # Sweeps that tell how much descent gains on a closed form.
 _SWEEPS_SEEN: Final = 3
 
@@ -199,10 +202,12 @@ class Fitter:
         if not self._problems:
             return self._finished(form, rank, layer.weights, layer.bias)
         problems = self._trusted(form, rank)
-        fits = [self._solved(problem, form, rank, None, sweeps) for problem in problems]
+        rectified = bool(rounds) and self._excerpt is not None
+        first = min(sweeps, _SWEEPS_FIRST) if rectified else sweeps
+        fits = [self._solved(problem, form, rank, None, first) for problem in problems]
         fits = self._no_worse_than_blind(form, rank, fits)
         mean_y = self._seen.mean_y
-        if rounds and self._excerpt is not None:
+        if rectified:
             fits, mean_y = self._rectified(form, rank, problems, fits, rounds)
         weights = self._dense([flat for flat, _ in fits])
         carried = weights.reshape(layer.groups, layer.c_out // layer.groups, -1)

@@ -21,12 +21,6 @@ __all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
 # Patches are made and multiplied about this many bytes at a time.
 _BYTES_AT_ONCE: Final = 1 << 25
 
-# Entries of a patch, of one group, from which products of float32 values are made in float32.
-_LARGE: Final = 1024
-
-# Rows whose products are added up in float32, of which the rounding errors stay far below the ridge.
-_ROWS_AT_ONCE: Final = 2048
-
 
 def patches(x: Values, layer: ConvLayer) -> Values:
     """Return a view of what each output of a layer reads, padding included.
@@ -102,19 +96,16 @@ class MomentSums:
         self._origin_x, self._origin_y = x.astype(np.float64), y.astype(np.float64)
 
     def add(self, rows: Values, wants: Values) -> None:
-        """Add patches, shape ``(n, groups, size)``, and outputs: both in float32, or both in float64."""
-        # A patch of many entries comes in float32: products of some rows in it, their sums in double.
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = slice(start, start + _ROWS_AT_ONCE)
-            read = rows[some] - self._origin_x.astype(rows.dtype)
-            wanted = wants[some] - self._origin_y.astype(wants.dtype)
-            for g, product in enumerate(self._products):
-                mine = np.ascontiguousarray(read[:, g])
-                product += mine.T @ mine
-                self._cross[g] += mine.T @ wanted[:, g]
-            self._sum_x += read.sum(axis=0, dtype=np.float64)
-            self._sum_y += wanted.sum(axis=0, dtype=np.float64)
-            self._squares += np.square(wanted, dtype=np.float64).sum(axis=0)
+        """Add patches, shape ``(n, groups, size)``, and outputs."""
+        # Products in float32 leave covariances of few patches with eigenvalues below zero, beyond the ridge.
+        read, wanted = rows - self._origin_x, wants - self._origin_y
+        for g, product in enumerate(self._products):
+            mine = np.ascontiguousarray(read[:, g])
+            product += mine.T @ mine
+            self._cross[g] += mine.T @ wanted[:, g]
+        self._sum_x += read.sum(axis=0)
+        self._sum_y += wanted.sum(axis=0)
+        self._squares += np.square(wanted).sum(axis=0)
         self.count += len(rows)
 
     def __add__(self, other: MomentSums) -> MomentSums:
@@ -298,17 +289,13 @@ class Moments:
                 f"the calibration data make NaN or infinity around layer {self.layer.name!r}; "
                 "check the inputs and the network."
             )
-        large = self.layer.c_in * self.layer.taps // self.layer.groups >= _LARGE
-        dtype = np.float32 if large and x.dtype == y.dtype == np.float32 else np.float64
         seen = patches(x, self.layer)
         chosen = self._chosen(len(x), math.prod(y.shape[2:]), used)
         rows, wants = _at_places(seen, y.ndim - 2, chosen), _at_places(y, y.ndim - 2, chosen)
         low = None if floor is None else _at_places(floor, y.ndim - 2, chosen)
         groups = self.layer.groups
         self._keep_some(rows, wants, low)
-        rows, wants = (
-            values.astype(dtype, copy=False).reshape(len(x), used, groups, -1) for values in (rows, wants)
-        )
+        rows, wants = (values.reshape(len(x), used, groups, -1) for values in (rows, wants))
         if not self.count:
             for half in self._halves:
                 half.start(rows[0, 0], wants[0, 0])
