@@ -187,12 +187,16 @@ def test_the_result_does_not_depend_on_the_batches():
     assert one.output_change == pytest.approx(two.output_change, rel=1e-6)
 
 
-def test_progress_is_told_to_the_end(net):
+@pytest.mark.parametrize("budget", [0.4, 1.0])
+def test_progress_is_told_to_the_end_of_a_total_that_never_changes(net, budget):
     told = []
-    convert(net, 0.4, progress=lambda done, total, step: told.append((done, total, step)), rounds=1)
-    assert all(0 <= done < total for done, total, _ in told)
-    assert [done for done, _, _ in told] == list(range(len(told)))
-    assert {step.split()[0] for _, _, step in told} == {"measuring", "fitting"}
+    convert(net, budget, progress=lambda done, total, step: told.append((done, total, step)), rounds=1)
+    assert len({total for _, total, _ in told}) == 1
+    steps = [done for done, _, _ in told]
+    assert steps == sorted(steps)
+    assert (steps[0], steps[-1]) == (0, told[0][1])
+    assert all(done < total for done, total, _ in told[:-1])
+    assert {step.split()[0] for _, _, step in told} == {"measuring", "fitting", "done"}
 
 
 def test_a_shared_layer_counts_each_call():

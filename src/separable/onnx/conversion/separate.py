@@ -230,6 +230,7 @@ def separate(
             other_macs=sum(row.macs_before for row in convolutions),
             other_params=sum(row.params_before for row in convolutions),
             equalise=equalise,
+            threads=threads,
             progress=show,
         )
     before: float | None = None
