@@ -344,6 +344,26 @@ def test_inputs_that_have_changed_are_made_up_for():
     assert error_of(new, seen, y) < 0.05 * error_of(layer, seen, y)
 
 
+@pytest.mark.parametrize("shape", [(24, 60, 1), (16, 30, 1, 1)])
+def test_a_layer_of_one_tap_is_not_fitted_to_few_data_alone(shape, monkeypatch):
+    """Fewer samples than channels: what they do not show is told by the weights."""
+    rng = np.random.default_rng(5)
+    layer = layer_of(rng, shape, (1,) * (len(shape) - 2))
+    spread = np.geomspace(1, 0.1, shape[1]).reshape(-1, *(1,) * (len(shape) - 2))
+    seen, unseen = (
+        spread * rng.standard_normal((count, shape[1], *(1,) * (len(shape) - 2))) for count in (20, 2000)
+    )
+    moments = moments_of(layer, seen, batches=2)
+
+    def left():
+        new = fit(layer, moments, "low-rank", layer.c_out * 3 // 4)
+        return np.square(new(unseen) - layer(unseen)).mean()
+
+    shrunk = left()
+    monkeypatch.setattr("separable.conv.conversion.regularise._PLENTY", 0)
+    assert shrunk < 0.8 * left()
+
+
 def test_what_a_rectifier_cuts_off_does_not_matter():
     rng = np.random.default_rng(10)
     layer = layer_of(rng, (12, 8, 3, 3), (8, 8), activation="relu")
