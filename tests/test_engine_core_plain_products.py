@@ -31,6 +31,14 @@ def target(request) -> Iterator[str]:
     _core.force(None)
 
 
+@pytest.fixture
+def small_caches() -> Iterator[None]:
+    known = _core.core_info()["caches"]
+    _core.assume_caches(1 << 11, 1 << 12, 1 << 13)
+    yield
+    _core.assume_caches(*(known[level] for level in ("l1d", "l2", "l3")))
+
+
 # ---------------------------------------------------------------- images
 
 
@@ -143,6 +151,24 @@ def test_full_layers(rows, inner, columns, transposed):
     expected = np.maximum(x.astype(np.float64) @ w + bias, 0)
     assert_close(given[:, :columns].astype(np.float32), expected, 10, 4 * math.sqrt(inner))
     assert (given[:, columns:] == UNTOUCHED).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns"), [(1, 700, 1003), (3, 1024, 70), (9, 333, 200), (4, 50, 64), (2, 17, 1000)]
+)
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_large_full_layers_are_read_as_they_lie(rows, inner, columns, contiguous, small_caches):
+    """Weights (outputs, inputs) that no cache holds are not packed; the array is kept alive."""
+    x, w, bias = numbers(rows, inner), numbers(columns, inner, seed=1), numbers(columns, seed=2)
+    expected = np.tanh(x.astype(np.float64) @ w.T + bias)
+    weights = _core.FullWeights(w.copy(), bias, transposed=True)
+    assert weights.nbytes <= 4 * (columns + 64) + 64
+    lines, strides = (x, [inner, 1]) if contiguous else (np.ascontiguousarray(x.T), [1, rows])
+
+    def add(program, at):
+        _core.add_full(program, weights, rows, (1, 0), strides, at, columns, ("tanh", 0, 0))
+
+    assert_close(ran(add, [lines], rows * columns), expected.ravel(), 16, 4 * math.sqrt(inner))
 
 
 def test_full_layers_read_columns_and_share_weights():

@@ -101,7 +101,7 @@ TESTED_BY = {
     "test_engine_random.py": "engine.program.steps.arrangement engine.program.chains "
     "engine.program.steps.elements engine.program.steps.windows",
     "test_report_pages.py": "report.pages.audit report.pages.charts report.pages.conversion "
-    "report.pages.page report.text.audits report.text.conversions",
+    "report.pages.page report.text.audits report.text.columns report.text.conversions",
 }
 
 

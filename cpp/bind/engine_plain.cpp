@@ -164,7 +164,7 @@ std::shared_ptr<FullWeights> full_weights(Matrix weights, const std::optional<Ve
   const ptrdiff_t inner = ptrdiff_t(weights.shape(k)), columns = ptrdiff_t(weights.shape(n));
   if (bias && ptrdiff_t(bias->size()) != columns) throw nb::value_error("bias has another length");
   return std::make_shared<FullWeights>(inner, columns, weights.data(), weights.stride(k), weights.stride(n),
-                                       bias ? bias->data() : nullptr);
+                                       bias ? bias->data() : nullptr, std::make_shared<Matrix>(weights));
 }
 
 void add_full(BoundProgram& program, std::shared_ptr<FullWeights> weights, ptrdiff_t rows, const Address& x,

@@ -11,7 +11,10 @@ namespace {
 constexpr double kRingShare = 0.4;         // of the L2 cache, for all rings of a chain
 constexpr ptrdiff_t kBandRows = 8;         // of results made at once, at most
 constexpr ptrdiff_t kPieceMacs = 1 << 18;  // of the smallest piece that is worth a thread's while
-constexpr ptrdiff_t kPiecesAThread = 4;    // more balance the load better, fewer compute fewer rows twice
+constexpr ptrdiff_t kPartsAThread = 4;     // more balance the load better, fewer read the input less often
+constexpr ptrdiff_t kBandsAThread = 2;     // fewer compute fewer rows twice
+constexpr ptrdiff_t kRowsAThread = 6;      // at least, where pieces are bands of rows
+constexpr double kSharedWeights = 0.25;    // of the L2 cache, at most, where every thread reads all weights
 
 Range share(ptrdiff_t n, ptrdiff_t piece, ptrdiff_t pieces) { return {n * piece / pieces, n * (piece + 1) / pieces}; }
 
@@ -87,26 +90,31 @@ ptrdiff_t ChainStep::recomputed() const {
   return n;
 }
 
+// Whether pieces are bands of rows, so that a thread finds in its cache what it made in the step before; else they
+// divide the channels, where rows are too few or weights so large that each thread should read its part only.
+bool ChainStep::by_rows(int threads) const {
+  if (stages_.size() > 1) return true;
+  if (spec_.sums) return false;
+  return spec_.dst.height >= kRowsAThread * threads &&
+         double(stages_[0]->weight_bytes()) <= kSharedWeights * double(caches().l2);
+}
+
 ptrdiff_t ChainStep::pieces(int threads) const {
   const ptrdiff_t batch = spec_.dst.batch;
   if (threads == 1) return batch;
-  const ptrdiff_t most = threads * std::max<ptrdiff_t>(1, kPiecesAThread >> recomputed());
+  const ptrdiff_t each = std::max<ptrdiff_t>(1, (by_rows(threads) ? kBandsAThread : kPartsAThread) >> recomputed());
   const ptrdiff_t work = spec_.stages[0].depthwise ? 3 * macs_ : macs_;  // memory takes longer than arithmetic
-  const ptrdiff_t wanted = std::clamp<ptrdiff_t>(work / kPieceMacs, 1, most);
+  const ptrdiff_t wanted = std::clamp<ptrdiff_t>(work / kPieceMacs, 1, threads * each);
   return batch * std::max<ptrdiff_t>(1, ceil_div(wanted, batch));
 }
 
 // How the pieces of one image divide its rows and its channels.
 ChainStep::Cut ChainStep::cut(ptrdiff_t pieces) const {
-  const Stage& last = *stages_.back();
-  const ptrdiff_t parts = last.parts(), rows = spec_.dst.height;
+  const ptrdiff_t parts = stages_.back()->parts(), rows = spec_.dst.height;
   if (stages_.size() > 1) return {pieces, 1};
   if (spec_.sums) return {1, pieces};
-  const bool heavy =
-      last.weight_bytes() > size_t(spec_.src.height * spec_.src.width * spec_.src.channels) * sizeof(float);
-  if ((heavy || rows < 2 * pieces || spec_.stages[0].depthwise) && parts >= pieces) return {1, pieces};
-  if (rows >= 2 * pieces) return {pieces, 1};
-  return parts >= rows ? Cut{1, pieces} : Cut{pieces, 1};
+  const bool whole = by_rows(1) && rows >= pieces * kRowsAThread / kBandsAThread;
+  return whole || parts < std::min(pieces, rows) ? Cut{pieces, 1} : Cut{1, pieces};
 }
 
 struct ChainStep::Band {

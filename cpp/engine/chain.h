@@ -46,6 +46,7 @@ class ChainStep final : public Step {
   };
   struct Band;
   Cut cut(ptrdiff_t pieces) const;
+  bool by_rows(int threads) const;
   ptrdiff_t recomputed() const;
   void plan_rings();
   void march(Band& b) const;

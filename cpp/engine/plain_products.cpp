@@ -31,6 +31,11 @@ ptrdiff_t row_parts(ptrdiff_t rows, ptrdiff_t inner) {
 
 ptrdiff_t up_to_multiple(ptrdiff_t n, ptrdiff_t of) { return (n + of - 1) / of * of; }
 
+// Columns that follow each other, each contiguous, of a matrix that no second level cache holds.
+bool lies_well(ptrdiff_t inner, ptrdiff_t columns, ptrdiff_t inner_stride, ptrdiff_t column_stride) {
+  return inner_stride == 1 && column_stride == inner && size_t(inner * columns) * sizeof(float) > caches().l2;
+}
+
 // Columns [first, first + width of the vectors) of a matrix (inner, columns) with zeros after the last one.
 void pack(const PlainTable& table, const float* src, ptrdiff_t inner, ptrdiff_t columns, ptrdiff_t inner_stride,
           ptrdiff_t column_stride, float* dst) {
@@ -42,20 +47,25 @@ void pack(const PlainTable& table, const float* src, ptrdiff_t inner, ptrdiff_t 
 }  // namespace
 
 FullWeights::FullWeights(ptrdiff_t inner, ptrdiff_t columns, const float* weights, ptrdiff_t inner_stride,
-                         ptrdiff_t column_stride, const float* bias)
+                         ptrdiff_t column_stride, const float* bias, std::shared_ptr<const void> owner)
     : table_(*target().plain),
       inner_(inner),
       columns_(columns),
-      bytes_(Scratch::bytes<float>(inner * up_to_multiple(columns, table_.lanes)) +
+      owner_(lies_well(inner, columns, inner_stride, column_stride) ? std::move(owner) : nullptr),
+      bytes_((packed() ? Scratch::bytes<float>(inner * up_to_multiple(columns, table_.lanes)) : 0) +
              Scratch::bytes<float>(up_to_multiple(columns, table_.lanes))),
-      memory_(bytes_) {
+      memory_(bytes_),
+      weights_(weights) {
   const ptrdiff_t padded = up_to_multiple(columns, table_.lanes);
-  weights_ = memory_.take<float>(inner * padded);
-  bias_ = memory_.take<float>(padded);
-  for (ptrdiff_t i = 0; i < panels(); i++) {
-    const ptrdiff_t first = i * table_.panel, n = std::min<ptrdiff_t>(table_.panel, columns - first);
-    pack(table_, weights + first * column_stride, inner, n, inner_stride, column_stride, weights_ + first * inner);
+  if (packed()) {
+    float* const own = memory_.take<float>(inner * padded);
+    for (ptrdiff_t i = 0; i < panels(); i++) {
+      const ptrdiff_t first = i * table_.panel, n = std::min<ptrdiff_t>(table_.panel, columns - first);
+      pack(table_, weights + first * column_stride, inner, n, inner_stride, column_stride, own + first * inner);
+    }
+    weights_ = own;
   }
+  bias_ = memory_.take<float>(padded);
   for (ptrdiff_t n = 0; n < padded; n++) bias_[n] = bias && n < columns ? bias[n] : 0;
 }
 
@@ -82,20 +92,42 @@ ptrdiff_t FullStep::pieces(int threads) const {
 }
 
 Step::Fetched FullStep::weights() const {
-  return {reinterpret_cast<const char*>(weights_->panel(0)), ptrdiff_t(weights_->bytes())};
+  return {reinterpret_cast<const char*>(weights_->panel(0)), ptrdiff_t(weights_->bytes_read())};
 }
 
-void FullStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char*) const {
+size_t FullStep::scratch_bytes() const {
+  return weights_->packed() || x_column_ == 1 ? 0 : Scratch::bytes<float>(rows_ * weights_->inner());
+}
+
+void FullStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const {
   const FullWeights& w = *weights_;
   const Range range = share_of(w.panels() * row_parts(rows_, weights_->inner()), piece, pieces);
-  const bool far = w.bytes() > caches().l2 / 2;
+  const bool far = w.bytes_read() > caches().l2 / 2;
+  const float* x = memory.at(x_);
+  ptrdiff_t x_row = x_row_, x_column = x_column_;
+  if (scratch_bytes()) {
+    float* const lines = reinterpret_cast<float*>(scratch);
+    w.table().copy({x, lines, rows_, w.inner(), x_row, x_column, w.inner(), 1});
+    x = lines, x_row = w.inner(), x_column = 1;
+  }
   for (ptrdiff_t i = range.first; i < range.last; i++) {
     const Range rows = share_of(rows_, i / w.panels(), row_parts(rows_, weights_->inner()));
     const ptrdiff_t panel = i % w.panels(), column = panel * w.table().panel;
-    multiply(w.table(),
-             {memory.at(x_) + rows.first * x_row_, x_row_, x_column_, w.panel(panel), w.width(panel), w.bias(panel),
-              memory.at(dst_) + rows.first * dst_row_ + column, dst_row_, rows.last - rows.first, w.inner(),
-              std::min<ptrdiff_t>(w.table().panel, w.columns() - column), false, far, after_});
+    const ProductArgs product{x + rows.first * x_row,
+                              x_row,
+                              x_column,
+                              w.panel(panel),
+                              w.packed() ? w.width(panel) : w.inner(),
+                              w.bias(panel),
+                              memory.at(dst_) + rows.first * dst_row_ + column,
+                              dst_row_,
+                              rows.last - rows.first,
+                              w.inner(),
+                              std::min<ptrdiff_t>(w.table().panel, w.columns() - column),
+                              false,
+                              far,
+                              after_};
+    w.packed() ? multiply(w.table(), product) : w.table().dots(product);
   }
 }
 

@@ -8,28 +8,33 @@
 
 namespace sep {
 
-// A matrix (inner, columns) and a bias, packed for one instruction set: panels of neighbouring columns, row by row.
+// A matrix (inner, columns) and a bias, packed for one instruction set: panels of neighbouring columns, row by row. A
+// large matrix whose columns are contiguous is read as it lies, and takes no memory of its own.
 class FullWeights {
  public:
-  // weights[k * inner_stride + n * column_stride]; bias: null, or `columns` elements
+  // weights[k * inner_stride + n * column_stride]; bias: null, or `columns` elements; owner: keeps the weights
   FullWeights(ptrdiff_t inner, ptrdiff_t columns, const float* weights, ptrdiff_t inner_stride, ptrdiff_t column_stride,
-              const float* bias);
+              const float* bias, std::shared_ptr<const void> owner);
 
   const PlainTable& table() const { return table_; }
   ptrdiff_t inner() const { return inner_; }
   ptrdiff_t columns() const { return columns_; }
   ptrdiff_t panels() const;
   ptrdiff_t width(ptrdiff_t panel) const;  // columns of the panel, with those of zeros at the end of the last vector
+  bool packed() const { return !owner_; }
   const float* panel(ptrdiff_t i) const { return weights_ + i * inner_ * table_.panel; }
   const float* bias(ptrdiff_t panel) const { return bias_ + panel * table_.panel; }
-  size_t bytes() const { return bytes_; }
+  size_t bytes() const { return bytes_; }  // that it takes
+  size_t bytes_read() const { return size_t(inner_ * columns_) * sizeof(float); }
 
  private:
   const PlainTable& table_;
   ptrdiff_t inner_, columns_;
+  std::shared_ptr<const void> owner_;  // of what is read as it lies
   size_t bytes_;
   Pages memory_;
-  float *weights_, *bias_;
+  const float* weights_;
+  float* bias_;
 };
 
 // dst[row, n] = after(sum over k of x[row, k] * weights[k, n] + bias[n])
@@ -40,6 +45,7 @@ class FullStep : public Step {
            ptrdiff_t dst_row, const After& after);
   ptrdiff_t pieces(int threads) const override;
   Fetched weights() const override;
+  size_t scratch_bytes() const override;
   void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
 
  private:

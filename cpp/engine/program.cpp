@@ -51,9 +51,15 @@ constexpr int64_t kPatience = 200'000;  // nanoseconds
 
 int64_t now() { return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-struct alignas(kAlign) Progress {
+// The pieces of one step that a thread takes first: neighbours, so that what it made in one step lies in its cache in
+// the next. Whoever is through with its own takes from the others.
+struct alignas(kAlign) Portion {
   std::atomic<ptrdiff_t> next{0};
-  alignas(kAlign) std::atomic<ptrdiff_t> done{0};
+  ptrdiff_t end = 0;
+};
+
+struct alignas(kAlign) Progress {
+  std::atomic<ptrdiff_t> done{0};
   ptrdiff_t pieces = 0;
 
   void finish_one() {
@@ -82,7 +88,10 @@ struct alignas(kAlign) Progress {
 
 struct Program::Call {
   Call(ptrdiff_t arena, size_t scratch_size, int workers, size_t steps)
-      : threads(workers), memory(Scratch::bytes<float>(arena) + size_t(workers) * scratch_size), progress(steps) {
+      : threads(workers),
+        memory(Scratch::bytes<float>(arena) + size_t(workers) * scratch_size),
+        progress(steps),
+        portions(steps * size_t(workers)) {
     arena_at = memory.take<float>(arena);
     for (int i = 0; i < workers; i++) scratch_at.push_back(memory.take<char>(ptrdiff_t(scratch_size)));
   }
@@ -92,6 +101,7 @@ struct Program::Call {
   std::vector<char*> scratch_at;
   std::vector<float*> bases;
   std::vector<Progress> progress;
+  std::vector<Portion> portions;  // of each step, for each thread
 };
 
 Program::Program(ptrdiff_t arena, int inputs, int outputs) : arena_(arena), inputs_(inputs), outputs_(outputs) {}
@@ -137,7 +147,15 @@ std::unique_ptr<Program::Call> Program::begin(int threads) const {
   if (!call) call = std::make_unique<Call>(arena_, scratch, threads, steps_.size());
   for (size_t i = 0; i < steps_.size(); i++) {
     Progress& p = call->progress[i];
-    p.next = 0, p.done = 0, p.pieces = steps_[i]->pieces(threads);
+    p.done = 0, p.pieces = steps_[i]->pieces(threads);
+    for (int w = 0; w < threads; w++) {
+      Portion& own = call->portions[i * size_t(call->threads) + size_t(w)];
+      own.next = p.pieces * w / threads, own.end = p.pieces * (w + 1) / threads;
+    }
+    for (int w = threads; w < call->threads; w++) {
+      Portion& none = call->portions[i * size_t(call->threads) + size_t(w)];
+      none.next = 0, none.end = 0;
+    }
   }
   return call;
 }
@@ -162,12 +180,15 @@ void Program::work(Call& call, int worker, int64_t* nanoseconds) const {
     Progress& p = call.progress[i];
     const int64_t start = now();
     int64_t longest = 0, before = start;
-    for (ptrdiff_t piece; (piece = p.next.fetch_add(1, std::memory_order_relaxed)) < p.pieces;) {
-      steps_[i]->run(piece, p.pieces, memory, call.scratch_at[size_t(worker)]);
-      p.finish_one();
-      const int64_t after = now();
-      longest = std::max(longest, after - before);
-      before = after;
+    for (int other = 0; other < call.threads; other++) {
+      Portion& portion = call.portions[i * size_t(call.threads) + size_t((worker + other) % call.threads)];
+      for (ptrdiff_t piece; (piece = portion.next.fetch_add(1, std::memory_order_relaxed)) < portion.end;) {
+        steps_[i]->run(piece, p.pieces, memory, call.scratch_at[size_t(worker)]);
+        p.finish_one();
+        const int64_t after = now();
+        longest = std::max(longest, after - before);
+        before = after;
+      }
     }
     p.wait(worker == 0, longest);
     if (nanoseconds && worker == 0) nanoseconds[i] = now() - start;

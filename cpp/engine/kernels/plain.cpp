@@ -10,5 +10,5 @@
 namespace sep {
 extern const PlainTable SEP_OF_TARGET(plain);
 const PlainTable SEP_OF_TARGET(plain) = {kWide,  kPanel * kWide, copy,  fill, elementwise,
-                                         reduce, softmax,        weigh, pool, product};
+                                         reduce, softmax,        weigh, pool, product, dots};
 }  // namespace sep

@@ -148,6 +148,7 @@ struct PlainTable {
   void (*weigh)(const WeighArgs&);
   void (*pool)(const PoolArgs&);
   void (*product)(const ProductArgs&);
+  void (*dots)(const ProductArgs&);  // of w[j * w_row + c] instead, and x_column = 1; accumulates nothing
 };
 
 }  // namespace sep

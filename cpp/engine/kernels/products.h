@@ -1,6 +1,8 @@
-// Products of a few rows with a panel of a matrix. Included only by kernel units.
+// Products of a few rows with a panel of a matrix, and with a matrix as it lies, whose rows are the columns. Included
+// only by kernel units.
 #pragma once
 #include "engine/kernels/functions.h"
+#include "engine/kernels/lines.h"
 
 namespace {
 
@@ -8,6 +10,7 @@ using sep::ProductArgs;
 
 constexpr int kPanel = kManyRegisters ? 4 : 2;  // vectors
 constexpr int kRows = 6;                        // whose sums the registers hold beside a panel's vectors
+constexpr int kDots = 4;                        // rows, and columns, whose dot products the registers hold
 constexpr int kAhead = 4096;                    // bytes fetched ahead of a panel that lies in memory
 
 // M rows of N vectors. S terms at a time have sums of their own, where M rows alone would wait for each other.
@@ -86,6 +89,75 @@ void product(const ProductArgs& g) {
       for (ptrdiff_t r = 0; r < rows; r++) apply_line(dst + r * g.dst_row, dst + r * g.dst_row, g.columns, g.after);
     row += rows;
   }
+}
+
+// M rows with N rows of the matrix. S vectors of terms at a time have sums of their own, as above.
+template <int M, int N>
+__attribute__((noinline)) void dots_of(const ProductArgs& g, const float* x, const float* w, float* dst,
+                                       const float* start) {
+  constexpr int S = M * N >= 8 ? 1 : M * N >= 4 ? 2 : 4;
+  V sums[S][M][N];
+  SEP_UNROLL
+  for (int s = 0; s < S; s++) SEP_UNROLL
+  for (int m = 0; m < M; m++) SEP_UNROLL
+  for (int n = 0; n < N; n++) sums[s][m][n] = V{};
+  auto term = [&](V(&sum)[M][N], auto read, ptrdiff_t c) SEP_LAMBDA {
+    V values[N];
+    SEP_UNROLL
+    for (int n = 0; n < N; n++) values[n] = read(w + n * g.w_row + c);
+    SEP_UNROLL
+    for (int m = 0; m < M; m++) {
+      const V value = read(x + m * g.x_row + c);
+      SEP_UNROLL
+      for (int n = 0; n < N; n++) sum[m][n] += value * values[n];
+    }
+  };
+  const auto whole = [](const float* p) SEP_LAMBDA { return load_v(p); };
+  ptrdiff_t c = 0;
+  for (; c + S * kWide <= g.inner; c += S * kWide) {
+    SEP_UNROLL
+    for (int s = 0; s < S; s++) term(sums[s], whole, c + s * kWide);
+  }
+  for (; c + kWide <= g.inner; c += kWide) term(sums[0], whole, c);
+  const ptrdiff_t rest = g.inner - c;
+  if (rest) term(sums[0], [rest](const float* p) SEP_LAMBDA { return load_part(p, rest); }, c);
+  SEP_UNROLL
+  for (int m = 0; m < M; m++) {
+    SEP_UNROLL
+    for (int n = 0; n < N; n++) {
+      V sum = sums[0][m][n];
+      SEP_UNROLL
+      for (int s = 1; s < S; s++) sum += sums[s][m][n];
+      dst[m * g.dst_row + n] = Reducer<Reduction::sum>::across(sum) + (start ? start[n] : 0.0f);
+    }
+  }
+}
+
+template <int N, int M = kDots>
+SEP_INLINE void dots_rows(const ProductArgs& g, ptrdiff_t rows, const float* x, const float* w, float* dst,
+                          const float* start) {
+  if (rows == M) return dots_of<M, N>(g, x, w, dst, start);
+  if constexpr (M > 1) dots_rows<N, M - 1>(g, rows, x, w, dst, start);
+}
+
+// Groups of rows and columns follow from the arguments alone.
+void dots(const ProductArgs& g) {
+  for (ptrdiff_t j = 0; j < g.columns;) {
+    const ptrdiff_t columns = g.columns - j < kDots ? 1 : kDots;
+    const float* start = g.start ? g.start + j : nullptr;
+    for (ptrdiff_t i = 0; i < g.rows; i += kDots) {
+      const ptrdiff_t rows = g.rows - i < kDots ? g.rows - i : kDots;
+      const float *x = g.x + i * g.x_row, *w = g.w + j * g.w_row;
+      float* dst = g.dst + i * g.dst_row + j;
+      if (columns == kDots)
+        dots_rows<kDots>(g, rows, x, w, dst, start);
+      else
+        dots_rows<1>(g, rows, x, w, dst, start);
+    }
+    j += columns;
+  }
+  if (g.after.function != Function::none)
+    for (ptrdiff_t r = 0; r < g.rows; r++) apply_line(g.dst + r * g.dst_row, g.dst + r * g.dst_row, g.columns, g.after);
 }
 
 }  // namespace

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
-import secrets
 import shutil
 import stat
 import sys
@@ -66,7 +64,7 @@ def replacing(path: Path) -> Iterator[Path]:
         If the disk is full, or fails.
     """
     place = Path(os.path.realpath(path))
-    draft = place.with_name(f".separable-{secrets.token_hex(8)}.part")
+    draft = place.with_name(f".separable-{os.urandom(8).hex()}.part")
     handle = -1
     try:
         handle, beside = _unnamed(place.parent) or _named(draft)
@@ -159,6 +157,8 @@ def _remove_abandoned(draft: Path) -> None:
             os.close(handle)
     else:
         draft.unlink()
+    import logging  # which is rarely needed
+
     logging.getLogger("separable").warning(
         "removed `%s`: a process that was killed had left it behind.", draft
     )

@@ -6,33 +6,6 @@ write it again. ``write`` stores one, in the same format with everything that wa
 is written beside its place and renamed into it, so it is never half-written.
 """
 
-from __future__ import annotations
+from .._base.lazy import attach
 
-from .filters import FilterOptions, filtered, result_dtype, weight_sum
-from .formats.table import check_storable, check_suffix, check_target, has_format, read, write
-from .formats.terms import read_terms, write_terms
-from .guard import FileError
-from .image import Image
-from .names import named_as
-from .target import replacing
-from .unknown import fitted_mask
-
-__all__ = [
-    "FileError",
-    "FilterOptions",
-    "Image",
-    "check_storable",
-    "check_suffix",
-    "check_target",
-    "filtered",
-    "fitted_mask",
-    "has_format",
-    "named_as",
-    "read",
-    "read_terms",
-    "replacing",
-    "result_dtype",
-    "weight_sum",
-    "write",
-    "write_terms",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

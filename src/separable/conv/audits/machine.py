@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..._core import measure
@@ -71,6 +70,8 @@ def this_machine(threads: int = 1) -> Machine:
     -------
     Machine
     """
+    from concurrent.futures import ThreadPoolExecutor  # which is rarely needed
+
     count = arguments.thread_count(threads)
     copiers = min(count, _COPIERS)
     with ThreadPoolExecutor(copiers) as pool:

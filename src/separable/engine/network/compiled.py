@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -278,7 +277,7 @@ class CompiledNetwork:
             tuple((name, _lengths(kind)) for name, kind in plan.inputs.items()),
             step_records(plan, self._threads, best),
             min(whole),
-            statistics.median(whole),
+            float(np.median(whole)),
             repeat,
             self._threads,
             this_machine(self._threads).peak_flops / 1e9,

@@ -37,6 +37,7 @@ from .lengths import name_open_lengths
 from .names import ModelError, in_short, legible, naming
 from .opsets import KNOWN_OPSET, OLDEST_OPSET, opset_of, upgraded
 from .sizes import bytes_of, check_declared, check_list, check_sparse
+from .tensor_places import BESIDE, DESCRIPTION, SMALL, ByteRange, skimmed
 
 __all__ = [
     "Array",
@@ -55,20 +56,6 @@ _LARGEST_FILE: Final = 2**31 - 2**24
 
 _LONGEST_NAME: Final = 255  # bytes of a file's name, on most systems
 
-# Tensors of fewer elements stay in the model: shape inference reads some of them.
-_SMALL: Final = 256
-
-# What is kept beside the model: types that NumPy and ONNX Runtime hold alike.
-_BESIDE: Final[Mapping[int, np.dtype[Any]]] = {
-    TensorProto.FLOAT: np.dtype("<f4"),
-    TensorProto.DOUBLE: np.dtype("<f8"),
-    TensorProto.FLOAT16: np.dtype("<f2"),
-    TensorProto.INT8: np.dtype("i1"),
-    TensorProto.UINT8: np.dtype("u1"),
-    TensorProto.INT32: np.dtype("<i4"),
-}
-
-_DESCRIPTION: Final = ("name", "data_type", "dims", "doc_string", "metadata_props")
 _EXTERNAL: Final = TensorProto.EXTERNAL
 _ELSEWHERE: Final = "beside"  # where a placeholder says its data lie; no file of that name is ever opened
 
@@ -125,7 +112,7 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
     """
     if isinstance(source, ModelProto):
         with naming(source, "read"):
-            return _checked(legible(source), None, "`path_or_model`")
+            return _checked(legible(source), {}, None, "`path_or_model`")
     try:
         path = Path(source)
     except TypeError:
@@ -134,10 +121,12 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
             "ModelProto."
         ) from None
     with naming(path, "read"):
-        return _checked(legible(_parsed(path)), path, f"`{path}`")
+        model, places = _parsed(path)
+        return _checked(legible(model), places, path, f"`{path}`")
 
 
-def _parsed(path: Path) -> ModelProto:
+def _parsed(path: Path) -> tuple[ModelProto, Mapping[int, ByteRange]]:
+    """Return a model, and where in its file the initializers lie that it does not hold, by their numbers."""
     if path.exists() and not path.is_file():
         raise FileError(f"`{path}` is not a regular file; pass the .onnx file itself.")
     check_readable(path)
@@ -148,14 +137,13 @@ def _parsed(path: Path) -> ModelProto:
             "keep its tensors in external data: onnx.save(model, path, save_as_external_data=True)."
         )
     with reading(path, "ONNX"):
-        model = ModelProto()
-        model.ParseFromString(path.read_bytes())
+        model, places = skimmed(path) or (ModelProto.FromString(path.read_bytes()), {})
         if not model.ir_version or not model.HasField("graph"):
             raise FileError(f"`{path}` is not a readable ONNX file: it holds no graph.")
-    return model
+    return model, places
 
 
-def _checked(model: ModelProto, path: Path | None, name: str) -> Stored:
+def _checked(model: ModelProto, places: Mapping[int, ByteRange], path: Path | None, name: str) -> Stored:
     _check_opsets(model)
     external = False
     total = 0
@@ -163,9 +151,11 @@ def _checked(model: ModelProto, path: Path | None, name: str) -> Stored:
         check_declared(info, name)
     for sparse in _sparse(model.graph):
         check_sparse(sparse, name)
-    data: list[bytes | None] = []  # of the tensors, of which the initializers are the first
-    for tensor in _tensors(model):
-        data.append(None)
+    data: list[bytes | ByteRange | None] = []  # of the tensors, of which the initializers are the first
+    for number, tensor in enumerate(_tensors(model)):
+        data.append(places.get(number))
+        if number in places:
+            continue
         if tensor.data_location == _EXTERNAL:
             external = True
             if path is None:
@@ -310,7 +300,7 @@ def _sparse(graph: GraphProto) -> Iterator[SparseTensorProto]:
 
 
 def _taken_apart(
-    model: ModelProto, path: Path | None, external: bool, data: Sequence[bytes | None]
+    model: ModelProto, path: Path | None, external: bool, data: Sequence[bytes | ByteRange | None]
 ) -> Stored:
     """Return the model with its large initializers beside it, and all other data inside."""
     shell = ModelProto()
@@ -323,7 +313,7 @@ def _taken_apart(
     _bring_in(shell, path)
     tensors: dict[str, Array] = {}
     for tensor, raw in zip(model.graph.initializer, data, strict=False):
-        if tensor.data_type in _BESIDE and math.prod(tensor.dims) >= _SMALL:
+        if tensor.data_type in BESIDE and math.prod(tensor.dims) >= SMALL:
             tensors[tensor.name] = _data(tensor, path, raw)
             shell.graph.initializer.append(_placeholder(tensor))
         else:
@@ -345,7 +335,7 @@ def keep(model: ModelProto, tensors: dict[str, Array], name: str, values: Array)
     """
     array = np.asarray(values, order="C")  # which a scalar stays one in
     tensor = numpy_helper.from_array(array, name)
-    if tensor.data_type in _BESIDE and values.size >= _SMALL:
+    if tensor.data_type in BESIDE and values.size >= SMALL:
         tensors[name] = array
         tensor = _placeholder(tensor)
     model.graph.initializer.append(tensor)
@@ -363,24 +353,28 @@ def _copy_field(message: Any, name: str, value: Any) -> None:
 def _placeholder(tensor: TensorProto) -> TensorProto:
     empty = TensorProto()
     for field, value in tensor.ListFields():
-        if field.name in _DESCRIPTION:
+        if field.name in DESCRIPTION:
             _copy_field(empty, field.name, value)
     empty.data_location = _EXTERNAL
     empty.external_data.add(key="location", value=_ELSEWHERE)
     return empty
 
 
-def _data(tensor: TensorProto, path: Path | None, raw: bytes | None) -> Array:
-    if raw is not None:
-        dtype = _BESIDE[tensor.data_type]
-        held = np.frombuffer(raw, dtype).reshape(tuple(tensor.dims))
-        return held.astype(dtype.newbyteorder("="), copy=False)
-    if path is not None and tensor.data_location == _EXTERNAL:
-        file, offset, _ = _external_place(tensor, path)
-        dtype = _BESIDE[tensor.data_type]
-        array: Array = np.fromfile(file, dtype, count=math.prod(tensor.dims), offset=offset)
-        return array.reshape(tuple(tensor.dims)).astype(dtype.newbyteorder("="), copy=False)
-    return numpy_helper.to_array(tensor)
+def _data(tensor: TensorProto, path: Path | None, held: bytes | ByteRange | None) -> Array:
+    """Return a tensor's data: bytes that are at hand, or those that lie in the model's or another file."""
+    if held is None and (path is None or tensor.data_location != _EXTERNAL):
+        return numpy_helper.to_array(tensor)
+    dtype, count = BESIDE[tensor.data_type], math.prod(tensor.dims)
+    if isinstance(held, bytes):
+        values = np.frombuffer(held, dtype)
+    else:
+        assert path is not None
+        file, offset = (path, held.offset) if held else _external_place(tensor, path)[:2]
+        values = np.fromfile(file, dtype, count=count, offset=offset)
+        if len(values) != count:
+            raise FileError(f"`{file}` has become shorter while it was read; read it again.")
+    array: Array = values.reshape(tuple(tensor.dims)).astype(dtype.newbyteorder("="), copy=False)
+    return array
 
 
 def _bring_in(model: ModelProto, path: Path | None) -> None:

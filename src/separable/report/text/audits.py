@@ -9,6 +9,7 @@ from ..._base.words import html as _html
 from ..._base.words.printable import printable
 from ..._base.words.quantities import by, tenths
 from ...conv.forms.table import MULTIPLIED, is_dense
+from .columns import aligned
 
 if TYPE_CHECKING:
     from ...conv.audits.records import AuditRecord, Layer
@@ -228,17 +229,4 @@ def shares(audit: AuditRecord) -> list[list[str]]:
             f"{100 * macs / total:.1f} %",
         ]
         for kind, macs in audit.macs_by_kind.items()
-    ]
-
-
-def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> list[str]:
-    """Return the lines of a table; columns of numbers are set to the right."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    lines = [headings, ["-" * width for width in widths], *rows]
-    return [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, numbers, strict=True)
-        ).rstrip()
-        for line in lines
     ]

@@ -10,7 +10,7 @@ from ..._base.words import html as _html
 from ..._base.words.printable import printable
 from ...conv.conversion.records import ConversionReport, ConvertedLayer
 from ...conv.forms.table import is_dense
-from .audits import aligned
+from .columns import aligned
 
 __all__ = ["change", "count", "fewer", "in_short", "loss", "notebook", "rank_of", "reasons", "table"]
 

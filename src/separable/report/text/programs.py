@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..._base.words.printable import printable
 from ..._base.words.quantities import by, in_bytes, plural
-from .audits import aligned
+from .columns import aligned
 
 if TYPE_CHECKING:
     from ...engine.network.compiled import CompiledNetwork

@@ -1,0 +1,17 @@
+from .filters import FilterOptions as FilterOptions
+from .filters import filtered as filtered
+from .filters import result_dtype as result_dtype
+from .filters import weight_sum as weight_sum
+from .formats.table import check_storable as check_storable
+from .formats.table import check_suffix as check_suffix
+from .formats.table import check_target as check_target
+from .formats.table import has_format as has_format
+from .formats.table import read as read
+from .formats.table import write as write
+from .formats.terms import read_terms as read_terms
+from .formats.terms import write_terms as write_terms
+from .guard import FileError as FileError
+from .image import Image as Image
+from .names import named_as as named_as
+from .target import replacing as replacing
+from .unknown import fitted_mask as fitted_mask
