@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from ..._base.workers import Workers, blas_alone
 from ...arrays import arguments
-from ..forms.layer import ConvLayer, Replacement
+from ..forms.layer import Replacement
 from ..forms.table import CHEAPER, FORMS, is_dense
 from .curves import Curves
-from .effort import Effort, Steps
+from .effort import ConversionEffort, Steps
 from .equalise import equalised
 from .fit import Fitter
 from .goal import COSTS, check_goal, count
@@ -176,7 +177,7 @@ class _ConversionRun:
     ) -> None:
         self.network = network
         self.layers = tuple(network.layers)
-        self._effort = Effort(self.layers, positions, getattr(network, "fitted_inputs", None))
+        self._effort = ConversionEffort(self.layers, positions, getattr(network, "fitted_inputs", None))
         self.curves = Curves(network, by, forms, self._effort.probes, workers)
         self._workers = workers
         self._attempts = min(self._effort.attempts, 2 + rounds) if rounds else 1
@@ -197,7 +198,7 @@ class _ConversionRun:
             wanted = {index: self._effort.inputs(index) for index in moments}
             if wanted:
                 self._steps.say("measuring", self.layers[block[0]])
-                visit(self.network, wanted, lambda index, sample, sums=moments: sums[index].add(*sample))
+                visit(self.network, wanted, partial(_add, moments))
             for index in block:
                 self._steps.say("measuring", self.layers[index])
                 if index in moments:
@@ -273,9 +274,7 @@ class _ConversionRun:
         if is_dense(pick.form) and (not replaced or layer.bias is None):
             return None
         fractions = self.curves.fractions[index] if self.curves.fractions else {}
-        fitter = Fitter(
-            layer, self._moments(index, replaced), fractions=fractions, workers=self._workers
-        )
+        fitter = Fitter(layer, self._moments(index, replaced), fractions=fractions, workers=self._workers)
         new = fitter.replacement(pick.form, max(pick.rank, 1))
         return None if is_dense(pick.form) and _same(new.convs[0].weights, layer.weights) else new
 
@@ -339,6 +338,10 @@ class _ConversionRun:
             milliseconds_after=pick.cost if timed else None,
             options=tuple(options),
         )
+
+
+def _add(moments: Mapping[int, Moments], index: int, sample: tuple[Values, ...]) -> None:
+    moments[index].add(*sample)
 
 
 def _same(new: Values, old: Values) -> bool:

@@ -10,9 +10,10 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from ..._base.workers import Workers
+from ..algebra.allocate import Choice, allocate
 from ..forms.layer import ConvLayer
 from ..forms.table import BASELINE, FORMS, UNCHANGED, is_dense
-from ..algebra.allocate import Choice, allocate
+from .effort import unknowns
 from .fit import Fitter
 from .moments import Moments
 from .network import Network, output_change
@@ -34,6 +35,9 @@ _RANKS_TIMED: Final = 5
 
 # Sweeps of descent where only the effect of an error on the network is measured.
 _SWEEPS: Final = 3
+
+# Unknowns of a layer from which on one shrinkage does for all forms, to compare them.
+_LARGE: Final = 1500
 
 # Budgets in the frontier of a report.
 _BUDGETS: Final = 12
@@ -93,8 +97,16 @@ class Curves:
     def measure(self, index: int, cheaper: Candidates, moments: Moments) -> None:
         """Find what the cheaper ways to write a layer do, given the moments of what it reads."""
         fitter = Fitter(self._network.layers[index], moments, workers=self._workers)
-        fitter.settle({form: pairs[0][0] for form, pairs in cheaper.items()})
-        self.fractions[index] = fitter.fractions
+        ranks = {form: pairs[0][0] for form, pairs in cheaper.items()}
+        if unknowns(self._network.layers[index]) > _LARGE:
+            # One fraction orders the forms well enough; that of the form chosen is found with its fit.
+            one = BASELINE if BASELINE in ranks else next(iter(ranks))
+            fitter.settle({one: ranks[one]})
+            self.fractions[index] = dict(fitter.fractions)
+            fitter.fractions |= dict.fromkeys(ranks, fitter.fractions[one])
+        else:
+            fitter.settle(ranks)
+            self.fractions[index] = dict(fitter.fractions)
         tried = self._tried(fitter, cheaper)
         weight = self._weight(index, fitter, tried)
         self.options[index] += [
@@ -144,9 +156,7 @@ class Curves:
         cost = FORMS[form].cost(layer, rank)
         return float({"macs": cost.macs, "params": cost.params}[self.by])
 
-    def _weight(
-        self, index: int, fitter: Fitter, tried: Sequence[_Tried]
-    ) -> Callable[[float], float]:
+    def _weight(self, index: int, fitter: Fitter, tried: Sequence[_Tried]) -> Callable[[float], float]:
         """Return how much an error of a layer changes the network's outputs, as two of its forms show."""
         by_error = sorted(tried, key=lambda candidate: candidate[3])
         known: list[tuple[float, float]] = []

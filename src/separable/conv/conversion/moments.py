@@ -301,7 +301,6 @@ class Moments:
                 half.start(rows[0, 0], wants[0, 0])
         odd = (self.samples + np.arange(len(x))) % 2 == 1
 
-
         def add(half: int) -> None:
             mine, given = rows[odd == bool(half)], wants[odd == bool(half)]
             self._halves[half].add(*(v.reshape(-1, groups, v.shape[-1]) for v in (mine, given)))
