@@ -184,6 +184,7 @@ class _ConversionRun:
         self._steps = Steps(self._effort.work, self._attempts, progress)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
         self._known: dict[tuple[tuple[str, int], ...], Replacement | None] = {}
+        self._patches: dict[int, int] = {}
 
     def measure(self) -> None:
         """Find the ways to write each layer: all that matters of some layers in one pass."""
@@ -271,7 +272,7 @@ class _ConversionRun:
     def _fitted(self, index: int, pick: Option, replaced: Mapping[int, Replacement]) -> Replacement | None:
         """Return what takes a layer's place; None if it stays as it is."""
         layer = self.layers[index]
-        if is_dense(pick.form) and (not replaced or layer.bias is None):
+        if is_dense(pick.form) and (not replaced or layer.bias is None or index in self.curves.small):
             return None
         fractions = self.curves.fractions[index] if self.curves.fractions else {}
         fitter = Fitter(layer, self._moments(index, replaced), fractions=fractions, workers=self._workers)
@@ -296,6 +297,7 @@ class _ConversionRun:
         moments = Moments(layer, positions=self._positions(index), keep=keep, workers=self._workers)
         for x, y, *floor in samples(self.network, index, replaced, self._effort.inputs(index)):
             moments.add(x, y, *floor)
+        self._patches[index] = moments.count
         return moments
 
     def _positions(self, index: int) -> int:
@@ -322,6 +324,8 @@ class _ConversionRun:
             reason = "its error is worth more than what a form saves"
             if not options:
                 reason = "it has none of the forms"
+            elif index in self.curves.small:
+                reason = "it costs next to nothing"
             elif len(options) == 1:
                 reason = "no form is cheaper"
         return ConvertedLayer(
@@ -337,6 +341,7 @@ class _ConversionRun:
             milliseconds_before=options[0].cost if timed else None,
             milliseconds_after=pick.cost if timed else None,
             options=tuple(options),
+            patches=0 if new is None else self._patches.get(index, 0),
         )
 
 

@@ -39,6 +39,11 @@ _SWEEPS: Final = 3
 # Unknowns of a layer from which on one shrinkage does for all forms, to compare them.
 _LARGE: Final = 1500
 
+# Layers of a network of which every single one matters; and the fraction of the MACs of all others that do
+# not.
+_FEW_LAYERS: Final = 16
+_NEXT_TO_NOTHING: Final = 0.01
+
 # Budgets in the frontier of a report.
 _BUDGETS: Final = 12
 
@@ -63,6 +68,9 @@ class Curves:
         Those that may be used, but "dense".
     fractions : list of dict of str to float
         For each layer that was measured, by form: how far its covariance is shrunk.
+    small : frozenset of int
+        Layers that stay as they are because they are a hundredth of the MACs all together; none of a network
+        of few layers.
     fitted, excluded : int
         Candidates that were fitted to know how much descent gains on their form, and those that were not
         because their bounds exclude them.
@@ -76,6 +84,7 @@ class Curves:
         self.options: list[list[Option]] = []
         self.fractions: list[dict[str, float]] = []
         self.fitted = self.excluded = 0
+        self.small = _small([layer.macs for layer in network.layers])
         self._network, self._probes = network, probes
         self._workers = workers or Workers()
 
@@ -87,6 +96,8 @@ class Curves:
         self.options.append([Option(UNCHANGED, 0, self._cost(index, UNCHANGED, 1), 0.0, 0.0)])
         self.fractions.append({})
         dense = self.options[index][0].cost
+        if index in self.small:
+            return {}
         costs = {
             form: [(rank, self._cost(index, form, rank)) for rank in self._ranks(layer, form)]
             for form in self.forms
@@ -258,6 +269,14 @@ class Curves:
             fraction = (sum(option.cost for option in picks) + other) / (dense + other)
             points.add((fraction, sum(option.effect for option in picks)))
         return tuple(sorted(points))
+
+
+def _small(costs: Sequence[float]) -> frozenset[int]:
+    """Return the cheapest of many layers, as many as cost next to nothing together."""
+    order = np.argsort(costs, kind="stable")
+    if len(order) <= _FEW_LAYERS:
+        return frozenset()
+    return frozenset(order[np.cumsum(np.array(costs)[order]) <= _NEXT_TO_NOTHING * sum(costs)].tolist())
 
 
 def can_win(pairs: Sequence[tuple[int, float]], errors: Sequence[float], best: Sequence[_Tried]) -> bool:

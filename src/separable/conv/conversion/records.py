@@ -64,6 +64,9 @@ class ConvertedLayer:
         Measured, where the budget was one of latency.
     options : tuple of Option
         All that was tried: the layer as it is, then what is cheaper.
+    patches : int
+        Output positions that it was fitted to, of all inputs together: a sample of them, where there are many
+        more than it has weights to tell apart. 0: it was not fitted.
     """
 
     name: str
@@ -78,6 +81,7 @@ class ConvertedLayer:
     milliseconds_before: float | None = None
     milliseconds_after: float | None = None
     options: tuple[Option, ...] = ()
+    patches: int = 0
 
 
 @dataclass(frozen=True)
