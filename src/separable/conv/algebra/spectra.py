@@ -117,7 +117,7 @@ def output_losses(problem: Quadratic, most: int) -> FloatArray:
 
 
 def direction_losses(problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
-    """Return the least error of each of some numbers of output directions; see :meth:`Quadratic.reduction`."""
+    """Return the least error of some numbers of output directions; see :meth:`Quadratic.reduction`."""
     gained = np.cumsum(problem.reduction[1])
     losses: FloatArray = problem.energy - gained[np.array(ranks) - 1]
     return losses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..forms.activation import activation_of
 from ..forms.layer import ConvLayer, Replacement
 from ..forms.table import CHEAPER, FORMS, is_dense
 from .curves import Curves
-from .effort import Effort, Steps
+from .effort import ConversionEffort, Steps
 from .equalise import equalised
 from .fit import Fitter
 from .goal import COSTS, check_goal, count
@@ -177,13 +178,14 @@ class _ConversionRun:
     ) -> None:
         self.network = network
         self.layers = tuple(network.layers)
-        self._effort = Effort(self.layers, positions, getattr(network, "fitted_inputs", None))
+        self._effort = ConversionEffort(self.layers, positions, getattr(network, "fitted_inputs", None))
         self.curves = Curves(network, by, forms, self._effort.probes, workers)
         self._workers = workers
         self._attempts = min(self._effort.attempts, 2 + rounds) if rounds else 1
         self._steps = Steps(self._effort.work, self._attempts, progress)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
         self._known: dict[tuple[tuple[str, int], ...], Replacement | None] = {}
+        self._patches: dict[int, int] = {}
 
     def measure(self) -> None:
         """Find the ways to write each layer: all that matters of some layers in one pass."""
@@ -198,7 +200,7 @@ class _ConversionRun:
             wanted = {index: self._effort.inputs(index) for index in moments}
             if wanted:
                 self._steps.say("measuring", self.layers[block[0]])
-                visit(self.network, wanted, lambda index, sample, sums=moments: sums[index].add(*sample))
+                visit(self.network, wanted, partial(_add, moments))
             for index in block:
                 self._steps.say("measuring", self.layers[index])
                 if index in moments:
@@ -271,7 +273,7 @@ class _ConversionRun:
     def _fitted(self, index: int, pick: Option, replaced: Mapping[int, Replacement]) -> Replacement | None:
         """Return what takes a layer's place; None if it stays as it is."""
         layer = self.layers[index]
-        if is_dense(pick.form) and (not replaced or layer.bias is None):
+        if is_dense(pick.form) and (not replaced or layer.bias is None or index in self.curves.small):
             return None
         fractions = self.curves.fractions[index] if self.curves.fractions else {}
         fitter = Fitter(layer, self._moments(index, replaced), fractions=fractions, workers=self._workers)
@@ -296,6 +298,7 @@ class _ConversionRun:
         moments = Moments(layer, positions=self._positions(index), keep=keep, workers=self._workers)
         for x, y, *floor in samples(self.network, index, replaced, self._effort.inputs(index)):
             moments.add(x, y, *floor)
+        self._patches[index] = moments.count
         return moments
 
     def _positions(self, index: int) -> int:
@@ -322,6 +325,8 @@ class _ConversionRun:
             reason = "its error is worth more than what a form saves"
             if not options:
                 reason = "it has none of the forms"
+            elif index in self.curves.small:
+                reason = "it costs next to nothing"
             elif len(options) == 1:
                 reason = "no form is cheaper"
         return ConvertedLayer(
@@ -338,6 +343,7 @@ class _ConversionRun:
             milliseconds_after=pick.cost if timed else None,
             activation=_activation_of(layer),
             options=tuple(options),
+            patches=0 if new is None else self._patches.get(index, 0),
         )
 
 
@@ -347,6 +353,10 @@ def _activation_of(layer: ConvLayer) -> str:
     if known is not None:
         return known.name
     return f"none: {layer.read_by}" if layer.read_by else ""
+
+
+def _add(moments: Mapping[int, Moments], index: int, sample: tuple[Values, ...]) -> None:
+    moments[index].add(*sample)
 
 
 def _same(new: Values, old: Values) -> bool:

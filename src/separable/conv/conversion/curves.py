@@ -10,9 +10,10 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from ..._base.workers import Workers
+from ..algebra.allocate import Choice, allocate
 from ..forms.layer import ConvLayer
 from ..forms.table import BASELINE, FORMS, UNCHANGED, is_dense
-from ..algebra.allocate import Choice, allocate
+from .effort import unknowns
 from .fit import Fitter
 from .moments import Moments
 from .network import Network, output_change
@@ -34,6 +35,14 @@ _RANKS_TIMED: Final = 5
 
 # Sweeps of descent where only the effect of an error on the network is measured.
 _SWEEPS: Final = 3
+
+# Unknowns of a layer from which on one shrinkage does for all forms, to compare them.
+_LARGE: Final = 1500
+
+# Layers of a network of which every single one matters; and the fraction of the MACs of all others that do
+# not.
+_FEW_LAYERS: Final = 16
+_NEXT_TO_NOTHING: Final = 0.01
 
 # Budgets in the frontier of a report.
 _BUDGETS: Final = 12
@@ -59,6 +68,9 @@ class Curves:
         Those that may be used, but "dense".
     fractions : list of dict of str to float
         For each layer that was measured, by form: how far its covariance is shrunk.
+    small : frozenset of int
+        Layers that stay as they are because they are a hundredth of the MACs all together; none of a network
+        of few layers.
     fitted, excluded : int
         Candidates that were fitted to know how much descent gains on their form, and those that were not
         because their bounds exclude them.
@@ -72,6 +84,7 @@ class Curves:
         self.options: list[list[Option]] = []
         self.fractions: list[dict[str, float]] = []
         self.fitted = self.excluded = 0
+        self.small = _small([layer.macs for layer in network.layers])
         self._network, self._probes = network, probes
         self._workers = workers or Workers()
 
@@ -83,6 +96,8 @@ class Curves:
         self.options.append([Option(UNCHANGED, 0, self._cost(index, UNCHANGED, 1), 0.0, 0.0)])
         self.fractions.append({})
         dense = self.options[index][0].cost
+        if index in self.small:
+            return {}
         costs = {
             form: [(rank, self._cost(index, form, rank)) for rank in self._ranks(layer, form)]
             for form in self.forms
@@ -93,8 +108,16 @@ class Curves:
     def measure(self, index: int, cheaper: Candidates, moments: Moments) -> None:
         """Find what the cheaper ways to write a layer do, given the moments of what it reads."""
         fitter = Fitter(self._network.layers[index], moments, workers=self._workers)
-        fitter.settle({form: pairs[0][0] for form, pairs in cheaper.items()})
-        self.fractions[index] = fitter.fractions
+        ranks = {form: pairs[0][0] for form, pairs in cheaper.items()}
+        if unknowns(self._network.layers[index]) > _LARGE:
+            # One fraction orders the forms well enough; that of the form chosen is found with its fit.
+            one = BASELINE if BASELINE in ranks else next(iter(ranks))
+            fitter.settle({one: ranks[one]})
+            self.fractions[index] = dict(fitter.fractions)
+            fitter.fractions |= dict.fromkeys(ranks, fitter.fractions[one])
+        else:
+            fitter.settle(ranks)
+            self.fractions[index] = dict(fitter.fractions)
         tried = self._tried(fitter, cheaper)
         weight = self._weight(index, fitter, tried)
         self.options[index] += [
@@ -246,6 +269,14 @@ class Curves:
             fraction = (sum(option.cost for option in picks) + other) / (dense + other)
             points.add((fraction, sum(option.effect for option in picks)))
         return tuple(sorted(points))
+
+
+def _small(costs: Sequence[float]) -> frozenset[int]:
+    """Return the cheapest of many layers, as many as cost next to nothing together."""
+    order = np.argsort(costs, kind="stable")
+    if len(order) <= _FEW_LAYERS:
+        return frozenset()
+    return frozenset(order[np.cumsum(np.array(costs)[order]) <= _NEXT_TO_NOTHING * sum(costs)].tolist())
 
 
 def can_win(pairs: Sequence[tuple[int, float]], errors: Sequence[float], best: Sequence[_Tried]) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 from ..forms.layer import ConvLayer
 from .network import Progress
 
-__all__ = ["Effort", "Steps", "unknowns"]
+__all__ = ["ConversionEffort", "Steps", "unknowns"]
 
 # Patches per unknown of a least-squares problem that a fit asks for, where a network has that many.
 _PATCHES: Final = 30
@@ -33,7 +33,7 @@ _PROBES: Final = 5e11
 _PROBE_INPUTS: Final = 4
 
 # Multiply-accumulates of all attempts together, and attempts at most.
-_ATTEMPTS: Final = 2e12
+_ATTEMPTS: Final = 1e12
 _MOST_ATTEMPTS: Final = 6
 
 # Bytes of the sums over patches of the layers that are measured in one pass.
@@ -45,7 +45,7 @@ def unknowns(layer: ConvLayer) -> int:
     return layer.c_in // layer.groups * layer.taps
 
 
-class Effort:
+class ConversionEffort:
     """What is done for each layer of a network, and how often.
 
     Parameters
@@ -78,7 +78,7 @@ class Effort:
         """Return the bytes of patches and outputs that are kept as they come."""
         layer = self._layers[index]
         size = unknowns(layer)
-        rows = max(_EXCERPT, _EXCERPT_PATCHES * size)
+        rows: float = max(_EXCERPT, _EXCERPT_PATCHES * size)
         rows = max(min(rows, _EXCERPT_WORK / (size * layer.c_out)), 2 * size)
         return int(4 * rows * (layer.c_in * layer.taps + 2 * layer.c_out))
 

@@ -222,9 +222,9 @@ class Fitter:
     def errors(self, form: str, ranks: Sequence[int], *, descent: bool = True) -> list[float]:
         """Return about the error of each of some ranks of a form, without the rounds behind the activation.
 
-        They are those of the closed form, which is best for a covariance without correlations between channels,
-        or between channels and taps, held against the true one; what descent gains on it is measured at two
-        ranks, as a fraction.
+        They are those of the closed form, which is best for a covariance without correlations between
+        channels, or between channels and taps, held against the true one; what descent gains on it is
+        measured at two ranks, as a fraction.
 
         Parameters
         ----------

@@ -15,11 +15,11 @@ from .loss import HeldOut, OutputChange, Values
 
 __all__ = [
     "CalibratedNetwork",
+    "DataPart",
+    "DataParts",
     "LayerCall",
     "Network",
     "Outputs",
-    "Part",
-    "Parts",
     "Progress",
     "output_change",
     "samples",
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 # Inputs that run together: of those that layers are fitted to, and of those that are held out.
-_FITTED: Final = 32
+_FITTED: Final = 16
 _MEASURED: Final = 8
 
 # Multiply-accumulates of a pass that takes less than a second.
@@ -153,7 +153,7 @@ class LayerCall(NamedTuple):
         return (self.x, wanted, -self.beside_now) if self.activated else (self.x, wanted)
 
 
-class Part(NamedTuple):
+class DataPart(NamedTuple):
     """Some inputs of one batch of the calibration data, that a network runs on together.
 
     Attributes
@@ -168,7 +168,7 @@ class Part(NamedTuple):
     rows: tuple[int, ...] | None
 
 
-class Parts:
+class DataParts:
     """The calibration data cut into inputs that layers are fitted to and inputs that the loss is measured on.
 
     Parameters
@@ -181,26 +181,26 @@ class Parts:
 
     Attributes
     ----------
-    fitted, measured : tuple of Part
+    fitted, measured : tuple of DataPart
     """
 
     def __init__(self, batches: Iterable[int], divisible: Sequence[bool] | None = None) -> None:
         counts = list(batches)
         self.held_out = HeldOut(counts)
-        fitted: list[Part] = []
-        measured: list[Part] = []
+        fitted: list[DataPart] = []
+        measured: list[DataPart] = []
         for number, count in enumerate(counts):
             if divisible is None or divisible[number]:
                 fitted += _cut(number, self.held_out.fitted(number, count), _FITTED)
                 measured += _cut(number, self.held_out.measured(number, count), _MEASURED)
                 continue
-            fitted += [Part(number, None)] if len(self.held_out.fitted(number, count)) else []
-            measured += [Part(number, None)] if self.held_out.measures(number) else []
+            fitted += [DataPart(number, None)] if len(self.held_out.fitted(number, count)) else []
+            measured += [DataPart(number, None)] if self.held_out.measures(number) else []
         self.fitted, self.measured = tuple(fitted), tuple(measured)
         self._is_measured = frozenset(measured)
         self._counts = counts
 
-    def some(self, parts: Sequence[Part], inputs: int | None) -> list[Part]:
+    def some(self, parts: Sequence[DataPart], inputs: int | None) -> list[DataPart]:
         """Return some parts with at least so many inputs, in order; those for fewer are among those for more.
 
         They are drawn at random with a fixed seed: neighbours in the data may be alike.
@@ -215,32 +215,32 @@ class Parts:
             inputs -= self.count(parts[place])
         return [parts[place] for place in sorted(chosen)]
 
-    def count(self, part: Part) -> int:
+    def count(self, part: DataPart) -> int:
         """Return how many inputs a part runs on."""
         return self._counts[part.number] if part.rows is None else len(part.rows)
 
-    def rows_fitted(self, part: Part, rows: int) -> npt.NDArray[np.intp]:
+    def rows_fitted(self, part: DataPart, rows: int) -> npt.NDArray[np.intp]:
         """Return which rows of an array that a part has made may be fitted to."""
         return np.arange(rows) if part.rows is not None else self.held_out.fitted(part.number, rows)
 
-    def measures(self, part: Part) -> bool:
+    def measures(self, part: DataPart) -> bool:
         """Return whether the loss is measured on a part."""
         return part in self._is_measured
 
-    def rows_measured(self, part: Part, rows: int) -> npt.NDArray[np.intp]:
+    def rows_measured(self, part: DataPart, rows: int) -> npt.NDArray[np.intp]:
         """Return which rows of an array that a part has made the loss is measured on."""
         return np.arange(rows) if part.rows is not None else self.held_out.measured(part.number, rows)
 
 
-def _cut(number: int, rows: npt.NDArray[np.intp], size: int) -> list[Part]:
-    pieces = -(-len(rows) // size)
-    return [Part(number, tuple(rows[piece::pieces].tolist())) for piece in range(pieces)]
+def _cut(number: int, rows: npt.NDArray[np.intp], size: int) -> list[DataPart]:
+    starts = range(0, len(rows), size)
+    return [DataPart(number, tuple(rows[start : start + size].tolist())) for start in starts]
 
 
 class _Measured:
     """Which rows of the outputs of some parts the loss is measured on."""
 
-    def __init__(self, parts: Parts, run: Sequence[Part]) -> None:
+    def __init__(self, parts: DataParts, run: Sequence[DataPart]) -> None:
         self._parts, self._run = parts, run
 
     def measured(self, number: int, rows: int) -> npt.NDArray[np.intp]:
@@ -254,11 +254,11 @@ class CalibratedNetwork(ABC):
     ----------
     layers : sequence of ConvLayer
         The convertible convolutions, in running order.
-    parts : Parts
+    parts : DataParts
         Of the calibration data.
     """
 
-    def __init__(self, layers: Sequence[ConvLayer], parts: Parts) -> None:
+    def __init__(self, layers: Sequence[ConvLayer], parts: DataParts) -> None:
         self._layers = tuple(layers)
         self._parts = parts
 
@@ -312,7 +312,7 @@ class CalibratedNetwork(ABC):
         parts = {index: self._parts.some(self._parts.fitted, inputs) for index, inputs in wanted.items()}
         self.visit_calls(parts, lambda part, index, call: tell(index, self._sample(part, call)))
 
-    def _sample(self, part: Part, call: LayerCall) -> tuple[Values, ...]:
+    def _sample(self, part: DataPart, call: LayerCall) -> tuple[Values, ...]:
         rows = self._parts.rows_fitted(part, len(call.x))
         sample = call.sample()
         return sample if len(rows) == len(call.x) else tuple(array[rows] for array in sample)
@@ -339,7 +339,7 @@ class CalibratedNetwork(ABC):
         parts = self._judged(inputs)
         return self.change_among(self.outputs_with(replaced, parts), parts)
 
-    def change_among(self, batches: Iterable[Outputs], parts: Sequence[Part]) -> float:
+    def change_among(self, batches: Iterable[Outputs], parts: Sequence[DataPart]) -> float:
         """Return the same of outputs that are already there, part by part."""
         change = OutputChange(_Measured(self._parts, parts))  # type: ignore[arg-type]
         for number, (before, after) in enumerate(batches):
@@ -347,14 +347,14 @@ class CalibratedNetwork(ABC):
                 change.add(number, output, values, None if after is None else after[output])
         return change.value
 
-    def _judged(self, inputs: int | None = None) -> list[Part]:
+    def _judged(self, inputs: int | None = None) -> list[DataPart]:
         """Return the parts that so many held-out inputs are in, and those that the variance is of as well."""
         measured = self._parts.some(self._parts.measured, inputs)
         others = [part for part in self._spread if part not in measured]
         return sorted([*measured, *others], key=lambda part: part.number)
 
     @cached_property
-    def _spread(self) -> list[Part]:
+    def _spread(self) -> list[DataPart]:
         if not self.held_out:
             return list(self._parts.measured)
         macs = sum(layer.macs for layer in self._layers)
@@ -363,18 +363,20 @@ class CalibratedNetwork(ABC):
 
     @abstractmethod
     def calls_of(
-        self, index: int, replaced: Mapping[int, Replacement], parts: Sequence[Part]
-    ) -> Iterator[tuple[Part, LayerCall]]:
+        self, index: int, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[tuple[DataPart, LayerCall]]:
         """Yield each call of a layer on some parts of the data, where `replaced` run in their new form."""
 
     @abstractmethod
     def visit_calls(
-        self, wanted: Mapping[int, Sequence[Part]], tell: Callable[[Part, int, LayerCall], None]
+        self, wanted: Mapping[int, Sequence[DataPart]], tell: Callable[[DataPart, int, LayerCall], None]
     ) -> None:
         """Tell each call of some layers of the original, each on its parts of the data, in one pass."""
 
     @abstractmethod
-    def outputs_with(self, replaced: Mapping[int, Replacement], parts: Sequence[Part]) -> Iterator[Outputs]:
+    def outputs_with(
+        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[Outputs]:
         """Yield the outputs on each part: those with `replaced` only where the loss is measured."""
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -74,9 +75,8 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
         shrunk = gram.reshape(*shape, *shape)
         for channel, row in enumerate(fraction * among):  # row by row: nothing else of the size of `gram`
             shrunk[channel] += within[:, np.newaxis, :] * row[:, np.newaxis]
-        expected = (among @ (within @ weights.reshape(*shape, -1)).reshape(shape[0], -1)).reshape(
-            weights.shape
-        )
+        along_taps = (within @ weights.reshape(*shape, -1)).reshape(shape[0], -1)
+        expected = (among @ along_taps).reshape(weights.shape)
         pull = (1 - fraction) * pull + fraction * expected
         energies = (1 - fraction) * energies + fraction * np.sum(weights * expected, axis=0)
     # Directions in which the data do not vary are left to the original weights.
@@ -123,7 +123,8 @@ def shrinkages(
     first, second = (_Half(half, taps) for half in halves)
     run = (workers or Workers()).map
 
-    def judged(known: _Half, unseen: _Half, fraction: float) -> dict[str, float]:
+    def judged(fraction: float, pair: tuple[_Half, _Half]) -> dict[str, float]:
+        known, unseen = pair
         problems = [
             regularised(problem, flat, fraction, ridge)
             for problem, flat in zip(known.problems, weights, strict=True)
@@ -137,11 +138,9 @@ def shrinkages(
     waiting = set(_FIRST)
     while waiting:
         for place in sorted(waiting):
-            one, other = run(
-                lambda pair, place=place: judged(*pair, _TRIED[place]), ((first, second), (second, first))
-            )
+            one, other = run(partial(judged, _TRIED[place]), ((first, second), (second, first)))
             losses[place] = {form: one[form] + other[form] for form in solvers}
-        best = {form: min(losses, key=lambda place, form=form: losses[place][form]) for form in solvers}
+        best = {form: min((tried[form], place) for place, tried in losses.items())[1] for form in solvers}
         beside = {place + step for place in best.values() for step in (-1, 1)}
         waiting = {place for place in beside if 0 <= place < len(_TRIED)} - losses.keys()
     return {form: _TRIED[place] / 2 for form, place in best.items()}

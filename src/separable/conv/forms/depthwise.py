@@ -116,7 +116,8 @@ class _DepthwiseFirstForm(_PairForm):
         return _sum_of_terms(filters, mixing, ranks), filters
 
     def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
-        return input_losses(problem, ranks[-1])[np.array(ranks) - 1]
+        losses: FloatArray = input_losses(problem, ranks[-1])[np.array(ranks) - 1]
+        return losses
 
 
 class _PointwiseFirstForm(_PairForm):
@@ -157,7 +158,8 @@ class _PointwiseFirstForm(_PairForm):
         return (mixing.swapaxes(1, 2) @ filters).reshape(len(filters), -1).T, filters
 
     def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
-        return output_losses(problem, ranks[-1])[np.array(ranks) - 1]
+        losses: FloatArray = output_losses(problem, ranks[-1])[np.array(ranks) - 1]
+        return losses
 
     def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> FloatArray:
         return whitened_outputs(problem, whole(rank, "rank"))

@@ -208,7 +208,7 @@ class LayerForm(Protocol):
         return losses
 
     def settles(self, layer: ConvLayer) -> bool:
-        """Return whether that is so of a layer: it is `settled`, unless the layer makes another problem of it."""
+        """Return whether the form is `settled` for a layer, too."""
         return self.settled
 
     def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:

@@ -77,7 +77,9 @@ class _LowRankForm(LayerForm):
 
     def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
         if layer.transposed:
-            return np.asarray(hidden_losses(problem, problem.channels, ranks[-1])[np.array(ranks) - 1], np.float64)
+            return np.asarray(
+                hidden_losses(problem, problem.channels, ranks[-1])[np.array(ranks) - 1], np.float64
+            )
         return direction_losses(problem, ranks)
 
     def cuts(self, layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs, Part, Parts
+from ...conv.conversion.network import CalibratedNetwork, DataPart, DataParts, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ..model.run import Call, inputs_of, tensors_of
 from ..model.untouched import map_tensors
@@ -25,7 +25,7 @@ from .rewrite import module_for
 from .trace import Trace, Traced
 
 _State: TypeAlias = tuple[tuple[int, int], ...]
-_Key: TypeAlias = tuple[bool, Part, int]
+_Key: TypeAlias = tuple[bool, DataPart, int]
 
 # Timed runs, after one warm-up run, whose median is reported.
 _RUNS: Final = 15
@@ -50,14 +50,14 @@ class TorchNetwork(CalibratedNetwork):
         self._rows_are_apart: bool | None = None
         layers = [_layer_of(conv, trace.samples) for conv in trace.convs]
         batches = [(inputs_of(call), self._is_divisible(call)) for call in calibration]
-        super().__init__(layers, Parts(*zip(*batches, strict=True)))
+        super().__init__(layers, DataParts(*zip(*batches, strict=True)))
         self._order = dict(enumerate(trace.order))
         places = range(len(trace.order))
         self._calls = [trace.order.count(index) for index in range(len(self._layers))]
         self._first = [min(p for p in places if trace.order[p] == i) for i in range(len(self._layers))]
         self._last = [max(p for p in places if trace.order[p] == i) for i in range(len(self._layers))]
         self._modules: dict[int, tuple[Replacement, nn.Module]] = {}
-        self._answers: dict[Part, list[Tensor]] = {}
+        self._answers: dict[DataPart, list[Tensor]] = {}
         # Outputs of convolutions, by whether the network has changed, the part of the data and their place.
         self._remembered: dict[_Key, tuple[_State, Tensor]] = {}
         self._room = limit
@@ -67,32 +67,27 @@ class TorchNetwork(CalibratedNetwork):
     # -- what the layers read and gave ---------------------------------------------------------------
 
     def calls_of(
-        self, index: int, replaced: Mapping[int, Replacement], parts: Sequence[Part]
-    ) -> Iterator[tuple[Part, LayerCall]]:
+        self, index: int, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[tuple[DataPart, LayerCall]]:
         """Yield each call of a layer with the part of the data.
 
         Parameters
         ----------
         index : int
         replaced : mapping of int to Replacement
-        parts : sequence of Part
+        parts : sequence of DataPart
 
         Yields
         ------
-        part : Part
+        part : DataPart
         call : LayerCall
         """
         changed = any(self._first[other] < self._last[index] for other in replaced)
-        self._keep(parts, self._first[index])
+        self._keep(parts, self._first[index], self._last[index] + 1)
         for part, call in self._read(parts):
-            before: list[SeenCall] = []
-            self._run(part, call, {}, [index], lambda _, seen, kept=before: kept.append(_own(seen)))
-            now = before
-            if changed:
-                now = []
-                self._run(
-                    part, call, replaced, [index], lambda _, seen, kept=now: kept.append(_own(seen)), True
-                )
+            before = self._collected(part, call, {}, index)
+            now = self._collected(part, call, replaced, index, inputs_only=True) if changed else before
+            self._forget(part)
             for new, old in zip(now, before, strict=True):
                 yield part, self._call_of(index, new, old)
 
@@ -107,14 +102,26 @@ class TorchNetwork(CalibratedNetwork):
         activated = traced.is_summed and traced.activation is not None
         return LayerCall(x, y, beside, beside_now, activated)
 
+    def _collected(
+        self,
+        part: DataPart,
+        call: Call,
+        replaced: Mapping[int, Replacement],
+        index: int,
+        inputs_only: bool = False,
+    ) -> list[SeenCall]:
+        calls: list[SeenCall] = []
+        self._run(part, call, replaced, [index], lambda _, seen: calls.append(_own(seen)), inputs_only)
+        return calls
+
     def visit_calls(
-        self, wanted: Mapping[int, Sequence[Part]], tell: Callable[[Part, int, LayerCall], None]
+        self, wanted: Mapping[int, Sequence[DataPart]], tell: Callable[[DataPart, int, LayerCall], None]
     ) -> None:
         """Tell each call of some layers of the original, each on its parts of the data, in one pass.
 
         Parameters
         ----------
-        wanted : mapping of int to sequence of Part
+        wanted : mapping of int to sequence of DataPart
         tell : callable
         """
         first = min(self._first[index] for index in wanted)
@@ -123,14 +130,15 @@ class TorchNetwork(CalibratedNetwork):
         every = set().union(*of_part.values())
         for part, call in self._read([part for part in self._parts.fitted if part in every]):
 
-            def told(index: int, seen: SeenCall, part: Part = part) -> None:
+            def told(index: int, seen: SeenCall, part: DataPart = part) -> None:
                 tell(part, index, self._call_of(index, seen, seen))
 
             self._run(part, call, {}, [index for index in wanted if part in of_part[index]], told)
+            self._forget(part)
 
-    def _read(self, parts: Sequence[Part]) -> Iterator[tuple[Part, Call]]:
+    def _read(self, parts: Sequence[DataPart]) -> Iterator[tuple[DataPart, Call]]:
         """Yield some parts of the data with what the model is called with, in the order of the data."""
-        of_batch: dict[int, list[Part]] = {}
+        of_batch: dict[int, list[DataPart]] = {}
         for part in parts:
             of_batch.setdefault(part.number, []).append(part)
         for number, call in enumerate(self._calibration):
@@ -150,25 +158,19 @@ class TorchNetwork(CalibratedNetwork):
     def _is_apart(self, call: Call) -> bool:
         try:
             both, one = (
-                floats_of(self._model(*part[0], **part[1]))
-                for part in (_rows_of(call, (0, -1)), _rows_of(call, (-1,)))
+                floats_of(self._model(*some[0], **some[1]))
+                for some in (_rows_of(call, (0, -1)), _rows_of(call, (-1,)))
             )
         # Whatever a model raises for so few inputs.
         except Exception:
             return False
-        return all(
-            len(a) == 2 * len(b)
-            and torch.allclose(
-                a[len(b) :], b, rtol=1e-3, atol=1e-5 * float(b.abs().max() + 1), equal_nan=True
-            )
-            for a, b in zip(both, one, strict=True)
-        )
+        return all(_is_last_half(a, b) for a, b in zip(both, one, strict=True))
 
     # -- running -------------------------------------------------------------------------------------
 
     def _run(
         self,
-        part: Part,
+        part: DataPart,
         call: Call,
         replaced: Mapping[int, Replacement],
         wanted: Iterable[int],
@@ -191,7 +193,7 @@ class TorchNetwork(CalibratedNetwork):
         run.close()
 
     def _needed(
-        self, part: Part, replaced: Mapping[int, Replacement], places: Sequence[int], inputs_only: bool
+        self, part: DataPart, replaced: Mapping[int, Replacement], places: Sequence[int], inputs_only: bool
     ) -> set[int] | None:
         """Return the places that must give what they give for some others to read it; None: all."""
         if self._demands is None:
@@ -199,7 +201,9 @@ class TorchNetwork(CalibratedNetwork):
         goals = set().union(*(sources[place] for place in places for sources in self._demands[:2]))
         return self._required(part, replaced, goals if inputs_only else goals | set(places))
 
-    def _required(self, part: Part, replaced: Mapping[int, Replacement], goals: Iterable[int]) -> set[int]:
+    def _required(
+        self, part: DataPart, replaced: Mapping[int, Replacement], goals: Iterable[int]
+    ) -> set[int]:
         assert self._demands is not None
         return self._demands.required(goals, lambda place: self._known(part, place, replaced) is not None)
 
@@ -238,17 +242,20 @@ class TorchNetwork(CalibratedNetwork):
         call = self._calibration.first
         return _rows_of(call, (0,)) if self._is_divisible(call) else call
 
-    def _keep(self, parts: Sequence[Part], *places: int) -> None:
-        """Of some parts remember from now on what passes from these places on still need; forget the rest."""
-        if self._demands is None:
-            return
-        kept = frozenset().union(*map(self._demands.crossing, places))
-        kind = self._parts.measures(parts[0])
-        for key in [k for k in self._remembered if k[2] not in kept and self._parts.measures(k[1]) == kind]:
-            self._room += self._remembered.pop(key)[1].nbytes
-        self._kept[kind] = kept
+    def _keep(self, parts: Sequence[DataPart], *places: int) -> None:
+        """Of some parts remember from now on what passes from these places on still need."""
+        if self._demands is not None:
+            kept = frozenset().union(*map(self._demands.crossing, places))
+            self._kept[self._parts.measures(parts[0])] = kept
 
-    def _known(self, part: Part, place: int, replaced: Mapping[int, Replacement]) -> Tensor | None:
+    def _forget(self, part: DataPart) -> None:
+        """Forget of a part what later passes do not need: only now that others were computed from it."""
+        kept = self._kept.get(self._parts.measures(part))
+        if kept is not None:
+            for key in [key for key in self._remembered if key[1] == part and key[2] not in kept]:
+                self._room += self._remembered.pop(key)[1].nbytes
+
+    def _known(self, part: DataPart, place: int, replaced: Mapping[int, Replacement]) -> Tensor | None:
         known = self._remembered.get((bool(replaced), part, place))
         return known[1] if known is not None and known[0] == self._state(place, replaced) else None
 
@@ -258,7 +265,7 @@ class TorchNetwork(CalibratedNetwork):
         return tuple((index, id(replaced[index])) for index in earlier)
 
     @contextmanager
-    def _watched(self, run: ForwardPass, part: Part | None, needed: Set[int] | None) -> Iterator[None]:
+    def _watched(self, run: ForwardPass, part: DataPart | None, needed: Set[int] | None) -> Iterator[None]:
         """Put this network's forward in place of that of each convolution."""
         with self._replaced_forwards(lambda index, x: self._forward(run, part, needed, index, x)):
             yield
@@ -274,7 +281,7 @@ class TorchNetwork(CalibratedNetwork):
                 vars(conv.module).pop("forward", None)
 
     def _forward(
-        self, run: ForwardPass, part: Part | None, needed: Set[int] | None, index: int, x: Tensor
+        self, run: ForwardPass, part: DataPart | None, needed: Set[int] | None, index: int, x: Tensor
     ) -> Tensor:
         place, run.place = run.place, run.place + 1
         run.enter(index, x)
@@ -285,7 +292,7 @@ class TorchNetwork(CalibratedNetwork):
     def _output(
         self,
         replaced: Mapping[int, Replacement],
-        part: Part | None,
+        part: DataPart | None,
         needed: Set[int] | None,
         place: int,
         index: int,
@@ -327,13 +334,15 @@ class TorchNetwork(CalibratedNetwork):
 
     # -- what a change does --------------------------------------------------------------------------
 
-    def outputs_with(self, replaced: Mapping[int, Replacement], parts: Sequence[Part]) -> Iterator[Outputs]:
+    def outputs_with(
+        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[Outputs]:
         """Yield the outputs on each part: the original's, and those with some layers in their new form.
 
         Parameters
         ----------
         replaced : mapping of int to Replacement
-        parts : sequence of Part
+        parts : sequence of DataPart
 
         Yields
         ------
@@ -352,16 +361,17 @@ class TorchNetwork(CalibratedNetwork):
         return self.change_among(changed, parts)
 
     def _compared(
-        self, parts: Sequence[Part], changed: Callable[[Part, Call], list[Tensor]]
+        self, parts: Sequence[DataPart], changed: Callable[[DataPart, Call], list[Tensor]]
     ) -> Iterator[Outputs]:
         for part, call in self._read(parts):
             before: dict[Hashable, Seen] = dict(enumerate(map(_numbers, self._answer(part, call))))
             after: dict[Hashable, Seen] | None = None
             if self._parts.measures(part):
                 after = dict(enumerate(map(_numbers, changed(part, call))))
+            self._forget(part)
             yield before, after
 
-    def _answer(self, part: Part, call: Call) -> list[Tensor]:
+    def _answer(self, part: DataPart, call: Call) -> list[Tensor]:
         """Return the original's outputs, kept after the first time."""
         if not self._calibration.repeats:
             return self._outputs(call, {}, None)
@@ -369,7 +379,9 @@ class TorchNetwork(CalibratedNetwork):
             self._answers[part] = self._outputs(call, {}, part)
         return self._answers[part]
 
-    def _outputs(self, call: Call, replaced: Mapping[int, Replacement], part: Part | None) -> list[Tensor]:
+    def _outputs(
+        self, call: Call, replaced: Mapping[int, Replacement], part: DataPart | None
+    ) -> list[Tensor]:
         run = ForwardPass(replaced, {}, set())
         needed = None
         if part is not None and self._demands is not None:
@@ -431,8 +443,15 @@ def _layer_of(conv: Traced, samples: int) -> ConvLayer:
     return replace(one, calls=max(1, round(macs / (one.macs * samples))))
 
 
+def _is_last_half(both: Tensor, one: Tensor) -> bool:
+    near = 1e-5 * (1 + float(one.abs().max()))
+    return both.shape == (2 * len(one), *one.shape[1:]) and torch.allclose(
+        both[len(one) :], one, rtol=1e-3, atol=near, equal_nan=True
+    )
+
+
 def _own(seen: SeenCall) -> SeenCall:
-    return SeenCall(*(None if array is None else array.copy() for array in seen))
+    return SeenCall(seen.x.copy(), seen.y.copy(), None if seen.other is None else seen.other.copy())
 
 
 def _rows_of(call: Call, rows: Sequence[int]) -> Call:

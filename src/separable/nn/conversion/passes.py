@@ -188,7 +188,7 @@ class SumWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-class Probe(Protocol):
+class _PoisonedRun(Protocol):
     """Runs a network with the output of one place set to NaN (None: of none), all others as they were."""
 
     def __call__(
@@ -197,7 +197,7 @@ class Probe(Protocol):
         """Tell what each place reads, and what is added to what it gives; return the outputs."""
 
 
-def find_demands(run: Probe, count: int) -> Demands | None:
+def find_demands(run: _PoisonedRun, count: int) -> Demands | None:
     """Find what depends on what, by runs in which one output is not a number.
 
     Parameters
@@ -240,7 +240,7 @@ def _note(places: set[int], place: int, tensor: Tensor) -> None:
 
 
 def _is_touched(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.isnan().count_nonzero().numpy() > 0
+    return tensor.is_floating_point() and bool(tensor.isnan().any().numpy())
 
 
 def blank_output(layer: ConvLayer, module: Any, x: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ import numpy as np
 
 from ..._base.types import Array
 from ...conv.audits.records import Refused
-from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs, Part, Parts
+from ...conv.conversion.network import CalibratedNetwork, DataPart, DataParts, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import UNCHANGED
-from ..model.files import ModelError, Stored
+from ..model.files import Stored
 from ..model.graph import GraphIndex
+from ..model.names import ModelError
 from ..model.rules import count
 from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
 from .calibration import OnnxCalibration
@@ -88,10 +89,10 @@ class OnnxNetwork(CalibratedNetwork):
             for group in self._groups
         ]
         inputs = [next((len(array) for array in batch.values() if array.ndim), 0) for batch in calibration]
-        super().__init__(layers, Parts(inputs, [self._is_divisible(batch) for batch in calibration]))
+        super().__init__(layers, DataParts(inputs, [self._is_divisible(batch) for batch in calibration]))
         self._padding = {node.name: node.padding(sizes[node.name]) for node in nodes}
         self._memory = memory
-        self._answers: dict[Part, Values] = {}
+        self._answers: dict[DataPart, Values] = {}
         self._answer_room = memory // 4
         self._outputs = judged_by(stored, self._graph, [node.gives for node in nodes])
         self._times: dict[tuple[object, ...], float] = {}
@@ -103,19 +104,19 @@ class OnnxNetwork(CalibratedNetwork):
         return tuple(name for name in self._outputs if name not in self._graph.outputs)
 
     def calls_of(
-        self, index: int, replaced: Mapping[int, Replacement], parts: Sequence[Part]
-    ) -> Iterator[tuple[Part, LayerCall]]:
+        self, index: int, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[tuple[DataPart, LayerCall]]:
         """Yield each call of a layer, one for each of its nodes, with the part of the data.
 
         Parameters
         ----------
         index : int
         replaced : mapping of int to Replacement
-        parts : sequence of Part
+        parts : sequence of DataPart
 
         Yields
         ------
-        part : Part
+        part : DataPart
         call : LayerCall
         """
         group = self._groups[index]
@@ -125,7 +126,7 @@ class OnnxNetwork(CalibratedNetwork):
         place = group[0].node
         stop = self._stored.proto.graph.node[place].output[0]
         original, current = self._walked
-        pairs: Iterable[tuple[tuple[Part, Values], tuple[Part, Values]]]
+        pairs: Iterable[tuple[tuple[DataPart, Values], tuple[DataPart, Values]]]
         if replaced:
             changed, places = self.converted(replaced), self._places(replaced)
             pairs = zip(
@@ -142,13 +143,13 @@ class OnnxNetwork(CalibratedNetwork):
                 yield part, _call_of(node, old, new)
 
     def visit_calls(
-        self, wanted: Mapping[int, Sequence[Part]], tell: Callable[[Part, int, LayerCall], None]
+        self, wanted: Mapping[int, Sequence[DataPart]], tell: Callable[[DataPart, int, LayerCall], None]
     ) -> None:
         """Tell each call of some layers of the original, each on its parts of the data, in one pass.
 
         Parameters
         ----------
-        wanted : mapping of int to sequence of Part
+        wanted : mapping of int to sequence of DataPart
         tell : callable
         """
         graph = self._stored.proto.graph
@@ -168,7 +169,7 @@ class OnnxNetwork(CalibratedNetwork):
                         self._check_padding(node, values[node.reads].shape[2:])
                         tell(part, index, _call_of(node, values, values))
 
-    def _runs(self, layers: Sequence[int], wanted: Mapping[int, Sequence[Part]]) -> list[list[int]]:
+    def _runs(self, layers: Sequence[int], wanted: Mapping[int, Sequence[DataPart]]) -> list[list[int]]:
         """Return the layers in runs whose tensors fit into memory together, of one part of the data."""
         inputs = max(self._parts.count(part) for parts in wanted.values() for part in parts)
         runs: list[list[int]] = []
@@ -184,9 +185,9 @@ class OnnxNetwork(CalibratedNetwork):
             room -= needed
         return runs
 
-    def _read(self, parts: Sequence[Part]) -> Iterator[tuple[Part, Values]]:
+    def _read(self, parts: Sequence[DataPart]) -> Iterator[tuple[DataPart, Values]]:
         """Yield some parts of the data with what the model is given, in the order of the data."""
-        of_batch: dict[int, list[Part]] = {}
+        of_batch: dict[int, list[DataPart]] = {}
         for part in parts:
             of_batch.setdefault(part.number, []).append(part)
         for number, batch in enumerate(self._calibration):
@@ -223,7 +224,9 @@ class OnnxNetwork(CalibratedNetwork):
         """Return where in the original each change begins."""
         return {self._groups[index][0].node: new for index, new in replaced.items()}
 
-    def outputs_with(self, replaced: Mapping[int, Replacement], parts: Sequence[Part]) -> Iterator[Outputs]:
+    def outputs_with(
+        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[Outputs]:
         """Yield the outputs on each part: the original's, and those with some layers in their new form.
 
         Where the outputs hold whole numbers, such as labels, what they are chosen by stands for them.
@@ -231,7 +234,7 @@ class OnnxNetwork(CalibratedNetwork):
         Parameters
         ----------
         replaced : mapping of int to Replacement
-        parts : sequence of Part
+        parts : sequence of DataPart
 
         Yields
         ------
@@ -257,7 +260,7 @@ class OnnxNetwork(CalibratedNetwork):
                 None if now is None else {name: np.asarray(now[name]) for name in floats},
             )
 
-    def _original_outputs(self, names: Sequence[str], parts: Sequence[Part]) -> Iterator[Values]:
+    def _original_outputs(self, names: Sequence[str], parts: Sequence[DataPart]) -> Iterator[Values]:
         """Yield the original's outputs, kept from the first time on as long as they are small enough."""
         unknown = [part for part in parts if part not in self._answers]
         made = self._walked[0].outputs(self._stored, names, self._read(unknown), {})

@@ -38,8 +38,8 @@ class _Held(NamedTuple):
 class Walk:
     """Runs a model part by part, from front to back, on parts of the calibration data.
 
-    The tensors that cross from the nodes that ran to those that did not are kept for each part of the data, so
-    that walking from convolution to convolution costs as much as one pass. Nodes that did not run yet may
+    The tensors that cross from the nodes that ran to those that did not are kept for each part of the data,
+    so that walking from convolution to convolution costs as much as one pass. Nodes that did not run yet may
     change meanwhile.
 
     Parameters
