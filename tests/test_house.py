@@ -85,8 +85,9 @@ TESTED_BY = {
     "test_conv_forms.py": "conv.algebra.terms conv.algebra.witness conv.forms.dense conv.forms.depthwise "
     "conv.forms.spatial",
     "test_conv_fused.py": "conv.layers.fused",
-    "test_conv_allocate.py": "conv.conversion.allocate",
-    "test_conv_convert.py": "conv.conversion.convert conv.conversion.curves conv.conversion.network",
+    "test_conv_allocate.py": "conv.algebra.allocate",
+    "test_conv_convert.py": "conv.conversion.convert",
+    "test_nn_passes.py": "nn.conversion.passes",
     "test_conv_fit.py": "conv.conversion.rectified conv.conversion.regularise",
     "test_nn_audit.py": "nn.audits.count nn.model.layer_counts nn.model.rules nn.model.watch",
     "test_nn_separate.py": "nn.audits.separability nn.model.run nn.model.untouched",

@@ -17,9 +17,9 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from separable.nn.conversion.functions import activation_in  # noqa: E402
 from separable.nn.conversion.kinds import outputs_first  # noqa: E402
 from separable.nn.conversion.trace import trace  # noqa: E402
+from separable.nn.model.activations import activation_in  # noqa: E402
 from separable.nn.model.model_copy import prepared  # noqa: E402
 from tests.small_networks import lived_in  # noqa: E402
 

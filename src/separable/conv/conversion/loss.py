@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,16 @@ class HeldOut:
         return np.asarray(np.repeat(mask, rows // len(mask)))
 
 
+class MeasuredRows(Protocol):
+    """What tells of some batches which inputs the loss is measured on."""
+
+    def measured(self, number: int, rows: int) -> npt.NDArray[np.intp]:
+        """Return which rows of an array made from a batch that are."""
+
+    def size(self, number: int) -> int:
+        """Return the inputs of a batch."""
+
+
 class OutputChange:
     """By how much a network's outputs change, summed up batch by batch.
 
@@ -99,11 +109,11 @@ class OutputChange:
 
     Parameters
     ----------
-    held_out : HeldOut
+    held_out : MeasuredRows
         The change is measured on the inputs that it holds out, the variance on all.
     """
 
-    def __init__(self, held_out: HeldOut) -> None:
+    def __init__(self, held_out: MeasuredRows) -> None:
         self._held_out = held_out
         self._outputs: dict[object, _Output] = {}
 

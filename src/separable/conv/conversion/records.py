@@ -69,6 +69,9 @@ class ConvertedLayer:
         "none:" and its name. Empty where nothing does.
     options : tuple of Option
         All that was tried: the layer as it is, then what is cheaper.
+    patches : int
+        Output positions that it was fitted to, of all inputs together: a sample of them, where there are many
+        more than it has weights to tell apart. 0: it was not fitted.
     """
 
     name: str
@@ -84,6 +87,7 @@ class ConvertedLayer:
     milliseconds_after: float | None = None
     activation: str = ""
     options: tuple[Option, ...] = ()
+    patches: int = 0
 
 
 @dataclass(frozen=True)

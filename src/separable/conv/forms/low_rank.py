@@ -6,11 +6,15 @@ all taps. Of a layer of one tap, such as a linear one, both are the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+import numpy as np
 
 from ..._base.types import FloatArray
 from ..algebra.descent import Quadratic, descend_reduction
 from ..algebra.geometry import whole
+from ..algebra.spectra import direction_losses, hidden_losses
 from ..algebra.terms import Rank
 from .form import GAIN, ConvPart, LayerForm, Solution, balanced, sequence
 from .layer import ConvLayer
@@ -25,6 +29,7 @@ class _LowRankForm(LayerForm):
     """
 
     name = "low-rank"
+    settled = True
 
     def full_rank(self, layer: ConvLayer) -> int:
         inputs, outputs = layer.c_in // layer.groups, layer.c_out // layer.groups
@@ -67,8 +72,15 @@ class _LowRankForm(LayerForm):
         outputs = problem.pull.shape[1]
         return (rows.T @ hidden.optimum.reshape(rank, -1)).reshape(-1, outputs), rows
 
-    def gains(self, layer: ConvLayer, problem: Quadratic) -> FloatArray | None:
-        return None if layer.transposed else problem.reduction[1]
+    def settles(self, layer: ConvLayer) -> bool:
+        return not layer.transposed
+
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+        if layer.transposed:
+            return np.asarray(
+                hidden_losses(problem, problem.channels, ranks[-1])[np.array(ranks) - 1], np.float64
+            )
+        return direction_losses(problem, ranks)
 
     def cuts(self, layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:
         groups, outputs = layer.groups, layer.c_out // layer.groups

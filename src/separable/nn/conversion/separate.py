@@ -224,6 +224,7 @@ def separate(
                 forms=forms,
                 rank=rank,
                 equalise=equalise,
+                threads=torch.get_num_threads(),
                 progress=show,
             )
         kept = {fold.conv: fold for fold in folds} if keep_norms else {}

@@ -20,10 +20,10 @@ from ...conv.forms.activation import Activation
 from ..layers.between import is_watched
 from ..layers.pair import ConvPair
 from ..layers.spatial import SpatialConv
+from ..model.activations import PreluSlopes, SeenActivation, activation_in
 from ..model.run import Call, tensors_of
 from ..model.untouched import map_tensors, untouched
 from ..model.watch import _storage, own_name
-from .functions import PreluSlopes, SeenActivation, activation_in
 from .kinds import geometry_of, is_linear, is_transposed, kind_of
 
 _SUMS: Final = {"aten::add", "aten::add_"}

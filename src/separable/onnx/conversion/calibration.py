@@ -69,6 +69,11 @@ class OnnxCalibration:
         if not self.first:
             raise ValueError(f"`{self._argument}` holds no batch of inputs; expected {_ACCEPTED}.")
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the model says how many samples it takes at a time."""
+        return bool(self._fixed)
+
     def __iter__(self) -> Iterator[Batch]:
         for number, batch in enumerate(self._batches()):
             yield {name: self._checked(name, array, number) for name, array in batch.items()}

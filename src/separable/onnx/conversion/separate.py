@@ -238,6 +238,7 @@ def separate(
             other_macs=sum(row.macs_before for row in others if row.name in kinds),
             other_params=sum(row.params_before for row in others if row.name in kinds),
             equalise=equalise,
+            threads=threads,
             progress=show,
         )
     before: float | None = None
