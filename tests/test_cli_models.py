@@ -275,6 +275,21 @@ def test_pictures_go_where_the_channels_lie(run: Run) -> None:
     assert "takes whole numbers, 0 to 255, as pictures hold them" in refused.err
 
 
+def test_pictures_take_the_size_that_is_said_where_the_model_takes_any(run: Run) -> None:
+    pictures("photos")
+    net = models.Net()
+    x = net.input("x", ["batch", 3, "height", "width"])
+    onnx.save(net.model(net.conv(x, 3, 16, (3, 3), "conv")), "any.onnx")
+    line = "separate any.onnx --calibration photos --mean 0 --std 1 --budget 0.9 --allow-slower -o o.onnx"
+    told = json.loads(run(f"{line} --shape height=8,width=10 --json").out)
+    assert told["macs_before"] == 16 * 27 * 6 * 8
+    data = Data(Path("photos"), "0", "1", None, shapes=("height=8,width=10",))
+    read = Data(**{**vars(data), "mean": "0,0,0", "std": "1,1,1"}).read(Path("any.onnx")).data
+    assert isinstance(read, np.ndarray)
+    assert read.shape == (3, 3, 8, 10)
+    assert "`--shape` names 'hight'" in run(f"{line} --shape hight=8").err
+
+
 def recurrent() -> None:
     """A network with state, (layers, batch, width), and a number that says how fast samples come."""
     net = models.Net()

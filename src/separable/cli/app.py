@@ -272,6 +272,7 @@ def separate(
     model: options.Model,
     calibration: options.CalibrationData,
     out: options.Converted,
+    shapes: options.Shapes = None,
     budget: options.Budget = 0.125,
     by: options.By = options.BudgetUnit.macs,
     forms: options.Forms = None,
@@ -293,7 +294,8 @@ def separate(
     """Convert a model."""
     goal = separating.Goal(budget, by.value, forms, rank, tuple(skip or ()), not allow_slower)
     others = OtherInputs(tuple(beside or ()))
-    data = Data(calibration, mean, std, batch_size, others)
+    sizes = tuple(shapes or ())
+    data = Data(calibration, mean, std, batch_size, others, shapes=sizes)
     apart = None
     if validation is not None:
         # Arrays beside pictures, and the other way round, are scaled as they are.
@@ -305,6 +307,7 @@ def separate(
             batch_size,
             others,
             "validation",
+            sizes,
         )
     separating.run(
         model,

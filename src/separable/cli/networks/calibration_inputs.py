@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from .other_inputs import Declared, OtherInputs, input_for
 from .pictures import PICTURES, PictureSlot, scaling_of
 
 _BATCH = 16
+_PICTURE_AXES = 4
 
 
 class ReadInputs(NamedTuple):
@@ -36,6 +38,7 @@ class Data:
     batch_size: int | None
     others: OtherInputs = field(default_factory=OtherInputs)
     option: str = "calibration"
+    shapes: tuple[str, ...] = ()
 
     def read(self, model: Path) -> ReadInputs:
         """Return what `separable.onnx.separate` takes: the path, or batches of what was read.
@@ -53,7 +56,7 @@ class Data:
             raise ValueError(f"`--{given[0]}` goes with a folder of pictures; arrays are taken as they are.")
         if not pictures and not model.is_file():
             return ReadInputs(self.path, [])  # which `separate` says more of
-        declared = declared_inputs(model)
+        declared = declared_inputs(model, self.shapes)
         taken = self.others.names(declared)
         if pictures:
             left = {name: kind for name, kind in declared.items() if name not in taken}
@@ -133,8 +136,14 @@ class Data:
         return [file for file in inside if file.suffix.lower() in PICTURES and file.name[0] != "."]
 
 
-def declared_inputs(model: Path) -> Declared:
+def declared_inputs(model: Path, shapes: Sequence[str] = ()) -> Declared:
     """Return the lengths and the dtype of each input of a model.
+
+    Parameters
+    ----------
+    model : Path
+    shapes : sequence of str, optional
+        What --shape says of lengths that the model leaves open, for pictures; the samples' axis stays open.
 
     Raises
     ------
@@ -146,10 +155,15 @@ def declared_inputs(model: Path) -> Declared:
 
         from ...onnx.model.files import read_model
         from ...onnx.model.graph import GraphIndex
-        from ...onnx.model.lengths import declared_shape
+        from ...onnx.model.lengths import declared_shape, input_shapes
+    given = GraphIndex(read_model(model)).given()
+    said = input_shapes(given, list(shapes)) if shapes else {}
     declared = {}
-    for entry in GraphIndex(read_model(model)).given():
+    for entry in given:
         element = entry.type.tensor_type.elem_type
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(element)) if element else np.dtype(object)
-        declared[entry.name] = (declared_shape(entry) or (), dtype)
+        lengths = declared_shape(entry) or ()
+        if len(lengths) == _PICTURE_AXES:
+            lengths = (*lengths[:1], *said.get(entry.name, lengths)[1:])
+        declared[entry.name] = (lengths, dtype)
     return declared
