@@ -85,7 +85,7 @@ TESTED_BY = {
     "conv.forms.spatial",
     "test_conv_fused.py": "conv.layers.fused",
     "test_conv_allocate.py": "conv.algebra.allocate",
-    "test_conv_convert.py": "conv.conversion.convert conv.conversion.curves conv.conversion.network",
+    "test_conv_convert.py": "conv.conversion.convert",
     "test_nn_passes.py": "nn.conversion.passes",
     "test_conv_fit.py": "conv.conversion.rectified conv.conversion.regularise",
     "test_nn_audit.py": "conv.audits.machine nn.audits.count nn.model.layer_counts nn.model.rules "
