@@ -168,14 +168,18 @@ class Curves:
         return float({"macs": cost.macs, "params": cost.params}[self.by])
 
     def _weight(self, index: int, fitter: Fitter, tried: Sequence[_Tried]) -> Callable[[float], float]:
-        """Return how much an error of a layer changes the network's outputs, as two of its forms show."""
+        """Return how much an error of a layer changes the network's outputs, as one or two forms show."""
         by_error = sorted(tried, key=lambda candidate: candidate[3])
         known: list[tuple[float, float]] = []
-        for form, rank, _, _ in (by_error[len(by_error) // 2], by_error[-1]):
+        probed = [by_error[len(by_error) // 2], by_error[-1]]
+        # Of many layers each is tried out once: how its effect bends with the error matters less.
+        for form, rank, _, error in probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]:
             probe = fitter.replacement(form, rank, sweeps=_SWEEPS, rounds=0)
             change = output_change(self._network, {index: probe}, self._probes)
-            if probe.error > 0 and change > 0 and math.isfinite(change):
-                known.append((math.log(probe.error), math.log(change / probe.error)))
+            # By the errors that all candidates are compared by: where data are few, those that are left on
+            # them are smaller.
+            if error > 0 and change > 0 and math.isfinite(change):
+                known.append((math.log(error), math.log(change / error)))
         known.sort()
         places, weights = [place for place, _ in known], [weight for _, weight in known]
 
