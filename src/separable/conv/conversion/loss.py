@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..scores.interval import student
 from ..scores.records import Loss, OutputLoss
 
-__all__ = ["HeldOut", "OutputChange", "Values"]
+__all__ = ["HeldOut", "MeasuredRows", "OutputChange", "Values"]
 
 Values: TypeAlias = npt.NDArray[Any]
 

@@ -225,7 +225,7 @@ class TorchNetwork(CalibratedNetwork):
     def _demands(self) -> Demands | None:
         """What depends on what; None where that cannot be found out."""
         outputs: dict[int, Tensor] = {}
-        call = self._one_input()
+        call, whole_numbers = self._one_input(), self._whole_numbers
 
         def run(
             source: int | None, read: Callable[[int, Tensor], None], added: Callable[[int, Tensor], None]
@@ -248,7 +248,7 @@ class TorchNetwork(CalibratedNetwork):
                 return y
 
             with self._replaced_forwards(forward), torch.no_grad(), watch:
-                return outcomes(lambda: self._model(*call[0], **call[1]), self._whole_numbers)
+                return outcomes(lambda: self._model(*call[0], **call[1]), whole_numbers)
 
         return find_demands(run, len(self._order))
 
