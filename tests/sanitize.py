@@ -18,6 +18,11 @@ TESTS = (
     "tests/test_core_kernels.py",
     "tests/test_core_streams.py",
     "tests/test_conv_fused.py",
+    "tests/test_engine_core_convolutions.py",
+    "tests/test_engine_core_plain.py",
+    "tests/test_engine_core_plain_products.py",
+    "tests/test_engine_images.py",
+    "tests/test_engine_program.py",
     "tests/test_running.py",
     "tests/test_shapes.py",
 )

@@ -8,9 +8,14 @@ import json
 import numpy as np
 import pytest
 
-from separable.conv import ConvLayer, Replacement, convert, fit
+from separable.conv import ConvLayer, Moments, Replacement, convert, fit
+from separable.conv.algebra.cholesky import Cholesky
+from separable.conv.conversion.curves import Curves, _small, can_win
+from separable.conv.conversion.fit import Fitter
 from separable.conv.conversion.loss import HeldOut
-from tests.conv_layers import inputs_of
+from separable.conv.conversion.network import DataParts
+from separable.conv.forms.table import CHEAPER, FORMS
+from tests.conv_layers import inputs_of, layer_of
 
 COUNT = 96
 
@@ -187,12 +192,16 @@ def test_the_result_does_not_depend_on_the_batches():
     assert one.output_change == pytest.approx(two.output_change, rel=1e-6)
 
 
-def test_progress_is_told_to_the_end(net):
+@pytest.mark.parametrize("budget", [0.4, 1.0])
+def test_progress_is_told_to_the_end_of_a_total_that_never_changes(net, budget):
     told = []
-    convert(net, 0.4, progress=lambda done, total, step: told.append((done, total, step)), rounds=1)
-    assert all(0 <= done < total for done, total, _ in told)
-    assert [done for done, _, _ in told] == list(range(len(told)))
-    assert {step.split()[0] for _, _, step in told} == {"measuring", "fitting"}
+    convert(net, budget, progress=lambda done, total, step: told.append((done, total, step)), rounds=1)
+    assert len({total for _, total, _ in told}) == 1
+    steps = [done for done, _, _ in told]
+    assert steps == sorted(steps)
+    assert (steps[0], steps[-1]) == (0, told[0][1])
+    assert all(done < total for done, total, _ in told[:-1])
+    assert {step.split()[0] for _, _, step in told} == {"measuring", "fitting", "done"}
 
 
 def test_a_shared_layer_counts_each_call():
@@ -214,6 +223,103 @@ def test_a_shared_layer_counts_each_call():
 def test_wrong_arguments_are_refused(net, options, error, message):
     with pytest.raises(error, match=message):
         convert(net, **options)
+
+
+# -- what is fitted, and what bounds exclude ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bounds_never_exclude_what_would_have_won(seed):
+    """The error of a closed form may fall by descent, but not as far as the bound."""
+    rng = np.random.default_rng(seed)
+    layer = layer_of(rng, (int(rng.integers(4, 14)), int(rng.integers(3, 10)), 3, 3), (8, 8))
+    moments = Moments(layer)
+    x = inputs_of(rng, layer, 40)
+    moments.add(x, layer(x))
+    fitter = Fitter(layer, moments)
+    known, closed = {}, {}
+    for name in CHEAPER:
+        ranks = list(range(1, min(FORMS[name].full_rank(layer), 6)))
+        closed[name] = dict(zip(ranks, fitter.errors(name, ranks, descent=False), strict=True))
+        for rank in ranks:
+            cost = float(FORMS[name].cost(layer, rank).macs)
+            known[name, rank] = (name, rank, cost, fitter.replacement(name, rank).error)
+            assert known[name, rank][3] >= 0.1 * closed[name][rank]
+    for name in CHEAPER:
+        own = [(one[1], one[2]) for one in known.values() if one[0] == name]
+        others = [one for one in known.values() if one[0] != name]
+        if not can_win(own, [closed[name][rank] for rank, _ in own], others):
+            assert all(
+                any(other[2] <= cost and other[3] <= known[name, rank][3] for other in others)
+                for rank, cost in own
+            )
+
+
+def test_what_cannot_win_is_not_fitted():
+    pairs, errors = [(1, 10.0), (2, 20.0)], [0.5, 0.3]
+    assert can_win(pairs, errors, [])
+    assert can_win(pairs, errors, [("low-rank", 1, 10.0, 0.04)])  # the second may still be better
+    assert not can_win(pairs, errors, [("low-rank", 1, 10.0, 0.02)])
+    assert can_win(pairs, errors, [("low-rank", 1, 15.0, 0.001)])  # dearer than the first
+
+
+def test_factorizations_of_a_layer_do_not_grow_with_the_ranks(monkeypatch):
+    """All ranks of all forms are measured with a few: for shrinkage, and for descent at two ranks a form."""
+    made = []
+    plain = Cholesky.__init__
+    monkeypatch.setattr(Cholesky, "__init__", lambda self, m: (made.append(len(m)), plain(self, m))[1])
+    counts = []
+    for most in (4, 16):
+        monkeypatch.setattr("separable.conv.conversion.curves._RANKS", most)
+        network = chain((3, 16, 16))
+        curves = Curves(network, "macs", CHEAPER, 8)
+        for index, layer in enumerate(network.layers):
+            cheaper = curves.cheaper(index)
+            moments = Moments(layer)
+            for sample in network.samples(index, {}):
+                moments.add(*sample)
+            made.clear()
+            curves.measure(index, cheaper, moments)
+        counts.append((len(made), len(curves.options[1])))
+    (few, short), (many, long) = counts
+    assert long >= 2 * short
+    assert many <= 1.3 * few
+
+
+def test_the_cheapest_of_many_layers_stay_as_they_are():
+    assert _small([1.0] * 16) == frozenset()
+    assert _small([1000.0] * 20 + [1.0, 2.0]) == {20, 21}
+    assert not _small([1.0] * 20)
+
+
+def test_a_report_says_how_many_positions_were_looked_at(net):
+    done = convert(net, rank=1, forms=("dw-pw",), positions=10)
+    assert {row.patches for row in done.report.layers} == {10 * (COUNT - net.held_out)}
+
+
+# -- parts of the data ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("divisible", [True, False])
+@pytest.mark.parametrize("batches", [[64, 64, 5], [1] * 40, [100]])
+def test_fewer_inputs_are_among_more_of_them_and_always_the_same(batches, divisible):
+    parts = DataParts(batches, [divisible] * len(batches))
+    assert parts.some(parts.fitted, None) == list(parts.fitted)
+    before: list = []
+    for inputs in (1, 8, 30, 10_000):
+        some = parts.some(parts.fitted, inputs)
+        assert set(before) <= set(some)
+        assert some == sorted(some, key=parts.fitted.index) == parts.some(parts.fitted, inputs)
+        total = sum(map(parts.count, parts.fitted))
+        assert sum(map(parts.count, some)) >= min(inputs, total)
+        before = some
+    rows = [(part.number, row) for part in parts.fitted for row in part.rows or ()]
+    measured = [(part.number, row) for part in parts.measured for row in part.rows or ()]
+    if divisible:
+        assert len(measured) == parts.held_out.count
+        assert sorted([*rows, *measured]) == [
+            (n, row) for n, count in enumerate(batches) for row in range(count)
+        ]
 
 
 # -- which inputs the loss is measured on ------------------------------------------------------------------

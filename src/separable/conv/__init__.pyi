@@ -1,4 +1,6 @@
 from . import cost as cost
+from .algebra.allocate import Choice as Choice
+from .algebra.allocate import allocate as allocate
 from .algebra.decomposition import DecompositionError as DecompositionError
 from .algebra.decomposition import allocate_ranks as allocate_ranks
 from .algebra.decomposition import decompose as decompose
@@ -9,8 +11,6 @@ from .algebra.terms import khatri_rao as khatri_rao
 from .algebra.terms import slice_spectrum as slice_spectrum
 from .algebra.witness import Witness as Witness
 from .algebra.witness import witness as witness
-from .conversion.allocate import Choice as Choice
-from .conversion.allocate import allocate as allocate
 from .conversion.convert import convert as convert
 from .conversion.equalise import equalised as equalised
 from .conversion.fit import fit as fit
@@ -21,7 +21,12 @@ from .conversion.records import Conversion as Conversion
 from .conversion.records import ConversionReport as ConversionReport
 from .conversion.records import ConvertedLayer as ConvertedLayer
 from .conversion.records import Option as Option
+from .forms.activation import Activation as Activation
 from .forms.layer import ConvLayer as ConvLayer
 from .forms.layer import Replacement as Replacement
 from .layers.fused import FusedConv as FusedConv
 from .layers.fused import depthwise_separable as depthwise_separable
+from .scores.metrics import Metric as Metric
+from .scores.metrics import accuracy as accuracy
+from .scores.metrics import character_error_rate as character_error_rate
+from .scores.records import Score as Score

@@ -108,7 +108,7 @@ def _lines(silence: float) -> Progress:
     def show(done: int, total: int, step: str) -> None:
         nonlocal last
         stage = step.partition(" ")[0].rstrip(":"), total
-        if stage != last and time.monotonic() >= begin:
+        if stage != last and (done < total or not total) and time.monotonic() >= begin:
             last = stage
             place = f", step {done + 1} of {total}" if total else ""
             sys.stderr.write(f"{printable(stage[0])}{place}\n")

@@ -18,14 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._base.types import FloatArray
+from .cholesky import Cholesky
 
 __all__ = [
+    "TIE",
     "Quadratic",
     "alternate_outputs",
     "descend_inputs",
     "descend_reduction",
+    "hidden_channels",
     "inverse_root",
     "leading_filters",
+    "leading_outputs",
     "orthonormal_terms",
     "whitened_filters",
     "whitened_outputs",
@@ -33,7 +37,7 @@ __all__ = [
 
 # Maximum total taps of filters solved in one dense system; more are solved in groups. Such a system is
 # factored in a second and takes 32 MiB.
-_TAPS_AT_ONCE: Final = 2048
+_TAPS_AT_ONCE: Final = 512
 
 # Work is done about 32 MiB at a time.
 _ELEMENTS_AT_ONCE: Final = 1 << 22
@@ -41,7 +45,7 @@ _ELEMENTS_AT_ONCE: Final = 1 << 22
 # Added to the unit diagonal of a Gram matrix of terms: nearly collinear terms share their mixing.
 # Less of it leaves large numbers that cancel, which eight bits cannot hold: with 1e-11 the int8 error of a
 # net on digits is seven times that with 5e-4 (0.146, 0.020 of the variance), in float it is the same.
-_TIE: Final = 1e-4
+TIE: Final = 1e-4
 
 # Levenberg-Marquardt damping: its initial value, its factors after a step that lowered the error and after
 # one that did not, and the value from which on steps are too small to matter.
@@ -89,9 +93,19 @@ class Quadratic:
         return blocks
 
     @cached_property
+    def factor(self) -> Cholesky:
+        """Of `gram`: whatever is wanted of the same inputs is solved for with it."""
+        return Cholesky(self.gram)
+
+    @cached_property
     def optimum(self) -> FloatArray:
         """The dense weights that err least, shape ``(I*K, O)``."""
-        return np.asarray(np.linalg.solve(self.gram, self.pull), np.float64)
+        return self.factor.solve(self.pull)
+
+    @property
+    def least(self) -> float:
+        """The error of the optimum."""
+        return self.energy - float(np.sum(self.optimum * self.pull))
 
     @cached_property
     def reduction(self) -> tuple[FloatArray, FloatArray]:
@@ -132,9 +146,12 @@ class Quadratic:
     def aimed(self, pull: FloatArray, energies: FloatArray) -> Quadratic:
         """Return the error on the same inputs of another wanted output."""
         other = Quadratic(self.gram, pull, energies, self.taps)
-        if "own" in vars(self):
-            vars(other)["own"] = self.own
+        vars(other).update({name: vars(self)[name] for name in ("own", "factor") if name in vars(self)})
         return other
+
+    def of_outputs(self, some: slice) -> Quadratic:
+        """Return the error of some of the outputs."""
+        return self.aimed(self.pull[:, some], self.energies[some])
 
 
 def inverse_root(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -161,10 +178,10 @@ class _Mixed:
 
     def _solve(self) -> None:
         gram = _filtered(self.filtered, self.owner, self.filters)
-        gram[np.diag_indices_from(gram)] *= 1 + _TIE
+        gram[np.diag_indices_from(gram)] *= 1 + TIE
         wanted = _filtered(self.problem.pull.T, self.owner, self.filters).T
-        self.gram = gram
-        self.mixing: FloatArray = np.asarray(np.linalg.solve(gram, wanted), np.float64)
+        self.factor = Cholesky(gram)
+        self.mixing = self.factor.solve(wanted)
         self.loss = self.problem.energy - float(np.sum(self.mixing * wanted))
 
     def with_filters(self, terms: slice, filters: FloatArray) -> _Mixed:
@@ -319,7 +336,8 @@ def _moved(
     slope = np.matmul(left.reshape(len(owner), taps, -1), mixing[:, :, np.newaxis])[:, :, 0]
     # A Schur complement: the covariance given all filtered channels, which no mixing of them can explain.
     curvature = problem.gram[np.ix_(columns, columns)]
-    curvature -= seen.T @ np.linalg.solve(state.gram, seen)
+    white = state.factor.forward(seen)
+    curvature -= white.T @ white
     alike = mixing @ mixing.T
     count = len(owner)
     curvature.reshape(count, taps, count, taps)[...] *= alike[:, np.newaxis, :, np.newaxis]
@@ -333,7 +351,7 @@ def _moved(
         damped = curvature.copy()
         damped.reshape(count, taps, count, taps)[own_block, :, own_block, :] += damping * diagonal
         damped[np.diag_indices_from(damped)] += least
-        step = np.linalg.solve(damped, slope.reshape(-1)).reshape(count, taps)
+        step = Cholesky(damped).solve(slope.reshape(-1)).reshape(count, taps)
         moved = orthonormal_terms(state.filters[terms] + step, inner, problem.own[channels])
         other = state.with_filters(terms, moved)
         if other.loss < state.loss:
@@ -360,14 +378,7 @@ def leading_filters(problem: Quadratic, weights: FloatArray, rank: int) -> Float
     -------
     ndarray, shape ``(O, rank, K)``
     """
-    channels, taps = problem.channels, problem.taps
-    full = problem.gram.reshape(channels, taps, channels, taps)
-    # The marginals of a Kronecker product are its factors, but for scale.
-    (left, _), (right, unright) = inverse_root(np.einsum("ikjk", full)), inverse_root(np.einsum("ikil", full))
-    slices = weights.T.reshape(-1, channels, taps)
-    # The right singular vectors, from the K x K products: there are far fewer taps than channels.
-    white = left @ slices @ right
-    _, vectors = np.linalg.eigh(white.swapaxes(1, 2) @ white)
+    _, unright, vectors = leading_outputs(problem, weights)
     return vectors[:, :, -rank:].swapaxes(1, 2) @ unright
 
 
@@ -383,16 +394,37 @@ def whitened_outputs(problem: Quadratic, rank: int) -> FloatArray:
     -------
     ndarray, shape ``(I*K, O)``
     """
+    white, unright, vectors = leading_outputs(problem, problem.optimum)
+    kept = vectors[:, :, -rank:]
+    weights: FloatArray = (white @ kept @ kept.swapaxes(1, 2) @ unright).reshape(len(white), -1).T
+    return weights
+
+
+def leading_outputs(problem: Quadratic, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return what the terms of each output are made of that are best where `gram` is a Kronecker product.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    weights : ndarray, shape ``(I*K, O)``
+
+    Returns
+    -------
+    white : ndarray, shape ``(O, I, K)``
+        The weights, whitened along their taps.
+    unright : ndarray, shape ``(K, K)``
+        Undoes that.
+    vectors : ndarray, shape ``(O, K, K)``
+        In columns the filters of whitened taps, the best last.
+    """
     channels, taps = problem.channels, problem.taps
     full = problem.gram.reshape(channels, taps, channels, taps)
+    # The marginals of a Kronecker product are its factors, but for scale.
     (left, _), (right, unright) = inverse_root(np.einsum("ikjk", full)), inverse_root(np.einsum("ikil", full))
-    slices = problem.optimum.T.reshape(-1, channels, taps)
-    white = slices @ right
+    white = weights.T.reshape(-1, channels, taps) @ right
+    # The right singular vectors, from the K x K products: there are far fewer taps than channels.
     scaled = left @ white
-    _, vectors = np.linalg.eigh(scaled.swapaxes(1, 2) @ scaled)
-    kept = vectors[:, :, -rank:]
-    weights: FloatArray = (white @ kept @ kept.swapaxes(1, 2) @ unright).reshape(len(slices), -1).T
-    return weights
+    return white, unright, np.linalg.eigh(scaled.swapaxes(1, 2) @ scaled)[1]
 
 
 def alternate_outputs(
@@ -484,21 +516,41 @@ def _solved(grams: FloatArray, right: FloatArray) -> FloatArray:
 # -- fewer channels in between -----------------------------------------------------------------------
 
 
+def _hidden(problem: Quadratic, rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the covariance of hidden patches with all patches, with each other and with what is wanted."""
+    hidden, length = rows.shape
+    rest = len(problem.gram) // length
+    # (r*L, J*L): the covariance of the hidden patches with the patches.
+    seen = (rows @ problem.gram.reshape(length, -1)).reshape(hidden * rest, -1)
+    gram = rows @ np.moveaxis(seen.reshape(-1, length, rest), 1, 0).reshape(length, -1)
+    gram = gram.reshape(hidden, hidden * rest, rest).swapaxes(0, 1).reshape(hidden * rest, -1)
+    gram[np.diag_indices_from(gram)] *= 1 + TIE
+    return seen, gram, (rows @ problem.pull.reshape(length, -1)).reshape(hidden * rest, -1)
+
+
+def hidden_channels(problem: Quadratic, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the covariance of hidden channels, made orthonormal in turn, and that with what is wanted.
+
+    Parameters
+    ----------
+    problem : Quadratic
+    rows : ndarray, shape ``(r, J)``
+
+    Returns
+    -------
+    gram : ndarray, shape ``(r*L, r*L)``
+    pull : ndarray, shape ``(r*L, O)``
+    """
+    return _hidden(problem, _orthonormal(rows[np.newaxis])[0])[1:]
+
+
 class _Reduction:
     """Hidden channels made by the first taps, and, solved for, what the other taps make of them."""
 
     def __init__(self, problem: Quadratic, rows: FloatArray) -> None:
         self.problem, self.rows = problem, rows
-        hidden, length = rows.shape
-        rest = len(problem.gram) // length
-        by_first = problem.gram.reshape(length, -1)
-        # (r*L, J*L): the covariance of the hidden patches with the patches.
-        self.seen = (rows @ by_first).reshape(hidden * rest, -1)
-        gram = rows @ np.moveaxis(self.seen.reshape(-1, length, rest), 1, 0).reshape(length, -1)
-        self.gram = gram.reshape(hidden, hidden * rest, rest).swapaxes(0, 1).reshape(hidden * rest, -1)
-        self.gram[np.diag_indices_from(self.gram)] *= 1 + _TIE
-        self.pull = (rows @ problem.pull.reshape(length, -1)).reshape(hidden * rest, -1)
-        self.rest: FloatArray = np.asarray(np.linalg.solve(self.gram, self.pull), np.float64)
+        self.seen, self.gram, self.pull = _hidden(problem, rows)
+        self.rest = Cholesky(self.gram).solve(self.pull)
         self.loss = problem.energy - float(np.sum(self.rest * self.pull))
 
     @property
@@ -543,6 +595,7 @@ def descend_reduction(
     full = problem.gram.reshape(length, rest, length, rest)
     first = np.einsum("ilkl->ik", full) / rest
     first[np.diag_indices_from(first)] += 1e-9 * np.trace(first) / length
+    scaled = Cholesky(first)
     state = _Reduction(problem, _orthonormal(rows[np.newaxis])[0])
     direction, last = np.zeros_like(rows), (np.zeros_like(rows), 0.0)
     for _ in range(sweeps):
@@ -552,7 +605,7 @@ def descend_reduction(
         if not scale.any():
             break  # the other taps are all zero
         scale[np.diag_indices_from(scale)] += 1e-9 * np.trace(scale) / len(scale)
-        steepest: FloatArray = -np.linalg.solve(scale, np.linalg.solve(first, slope.T).T).astype(np.float64)
+        steepest: FloatArray = -Cholesky(scale).solve(scaled.solve(slope.T).T)
         size = -float(np.sum(steepest * slope))
         turn = max(0.0, size + float(np.sum(steepest * last[0]))) / last[1] if last[1] > 0 else 0.0
         direction = steepest + turn * direction

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from ..._base.types import FloatArray
-from ..conversion.allocate import Choice, allocate
+from ..algebra.allocate import Choice, allocate
 from ..forms.layer import ConvLayer
 from ..forms.table import CHEAPER, FORMS, UNCHANGED
 

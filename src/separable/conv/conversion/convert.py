@@ -10,26 +10,31 @@ from typing import Final
 
 import numpy as np
 
+from ..._base.workers import Workers, blas_alone
+from ...arrays import arguments
+from ..forms.activation import activation_of
 from ..forms.layer import ConvLayer, Replacement
 from ..forms.table import CHEAPER, FORMS, is_dense
 from .curves import Curves
+from .effort import ConversionEffort, Steps
 from .equalise import equalised
 from .fit import Fitter
 from .goal import COSTS, check_goal, count
 from .loss import Values
 from .moments import Moments
-from .network import Network, Progress
+from .network import Network, Progress, samples, visit
 from .records import Conversion, ConversionReport, ConvertedLayer, Option
 
 __all__ = ["COSTS", "Conversion", "ConversionReport", "ConvertedLayer", "Network", "Progress", "convert"]
 
-# Output positions of each input that the moments are made from, and bytes of patches kept for the fit behind
-# an activation.
+# Output positions of each input that the moments are made from.
 _POSITIONS: Final = 256
-_KEEP: Final = 1 << 28
 
-# Batches from which equalisation takes the ranges of channels.
-_BATCHES: Final = 2
+# Inputs from which equalisation takes the ranges of channels: at least, at most, and in between as many as
+# take so many multiply-accumulates.
+_INPUTS: Final = 8
+_INPUTS_MOST: Final = 128
+_EQUALISED: Final = 1e9
 
 # How far the effects that layers had among converted ones are trusted: first, and if that was no better.
 _TRUST: Final = (1.0, 0.5)
@@ -50,6 +55,7 @@ def convert(
     positions: int = _POSITIONS,
     rounds: int = 4,
     equalise: bool = True,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Choose a form for each layer under a budget, and fit them one after the other.
@@ -74,6 +80,8 @@ def convert(
         Times that the choice is made anew with what it did to the outputs, and the network converted again.
     equalise : bool, optional
         Scale the channels between the convolutions of each form for eight bits, which changes nothing else.
+    threads : int, optional
+        That fits run on. Each call of BLAS runs on one of them. Default: one for each core.
     progress : callable, optional
         Called with the steps done, those to do, and the present one.
 
@@ -133,21 +141,34 @@ def convert(
     count(rounds, "rounds", 0)
     for cost, name in ((other_macs, "other_macs"), (other_params, "other_params")):
         count(cost, name, 0)
-    run = _ConversionRun(network, by, tuple(forms), positions, progress)
-    if rank is not None:
-        picks = run.curves.of_rank(rank)
-        replaced = run.exact(picks) if rank == "full" else run.fitted(picks)
-        rows, change = run.rows(picks, replaced), network.output_change(replaced)
-        report = ConversionReport(by, None, rows, change, other_macs, other_params, (), network.held_out)
-        return Conversion(run.equalised(replaced) if equalise else replaced, report)
-    run.measure()
-    other = {"macs": other_macs, "params": other_params, "latency": 0}[by]
-    best = run.best(_allowed(run.curves, budget, other), rounds)
-    rows, frontier = run.rows(best.picks, best.replaced), run.curves.frontier(other)
+    workers = Workers(arguments.thread_count(threads))
+    try:
+        with blas_alone():
+            tries = rounds if rank is None else 0
+            run = _ConversionRun(network, by, tuple(forms), positions, tries, progress, workers)
+            other = {"macs": other_macs, "params": other_params, "latency": 0}[by]
+            if rank is not None:
+                picks = run.curves.of_rank(rank)
+                replaced = run.exact(picks) if rank == "full" else run.fitted(picks)
+                best = _Attempt(picks, replaced, network.output_change(replaced))
+            else:
+                run.measure()
+                best = run.best(_allowed(run.curves, budget, other))
+            done = run.equalised(best.replaced) if equalise else best.replaced
+    finally:
+        workers.close()
     report = ConversionReport(
-        by, float(budget), rows, best.change, other_macs, other_params, frontier, network.held_out
+        by,
+        None if rank is not None else float(budget),
+        run.rows(best.picks, best.replaced),
+        best.change,
+        other_macs,
+        other_params,
+        () if rank is not None else run.curves.frontier(other),
+        network.held_out,
     )
-    return Conversion(run.equalised(best.replaced) if equalise else best.replaced, report)
+    run.end()
+    return Conversion(done, report)
 
 
 def _allowed(curves: Curves, budget: float, other: float) -> float:
@@ -176,35 +197,60 @@ class _ConversionRun:
     """The steps of a conversion, with what they share."""
 
     def __init__(
-        self, network: Network, by: str, forms: Sequence[str], positions: int, progress: Progress | None
+        self,
+        network: Network,
+        by: str,
+        forms: Sequence[str],
+        positions: int,
+        rounds: int,
+        progress: Progress | None,
+        workers: Workers,
     ) -> None:
         self.network = network
         self.layers = tuple(network.layers)
-        self.curves = Curves(network, by, forms)
-        self._positions, self._progress = positions, progress
-        self._done, self._total = 0, len(self.layers)
+        self._effort = ConversionEffort(self.layers, positions, getattr(network, "fitted_inputs", None))
+        self.curves = Curves(network, by, forms, self._effort.probes, workers)
+        self._workers = workers
+        self._attempts = min(self._effort.attempts, 2 + rounds) if rounds else 1
+        self._steps = Steps(self._effort.work, self._attempts, progress)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
         self._known: dict[tuple[tuple[str, int], ...], Replacement | None] = {}
+        self._patches: dict[int, int] = {}
 
     def measure(self) -> None:
-        """Find the ways to write each layer."""
-        self._total = 3 * len(self.layers)
-        for index, layer in enumerate(self.layers):
-            self._step("measuring", layer)
-            self.curves.measure(index, partial(self._moments, index, {}))
+        """Find the ways to write each layer: all that matters of some layers in one pass."""
+        self._steps.measures()
+        for block in self._effort.blocks():
+            cheaper = {index: self.curves.cheaper(index) for index in block}
+            moments = {
+                index: Moments(self.layers[index], positions=self._positions(index), workers=self._workers)
+                for index in block
+                if cheaper[index]
+            }
+            wanted = {index: self._effort.inputs(index) for index in moments}
+            if wanted:
+                self._steps.say("measuring", self.layers[block[0]])
+                visit(self.network, wanted, partial(_add, moments))
+            for index in block:
+                self._steps.say("measuring", self.layers[index])
+                if index in moments:
+                    self.curves.measure(index, cheaper[index], moments.pop(index))
+                self._steps.did(index)
 
-    def best(self, allowed: float, rounds: int) -> _Attempt:
+    def best(self, allowed: float) -> _Attempt:
         """Return the conversion that changes the outputs least, of some under a budget."""
         best = self._attempt(self.curves.chosen(allowed))
-        even = self.curves.even(allowed) if rounds else None
+        tries = 1
+        even = self.curves.even(allowed) if self._attempts > 1 else None
         seen, trust = [best.picks, even], 0
         if even is not None and even != best.picks:
-            best = min(best, self._attempt(even), key=lambda tried: tried.change)
-        for _ in range(rounds):
+            best, tries = min(best, self._attempt(even), key=lambda tried: tried.change), tries + 1
+        while tries < self._attempts:
             effects = self._effects(best)
             picks = self.curves.informed(allowed, best.picks, effects, _TRUST[trust])
             attempt = best if picks in seen else self._attempt(picks)
             seen.append(picks)
+            tries += 1
             if attempt.change < best.change:
                 best, trust = attempt, 0
             elif trust + 1 < len(_TRUST):
@@ -212,6 +258,10 @@ class _ConversionRun:
             else:
                 break
         return best
+
+    def end(self) -> None:
+        """Say that nothing is left to do."""
+        self._steps.end()
 
     def _attempt(self, picks: list[Option]) -> _Attempt:
         replaced = self.fitted(picks)
@@ -239,23 +289,25 @@ class _ConversionRun:
         """Fit each layer to what it reads behind those before it."""
         replaced: dict[int, Replacement] = {}
         ways = [(pick.form, pick.rank) for pick in picks]
-        self._total = max(self._total, self._done + len(self.layers))
         for index, layer in enumerate(self.layers):
-            self._step("fitting", layer)
+            self._steps.say("fitting", layer)
             way = tuple(ways[: index + 1])
             if way not in self._known:
                 self._known[way] = self._fitted(index, picks[index], replaced)
             new = self._known[way]
             if new is not None:
                 replaced[index] = new
+            self._steps.did(index)
         return replaced
 
     def _fitted(self, index: int, pick: Option, replaced: Mapping[int, Replacement]) -> Replacement | None:
         """Return what takes a layer's place; None if it stays as it is."""
         layer = self.layers[index]
-        if is_dense(pick.form) and (not replaced or layer.bias is None):
+        if is_dense(pick.form) and (not replaced or layer.bias is None or index in self.curves.small):
             return None
-        new = Fitter(layer, self._moments(index, replaced)).replacement(pick.form, max(pick.rank, 1))
+        fractions = self.curves.fractions[index] if self.curves.fractions else {}
+        fitter = Fitter(layer, self._moments(index, replaced), fractions=fractions, workers=self._workers)
+        new = fitter.replacement(pick.form, max(pick.rank, 1))
         return None if is_dense(pick.form) and _same(new.convs[0].weights, layer.weights) else new
 
     def equalised(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
@@ -263,23 +315,24 @@ class _ConversionRun:
         scaled: dict[int, Replacement] = {}
         for index, new in sorted(replaced.items()):
             if len(new.convs) > 1:
-                # All batches are looked at, so that a network that goes on from here can do so.
-                samples = enumerate(self.network.samples(index, dict(scaled)))
-                seen = [x for number, (x, *_) in samples if number < _BATCHES]
-                new = equalised(new, np.concatenate([x for x in seen if x.shape[1:] == seen[0].shape[1:]]))
+                inputs = max(_INPUTS, min(_INPUTS_MOST, int(_EQUALISED / self.layers[index].macs)))
+                seen = [x for x, *_ in samples(self.network, index, dict(scaled), inputs)]
+                alike = np.concatenate([x for x in seen if x.shape[1:] == seen[0].shape[1:]])
+                new = equalised(new, alike[:: -(-len(alike) // inputs)])
             scaled[index] = new
         return scaled
 
     def _moments(self, index: int, replaced: Mapping[int, Replacement]) -> Moments:
-        moments = Moments(self.layers[index], positions=self._positions, keep=_KEEP if replaced else 0)
-        for x, y, *floor in self.network.samples(index, replaced):
+        layer = self.layers[index]
+        keep = self._effort.excerpt(index) if replaced else 0
+        moments = Moments(layer, positions=self._positions(index), keep=keep, workers=self._workers)
+        for x, y, *floor in samples(self.network, index, replaced, self._effort.inputs(index)):
             moments.add(x, y, *floor)
+        self._patches[index] = moments.count
         return moments
 
-    def _step(self, what: str, layer: ConvLayer) -> None:
-        if self._progress is not None:
-            self._progress(self._done, self._total, f"{what} {layer.name}")
-        self._done += 1
+    def _positions(self, index: int) -> int:
+        return self._effort.positions(index) // self.layers[index].calls
 
     # -- the report -------------------------------------------------------------------------------------
 
@@ -302,6 +355,8 @@ class _ConversionRun:
             reason = "its error is worth more than what a form saves"
             if not options:
                 reason = "it has none of the forms"
+            elif index in self.curves.small:
+                reason = "it costs next to nothing"
             elif len(options) == 1:
                 reason = "no form is cheaper"
         return ConvertedLayer(
@@ -316,8 +371,22 @@ class _ConversionRun:
             reason=reason,
             milliseconds_before=options[0].cost if timed else None,
             milliseconds_after=pick.cost if timed else None,
+            activation=_activation_of(layer),
             options=tuple(options),
+            patches=0 if new is None else self._patches.get(index, 0),
         )
+
+
+def _activation_of(layer: ConvLayer) -> str:
+    """Return what is known of what reads a layer's output, in words."""
+    known = activation_of(layer.activation)
+    if known is not None:
+        return known.name
+    return f"none: {layer.read_by}" if layer.read_by else ""
+
+
+def _add(moments: Mapping[int, Moments], index: int, sample: tuple[Values, ...]) -> None:
+    moments[index].add(*sample)
 
 
 def _same(new: Values, old: Values) -> bool:

@@ -5,19 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
+from ..._base.workers import Workers
+from ..algebra.allocate import Choice, allocate
 from ..forms.layer import ConvLayer
 from ..forms.table import BASELINE, FORMS, UNCHANGED, is_dense
-from .allocate import Choice, allocate
+from .effort import unknowns
 from .fit import Fitter
 from .moments import Moments
-from .network import Network
+from .network import Network, output_change
 from .records import Option
 
-__all__ = ["Curves"]
+__all__ = ["Candidates", "Curves", "can_win"]
+
+# By form: ranks, ascending, and their costs.
+Candidates: TypeAlias = dict[str, list[tuple[int, float]]]
+_Tried: TypeAlias = tuple[str, int, float, float]  # form, rank, cost, error
+
+# Descent never leaves less than this fraction of a closed form's error: the least seen on layers of trained
+# networks and on random ones is 0.2.
+_LEFT: Final = 0.1
 
 # Maximum number of ranks tried per form; fewer where each is timed.
 _RANKS: Final = 16
@@ -25,6 +35,14 @@ _RANKS_TIMED: Final = 5
 
 # Sweeps of descent where only the effect of an error on the network is measured.
 _SWEEPS: Final = 3
+
+# Unknowns of a layer from which on one shrinkage does for all forms, to compare them.
+_LARGE: Final = 1500
+
+# Layers of a network of which every single one matters; and the fraction of the MACs of all others that do
+# not.
+_FEW_LAYERS: Final = 16
+_NEXT_TO_NOTHING: Final = 0.01
 
 # Budgets in the frontier of a report.
 _BUDGETS: Final = 12
@@ -48,41 +66,85 @@ class Curves:
         For each layer that was measured: as it is, then all that are cheaper.
     forms : list of str
         Those that may be used, but "dense".
+    fractions : list of dict of str to float
+        For each layer that was measured, by form: how far its covariance is shrunk.
+    small : frozenset of int
+        Layers that stay as they are because they are a hundredth of the MACs all together; none of a network
+        of few layers.
+    fitted, excluded : int
+        Candidates that were fitted to know how much descent gains on their form, and those that were not
+        because their bounds exclude them.
     """
 
-    def __init__(self, network: Network, by: str, forms: Sequence[str]) -> None:
+    def __init__(
+        self, network: Network, by: str, forms: Sequence[str], probes: int, workers: Workers | None = None
+    ) -> None:
         self.by = by
         self.forms = [form for form in forms if not is_dense(form)]
         self.options: list[list[Option]] = []
-        self._network = network
+        self.fractions: list[dict[str, float]] = []
+        self.fitted = self.excluded = 0
+        self.small = _small([layer.macs for layer in network.layers])
+        self._network, self._probes = network, probes
+        self._workers = workers or Workers()
 
     # -- what each way of writing a layer costs, and what it does ---------------------------------------
 
-    def measure(self, index: int, moments: Callable[[], Moments]) -> None:
-        """Find the ways to write the next layer, `index`, given what makes the moments of what it reads."""
+    def cheaper(self, index: int) -> Candidates:
+        """Return by form the ranks and costs of the next layer, `index`, that are less than its own."""
         layer = self._network.layers[index]
-        dense = Option(UNCHANGED, 0, self._cost(index, UNCHANGED, 1), 0.0, 0.0)
-        self.options.append([dense])
+        self.options.append([Option(UNCHANGED, 0, self._cost(index, UNCHANGED, 1), 0.0, 0.0)])
+        self.fractions.append({})
+        dense = self.options[index][0].cost
+        if index in self.small:
+            return {}
         costs = {
             form: [(rank, self._cost(index, form, rank)) for rank in self._ranks(layer, form)]
             for form in self.forms
         }
-        cheaper = {form: [pair for pair in pairs if pair[1] < dense.cost] for form, pairs in costs.items()}
-        cheaper = {form: pairs for form, pairs in cheaper.items() if pairs}
-        if not cheaper:
-            return
-        fitter = Fitter(layer, moments())
-        tried = [
-            (form, rank, cost, error)
-            for form, pairs in cheaper.items()
-            for (rank, cost), error in zip(
-                pairs, fitter.errors(form, [rank for rank, _ in pairs]), strict=True
-            )
-        ]
+        cheaper = {form: [pair for pair in pairs if pair[1] < dense] for form, pairs in costs.items()}
+        return {form: pairs for form, pairs in cheaper.items() if pairs}
+
+    def measure(self, index: int, cheaper: Candidates, moments: Moments) -> None:
+        """Find what the cheaper ways to write a layer do, given the moments of what it reads."""
+        fitter = Fitter(self._network.layers[index], moments, workers=self._workers)
+        ranks = {form: pairs[0][0] for form, pairs in cheaper.items()}
+        if unknowns(self._network.layers[index]) > _LARGE:
+            # One fraction orders the forms well enough; that of the form chosen is found with its fit.
+            one = BASELINE if BASELINE in ranks else next(iter(ranks))
+            fitter.settle({one: ranks[one]})
+            self.fractions[index] = dict(fitter.fractions)
+            fitter.fractions |= dict.fromkeys(ranks, fitter.fractions[one])
+        else:
+            fitter.settle(ranks)
+            self.fractions[index] = dict(fitter.fractions)
+        tried = self._tried(fitter, cheaper)
         weight = self._weight(index, fitter, tried)
         self.options[index] += [
             Option(form, rank, cost, error, error * weight(error)) for form, rank, cost, error in tried
         ]
+
+    def _tried(self, fitter: Fitter, cheaper: Candidates) -> list[_Tried]:
+        """Return the error of each candidate: of the closed form, less what descent gains where it matters.
+
+        Forms come the best first. One whose candidates would all be beaten by another's that cost no more,
+        even if descent left but a small part of their errors, is not fitted.
+        """
+        ranks = {form: [rank for rank, _ in pairs] for form, pairs in cheaper.items()}
+        closed = {form: fitter.errors(form, ranks[form], descent=False) for form in cheaper}
+        tried: dict[str, list[_Tried]] = {}
+        for form in sorted(cheaper, key=lambda form: (not FORMS[form].settled, form != BASELINE)):
+            best = [one for others in tried.values() for one in others]
+            if not can_win(cheaper[form], closed[form], best):
+                self.excluded += len(closed[form])
+                errors = closed[form]
+            else:
+                self.fitted += len(closed[form])
+                errors = fitter.errors(form, ranks[form])
+            tried[form] = [
+                (form, rank, cost, error) for (rank, cost), error in zip(cheaper[form], errors, strict=True)
+            ]
+        return [one for form in cheaper for one in tried[form]]
 
     def _ranks(self, layer: ConvLayer, name: str) -> list[int]:
         """Return the ranks to try: all where they are few, else some that grow evenly."""
@@ -105,17 +167,19 @@ class Curves:
         cost = FORMS[form].cost(layer, rank)
         return float({"macs": cost.macs, "params": cost.params}[self.by])
 
-    def _weight(
-        self, index: int, fitter: Fitter, tried: Sequence[tuple[str, int, float, float]]
-    ) -> Callable[[float], float]:
-        """Return how much an error of a layer changes the network's outputs, as two of its forms show."""
+    def _weight(self, index: int, fitter: Fitter, tried: Sequence[_Tried]) -> Callable[[float], float]:
+        """Return how much an error of a layer changes the network's outputs, as one or two forms show."""
         by_error = sorted(tried, key=lambda candidate: candidate[3])
         known: list[tuple[float, float]] = []
-        for form, rank, _, _ in (by_error[len(by_error) // 2], by_error[-1]):
+        probed = [by_error[len(by_error) // 2], by_error[-1]]
+        # Of many layers each is tried out once: how its effect bends with the error matters less.
+        for form, rank, _, error in probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]:
             probe = fitter.replacement(form, rank, sweeps=_SWEEPS, rounds=0)
-            change = self._network.output_change({index: probe})
-            if probe.error > 0 and change > 0 and math.isfinite(change):
-                known.append((math.log(probe.error), math.log(change / probe.error)))
+            change = output_change(self._network, {index: probe}, self._probes)
+            # By the errors that all candidates are compared by: where data are few, those that are left on
+            # them are smaller.
+            if error > 0 and change > 0 and math.isfinite(change):
+                known.append((math.log(error), math.log(change / error)))
         known.sort()
         places, weights = [place for place, _ in known], [weight for _, weight in known]
 
@@ -209,6 +273,31 @@ class Curves:
             fraction = (sum(option.cost for option in picks) + other) / (dense + other)
             points.add((fraction, sum(option.effect for option in picks)))
         return tuple(sorted(points))
+
+
+def _small(costs: Sequence[float]) -> frozenset[int]:
+    """Return the cheapest of many layers, as many as cost next to nothing together."""
+    order = np.argsort(costs, kind="stable")
+    if len(order) <= _FEW_LAYERS:
+        return frozenset()
+    return frozenset(order[np.cumsum(np.array(costs)[order]) <= _NEXT_TO_NOTHING * sum(costs)].tolist())
+
+
+def can_win(pairs: Sequence[tuple[int, float]], errors: Sequence[float], best: Sequence[_Tried]) -> bool:
+    """Return whether a form may err less than others somewhere, at no more cost, by bounds on its errors.
+
+    Parameters
+    ----------
+    pairs : sequence of (rank, cost)
+    errors : sequence of float
+        Of the closed forms.
+    best : sequence of (form, rank, cost, error)
+        What is known of others.
+    """
+    return any(
+        not any(other[2] <= cost and other[3] <= _LEFT * error for other in best)
+        for (_, cost), error in zip(pairs, errors, strict=True)
+    )
 
 
 def _allocated(curves: Sequence[Sequence[Option]], allowed: float) -> list[Option]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from ..._base.types import FloatArray
+from ..._base.workers import Workers
 from ..algebra.descent import Quadratic
 from ..algebra.geometry import whole
 from ..algebra.terms import Rank, rank_per_channel
 from ..forms.form import LayerForm, Solution
 from ..forms.layer import ConvLayer, Replacement
+from ..forms.outputs import of_inputs, of_outputs
 from ..forms.table import FORMS, form_of
 from .moments import Excerpt, Moments
 from .rectified import Aim
-from .regularise import problems_of, regularised, shrinkage
+from .regularise import problems_of, regularised, shrinkages
 
 __all__ = ["Fitter", "fit"]
 
@@ -29,8 +31,14 @@ _RIDGE: Final = 1e-5
 # Maximum number of descent sweeps.
 _SWEEPS: Final = 40
 
+# Sweeps before the rounds behind an activation, each of which has one more.
+_SWEEPS_FIRST: Final = 8
+
 # Sweeps that tell how much descent gains on a closed form.
 _SWEEPS_SEEN: Final = 3
+
+# Outputs of a group that tell as much for a form that fits them apart.
+_OUTPUTS: Final = 32
 
 # Rounds of fitting to what passes the rectifier, and the gain of one below which they end.
 _ROUNDS: Final = 12
@@ -106,6 +114,16 @@ class Fitter:
     moments : Moments, optional
     ridge : float, optional
         As for :func:`fit`.
+    fractions : mapping of str to float, optional
+        By form, how far covariances of the same layer on about the same data are shrunk, where that was
+        found out already; see :attr:`fractions`.
+    workers : Workers, optional
+        Threads for what is independent.
+
+    Attributes
+    ----------
+    fractions : dict of str to float
+        Those that were given, or have been found since.
 
     Raises
     ------
@@ -113,24 +131,35 @@ class Fitter:
         If the moments are those of a layer of other shapes, or `ridge` is not positive.
     """
 
-    def __init__(self, layer: ConvLayer, moments: Moments | None = None, *, ridge: float = _RIDGE) -> None:
+    def __init__(
+        self,
+        layer: ConvLayer,
+        moments: Moments | None = None,
+        *,
+        ridge: float = _RIDGE,
+        fractions: Mapping[str, float] | None = None,
+        workers: Workers | None = None,
+    ) -> None:
         if not 0.0 < ridge < math.inf:
             raise ValueError(
                 f"`ridge={ridge!r}` is not a fraction of the variance; expected > 0, such as 1e-5."
             )
-        self.layer = layer
+        self._whole = layer
+        self.layer = layer = layer if moments is None else of_outputs(layer) or layer
         self._flat = _matrices(layer, layer.weights)
         self._ridge, self._moments = ridge, moments
         self._problems: list[Quadratic] = []
         self._excerpt: Excerpt | None = None
-        # By form: how far the covariance is shrunk; and the problems for the last such fraction.
-        self._fractions: dict[str, float] = {}
+        self._workers = workers or Workers()
+        self.fractions = dict(fractions or {})
+        # The problems for the last fraction.
         self._shrunk: tuple[float, list[Quadratic]] = (0.0, [])
         if moments is not None:
-            if moments.layer.weights.shape != layer.weights.shape or moments.layer.groups != layer.groups:
+            wanted = self._whole.weights.shape
+            if moments.layer.weights.shape != wanted or moments.layer.groups != layer.groups:
                 raise ValueError(
                     f"`moments` are those of layer {moments.layer.name!r} with weights "
-                    f"{moments.layer.weights.shape}; expected {layer.weights.shape}, as {layer.name!r} has."
+                    f"{moments.layer.weights.shape}; expected {wanted}, as {layer.name!r} has."
                 )
             self._excerpt = moments.excerpt
             self._seen = moments.total
@@ -143,19 +172,27 @@ class Fitter:
             for problem, flat in zip(problems_of(self._seen, self.layer.taps), self._flat, strict=True)
         ]
 
+    def settle(self, ranks: Mapping[str, Rank]) -> None:
+        """Find how far the covariance is shrunk for some forms, each at a rank: cheaper than one by one."""
+        assert self._moments is not None
+
+        def solver(name: str, rank: Rank) -> Callable[[Quadratic], FloatArray]:
+            # About as free to overfit as the fit itself: no descent, only the mixing is solved for.
+            form = FORMS[name]
+            if rank == form.full_rank(self.layer):
+                return lambda problem: problem.optimum
+            return lambda problem: form.closed(self.layer, problem, rank)
+
+        unknown = {name: solver(name, rank) for name, rank in ranks.items() if name not in self.fractions}
+        if unknown:
+            self.fractions |= shrinkages(
+                self._moments.halves, self.layer.taps, self._flat, self._ridge, unknown, self._workers
+            )
+
     def _trusted(self, form: LayerForm, rank: Rank) -> list[Quadratic]:
         """Return the problem of each group, its covariance shrunk where the data are few."""
-        if form.name not in self._fractions:
-            assert self._moments is not None
-            self._fractions[form.name] = shrinkage(
-                self._moments.halves,
-                self.layer.taps,
-                self._flat,
-                self._ridge,
-                # About as free to overfit as the fit itself: no descent, only the mixing is solved for.
-                lambda problem: self._solved(problem, form, rank, None, 0)[0],
-            )
-        fraction = self._fractions[form.name]
+        self.settle({form.name: rank})
+        fraction = self.fractions[form.name]
         if not fraction:
             return self._problems
         if self._shrunk[0] != fraction:
@@ -176,7 +213,8 @@ class Fitter:
         -------
         Replacement
         """
-        return self._replacement(form_of(form), rank, sweeps, rounds)
+        new = self._replacement(form_of(form), rank, sweeps, rounds)
+        return new if self.layer is self._whole else of_inputs(new, self._whole)
 
     def _replacement(self, form: LayerForm, rank: Rank, sweeps: int, rounds: int) -> Replacement:
         rank = self._checked_rank(form, rank)
@@ -184,10 +222,12 @@ class Fitter:
         if not self._problems:
             return self._finished(form, rank, layer.weights, layer.bias)
         problems = self._trusted(form, rank)
-        fits = [self._solved(problem, form, rank, None, sweeps) for problem in problems]
+        rectified = bool(rounds) and self._excerpt is not None
+        first = min(sweeps, _SWEEPS_FIRST) if rectified else sweeps
+        fits = [self._solved(problem, form, rank, None, first) for problem in problems]
         fits = self._no_worse_than_blind(form, rank, fits)
         mean_y = self._seen.mean_y
-        if rounds and self._excerpt is not None:
+        if rectified:
             fits, mean_y = self._rectified(form, rank, problems, fits, rounds)
         weights = self._dense([flat for flat, _ in fits])
         carried = weights.reshape(layer.groups, layer.c_out // layer.groups, -1)
@@ -195,18 +235,20 @@ class Fitter:
         bias = mean_y - (carried @ means[:, :, np.newaxis]).reshape(-1)
         return self._finished(form, rank, weights, bias)
 
-    def errors(self, form: str, ranks: Sequence[int]) -> list[float]:
+    def errors(self, form: str, ranks: Sequence[int], *, descent: bool = True) -> list[float]:
         """Return about the error of each of some ranks of a form, without the rounds behind the activation.
 
-        Where the form knows what each rank gains, it is exact. Else the closed form that is best for a
-        covariance without correlations between channels, or between channels and taps, is held against the
-        true one; what descent gains on it is measured at two ranks, as a fraction.
+        They are those of the closed form, which is best for a covariance without correlations between
+        channels, or between channels and taps, held against the true one; what descent gains on it is
+        measured at two ranks, as a fraction.
 
         Parameters
         ----------
         form : str
         ranks : sequence of int
             Ascending.
+        descent : bool, optional
+            False: the closed form's.
 
         Returns
         -------
@@ -220,31 +262,33 @@ class Fitter:
             errors = [self.replacement(form, rank).error for rank in ranks]
         else:
             problems = self._trusted(asked, ranks[0])
-            gains = [gain for gain in map(asked.gains, problems) if gain is not None]
-            errors = self._exact(problems, gains, ranks) if gains else self._estimated(asked, ranks)
+            losses = sum(asked.losses(self.layer, problem, ranks) for problem in problems)
+            closed = np.maximum(losses, 0.0) / self._variance
+            fitted = descent and not asked.settles(self.layer)
+            gains = self._gains(asked, problems, ranks, closed) if fitted else 1.0
+            errors = (gains * closed).tolist()
         return list(itertools.accumulate(errors, min))
 
-    def _exact(
-        self, problems: Sequence[Quadratic], gains: Sequence[FloatArray], ranks: Sequence[int]
-    ) -> list[float]:
-        """Return the error of each rank, given what each further one takes off it in each group."""
-        energy = sum(problem.energy for problem in problems)
-        gained = np.cumsum(sum(gains))
-        return [max(energy - float(gained[rank - 1]), 0.0) / self._variance for rank in ranks]
-
-    def _estimated(self, form: LayerForm, ranks: Sequence[int]) -> list[float]:
-        """Return the errors of closed forms, less the fraction that descent gains on them at two ranks."""
-        closed = np.array([self._closed_error(form, rank) for rank in ranks])
+    def _gains(
+        self, form: LayerForm, problems: Sequence[Quadratic], ranks: Sequence[int], closed: FloatArray
+    ) -> FloatArray:
+        """Return what descent leaves of the errors of closed forms, measured at two ranks."""
         places = sorted({0, len(ranks) // 4})
-        fitted = [self._replacement(form, ranks[n], _SWEEPS_SEEN, 0).error for n in places]
-        gains = [
-            min(a / closed[n], 1.0) if closed[n] > 0 else 1.0 for a, n in zip(fitted, places, strict=True)
-        ]
-        errors: list[float] = (np.interp(range(len(ranks)), places, gains) * closed).tolist()
-        return errors
-
-    def _closed_error(self, form: LayerForm, rank: int) -> float:
-        return self._error_of([self._closed(problem, form, rank) for problem in self._trusted(form, rank)])
+        if form.apart:  # some outputs stand for all
+            step = -(-self.layer.c_out // self.layer.groups // _OUTPUTS)
+            problems = [problem.of_outputs(slice(None, None, step)) for problem in problems]
+        energy = sum(problem.energy for problem in problems)
+        left = []
+        for place in places:
+            rank = ranks[place]
+            fitted = [self._solved(problem, form, rank, None, _SWEEPS_SEEN)[0] for problem in problems]
+            after = sum(problem.loss(flat) for problem, flat in zip(problems, fitted, strict=True))
+            before = float(closed[place]) * self._variance
+            if form.apart:
+                before = sum(float(form.losses(self.layer, problem, [rank])[0]) for problem in problems)
+            left.append(min(max(after, 0.0) / before, 1.0) if before > 1e-12 * energy else 1.0)
+        gains: FloatArray = np.interp(np.arange(len(ranks)), places, left)
+        return gains
 
     def _checked_rank(self, form: LayerForm, rank: Rank) -> Rank:
         most = form.full_rank(self.layer)
@@ -261,12 +305,6 @@ class Fitter:
             names = " or ".join(repr(name) for name, other in FORMS.items() if other.uneven)
             raise ValueError(f"`rank` for each channel needs form {names} and one group; pass one int.")
         return tuple(min(r, most) for r in rank_per_channel(rank, self.layer.c_in))
-
-    def _closed(self, problem: Quadratic, form: LayerForm, rank: Rank) -> FloatArray:
-        """Return weights (I*K, O) in a form that are near to the best, without any descent."""
-        if rank == form.full_rank(self.layer):
-            return problem.optimum
-        return form.closed(self.layer, problem, rank)
 
     def _solved(
         self, problem: Quadratic, form: LayerForm, rank: Rank, start: FloatArray | None, sweeps: int
@@ -341,11 +379,12 @@ class Fitter:
         turn: both steps lower the distance between them, which bounds the error behind the rectifier.
         """
         assert self._excerpt is not None
-        trust = 1 - self._fractions[form.name]
+        trust = 1 - self.fractions[form.name]
         mean_y = self._seen.mean_y
         best, least = (fits, mean_y), math.inf
         for number in range(rounds + 1):
-            aim = Aim(self._seen, self._excerpt, [flat for flat, _ in fits], mean_y)
+            flats = [flat for flat, _ in fits]
+            aim = Aim(self._seen, self._excerpt, flats, mean_y, self.layer.activation, self._workers)
             if aim.error < least:
                 best = fits, mean_y
             if number == rounds or aim.error > (1 - _ROUND_GAIN) * least:

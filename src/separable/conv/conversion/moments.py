@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._base.types import FloatArray
-from ..algebra.geometry import output_shape
-from ..forms.layer import ConvLayer, padded
+from ..._base.workers import Workers
+from ..forms.layer import ConvLayer
+from ..forms.outputs import of_outputs, outputs_of
+from .loss import Values
 
 __all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
 
@@ -20,7 +22,7 @@ __all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
 _BYTES_AT_ONCE: Final = 1 << 25
 
 
-def patches(x: FloatArray, layer: ConvLayer) -> FloatArray:
+def patches(x: Values, layer: ConvLayer) -> Values:
     """Return a view of what each output of a layer reads, padding included.
 
     Parameters
@@ -32,10 +34,7 @@ def patches(x: FloatArray, layer: ConvLayer) -> FloatArray:
     -------
     ndarray, shape ``(N, C_in, *out_sizes, *k)``, read-only
     """
-    filled = padded(x, layer.padding, layer.padding_mode)
-    sizes = output_shape(
-        filled.shape[2:], layer.kernel, layer.stride, layer.dilation, ((0, 0),) * len(layer.kernel)
-    )
+    filled, sizes = layer.filled(x), layer.sizes_for(x.shape[2:])
     steps = filled.strides[2:]
     strides = (
         *filled.strides[:2],
@@ -57,7 +56,7 @@ class Excerpt:
     y : ndarray, shape ``(N, C_out)``
         The outputs that are wanted.
     floor : ndarray, shape ``(N, C_out)``
-        Below it all outputs are alike.
+        Where the activation has its zero: below it all outputs of a rectifier are alike.
     """
 
     x: npt.NDArray[np.float32]
@@ -89,21 +88,21 @@ class MomentSums:
         # Variances of what has a large mean keep their digits if sums are taken about a patch's values.
         self._origin_x, self._origin_y = np.zeros_like(self._sum_x), np.zeros_like(self._sum_y)
 
-    def start(self, x: FloatArray, y: FloatArray) -> None:
+    def start(self, x: Values, y: Values) -> None:
         """Set the origin: a patch, shape ``(groups, size)``, and an output."""
-        self._origin_x, self._origin_y = x.copy(), y.copy()
+        self._origin_x, self._origin_y = x.astype(np.float64), y.astype(np.float64)
 
-    def add(self, rows: FloatArray, wants: FloatArray) -> None:
-        """Add patches, shape ``(n, groups, size)``, and outputs; both are overwritten."""
-        rows -= self._origin_x
-        wants -= self._origin_y
+    def add(self, rows: Values, wants: Values) -> None:
+        """Add patches, shape ``(n, groups, size)``, and outputs."""
+        # Products in float32 leave covariances of few patches with eigenvalues below zero, beyond the ridge.
+        read, wanted = rows - self._origin_x, wants - self._origin_y
         for g, product in enumerate(self._products):
-            mine = np.ascontiguousarray(rows[:, g])
+            mine = np.ascontiguousarray(read[:, g])
             product += mine.T @ mine
-            self._cross[g] += mine.T @ wants[:, g]
-        self._sum_x += rows.sum(axis=0)
-        self._sum_y += wants.sum(axis=0)
-        self._squares += np.square(wants).sum(axis=0)
+            self._cross[g] += mine.T @ wanted[:, g]
+        self._sum_x += read.sum(axis=0)
+        self._sum_y += wanted.sum(axis=0)
+        self._squares += np.square(wanted).sum(axis=0)
         self.count += len(rows)
 
     def __add__(self, other: MomentSums) -> MomentSums:
@@ -163,10 +162,14 @@ class Moments:
         Neighbouring positions tell much the same.
     keep : int, optional
         Bytes of patches and outputs to keep as they are, in :attr:`excerpt`: as many whole samples as fit.
+    workers : Workers, optional
+        Threads that sums are made on.
 
     Attributes
     ----------
     layer : ConvLayer
+    fitted : ConvLayer
+        What a fit writes anew: the layer, or that of its outputs where it reads too many channels.
     samples : int
         Samples added.
 
@@ -192,16 +195,24 @@ class Moments:
     True
     """
 
-    def __init__(self, layer: ConvLayer, *, positions: int | None = None, keep: int = 0) -> None:
+    def __init__(
+        self,
+        layer: ConvLayer,
+        *,
+        positions: int | None = None,
+        keep: int = 0,
+        workers: Workers | None = None,
+    ) -> None:
         if positions is not None and positions < 1:
             raise ValueError(
                 f"`positions={positions}` leaves nothing to look at; expected at least 1, or None."
             )
-        self.layer = layer
+        self.layer, self.fitted = layer, of_outputs(layer) or layer
         self.samples = 0
         self._positions = positions
-        self._halves = (MomentSums(layer), MomentSums(layer))
+        self._halves = (MomentSums(self.fitted), MomentSums(self.fitted))
         self._keep = keep
+        self._workers = workers or Workers()
         self._kept: dict[int, Excerpt] = {}
         self._kept_bytes = 0
         self._every = 1
@@ -216,8 +227,8 @@ class Moments:
         y : array_like, shape ``(N, C_out, *out_sizes)``
             What it should give, bias included.
         floor : array_like, shape ``(N, C_out, *out_sizes)``, optional
-            Below it all outputs are alike, because what reads them cuts them off; default: 0 where the
-            layer's activation is "relu".
+            Where the activation that reads them has its zero, a rectifier if the layer names none: that reads
+            the outputs less this. Default: 0 where an activation alone reads the layer.
 
         Raises
         ------
@@ -229,11 +240,11 @@ class Moments:
         sizes = self._checked_sizes(inputs, outputs, floors)
         places = math.prod(sizes)
         used = places if self._positions is None else min(places, self._positions)
-        step = max(1, _BYTES_AT_ONCE // (8 * self.layer.c_in * self.layer.taps * used))
+        spread = math.prod(inputs.shape[2:]) * math.prod(self.layer.input_dilation)
+        step = max(1, _BYTES_AT_ONCE // (8 * self.layer.c_in * max(self.layer.taps * used, spread)))
         for start in range(0, len(inputs), step):
             some = slice(start, start + step)
-            low = None if floors is None else floors[some].astype(np.float64)
-            self._add(inputs[some].astype(np.float64), outputs[some].astype(np.float64), low, used)
+            self._add(inputs[some], outputs[some], None if floors is None else floors[some], used)
 
     @property
     def excerpt(self) -> Excerpt | None:
@@ -278,7 +289,7 @@ class Moments:
                 f"`x` has shape {x.shape}; expected (N, {layer.c_in}, *sizes) of {len(layer.kernel)} sizes, "
                 f"the input of layer {layer.name!r}."
             )
-        sizes = output_shape(x.shape[2:], layer.kernel, layer.stride, layer.dilation, layer.padding)
+        sizes = layer.sizes_for(x.shape[2:])
         expected = (len(x), layer.c_out, *sizes)
         for name, array in (("y", y), ("floor", y if floor is None else floor)):
             if array.shape != expected:
@@ -288,13 +299,13 @@ class Moments:
                 )
         return sizes
 
-    def _add(self, x: FloatArray, y: FloatArray, floor: FloatArray | None, used: int) -> None:
+    def _add(self, x: Values, y: Values, floor: Values | None, used: int) -> None:
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise ValueError(
                 f"the calibration data make NaN or infinity around layer {self.layer.name!r}; "
                 "check the inputs and the network."
             )
-        seen = patches(x, self.layer)
+        seen = patches(x if self.fitted is self.layer else outputs_of(self.layer, x), self.fitted)
         chosen = self._chosen(len(x), math.prod(y.shape[2:]), used)
         rows, wants = _at_places(seen, y.ndim - 2, chosen), _at_places(y, y.ndim - 2, chosen)
         low = None if floor is None else _at_places(floor, y.ndim - 2, chosen)
@@ -305,9 +316,12 @@ class Moments:
             for half in self._halves:
                 half.start(rows[0, 0], wants[0, 0])
         odd = (self.samples + np.arange(len(x))) % 2 == 1
-        for half, chosen_rows in zip(self._halves, (~odd, odd), strict=True):
-            mine, given = rows[chosen_rows], wants[chosen_rows]
-            half.add(*(values.reshape(-1, groups, values.shape[-1]) for values in (mine, given)))
+
+        def add(half: int) -> None:
+            mine, given = rows[odd == bool(half)], wants[odd == bool(half)]
+            self._halves[half].add(*(v.reshape(-1, groups, v.shape[-1]) for v in (mine, given)))
+
+        self._workers.map(add, range(2))
         self.samples += len(x)
         vars(self).pop("total", None)
 
@@ -318,14 +332,14 @@ class Moments:
         numbers = [np.random.default_rng(self.samples + n).random(used) for n in range(samples)]
         return ((np.arange(used) + np.stack(numbers)) * (places / used)).astype(np.intp)
 
-    def _keep_some(self, rows: FloatArray, wants: FloatArray, floor: FloatArray | None) -> None:
-        if not self._keep or (floor is None and self.layer.activation is None):
+    def _keep_some(self, rows: Values, wants: Values, floor: Values | None) -> None:
+        if not self._keep or (floor is None and (self.layer.activation is None or self.layer.summed)):
             return
         for n in range(len(rows)):
             index = self.samples + n
             if index % self._every:
                 continue
-            low = np.zeros_like(wants[n]) if floor is None else floor[n]
+            low = np.zeros(wants[n].shape) if floor is None else floor[n]
             kept = Excerpt(*(values.astype(np.float32) for values in (rows[n], wants[n], low)))
             self._kept[index] = kept
             self._kept_bytes += kept.nbytes
@@ -335,7 +349,7 @@ class Moments:
                 self._kept_bytes = sum(excerpt.nbytes for excerpt in self._kept.values())
 
 
-def _at_places(values: FloatArray, ndim: int, chosen: npt.NDArray[np.intp]) -> FloatArray:
+def _at_places(values: Values, ndim: int, chosen: npt.NDArray[np.intp]) -> Values:
     """Return what stands at some places of (N, C, *sizes, *more) as a new array (N, places, C*more)."""
     samples, sizes = len(values), values.shape[2 : 2 + ndim]
     order = (0, *range(2, 2 + ndim), 1, *range(2 + ndim, values.ndim))

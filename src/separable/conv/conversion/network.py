@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from ..forms.layer import ConvLayer, Replacement
+from ..scores.judge import Answers, Judge
+from ..scores.records import Loss, Score
 from .loss import HeldOut, OutputChange, Values
 
-__all__ = ["CalibratedNetwork", "LayerCall", "Network", "Outputs", "Progress"]
+__all__ = [
+    "CalibratedNetwork",
+    "DataPart",
+    "DataParts",
+    "LayerCall",
+    "Network",
+    "Outputs",
+    "Progress",
+    "output_change",
+    "samples",
+    "visit",
+]
 
-# The outputs of one batch by name or place: the original's, and the changed network's; None where those were
+# Inputs that run together: of those that layers are fitted to, and of those that are held out.
+_FITTED: Final = 16
+_MEASURED: Final = 8
+
+# Multiply-accumulates of a pass that takes less than a second.
+_CHEAP_PASS: Final = 2e10
+
+
+# The outputs of one part by name or place: the original's, and the changed network's; None where those were
 # not computed.
 Outputs: TypeAlias = tuple[Mapping[Hashable, Values], Mapping[Hashable, Values] | None]
 
@@ -72,8 +97,8 @@ class Network(Protocol):
             reads it is the sum with another branch: less by what that branch has grown, so that the sum
             comes out as in the original.
         floor : ndarray, shape ``(N, C_out, *out_sizes)``, optional
-            Below it all outputs are alike. A rectifier behind a sum: the other branch, negated. Behind the
-            layer itself it is 0, which its `activation` tells.
+            Where the layer's `activation` has its zero, if it reads the sum with another branch: that
+            branch, negated. Behind the layer itself it is 0, and not given.
         """
 
     def output_change(self, replaced: Mapping[int, Replacement]) -> float:
@@ -106,6 +131,34 @@ class Progress(Protocol):
         """Take note."""
 
 
+def samples(
+    network: Network, index: int, replaced: Mapping[int, Replacement], inputs: int
+) -> Iterator[tuple[Values, ...]]:
+    """Yield what :meth:`Network.samples` does, of so many inputs if the network can choose among them."""
+    if isinstance(network, CalibratedNetwork):
+        return network.samples(index, replaced, inputs)
+    return network.samples(index, replaced)
+
+
+def visit(
+    network: Network, wanted: Mapping[int, int], tell: Callable[[int, tuple[Values, ...]], None]
+) -> None:
+    """Tell the same of several layers of the original network: in one pass, if the network can do that."""
+    if isinstance(network, CalibratedNetwork):
+        network.visit(wanted, tell)
+        return
+    for index in wanted:
+        for sample in network.samples(index, {}):
+            tell(index, sample)
+
+
+def output_change(network: Network, replaced: Mapping[int, Replacement], inputs: int) -> float:
+    """Return :meth:`Network.output_change`, on so many inputs if the network can choose among them."""
+    if isinstance(network, CalibratedNetwork):
+        return network.output_change(replaced, inputs)
+    return network.output_change(replaced)
+
+
 class LayerCall(NamedTuple):
     """One call of a layer on one batch, in the original network and in what it has become.
 
@@ -118,25 +171,122 @@ class LayerCall(NamedTuple):
     beside, beside_now : ndarray or None
         Where all that reads its output is the sum with another branch of the same shape: what that branch
         gave in the original, and what it gives now.
-    rectified : bool
-        Whether a rectifier alone reads that sum.
+    activated : bool
+        Whether an activation alone reads that sum: the layer's own.
     """
 
     x: Values
     y: Values
     beside: Values | None = None
     beside_now: Values | None = None
-    rectified: bool = False
+    activated: bool = False
 
     def sample(self) -> tuple[Values, ...]:
-        """Return what it reads, what it should give, and the floor that clips its outputs, if there is one.
+        """Return what it reads, what it should give, and where the activation of a sum has its zero.
 
         It should make up for what the other branch has grown by: the sum is to come out as in the original.
         """
         if self.beside is None or self.beside_now is None:
             return self.x, self.y
         wanted = self.y + (self.beside - self.beside_now)
-        return (self.x, wanted, -self.beside_now) if self.rectified else (self.x, wanted)
+        return (self.x, wanted, -self.beside_now) if self.activated else (self.x, wanted)
+
+
+class DataPart(NamedTuple):
+    """Some inputs of one batch of the calibration data, that a network runs on together.
+
+    Attributes
+    ----------
+    number : int
+        Of the batch.
+    rows : tuple of int, or None
+        Which of its inputs; None: all of a batch that cannot be cut.
+    """
+
+    number: int
+    rows: tuple[int, ...] | None
+
+
+class DataParts:
+    """The calibration data cut into inputs that layers are fitted to and inputs that the loss is measured on.
+
+    Parameters
+    ----------
+    batches : iterable of int
+        Inputs in each batch.
+    divisible : sequence of bool, optional
+        Whether each batch can be cut: an input gives the same whatever others run with it. One that cannot
+        runs as a whole, and of what comes out the rows are taken.
+
+    Attributes
+    ----------
+    fitted, measured : tuple of DataPart
+    """
+
+    def __init__(self, batches: Iterable[int], divisible: Sequence[bool] | None = None) -> None:
+        counts = list(batches)
+        self.held_out = HeldOut(counts)
+        fitted: list[DataPart] = []
+        measured: list[DataPart] = []
+        for number, count in enumerate(counts):
+            if divisible is None or divisible[number]:
+                fitted += _cut(number, self.held_out.fitted(number, count), _FITTED)
+                measured += _cut(number, self.held_out.measured(number, count), _MEASURED)
+                continue
+            fitted += [DataPart(number, None)] if len(self.held_out.fitted(number, count)) else []
+            measured += [DataPart(number, None)] if self.held_out.measures(number) else []
+        self.fitted, self.measured = tuple(fitted), tuple(measured)
+        self._is_measured = frozenset(measured)
+        self._counts = counts
+
+    def some(self, parts: Sequence[DataPart], inputs: int | None) -> list[DataPart]:
+        """Return some parts with at least so many inputs, in order; those for fewer are among those for more.
+
+        They are drawn at random with a fixed seed: neighbours in the data may be alike.
+        """
+        if inputs is None:
+            return list(parts)
+        chosen: list[int] = []
+        for place in np.random.default_rng(0).permutation(len(parts)):
+            if inputs <= 0:
+                break
+            chosen.append(int(place))
+            inputs -= self.count(parts[place])
+        return [parts[place] for place in sorted(chosen)]
+
+    def count(self, part: DataPart) -> int:
+        """Return how many inputs a part runs on."""
+        return self._counts[part.number] if part.rows is None else len(part.rows)
+
+    def rows_fitted(self, part: DataPart, rows: int) -> npt.NDArray[np.intp]:
+        """Return which rows of an array that a part has made may be fitted to."""
+        return np.arange(rows) if part.rows is not None else self.held_out.fitted(part.number, rows)
+
+    def measures(self, part: DataPart) -> bool:
+        """Return whether the loss is measured on a part."""
+        return part in self._is_measured
+
+    def rows_measured(self, part: DataPart, rows: int) -> npt.NDArray[np.intp]:
+        """Return which rows of an array that a part has made the loss is measured on."""
+        return np.arange(rows) if part.rows is not None else self.held_out.measured(part.number, rows)
+
+
+def _cut(number: int, rows: npt.NDArray[np.intp], size: int) -> list[DataPart]:
+    starts = range(0, len(rows), size)
+    return [DataPart(number, tuple(rows[start : start + size].tolist())) for start in starts]
+
+
+class _Measured:
+    """Which rows of the outputs of some parts the loss is measured on."""
+
+    def __init__(self, parts: DataParts, run: Sequence[DataPart]) -> None:
+        self._parts, self._run = parts, run
+
+    def measured(self, number: int, rows: int) -> npt.NDArray[np.intp]:
+        return self._parts.rows_measured(self._run[number], rows)
+
+    def size(self, number: int) -> int:
+        return self._parts.count(self._run[number])
 
 
 class CalibratedNetwork(ABC):
@@ -146,13 +296,13 @@ class CalibratedNetwork(ABC):
     ----------
     layers : sequence of ConvLayer
         The convertible convolutions, in running order.
-    batches : iterable of int
-        Inputs in each batch of the calibration data.
+    parts : DataParts
+        Of the calibration data.
     """
 
-    def __init__(self, layers: Sequence[ConvLayer], batches: Iterable[int]) -> None:
+    def __init__(self, layers: Sequence[ConvLayer], parts: DataParts) -> None:
         self._layers = tuple(layers)
-        self._held_out = HeldOut(batches)
+        self._parts = parts
 
     @property
     def layers(self) -> Sequence[ConvLayer]:
@@ -162,15 +312,24 @@ class CalibratedNetwork(ABC):
     @property
     def held_out(self) -> int:
         """How many inputs no layer is fitted to."""
-        return self._held_out.count
+        return self._parts.held_out.count
 
-    def samples(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[Values, ...]]:
-        """Yield what a layer reads now and what it should give, for each batch and each of its calls.
+    @property
+    def fitted_inputs(self) -> int:
+        """How many inputs layers may be fitted to."""
+        return sum(map(self._parts.count, self._parts.fitted))
+
+    def samples(
+        self, index: int, replaced: Mapping[int, Replacement], inputs: int | None = None
+    ) -> Iterator[tuple[Values, ...]]:
+        """Yield what a layer reads now and what it should give, for each part of the data and each call.
 
         Parameters
         ----------
         index : int
         replaced : mapping of int to Replacement
+        inputs : int, optional
+            So many calibration inputs are enough: always the same ones, spread over all.
 
         Yields
         ------
@@ -179,44 +338,121 @@ class CalibratedNetwork(ABC):
         floor : ndarray, shape ``(N, C_out, *out_sizes)``, optional
             As for :class:`Network`.
         """
-        for number, call in self.calls_of(index, replaced):
-            rows = self._held_out.fitted(number, len(call.x))
-            if len(rows):
-                sample = call.sample()
-                yield sample if len(rows) == len(call.x) else tuple(array[rows] for array in sample)
+        for part, call in self.calls_of(index, replaced, self._parts.some(self._parts.fitted, inputs)):
+            yield self._sample(part, call)
 
-    def output_change(self, replaced: Mapping[int, Replacement]) -> float:
+    def visit(self, wanted: Mapping[int, int], tell: Callable[[int, tuple[Values, ...]], None]) -> None:
+        """Tell the same of several layers of the original network, in one pass over the data.
+
+        Parameters
+        ----------
+        wanted : mapping of int to int
+            How many inputs are enough for each layer.
+        tell : callable
+            Called with a layer and what :meth:`samples` yields; arrays hold it only as long as that takes.
+        """
+        parts = {index: self._parts.some(self._parts.fitted, inputs) for index, inputs in wanted.items()}
+        self.visit_calls(parts, lambda part, index, call: tell(index, self._sample(part, call)))
+
+    def _sample(self, part: DataPart, call: LayerCall) -> tuple[Values, ...]:
+        rows = self._parts.rows_fitted(part, len(call.x))
+        sample = call.sample()
+        return sample if len(rows) == len(call.x) else tuple(array[rows] for array in sample)
+
+    def output_change(self, replaced: Mapping[int, Replacement], inputs: int | None = None) -> float:
         """Return the mean squared change of the network's outputs over their variance, on held-out inputs.
 
         Parameters
         ----------
         replaced : mapping of int to Replacement
+        inputs : int, optional
+            So many of the held-out inputs are enough.
 
         Returns
         -------
         float
-            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
-            all inputs of the squared distance to the mean of each element (the mean of all of them, where
-            there is one input). NaN where no output holds floating-point numbers that vary.
+            The mean over the outputs, see `OutputChange`. NaN where none was measured. The variance is that
+            of all inputs; of a large network, of those held out and about as many others.
         """
-        return self.change_among(self.outputs_with(replaced)) if replaced else 0.0
+        return self._loss(replaced, inputs).change
 
-    def change_among(self, batches: Iterable[Outputs]) -> float:
-        """Return the same of outputs that are already there, batch by batch."""
-        change = OutputChange(self._held_out)
+    def loss(self, replaced: Mapping[int, Replacement]) -> Loss:
+        """Return the same with its interval, and the change of each output by itself."""
+        return self._loss(replaced)
+
+    def _loss(self, replaced: Mapping[int, Replacement], inputs: int | None = None) -> Loss:
+        if not replaced:
+            return Loss(0.0)
+        parts = self._judged(inputs)
+        return self.change_among(self.outputs_with(replaced, parts), parts)
+
+    def change_among(self, batches: Iterable[Outputs], parts: Sequence[DataPart]) -> Loss:
+        """Return the loss of outputs that are already there, part by part."""
+        change = OutputChange(_Measured(self._parts, parts))
         for number, (before, after) in enumerate(batches):
-            now = after if self._held_out.measures(number) else None
             for output, values in before.items():
-                change.add(number, output, values, None if now is None else now[output])
-        return change.value
+                change.add(number, output, values, None if after is None else after[output])
+        return change.loss
+
+    def score(self, judge: Judge, replaced: Mapping[int, Replacement]) -> Score:
+        """Return what a metric says of the original, and of the network where `replaced` run in new form.
+
+        Parameters
+        ----------
+        judge : Judge
+        replaced : mapping of int to Replacement
+
+        Returns
+        -------
+        Score
+            On all validation inputs, or on the calibration inputs that no layer is fitted to.
+        """
+        return judge.score(self.answers(replaced), self.validated or bool(self.held_out))
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return False
+
+    def scored(self, number: int, inputs: int) -> Sequence[int]:
+        """Return which inputs of a batch are scored."""
+        return range(inputs) if self.validated else self._parts.held_out.measured(number, inputs).tolist()
 
     @abstractmethod
-    def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
-        """Yield each call of a layer with the number of its batch, where `replaced` run in their new form."""
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored, as `Judge` takes them."""
+
+    def _judged(self, inputs: int | None = None) -> list[DataPart]:
+        """Return the parts that so many held-out inputs are in, and those that the variance is of as well."""
+        measured = self._parts.some(self._parts.measured, inputs)
+        others = [part for part in self._spread if part not in measured]
+        return sorted([*measured, *others], key=lambda part: part.number)
+
+    @cached_property
+    def _spread(self) -> list[DataPart]:
+        if not self.held_out:
+            return list(self._parts.measured)
+        macs = sum(layer.macs for layer in self._layers)
+        enough = max(self.held_out, int(_CHEAP_PASS / max(macs, 1)))
+        return [*self._parts.some(self._parts.fitted, enough), *self._parts.measured]
 
     @abstractmethod
-    def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
-        """Yield the outputs of each batch: those with `replaced` at least where the loss is measured."""
+    def calls_of(
+        self, index: int, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[tuple[DataPart, LayerCall]]:
+        """Yield each call of a layer on some parts of the data, where `replaced` run in their new form."""
+
+    @abstractmethod
+    def visit_calls(
+        self, wanted: Mapping[int, Sequence[DataPart]], tell: Callable[[DataPart, int, LayerCall], None]
+    ) -> None:
+        """Tell each call of some layers of the original, each on its parts of the data, in one pass."""
+
+    @abstractmethod
+    def outputs_with(
+        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[Outputs]:
+        """Yield the outputs on each part: those with `replaced` only where the loss is measured."""
 
     @abstractmethod
     def milliseconds(self, index: int, replacement: Replacement | None) -> float:

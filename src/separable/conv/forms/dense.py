@@ -19,6 +19,7 @@ class _DenseForm(LayerForm):
 
     name = "dense"
     ranked = False
+    settled = True
 
     def full_rank(self, layer: ConvLayer) -> int:
         return 1

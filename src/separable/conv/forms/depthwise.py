@@ -18,6 +18,7 @@ from ..algebra.descent import (
     whitened_outputs,
 )
 from ..algebra.geometry import whole
+from ..algebra.spectra import input_losses, output_losses
 from ..algebra.terms import (
     Rank,
     Weights,
@@ -114,11 +115,16 @@ class _DepthwiseFirstForm(_PairForm):
         filters, mixing, _ = descend_inputs(problem, ranks, filters, sweeps, GAIN)
         return _sum_of_terms(filters, mixing, ranks), filters
 
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+        losses: FloatArray = input_losses(problem, ranks[-1])[np.array(ranks) - 1]
+        return losses
+
 
 class _PointwiseFirstForm(_PairForm):
     """T sums of the input channels for each output channel, then a filter for each, all T added up."""
 
     name = "pw-dw"
+    apart = True
 
     def names(self, count: int) -> tuple[str, ...]:
         return "pw", "dw"
@@ -150,6 +156,10 @@ class _PointwiseFirstForm(_PairForm):
             start = leading_filters(problem, problem.optimum, whole(rank, "rank"))
         filters, mixing, _ = alternate_outputs(problem, start, sweeps, GAIN)
         return (mixing.swapaxes(1, 2) @ filters).reshape(len(filters), -1).T, filters
+
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+        losses: FloatArray = output_losses(problem, ranks[-1])[np.array(ranks) - 1]
+        return losses
 
     def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> FloatArray:
         return whitened_outputs(problem, whole(rank, "rank"))

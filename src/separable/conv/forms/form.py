@@ -53,6 +53,10 @@ class ConvPart:
         """Return the samples along each axis that it makes of `sizes`."""
         return tuple(layer.out_sizes[axis] if axis in self.axes else n for axis, n in enumerate(sizes))
 
+    def transposed(self, layer: ConvLayer) -> bool:
+        """Return whether it is a transposed convolution: the others of a transposed layer have one tap."""
+        return layer.transposed and bool(self.axes)
+
 
 class LayerForm(Protocol):
     """One way to write a convolution layer as a sequence of convolutions, of a rank that can be chosen.
@@ -69,12 +73,18 @@ class LayerForm(Protocol):
         of the weights. Else it is the number of channels between two convolutions.
     uneven : bool
         Whether each input channel may have a rank of its own, in a layer of one group.
+    settled : bool
+        Whether no descent finds less error on the data than the closed form has.
+    apart : bool
+        Whether the outputs of a group are fitted apart.
     """
 
     name: str
     ranked: bool = True
     multiplies: bool = False
     uneven: bool = False
+    settled: bool = False
+    apart: bool = False
 
     def full_rank(self, layer: ConvLayer) -> int:
         """Return the least rank at which the form is exact for all weights; 0 if the layer cannot have it."""
@@ -155,9 +165,10 @@ class LayerForm(Protocol):
         """
         params, macs, sizes = layer.c_out, 0, layer.sizes
         for part in self.parts(layer, rank):
-            sizes = part.out_sizes(layer, sizes)
+            read, sizes = sizes, part.out_sizes(layer, sizes)
+            counted = read if part.transposed(layer) else sizes
             kernel = part.shape(layer)[2:]
-            weights, own = weights_and_macs(part.c_in, part.c_out, kernel, part.groups, sizes)
+            weights, own = weights_and_macs(part.c_in, part.c_out, kernel, part.groups, counted)
             params, macs = params + weights, macs + own
         return Cost(params, macs * layer.calls)
 
@@ -175,9 +186,34 @@ class LayerForm(Protocol):
         """Return weights of one group that are near to the best, without any descent."""
         return self.solve(layer, problem, rank, None, 0)[0]
 
-    def gains(self, problem: Quadratic) -> FloatArray | None:
-        """Return what each further rank takes off the squared error, where no fit is needed to know it."""
-        return None
+    def losses(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+        """Return about the squared errors of closed forms of one group, of some ranks at a time.
+
+        Parameters
+        ----------
+        layer : ConvLayer
+        problem : Quadratic
+        ranks : sequence of int
+            Ascending. From the full one on, the error is that of the optimum.
+
+        Returns
+        -------
+        ndarray, shape ``(len(ranks),)``
+        """
+        full = self.full_rank(layer)
+        below = [rank for rank in ranks if rank < full]
+        losses = np.full(len(ranks), problem.least)
+        if below:
+            losses[: len(below)] = self.losses_below(layer, problem, below)
+        return losses
+
+    def settles(self, layer: ConvLayer) -> bool:
+        """Return whether the form is `settled` for a layer, too."""
+        return self.settled
+
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+        """Return the same of ranks below the full one."""
+        return np.array([problem.loss(self.closed(layer, problem, rank)) for rank in ranks])
 
     def chains(self, convs: Sequence[ConvLayer], rank: Rank) -> list[tuple[ConvLayer, ...]]:
         """Return the convolutions as chains whose results add up: one for each term where they have terms."""
@@ -217,6 +253,10 @@ def sequence(
             stride=tuple(n if own else 1 for n, own in zip(layer.stride, chosen, strict=True)),
             padding=tuple(n if own else (0, 0) for n, own in zip(layer.padding, chosen, strict=True)),
             dilation=tuple(n if own else 1 for n, own in zip(layer.dilation, chosen, strict=True)),
+            input_dilation=tuple(
+                n if own else 1 for n, own in zip(layer.input_dilation, chosen, strict=True)
+            ),
+            transposed=part.transposed(layer),
             groups=part.groups,
             padding_mode=layer.padding_mode,
             sizes=sizes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ..._base.types import FloatArray
 from ..algebra.descent import Quadratic, descend_reduction
 from ..algebra.geometry import whole
+from ..algebra.spectra import hidden_losses
 from ..algebra.terms import Rank
 from .form import GAIN, ConvPart, LayerForm, Solution, balanced, sequence
 from .layer import ConvLayer
@@ -77,6 +79,15 @@ class _SpatialForm(LayerForm):
         for rows in reversed(chain):
             weights = (rows.T @ weights.reshape(len(rows), -1)).reshape(-1, weights.shape[1])
         return weights, chain[0]
+
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+        taps = _taps(layer)
+        if len(taps) > 2:  # what is left behind the first axis is split again
+            return super().losses_below(layer, problem, ranks)
+        length = problem.channels * taps[0]
+        most = min(ranks[-1], length)
+        losses = hidden_losses(problem, length, most)
+        return np.array([losses[min(rank, most) - 1] for rank in ranks])
 
     def cuts(self, layer: ConvLayer, weights: FloatArray) -> list[FloatArray]:
         groups, counts = layer.groups, _taps(layer)

@@ -1,121 +1,38 @@
-"""A torch network as the conversion sees it: its convolutions, what they read and gave, what changes do."""
+"""A torch network as the conversion sees it: its layers, what they read and gave, what changes do."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from functools import cached_property, partial
+from typing import Any, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
+from ...conv.conversion.network import CalibratedNetwork, DataPart, DataParts, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
-from ..layers.pair import array_of, padding_pairs
+from ...conv.scores.judge import Answers, Judge
+from ...conv.scores.records import Loss, Score
+from ..model.outcomes import CHOSEN_BY, floats_of, named_outputs, outcomes
 from ..model.run import Call, inputs_of, tensors_of
+from ..model.untouched import map_tensors
 from .calibration import TorchCalibration
+from .kinds import channels_second, geometry_of, shape_of
+from .passes import Demands, ForwardPass, Seen, SeenCall, Stop, SumWatch, blank_output, find_demands
 from .rewrite import module_for
-from .trace import Trace, Traced, is_plain_sum, is_same
+from .trace import Trace, Traced
 
-Seen = npt.NDArray[Any]
-
-_SUMS: Final = (torch.ops.aten.add, torch.ops.aten.add_)
+_State: TypeAlias = tuple[tuple[int, int], ...]
+_Key: TypeAlias = tuple[bool, DataPart, int]
 
 # Timed runs, after one warm-up run, whose median is reported.
 _RUNS: Final = 15
-
-
-class _Call(NamedTuple):
-    """What a layer read and gave in one call, and what was added to that."""
-
-    x: Seen
-    y: Seen
-    other: Seen | None
-
-
-class _Stop(BaseException):
-    """All that was wanted of a pass is there; no model's own `except` catches it."""
-
-
-class _ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """One pass of the network: what runs in which form, and what is kept of it.
-
-    Parameters
-    ----------
-    replaced : mapping of int to Replacement
-    wanted : mapping of int to int
-        How often each layer is called that is looked at.
-    summed : set of int
-        Those of them whose output is added to another branch, which is kept as well.
-    inputs_only : bool
-        What other layers give is no matter.
-    number : int or None
-        Of the batch, where outputs may be remembered.
-    """
-
-    supports_higher_order_operators = True
-
-    def __init__(
-        self,
-        replaced: Mapping[int, Replacement],
-        wanted: Mapping[int, int],
-        summed: Set[int],
-        inputs_only: bool,
-        number: int | None,
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.replaced, self.number = replaced, number
-        self.place = 0  # calls of convolutions so far
-        self.calls: dict[int, list[_Call]] = {index: [] for index in wanted}
-        self._summed, self._inputs_only = summed, inputs_only
-        self._pending: list[
-            tuple[int, int, Tensor]
-        ] = []  # layer, its call, the output that is yet to be added
-        self._left = sum(wanted.values())
-
-    def enter(self, index: int, x: Tensor) -> None:
-        """Note what a layer reads, before anything can write to it."""
-        if index in self.calls:
-            self.calls[index].append(_Call(_copied(x), np.empty(0), None))
-            if self._inputs_only and index not in self._summed:
-                self._finish()
-
-    def leave(self, index: int, y: Tensor) -> None:
-        """Note what it gives."""
-        if index not in self.calls or (self._inputs_only and index not in self._summed):
-            return
-        seen = self.calls[index]
-        if not self._inputs_only:
-            seen[-1] = seen[-1]._replace(y=_copied(y))
-        if index in self._summed:
-            self._pending.append((index, len(seen) - 1, y))
-        else:
-            self._finish()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run one operator, and note what is added to the output of a layer."""
-        if self._pending and getattr(func, "overloadpacket", None) in _SUMS and is_plain_sum(args, kwargs):
-            for term, other in (args, args[::-1]):
-                for waiting in [pending for pending in self._pending if is_same(pending[2], term)]:
-                    index, call, _ = waiting
-                    self.calls[index][call] = self.calls[index][call]._replace(other=_copied(other))
-                    self._pending.remove(waiting)
-                    self._finish()
-        return func(*args, **(kwargs or {}))
-
-    def _finish(self) -> None:
-        self._left -= 1
-        if not self._left:
-            raise _Stop
 
 
 class TorchNetwork(CalibratedNetwork):
@@ -130,150 +47,296 @@ class TorchNetwork(CalibratedNetwork):
     calibration : TorchCalibration
     limit : int
         Bytes of activations that may be kept to save running the network again.
+    validation : TorchCalibration, optional
+        Inputs that scores are of; by default the calibration inputs that are held out.
     """
 
-    def __init__(self, model: nn.Module, trace: Trace, calibration: TorchCalibration, limit: int) -> None:
-        self._model, self._trace, self._calibration, self._limit = model, trace, calibration, limit
+    def __init__(
+        self,
+        model: nn.Module,
+        trace: Trace,
+        calibration: TorchCalibration,
+        limit: int,
+        validation: TorchCalibration | None = None,
+    ) -> None:
+        self._model, self._trace, self._calibration = model, trace, calibration
+        self._validation = validation
+        self._rows_are_apart: bool | None = None
         layers = [_layer_of(conv, trace.samples) for conv in trace.convs]
-        super().__init__(layers, map(inputs_of, calibration))
+        batches = [(inputs_of(call), self._is_divisible(call)) for call in calibration]
+        super().__init__(layers, DataParts(*zip(*batches, strict=True)))
         self._order = dict(enumerate(trace.order))
         places = range(len(trace.order))
         self._calls = [trace.order.count(index) for index in range(len(self._layers))]
         self._first = [min(p for p in places if trace.order[p] == i) for i in range(len(self._layers))]
         self._last = [max(p for p in places if trace.order[p] == i) for i in range(len(self._layers))]
         self._modules: dict[int, tuple[Replacement, nn.Module]] = {}
-        self._originals: dict[int, list[list[_Call]]] = {}
-        self._remembered: dict[tuple[int, int], tuple[tuple[Any, ...], Tensor]] = {}
-        self._room = limit // 2
-        self._answers: list[list[Tensor]] | None = None
+        self._answers: dict[DataPart, dict[str, Tensor]] = {}
+        # Outputs of convolutions, by whether the network has changed, the part of the data and their place.
+        self._remembered: dict[_Key, tuple[_State, Tensor]] = {}
+        self._room = limit
+        # Whose outputs are worth remembering, of parts that the loss is measured on and of others.
+        self._kept: dict[bool, frozenset[int]] = {}
 
     # -- what the layers read and gave ---------------------------------------------------------------
 
-    def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
-        """Yield each call of a layer with the number of its batch.
+    def calls_of(
+        self, index: int, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[tuple[DataPart, LayerCall]]:
+        """Yield each call of a layer with the part of the data.
 
         Parameters
         ----------
         index : int
         replaced : mapping of int to Replacement
+        parts : sequence of DataPart
 
         Yields
         ------
-        number : int
+        part : DataPart
         call : LayerCall
         """
         changed = any(self._first[other] < self._last[index] for other in replaced)
-        stored = self._stored(index, inputs=not changed)
-        rectified = self._trace.convs[index].is_summed_and_rectified
-        for number, call in enumerate(self._calibration):
-            before = stored[number] if stored else self._run(call, {}, [index])[index]
-            now = before
-            if changed:
-                now = self._run(call, replaced, [index], inputs_only=True, number=number)[index]
+        self._keep(parts, self._first[index], self._last[index] + 1)
+        for part, call in self._read(parts):
+            before = self._collected(part, call, {}, index)
+            now = self._collected(part, call, replaced, index, inputs_only=True) if changed else before
+            self._forget(part)
             for new, old in zip(now, before, strict=True):
-                yield number, LayerCall(new.x, old.y, old.other, new.other, rectified)
+                yield part, self._call_of(index, new, old)
 
-    def _stored(self, index: int, inputs: bool) -> list[list[_Call]] | None:
-        """Return what a layer read and gave in the original, of every batch; None if that is too much.
+    def _call_of(self, index: int, new: SeenCall, old: SeenCall) -> LayerCall:
+        """Return one call of a layer, given what was seen of it now and in the original."""
+        traced = self._trace.convs[index]
+        x, y = (channels_second(traced.module, seen) for seen in (new.x, old.y))
+        beside, beside_now = (
+            None if other is None else channels_second(traced.module, other)
+            for other in (old.other, new.other)
+        )
+        activated = traced.is_summed and traced.activation is not None
+        return LayerCall(x, y, beside, beside_now, activated)
 
-        Layers that run after it are kept with it, as many as there is room for.
+    def _collected(
+        self,
+        part: DataPart,
+        call: Call,
+        replaced: Mapping[int, Replacement],
+        index: int,
+        inputs_only: bool = False,
+    ) -> list[SeenCall]:
+        calls: list[SeenCall] = []
+        self._run(part, call, replaced, [index], lambda _, seen: calls.append(_own(seen)), inputs_only)
+        return calls
+
+    def visit_calls(
+        self, wanted: Mapping[int, Sequence[DataPart]], tell: Callable[[DataPart, int, LayerCall], None]
+    ) -> None:
+        """Tell each call of some layers of the original, each on its parts of the data, in one pass.
+
+        Parameters
+        ----------
+        wanted : mapping of int to sequence of DataPart
+        tell : callable
         """
-        if not self._calibration.repeats:
-            return None
-        held = self._originals.get(index)
-        if held is not None and (not inputs or held[0][0].x.size):
-            return held
-        block = self._block(index, inputs)
-        if not block:
-            return None
-        self._originals = {member: [] for member in block}
-        for call in self._calibration:
-            for member, calls in self._run(call, {}, block).items():
-                kept = calls if inputs else [seen._replace(x=seen.x[:0]) for seen in calls]
-                self._originals[member].append(kept)
-        return self._originals[index]
+        first = min(self._first[index] for index in wanted)
+        self._keep(self._parts.fitted, first, max(self._last[index] for index in wanted) + 1)
+        of_part = {index: set(parts) for index, parts in wanted.items()}
+        every = set().union(*of_part.values())
+        for part, call in self._read([part for part in self._parts.fitted if part in every]):
 
-    def _block(self, index: int, inputs: bool) -> list[int]:
-        room, block = self._limit // 2, []
-        samples = sum(len(tensors_of(call)[0]) for call in self._calibration)
-        for member in range(index, len(self._layers)):
-            room -= self._bytes(member, inputs) * samples // self._trace.samples
-            if room < 0:
-                break
-            block.append(member)
-        return block
+            def told(index: int, seen: SeenCall, part: DataPart = part) -> None:
+                tell(part, index, self._call_of(index, seen, seen))
 
-    def _bytes(self, index: int, inputs: bool) -> int:
-        """Return the bytes of what a layer reads and gives for the sample that was traced."""
-        layer, conv = self._layers[index], self._trace.convs[index]
-        total = 0
-        for batch, _, *sizes in conv.inputs:
-            grown = layer.c_out * math.prod(sizes) // math.prod(layer.stride)
-            read = layer.c_in * math.prod(sizes) if inputs else 0
-            total += batch * (read + grown * (2 if conv.is_summed else 1))
-        return total * int(conv.module.weight.element_size())
+            self._run(part, call, {}, [index for index in wanted if part in of_part[index]], told)
+            self._forget(part)
+
+    def _read(self, parts: Sequence[DataPart]) -> Iterator[tuple[DataPart, Call]]:
+        """Yield some parts of the data with what the model is called with, in the order of the data."""
+        of_batch: dict[int, list[DataPart]] = {}
+        for part in parts:
+            of_batch.setdefault(part.number, []).append(part)
+        for number, call in enumerate(self._calibration):
+            for part in of_batch.get(number, ()):
+                yield part, call if part.rows is None else _rows_of(call, part.rows)
+
+    def _is_divisible(self, call: Call) -> bool:
+        """Return whether an input gives the same whatever others run with it: two of them do."""
+        lengths = {len(tensor) if tensor.dim() else 0 for tensor in tensors_of(call)}
+        if len(lengths) != 1 or not lengths.pop():
+            return False
+        if self._rows_are_apart is None:
+            self._rows_are_apart = self._trace.samples == 1 and self._is_apart(call)
+        return self._rows_are_apart
+
+    @torch.no_grad()
+    def _is_apart(self, call: Call) -> bool:
+        try:
+            both, one = (
+                floats_of(self._model(*some[0], **some[1]))
+                for some in (_rows_of(call, (0, -1)), _rows_of(call, (-1,)))
+            )
+        # Whatever a model raises for so few inputs.
+        except Exception:
+            return False
+        return all(_is_last_half(a, b) for a, b in zip(both, one, strict=True))
 
     # -- running -------------------------------------------------------------------------------------
 
     def _run(
         self,
+        part: DataPart,
         call: Call,
         replaced: Mapping[int, Replacement],
-        wanted: Sequence[int],
+        wanted: Iterable[int],
+        tell: Callable[[int, SeenCall], None],
         inputs_only: bool = False,
-        number: int | None = None,
-    ) -> dict[int, list[_Call]]:
-        """Run the network until all wanted layers were called, and return what they read and gave."""
-        summed = {index for index in wanted if self._trace.convs[index].is_summed}
-        run = _ForwardPass(
-            replaced, {index: self._calls[index] for index in wanted}, summed, inputs_only, number
-        )
-        with self._watched(run), torch.no_grad(), suppress(_Stop), run if summed else nullcontext():
+    ) -> None:
+        """Run the network until all wanted layers were called, and tell what they read and gave."""
+        counts = {index: self._calls[index] for index in wanted}
+        summed = {index for index in counts if self._trace.convs[index].is_summed}
+        run = ForwardPass(replaced, counts, summed, inputs_only, tell)
+        places = [place for place, index in self._order.items() if index in counts]
+        needed = self._needed(part, replaced, places, inputs_only)
+        with (
+            self._watched(run, part, needed),
+            torch.no_grad(),
+            suppress(Stop),
+            run if summed else nullcontext(),
+        ):
             self._model(*call[0], **call[1])
-        return run.calls
+        run.close()
+
+    def _needed(
+        self, part: DataPart, replaced: Mapping[int, Replacement], places: Sequence[int], inputs_only: bool
+    ) -> set[int] | None:
+        """Return the places that must give what they give for some others to read it; None: all."""
+        if self._demands is None:
+            return None
+        goals = set().union(*(sources[place] for place in places for sources in self._demands[:2]))
+        return self._required(part, replaced, goals if inputs_only else goals | set(places))
+
+    def _required(
+        self, part: DataPart, replaced: Mapping[int, Replacement], goals: Iterable[int]
+    ) -> set[int]:
+        assert self._demands is not None
+        return self._demands.required(goals, lambda place: self._known(part, place, replaced) is not None)
+
+    @cached_property
+    def _demands(self) -> Demands | None:
+        """What depends on what; None where that cannot be found out."""
+        outputs: dict[int, Tensor] = {}
+        call, whole_numbers = self._one_input(), self._whole_numbers
+
+        def run(
+            source: int | None, read: Callable[[int, Tensor], None], added: Callable[[int, Tensor], None]
+        ) -> Any:
+            place, watch = 0, SumWatch(added)
+
+            def forward(index: int, x: Tensor) -> Tensor:
+                nonlocal place
+                here, place = place, place + 1
+                if self._order.get(here) != index:
+                    raise ValueError("the model runs its convolutions in another order.")
+                read(here, x)
+                if here not in outputs:
+                    outputs[here] = self._computed(index, None, x)
+                y = outputs[here].clone()
+                if here == source:
+                    y.fill_(math.nan)
+                if self._trace.convs[index].is_summed:
+                    watch.waiting.append((here, y))
+                return y
+
+            with self._replaced_forwards(forward), torch.no_grad(), watch:
+                return outcomes(lambda: self._model(*call[0], **call[1]), whole_numbers)
+
+        return find_demands(run, len(self._order))
+
+    def _one_input(self) -> Call:
+        call = self._calibration.first
+        return _rows_of(call, (0,)) if self._is_divisible(call) else call
+
+    def _keep(self, parts: Sequence[DataPart], *places: int) -> None:
+        """Of some parts remember from now on what passes from these places on still need."""
+        if self._demands is not None:
+            kept = frozenset().union(*map(self._demands.crossing, places))
+            self._kept[self._parts.measures(parts[0])] = kept
+
+    def _forget(self, part: DataPart) -> None:
+        """Forget of a part what later passes do not need: only now that others were computed from it."""
+        kept = self._kept.get(self._parts.measures(part))
+        if kept is not None:
+            for key in [key for key in self._remembered if key[1] == part and key[2] not in kept]:
+                self._room += self._remembered.pop(key)[1].nbytes
+
+    def _known(self, part: DataPart, place: int, replaced: Mapping[int, Replacement]) -> Tensor | None:
+        known = self._remembered.get((bool(replaced), part, place))
+        return known[1] if known is not None and known[0] == self._state(place, replaced) else None
+
+    def _state(self, place: int, replaced: Mapping[int, Replacement]) -> _State:
+        """Return what the output of a place depends on."""
+        earlier = sorted(index for index in replaced if self._first[index] <= place)
+        return tuple((index, id(replaced[index])) for index in earlier)
 
     @contextmanager
-    def _watched(self, run: _ForwardPass) -> Iterator[None]:
+    def _watched(self, run: ForwardPass, part: DataPart | None, needed: Set[int] | None) -> Iterator[None]:
         """Put this network's forward in place of that of each convolution."""
+        with self._replaced_forwards(lambda index, x: self._forward(run, part, needed, index, x)):
+            yield
 
-        def forward_of(index: int) -> Any:
-            return lambda x: self._forward(run, index, x)
-
+    @contextmanager
+    def _replaced_forwards(self, forward: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
         try:
             for index, conv in enumerate(self._trace.convs):
-                conv.module.forward = forward_of(index)
+                conv.module.forward = partial(forward, index)
             yield
         finally:
             for conv in self._trace.convs:
                 vars(conv.module).pop("forward", None)
 
-    def _forward(self, run: _ForwardPass, index: int, x: Tensor) -> Tensor:
+    def _forward(
+        self, run: ForwardPass, part: DataPart | None, needed: Set[int] | None, index: int, x: Tensor
+    ) -> Tensor:
         place, run.place = run.place, run.place + 1
         run.enter(index, x)
-        y: Tensor
-        key = None
-        state: tuple[Any, ...] = ()
-        if run.number is not None and self._calibration.repeats and self._order.get(place) == index:
-            key = (run.number, place)
-            earlier = sorted(i for i in run.replaced if self._first[i] <= place)
-            state = tuple((i, id(run.replaced[i])) for i in earlier)
-            known = self._remembered.get(key)
-            if known is not None and known[0] == state:
-                y = known[1].clone()
-                run.leave(index, y)
-                return y
-        conv = self._trace.convs[index].module
-        new = run.replaced.get(index)
-        y = type(conv).forward(conv, x) if new is None else self._module(index, new)(x)
-        if key is not None:
-            self._remember(key, state, y)
+        y = self._output(run.replaced, part, needed, place, index, x)
+        y = y / 2 if run.halved else y
         run.leave(index, y)
         return y
 
-    def _remember(self, key: tuple[int, int], state: tuple[Any, ...], y: Tensor) -> None:
+    def _output(
+        self,
+        replaced: Mapping[int, Replacement],
+        part: DataPart | None,
+        needed: Set[int] | None,
+        place: int,
+        index: int,
+        x: Tensor,
+    ) -> Tensor:
+        """Return what a convolution gives: remembered, computed, or zeros where nobody needs it."""
+        new = replaced.get(index)
+        usual = self._order.get(place) == index
+        if usual and needed is not None and place not in needed:
+            return blank_output(self._layers[index], self._trace.convs[index].module, x)
+        if part is None or not usual or not self._calibration.repeats:
+            return self._computed(index, new, x)
+        known = self._known(part, place, replaced)
+        if known is not None:
+            return known.clone()
+        y = self._computed(index, new, x)
+        self._remember((bool(replaced), part, place), self._state(place, replaced), y)
+        return y
+
+    def _computed(self, index: int, new: Replacement | None, x: Tensor) -> Tensor:
+        conv = self._trace.convs[index].module
+        y: Tensor = type(conv).forward(conv, x) if new is None else self._module(index, new)(x)
+        return y
+
+    def _remember(self, key: _Key, state: _State, y: Tensor) -> None:
         old = self._remembered.pop(key, None)
         self._room += 0 if old is None else old[1].nbytes
-        if y.nbytes <= self._room:
+        kept = self._kept.get(self._parts.measures(key[1]))
+        if y.nbytes <= self._room and (kept is None or key[2] in kept):
             self._remembered[key] = (state, y.clone())
             self._room -= y.nbytes
 
@@ -286,8 +349,50 @@ class TorchNetwork(CalibratedNetwork):
 
     # -- what a change does --------------------------------------------------------------------------
 
-    def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
-        """Yield the outputs of each batch: the original's, and those with some layers in their new form.
+    def outputs_with(
+        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[Outputs]:
+        """Yield the outputs on each part: the original's, and those with some layers in their new form.
+
+        For outputs that hold whole numbers, such as labels, stands what they are chosen by; those that no
+        convolution changes are left out.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+        parts : sequence of DataPart
+
+        Yields
+        ------
+        before, after : dict of str to ndarray
+            By name; `after` is None where the loss is not measured.
+        """
+        first = min((self._first[index] for index in replaced), default=0)
+        self._keep(self._parts.measured, first)
+        return self._compared(parts, lambda part, call: self._outputs(call, replaced, part))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The same, in the order of the outputs."""
+        return tuple(name for name in self._judged_outputs if name.startswith(CHOSEN_BY))
+
+    @torch.no_grad()
+    def loss_of(self, model: nn.Module) -> Loss:
+        """Return the change of the outputs with another model in place of the network."""
+        parts = self._judged()
+        changed = self._compared(
+            parts,
+            lambda _, call: outcomes(lambda: model(*call[0], **call[1]), self._whole_numbers),
+        )
+        return self.change_among(changed, parts)
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return self._validation is not None
+
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored.
 
         Parameters
         ----------
@@ -295,37 +400,93 @@ class TorchNetwork(CalibratedNetwork):
 
         Yields
         ------
-        before, after : dict of int to ndarray
-            By place among the outputs; `after` is None where the loss is not measured.
+        inputs : int
+        rows : sequence of int
+            Which of them are scored.
+        before, after : dict of str to ndarray
         """
-        return self._compared(lambda number, call: self._outputs(call, replaced, number))
+
+        def changed(call: Call) -> Any:
+            with self._watched(ForwardPass(replaced, {}, set()), None, None):
+                return self._model(*call[0], **call[1])
+
+        return self._answers_of(changed)
+
+    def score_of(self, judge: Judge, model: nn.Module) -> Score:
+        """Return what a metric says of the original, and of another model in its place."""
+        answers = self._answers_of(lambda call: model(*call[0], **call[1]))
+        return judge.score(answers, self.validated or bool(self.held_out))
 
     @torch.no_grad()
-    def change_of(self, model: nn.Module) -> float:
-        """Return the change of the outputs with another model in place of the network."""
-        return self.change_among(self._compared(lambda _, call: floats_of(model(*call[0], **call[1]))))
+    def _answers_of(self, changed: Callable[[Call], Any]) -> Iterator[Answers]:
+        for number, call in enumerate(self._validation or self._calibration):
+            inputs = inputs_of(call)
+            rows = self.scored(number, inputs)
+            old, new = (
+                {name: _numbers(tensor) for name, tensor in named_outputs(run(call)).items()} if rows else {}
+                for run in (lambda call: self._model(*call[0], **call[1]), changed)
+            )
+            yield inputs, rows, old, new
 
-    def _compared(self, changed: Callable[[int, Call], list[Tensor]]) -> Iterator[Outputs]:
-        for number, call in enumerate(self._calibration):
-            before: dict[Hashable, Seen] = dict(enumerate(map(_numbers, self._answer(number, call))))
+    def _compared(
+        self, parts: Sequence[DataPart], changed: Callable[[DataPart, Call], dict[str, Tensor]]
+    ) -> Iterator[Outputs]:
+        for part, call in self._read(parts):
+            answer = self._answer(part, call)
+            before: dict[Hashable, Seen] = {
+                name: _numbers(answer[name]) for name in self._judged_outputs if name in answer
+            }
             after: dict[Hashable, Seen] | None = None
-            if self._held_out.measures(number):
-                after = dict(enumerate(map(_numbers, changed(number, call))))
+            if self._parts.measures(part):
+                made = changed(part, call)
+                # What another model does not give has no shape to be compared.
+                after = {name: _numbers(made[str(name)]) if name in made else np.empty(0) for name in before}
+            self._forget(part)
             yield before, after
 
-    def _answer(self, number: int, call: Call) -> list[Tensor]:
+    def _answer(self, part: DataPart, call: Call) -> dict[str, Tensor]:
         """Return the original's outputs, kept after the first time."""
         if not self._calibration.repeats:
             return self._outputs(call, {}, None)
-        if self._answers is None:
-            self._answers = [self._outputs(batch, {}, None) for batch in self._calibration]
-        return self._answers[number]
+        if part not in self._answers:
+            self._answers[part] = self._outputs(call, {}, part)
+        return self._answers[part]
 
-    def _outputs(self, call: Call, replaced: Mapping[int, Replacement], number: int | None) -> list[Tensor]:
-        run = _ForwardPass(replaced, {}, set(), False, number)
-        with self._watched(run), torch.no_grad():
-            output = self._model(*call[0], **call[1])
-        return [tensor.detach().clone() for tensor in floats_of(output)]
+    def _outputs(
+        self, call: Call, replaced: Mapping[int, Replacement], part: DataPart | None, halved: bool = False
+    ) -> dict[str, Tensor]:
+        run = ForwardPass(replaced, {}, set())
+        run.halved = halved
+        needed = None
+        if part is not None and self._demands is not None:
+            needed = self._required(part, replaced, self._demands.outputs)
+        with self._watched(run, part, needed), torch.no_grad():
+            return outcomes(lambda: self._model(*call[0], **call[1]), self._whole_numbers)
+
+    @cached_property
+    def _whole_numbers(self) -> bool:
+        """Whether some outputs hold whole numbers or truth values, cast to floating point perhaps."""
+        arguments, options = self._calibration.first
+        with torch.no_grad():
+            judged = outcomes(lambda: self._model(*arguments, **options), True)
+        return any(name.startswith(CHOSEN_BY) or not y.is_floating_point() for name, y in judged.items())
+
+    @cached_property
+    def _judged_outputs(self) -> tuple[str, ...]:
+        """The names of what changes with the convolutions: of floating-point numbers, if these give half."""
+        first = self._calibration.first
+        plain = self._outputs(first, {}, None)
+        try:
+            halved = self._outputs(first, {}, None, halved=True)
+        # Whatever a model raises on numbers that it never sees: nothing is known to stay as it is.
+        except Exception:
+            return tuple(plain)
+        moved = [
+            name
+            for name, tensor in plain.items()
+            if not tensor.is_floating_point() or name not in halved or not _alike(tensor, halved[name])
+        ]
+        return tuple(moved or plain)
 
     # -- what a form takes ---------------------------------------------------------------------------
 
@@ -352,40 +513,46 @@ class TorchNetwork(CalibratedNetwork):
 
 
 def _numbers(tensor: Tensor) -> Seen:
-    return tensor.detach().cpu().double().numpy()
+    values = tensor.detach().cpu()
+    if values.is_complex():
+        values = torch.view_as_real(values)
+    return (values.double() if values.is_floating_point() else values).numpy()
 
 
-def floats_of(output: Any) -> list[Tensor]:
-    """Return the floating tensors in a model's output, whatever it packs them in."""
-    if hasattr(output, "to_tuple"):  # the output classes of transformers
-        output = output.to_tuple()
-    elif isinstance(output, Mapping):
-        output = dict(output)
-    return [tensor for tensor in tensors_of(output) if tensor.is_floating_point()]
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(torch.equal(one.nan_to_num(), other.nan_to_num()))
 
 
 def _layer_of(conv: Traced, samples: int) -> ConvLayer:
-    """Return a convolution as values. Where it runs on several sizes, so many calls of the smallest."""
-    module = conv.module
-    smallest = min((shape[2:] for shape in conv.inputs), key=math.prod)
+    """Return a layer as values. Where it runs on several sizes, so many calls of the smallest."""
+    shapes = [shape_of(conv.module, shape) for shape in conv.inputs]
+    smallest = min((shape[2:] for shape in shapes), key=math.prod)
     one = ConvLayer(
         name=conv.name,
-        weights=array_of(module.weight),
-        bias=None if module.bias is None else array_of(module.bias),
-        stride=tuple(module.stride),
-        padding=padding_pairs(module),
-        dilation=tuple(module.dilation),
-        groups=module.groups,
-        padding_mode=module.padding_mode,
         sizes=smallest,
         activation=conv.activation,
+        summed=conv.is_summed,
+        read_by=conv.read_by,
+        **geometry_of(conv.module),
     )
-    macs = sum(shape[0] * replace(one, sizes=shape[2:]).macs for shape in conv.inputs)
+    macs = sum(shape[0] * replace(one, sizes=shape[2:]).macs for shape in shapes)
     return replace(one, calls=max(1, round(macs / (one.macs * samples))))
 
 
-def _copied(tensor: Tensor) -> Seen:
-    return np.array(tensor.detach().cpu().numpy())
+def _is_last_half(both: Tensor, one: Tensor) -> bool:
+    near = 1e-5 * (1 + float(one.abs().max()))
+    return both.shape == (2 * len(one), *one.shape[1:]) and torch.allclose(
+        both[len(one) :], one, rtol=1e-3, atol=near, equal_nan=True
+    )
+
+
+def _own(seen: SeenCall) -> SeenCall:
+    return SeenCall(seen.x.copy(), seen.y.copy(), None if seen.other is None else seen.other.copy())
+
+
+def _rows_of(call: Call, rows: Sequence[int]) -> Call:
+    picked: Call = map_tensors(call, lambda tensor: tensor[list(rows)])
+    return picked
 
 
 def _seconds(module: nn.Module, x: Tensor) -> float:

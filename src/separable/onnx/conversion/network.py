@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from ..._base.types import Array
 from ...conv.audits.records import Refused
-from ...conv.conversion.network import CalibratedNetwork, LayerCall, Outputs
+from ...conv.conversion.network import CalibratedNetwork, DataPart, DataParts, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import UNCHANGED
+from ...conv.scores.judge import Answers
+from ..costs.rules import count
 from ..model.files import Stored
 from ..model.graph import GraphIndex
-from ..model.rules import count
+from ..model.names import ModelError
 from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
 from .calibration import OnnxCalibration
+from .nodes import ConvNode
 from .outcomes import judged_by
 from .replay import Walk
 from .rewrite import Change, changed, conv_nodes
 from .surroundings import around, signature
-from .trace import ConvNode, find_convolutions
+from .trace import find_layers
 
 __all__ = ["OnnxNetwork"]
 
@@ -48,11 +52,15 @@ class OnnxNetwork(CalibratedNetwork):
         Bytes of tensors that may be kept to save running the model again.
     skipped : callable, optional
         Whether the node of a name is to stay as it is.
+    spared : str, optional
+        Why products of matrices stay as they are; empty: they do not.
+    validation : OnnxCalibration, optional
+        Inputs that scores are of; by default the calibration inputs that are held out.
 
     Attributes
     ----------
     refused : list of Refused
-        The convolutions that stay as they are, whatever the budget.
+        The layers that stay as they are, whatever the budget.
     """
 
     def __init__(
@@ -62,30 +70,34 @@ class OnnxNetwork(CalibratedNetwork):
         threads: int | None = None,
         memory: int = 1 << 30,
         skipped: Callable[[str], bool] = lambda name: False,
+        spared: str = "",
+        validation: OnnxCalibration | None = None,
     ) -> None:
         self._stored = stored
         self._graph = GraphIndex(stored)
         # Two models are walked at a time, the original and what it has become; each holds its state twice
         # while it is made anew.
-        self._walked = [Walk(calibration, memory // 4, threads) for _ in range(2)]
-        self._calibration = calibration
+        self._walked = [Walk(memory // 4, threads) for _ in range(2)]
+        self._calibration, self._validation = calibration, validation
         self._threads = threads
-        everything, self.refused = find_convolutions(stored)
-        nodes = [node for node in everything if not skipped(node.name)]
-        self.refused += [
-            Refused(node.name, "Conv", "to be skipped") for node in everything if skipped(node.name)
-        ]
+        self._rows_are_apart: bool | None = None
+        everything, self.refused = find_layers(stored)
+        kept = [(node, spared if node.factor is not None else "") for node in everything]
+        kept = [(node, "to be skipped" if skipped(node.name) else reason) for node, reason in kept]
+        nodes = [node for node, reason in kept if not reason]
+        self.refused += [Refused(node.name, node.operator, reason) for node, reason in kept if reason]
         sizes = self._sizes(nodes)
         self._groups = _groups(nodes, sizes)
         layers = [
             max((node.layer(sizes[node.name], len(group)) for node in group), key=lambda layer: layer.macs)
             for group in self._groups
         ]
-        inputs = [next((len(array) for array in batch.values() if array.ndim), 0) for batch in calibration]
-        super().__init__(layers, inputs)
+        inputs = [_inputs_of(batch) for batch in calibration]
+        super().__init__(layers, DataParts(inputs, [self._is_divisible(batch) for batch in calibration]))
         self._padding = {node.name: node.padding(sizes[node.name]) for node in nodes}
         self._memory = memory
-        self._answers: list[Values] | None = None
+        self._answers: dict[DataPart, Values] = {}
+        self._answer_room = memory // 4
         self._outputs = judged_by(stored, self._graph, [node.gives for node in nodes])
         self._times: dict[tuple[object, ...], float] = {}
         self._timed: tuple[int, list[str], dict[str, Array]] | None = None
@@ -95,17 +107,20 @@ class OnnxNetwork(CalibratedNetwork):
         """The tensors that `output_change` is of, where they are not outputs of the model."""
         return tuple(name for name in self._outputs if name not in self._graph.outputs)
 
-    def calls_of(self, index: int, replaced: Mapping[int, Replacement]) -> Iterator[tuple[int, LayerCall]]:
-        """Yield each call of a layer, one for each of its nodes, with the number of its batch.
+    def calls_of(
+        self, index: int, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[tuple[DataPart, LayerCall]]:
+        """Yield each call of a layer, one for each of its nodes, with the part of the data.
 
         Parameters
         ----------
         index : int
         replaced : mapping of int to Replacement
+        parts : sequence of DataPart
 
         Yields
         ------
-        number : int
+        part : DataPart
         call : LayerCall
         """
         group = self._groups[index]
@@ -115,25 +130,97 @@ class OnnxNetwork(CalibratedNetwork):
         place = group[0].node
         stop = self._stored.proto.graph.node[place].output[0]
         original, current = self._walked
-        pairs: Iterable[tuple[Values, Values]]
+        pairs: Iterable[tuple[tuple[DataPart, Values], tuple[DataPart, Values]]]
         if replaced:
+            changed, places = self.converted(replaced), self._places(replaced)
             pairs = zip(
-                original.tensors(self._stored, after, stop, place),
-                current.tensors(self.converted(replaced), before, stop, place, self._places(replaced)),
+                original.tensors(self._stored, after, stop, place, self._read(parts)),
+                current.tensors(changed, before, stop, place, self._read(parts), places),
                 strict=True,
             )
         else:
-            walk = original.tensors(self._stored, [*before, *after], stop, place)
-            pairs = ((values, values) for values in walk)
-        for number, (old, new) in enumerate(pairs):
+            walk = original.tensors(self._stored, [*before, *after], stop, place, self._read(parts))
+            pairs = ((entry, entry) for entry in walk)
+        for (part, old), (_, new) in pairs:
             for node in group:
                 self._check_padding(node, new[node.reads].shape[2:])
-                yield number, _call_of(node, old, new)
+                yield part, _call_of(node, old, new)
+
+    def visit_calls(
+        self, wanted: Mapping[int, Sequence[DataPart]], tell: Callable[[DataPart, int, LayerCall], None]
+    ) -> None:
+        """Tell each call of some layers of the original, each on its parts of the data, in one pass.
+
+        Parameters
+        ----------
+        wanted : mapping of int to sequence of DataPart
+        tell : callable
+        """
+        graph = self._stored.proto.graph
+        for layers in self._runs(sorted(wanted, key=lambda index: self._groups[index][0].node), wanted):
+            nodes = [node for index in layers for node in self._groups[index]]
+            names = [name for node in nodes for name in (node.reads, node.gives, node.beside) if name]
+            # Where the last of them stands: the next layers are behind it.
+            place = self._groups[layers[-1]][0].node
+            of_part = {index: set(wanted[index]) for index in layers}
+            parts = [part for part in self._parts.fitted if any(part in some for some in of_part.values())]
+            walk = self._walked[0].tensors(
+                self._stored, names, graph.node[place].output[0], place, self._read(parts)
+            )
+            for part, values in walk:
+                for index in layers:
+                    for node in self._groups[index] if part in of_part[index] else ():
+                        self._check_padding(node, values[node.reads].shape[2:])
+                        tell(part, index, _call_of(node, values, values))
+
+    def _runs(self, layers: Sequence[int], wanted: Mapping[int, Sequence[DataPart]]) -> list[list[int]]:
+        """Return the layers in runs whose tensors fit into memory together, of one part of the data."""
+        inputs = max(self._parts.count(part) for parts in wanted.values() for part in parts)
+        runs: list[list[int]] = []
+        room = 0
+        for index in layers:
+            layer = self._layers[index]
+            read, given = layer.c_in * math.prod(layer.sizes), layer.c_out * math.prod(layer.out_sizes)
+            needed = 4 * inputs * layer.calls * (read + 2 * given)
+            if not runs or needed > room:
+                runs.append([])
+                room = self._memory // 4
+            runs[-1].append(index)
+            room -= needed
+        return runs
+
+    def _read(self, parts: Sequence[DataPart]) -> Iterator[tuple[DataPart, Values]]:
+        """Yield some parts of the data with what the model is given, in the order of the data."""
+        of_batch: dict[int, list[DataPart]] = {}
+        for part in parts:
+            of_batch.setdefault(part.number, []).append(part)
+        for number, batch in enumerate(self._calibration):
+            for part in of_batch.get(number, ()):
+                yield part, batch if part.rows is None else _rows_of(batch, part.rows)
+
+    def _is_divisible(self, batch: Values) -> bool:
+        """Return whether an input gives the same whatever others run with it: two of them do."""
+        if self._calibration.fixed or len({len(array) if array.ndim else 0 for array in batch.values()}) > 1:
+            return False
+        if self._rows_are_apart is None:
+            names = self._graph.outputs
+            session = Session(giving(self._stored, sorted(names)), self._threads)
+            try:
+                both, one = (session(_rows_of(batch, rows)) for rows in ((0, -1), (-1,)))
+            except (ModelError, TypeError, ValueError):  # it does not run on fewer, or gives no tensors
+                return False
+            self._rows_are_apart = all(
+                np.shape(both[name])[:1] == (2 * len(one[name]),)
+                and bool(np.allclose(both[name][len(one[name]) :], one[name], rtol=1e-3, atol=1e-5))
+                for name in names
+            )
+        return self._rows_are_apart
 
     def _check_padding(self, node: ConvNode, sizes: tuple[int, ...]) -> None:
         if node.pads is None and node.padding(sizes) != self._padding[node.name]:
             raise ValueError(
-                f"Conv `{node.name}` pads by the size of its input (auto_pad={node.auto_pad}), and "
+                f"{node.operator} `{node.name}` pads by the size of its input "
+                f"(auto_pad={node.auto_pad}), and "
                 "`calibration` has inputs of different sizes; pass inputs of one size."
             )
 
@@ -141,10 +228,45 @@ class OnnxNetwork(CalibratedNetwork):
         """Return where in the original each change begins."""
         return {self._groups[index][0].node: new for index, new in replaced.items()}
 
-    def outputs_with(self, replaced: Mapping[int, Replacement]) -> Iterator[Outputs]:
-        """Yield the outputs of each batch: the original's, and those with some layers in their new form.
+    def outputs_with(
+        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+    ) -> Iterator[Outputs]:
+        """Yield the outputs on each part: the original's, and those with some layers in their new form.
 
-        Where the outputs hold whole numbers, such as labels, what they are chosen by stands for them.
+        For outputs that hold whole numbers, such as labels, stands what they are chosen by.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+        parts : sequence of DataPart
+
+        Yields
+        ------
+        before, after : dict of str to ndarray
+            `after` is None where the loss is not measured.
+        """
+        names = self._outputs
+        converted, places = self.converted(replaced), self._places(replaced)
+        # What runs before the first change is the same as in the original.
+        walk = next(
+            (walk for walk in self._walked if any(walk.stands(part, places) for part in parts)),
+            self._walked[0],
+        )
+        measured = [part for part in parts if self._parts.measures(part)]
+        changed = walk.outputs(converted, names, self._read(measured), places)
+        originals = self._original_outputs(names, parts)
+        for part, old in zip(sorted(parts, key=lambda part: part.number), originals, strict=True):
+            before: dict[Hashable, Array] = {name: np.asarray(old[name]) for name in names}
+            now = next(changed) if self._parts.measures(part) else None
+            yield before, None if now is None else {name: np.asarray(now[name]) for name in names}
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return self._validation is not None
+
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored.
 
         Parameters
         ----------
@@ -152,31 +274,31 @@ class OnnxNetwork(CalibratedNetwork):
 
         Yields
         ------
+        inputs : int
+        rows : sequence of int
+            Which of them are scored.
         before, after : dict of str to ndarray
         """
-        names = self._outputs
-        converted, places = self.converted(replaced), self._places(replaced)
-        # What runs before the first change is the same as in the original.
-        walk = next((walk for walk in self._walked if walk.stands(places)), self._walked[0])
-        outputs = zip(self._original_outputs(names), walk.outputs(converted, names, places), strict=True)
-        for old, new in outputs:
-            before = {name: np.asarray(old[name]) for name in names}
-            floats = [name for name, array in before.items() if array.dtype.kind == "f"]
-            yield {name: before[name] for name in floats}, {name: np.asarray(new[name]) for name in floats}
+        models = [Session(stored, self._threads) for stored in (self._stored, self.converted(replaced))]
+        for number, feeds in enumerate(self._validation or self._calibration):
+            inputs = _inputs_of(feeds)
+            rows = self.scored(number, inputs)
+            before, after = (model(feeds) if rows else {} for model in models)
+            yield inputs, rows, before, after
 
-    def _original_outputs(self, names: Sequence[str]) -> Iterator[Values]:
-        """Yield the original's outputs, kept from the first time on if they are small enough."""
-        if self._answers is not None:
-            yield from self._answers
-            return
-        kept: list[Values] | None = []
-        room = self._memory // 4
-        for values in self._walked[0].outputs(self._stored, names, {}):
-            outputs = {name: values[name] for name in names}
-            yield outputs
-            room -= sum(np.asarray(output).nbytes for output in outputs.values())
-            kept = [*kept, outputs] if kept is not None and room >= 0 else None
-        self._answers = kept
+    def _original_outputs(self, names: Sequence[str], parts: Sequence[DataPart]) -> Iterator[Values]:
+        """Yield the original's outputs, kept from the first time on as long as they are small enough."""
+        unknown = [part for part in parts if part not in self._answers]
+        made = self._walked[0].outputs(self._stored, names, self._read(unknown), {})
+        for part in sorted(parts, key=lambda part: part.number):
+            values = self._answers.get(part)
+            if values is None:
+                values = {name: v for name, v in next(made).items() if name in names}
+                size = sum(np.asarray(value).nbytes for value in values.values())
+                if size <= self._answer_room:
+                    self._answers[part] = values
+                    self._answer_room -= size
+            yield values
 
     def milliseconds(self, index: int, replacement: Replacement | None) -> float:
         """Return the time of a layer in one form in ONNX Runtime, all calls of one pass.
@@ -219,9 +341,8 @@ class OnnxNetwork(CalibratedNetwork):
         key = (node.dtype, layer.sizes, _shape(form))
         if key not in self._times:
             batch = len(next(iter(self._calibration.one().values())))
-            x = np.random.default_rng(0).standard_normal((batch, layer.c_in, *layer.sizes))
             part = conv_nodes(form, node)
-            self._times[key] = layer_ms(part, {"x": x.astype(node.dtype)}, self._threads)
+            self._times[key] = layer_ms(part, {"x": node.example(batch, layer)}, self._threads)
         return self._times[key]
 
     def _seen(self, names: Sequence[str]) -> dict[str, Array]:
@@ -247,16 +368,20 @@ class OnnxNetwork(CalibratedNetwork):
         return changed(self._stored, changes) if changes else self._stored
 
     def _sizes(self, nodes: Sequence[ConvNode]) -> dict[str, tuple[int, ...]]:
-        """Return the spatial sizes that each convolution reads, of the first calibration input."""
+        """Return the spatial sizes that each layer reads, of the first calibration input.
+
+        Of a product of matrices it is the rows for each input: these may all lie along the first axis.
+        """
         feeds = self._calibration.one()
         shapes = {name: array.shape for name, array in feeds.items()}
         inner = list(dict.fromkeys(node.reads for node in nodes if node.reads not in shapes))
         if inner:
             shapes.update(shapes_of(self._stored, inner, feeds, self._threads))
-        return {node.name: tuple(shapes[node.reads][2:]) for node in nodes}
+        batch = max(len(next(iter(feeds.values()))), 1) if feeds else 1
+        return {node.name: _sizes_of(node, tuple(shapes[node.reads]), batch) for node in nodes}
 
     def other_costs(self) -> dict[str, tuple[int, int]]:
-        """Return MACs, for one input sample, and parameters of the convolutions that cannot be converted."""
+        """Return MACs, for one input sample, and parameters of the layers that cannot be converted."""
         names = {refused.name for refused in self.refused}
         feeds = self._calibration.one()
         batch = max(len(next(iter(feeds.values()))), 1)
@@ -267,21 +392,53 @@ class OnnxNetwork(CalibratedNetwork):
         }
 
 
+def _inputs_of(batch: Values) -> int:
+    return next((len(array) for array in batch.values() if array.ndim), 0)
+
+
 def _call_of(node: ConvNode, old: Values, new: Values) -> LayerCall:
     """Return one call of a node, given what tensors held in the original and what they hold now."""
-    y = old[node.gives]
-    if node.beside is None or old[node.beside].shape != y.shape:
-        return LayerCall(new[node.reads], y)
-    return LayerCall(new[node.reads], y, old[node.beside], new[node.beside], node.sum_rectified)
+    given, x = old[node.gives], node.channels_second(new[node.reads], True)
+    y = node.channels_second(given, False)
+    if node.beside is None or old[node.beside].shape != given.shape:
+        return LayerCall(x, y)
+    beside, now = (node.channels_second(values[node.beside], False) for values in (old, new))
+    return LayerCall(x, y, beside, now, node.activation is not None)
+
+
+def _sizes_of(node: ConvNode, shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
+    count, _, *sizes = node.shape_of(shape)
+    return tuple(sizes) if node.factor is None else (max(count * sizes[0] // batch, 1),)
+
+
+def _rows_of(batch: Values, rows: Sequence[int]) -> dict[str, Array]:
+    return {name: array[list(rows)] for name, array in batch.items()}
 
 
 def _groups(nodes: Sequence[ConvNode], sizes: Mapping[str, tuple[int, ...]]) -> list[list[ConvNode]]:
-    """Return the nodes that run the same weights in the same way, each group where its first node runs."""
-    groups: dict[tuple[object, ...], list[ConvNode]] = {}
+    """Return the nodes that run the same weights in the same way, each group where its first node runs.
+
+    Each has its own copy of the nodes that make weights of one constant, such as a Transpose: constants that
+    are written are compared by name, and what comes of them by value.
+    """
+    groups: dict[tuple[object, ...], list[list[ConvNode]]] = {}
     for node in nodes:
         way = (node.stride, node.dilation, node.padding(sizes[node.name]), node.groups, node.dtype)
-        groups.setdefault((node.sources, *way), []).append(node)
-    return list(groups.values())
+        kind = (node.operator, node.factor, node.sources, node.weights.shape, *way)
+        alike = groups.setdefault(kind, [])
+        same = next((group for group in alike if _same_values(group[0], node)), None)
+        if same is None:
+            alike.append([node])
+        else:
+            same.append(node)
+    return sorted((group for alike in groups.values() for group in alike), key=lambda group: group[0].node)
+
+
+def _same_values(one: ConvNode, other: ConvNode) -> bool:
+    if (one.bias is None) != (other.bias is None):
+        return False
+    bias = one.bias is None or other.bias is None or np.array_equal(one.bias, other.bias)
+    return bias and np.array_equal(one.weights, other.weights)
 
 
 def _shape(form: Replacement) -> tuple[object, ...]:

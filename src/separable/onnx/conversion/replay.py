@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -11,38 +12,47 @@ from ..._base.types import Array
 from ..model.files import Stored
 from ..model.graph import GraphIndex, reads
 from ..model.runtime import Session, giving
-from .calibration import OnnxCalibration
 
 __all__ = ["Walk"]
 
-_State = list[
-    dict[str, Array]
-]  # of each batch: the tensors that cross from one part of the model to the next
+_Part = TypeVar("_Part", bound=Hashable)
+
+
+class _Held(NamedTuple):
+    """What crosses, on one part of the data, from the nodes before a place to those from there on."""
+
+    place: int
+    changes: Mapping[int, object]  # before that place
+    tensors: Mapping[str, Array]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(np.asarray(value).nbytes for value in self.tensors.values())
+
+    def stands(self, changes: Mapping[int, object]) -> bool:
+        """Whether the nodes that it stands for are the same with these changes."""
+        now = {where: how for where, how in changes.items() if where < self.place}
+        return now.keys() == self.changes.keys() and all(now[w] is self.changes[w] for w in now)
 
 
 class Walk:
-    """Runs a model part by part, from front to back, on all batches.
+    """Runs a model part by part, from front to back, on parts of the calibration data.
 
-    The tensors that cross from the nodes that ran to those that did not are kept for each batch, so that
-    walking from convolution to convolution costs as much as one pass. Nodes that did not run yet may change
-    meanwhile.
+    The tensors that cross from the nodes that ran to those that did not are kept for each part of the data,
+    so that walking from convolution to convolution costs as much as one pass. Nodes that did not run yet may
+    change meanwhile.
 
     Parameters
     ----------
-    calibration : OnnxCalibration
     limit : int
         Bytes of tensors that may be kept; where more cross, more is run again.
     threads : int, optional
         Of ONNX Runtime.
     """
 
-    def __init__(self, calibration: OnnxCalibration, limit: int, threads: int | None = None) -> None:
-        self._calibration = calibration
-        self._limit = limit
-        self._threads = threads
-        self._state: _State | None = None
-        self._place = 0
-        self._changes: dict[int, object] = {}  # before that place
+    def __init__(self, limit: int, threads: int | None = None) -> None:
+        self._room, self._threads = limit, threads
+        self._held: dict[Hashable, _Held] = {}
 
     def tensors(
         self,
@@ -50,9 +60,10 @@ class Walk:
         names: Sequence[str],
         stop: str,
         place: int,
+        parts: Iterable[tuple[_Part, Mapping[str, Array]]],
         changes: Mapping[int, object] = MappingProxyType({}),
-    ) -> Iterator[dict[str, Array]]:
-        """Yield some tensors of each batch, and keep what the model holds where it stops.
+    ) -> Iterator[tuple[_Part, dict[str, Array]]]:
+        """Yield some tensors of each part of the data, and keep what the model holds where it stops.
 
         Parameters
         ----------
@@ -63,64 +74,79 @@ class Walk:
             A tensor that a node makes: the state is kept as it is before that node.
         place : int
             Where that node stands in the unchanged model.
+        parts : iterable of (hashable, mapping of str to ndarray)
+            Of the data, with the inputs that the model is given.
         changes : mapping of int to object
             Where the model was changed, in terms of the unchanged one, and how.
 
         Yields
         ------
+        part : hashable
         dict of str to ndarray
             With `names`, and more.
         """
         graph = GraphIndex(stored)
         crossing = _crossing(graph, graph.maker[stop])
-        kept: _State | None = []
-        room = self._limit
-        usable = place >= self._place and self.stands(changes)
-        for feeds, values in self._run(stored, [*names, *crossing], usable):
-            yield values
-            if kept is not None:
-                crossed = {name: values[name] for name in crossing if name not in feeds}
-                room -= sum(np.asarray(value).nbytes for value in crossed.values())
-                kept = [*kept, crossed] if room >= 0 and _are_arrays(crossed) else None
-        if kept is not None:
-            self._state, self._place = kept, place
-            self._changes = {where: how for where, how in changes.items() if where < place}
+        behind = {where: how for where, how in changes.items() if where < place}
+        for part, feeds, values in self._run(stored, [*names, *crossing], parts, changes, place):
+            yield part, values
+            crossed = {name: values[name] for name in crossing if name not in feeds}
+            self._keep(part, _Held(place, behind, crossed))
 
     def outputs(
-        self, stored: Stored, names: Sequence[str], changes: Mapping[int, object]
+        self,
+        stored: Stored,
+        names: Sequence[str],
+        parts: Iterable[tuple[_Part, Mapping[str, Array]]],
+        changes: Mapping[int, object],
     ) -> Iterator[dict[str, Array]]:
-        """Yield some tensors of each batch, from where the walk stopped if it can; it stays there.
+        """Yield some tensors of each part of the data, from where the walk stopped if it can; it stays there.
 
         Parameters
         ----------
-        stored, names, changes
+        stored, names, parts, changes
             As for `tensors`.
 
         Yields
         ------
         dict of str to ndarray
         """
-        for _, values in self._run(stored, names, self.stands(changes)):
+        for _, _, values in self._run(stored, names, parts, changes, None):
             yield values
 
-    def stands(self, changes: Mapping[int, object]) -> bool:
-        """Whether there is a state, and the nodes that it stands for are the same with these changes."""
-        now = {where: how for where, how in changes.items() if where < self._place}
-        same = now.keys() == self._changes.keys() and all(now[w] is self._changes[w] for w in now)
-        return self._state is not None and same
+    def stands(self, part: Hashable, changes: Mapping[int, object]) -> bool:
+        """Whether there is a state of a part, and the nodes that it stands for are the same."""
+        held = self._held.get(part)
+        return held is not None and held.stands(changes)
+
+    def _keep(self, part: Hashable, held: _Held) -> None:
+        old = self._held.pop(part, None)
+        self._room += 0 if old is None else old.nbytes
+        if held.nbytes <= self._room and _are_arrays(held.tensors):
+            self._held[part] = held
+            self._room -= held.nbytes
 
     def _run(
-        self, stored: Stored, names: Sequence[str], from_state: bool
-    ) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
-        """Yield the inputs of each batch, and all that is known of it afterwards."""
-        start = self._state if from_state else None
-        session: Session | None = None
-        for number, feeds in enumerate(self._calibration):
-            known = {**feeds, **(start[number] if start is not None else {})}
-            if number == 0:
+        self,
+        stored: Stored,
+        names: Sequence[str],
+        parts: Iterable[tuple[_Part, Mapping[str, Array]]],
+        changes: Mapping[int, object],
+        place: int | None,
+    ) -> Iterator[tuple[_Part, Mapping[str, Array], dict[str, Array]]]:
+        """Yield each part, its inputs, and all that is known of it afterwards."""
+        sessions: dict[tuple[str, ...], Session | None] = {}
+        for part, feeds in parts:
+            known = dict(feeds)
+            held = self._held.get(part)
+            if held is not None and (place is None or held.place <= place) and held.stands(changes):
+                known |= held.tensors
+            start = tuple(sorted(known))
+            if start not in sessions:
                 made = [name for name in dict.fromkeys(names) if name not in known]
-                session = Session(giving(stored, made, known), self._threads) if made else None
-            yield feeds, {**known, **(session(known) if session else {})}
+                sessions[start] = Session(giving(stored, made, known), self._threads) if made else None
+            session = sessions[start]
+            yield part, feeds, {**known, **(session(known) if session else {})}
 
 
 def _crossing(graph: GraphIndex, place: int) -> list[str]:

@@ -1,0 +1,158 @@
+"""How much a conversion does, decided before it begins: inputs and positions looked at, attempts, steps.
+
+Everything is counted in multiply-accumulates, not in seconds, so that the result does not depend on the
+machine. Small networks are not limited by any of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from ..forms.layer import ConvLayer
+from .network import Progress
+
+__all__ = ["ConversionEffort", "Steps", "unknowns"]
+
+# Patches per unknown of a least-squares problem that a fit asks for, where a network has that many.
+_PATCHES: Final = 30
+
+# A pass over so many multiply-accumulates costs less than a second: no input is saved for less.
+_CHEAP_PASS: Final = 2e10
+
+# Patches of the excerpt that a rectified fit goes through in each round: so many, or so many per unknown;
+# and patches times unknowns, times outputs, from which on it has no more than two per unknown.
+_EXCERPT: Final = 8192
+_EXCERPT_PATCHES: Final = 8
+_EXCERPT_WORK: Final = 5e9
+
+# Multiply-accumulates of all passes that tell what an error of a layer is worth, and inputs of one at least.
+_PROBES: Final = 5e11
+_PROBE_INPUTS: Final = 4
+
+# Multiply-accumulates of all attempts together, and attempts at most.
+_ATTEMPTS: Final = 1e12
+_MOST_ATTEMPTS: Final = 6
+
+# Bytes of the sums over patches of the layers that are measured in one pass.
+_SUMS: Final = 3 << 27
+
+
+def unknowns(layer: ConvLayer) -> int:
+    """Return the entries of a patch of one group: the rows of a least-squares problem."""
+    return layer.c_in // layer.groups * layer.taps
+
+
+class ConversionEffort:
+    """What is done for each layer of a network, and how often.
+
+    Parameters
+    ----------
+    layers : sequence of ConvLayer
+        In running order.
+    positions : int
+        Output positions of each input that are looked at, at most.
+    inputs : int or None
+        Calibration inputs that may be fitted to; None: not known.
+    """
+
+    def __init__(self, layers: Sequence[ConvLayer], positions: int, inputs: int | None = None) -> None:
+        self._layers, self._positions = layers, positions
+        self._ends = list(itertools.accumulate(layer.macs for layer in layers))
+        self._available = inputs
+
+    def inputs(self, index: int) -> int:
+        """Return how many calibration inputs a layer needs to see; there may be fewer."""
+        layer = self._layers[index]
+        enough = math.ceil(_PATCHES * unknowns(layer) / self.positions(index))
+        return max(enough, int(_CHEAP_PASS / max(self._ends[index], 1)))
+
+    def positions(self, index: int) -> int:
+        """Return how many output positions of each input are looked at, of all calls together."""
+        layer = self._layers[index]
+        return min(self._positions, math.prod(layer.out_sizes)) * layer.calls
+
+    def excerpt(self, index: int) -> int:
+        """Return the bytes of patches and outputs that are kept as they come."""
+        layer = self._layers[index]
+        size = unknowns(layer)
+        rows: float = max(_EXCERPT, _EXCERPT_PATCHES * size)
+        rows = max(min(rows, _EXCERPT_WORK / (size * layer.c_out)), 2 * size)
+        return int(4 * rows * (layer.c_in * layer.taps + 2 * layer.c_out))
+
+    @property
+    def probes(self) -> int:
+        """Return how many held-out inputs tell what an error of one layer is worth."""
+        return max(int(_PROBES / (2 * len(self._layers) * max(self._ends[-1], 1))), _PROBE_INPUTS)
+
+    @property
+    def attempts(self) -> int:
+        """Return how often the whole network may be converted."""
+        return int(min(max(_ATTEMPTS / max(sum(self.work), 1), 1), _MOST_ATTEMPTS))
+
+    @property
+    def work(self) -> list[float]:
+        """Return about the multiply-accumulates that measuring a layer takes, or fitting it, of each."""
+        return [self._work_of(index) for index in range(len(self._layers))]
+
+    def _work_of(self, index: int) -> float:
+        layer, size = self._layers[index], unknowns(self._layers[index])
+        inputs = min(self.inputs(index), self._available or 256)
+        patches = inputs * self.positions(index)
+        solving = 3 * size**3 + 4 * size**2 * layer.c_out // layer.groups
+        return inputs * layer.macs + layer.groups * (patches * size**2 / 2 + solving)
+
+    def blocks(self) -> list[list[int]]:
+        """Return the layers in runs that can be measured in one pass: their sums fit into memory."""
+        blocks: list[list[int]] = []
+        room = 0.0
+        for index, layer in enumerate(self._layers):
+            needed = 2 * 8.0 * layer.groups * unknowns(layer) ** 2
+            if not blocks or needed > room:
+                blocks.append([])
+                room = _SUMS
+            blocks[-1].append(index)
+            room -= needed
+        return blocks
+
+
+class Steps:
+    """How far a conversion is, in steps of about equal time, of a total that is known before it begins.
+
+    A layer that takes as long as the mean of all is a step, one that takes longer so many more.
+
+    Parameters
+    ----------
+    work : sequence of float
+        About what it takes to measure a layer, or to fit it, of each.
+    attempts : int
+        Times that all layers are fitted, at most.
+    progress : callable or None
+        Is told the steps done, those to do, and the present one.
+    """
+
+    def __init__(self, work: Sequence[float], attempts: int, progress: Progress | None) -> None:
+        unit = sum(work) / max(len(work), 1)
+        self._steps = [max(1, round(one / unit)) for one in work]
+        self._attempts, self._progress = attempts, progress
+        self._done, self._total = 0, attempts * sum(self._steps)
+
+    def measures(self) -> None:
+        """Count that all layers are measured first."""
+        self._total += sum(self._steps)
+
+    def say(self, what: str, layer: ConvLayer) -> None:
+        """Tell what is done next."""
+        if self._progress is not None:
+            self._progress(self._done, self._total, f"{what} {layer.name}")
+
+    def did(self, index: int) -> None:
+        """Count a layer that was measured or fitted."""
+        self._done += self._steps[index]
+
+    def end(self) -> None:
+        """Tell that all is done: attempts that would change nothing are left out."""
+        if self._progress is not None:
+            self._progress(self._total, self._total, "done")

@@ -1,0 +1,66 @@
+"""What a conversion does, decided before it begins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from separable.conv import ConvLayer
+from separable.conv.conversion.effort import ConversionEffort, Steps, unknowns
+
+
+def layer(channels: int, size: int, calls: int = 1) -> ConvLayer:
+    weights = np.ones((channels, channels, 3, 3))
+    return ConvLayer(f"{channels}", weights, padding=((1, 1), (1, 1)), sizes=(size, size), calls=calls)
+
+
+SMALL = [layer(8, 8), layer(16, 8)]
+LARGE = [layer(64, 112), layer(64, 56), layer(256, 14), layer(512, 7)]
+
+
+def test_small_networks_see_everything() -> None:
+    effort = ConversionEffort(SMALL, 256, 1024)
+    assert all(effort.inputs(index) >= 1024 for index in range(2))
+    assert effort.attempts == 6
+    assert effort.probes >= 128
+    assert effort.blocks() == [[0, 1]]
+
+
+def test_large_networks_see_as_many_patches_as_there_are_unknowns_to_tell() -> None:
+    effort = ConversionEffort(LARGE, 256, 256)
+    for index, one in enumerate(LARGE):
+        patches = effort.inputs(index) * effort.positions(index)
+        assert patches >= 30 * unknowns(one)
+    assert effort.inputs(1) < 256 < effort.inputs(3)
+    assert effort.positions(3) == 49
+    assert effort.attempts == 1
+    assert 4 <= effort.probes < 128
+    blocks = effort.blocks()
+    assert [index for block in blocks for index in block] == [0, 1, 2, 3]
+    sums = [sum(16 * unknowns(LARGE[index]) ** 2 for index in block) for block in blocks]
+    assert all(size <= 3 << 27 for size in sums)
+
+
+def test_an_excerpt_is_bounded() -> None:
+    effort = ConversionEffort(LARGE, 256, 256)
+    for index, one in enumerate(LARGE):
+        rows = effort.excerpt(index) / (4 * (unknowns(one) + 2 * one.c_out))
+        assert rows == pytest.approx(max(2 * unknowns(one), 5e9 / (unknowns(one) * one.c_out)), rel=0.01) or (
+            rows <= max(8192, 8 * unknowns(one))
+        )
+
+
+def test_steps_are_of_about_equal_work_and_their_total_is_known() -> None:
+    told: list[tuple[int, int, str]] = []
+    steps = Steps([1.0, 1.0, 10.0], 2, lambda *seen: told.append(seen))
+    steps.measures()
+    for _ in range(2):  # one attempt fewer than at most
+        for index, one in enumerate(LARGE[:3]):
+            steps.say("fitting", one)
+            steps.did(index)
+    steps.end()
+    done, total, _ = zip(*told, strict=True)
+    assert len(set(total)) == 1
+    assert done[0] == 0
+    assert done[-1] == total[0]
+    assert done[3] - done[2] >= 2 * (done[2] - done[1])

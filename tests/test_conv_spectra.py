@@ -1,0 +1,59 @@
+"""The errors of all ranks from one factorization, against each rank's own closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from separable.conv.algebra import spectra
+from separable.conv.algebra.cholesky import Cholesky
+from separable.conv.algebra.descent import Quadratic
+from separable.conv.forms.table import CHEAPER, FORMS
+from tests.conv_layers import layer_of
+
+
+def problem_of(layer, seed: int = 0) -> Quadratic:
+    rng = np.random.default_rng(seed)
+    size = layer.c_in * layer.taps
+    rows = rng.standard_normal((4 * size, size)) @ rng.standard_normal((size, size))
+    weights = layer.weights.reshape(layer.c_out, -1).T
+    gram = rows.T @ rows / len(rows) + 1e-3 * np.eye(size)
+    pull = gram @ weights
+    return Quadratic(gram, pull, np.sum(weights * pull, axis=0), layer.taps)
+
+
+@pytest.mark.parametrize("form", CHEAPER)
+@pytest.mark.parametrize("kernel", [(3, 3), (5,), (2, 3, 2)])
+def test_losses_are_those_of_the_closed_forms(form: str, kernel: tuple[int, ...]) -> None:
+    layer = layer_of(np.random.default_rng(3), (7, 5, *kernel), tuple(k + 4 for k in kernel))
+    asked, problem = FORMS[form], problem_of(layer)
+    full = asked.full_rank(layer)
+    if not full:
+        return
+    ranks = sorted({1, 2, max(1, full - 1), full})
+    losses = asked.losses(layer, problem, ranks)
+    for rank, loss in zip(ranks, losses, strict=True):
+        flat = problem.optimum if rank == full else asked.closed(layer, problem, rank)
+        assert loss == pytest.approx(problem.loss(flat), rel=2e-3, abs=2e-4 * problem.energy)
+
+
+@pytest.mark.parametrize("form", CHEAPER)
+def test_all_ranks_take_no_more_factorizations_than_one(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    plain = Cholesky.__init__
+    monkeypatch.setattr(Cholesky, "__init__", lambda self, m: (made.append(1), plain(self, m))[1])
+    layer = layer_of(np.random.default_rng(3), (7, 6, 3, 3), (8, 8))
+    counts = []
+    for ranks in ([1], [1, 2, 3, 4]):
+        made.clear()
+        FORMS[form].losses(layer, problem_of(layer), ranks)
+        counts.append(len(made))
+    assert counts[0] == counts[1] <= 2
+
+
+def test_some_outputs_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = layer_of(np.random.default_rng(3), (64, 4, 3, 3), (8, 8))
+    problem = problem_of(layer)
+    whole = spectra.output_losses(problem, 3)
+    monkeypatch.setattr(spectra, "_COLUMNS", 96)
+    np.testing.assert_allclose(spectra.output_losses(problem, 3), whole, rtol=0.2)
