@@ -113,6 +113,21 @@ for index, layer in enumerate(net):
 print(f"accuracy, by the weights alone: {accuracy(by_weights.eval()):.1%}")
 
 # %%
+# All three in one picture, the accuracy over what they cost:
+
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+for name, model in {"as trained": net, "converted": small, "by the weights alone": by_weights}.items():
+    macs = sp.nn.audit(model, (1, 1, 24, 24)).macs / 1e6
+    axes.plot(macs, 100 * accuracy(model), "o", markersize=10, label=name)
+axes.set_xlabel("million MACs")
+axes.set_ylabel("accuracy in %")
+axes.set_xlim(left=0)
+axes.set_ylim(0, 100)
+axes.legend(loc="lower right")
+
+# %%
 # Run it
 # ------
 #
