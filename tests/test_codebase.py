@@ -194,7 +194,8 @@ def test_functions_fit_a_screen(folder: str) -> None:
 
 def generated() -> set[Path]:
     """The folders that building the site fills, perhaps at this moment."""
-    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    listed = ROOT / ".gitignore"
+    ignored = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
     return {ROOT / line.strip("/") for line in ignored if line.startswith("/docs/")}
 
 
