@@ -69,6 +69,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
 }
 
+toc_object_entries_show_parents = "hide"
 html_theme = "pydata_sphinx_theme"
 html_title = "separable"
 html_static_path = ["_static"]
@@ -98,6 +99,26 @@ def mend_links(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = re.sub(r"\n\n( *```)$", r"\n\1", source[0], flags=re.MULTILINE)  # where an example ends
 
 
+def without_private(
+    app: Sphinx,
+    what: str,
+    name: str,
+    value: object,
+    options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None] | None:
+    """Show no parameters of classes whose values only functions make: some of them are private."""
+    return ("", returns) if what == "class" and signature and re.search(r"[(\s]_\w", signature) else None
+
+
+def initials(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
+    """Let a reference begin with somebody's initial: reStructuredText takes "K. He" for item K of a list."""
+    lines[:] = [re.sub(r"^(\.\. \[[\w-]+\] [A-Z])\. ", r"\1\\. ", line) for line in lines]
+
+
 def setup(app: Sphinx) -> None:
     """Register what this site adds to Sphinx."""
     app.connect("source-read", mend_links)
+    app.connect("autodoc-process-signature", without_private)
+    app.connect("autodoc-process-docstring", initials, priority=900)
