@@ -248,7 +248,7 @@ def _in_torch(model: Any, inputs: Any, held_out: Any, form: str) -> _Result:
     import torch
 
     import separable as sp
-    from separable.nn.conversion.network import floats_of
+    from separable.nn.model.outcomes import floats_of
 
     done = sp.nn.separate(model, inputs, rank="full", forms=(form,))
     with torch.no_grad():

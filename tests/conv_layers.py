@@ -32,7 +32,7 @@ def inputs_of(rng: np.random.Generator, layer: ConvLayer, count: int = 6) -> np.
 
 @st.composite
 def layers(draw: st.DrawFn) -> ConvLayer:
-    """Draw a layer of one, two or three axes, with every option of a convolution."""
+    """Draw a layer of one, two or three axes, transposed or not, with every option of a convolution."""
     ndim = draw(st.sampled_from((1, 2, 2, 2, 3)))
     groups = draw(st.sampled_from((1, 1, 2, 3)))
     kernel = tuple(draw(st.integers(1, 4 if ndim < 3 else 3)) for _ in range(ndim))
@@ -42,14 +42,18 @@ def layers(draw: st.DrawFn) -> ConvLayer:
     sizes = tuple(max(r, 3) + draw(st.integers(0, 3)) for r in reach)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     shape = (groups * draw(st.integers(1, 4)), draw(st.integers(1, 4)), *kernel)
+    transposed = draw(st.sampled_from((False, False, True)))
+    steps = tuple(draw(st.integers(1, 3)) for _ in range(ndim))
     return ConvLayer(
         "drawn",
         rng.standard_normal(shape),
         rng.standard_normal(shape[0]) if draw(st.booleans()) else None,
-        stride=tuple(draw(st.integers(1, 3)) for _ in range(ndim)),
+        stride=() if transposed else steps,
         padding=padding,
         dilation=dilation,
         groups=groups,
-        padding_mode=draw(st.sampled_from(tuple(PADDING_MODES))),
+        padding_mode="zeros" if transposed else draw(st.sampled_from(tuple(PADDING_MODES))),
         sizes=sizes,
+        input_dilation=steps if transposed else (),
+        transposed=transposed,
     )

@@ -19,8 +19,8 @@ import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 from onnx import TensorProto, helper  # noqa: E402
 
 import separable as sp  # noqa: E402
-from separable.cli.network_inputs import GivenFiles  # noqa: E402
 from separable.cli.network_tables import largest, output_facts, side_by_side  # noqa: E402
+from separable.cli.networks.network_inputs import GivenFiles  # noqa: E402
 from separable.onnx.audits import runtimes  # noqa: E402
 from separable.onnx.audits import side_by_side as timed  # noqa: E402
 from separable.onnx.audits.side_by_side import ModelTimes, RuntimeTimes  # noqa: E402

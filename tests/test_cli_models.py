@@ -22,8 +22,9 @@ PIL = pytest.importorskip("PIL.Image")
 import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 
 import separable as sp  # noqa: E402
-from separable.cli.calibration_inputs import Data  # noqa: E402
 from separable.cli.model_tables import conversion_notes, conversion_rows  # noqa: E402
+from separable.cli.networks.calibration_inputs import Data  # noqa: E402
+from separable.cli.networks.other_inputs import OtherInputs  # noqa: E402
 from separable.conv.conversion.records import ConversionReport, ConvertedLayer  # noqa: E402
 from separable.report import pages  # noqa: E402
 
@@ -97,10 +98,10 @@ def test_audit_lists_what_is_refused(run: Run) -> None:
     net = models.Net()
     x = net.input("x", [1, 4, 8, 8])
     net.constant("w", net.normal(4, 4, 3, 3))
-    onnx.save(net.model(net.node("ConvTranspose", [x, "w"], "up")), "up.onnx")
+    onnx.save(net.model(net.node("ConvTranspose", [x, "w"], "up", pads=[3] * 4)), "up.onnx")
     done = run("audit up.onnx")
     assert done.code == 0
-    assert "stays dense: ConvTranspose up: a transposed convolution" in " ".join(done.out.split())
+    assert "stays dense: ConvTranspose up: it cuts off (3, 3) samples" in " ".join(done.out.split())
 
 
 @pytest.mark.parametrize("columns", [50, 74, 120])
@@ -136,7 +137,8 @@ def test_separate_writes_the_model_and_says_what_it_cost(run: Run) -> None:
     models.check(onnx.load("small.onnx"))
     before, after = sp.onnx.audit("vgg.onnx"), sp.onnx.audit("small.onnx")
     conv_before, conv_after = (
-        sum(layer.macs for layer in audit.layers if layer.operator == "Conv") for audit in (before, after)
+        sum(layer.macs for layer in audit.layers if layer.operator in ("Conv", "Gemm"))
+        for audit in (before, after)
     )
     assert conv_after <= 0.4 * conv_before
     assert f"{conv_before:,} -> {conv_after:,}" in done.out
@@ -187,8 +189,9 @@ def test_more_than_the_budget_is_noted() -> None:
     report = ConversionReport("macs", 0.25, (row,), 0.0)
     assert "100 % is left, over the budget of 25 %" in conversion_notes(report)[0]
     assert conversion_notes(replace(report, budget=1.0)) == []
-    assert "2x as fast" in dict(conversion_rows(report, (2.0, 1.0)))["time"]
-    assert "time" not in dict(conversion_rows(report, (None, None)))
+    timed = replace(report, milliseconds_before=2.0, milliseconds_after=1.0, runtime="ONNX Runtime")
+    assert "2x as fast (ONNX Runtime, one input)" in dict(conversion_rows(timed))["time"]
+    assert "time" not in dict(conversion_rows(report))
 
 
 @pytest.mark.parametrize("kind", ["npy", "folder"])
@@ -226,7 +229,7 @@ def test_pictures_are_scaled_and_cut_to_the_input(run: Run, channels: int) -> No
     x = net.input("x", ["N", channels, 12, 12])
     onnx.save(net.model(net.conv(x, channels, 16, (3, 3), "conv")), "net.onnx")
     mean, std = ("0.5,0.4,0.3", "0.2,0.3,0.4") if channels == 3 else ("0.5", "0.2")
-    found = Data(Path("photos"), mean, std, None).read(Path("net.onnx"))
+    found = Data(Path("photos"), mean, std, None).read(Path("net.onnx")).data
     if channels == 1:
         colours = np.round(colours @ [[0.299], [0.587], [0.114]])  # ITU-R 601, as Pillow has it
     expected = (colours / 255 - np.array(mean.split(","), float)) / np.array(std.split(","), float)
@@ -236,6 +239,163 @@ def test_pictures_are_scaled_and_cut_to_the_input(run: Run, channels: int) -> No
     assert np.allclose(middle, expected[:, :, None, None], atol=0.03)
     line = f"separate net.onnx --calibration photos --mean {mean} --std {std} -o o.onnx --budget 0.9 -q"
     assert run(line) == (0, "", "")
+
+
+def test_pictures_go_where_the_channels_lie(run: Run) -> None:
+    """Last or second, as floating-point numbers or as they are; of several inputs the one of pictures."""
+    colours = np.array(pictures("photos"), float)
+    net = models.Net()
+    x = net.input("x", ["N", 12, 12, 3])
+    turned = net.node("Transpose", [x], "turn", perm=[0, 3, 1, 2])
+    onnx.save(net.model(net.conv(turned, 3, 16, (3, 3), "conv")), "last.onnx")
+    found = Data(Path("photos"), "0,0,0", "1,1,1", None).read(Path("last.onnx")).data
+    assert isinstance(found, np.ndarray)
+    assert found.shape == (3, 12, 12, 3)
+    assert np.allclose(found[:, 3:9, 3:9], colours[:, None, None] / 255, atol=0.03)
+    line = "separate last.onnx --calibration photos --mean 0 --std 1 -o o.onnx --budget 0.9 -q --allow-slower"
+    assert run(line) == (0, "", "")
+    ran = json.loads(run("run last.onnx photos/0.png photos/1.png --mean 0 --std 1 --json").out)
+    assert ran["outputs"]["conv_out"]["shape"] == [2, 16, 10, 10]
+
+    net = models.Net()
+    net.dtype = np.dtype("uint8")
+    x = net.input("x", ["N", 4, 12, 12])
+    net.dtype = np.dtype("float32")
+    scale = net.input("scale", ["N", 1, 1, 1])
+    floats = net.node("Mul", [net.node("Cast", [x], "cast", to=1), scale])
+    onnx.save(net.model(net.conv(floats, 4, 16, (3, 3), "conv")), "bytes.onnx")
+    data, said = Data(Path("photos"), None, None, 2, OtherInputs(("scale=2",))).read(Path("bytes.onnx"))
+    assert isinstance(data, list)
+    assert [batch["x"].shape for batch in data] == [(2, 4, 12, 12), (1, 4, 12, 12)]
+    assert data[0]["x"].dtype == np.uint8
+    assert np.abs(data[0]["x"][:, :3, 6, 6] - colours[:2]).max() <= 2
+    assert np.all(data[1]["scale"] == 2)
+    assert said == ["scale: 2, 2 x 1 x 1 x 1"]
+    refused = run("separate bytes.onnx --calibration photos --mean 0 --std 1 -o o.onnx")
+    assert "takes whole numbers, 0 to 255, as pictures hold them" in refused.err
+
+
+def test_pictures_take_the_size_that_is_said_where_the_model_takes_any(run: Run) -> None:
+    pictures("photos")
+    net = models.Net()
+    x = net.input("x", ["batch", 3, "height", "width"])
+    onnx.save(net.model(net.conv(x, 3, 16, (3, 3), "conv")), "any.onnx")
+    line = "separate any.onnx --calibration photos --mean 0 --std 1 --budget 0.9 --allow-slower -o o.onnx"
+    told = json.loads(run(f"{line} --shape height=8,width=10 --json").out)
+    assert told["macs_before"] == 16 * 27 * 6 * 8
+    data = Data(Path("photos"), "0", "1", None, shapes=("height=8,width=10",))
+    read = Data(**{**vars(data), "mean": "0,0,0", "std": "1,1,1"}).read(Path("any.onnx")).data
+    assert isinstance(read, np.ndarray)
+    assert read.shape == (3, 3, 8, 10)
+    assert "`--shape` names 'hight'" in run(f"{line} --shape hight=8").err
+
+
+def recurrent() -> None:
+    """A network with state, (layers, batch, width), and a number that says how fast samples come."""
+    net = models.Net()
+    x = net.input("x", ["batch", 4, 20])
+    state = net.input("state", [2, None, 6])
+    net.dtype = np.dtype("int64")
+    rate = net.input("rate", [])
+    net.dtype = np.dtype("float32")
+    y = net.conv(x, 4, 6, (5,), "conv", pads=[2, 2])
+    mean = net.node("ReduceMean", [y], "mean", axes=[2], keepdims=0)
+    kept = net.node("Add", [state, mean], "kept")
+    y = net.node("Mul", [kept, net.node("Cast", [rate], "cast", to=1)], "scaled")
+    onnx.save(net.model(y), "state.onnx")
+    np.save("frames.npy", np.random.default_rng(0).standard_normal((24, 4, 20)).astype(np.float32))
+
+
+def test_inputs_beside_the_data_are_zeros_or_given(run: Run) -> None:
+    recurrent()
+    line = "separate state.onnx --calibration frames.npy --budget 0.9 --allow-slower -o o.onnx"
+    done = run(f"{line} --input rate=3")
+    assert done.code == 0
+    assert "state: zeros, 2 x 16 x 6" in done.out
+    assert "rate: 3" in done.out
+    np.save("state.npy", np.ones((2, 1, 6), np.float32))
+    told = json.loads(run(f"{line} --input rate=3 --input state=state.npy --json").out)
+    assert told["beside"] == ["state: state.npy, 2 x 16 x 6", "rate: 3"]
+    unmeasured = json.loads(run(f"{line} --json").out)  # of samples that come 0 times a second
+    assert unmeasured["output_change"] is None
+    assert "not measured" in unmeasured["unmeasured"]
+
+    ran = json.loads(run("run state.onnx frames.npy --input rate=3 --fallback onnxruntime --json").out)
+    assert ran["beside"] == ["state: zeros, 2 x 24 x 6", "rate: 3"]
+    assert ran["outputs"]["scaled_out"]["shape"] == [2, 24, 6]
+    assert "rate: 3" in run("run state.onnx x=frames.npy --input rate=3 --fallback onnxruntime").out
+    counted = json.loads(run("audit state.onnx --json --input rate=3").out)
+    assert counted["example"].endswith("rate () int64 as given")
+    assert counted["macs"] == 4 * 6 * 5 * 20
+
+    for more, message in (
+        ("--input rat=3", "`--input rat`: the network has the inputs 'x', 'state', 'rate'"),
+        ("--input rate", "expected NAME=FILE.npy, or NAME=NUMBER"),
+        ("--input rate=no.npy", "`no.npy` does not exist"),
+        ("--input rate=3 --input rate=4", "`--input rate` is given twice"),
+        ("--input state=frames.npy", "the network takes float32 (2, 16, 6) here"),
+        ("--input x=frames.npy", "it fits none"),
+    ):
+        refused = run(f"{line} {more}")
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+    assert (
+        "is an input; give the result another name" in run(f"{line} --input state=state.npy -o state.npy").err
+    )
+
+
+def test_results_are_scored_by_a_metric(run: Run) -> None:
+    x = inputs()
+    labels = models.run("vgg.onnx", {"image": x})[0].argmax(1)
+    np.save("labels.npy", labels)
+    Path("labels.txt").write_text("\n".join(map(str, labels)), encoding="utf-8")
+    Path("scores.py").write_text("def wrong(y, t):\n    return float((y.argmax(1) != t).mean())\n", "utf-8")
+    plain = run(f"{SEPARATE} -o plain.onnx --json")
+    line = f"{SEPARATE} -o small.onnx --json"
+    score = json.loads(run(f"{line} --metric accuracy --labels labels.npy").out)["score"]
+    assert (score["metric"], score["before"], score["inputs"], score["held_out"]) == (
+        "accuracy",
+        1.0,
+        3,
+        True,
+    )
+    assert Path("small.onnx").read_bytes() == Path("plain.onnx").read_bytes(), plain.err
+    assert json.loads(run(f"{line} --metric accuracy --labels labels.txt").out)["score"] == score
+    own = json.loads(run(f"{line} --metric scores.py:wrong --labels labels.txt").out)["score"]
+    assert own["after"] == pytest.approx(1 - score["after"])
+    np.savez("more.npz", image=inputs(40)[24:])
+    apart = json.loads(run(f"{line} --metric accuracy --validation more.npz").out)["score"]
+    assert (apart["targets"], apart["inputs"]) == ("outputs", 16)
+    assert "accuracy 1 -> " in run(f"{SEPARATE} -o small.onnx --metric accuracy").out
+    for more, message in (
+        ("--labels labels.npy", "`--labels` goes with --metric"),
+        ("--metric f1", "`--metric f1` is no metric; expected accuracy, cer, or MODULE:FUNCTION"),
+        ("--metric scores.py:none", "`scores.py` has no function `none`"),
+        ("--metric nowhere:none", "there is no module `nowhere` here"),
+        ("--metric accuracy --labels vgg.onnx", "expected .npy, or .txt"),
+        ("--validation more.npz", "`--validation` goes with --metric"),
+    ):
+        refused = run(f"{line} {more}")
+        assert (refused.code, message in refused.err) == (2, True), refused.err
+
+
+def test_text_is_scored_by_the_characters_that_the_model_names(run: Run) -> None:
+    net = models.Net()
+    x = net.input("x", ["N", 3, 8, 12])
+    y = net.node("ReduceMean", [net.conv(x, 3, 5, (3, 3), "conv")], "mean", axes=[2], keepdims=0)
+    model = net.model(net.node("Transpose", [y], "steps", perm=[0, 2, 1]))
+    onnx.helper.set_model_props(model, {"character": "a\nb\nc"})  # a blank before them, a space behind
+    onnx.save(model, "text.onnx")
+    rng = np.random.default_rng(0)
+    np.save("x.npy", rng.standard_normal((16, 3, 8, 12)).astype(np.float32))
+    Path("labels.txt").write_text("\n".join(["abc"] * 15 + ["a b"]), encoding="utf-8")
+    line = "separate text.onnx --calibration x.npy --budget 0.9 --allow-slower -o o.onnx --json --metric cer"
+    score = json.loads(run(f"{line} --labels labels.txt").out)["score"]
+    assert (score["larger_is_better"], score["inputs"]) == (False, 2)
+    assert score["before"] > 0
+    assert (
+        "does not say which characters its classes are"
+        in run(f"{line.replace('text.onnx', 'vgg.onnx')} --labels labels.txt").err
+    )
 
 
 def test_pictures_say_what_is_missing(run: Run) -> None:
@@ -353,7 +513,7 @@ def test_an_error_is_one_line(run: Run) -> None:
     net = models.Net()
     x = net.input("x", ["N", 4, 8, 8])
     net.constant("w", net.normal(4, 4, 3, 3))
-    onnx.save(net.model(net.node("ConvTranspose", [x, "w"], "up")), "up.onnx")
+    onnx.save(net.model(net.node("ConvTranspose", [x, "w"], "up", pads=[3] * 4)), "up.onnx")
     done = run("separate up.onnx --calibration inputs.npz -o o.onnx")
     assert done.code == 2
     assert [line.split(":")[0] for line in done.err.splitlines()] == ["reading", "separable"]

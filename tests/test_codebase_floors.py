@@ -15,10 +15,10 @@ ROOMS = ("conv", "nn", "onnx", "report", "engine")
 
 # Top to bottom; a module imports from its own part and from those on floors below it.
 FLOORS = {
-    "conv": [{"audits"}, {"layers", "conversion"}, {"forms"}, {"cost"}, {"algebra"}],
+    "conv": [{"audits"}, {"layers", "conversion"}, {"scores"}, {"forms"}, {"cost"}, {"algebra"}],
     # An audit predicts what a conversion keeps.
-    "nn": [{"audits"}, {"conversion"}, {"model", "functional", "loaders"}, {"layers"}],
-    "onnx": [{"audits"}, {"conversion"}, {"model"}],
+    "nn": [{"audits"}, {"conversion", "programs"}, {"model", "functional", "loaders"}, {"layers"}],
+    "onnx": [{"audits"}, {"conversion"}, {"costs"}, {"model"}],
     "engine": [{"loader"}, {"network"}, {"program"}, {"passes"}, {"graph"}],
     # Records lie below, in conv. `audits` and `conversions` are what users print and save.
     "report": [

@@ -37,7 +37,11 @@ def test_a_cost_is_that_of_the_convolutions(layer: ConvLayer, name: str, rank: i
     assert tuple(part.name for part in parts) == form.names(len(parts))
     assert [part.shape(layer) for part in parts] == [conv.weights.shape for conv in convs]
     # Counted here once more, from arrays.
-    macs = sum(conv.weights.size * int(np.prod(conv.out_sizes)) * conv.calls for conv in convs)
+    counted = [conv.sizes if conv.transposed else conv.out_sizes for conv in convs]
+    macs = sum(
+        conv.weights.size * int(np.prod(sizes)) * conv.calls
+        for conv, sizes in zip(convs, counted, strict=True)
+    )
     biases = layer.c_out if form.ranked or layer.bias is not None else 0
     cost = form.cost(layer, rank)
     assert (cost.macs, cost.params) == (macs, sum(conv.weights.size for conv in convs) + biases)
@@ -145,7 +149,7 @@ class Halved(type(LOW_RANK)):  # type: ignore[misc]
         last, first = balanced(flat, self.limited(layer, rank))
         return sequence(layer, self.parts(layer, rank), (first, last), bias)
 
-    def gains(self, problem: Any) -> None:
+    def gains(self, layer: ConvLayer, problem: Any) -> None:
         """Of this one nothing is known: it is fitted."""
 
 

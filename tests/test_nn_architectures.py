@@ -12,7 +12,7 @@ from separable.conv.forms.table import FORMS
 
 torch = pytest.importorskip("torch")
 
-from separable.nn.conversion.network import floats_of  # noqa: E402
+from separable.nn.model.outcomes import floats_of  # noqa: E402
 from tests.small_networks import NETWORKS, built  # noqa: E402
 
 # torch's own word on one of the networks: SAME padding of an even kernel costs it a copy.
@@ -20,8 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even k
 
 PAIRED = [form for form in FORMS if form != "dense"]
 WORST = 1e-4  # the largest difference over the largest output
-
-TRANSPOSED = {"unet": 1, "decoder": 1}
 
 
 def apart(got, wanted) -> float:
@@ -34,9 +32,9 @@ def answers(model, x) -> list[np.ndarray]:
 
 
 def having(form: str, model) -> int:
-    """Count the convolutions that have a form: with 1 tap "low-rank" alone, "spatial" with two long axes."""
-    kinds = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
-    kernels = [module.kernel_size for module in model.modules() if isinstance(module, kinds)]
+    """Count the layers that have a form: with 1 tap "low-rank" alone, "spatial" with two long axes."""
+    kinds = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
+    kernels = [getattr(module, "kernel_size", ()) for module in model.modules() if isinstance(module, kinds)]
     long = [sum(taps > 1 for taps in kernel) for kernel in kernels]
     return sum(count >= {"low-rank": 0, "spatial": 2}.get(form, 1) for count in long)
 
@@ -46,7 +44,6 @@ def checked_rows(report, form: str, name: str, model) -> None:
     assert forms.count(form) == having(form, model)
     assert forms.count(form) + forms.count("dense") == len(forms)
     assert all(row.reason for row in report.layers if row.form == "dense")
-    assert sum("transposed" in row.reason for row in report.layers) == TRANSPOSED.get(name, 0)
     assert report.budget is None
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn  # noqa: E402 (skips where torch is absent)
 import separable as sp  # noqa: E402
 from separable._base.extras import MissingExtraError  # noqa: E402
 from separable.conv.audits.differences import largest_difference  # noqa: E402
-from separable.nn.conversion.compile import CompiledModel, compile  # noqa: E402
+from separable.nn.programs.compile import CompiledModel, compile  # noqa: E402
 
 TOL = 1e-5  # of the largest output: float32, sums of a few thousand
 
@@ -327,9 +327,9 @@ def test_it_is_not_pickled(compiled: tuple[nn.Module, CompiledModel]) -> None:
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    monkeypatch.delitem(sys.modules, "separable.nn.conversion.compile")
+    monkeypatch.delitem(sys.modules, "separable.nn.programs.compile")
     with pytest.raises(MissingExtraError, match=r"pip install 'separable\[compile\]'"):
-        __import__("separable.nn.conversion.compile")
+        __import__("separable.nn.programs.compile")
 
 
 # -- how far results are apart -----------------------------------------------------------------------

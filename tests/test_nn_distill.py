@@ -19,10 +19,11 @@ from torch.nn import functional as F  # noqa: E402
 from separable.nn.conversion import distill as _distilling  # noqa: E402
 from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
-from separable.nn.conversion.model_copy import prepared  # noqa: E402
-from separable.nn.conversion.network import TorchNetwork, floats_of  # noqa: E402
+from separable.nn.conversion.network import TorchNetwork  # noqa: E402
 from separable.nn.conversion.separate import _assembled  # noqa: E402
 from separable.nn.conversion.trace import trace  # noqa: E402
+from separable.nn.model.model_copy import prepared  # noqa: E402
+from separable.nn.model.outcomes import floats_of  # noqa: E402
 from tests.small_networks import lived_in, step  # noqa: E402
 
 # One term everywhere but in the first layer, and no search: what these tests look at comes after it.
@@ -99,7 +100,7 @@ def data_free(model, x, rank):
     fold_norms(work, trace(work, call))
     seen = trace(work, call)
     network = TorchNetwork(work, seen, TorchCalibration(work, x, 1 << 30), 1 << 30)
-    places = range(1, len(network.layers))
+    places = [place for place, layer in enumerate(network.layers) if place and layer.taps > 1]
     return _assembled(work, seen, {p: fit(network.layers[p], None, "dw-pw", rank) for p in places}, {})
 
 

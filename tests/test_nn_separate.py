@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import separable as sp
+from separable.conv import Activation
 from separable.conv.conversion.fit import fit
 from separable.conv.forms.layer import Replacement
 from separable.conv.forms.table import FORMS
@@ -26,11 +27,12 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
-from separable.nn.conversion.model_copy import prepared  # noqa: E402
-from separable.nn.conversion.network import TorchNetwork, floats_of  # noqa: E402
+from separable.nn.conversion.network import TorchNetwork  # noqa: E402
 from separable.nn.conversion.rewrite import module_for  # noqa: E402
 from separable.nn.conversion.separate import _assembled  # noqa: E402
 from separable.nn.conversion.trace import trace  # noqa: E402
+from separable.nn.model.model_copy import prepared  # noqa: E402
+from separable.nn.model.outcomes import floats_of  # noqa: E402
 from separable.report.progress import shown  # noqa: E402
 from tests.small_networks import built, lived_in, step, vgg  # noqa: E402
 
@@ -175,9 +177,13 @@ def test_norms_that_others_need_are_not_folded():
 
 def test_rectifiers_are_seen_only_where_they_alone_read_the_output():
     model, x = built("resnet")
-    layers = {layer.name: layer.activation for layer in network_of(model, x)[0].layers}
-    assert layers["0"] == layers["3.conv1"] == layers["4.conv1"] == "relu"
-    assert layers["3.conv2"] is layers["4.downsample.0"] is None
+    network = network_of(model, x)[0]
+    layers = {layer.name: layer.activation for layer in network.layers}
+    assert layers["0"] == layers["3.conv1"] == layers["4.conv1"] == Activation("relu")
+    summed = {layer.name for layer in network.layers if layer.summed}
+    assert summed == {"3.conv2", "3.downsample.0", "4.conv2", "4.downsample.0"}
+    assert {layers[name] for name in summed} == {Activation("relu")}
+    assert layers["7"] is None
 
 
 def hooked(model: nn.Module, modules: list[nn.Module], batches: list[torch.Tensor]):
@@ -210,16 +216,17 @@ def test_samples_are_what_hooks_see(name, memory):
         want_x = torch.cat([read for read, _ in now]).numpy()[rows]
         want_y = torch.cat([gave for _, gave in before[place]]).numpy()[rows]
         got_x, got_y = (np.concatenate(each) for each in list(zip(*pairs, strict=True))[:2])
-        np.testing.assert_allclose(got_x, want_x, atol=1e-5)
+        np.testing.assert_allclose(got_x.reshape(want_x.shape), want_x, atol=1e-5)
         if not seen.convs[place].is_summed:
-            np.testing.assert_allclose(got_y, want_y, atol=1e-5)
+            np.testing.assert_allclose(got_y.reshape(want_y.shape), want_y, atol=1e-5)
         if layer.taps > 1 and layer.groups == 1:
             replaced[place] = fit(layer, None, "dw-pw", 1)
     assert network.held_out == 1
     wanted, got = answers(model, x), answers(converted_of(network, seen, replaced), x)
-    change = sum(float((a - b)[7:8].square().sum()) for a, b in zip(got, wanted, strict=True))
-    spread = sum(float((b - b.mean(0)).square().sum()) for b in wanted) / len(x)
-    assert math.isclose(network.output_change(replaced), change / spread, rel_tol=1e-3)
+    spreads = [float((b - b.mean(0)).square().sum()) / len(x) for b in wanted]
+    changes = [float((a - b)[7:8].square().sum()) for a, b in zip(got, wanted, strict=True)]
+    losses = [change / spread for change, spread in zip(changes, spreads, strict=True)]
+    assert math.isclose(network.output_change(replaced), sum(losses) / len(losses), rel_tol=1e-3)
 
 
 @pytest.mark.parametrize("memory", [0, BIG])
@@ -507,7 +514,7 @@ class Assorted(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in (self.fine, self.up, self.own, self.hooked, self.tied, self.twin, self.read, self.ours):
-            x = layer(x)
+            x = layer(x, output_size=x.shape[-2:]) if layer is self.up else layer(x)
         return F.conv2d(x, self.free) + F.conv2d(x, self.read.weight)
 
 
@@ -516,7 +523,7 @@ def test_what_is_not_converted_is_listed():
     result = sp.nn.separate(model, x, 0.9)
     said = reasons(result)
     for name, words in {
-        "up": "transposed",
+        "up": "given more than its input",
         "own": "computes otherwise",
         "hooked": "hooks",
         "tied": "shares its weight with twin",
@@ -584,8 +591,12 @@ def test_layers_may_be_skipped():
         (lambda m: vgg, TypeError, "expected a torch.nn.Module"),
         (lambda m: nn.DataParallel(m), TypeError, r"pass model\.module"),
         (lambda m: nn.Sequential(nn.LazyConv2d(4, 3)), ValueError, "lazy module"),
-        (lambda m: nn.Linear(12, 3), ValueError, "no convolution that can be converted"),
-        (lambda m: nn.Sequential(nn.ConvTranspose2d(3, 4, 3)), ValueError, "transposed convolutions are not"),
+        (lambda m: nn.ReLU(), ValueError, "no layer that can be converted"),
+        (
+            lambda m: nn.Sequential(nn.ConvTranspose2d(3, 4, 3, padding=3)),
+            ValueError,
+            r"0: it cuts off \(3, 3\) samples, more than its taps reach over \(2\)",
+        ),
     ],
 )
 def test_models_that_are_refused(change, error, words):
@@ -690,6 +701,7 @@ def test_a_rank_for_all():
         "4.conv1": ("spatial", 2),
         "4.conv2": ("spatial", 2),
         "4.downsample.0": ("low-rank", 2),
+        "7": ("low-rank", 2),
     }
     assert result.report.budget is None
     assert "budget" not in str(result.report)
@@ -763,3 +775,12 @@ def test_the_time_that_remains_is_that_of_the_present_kind_of_step(capsys, monke
     lines = capsys.readouterr().err.split("\r\x1b[K")
     assert "2/4 10 s left fitting" in lines[1]
     assert "10/100 18 s left distilling" in lines[-2]
+
+
+def test_rows_come_as_the_layers_run():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 4, 1)
+    ).eval()
+    done = sp.nn.separate(net, torch.randn(16, 3, 12, 12), 0.9, skip=["0"])
+    assert [row.name for row in done.report.layers] == ["0", "1", "2", "3"]

@@ -22,10 +22,10 @@ from onnx.onnx_ml_pb2 import ModelProto
 
 from separable.files.guard import FileError
 from separable.onnx.conversion.calibration import OnnxCalibration
-from separable.onnx.conversion.trace import find_convolutions
+from separable.onnx.conversion.trace import find_layers
+from separable.onnx.costs.rules import count
 from separable.onnx.model.files import Stored, read_model, whole_model, write_model
 from separable.onnx.model.graph import GraphIndex
-from separable.onnx.model.rules import count
 from separable.onnx.model.runtime import Session, runnable
 
 VGG = models.vgg().SerializeToString(deterministic=True)
@@ -268,7 +268,7 @@ def test_any_byte_may_be_wrong(place: int, value: int, cut: bool) -> None:
     damaged = VGG[:place] if cut else VGG[:place] + bytes([value]) + VGG[place + 1 :]
     with contextlib.suppress(ValueError, DecodeError):
         stored = read_model(ModelProto.FromString(damaged))
-        find_convolutions(stored)
+        find_layers(stored)
         count(stored, {"image": image(1, 3, 12, 12)}, 1)
 
 

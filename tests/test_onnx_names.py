@@ -147,8 +147,12 @@ def test_names_are_no_markup(command: Run, name: str) -> None:
         assert f"{shown_as}c" in "".join(done.out.split())
         assert "</script><b>" not in Path("page.html").read_text(encoding="utf-8")
     told = json.loads(command(["audit", "m.onnx", "--json"]).out)
-    assert (told["model"], told["layers"][0]["name"]) == (name, f"{name}c")
-    assert "\x1b" not in repr(sp.onnx.audit("m.onnx")) + str(sp.onnx.audit("m.onnx"))
+    assert (told["model"], told["layers"][0]["name"]) == ("m", f"{name}c")  # of a file its name
+    inside = sp.onnx.audit(onnx.load("m.onnx"))
+    assert inside.model == name
+    assert "\x1b" not in repr(inside) + str(inside)
+    inside.to_html("page.html")
+    assert "</script><b>" not in Path("page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["scan[/].onnx", "[red]m.onnx", "a:smile:b.onnx"])

@@ -12,12 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.onnx_ml_pb2 import ModelProto
 from onnx_models import Array, Net
 
-from separable.conv import decompose
+from separable.conv import decompose, fit
 from separable.conv.forms.layer import ConvLayer, Replacement
 from separable.onnx.conversion.calibration import OnnxCalibration
 from separable.onnx.conversion.network import OnnxNetwork
 from separable.onnx.conversion.separate import separate
-from separable.onnx.conversion.trace import find_convolutions
+from separable.onnx.conversion.trace import find_layers
 from separable.onnx.model.files import read_model, whole_model, write_model
 from separable.onnx.model.graph import GraphIndex
 from separable.onnx.model.runtime import Session, giving, runnable
@@ -25,6 +25,8 @@ from separable.onnx.model.runtime import Session, giving, runnable
 
 def full_rank(layer: ConvLayer, order: str = "dw-pw", most: int | None = None) -> Replacement:
     """Return the layer in a separable form that loses nothing, or that has so many terms at most."""
+    if layer.kernel == (1,):
+        return fit(layer, None, "low-rank", most or layer.c_in)
     others = layer.c_out // layer.groups if order == "dw-pw" else layer.c_in // layer.groups
     rank = min(others, layer.taps, most or layer.taps)
     depthwise, pointwise, _ = decompose(layer.weights, rank, order, groups=layer.groups)
@@ -372,14 +374,25 @@ def refusing() -> ModelProto:
     fine = net.conv(x, 4, 4, (3, 3), "fine", pads=[1] * 4)
     parts = [fine]
     net.constant("wt", net.normal(4, 4, 3, 3))
-    parts.append(net.node("ConvTranspose", [x, "wt"], "up", pads=[1] * 4))
+    net.constant("wide", net.normal(4, 4, 1, 1))
+    parts.append(
+        net.node(
+            "ConvTranspose",
+            [x, "wide"],
+            "up",
+            pads=[1, 1, 0, 0],
+            output_padding=[1, 1],
+            strides=[1, 1],
+            dilations=[2, 2],
+        )
+    )
     parts.append(net.node("Conv", [x, given], "from outside", pads=[1] * 4))
     net.constant("q", np.ones((4, 4, 3, 3), np.int8))
     net.constant("scale", np.float32(0.1))
     parts.append(
         net.node("Conv", [x, net.node("DequantizeLinear", ["q", "scale"], "dq")], "quant", pads=[1] * 4)
     )
-    twice = net.node("Add", ["wt", "wt"], "twice")
+    twice = net.node("Exp", ["wt"], "twice")
     parts.append(net.node("Conv", [x, twice], "computed", pads=[1] * 4))
     net.constant("bad", np.full((4, 4, 3, 3), np.nan, np.float32))
     parts.append(net.node("Conv", [x, "bad"], "nan", pads=[1] * 4))
@@ -395,17 +408,17 @@ def refusing() -> ModelProto:
 
 
 REASONS = {
-    "up": "a transposed convolution",
+    "up": "it cuts off (1, 0) samples, more than its taps reach over (0)",
     "from outside": "its weights are an input of the model",
     "quant": "its weights come out of DequantizeLinear `dq`: quantized",
-    "computed": "its weights are computed by Add `twice`: fold constants first",
+    "computed": "its weights are computed by Exp `twice`: fold constants first",
     "nan": "its weights hold NaN or infinity",
     "inside": "within a subgraph of If `if`",
 }
 
 
 def test_what_is_refused_is_named_with_the_reason() -> None:
-    found, refused = find_convolutions(read_model(refusing()))
+    found, refused = find_layers(read_model(refusing()))
     assert [each.name for each in found] == ["fine"]
     reasons = {each.name: each.reason for each in refused}
     assert reasons.keys() == REASONS.keys()
@@ -417,7 +430,7 @@ def test_the_cost_of_what_is_refused_is_known() -> None:
     stored = read_model(refusing())
     feeds = [{"x": image(2, 4, 8, 8), "given": image(4, 4, 3, 3)}]
     costs = OnnxNetwork(stored, OnnxCalibration(feeds, GraphIndex(stored).inputs), 1).other_costs()
-    assert costs["up"] == (4 * 4 * 9 * 64, 144)
+    assert costs["up"] == (4 * 4 * 64, 16)
     assert costs["quant"][0] == costs["computed"][0] == 4 * 4 * 9 * 64
 
 
@@ -430,7 +443,7 @@ def test_quantized_operators_are_refused() -> None:
     q = net.node("QuantizeLinear", [x, "s", "z"], "q")
     y = net.node("QLinearConv", [q, "s", "z", "w", "s", "z", "s", "z"], "conv")
     model = net.model(net.node("DequantizeLinear", [y, "s", "z"], "dq"))
-    found, refused = find_convolutions(read_model(model))
+    found, refused = find_layers(read_model(model))
     assert not found
     assert [(each.name, each.operator) for each in refused] == [("conv", "QLinearConv")]
     assert "before it is quantized" in refused[0].reason
@@ -441,7 +454,7 @@ def test_a_graph_without_nodes_and_one_with_nothing_to_convert_are_refused() -> 
     empty = helper.make_model(
         helper.make_graph([], "empty", ends, ends), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
     )
-    with pytest.raises(ValueError, match="has no convolution that can be converted"):
+    with pytest.raises(ValueError, match="has no layer that can be converted"):
         separate(empty, np.zeros((1, 3), np.float32))
 
 
@@ -471,7 +484,7 @@ def test_functions_are_refused_with_the_way_out() -> None:
     model.functions.append(function)
     model.opset_import.append(helper.make_opsetid("local", 1))
     model.ir_version = 8
-    refused = find_convolutions(read_model(model))[1]
+    refused = find_layers(read_model(model))[1]
     assert [(each.name, "inline_local_functions" in each.reason) for each in refused] == [("inner", True)]
 
 

@@ -24,6 +24,7 @@ from separable.conv.audits.records import Layer, Refused
 from separable.conv.audits.separability import Separability, separability
 from separable.conv.conversion.records import ConvertedLayer, Option
 from separable.conv.forms.layer import ConvLayer
+from separable.conv.scores.records import OutputLoss, Score
 from separable.report.audits import Audit
 from separable.report.conversions import SeparationReport
 
@@ -162,7 +163,7 @@ def test_the_page_of_an_audit_holds_its_numbers(tmp_path: Path) -> None:
         assert np.allclose([row[2:] for row in curves], [row[2:] for row in wanted], rtol=1e-4)
     heading, *cells = Page(path.read_text(encoding="utf-8")).rows
     assert [row[heading.index("MACs")] for row in cells] == [f"{layer.macs:,}" for layer in a.layers]
-    assert [row[heading.index("best at 1/2")] for row in cells] == [each.best for each in a.separability]
+    assert [row[heading.index("nearest at 1/2")] for row in cells] == [each.best for each in a.separability]
     assert all(len(row) == len(heading) for row in cells)
 
 
@@ -187,6 +188,46 @@ def test_the_page_of_a_conversion_holds_its_numbers(tmp_path: Path) -> None:
     heading, *cells = Page(path.read_text(encoding="utf-8")).rows
     assert [row[heading.index("MACs now")] for row in cells] == [f"{each.macs_after:,}" for each in r.layers]
     assert f"{r.macs_before:,}" in path.read_text(encoding="utf-8")
+
+
+def test_the_page_of_a_conversion_begins_with_its_name_its_times_and_its_score(tmp_path: Path) -> None:
+    score = Score("accuracy", 0.9875, 0.98, inputs=40, drop_interval=(-0.01, 0.03))
+    parts = (OutputLoss("scores", "variance", 0.02), OutputLoss("label", "elements", 0.0, "it does not vary"))
+    r = replace(
+        report_of(), model="gate", milliseconds_before=4.0, milliseconds_after=1.6, runtime="ONNX Runtime"
+    )
+    text = page_of(replace(r, score=score, outputs=parts, interval=(0.01, 0.03)), tmp_path).read_text("utf-8")
+    body = " ".join(re.sub(r"<[^>]*>", " ", text.split("<script")[0]).split())
+    assert "<h1>gate</h1>" in text
+    assert "4 \N{RIGHTWARDS ARROW} 1.6 2.50x as fast" in body
+    assert "0.9875 \N{RIGHTWARDS ARROW} 0.98 40 inputs" in body
+    assert "accuracy 0.9875 -&gt; 0.98 (40 inputs left out of the fit; worse by 0.0075, 95 %" in body
+    assert "95 % interval 1 % to 3 %" in body
+    assert "label: it does not vary" in body
+    for missing in (replace(r, score=None), replace(r, score=replace(score, after=math.nan))):
+        text = page_of(missing, tmp_path).read_text(encoding="utf-8")
+        assert ("not measured" in text) == (missing.score is not None)
+
+
+def test_the_page_of_an_audit_does_not_frighten(tmp_path: Path) -> None:
+    a = audit_of()
+    text = page_of(a, tmp_path).read_text(encoding="utf-8")
+    for shown in (text.split("<script")[0], str(a)):
+        assert "weights lost" not in shown
+        assert not re.search(r"\d % lost|lose", shown)
+        assert "weights alone do not tell" in " ".join(shown.split())
+    assert str(a).index("weights alone do not tell") < str(a).index("layer ")  # it comes first
+
+
+def test_axes_name_layers() -> None:
+    from separable.report.pages.page import axis_labels
+
+    assert axis_labels(["stem", "block.0.conv1"]) == ["stem", "block.0.conv1"]
+    long = axis_labels([f"/model.{n}/cv{n}/a/very/long/way/conv/Conv" for n in range(4)] + ["a", "a"])
+    assert all(len(label) <= 25 for label in long)
+    assert len(set(long)) == 6
+    exported = axis_labels([f"/layer{n}/Conv" for n in range(5)])
+    assert exported == [f"/layer{n}" for n in range(5)]
 
 
 @pytest.mark.parametrize("by", ["params", "latency"])

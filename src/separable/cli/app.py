@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import calibration_inputs as calibrating
 from . import options, usage
 from .kernel_options import Wish
-from .network_inputs import GivenFiles
+from .networks.calibration_inputs import Data
+from .networks.metric_option import Scoring
+from .networks.network_inputs import GivenFiles
+from .networks.other_inputs import OtherInputs
 from .terminal import exits, one_line, say
 from .verbs import audit as auditing
 from .verbs import bench as timing
@@ -217,13 +219,15 @@ def calibrate(
 @app.command(
     help=_paragraphs(
         "Count what an ONNX model costs, and say how separable its layers are.",
-        "1x, 2x, ... is the error of a layer's weights when it is written as depthwise separable convolution "
-        "of that depth multiplier. Data are kinder to most layers: see separable separate --help",
+        "1x, 2x, ... is how far a layer's weights are from a depthwise separable convolution of that depth "
+        "multiplier. It does not tell the accuracy that is kept: that takes inputs, see separable separate "
+        "--help",
     ),
     epilog=_examples(
         "audit model.onnx",
         "audit model.onnx --shape 1,3,224,224 --measure --html audit.html",
         "audit model.onnx --shape image=1,3,224,224 --shape mask=1,1,224,224",
+        "audit speech.onnx --shape frames=512 --input sr=16000 --measure",
         "audit model.onnx --json",
     ),
 )
@@ -231,13 +235,15 @@ def calibrate(
 def audit(
     model: options.Model,
     shapes: options.Shapes = None,
+    beside: options.Beside = None,
     measure: options.Measure = False,
     threads: options.ModelThreads = None,
     html: options.Html = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Audit a model."""
-    auditing.run(model, shapes or [], measure=measure, threads=threads, html=html, as_json=as_json)
+    others = OtherInputs(tuple(beside or ()))
+    auditing.run(model, shapes or [], others, measure=measure, threads=threads, html=html, as_json=as_json)
 
 
 @app.command(
@@ -246,7 +252,9 @@ def audit(
         "Each convolution is fitted to give what it gave, for what it now reads; forms and ranks are "
         "chosen together, so that the whole keeps to the budget with the least error. What was lost is "
         "stated. A few hundred inputs are enough.",
-        "Pictures are scaled to cover the model's input and cut at the centre.",
+        "Pictures are scaled to cover the model's input and cut at the centre; where its channels lie is "
+        "seen by its shape. Inputs beside the data, such as recurrent state, are zeros unless --input "
+        "gives them.",
     ),
     epilog=_examples(
         "separate model.onnx --calibration images.npz -o small.onnx",
@@ -255,6 +263,8 @@ def audit(
         "--std 0.229,0.224,0.225 -o small.onnx",
         "separate model.onnx --calibration images.npz --by latency --budget 0.5 --skip '/stem/*' "
         "-o small.onnx",
+        "separate model.onnx --calibration images.npz --metric accuracy --labels labels.npy -o small.onnx",
+        "separate speech.onnx --calibration frames.npy --input sr=16000 -o small.onnx",
     ),
 )
 @exits
@@ -262,6 +272,7 @@ def separate(
     model: options.Model,
     calibration: options.CalibrationData,
     out: options.Converted,
+    shapes: options.Shapes = None,
     budget: options.Budget = 0.125,
     by: options.By = options.BudgetUnit.macs,
     forms: options.Forms = None,
@@ -270,7 +281,11 @@ def separate(
     allow_slower: options.AllowSlower = False,
     mean: options.Mean = None,
     std: options.Std = None,
+    beside: options.Beside = None,
     batch_size: options.BatchSize = 16,
+    metric: options.MetricName = None,
+    labels: options.Labels = None,
+    validation: options.Validation = None,
     threads: options.ModelThreads = None,
     html: options.Html = None,
     as_json: options.AsJson = False,
@@ -278,8 +293,34 @@ def separate(
 ) -> None:
     """Convert a model."""
     goal = separating.Goal(budget, by.value, forms, rank, tuple(skip or ()), not allow_slower)
-    data = calibrating.Data(calibration, mean, std, batch_size)
-    separating.run(model, data, goal, out, threads=threads, html=html, as_json=as_json, quiet=quiet)
+    others = OtherInputs(tuple(beside or ()))
+    sizes = tuple(shapes or ())
+    data = Data(calibration, mean, std, batch_size, others, shapes=sizes)
+    apart = None
+    if validation is not None:
+        # Arrays beside pictures, and the other way round, are scaled as they are.
+        pictured = validation.is_dir() and calibration.is_dir()
+        apart = Data(
+            validation,
+            mean if pictured else None,
+            std if pictured else None,
+            batch_size,
+            others,
+            "validation",
+            sizes,
+        )
+    separating.run(
+        model,
+        data,
+        goal,
+        out,
+        scoring=Scoring(metric, labels),
+        validation=apart,
+        threads=threads,
+        html=html,
+        as_json=as_json,
+        quiet=quiet,
+    )
 
 
 @app.command(
@@ -306,12 +347,13 @@ def run(
     profile: options.Profile = False,
     mean: options.PictureMean = None,
     std: options.PictureStd = None,
+    beside: options.Beside = None,
     html: options.Html = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Run a model."""
     setting = running.NetworkSetting(shapes or [], threads, None if fallback is None else "onnxruntime")
-    given = GivenFiles(tuple(inputs), mean, std)
+    given = GivenFiles(tuple(inputs), mean, std, OtherInputs(tuple(beside or ())))
     running.run(model, given, setting, out, profile=profile, html=html, as_json=as_json)
 
 

@@ -17,8 +17,9 @@ from ..conv.audits.records import AuditRecord, Layer
 from ..conv.audits.separability import Separability
 from ..conv.conversion.records import ConversionReport, ConvertedLayer
 from ..conv.forms.table import MULTIPLIED, is_dense
+from ..report.text.audits import macs as counted_macs
 from ..report.text.audits import milliseconds, outlook
-from ..report.text.conversions import change, count, fewer, loss, rank_of, reasons
+from ..report.text.conversions import by_output, change, count, fewer, loss, rank_of, reasons, score
 
 __all__ = [
     "audit_layers",
@@ -44,22 +45,23 @@ def audit_rows(audit: AuditRecord) -> list[tuple[str, str]]:
     kinds = [f"{kind} {tenths(share)}" for kind, share in shares.items() if share >= _SMALLEST_SHARE]
     rows = [
         ("model", f"{printable(audit.model)} on {printable(audit.example)}"),
-        ("MACs", f"{audit.macs:,} ({audit.flops:,} FLOPs)"),
-        ("of these", ", ".join(kinds)),
+        ("MACs", f"{counted_macs(audit)} ({audit.flops:,} FLOPs)" if audit.layers else counted_macs(audit)),
+        *([("of these", ", ".join(kinds))] if kinds else []),
+        *(("" if number else "outlook", line) for number, line in enumerate(outlook(audit))),
         ("params", f"{audit.params:,}"),
         ("memory", f"{audit.bytes:,} bytes moved"),
     ]
-    bounds = [layer.roofline_ms for layer in audit.layers if layer.roofline_ms is not None]
-    if bounds and audit.machine is not None:
+    bounds = [layer.roofline_ms for layer in audit.layers]
+    if bounds and None not in bounds and audit.machine is not None:
         threads = plural(audit.machine.threads, "thread")
-        rows.append(("roofline", f"{in_seconds(sum(bounds) / 1e3)}, {threads}, memory included"))
+        raised = "; as fast as layers ran here" if audit.machine.measured is not None else ""
+        total = in_seconds(sum(filter(None, bounds)) / 1e3)
+        rows.append(("roofline", f"{total}, {threads}, memory included{raised}"))
     if audit.measured_ms is not None:
         rows.append(("measured", in_seconds(audit.measured_ms / 1e3)))
     rows.append(("how", audit.remark))
     if audit.uncounted:
         rows.append(("left out", f"{', '.join(map(printable, audit.uncounted))}: not counted, may multiply"))
-    if audit.separability:
-        rows += [("" if number else "outlook", line) for number, line in enumerate(outlook(audit))]
     return rows
 
 
@@ -121,28 +123,26 @@ def _kind(layer: Layer) -> str:
 # -- conversion --------------------------------------------------------------------------------------
 
 
-def conversion_rows(
-    report: ConversionReport, latencies: tuple[float | None, float | None]
-) -> list[tuple[str, str]]:
+def conversion_rows(report: ConversionReport) -> list[tuple[str, str]]:
     """Return what a conversion did to the whole model, as labels and values."""
-    before, after = latencies
+    before, after = report.milliseconds_before, report.milliseconds_after
     changed = sum(not is_dense(layer.form) for layer in report.layers)
     rows = [
-        ("layers", f"{changed} of {len(report.layers)} convolutions in separable form"),
+        ("layers", f"{changed} of {len(report.layers)} layers in separable form"),
         ("MACs", _saving(report.macs_before, report.macs_after)),
         ("params", _saving(report.params_before, report.params_after)),
     ]
     if before is not None and after is not None:
         speed = f"{times(before / after)} as fast" if after > 0 else "too short to measure"
-        rows.append(
-            (
-                "time",
-                f"{in_seconds(before / 1e3)} -> {in_seconds(after / 1e3)}, {speed} (ONNX Runtime, one input)",
-            )
-        )
-    stated = report.unmeasured or f"the {loss(report)} (mean squared, {report.measured_on})"
-    rows.append(("loss", stated))
-    return rows
+        spent = f"{in_seconds(before / 1e3)} -> {in_seconds(after / 1e3)}"
+        rows.append(("time", f"{spent}, {speed} ({report.runtime}, one input)"))
+    if report.score is not None:
+        rows.append(("metric", score(report.score)))
+    measured = report.changed and not report.unmeasured
+    rows.append(
+        ("loss", report.unmeasured or loss(report) + (f" ({report.measured_on})" if measured else ""))
+    )
+    return [*rows, *(("", line) for line in by_output(report))]
 
 
 def conversion_notes(report: ConversionReport) -> list[str]:
@@ -204,7 +204,9 @@ def _narrow_conversion(layers: Sequence[ConvertedLayer]) -> Group:
     for layer in layers:
         parts.append(Text(printable(layer.name), style="bold", overflow="fold"))
         cost = f"{count(layer.macs_before)} -> {count(layer.macs_after)} MACs"
-        parts.append(Text(f"  {layer.form} {rank_of(layer)}, {cost}, error {change(layer.error)}"))
+        parts.append(
+            Text(f"  {layer.form} {rank_of(layer)}, {cost}, error {change(layer.error) or 'not measured'}")
+        )
     return Group(*parts)
 
 

@@ -213,7 +213,7 @@ Rounds: TypeAlias = Annotated[
 ]
 
 # separate: the calibration data and the goal
-_DATA, _GOAL = "Calibration", "Goal"
+_DATA, _GOAL, _SCORE = "Calibration", "Goal", "Score"
 
 
 class BudgetUnit(str, Enum):
@@ -237,6 +237,42 @@ Mean: TypeAlias = Annotated[
     str | None, _option("M[,M,M]", "Pictures: taken off each channel, which is 0 to 1.", _DATA)
 ]
 Std: TypeAlias = Annotated[str | None, _option("S[,S,S]", "Pictures: divided by then.", _DATA)]
+Beside: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=FILE|N",
+        help="An input: .npy or a number; those that nobody gives are zeros. May be repeated.",
+        rich_help_panel="Beside the data",
+    ),
+]
+MetricName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="Taken before and after: accuracy, cer, or MODULE:FUNCTION of outputs and labels.",
+        rich_help_panel=_SCORE,
+    ),
+]
+Labels: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help=".npy, or .txt with a line for each input; default: the original's own outputs.",
+        rich_help_panel=_SCORE,
+    ),
+]
+Validation: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--validation",
+        metavar="DATA",
+        help="Inputs, as --calibration, that serve for the metric alone; the labels are theirs then.",
+        rich_help_panel=_SCORE,
+    ),
+]
 BatchSize: TypeAlias = Annotated[
     int, typer.Option("--batch-size", metavar="N", help="Inputs run at a time.", rich_help_panel=_DATA)
 ]

@@ -21,7 +21,12 @@ from .conversion.records import Conversion as Conversion
 from .conversion.records import ConversionReport as ConversionReport
 from .conversion.records import ConvertedLayer as ConvertedLayer
 from .conversion.records import Option as Option
+from .forms.activation import Activation as Activation
 from .forms.layer import ConvLayer as ConvLayer
 from .forms.layer import Replacement as Replacement
 from .layers.fused import FusedConv as FusedConv
 from .layers.fused import depthwise_separable as depthwise_separable
+from .scores.metrics import Metric as Metric
+from .scores.metrics import accuracy as accuracy
+from .scores.metrics import character_error_rate as character_error_rate
+from .scores.records import Score as Score

@@ -2,8 +2,6 @@ from . import functional as functional
 from .audits.count import Audit as Audit
 from .audits.count import Layer as Layer
 from .audits.count import audit as audit
-from .conversion.compile import CompiledModel as CompiledModel
-from .conversion.compile import compile as compile
 from .conversion.separate import Separation as Separation
 from .conversion.separate import separate as separate
 from .layers import DepthwiseSeparableConv1d as DepthwiseSeparableConv1d
@@ -18,3 +16,5 @@ from .loaders import depthwise_from_keras as depthwise_from_keras
 from .loaders import from_sequential as from_sequential
 from .loaders import from_timm as from_timm
 from .loaders import separable_from_keras as separable_from_keras
+from .programs.compile import CompiledModel as CompiledModel
+from .programs.compile import compile as compile

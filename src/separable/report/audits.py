@@ -17,7 +17,7 @@ class Audit(AuditRecord):
     Attributes
     ----------
     model : str
-        Class of the torch model, name of the ONNX graph.
+        Class of the torch model; name of the ONNX file, or of the graph where there is no file.
     example : str
         What it was run on.
     layers : tuple of Layer

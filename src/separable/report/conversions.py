@@ -24,7 +24,8 @@ class SeparationReport(ConversionReport):
     layers : tuple of ConvertedLayer
         In running order.
     output_change : float
-        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs.
+        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs; of
+        outputs of whole numbers, that are chosen by nothing known, the fraction of elements that change.
         NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
         JSON, and `unmeasured` says which.
     other_macs, other_params : int
@@ -38,6 +39,18 @@ class SeparationReport(ConversionReport):
         The tensors that `output_change` is of, where that is not the outputs.
     notes : tuple of str
         What else became of the model, a sentence each.
+    interval : tuple of (float, float) or None
+        Where `output_change` on other inputs like these lies, at 95 % (Student's t over the inputs).
+    outputs : tuple of OutputLoss
+        The change of each output by itself: its `name`, `unit`, `change`, and the `reason` if not measured.
+    score : Score or None
+        What the user's metric says `before` and `after`, and its `drop`.
+    model : str
+        The name of the network.
+    milliseconds_before, milliseconds_after : float or None
+        Measured time of the whole network, on one input.
+    runtime : str
+        What it was timed in.
     """
 
     @classmethod

@@ -13,12 +13,14 @@ from ..._base.words.printable import printable
 from ...arrays import arguments
 from ...report.text import tables
 from .. import model_tables
+from ..networks.other_inputs import OtherInputs
 from ..terminal import check_page, naming_model, plain_console, progress
 
 
 def run(
     model: Path,
     shapes: Sequence[str],
+    others: OtherInputs,
     *,
     measure: bool,
     threads: int | None,
@@ -28,10 +30,11 @@ def run(
     """Count a model, print what it costs, and write the page."""
     if threads is not None:
         arguments.thread_count(threads)
-    check_page(html, model)
+    check_page(html, model, *others.paths)
+    inputs = others.values()
     with progress(True) as show, naming_model(model):
         show("counting and timing" if measure else "counting", 0, 0)
-        audit = onnx.audit(model, list(shapes) or None, measure=measure, threads=threads)
+        audit = onnx.audit(model, list(shapes) or None, measure=measure, threads=threads, inputs=inputs)
     if html is not None:
         audit.to_html(html)
     page = None if html is None else str(html)
@@ -57,8 +60,8 @@ def _print(audit: onnx.Audit, html: Path | None) -> None:
     ]
     if audit.separability:
         said = (
-            "1x, 2x, ...: what a depth multiplier leaves of the weights, relative l2. best: what leaves "
-            "least at half of the MACs."
+            "1x, 2x, ...: how far the weights are from a depth multiplier's, relative l2. best: the form "
+            "that is nearest at half of the MACs. Neither tells the accuracy that is kept."
         )
         notes.append(Text(said, style="dim"))
     if notes:

@@ -16,7 +16,7 @@ from ..._base.types import Array
 from ...arrays import arguments
 from ...files.target import check_target, replacing
 from .. import network_tables
-from ..network_inputs import GivenFiles
+from ..networks.network_inputs import GivenFiles
 from ..terminal import check_page, naming_model, plain_console, progress, same_file
 
 if TYPE_CHECKING:
@@ -56,16 +56,16 @@ def run(
         said = None if shapes is None else {name: kind.shape for name, kind in program.plan().inputs.items()}
         calls = given.calls(model, program.inputs, said)  # type: ignore[arg-type]
         show("running", 0, 0)
-        results = _results(program, calls)
+        results = _results(program, calls.feeds)
         if out is not None:
             _write(out, results)
-        profiled = program.profile(calls[0]) if profile else None
+        profiled = program.profile(calls.feeds[0]) if profile else None
     if html is not None:
         program.to_html(html)
     if as_json:
-        print(json.dumps(_facts(model, given, out, html, results, profiled)))
+        print(json.dumps(_facts(model, given, out, html, results, profiled) | {"beside": calls.said}))
     else:
-        _print(out, html, results, profiled)
+        _print(out, html, results, profiled, calls.said)
 
 
 def _check_out(out: Path | None, inputs: Sequence[Path]) -> None:
@@ -101,9 +101,16 @@ def _write(out: Path, results: dict[str, Array]) -> None:
             np.lib.format.write_array(file, next(iter(results.values())), allow_pickle=False)
 
 
-def _print(out: Path | None, html: Path | None, results: dict[str, Array], profile: Profile | None) -> None:
+def _print(
+    out: Path | None,
+    html: Path | None,
+    results: dict[str, Array],
+    profile: Profile | None,
+    beside: Sequence[str],
+) -> None:
     console = plain_console()
-    rows = network_tables.output_rows(results)
+    rows = [("beside", line) for line in beside]
+    rows += network_tables.output_rows(results)
     rows += [("out", str(out))] if out is not None else []
     rows += [("page", str(html))] if html is not None else []
     console.print(network_tables.facts(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,7 +19,8 @@ from ...files.target import check_target
 from ...report.progress import shown
 from ...report.text import tables
 from .. import model_tables
-from ..calibration_inputs import Data
+from ..networks.calibration_inputs import Data
+from ..networks.metric_option import Scoring
 from ..terminal import check_page, naming_model, plain_console, same_file
 
 FixedRank: TypeAlias = int | Literal["full"] | None
@@ -66,6 +68,8 @@ def run(
     goal: Goal,
     out: Path,
     *,
+    scoring: Scoring,
+    validation: Data | None,
     threads: int | None,
     html: Path | None,
     as_json: bool,
@@ -77,26 +81,36 @@ def run(
         options["batch_size"] = count(data.batch_size, "batch_size")
     if threads is not None:
         arguments.thread_count(threads)
-    _check_out(out, model, data.path)
+    _check_out(out, model, data, validation, scoring)
     check_page(html, model, out)
     with shown(not quiet) as show, naming_model(model):
         show(0, 0, "reading")
         _check_data(out, model)
-        done = onnx.separate(model, data.read(model), threads=threads, progress=show, **options)
+        options |= scoring.options(model, validation is not None)
+        read = data.read(model)
+        if validation is not None:
+            options["validation"] = validation.read(model).data
+        done = onnx.separate(model, read.data, threads=threads, progress=show, **options)
         show(0, 0, "writing")
         done.save(out)
     if html is not None:
         done.report.to_html(html)
     if as_json:
-        print(json.dumps({**_facts(model, out, html, done), "notes": _notes(goal, done)}))
+        print(
+            json.dumps({**_facts(model, out, html, done), "notes": _notes(goal, done), "beside": read.said})
+        )
     elif not quiet:
-        _print(model, out, html, goal, done)
+        _print(model, out, html, goal, done, read.said)
 
 
-def _check_out(out: Path, model: Path, data: Path) -> None:
+def _check_out(out: Path, model: Path, data: Data, validation: Data | None, scoring: Scoring) -> None:
     """Refuse a target that cannot be written, or that would take the place of what is read."""
-    for taken, what in ((model, "the input"), (data, "the calibration data")):
-        if same_file(out, taken):
+    taken = [(model, "the input"), (data.path, "the calibration data")]
+    taken += [(path, "an input") for path in data.others.paths]
+    taken += [] if validation is None else [(validation.path, "the validation data")]
+    taken += [] if scoring.labels is None else [(scoring.labels, "the labels")]
+    for path, what in taken:
+        if same_file(out, path):
             raise files.FileError(f"`--out {out}` is {what}; give the result another name.")
     check_target(out)
 
@@ -132,13 +146,16 @@ def _notes(goal: Goal, done: onnx.Separation) -> list[str]:
     ]
 
 
-def _print(model: Path, out: Path, html: Path | None, goal: Goal, done: onnx.Separation) -> None:
+def _print(
+    model: Path, out: Path, html: Path | None, goal: Goal, done: onnx.Separation, beside: Sequence[str]
+) -> None:
     console = plain_console()
     rows = [
         ("in", str(model)),
+        *(("beside", line) for line in beside),
         ("out", str(out)),
         *([] if html is None else [("page", str(html))]),
-        *model_tables.conversion_rows(done.report, (done.milliseconds_before, done.milliseconds_after)),
+        *model_tables.conversion_rows(done.report),
         *(("note", note) for note in _notes(goal, done)),
     ]
     console.print(
@@ -151,7 +168,5 @@ def _facts(model: Path, out: Path, html: Path | None, done: onnx.Separation) -> 
         "input": str(model),
         "output": str(out),
         "page": None if html is None else str(html),
-        "milliseconds_before": done.milliseconds_before,
-        "milliseconds_after": done.milliseconds_after,
         **json.loads(done.report.to_json()),
     }

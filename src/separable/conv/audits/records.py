@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,7 +14,7 @@ from .separability import Separability, frontier
 if TYPE_CHECKING:
     from .machine import Machine
 
-__all__ = ["AuditRecord", "Layer", "Refused", "Shape"]
+__all__ = ["AuditRecord", "Layer", "Refused", "Shape", "with_rooflines"]
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -53,7 +54,8 @@ class Layer:
     bytes : int
         Memory traffic if nothing stays in a cache between layers: activations in and out, weights.
     roofline_ms : float or None
-        The time below which no implementation gets, by this machine's arithmetic and memory speed.
+        The time below which no implementation gets, by this machine's arithmetic and memory speed, or by the
+        speeds that a measured layer reached where those are higher.
     measured_ms : float or None
         Median time; None if nothing was measured.
     """
@@ -76,6 +78,35 @@ class Layer:
     bytes: int
     roofline_ms: float | None
     measured_ms: float | None
+
+
+def with_rooflines(
+    layers: Sequence[Layer], machine: Machine | None, whole_ms: float | None = None
+) -> tuple[tuple[Layer, ...], Machine | None]:
+    """Return layers with the times below which nothing gets, none of them above what was measured.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    machine : Machine or None
+        None: nothing is known.
+    whole_ms : float, optional
+        Measured milliseconds of the whole model.
+
+    Returns
+    -------
+    layers : tuple of Layer
+    machine : Machine or None
+        At the speeds that layers reached, where these are above its own.
+    """
+    if machine is None:
+        return tuple(replace(layer, roofline_ms=None) for layer in layers), None
+    runs = [(layer.macs, layer.bytes, layer.dtype, layer.measured_ms) for layer in layers]
+    reached = machine.reached(runs, whole_ms)
+    return tuple(
+        replace(layer, roofline_ms=reached.roofline_ms(layer.macs, layer.bytes, layer.dtype))
+        for layer in layers
+    ), reached
 
 
 @dataclass(frozen=True)
@@ -162,7 +193,8 @@ class AuditRecord:
         return frontier(self.separability, rest)
 
     def __repr__(self) -> str:
-        costs = f"{self.macs} MACs, {self.params} parameters"
+        macs = f"{self.macs} MACs" if self.macs or not self.uncounted else "MACs not counted"
+        costs = f"{macs}, {self.params} parameters"
         return f"<Audit of {printable(self.model)}: {costs}, {len(self.layers)} layers>"
 
     def to_json(self) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..._base.workers import Workers, blas_alone
 from ...arrays import arguments
-from ..forms.layer import Replacement
+from ..forms.activation import activation_of
+from ..forms.layer import ConvLayer, Replacement
 from ..forms.table import CHEAPER, FORMS, is_dense
 from .curves import Curves
 from .effort import ConversionEffort, Steps
@@ -343,9 +344,18 @@ class _ConversionRun:
             reason=reason,
             milliseconds_before=options[0].cost if timed else None,
             milliseconds_after=pick.cost if timed else None,
+            activation=_activation_of(layer),
             options=tuple(options),
             patches=0 if new is None else self._patches.get(index, 0),
         )
+
+
+def _activation_of(layer: ConvLayer) -> str:
+    """Return what is known of what reads a layer's output, in words."""
+    known = activation_of(layer.activation)
+    if known is not None:
+        return known.name
+    return f"none: {layer.read_by}" if layer.read_by else ""
 
 
 def _add(moments: Mapping[int, Moments], index: int, sample: tuple[Values, ...]) -> None:

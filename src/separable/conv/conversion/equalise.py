@@ -103,10 +103,11 @@ class _RoundingCost:
         # second one's weights on it, and its own energy at all their taps.
         self.above, self.below = np.maximum(high, low), np.minimum(high, low)
         self.made = np.abs(first.weights).reshape(len(high), -1).max(axis=1)
-        read = np.square(seen).mean(axis=axes).reshape(first.groups, -1).sum(axis=1) * first.taps
+        hit = first.taps / math.prod(first.input_dilation)  # taps that meet no zero of a transposed layer
+        read = np.square(seen).mean(axis=axes).reshape(first.groups, -1).sum(axis=1) * hit
         self.read = np.repeat(read, len(high) // first.groups)
         self.met = np.square(weights).sum(axis=(1, 3)).reshape(-1)
-        self.square = second.taps * np.square(made).mean(axis=axes)
+        self.square = second.taps / math.prod(second.input_dilation) * np.square(made).mean(axis=axes)
         self.rows = np.abs(weights).max(axis=3)  # (groups, outputs, channels of a group)
 
     def scales(self) -> FloatArray:

@@ -16,6 +16,7 @@ from ..algebra.geometry import whole
 from ..algebra.terms import Rank, rank_per_channel
 from ..forms.form import LayerForm, Solution
 from ..forms.layer import ConvLayer, Replacement
+from ..forms.outputs import of_inputs, of_outputs
 from ..forms.table import FORMS, form_of
 from .moments import Excerpt, Moments
 from .rectified import Aim
@@ -130,7 +131,8 @@ class Fitter:
             raise ValueError(
                 f"`ridge={ridge!r}` is not a fraction of the variance; expected > 0, such as 1e-5."
             )
-        self.layer = layer
+        self._whole = layer
+        self.layer = layer = layer if moments is None else of_outputs(layer) or layer
         self._flat = _matrices(layer, layer.weights)
         self._ridge, self._moments = ridge, moments
         self._problems: list[Quadratic] = []
@@ -140,10 +142,11 @@ class Fitter:
         # The problems for the last fraction.
         self._shrunk: tuple[float, list[Quadratic]] = (0.0, [])
         if moments is not None:
-            if moments.layer.weights.shape != layer.weights.shape or moments.layer.groups != layer.groups:
+            wanted = self._whole.weights.shape
+            if moments.layer.weights.shape != wanted or moments.layer.groups != layer.groups:
                 raise ValueError(
                     f"`moments` are those of layer {moments.layer.name!r} with weights "
-                    f"{moments.layer.weights.shape}; expected {layer.weights.shape}, as {layer.name!r} has."
+                    f"{moments.layer.weights.shape}; expected {wanted}, as {layer.name!r} has."
                 )
             self._excerpt = moments.excerpt
             self._seen = moments.total
@@ -197,7 +200,8 @@ class Fitter:
         -------
         Replacement
         """
-        return self._replacement(form_of(form), rank, sweeps, rounds)
+        new = self._replacement(form_of(form), rank, sweeps, rounds)
+        return new if self.layer is self._whole else of_inputs(new, self._whole)
 
     def _replacement(self, form: LayerForm, rank: Rank, sweeps: int, rounds: int) -> Replacement:
         rank = self._checked_rank(form, rank)
@@ -247,7 +251,8 @@ class Fitter:
             problems = self._trusted(asked, ranks[0])
             losses = sum(asked.losses(self.layer, problem, ranks) for problem in problems)
             closed = np.maximum(losses, 0.0) / self._variance
-            gains = self._gains(asked, problems, ranks, closed) if descent and not asked.settled else 1.0
+            fitted = descent and not asked.settles(self.layer)
+            gains = self._gains(asked, problems, ranks, closed) if fitted else 1.0
             errors = (gains * closed).tolist()
         return list(itertools.accumulate(errors, min))
 
@@ -366,7 +371,8 @@ class Fitter:
         mean_y = self._seen.mean_y
         best, least = (fits, mean_y), math.inf
         for number in range(rounds + 1):
-            aim = Aim(self._seen, self._excerpt, [flat for flat, _ in fits], mean_y, self._workers)
+            flats = [flat for flat, _ in fits]
+            aim = Aim(self._seen, self._excerpt, flats, mean_y, self.layer.activation, self._workers)
             if aim.error < least:
                 best = fits, mean_y
             if number == rounds or aim.error > (1 - _ROUND_GAIN) * least:

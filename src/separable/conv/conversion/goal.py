@@ -8,7 +8,10 @@ from typing import Any, Final
 from ..algebra.geometry import whole
 from ..forms.table import CHEAPER, FORMS, is_dense
 
-__all__ = ["COSTS", "check_goal", "check_patterns", "count"]
+__all__ = ["COSTS", "SPARED", "check_goal", "check_patterns", "count", "spares_linear"]
+
+# Why a linear layer stays as it is where one rank is asked for.
+SPARED: Final = "linear, and `rank` is a depth multiplier; forms=['low-rank'] converts it as well"
 
 # What a budget can be of.
 COSTS: Final = ("macs", "params", "latency")
@@ -51,6 +54,11 @@ def check_goal(budget: Any, by: Any, forms: Any, rank: Any) -> None:
             raise ValueError(f"`rank={rank!r}` is unknown; expected an int or 'full'.")
     elif rank is not None:
         count(rank, "rank")
+
+
+def spares_linear(forms: Collection[str], rank: int | str | None) -> bool:
+    """Return whether one rank for all layers is none for linear ones, which have no depth multiplier."""
+    return isinstance(rank, int) and any(FORMS[form].multiplies for form in forms)
 
 
 def _check_budget(budget: Any) -> None:

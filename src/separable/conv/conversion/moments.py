@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from ..._base.types import FloatArray
 from ..._base.workers import Workers
-from ..algebra.geometry import output_shape
-from ..forms.layer import ConvLayer, padded
+from ..forms.layer import ConvLayer
+from ..forms.outputs import of_outputs, outputs_of
 from .loss import Values
 
 __all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
@@ -34,10 +34,7 @@ def patches(x: Values, layer: ConvLayer) -> Values:
     -------
     ndarray, shape ``(N, C_in, *out_sizes, *k)``, read-only
     """
-    filled = padded(x, layer.padding, layer.padding_mode)
-    sizes = output_shape(
-        filled.shape[2:], layer.kernel, layer.stride, layer.dilation, ((0, 0),) * len(layer.kernel)
-    )
+    filled, sizes = layer.filled(x), layer.sizes_for(x.shape[2:])
     steps = filled.strides[2:]
     strides = (
         *filled.strides[:2],
@@ -59,7 +56,7 @@ class Excerpt:
     y : ndarray, shape ``(N, C_out)``
         The outputs that are wanted.
     floor : ndarray, shape ``(N, C_out)``
-        Below it all outputs are alike.
+        Where the activation has its zero: below it all outputs of a rectifier are alike.
     """
 
     x: npt.NDArray[np.float32]
@@ -171,6 +168,8 @@ class Moments:
     Attributes
     ----------
     layer : ConvLayer
+    fitted : ConvLayer
+        What a fit writes anew: the layer, or that of its outputs where it reads too many channels.
     samples : int
         Samples added.
 
@@ -192,10 +191,10 @@ class Moments:
             raise ValueError(
                 f"`positions={positions}` leaves nothing to look at; expected at least 1, or None."
             )
-        self.layer = layer
+        self.layer, self.fitted = layer, of_outputs(layer) or layer
         self.samples = 0
         self._positions = positions
-        self._halves = (MomentSums(layer), MomentSums(layer))
+        self._halves = (MomentSums(self.fitted), MomentSums(self.fitted))
         self._keep = keep
         self._workers = workers or Workers()
         self._kept: dict[int, Excerpt] = {}
@@ -212,8 +211,8 @@ class Moments:
         y : array_like, shape ``(N, C_out, *out_sizes)``
             What it should give, bias included.
         floor : array_like, shape ``(N, C_out, *out_sizes)``, optional
-            Below it all outputs are alike, because what reads them cuts them off; default: 0 where the
-            layer's activation is "relu".
+            Where the activation that reads them has its zero, a rectifier if the layer names none: that reads
+            the outputs less this. Default: 0 where an activation alone reads the layer.
 
         Raises
         ------
@@ -225,7 +224,8 @@ class Moments:
         sizes = self._checked_sizes(inputs, outputs, floors)
         places = math.prod(sizes)
         used = places if self._positions is None else min(places, self._positions)
-        step = max(1, _BYTES_AT_ONCE // (8 * self.layer.c_in * self.layer.taps * used))
+        spread = math.prod(inputs.shape[2:]) * math.prod(self.layer.input_dilation)
+        step = max(1, _BYTES_AT_ONCE // (8 * self.layer.c_in * max(self.layer.taps * used, spread)))
         for start in range(0, len(inputs), step):
             some = slice(start, start + step)
             self._add(inputs[some], outputs[some], None if floors is None else floors[some], used)
@@ -273,7 +273,7 @@ class Moments:
                 f"`x` has shape {x.shape}; expected (N, {layer.c_in}, *sizes) of {len(layer.kernel)} sizes, "
                 f"the input of layer {layer.name!r}."
             )
-        sizes = output_shape(x.shape[2:], layer.kernel, layer.stride, layer.dilation, layer.padding)
+        sizes = layer.sizes_for(x.shape[2:])
         expected = (len(x), layer.c_out, *sizes)
         for name, array in (("y", y), ("floor", y if floor is None else floor)):
             if array.shape != expected:
@@ -289,7 +289,7 @@ class Moments:
                 f"the calibration data make NaN or infinity around layer {self.layer.name!r}; "
                 "check the inputs and the network."
             )
-        seen = patches(x, self.layer)
+        seen = patches(x if self.fitted is self.layer else outputs_of(self.layer, x), self.fitted)
         chosen = self._chosen(len(x), math.prod(y.shape[2:]), used)
         rows, wants = _at_places(seen, y.ndim - 2, chosen), _at_places(y, y.ndim - 2, chosen)
         low = None if floor is None else _at_places(floor, y.ndim - 2, chosen)
@@ -317,7 +317,7 @@ class Moments:
         return ((np.arange(used) + np.stack(numbers)) * (places / used)).astype(np.intp)
 
     def _keep_some(self, rows: Values, wants: Values, floor: Values | None) -> None:
-        if not self._keep or (floor is None and self.layer.activation is None):
+        if not self._keep or (floor is None and (self.layer.activation is None or self.layer.summed)):
             return
         for n in range(len(rows)):
             index = self.samples + n

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..forms.layer import ConvLayer, Replacement
+from ..scores.judge import Answers, Judge
+from ..scores.records import Loss, Score
 from .loss import HeldOut, OutputChange, Values
 
 __all__ = [
@@ -66,8 +68,8 @@ class Network(Protocol):
             reads it is the sum with another branch: less by what that branch has grown, so that the sum
             comes out as in the original.
         floor : ndarray, shape ``(N, C_out, *out_sizes)``, optional
-            Below it all outputs are alike. A rectifier behind a sum: the other branch, negated. Behind the
-            layer itself it is 0, which its `activation` tells.
+            Where the layer's `activation` has its zero, if it reads the sum with another branch: that
+            branch, negated. Behind the layer itself it is 0, and not given.
         """
 
     def output_change(self, replaced: Mapping[int, Replacement]) -> float:
@@ -132,25 +134,25 @@ class LayerCall(NamedTuple):
     beside, beside_now : ndarray or None
         Where all that reads its output is the sum with another branch of the same shape: what that branch
         gave in the original, and what it gives now.
-    rectified : bool
-        Whether a rectifier alone reads that sum.
+    activated : bool
+        Whether an activation alone reads that sum: the layer's own.
     """
 
     x: Values
     y: Values
     beside: Values | None = None
     beside_now: Values | None = None
-    rectified: bool = False
+    activated: bool = False
 
     def sample(self) -> tuple[Values, ...]:
-        """Return what it reads, what it should give, and the floor that clips its outputs, if there is one.
+        """Return what it reads, what it should give, and where the activation of a sum has its zero.
 
         It should make up for what the other branch has grown by: the sum is to come out as in the original.
         """
         if self.beside is None or self.beside_now is None:
             return self.x, self.y
         wanted = self.y + (self.beside - self.beside_now)
-        return (self.x, wanted, -self.beside_now) if self.rectified else (self.x, wanted)
+        return (self.x, wanted, -self.beside_now) if self.activated else (self.x, wanted)
 
 
 class DataPart(NamedTuple):
@@ -246,6 +248,9 @@ class _Measured:
     def measured(self, number: int, rows: int) -> npt.NDArray[np.intp]:
         return self._parts.rows_measured(self._run[number], rows)
 
+    def size(self, number: int) -> int:
+        return self._parts.count(self._run[number])
+
 
 class CalibratedNetwork(ABC):
     """The part of a :class:`Network` that is the same in every framework: a base class.
@@ -329,23 +334,56 @@ class CalibratedNetwork(ABC):
         Returns
         -------
         float
-            The mean over outputs and held-out inputs of the squared change, over the mean over outputs and
-            inputs of the squared distance to the mean of each element (the mean of all of them, where
-            there is one input). NaN where no output holds floating-point numbers that vary. The distance is
-            that of all inputs; of a large network, of those held out and about as many others.
+            The mean over the outputs, see `OutputChange`. NaN where none was measured. The variance is that
+            of all inputs; of a large network, of those held out and about as many others.
         """
+        return self._loss(replaced, inputs).change
+
+    def loss(self, replaced: Mapping[int, Replacement]) -> Loss:
+        """Return the same with its interval, and the change of each output by itself."""
+        return self._loss(replaced)
+
+    def _loss(self, replaced: Mapping[int, Replacement], inputs: int | None = None) -> Loss:
         if not replaced:
-            return 0.0
+            return Loss(0.0)
         parts = self._judged(inputs)
         return self.change_among(self.outputs_with(replaced, parts), parts)
 
-    def change_among(self, batches: Iterable[Outputs], parts: Sequence[DataPart]) -> float:
-        """Return the same of outputs that are already there, part by part."""
-        change = OutputChange(_Measured(self._parts, parts))  # type: ignore[arg-type]
+    def change_among(self, batches: Iterable[Outputs], parts: Sequence[DataPart]) -> Loss:
+        """Return the loss of outputs that are already there, part by part."""
+        change = OutputChange(_Measured(self._parts, parts))
         for number, (before, after) in enumerate(batches):
             for output, values in before.items():
                 change.add(number, output, values, None if after is None else after[output])
-        return change.value
+        return change.loss
+
+    def score(self, judge: Judge, replaced: Mapping[int, Replacement]) -> Score:
+        """Return what a metric says of the original, and of the network where `replaced` run in new form.
+
+        Parameters
+        ----------
+        judge : Judge
+        replaced : mapping of int to Replacement
+
+        Returns
+        -------
+        Score
+            On all validation inputs, or on the calibration inputs that no layer is fitted to.
+        """
+        return judge.score(self.answers(replaced), self.validated or bool(self.held_out))
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return False
+
+    def scored(self, number: int, inputs: int) -> Sequence[int]:
+        """Return which inputs of a batch are scored."""
+        return range(inputs) if self.validated else self._parts.held_out.measured(number, inputs).tolist()
+
+    @abstractmethod
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored, as `Judge` takes them."""
 
     def _judged(self, inputs: int | None = None) -> list[DataPart]:
         """Return the parts that so many held-out inputs are in, and those that the variance is of as well."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from ..._base.words.printable import printable
 from ..forms.layer import Replacement
+from ..forms.table import is_dense
+from ..scores.records import Loss, OutputLoss, Score
 
 __all__ = ["Conversion", "ConversionReport", "ConvertedLayer", "Option", "json_text"]
 
@@ -62,6 +64,9 @@ class ConvertedLayer:
         Why it stayed dense; empty where it did not.
     milliseconds_before, milliseconds_after : float or None
         Measured, where the budget was one of latency.
+    activation : str
+        By its name, the activation that the fit took into account; or what reads the output instead,
+        "none:" and its name. Empty where nothing does.
     options : tuple of Option
         All that was tried: the layer as it is, then what is cheaper.
     patches : int
@@ -80,6 +85,7 @@ class ConvertedLayer:
     reason: str = ""
     milliseconds_before: float | None = None
     milliseconds_after: float | None = None
+    activation: str = ""
     options: tuple[Option, ...] = ()
     patches: int = 0
 
@@ -96,11 +102,12 @@ class ConversionReport:
     layers : tuple of ConvertedLayer
         In running order.
     output_change : float
-        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs.
+        Mean squared change of the network's outputs over their variance, on `held_out` calibration inputs; of
+        outputs of whole numbers, that are chosen by nothing known, the fraction of elements that change.
         NaN where it was not measured, infinite where outputs change that did not vary; both are ``null`` in
         JSON, and `unmeasured` says which.
     other_macs, other_params : int
-        Of the convolutions that cannot be converted.
+        Of what else multiplies.
     held_out : int
         Calibration inputs that were left out of the fit to measure `output_change` on; 0 if there were too
         few, and it was measured on those fitted to, which is less than it will be.
@@ -112,6 +119,18 @@ class ConversionReport:
         as labels, and are computed from those.
     notes : tuple of str
         What else became of the model, a sentence each.
+    interval : tuple of (float, float) or None
+        Where `output_change` on other inputs like these lies, at 95 %; None where that cannot be told.
+    outputs : tuple of OutputLoss
+        The change of each output by itself; `output_change` is their mean, in which each counts alike.
+    score : Score or None
+        What the user's metric says of the original and of the result.
+    model : str
+        The name of the network.
+    milliseconds_before, milliseconds_after : float or None
+        Measured time of the whole network, on one input.
+    runtime : str
+        What it was timed in.
     """
 
     by: str
@@ -124,26 +143,66 @@ class ConversionReport:
     held_out: int = 0
     measured: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    interval: tuple[float, float] | None = None
+    outputs: tuple[OutputLoss, ...] = ()
+    score: Score | None = None
+    model: str = ""
+    milliseconds_before: float | None = None
+    milliseconds_after: float | None = None
+    runtime: str = ""
+
+    def with_loss(
+        self, loss: Loss, measured: Sequence[str] = (), score: Score | None = None
+    ) -> ConversionReport:
+        """Return the same report with what was measured of the result as it is.
+
+        Parameters
+        ----------
+        loss : Loss
+        measured : sequence of str, optional
+            As the attribute.
+        score : Score, optional
+
+        Returns
+        -------
+        ConversionReport
+        """
+        return replace(
+            self,
+            output_change=loss.change,
+            interval=loss.interval,
+            outputs=loss.outputs,
+            measured=tuple(measured) if loss.outputs else (),
+            score=score,
+        )
 
     @property
     def macs_before(self) -> int:
-        """MACs of all convolutions of the original, for one input sample."""
+        """MACs of all layers of the original, for one input sample."""
         return self.other_macs + sum(layer.macs_before for layer in self.layers)
 
     @property
     def macs_after(self) -> int:
-        """MACs of all convolutions of the converted network, for one input sample."""
+        """MACs of all layers of the converted network, for one input sample."""
         return self.other_macs + sum(layer.macs_after for layer in self.layers)
 
     @property
     def params_before(self) -> int:
-        """Parameters of all convolutions of the original."""
+        """Parameters of all layers of the original."""
         return self.other_params + sum(layer.params_before for layer in self.layers)
 
     @property
     def params_after(self) -> int:
-        """Parameters of all convolutions of the converted network."""
+        """Parameters of all layers of the converted network."""
         return self.other_params + sum(layer.params_after for layer in self.layers)
+
+    @property
+    def changed(self) -> bool:
+        """Whether any layer is another one than before; if not, the outputs are those of the original."""
+        return any(
+            not is_dense(layer.form) or layer.macs_after != layer.macs_before or layer.error > 0
+            for layer in self.layers
+        )
 
     @property
     def measured_on(self) -> str:
@@ -159,7 +218,8 @@ class ConversionReport:
     def unmeasured(self) -> str:
         """Why `output_change` is no number, in words; empty where it is one."""
         if math.isnan(self.output_change):
-            return "not measured: no output of floating-point numbers varies with the calibration inputs"
+            why = [f"{printable(output.name)}: {output.reason}" for output in self.outputs if output.reason]
+            return f"not measured: {'; '.join(why) or 'no output varies with the calibration inputs'}"
         if math.isinf(self.output_change):
             return (
                 "outputs change that do not vary with the calibration inputs: no fraction of their variance"
@@ -181,8 +241,11 @@ class ConversionReport:
     def _sums(self) -> tuple[str, ...]:
         """Return the last row of the table."""
         totals = (self.macs_before, self.macs_after, self.params_before, self.params_after)
-        change = _error(self.output_change)
-        return ("all", "", "", *(f"{n:,}" for n in totals), change, self.unmeasured or "of the output")
+        change = _error(self.output_change) if self.changed else "-"
+        said = self.unmeasured or ("of the output" if self.changed else "outputs as before")
+        if self.changed and self.interval is not None:
+            said += f", {_error(self.interval[0])} to {_error(self.interval[1])}"
+        return ("all", "", "", *(f"{n:,}" for n in totals), change, said)
 
     def to_json(self) -> str:
         """Return everything as JSON text; numbers that were not measured, or are infinite, are ``null``.
@@ -195,7 +258,9 @@ class ConversionReport:
             name: getattr(self, name)
             for name in ("macs_before", "macs_after", "params_before", "params_after")
         }
-        return json_text({**asdict(self), **totals}, indent=2)
+        score = None if self.score is None else {**asdict(self.score), "drop": self.score.drop}
+        said = {"unmeasured": self.unmeasured, "score": score}
+        return json_text({**asdict(self), **totals, **said}, indent=2)
 
 
 def json_text(values: Mapping[str, Any], indent: int | None = None) -> str:

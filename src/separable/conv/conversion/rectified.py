@@ -1,4 +1,4 @@
-"""Wanted outputs behind a rectifier: of what it cuts off, whatever lies below is right."""
+"""Wanted outputs behind an activation: of what a rectifier cuts off, whatever lies below is right."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..._base.types import FloatArray
 from ..._base.workers import Workers
+from ..forms.activation import Activation, activation_of
 from .moments import Excerpt, MomentSums
 
 __all__ = ["Aim"]
@@ -21,12 +22,23 @@ _ROWS_AT_ONCE: Final = 4096
 
 
 class Aim:
-    """What a layer's wanted outputs become when whatever the rectifier cuts off is right.
+    """What a layer's wanted outputs become when all is right that comes out of the activation as it should.
+
+    Parameters
+    ----------
+    seen : MomentSums
+    excerpt : Excerpt
+    flats : sequence of ndarray, shape ``(I*K, O)``
+        What the layer's weights are in each group.
+    mean_y : ndarray, shape ``(C_out,)``
+        The mean of what it gives.
+    activation : Activation, str or None
+        None: a rectifier.
 
     Attributes
     ----------
     error : float
-        Mean squared error behind the rectifier.
+        Mean squared error behind the activation.
     shift : ndarray, shape ``(C_out,)``
         Change of the mean of the wanted outputs.
     pulls, energies : list of ndarray
@@ -39,15 +51,17 @@ class Aim:
         excerpt: Excerpt,
         flats: Sequence[FloatArray],
         mean_y: FloatArray,
+        activation: Activation | str | None = None,
         workers: Workers | None = None,
     ) -> None:
+        known = activation_of(activation) or Activation("relu")
         count, groups = len(excerpt.x), len(flats)
         means = seen.mean_x.reshape(groups, -1).astype(np.float32)
         single = [flat.astype(np.float32) for flat in flats]
 
         def sums_of(start: int) -> list[_Sums]:
             rows = slice(start, start + _ROWS_AT_ONCE)
-            return [_sums(seen, excerpt, rows, g, single[g], means[g], mean_y) for g in range(groups)]
+            return [_sums(seen, excerpt, rows, g, single[g], means[g], mean_y, known) for g in range(groups)]
 
         starts = range(0, count, _ROWS_AT_ONCE)
         total: list[list[FloatArray]] = []
@@ -79,6 +93,7 @@ def _sums(
     flat: npt.NDArray[np.float32],
     mean_x: npt.NDArray[np.float32],
     mean_y: FloatArray,
+    activation: Activation,
 ) -> _Sums:
     """Return sums over some rows: of errors, x by change, x, change, wanted outputs, squares.
 
@@ -91,8 +106,9 @@ def _sums(
     y, floor = excerpt.y[rows, outs], excerpt.floor[rows, outs]
     given = x @ flat
     given += mean_y[outs].astype(np.float32)
-    error = _squares(np.maximum(y, floor) - np.maximum(given, floor)).sum()
-    change = np.where(y > floor, np.float32(0), np.minimum(given, floor) - y)
+    own = activation.of(outs)
+    error = _squares(own(y - floor) - own(given - floor)).sum()
+    change = own.aim(y - floor, given - floor) - (y - floor)
     centred = y - seen.mean_y[outs].astype(np.float32)
     return (
         np.asarray(error),

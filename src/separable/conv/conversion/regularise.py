@@ -41,7 +41,8 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
     """Shrink the covariance towards one of fewer unknowns, and leave what both leave open to the weights.
 
     The target, towards which the sample covariance is shrunk [1]_, is the Kronecker product of the covariance
-    of channels and that of taps. On its part, the outputs wanted are those of the original weights.
+    of channels and that of taps; with a single tap, where that is no target, channels that are independent
+    and alike. On its part, the outputs wanted are those of the original weights.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
         shape = (problem.channels, taps)
         full = problem.gram.reshape(*shape, *shape)
         among, within = np.einsum("ikjk->ij", full), np.einsum("ikil->kl", full)
+        if taps == 1:  # nothing to factor
+            among = np.eye(shape[0]) * (float(np.trace(among)) / shape[0])
         within = within / (float(np.trace(within)) or 1.0)
         shrunk = gram.reshape(*shape, *shape)
         for channel, row in enumerate(fraction * among):  # row by row: nothing else of the size of `gram`

@@ -53,6 +53,10 @@ class ConvPart:
         """Return the samples along each axis that it makes of `sizes`."""
         return tuple(layer.out_sizes[axis] if axis in self.axes else n for axis, n in enumerate(sizes))
 
+    def transposed(self, layer: ConvLayer) -> bool:
+        """Return whether it is a transposed convolution: the others of a transposed layer have one tap."""
+        return layer.transposed and bool(self.axes)
+
 
 class LayerForm(Protocol):
     """One way to write a convolution layer as a sequence of convolutions, of a rank that can be chosen.
@@ -161,9 +165,10 @@ class LayerForm(Protocol):
         """
         params, macs, sizes = layer.c_out, 0, layer.sizes
         for part in self.parts(layer, rank):
-            sizes = part.out_sizes(layer, sizes)
+            read, sizes = sizes, part.out_sizes(layer, sizes)
+            counted = read if part.transposed(layer) else sizes
             kernel = part.shape(layer)[2:]
-            weights, own = weights_and_macs(part.c_in, part.c_out, kernel, part.groups, sizes)
+            weights, own = weights_and_macs(part.c_in, part.c_out, kernel, part.groups, counted)
             params, macs = params + weights, macs + own
         return Cost(params, macs * layer.calls)
 
@@ -201,6 +206,10 @@ class LayerForm(Protocol):
         if below:
             losses[: len(below)] = self.losses_below(layer, problem, below)
         return losses
+
+    def settles(self, layer: ConvLayer) -> bool:
+        """Return whether the form is `settled` for a layer, too."""
+        return self.settled
 
     def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
         """Return the same of ranks below the full one."""
@@ -244,6 +253,10 @@ def sequence(
             stride=tuple(n if own else 1 for n, own in zip(layer.stride, chosen, strict=True)),
             padding=tuple(n if own else (0, 0) for n, own in zip(layer.padding, chosen, strict=True)),
             dilation=tuple(n if own else 1 for n, own in zip(layer.dilation, chosen, strict=True)),
+            input_dilation=tuple(
+                n if own else 1 for n, own in zip(layer.input_dilation, chosen, strict=True)
+            ),
+            transposed=part.transposed(layer),
             groups=part.groups,
             padding_mode=layer.padding_mode,
             sizes=sizes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,17 +11,27 @@ import numpy.typing as npt
 
 from ..._base.types import FloatArray
 from ...arrays.boundaries import PADDING_MODES, continued
-from ..algebra.geometry import Padding, output_shape, per_axis, resolve_padding, weights_and_macs, whole
+from ..algebra.geometry import (
+    Padding,
+    output_shape,
+    per_axis,
+    reach,
+    resolve_padding,
+    weights_and_macs,
+    whole,
+)
 from ..algebra.terms import float_array
+from .activation import Activation, activation_of
 
-__all__ = ["ConvLayer", "Replacement", "padded"]
-
-# torch's names, and NumPy's.
+__all__ = ["ConvLayer", "Replacement"]
 
 
 @dataclass(frozen=True, eq=False)
 class ConvLayer:
     """One convolution with its weights, as every framework runs it: a correlation.
+
+    A transposed convolution is one, too: zeros are put between its input's samples, its taps are in reverse,
+    its padding is what their reach leaves over, and its stride is 1. A linear layer is one of a single tap.
 
     Attributes
     ----------
@@ -38,8 +49,17 @@ class ConvLayer:
         Input samples along each spatial axis (of one typical input, where they vary).
     calls : int
         How often one pass of the network runs it: a shared layer more than once.
-    activation : {"relu"} or None
-        What alone reads the output: a rectifier right behind the layer (batch norm folded), else None.
+    activation : Activation, str or None
+        What alone reads the output (batch norm folded), or the sum of it and another branch; else None.
+    summed : bool
+        Whether it reads such a sum.
+    read_by : str
+        What reads the output instead, where no activation is known.
+    input_dilation : tuple of int
+        Steps from one input sample to the next, zeros between them: the stride of a transposed convolution.
+    transposed : bool
+        Whether frameworks run it as a transposed convolution; its `stride` is 1 then. Each weight counts once
+        for each input sample, as is usual.
 
     Raises
     ------
@@ -57,7 +77,11 @@ class ConvLayer:
     padding_mode: str = "zeros"
     sizes: tuple[int, ...] = ()
     calls: int = 1
-    activation: str | None = None
+    activation: Activation | str | None = None
+    summed: bool = False
+    read_by: str = ""
+    input_dilation: tuple[int, ...] = ()
+    transposed: bool = False
     out_sizes: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +91,18 @@ class ConvLayer:
         sizes = per_axis(self.sizes or 1, ndim, "sizes")
         stride = per_axis(self.stride or 1, ndim, "stride")
         dilation = per_axis(self.dilation or 1, ndim, "dilation")
-        padding = resolve_padding(self.padding or 0, kernel, stride, dilation, sizes)
+        spread = per_axis(self.input_dilation or 1, ndim, "input_dilation")
+        spread_sizes = reach(sizes, spread)
+        padding = resolve_padding(self.padding or 0, kernel, stride, dilation, spread_sizes)
+        if max(spread) > 1 and not self.transposed:
+            raise ValueError(
+                f"`input_dilation={spread}` is that of a transposed convolution; pass transposed=True."
+            )
+        if self.transposed and (max(stride) > 1 or self.padding_mode != "zeros"):
+            raise ValueError(
+                f"a transposed convolution has `stride` 1 and zeros as padding; got {stride} and "
+                f"{self.padding_mode!r}. Its own stride is `input_dilation`."
+            )
         if len(weights) % whole(self.groups, "groups"):
             raise ValueError(f"`groups={self.groups}` does not divide {len(weights)} output channels.")
         if self.padding_mode not in PADDING_MODES:
@@ -83,8 +118,6 @@ class ConvLayer:
                     f"`bias` has shape {bias.shape}; expected {(len(weights),)}, one per output."
                 )
         whole(self.calls, "calls")
-        if self.activation not in (None, "relu"):
-            raise ValueError(f"`activation={self.activation!r}` is unknown; expected 'relu' or None.")
         settled = {
             "weights": weights,
             "bias": bias,
@@ -92,7 +125,9 @@ class ConvLayer:
             "stride": stride,
             "dilation": dilation,
             "padding": padding,
-            "out_sizes": output_shape(sizes, kernel, stride, dilation, padding),
+            "input_dilation": spread,
+            "activation": activation_of(self.activation),
+            "out_sizes": output_shape(spread_sizes, kernel, stride, dilation, padding),
         }
         for name, value in settled.items():
             object.__setattr__(self, name, value)
@@ -120,14 +155,42 @@ class ConvLayer:
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one input sample, all calls."""
-        return (
-            weights_and_macs(self.c_in, self.c_out, self.kernel, self.groups, self.out_sizes)[1] * self.calls
-        )
+        counted = self.sizes if self.transposed else self.out_sizes
+        return weights_and_macs(self.c_in, self.c_out, self.kernel, self.groups, counted)[1] * self.calls
 
     @property
     def params(self) -> int:
         """Weights and biases."""
         return self.weights.size + (0 if self.bias is None else self.bias.size)
+
+    def sizes_for(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """Return the samples along each axis that it makes of an input of other sizes.
+
+        Raises
+        ------
+        ValueError
+            If its taps reach further than the padded input.
+        """
+        spread = reach(sizes, self.input_dilation)
+        return output_shape(spread, self.kernel, self.stride, self.dilation, self.padding)
+
+    def filled(self, x: FloatArray) -> FloatArray:
+        """Return what its taps run over: the input with all zeros between its samples and all padding.
+
+        Parameters
+        ----------
+        x : ndarray, shape ``(N, C_in, *sizes)``
+
+        Returns
+        -------
+        ndarray
+        """
+        if max(self.input_dilation) > 1:
+            spread = np.zeros((*x.shape[:2], *reach(x.shape[2:], self.input_dilation)), x.dtype)
+            places = tuple(slice(None, None, step) for step in self.input_dilation)
+            spread[(slice(None), slice(None), *places)] = x
+            x = spread
+        return _padded(x, self.padding, self.padding_mode)
 
     def __call__(self, x: npt.ArrayLike) -> FloatArray:
         """Run it in float64: a reference, not fast.
@@ -141,10 +204,8 @@ class ConvLayer:
         -------
         ndarray, shape ``(N, C_out, *out_sizes)``
         """
-        filled = padded(np.asarray(x, np.float64), self.padding, self.padding_mode)
-        sizes = output_shape(
-            filled.shape[2:], self.kernel, self.stride, self.dilation, ((0, 0),) * len(self.kernel)
-        )
+        given = np.asarray(x, np.float64)
+        filled, sizes = self.filled(given), self.sizes_for(given.shape[2:])
         rows = self.weights.reshape(self.groups, -1, *self.weights.shape[1:])
         total = np.zeros((len(filled), self.groups, rows.shape[1], math.prod(sizes)))
         for tap in np.ndindex(self.kernel):
@@ -214,7 +275,7 @@ class Replacement:
         return seen
 
 
-def padded(x: npt.NDArray[np.float64], padding: Padding, mode: str) -> FloatArray:
+def _padded(x: npt.NDArray[np.float64], padding: Padding, mode: str) -> FloatArray:
     """Return (N, C, *sizes) with samples added around each spatial axis as `mode` says."""
     if not any(side for sides in padding for side in sides):
         return x

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...conv.audits.machine import this_machine
-from ...conv.audits.records import Layer
+from ...conv.audits.records import Layer, with_rooflines
 from ...conv.conversion.goal import count
 from ...report.audits import Audit
 from ..model.layer_counts import counted_layers
@@ -78,7 +78,7 @@ def audit(model: nn.Module, example: Example, *, measure: bool = False, runs: in
     watched = watch(model, call, runs if measure else 0)
     devices = {tensor.device.type for tensor in (*model.parameters(), *tensors_of(call))}
     machine = this_machine(torch.get_num_threads()) if devices <= {"cpu"} else None
-    layers = tuple(counted_layers(model, watched, machine))
+    layers, machine = with_rooflines(tuple(counted_layers(model, watched)), machine, watched.whole_ms)
     return Audit(
         model=type(model).__name__,
         example=description(call),

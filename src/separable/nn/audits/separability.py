@@ -17,11 +17,12 @@ from ...conv.audits.records import Layer, Refused
 from ...conv.audits.separability import Separability, separability
 from ...conv.forms.layer import ConvLayer
 from ...report.text.audits import title
-from ..conversion.trace import CONVS
+from ..conversion.kinds import CONVS, TRANSPOSED, geometry_of, kind_of
 from ..layers.pair import array_of
 from ..model.watch import own_name
 
 _DENSE: Final = ("conv", "grouped", "pointwise")
+_TRANSPOSED: Final = "transposed"
 
 
 def judged(model: nn.Module, layers: Sequence[Layer]) -> tuple[Separability, ...]:
@@ -32,16 +33,20 @@ def judged(model: nn.Module, layers: Sequence[Layer]) -> tuple[Separability, ...
     judgements: list[Separability | None] = []
     groups: dict[tuple[object, ...], list[Layer]] = {}
     for layer in layers:
-        if layer.kind in _DENSE:
+        if layer.kind in (*_DENSE, _TRANSPOSED):
             same = (layer.name, layer.weights, layer.kernel, layer.stride, layer.dilation, layer.groups)
             groups.setdefault(same, []).append(layer)
     modules = {own_name(name): module for name, module in model.named_modules()}
     tensors = {own_name(name): tensor for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     for calls in groups.values():
-        weights = _weights(calls[0], modules, tensors)
-        if weights is not None:
-            smallest = min(calls, key=lambda layer: math.prod(layer.output))
-            one = _conv_layer(smallest, weights)
+        smallest = min(calls, key=lambda layer: math.prod(layer.output))
+        one: ConvLayer | None
+        if smallest.kind == _TRANSPOSED:
+            one = _transposed_layer(smallest, modules.get(smallest.name))
+        else:
+            weights = _weights(calls[0], modules, tensors)
+            one = None if weights is None else _conv_layer(smallest, weights)
+        if one is not None:
             macs = sum(layer.macs for layer in calls)
             judgements.append(separability(replace(one, calls=max(1, round(macs / max(one.macs, 1))))))
     return tuple(judgement for judgement in judgements if judgement is not None)
@@ -53,9 +58,8 @@ def unconvertible(model: nn.Module, layers: Sequence[Layer]) -> tuple[Refused, .
     refused = {}
     for layer in layers:
         reason = None
-        if layer.kind == "transposed":
-            reason = "a transposed convolution: only plain convolutions are converted"
-        elif layer.kind in _DENSE and not isinstance(modules.get(layer.name), CONVS):
+        called = layer.kind in (*_DENSE, _TRANSPOSED)
+        if called and not isinstance(modules.get(layer.name), (*CONVS, *TRANSPOSED)):
             reason = "called as a function: only modules are converted"
         if reason is not None:
             refused[title(layer)] = Refused(title(layer), layer.operator, reason)
@@ -78,6 +82,23 @@ def _weights(
             weights = np.asarray(array_of(tensor), np.float64)
             return weights if weights.size and np.isfinite(weights).all() else None
     return None
+
+
+def _transposed_layer(layer: Layer, module: nn.Module | None) -> ConvLayer | None:
+    """Return a transposed convolution as values; None where no module of torch's own computes it."""
+    if module is None:
+        return None
+    if parametrize.is_parametrized(module):
+        module = copy.deepcopy(module).eval()
+        for name in list(getattr(module, "parametrizations", ())):
+            parametrize.remove_parametrizations(module, name)
+    if kind_of(module) not in TRANSPOSED:
+        return None
+    try:
+        values = geometry_of(module)
+        return ConvLayer(title(layer), sizes=layer.inputs[0][-len(layer.kernel) :], **values)
+    except (TypeError, ValueError):  # weights that are no finite numbers, or a crop beyond the taps
+        return None
 
 
 def _conv_layer(layer: Layer, weights: npt.NDArray[np.float64]) -> ConvLayer:

@@ -34,6 +34,12 @@ class TorchCalibration:
     limit : int
         Bytes up to which the inputs are kept, so that each pass sees the same ones in the same order.
 
+    Attributes
+    ----------
+    labels : list or None
+        What tuples hold behind the arguments of the model, as DataLoaders give labels: the first entry, input
+        by input; None where there is none, or the order of the inputs may change.
+
     Raises
     ------
     TypeError
@@ -42,23 +48,26 @@ class TorchCalibration:
         If there is no batch.
     """
 
-    def __init__(self, model: nn.Module, data: Batches, limit: int) -> None:
+    def __init__(self, model: nn.Module, data: Batches, limit: int, argument: str = "calibration") -> None:
         self._accepts = _Parameters(model)
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         self._device, self._dtype = like.device, like.dtype
         self._source = _batches_of(data)
         self._kept: list[Call] | None = None
         kept: list[Call] = []
-        held = 0
-        for call in self._read():
+        held, labels = 0, _Labels()
+        for batch in self._source:
+            call = self._call(batch)
+            labels.add(self._accepts.behind(batch))
             held += sum(tensor.nbytes for tensor in tensors_of(call))
             if kept and held > limit:
                 break
             kept.append(call)
         else:
             self._kept = kept
+        self.labels = labels.entries if self._kept is not None else None
         if not kept:
-            raise ValueError("`calibration` holds no batch; pass a few hundred inputs of the model.")
+            raise ValueError(f"`{argument}` holds no batch; pass a few hundred inputs of the model.")
         self.first = kept[0]
         _check_finite(self.first)
 
@@ -71,8 +80,11 @@ class TorchCalibration:
         return self._read() if self._kept is None else iter(self._kept)
 
     def _read(self) -> Iterator[Call]:
-        for batch in self._source:
-            yield map_tensors(self._accepts.call(batch), self._moved)
+        yield from map(self._call, self._source)
+
+    def _call(self, batch: Any) -> Call:
+        call: Call = map_tensors(self._accepts.call(batch), self._moved)
+        return call
 
     def _moved(self, tensor: Tensor) -> Tensor:
         dtype = self._dtype if tensor.is_floating_point() else tensor.dtype
@@ -116,8 +128,31 @@ class _Parameters:
             "entries are the model's arguments, or a mapping of keyword arguments."
         )
 
+    def behind(self, batch: Any) -> Any:
+        """Return what a tuple holds behind the arguments of the model; None if that is nothing."""
+        if isinstance(batch, (tuple, list)) and self.places is not None and len(batch) > self.places:
+            return batch[self.places]
+        return None
+
     def _knows(self, name: object) -> bool:
         return self.names is None or name in self.names
+
+
+class _Labels:
+    """What comes behind the inputs of all batches, input by input."""
+
+    def __init__(self) -> None:
+        self.entries: list[Any] | None = []
+
+    def add(self, labels: Any) -> None:
+        """Add those of a batch; None: there are none."""
+        if isinstance(labels, Tensor):
+            labels = labels.detach().cpu().numpy()
+        sized = isinstance(labels, (np.ndarray, list, tuple)) and np.ndim(labels) > 0
+        if self.entries is None or not sized:
+            self.entries = None
+        else:
+            self.entries += list(labels)
 
 
 def _batches_of(data: Any) -> Iterable[Any]:

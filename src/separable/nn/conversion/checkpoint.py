@@ -181,6 +181,7 @@ def _conversion(held: Mapping[str, Any]) -> Conversion:
     report["frontier"] = tuple((cost, change) for cost, change in report["frontier"])
     report["measured"] = tuple(report["measured"])
     report["notes"] = tuple(report.get("notes", ()))
+    report["outputs"] = ()  # what was measured of a result is measured again, of the trained one
     return Conversion(replacements, ConversionReport(**report))
 
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ...conv.conversion.loss import HeldOut
 from ...conv.conversion.network import Progress
+from ..model.outcomes import floats_of
 from ..model.run import Call, inputs_of
 from ..model.untouched import map_tensors
 from .calibration import BATCH
-from .network import floats_of
 
 # Adam's step at the start; it falls to zero along half a cosine. The weights come from a least-squares fit,
 # so that they need small changes: on digits, faces and textures 3e-4 to 3e-3 end within their own spread.

@@ -1,4 +1,4 @@
-"""Batch norms behind convolutions, folded into them: in inference both together are one convolution."""
+"""Batch norms behind layers, folded into them: in inference both together are one layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.between import folded, is_foldable, is_watched
-from .trace import Trace
+from .kinds import is_linear, outputs_first
+from .trace import Trace, Traced
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,17 @@ def fold_norms(model: nn.Module, trace: Trace) -> tuple[Fold, ...]:
         (name,) = conv.readers
         norm = norms.get(name)
         alone = feeders[name] == [conv.name] and trace.calls.get(name) == len(conv.inputs)
+        alone = alone and _norm_of_channels(conv)
         rest = _rest_of(norm) if norm is not None and alone and not is_watched(norm) else None
         if norm is not None and rest is not None:
             folds.append(_fold(conv.name, conv.module, name, norm))
             exchange(model, norm, rest)
     return tuple(folds)
+
+
+def _norm_of_channels(conv: Traced) -> bool:
+    """Return whether a norm of axis 1 is one of the layer's channels, which a linear layer has last."""
+    return not is_linear(conv.module) or all(len(shape) == 2 for shape in conv.inputs)
 
 
 def _rest_of(norm: nn.Module) -> nn.Module | None:
@@ -96,11 +103,13 @@ def _is_norm_and(norm: Any, rest: nn.Module) -> bool:
 @torch.no_grad()
 def _fold(conv_name: str, conv: Any, name: str, norm: nn.Module) -> Fold:
     precise = _in_float64(norm)
-    scale, shift = folded(torch.ones(conv.out_channels, dtype=torch.float64), None, precise)
-    assert shift is not None
     before = None if conv.bias is None else conv.bias.cpu().double()
-    weight, bias = folded(conv.weight.cpu().double(), before, precise)
+    rows = outputs_first(conv.weight.cpu().double(), conv)
+    scale, shift = folded(torch.ones(len(rows), dtype=torch.float64), None, precise)
+    weight, bias = folded(rows, before, precise)
     assert bias is not None
+    assert shift is not None
+    weight = outputs_first(weight, conv)
     trains, like = conv.weight.requires_grad, conv.weight
     conv.weight = nn.Parameter(weight.to(like), trains)
     conv.bias = nn.Parameter(bias.to(like), trains)

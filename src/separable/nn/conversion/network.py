@@ -1,4 +1,4 @@
-"""A torch network as the conversion sees it: its convolutions, what they read and gave, what changes do."""
+"""A torch network as the conversion sees it: its layers, what they read and gave, what changes do."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...conv.conversion.network import CalibratedNetwork, DataPart, DataParts, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
-from ..layers.pair import array_of, padding_pairs
+from ...conv.scores.judge import Answers, Judge
+from ...conv.scores.records import Loss, Score
+from ..model.outcomes import CHOSEN_BY, floats_of, named_outputs, outcomes
 from ..model.run import Call, inputs_of, tensors_of
 from ..model.untouched import map_tensors
 from .calibration import TorchCalibration
+from .kinds import channels_second, geometry_of, shape_of
 from .passes import Demands, ForwardPass, Seen, SeenCall, Stop, SumWatch, blank_output, find_demands
 from .rewrite import module_for
 from .trace import Trace, Traced
@@ -43,10 +47,20 @@ class TorchNetwork(CalibratedNetwork):
     calibration : TorchCalibration
     limit : int
         Bytes of activations that may be kept to save running the network again.
+    validation : TorchCalibration, optional
+        Inputs that scores are of; by default the calibration inputs that are held out.
     """
 
-    def __init__(self, model: nn.Module, trace: Trace, calibration: TorchCalibration, limit: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        trace: Trace,
+        calibration: TorchCalibration,
+        limit: int,
+        validation: TorchCalibration | None = None,
+    ) -> None:
         self._model, self._trace, self._calibration = model, trace, calibration
+        self._validation = validation
         self._rows_are_apart: bool | None = None
         layers = [_layer_of(conv, trace.samples) for conv in trace.convs]
         batches = [(inputs_of(call), self._is_divisible(call)) for call in calibration]
@@ -57,7 +71,7 @@ class TorchNetwork(CalibratedNetwork):
         self._first = [min(p for p in places if trace.order[p] == i) for i in range(len(self._layers))]
         self._last = [max(p for p in places if trace.order[p] == i) for i in range(len(self._layers))]
         self._modules: dict[int, tuple[Replacement, nn.Module]] = {}
-        self._answers: dict[DataPart, list[Tensor]] = {}
+        self._answers: dict[DataPart, dict[str, Tensor]] = {}
         # Outputs of convolutions, by whether the network has changed, the part of the data and their place.
         self._remembered: dict[_Key, tuple[_State, Tensor]] = {}
         self._room = limit
@@ -83,14 +97,24 @@ class TorchNetwork(CalibratedNetwork):
         call : LayerCall
         """
         changed = any(self._first[other] < self._last[index] for other in replaced)
-        rectified = self._trace.convs[index].is_summed_and_rectified
         self._keep(parts, self._first[index], self._last[index] + 1)
         for part, call in self._read(parts):
             before = self._collected(part, call, {}, index)
             now = self._collected(part, call, replaced, index, inputs_only=True) if changed else before
             self._forget(part)
             for new, old in zip(now, before, strict=True):
-                yield part, LayerCall(new.x, old.y, old.other, new.other, rectified)
+                yield part, self._call_of(index, new, old)
+
+    def _call_of(self, index: int, new: SeenCall, old: SeenCall) -> LayerCall:
+        """Return one call of a layer, given what was seen of it now and in the original."""
+        traced = self._trace.convs[index]
+        x, y = (channels_second(traced.module, seen) for seen in (new.x, old.y))
+        beside, beside_now = (
+            None if other is None else channels_second(traced.module, other)
+            for other in (old.other, new.other)
+        )
+        activated = traced.is_summed and traced.activation is not None
+        return LayerCall(x, y, beside, beside_now, activated)
 
     def _collected(
         self,
@@ -121,8 +145,7 @@ class TorchNetwork(CalibratedNetwork):
         for part, call in self._read([part for part in self._parts.fitted if part in every]):
 
             def told(index: int, seen: SeenCall, part: DataPart = part) -> None:
-                rectified = self._trace.convs[index].is_summed_and_rectified
-                tell(part, index, LayerCall(seen.x, seen.y, seen.other, seen.other, rectified))
+                tell(part, index, self._call_of(index, seen, seen))
 
             self._run(part, call, {}, [index for index in wanted if part in of_part[index]], told)
             self._forget(part)
@@ -202,7 +225,7 @@ class TorchNetwork(CalibratedNetwork):
     def _demands(self) -> Demands | None:
         """What depends on what; None where that cannot be found out."""
         outputs: dict[int, Tensor] = {}
-        call = self._one_input()
+        call, whole_numbers = self._one_input(), self._whole_numbers
 
         def run(
             source: int | None, read: Callable[[int, Tensor], None], added: Callable[[int, Tensor], None]
@@ -225,7 +248,7 @@ class TorchNetwork(CalibratedNetwork):
                 return y
 
             with self._replaced_forwards(forward), torch.no_grad(), watch:
-                return self._model(*call[0], **call[1])
+                return outcomes(lambda: self._model(*call[0], **call[1]), whole_numbers)
 
         return find_demands(run, len(self._order))
 
@@ -277,6 +300,7 @@ class TorchNetwork(CalibratedNetwork):
         place, run.place = run.place, run.place + 1
         run.enter(index, x)
         y = self._output(run.replaced, part, needed, place, index, x)
+        y = y / 2 if run.halved else y
         run.leave(index, y)
         return y
 
@@ -293,7 +317,7 @@ class TorchNetwork(CalibratedNetwork):
         new = replaced.get(index)
         usual = self._order.get(place) == index
         if usual and needed is not None and place not in needed:
-            return blank_output(self._trace.convs[index].module, x)
+            return blank_output(self._layers[index], self._trace.convs[index].module, x)
         if part is None or not usual or not self._calibration.repeats:
             return self._computed(index, new, x)
         known = self._known(part, place, replaced)
@@ -330,6 +354,9 @@ class TorchNetwork(CalibratedNetwork):
     ) -> Iterator[Outputs]:
         """Yield the outputs on each part: the original's, and those with some layers in their new form.
 
+        For outputs that hold whole numbers, such as labels, stands what they are chosen by; those that no
+        convolution changes are left out.
+
         Parameters
         ----------
         replaced : mapping of int to Replacement
@@ -337,32 +364,87 @@ class TorchNetwork(CalibratedNetwork):
 
         Yields
         ------
-        before, after : dict of int to ndarray
-            By place among the outputs; `after` is None where the loss is not measured.
+        before, after : dict of str to ndarray
+            By name; `after` is None where the loss is not measured.
         """
         first = min((self._first[index] for index in replaced), default=0)
         self._keep(self._parts.measured, first)
         return self._compared(parts, lambda part, call: self._outputs(call, replaced, part))
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The same, in the order of the outputs."""
+        return tuple(name for name in self._judged_outputs if name.startswith(CHOSEN_BY))
+
     @torch.no_grad()
-    def change_of(self, model: nn.Module) -> float:
+    def loss_of(self, model: nn.Module) -> Loss:
         """Return the change of the outputs with another model in place of the network."""
         parts = self._judged()
-        changed = self._compared(parts, lambda _, call: floats_of(model(*call[0], **call[1])))
+        changed = self._compared(
+            parts,
+            lambda _, call: outcomes(lambda: model(*call[0], **call[1]), self._whole_numbers),
+        )
         return self.change_among(changed, parts)
 
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return self._validation is not None
+
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+
+        Yields
+        ------
+        inputs : int
+        rows : sequence of int
+            Which of them are scored.
+        before, after : dict of str to ndarray
+        """
+
+        def changed(call: Call) -> Any:
+            with self._watched(ForwardPass(replaced, {}, set()), None, None):
+                return self._model(*call[0], **call[1])
+
+        return self._answers_of(changed)
+
+    def score_of(self, judge: Judge, model: nn.Module) -> Score:
+        """Return what a metric says of the original, and of another model in its place."""
+        answers = self._answers_of(lambda call: model(*call[0], **call[1]))
+        return judge.score(answers, self.validated or bool(self.held_out))
+
+    @torch.no_grad()
+    def _answers_of(self, changed: Callable[[Call], Any]) -> Iterator[Answers]:
+        for number, call in enumerate(self._validation or self._calibration):
+            inputs = inputs_of(call)
+            rows = self.scored(number, inputs)
+            old, new = (
+                {name: _numbers(tensor) for name, tensor in named_outputs(run(call)).items()} if rows else {}
+                for run in (lambda call: self._model(*call[0], **call[1]), changed)
+            )
+            yield inputs, rows, old, new
+
     def _compared(
-        self, parts: Sequence[DataPart], changed: Callable[[DataPart, Call], list[Tensor]]
+        self, parts: Sequence[DataPart], changed: Callable[[DataPart, Call], dict[str, Tensor]]
     ) -> Iterator[Outputs]:
         for part, call in self._read(parts):
-            before: dict[Hashable, Seen] = dict(enumerate(map(_numbers, self._answer(part, call))))
+            answer = self._answer(part, call)
+            before: dict[Hashable, Seen] = {
+                name: _numbers(answer[name]) for name in self._judged_outputs if name in answer
+            }
             after: dict[Hashable, Seen] | None = None
             if self._parts.measures(part):
-                after = dict(enumerate(map(_numbers, changed(part, call))))
+                made = changed(part, call)
+                # What another model does not give has no shape to be compared.
+                after = {name: _numbers(made[str(name)]) if name in made else np.empty(0) for name in before}
             self._forget(part)
             yield before, after
 
-    def _answer(self, part: DataPart, call: Call) -> list[Tensor]:
+    def _answer(self, part: DataPart, call: Call) -> dict[str, Tensor]:
         """Return the original's outputs, kept after the first time."""
         if not self._calibration.repeats:
             return self._outputs(call, {}, None)
@@ -371,15 +453,40 @@ class TorchNetwork(CalibratedNetwork):
         return self._answers[part]
 
     def _outputs(
-        self, call: Call, replaced: Mapping[int, Replacement], part: DataPart | None
-    ) -> list[Tensor]:
+        self, call: Call, replaced: Mapping[int, Replacement], part: DataPart | None, halved: bool = False
+    ) -> dict[str, Tensor]:
         run = ForwardPass(replaced, {}, set())
+        run.halved = halved
         needed = None
         if part is not None and self._demands is not None:
             needed = self._required(part, replaced, self._demands.outputs)
         with self._watched(run, part, needed), torch.no_grad():
-            output = self._model(*call[0], **call[1])
-        return [tensor.detach().clone() for tensor in floats_of(output)]
+            return outcomes(lambda: self._model(*call[0], **call[1]), self._whole_numbers)
+
+    @cached_property
+    def _whole_numbers(self) -> bool:
+        """Whether some outputs hold whole numbers or truth values, cast to floating point perhaps."""
+        arguments, options = self._calibration.first
+        with torch.no_grad():
+            judged = outcomes(lambda: self._model(*arguments, **options), True)
+        return any(name.startswith(CHOSEN_BY) or not y.is_floating_point() for name, y in judged.items())
+
+    @cached_property
+    def _judged_outputs(self) -> tuple[str, ...]:
+        """The names of what changes with the convolutions: of floating-point numbers, if these give half."""
+        first = self._calibration.first
+        plain = self._outputs(first, {}, None)
+        try:
+            halved = self._outputs(first, {}, None, halved=True)
+        # Whatever a model raises on numbers that it never sees: nothing is known to stay as it is.
+        except Exception:
+            return tuple(plain)
+        moved = [
+            name
+            for name, tensor in plain.items()
+            if not tensor.is_floating_point() or name not in halved or not _alike(tensor, halved[name])
+        ]
+        return tuple(moved or plain)
 
     # -- what a form takes ---------------------------------------------------------------------------
 
@@ -406,35 +513,29 @@ class TorchNetwork(CalibratedNetwork):
 
 
 def _numbers(tensor: Tensor) -> Seen:
-    return tensor.detach().cpu().double().numpy()
+    values = tensor.detach().cpu()
+    if values.is_complex():
+        values = torch.view_as_real(values)
+    return (values.double() if values.is_floating_point() else values).numpy()
 
 
-def floats_of(output: Any) -> list[Tensor]:
-    """Return the floating tensors in a model's output, whatever it packs them in."""
-    if hasattr(output, "to_tuple"):  # the output classes of transformers
-        output = output.to_tuple()
-    elif isinstance(output, Mapping):
-        output = dict(output)
-    return [tensor for tensor in tensors_of(output) if tensor.is_floating_point()]
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(torch.equal(one.nan_to_num(), other.nan_to_num()))
 
 
 def _layer_of(conv: Traced, samples: int) -> ConvLayer:
-    """Return a convolution as values. Where it runs on several sizes, so many calls of the smallest."""
-    module = conv.module
-    smallest = min((shape[2:] for shape in conv.inputs), key=math.prod)
+    """Return a layer as values. Where it runs on several sizes, so many calls of the smallest."""
+    shapes = [shape_of(conv.module, shape) for shape in conv.inputs]
+    smallest = min((shape[2:] for shape in shapes), key=math.prod)
     one = ConvLayer(
         name=conv.name,
-        weights=array_of(module.weight),
-        bias=None if module.bias is None else array_of(module.bias),
-        stride=tuple(module.stride),
-        padding=padding_pairs(module),
-        dilation=tuple(module.dilation),
-        groups=module.groups,
-        padding_mode=module.padding_mode,
         sizes=smallest,
         activation=conv.activation,
+        summed=conv.is_summed,
+        read_by=conv.read_by,
+        **geometry_of(conv.module),
     )
-    macs = sum(shape[0] * replace(one, sizes=shape[2:]).macs for shape in conv.inputs)
+    macs = sum(shape[0] * replace(one, sizes=shape[2:]).macs for shape in shapes)
     return replace(one, calls=max(1, round(macs / (one.macs * samples))))
 
 

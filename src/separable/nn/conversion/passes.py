@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...conv.algebra.geometry import output_shape
-from ...conv.forms.layer import Replacement
-from ..layers.pair import padding_pairs
+from ...conv.forms.layer import ConvLayer, Replacement
 from ..model.run import tensors_of
+from .kinds import is_linear
 from .trace import is_plain_sum, is_same
 
 __all__ = ["Demands", "ForwardPass", "Seen", "SeenCall", "Stop", "SumWatch", "blank_output", "find_demands"]
@@ -67,6 +66,7 @@ class ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.replaced = replaced
+        self.halved = False  # whether all convolutions give half of what they give
         self.place = 0  # calls of convolutions so far
         self._wanted, self._summed, self._inputs_only, self._tell = wanted, summed, inputs_only, tell
         self._read: Seen = np.empty(0)
@@ -244,8 +244,8 @@ def _is_touched(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and bool(tensor.isnan().any().numpy())
 
 
-def blank_output(conv: Any, x: Tensor) -> Tensor:
-    """Return zeros of the shape that a convolution would give: its output is no matter."""
-    kernel, dilation = conv.kernel_size, conv.dilation
-    sizes = output_shape(x.shape[2:], kernel, conv.stride, dilation, padding_pairs(conv))
-    return x.new_zeros((len(x), conv.out_channels, *sizes))
+def blank_output(layer: ConvLayer, module: Any, x: Tensor) -> Tensor:
+    """Return zeros of the shape that a layer would give: its output is no matter."""
+    if is_linear(module):
+        return x.new_zeros((*x.shape[:-1], layer.c_out))
+    return x.new_zeros((len(x), layer.c_out, *layer.sizes_for(x.shape[2:])))

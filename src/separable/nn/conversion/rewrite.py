@@ -14,24 +14,34 @@ from ...conv.forms.depthwise import DEPTHWISE_FIRST, POINTWISE_FIRST
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.spatial import SPATIAL
 from ...conv.forms.table import FORMS
+from ...conv.forms.transposed import crop_of, turned
 from ..layers.modules import (
     DepthwiseSeparableConv1d,
     DepthwiseSeparableConv2d,
     DepthwiseSeparableConv3d,
+    DepthwiseSeparableConvTranspose1d,
+    DepthwiseSeparableConvTranspose2d,
+    DepthwiseSeparableConvTranspose3d,
     SpatiallySeparableConv2d,
     SpatiallySeparableConv3d,
 )
-from ..layers.pair import padding_pairs
-from ..layers.separable import SeparableConv
+from ..layers.pair import ConvPair, padding_pairs
 from ..layers.spatial import SpatialConv
 from .fold_norms import Fold
-from .trace import CONVS
+from .kinds import CONVS, TRANSPOSED, is_linear, is_transposed
 
 _PAIRS: Final = (DepthwiseSeparableConv1d, DepthwiseSeparableConv2d, DepthwiseSeparableConv3d)
+_TRANSPOSED_PAIRS: Final = (
+    DepthwiseSeparableConvTranspose1d,
+    DepthwiseSeparableConvTranspose2d,
+    DepthwiseSeparableConvTranspose3d,
+)
 _BY_AXIS: Final[dict[int, type[SpatialConv]]] = {2: SpatiallySeparableConv2d, 3: SpatiallySeparableConv3d}
 
-# What models ask their convolutions, such as Whisper its strides; this package's layers know it as well.
+# What models ask their layers, such as Whisper its strides; this package's layers know it as well.
 _ASKED: Final = (
+    "in_features",
+    "out_features",
     "in_channels",
     "out_channels",
     "kernel_size",
@@ -40,6 +50,7 @@ _ASKED: Final = (
     "dilation",
     "groups",
     "padding_mode",
+    "output_padding",
 )
 
 _CHANNELS_LAST: Final = {4: torch.channels_last, 5: torch.channels_last_3d}  # by axes of the weight
@@ -72,12 +83,12 @@ class SelectChannels(nn.Module):
 
 
 def module_for(replacement: Replacement, conv: Any, fold: Fold | None = None) -> nn.Module:
-    """Return the module that takes the place of a convolution.
+    """Return the module that takes the place of a convolution or a linear layer.
 
     Parameters
     ----------
     replacement : Replacement
-    conv : nn.Conv1d, 2d or 3d
+    conv : nn.Conv1d, 2d or 3d, nn.ConvTranspose1d, 2d or 3d, or nn.Linear
         What it replaces: dtype, device, memory format, mode and ``requires_grad`` are its own.
     fold : Fold, optional
         A batch norm that runs after the module; the replacement does its work as well, which is taken
@@ -121,14 +132,16 @@ def _as_pair(replacement: Replacement, convs: list[Any], conv: Any) -> nn.Module
     ends = (depthwise.in_channels, depthwise.out_channels)
     channels = conv.in_channels if depthwise is convs[0] else conv.out_channels
     if replacement.channels is None and depthwise.groups == min(ends) == channels:
-        pair: type[SeparableConv] = _PAIRS[len(conv.kernel_size) - 1]
+        pairs = _TRANSPOSED_PAIRS if is_transposed(conv) else _PAIRS
+        pair: type[ConvPair] = pairs[len(conv.kernel_size) - 1]
         return pair.__new__(pair)._assemble(**parts, order=replacement.form)
     return _in_sequence(replacement, convs, conv, names)
 
 
 def _axis_by_axis(replacement: Replacement, convs: list[Any], conv: Any) -> nn.Module:
     """Return a spatially separable layer, or a sequence where some convolution runs along two axes."""
-    if replacement.channels is None and _along_axes(convs, len(conv.kernel_size)):
+    straight = replacement.channels is None and not is_transposed(conv)
+    if straight and _along_axes(convs, len(conv.kernel_size)):
         return _by_axis(convs, conv)
     return _in_sequence(replacement, convs, conv)
 
@@ -137,13 +150,15 @@ def _in_sequence(
     replacement: Replacement, convs: list[Any], conv: Any, names: Sequence[str] = ()
 ) -> nn.Module:
     """Return the convolutions one after the other, behind a selection of the channels if there is one."""
-    named = names or [f"conv_{number}" for number in range(len(convs))]
+    what = "linear" if is_linear(conv) else "conv"
+    named = names or [f"{what}_{number}" for number in range(len(convs))]
     parts: dict[str, Any] = dict(zip(named, convs, strict=True))
     if replacement.channels is not None:
         parts = {"select": SelectChannels(replacement.channels), **parts}
     sequence = nn.Sequential(OrderedDict(parts))
     for name in _ASKED:
-        setattr(sequence, name, getattr(conv, name))
+        if hasattr(conv, name):
+            setattr(sequence, name, getattr(conv, name))
     return sequence
 
 
@@ -184,6 +199,12 @@ def _by_axis(convs: list[Any], conv: Any) -> nn.Module:
 
 
 def _conv_of(part: ConvLayer, weights: Tensor, bias: Tensor | None, like: Any) -> nn.Module:
+    if is_linear(like):
+        linear = nn.Linear(part.c_in, part.c_out, bias is not None, device="meta", dtype=like.weight.dtype)
+        return _filled(linear, weights.flatten(1), bias, like)
+    if part.transposed:
+        flipped = torch.from_numpy(turned(weights.numpy(), part.groups))
+        return _filled(_transposed(part, bias, like), flipped, bias, like)
     plain: Any = CONVS[len(part.kernel) - 1]
     conv = plain(
         part.c_in,
@@ -203,6 +224,31 @@ def _conv_of(part: ConvLayer, weights: Tensor, bias: Tensor | None, like: Any) -
             f"{part.name} pads by {part.padding}, which no torch convolution does; expected equal "
             "sides, or those of padding='same'."
         )
+    return _filled(conv, weights, bias, like)
+
+
+def _transposed(part: ConvLayer, bias: Tensor | None, like: Any) -> Any:
+    """Return torch's transposed convolution of the same geometry, without its weights."""
+    crop, more = crop_of(part)
+    before = tuple(samples for samples, _ in crop)
+    added = tuple(m + b - a for (b, a), m in zip(crop, more, strict=True))
+    plain: Any = TRANSPOSED[len(part.kernel) - 1]
+    return plain(
+        part.c_in,
+        part.c_out,
+        part.kernel,
+        part.input_dilation,
+        before,
+        added,
+        part.groups,
+        bias is not None,
+        part.dilation,
+        device="meta",
+        dtype=like.weight.dtype,
+    )
+
+
+def _filled(conv: Any, weights: Tensor, bias: Tensor | None, like: Any) -> nn.Module:
     trains = like.weight.requires_grad
     conv.weight = nn.Parameter(weights.to(like.weight.dtype), trains)
     if bias is not None:

@@ -16,22 +16,24 @@ from torch import Tensor, nn
 
 from ...conv.audits.records import Layer
 from ...conv.conversion.convert import convert
-from ...conv.conversion.goal import check_goal, check_patterns, count
+from ...conv.conversion.goal import SPARED, check_goal, check_patterns, count, spares_linear
 from ...conv.conversion.network import Progress
 from ...conv.conversion.records import ConvertedLayer
 from ...conv.forms.layer import Replacement
 from ...conv.forms.table import FORMS, UNCHANGED
+from ...conv.scores.judge import judge_of
+from ...conv.scores.metrics import MetricLike
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
 from ...report.text.conversions import in_short
 from ..model.layer_counts import counted_layers
+from ..model.model_copy import prepared
 from ..model.run import Call, description, watch
 from ..model.watch import own_name
 from .calibration import TorchCalibration, one_sample
 from .checkpoint import Checkpoint
 from .distill import Course, distilled
 from .fold_norms import Fold, exchange, fold_norms
-from .model_copy import prepared
 from .network import TorchNetwork
 from .rewrite import module_for
 from .trace import Trace, trace
@@ -77,13 +79,17 @@ def separate(
     checkpoint: str | os.PathLike[str] | None = None,
     memory: int = 1 << 30,
     equalise: bool = True,
+    metric: MetricLike | None = None,
+    labels: Any = None,
+    validation: Tensor | npt.NDArray[Any] | Mapping[str, Any] | Iterable[Any] | None = None,
     progress: bool | Progress | None = None,
 ) -> Separation:
-    """Return a copy of a trained model whose convolutions are cheaper, with the loss stated.
+    """Return a copy of a trained model whose layers are cheaper, with the loss stated.
 
-    Every convolution is fitted, in float64, to give what it gave in the original for what it now reads in the
-    converted model; the form and rank of each are chosen together, so that the whole keeps to the budget
-    with the least error. No labels are needed, and nothing is trained unless `distill` is given.
+    Every convolution, transposed convolution and linear layer is fitted, in float64, to give what it gave in
+    the original for what it now reads in the converted model; the form and rank of each are chosen together,
+    so that the whole keeps to the budget with the least error. No labels are needed, and nothing is trained
+    unless `distill` is given.
 
     Parameters
     ----------
@@ -97,14 +103,16 @@ def separate(
         its forward takes, so that labels behind the inputs are left out. Read several times. Moved to the
         device and dtype of the model.
     budget : float, optional
-        What may be left of the original's cost, as a fraction of all its convolutions: above 0, at most 1.
+        What may be left of the original's cost, as a fraction of all its convolutions and of the linear
+        layers that can be converted: above 0, at most 1.
     by : {"macs", "params", "latency"}, optional
         The cost: multiply-accumulates, parameters, or milliseconds measured here, in torch, for one sample.
     forms : sequence of str, optional
         Which forms may be used, of "dw-pw", "pw-dw", "spatial" and "low-rank"; any layer may stay "dense".
     rank : int or "full", optional
         Instead of a budget: this rank for every layer, in the first of `forms` that it has, whether that is
-        cheaper or not. "full" is exact: the converted model gives what the original gives.
+        cheaper or not; linear layers stay as they are where that may be a depth multiplier. "full" is exact:
+        the converted model gives what the original gives.
     skip : sequence of str, optional
         Names of layers to leave as they are; ``*`` stands for anything, as in ``"stem.*"``.
     keep_norms : bool, optional
@@ -124,6 +132,16 @@ def separate(
     equalise : bool, optional
         Scale the channels between two convolutions so that eight bits hold them well, where a later
         quantisation may profit; the result is the same but for rounding.
+    metric : callable, Metric, "accuracy" or "cer", optional
+        What the outputs are worth to you: a function of them and of `labels` that returns a number, the
+        larger the better; else a `separable.conv.Metric`. It is taken before and after, and nothing is fitted
+        to it. An only output is given as an array, several as a mapping by key or place.
+    labels : array_like or sequence, optional
+        One for each input of `validation`, or else of `calibration`, of which those left out of the fit are
+        scored. By default what tuples of a list or DataLoader hold behind the inputs; if there is nothing,
+        the outputs are compared with the original's.
+    validation : Tensor, ndarray, mapping, or iterable of batches, optional
+        Inputs, as `calibration`, that serve for nothing but `metric`.
     progress : bool or callable, optional
         Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a
         line for each stage: by default once the run has taken two seconds, with True from the first on;
@@ -139,8 +157,8 @@ def separate(
     TypeError
         If `model` or `calibration` is not of a kind described, or `calibration` can be read only once.
     ValueError
-        If the model does not run on the data, has no convolution that can be converted, is in half precision,
-        or spread over devices; if `budget` cannot be met; if `checkpoint` is of another model, of other data
+        If the model does not run on the data, has no layer that can be converted, is in half precision, or
+        spread over devices; if `budget` cannot be met; if `checkpoint` is of another model, of other data
         or of other arguments.
     FileNotFoundError
         If the folder of `checkpoint` is not there.
@@ -148,9 +166,15 @@ def separate(
     Notes
     -----
     A converted convolution becomes a ``DepthwiseSeparableConv``, a ``SpatiallySeparableConv``, an ``nn.Conv``
-    with new weights, or an ``nn.Sequential`` of convolutions, under the name it had. What is not converted is
-    listed in the report with the reason: transposed and functional convolutions, those of a class with its
-    own forward or with hooks, those that share their weights, and those that did not run.
+    with new weights, or an ``nn.Sequential`` of convolutions, under the name it had; a transposed one a
+    ``DepthwiseSeparableConvTranspose``, an ``nn.ConvTranspose`` or a sequence; a linear layer two of them.
+    Weight norms are replaced by the weights that they make. What is not converted is listed in the report
+    with the reason: functional convolutions, layers of a class with its own forward or with hooks, those that
+    share their weights, those that others look into, and those that did not run.
+
+    The fit knows the activation that alone reads a layer, as a module or as a function: ReLU, leaky and
+    PReLU, ReLU6 and other clips, ELU, SiLU, hard-swish, GELU (both), sigmoid, hard sigmoid and tanh. Each row
+    of the report says which, or what reads the layer instead.
 
     Examples
     --------
@@ -169,20 +193,25 @@ def separate(
     check_patterns(skip)
     _check_distillation(distill, distill_seconds, checkpoint)
     count(memory, "memory", 0)
+    judge_of(metric, labels, validation)
     work = prepared(model)
     data = TorchCalibration(work, calibration, memory)
+    scored = None if validation is None else TorchCalibration(work, validation, memory, "validation")
+    judge = judge_of(metric, (scored or data).labels if labels is None and metric is not None else labels)
     sample = _sample(work, data.first)
     folded = copy.deepcopy(work)
     folds = fold_norms(folded, trace(folded, sample))
     seen = trace(folded, sample).without(skip)
+    if spares_linear(forms, rank):
+        seen = seen.without_linear(SPARED)
     others = _others(work, sample, seen)
     if not seen.convs:
         reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others.rows)
-        raise ValueError(f"`model` has no convolution that can be converted.{reasons}")
+        raise ValueError(f"`model` has no layer that can be converted.{reasons}")
     settings = {"budget": budget, "by": by, "forms": forms, "rank": rank, "skip": skip}
     settings |= {"keep_norms": keep_norms, "distill": distill, "equalise": equalise}
     stored = None if checkpoint is None else Checkpoint(checkpoint, work, data, settings)
-    network = TorchNetwork(folded, seen, data, memory)
+    network = TorchNetwork(folded, seen, data, memory, scored)
     with shown(progress) as show:
         done = None if stored is None else stored.conversion
         if done is None:
@@ -190,8 +219,8 @@ def separate(
                 network,
                 budget,
                 by,
-                other_macs=sum(row.macs_before for row in others.rows),
-                other_params=sum(row.params_before for row in others.rows),
+                other_macs=others.conv_macs,
+                other_params=others.conv_params,
                 forms=forms,
                 rank=rank,
                 equalise=equalise,
@@ -200,12 +229,6 @@ def separate(
             )
         kept = {fold.conv: fold for fold in folds} if keep_norms else {}
         result = _assembled(work if keep_norms else copy.deepcopy(folded), seen, done.replacements, kept)
-        report = replace(
-            done.report,
-            layers=(*done.report.layers, *others.rows),
-            other_macs=others.macs,
-            other_params=others.params,
-        )
         names = [seen.convs[index].name for index in done.replacements]
         if distill and names:
             points = {kept[name].norm if name in kept else name: name for name in names}
@@ -213,7 +236,17 @@ def separate(
             save = None if stored is None else partial(stored.save, done)
             course = Course(distill, distill_seconds, None if stored is None else stored.training, save)
             distilled(result, folded, points, layers, list(data), course, show)
-            report = replace(report, output_change=network.change_of(result))
+            loss, score = network.loss_of(result), network.score_of(judge, result) if judge else None
+        else:
+            loss = network.loss(done.replacements)
+            score = network.score(judge, done.replacements) if judge else None
+    report = replace(
+        done.report.with_loss(loss, network.measured, score),
+        layers=others.in_order(done.report.layers),
+        other_macs=others.macs,
+        other_params=others.params,
+        model=type(model).__name__,
+    )
     _restore_modes(result, model)
     return Separation(result, SeparationReport.of(report))
 
@@ -250,30 +283,46 @@ def _sample(model: nn.Module, call: Call) -> Call:
 
 
 class _Others(NamedTuple):
-    """What is not converted: a row for each convolution; what all else that multiplies costs."""
+    """What is not converted: rows, the cost of all else and of convolutions; and the order of all layers."""
 
     rows: tuple[ConvertedLayer, ...]
     macs: int
     params: int
+    conv_macs: int
+    conv_params: int
+    order: tuple[str, ...]
+
+    def in_order(self, converted: Sequence[ConvertedLayer]) -> tuple[ConvertedLayer, ...]:
+        """Return all rows as the layers run; what did not run comes last."""
+        places = {name: n for n, name in reversed(list(enumerate(self.order)))}
+        return tuple(sorted((*converted, *self.rows), key=lambda row: places.get(row.name, len(self.order))))
 
 
 def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     converted = {conv.name for conv in seen.convs}
     rows: dict[str, ConvertedLayer] = {}
     macs = params = 0
-    for layer in counted_layers(model, watch(model, sample, 0), None):
-        if layer.kind not in _CONVOLUTIONS:
+    linear: set[str] = set()
+    order = []
+    for layer in counted_layers(model, watch(model, sample, 0)):
+        order.append(layer.name or "(model)")
+        if layer.kind not in _CONVOLUTIONS and layer.name not in {*converted, *seen.refused}:
             macs, params = macs + layer.macs // seen.samples, params + layer.params
         elif layer.name not in converted:
             reason = _reason(layer, seen.refused)
             macs_here = layer.macs // seen.samples
             rows[layer.name] = _row(layer.name, macs_here, layer.params, reason, rows.get(layer.name))
+            linear |= {layer.name} if layer.kind not in _CONVOLUTIONS else set()
     modules = dict(model.named_modules())
     for name, reason in seen.refused.items():
         if not any(row == name or row.startswith(f"{name}.") for row in rows):
             count = sum(p.numel() for p in modules[name].parameters()) if name in modules else 0
             rows[name] = _row(name, 0, count, reason, None)
-    return _Others(tuple(rows.values()), macs, params)
+            linear |= {name} if isinstance(modules.get(name), nn.Linear) else set()
+    # A budget is of what can be cheaper, and of all convolutions.
+    convs = [row for name, row in rows.items() if name not in linear]
+    costs = (sum(row.macs_before for row in convs), sum(row.params_before for row in convs))
+    return _Others(tuple(rows.values()), macs, params, *costs, tuple(order))
 
 
 def _row(name: str, macs: int, params: int, reason: str, more: ConvertedLayer | None) -> ConvertedLayer:

@@ -1,4 +1,4 @@
-"""What a model does with its convolutions: which run, how often, what reads their outputs and weights."""
+"""What a model does with its layers: which run, how often, what reads their outputs and weights."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..layers.between import is_plain, is_watched
+from ...conv.forms.activation import Activation
+from ..layers.between import is_watched
 from ..layers.pair import ConvPair
 from ..layers.spatial import SpatialConv
+from ..model.activations import PreluSlopes, SeenActivation, activation_in
 from ..model.run import Call, tensors_of
 from ..model.untouched import map_tensors, untouched
 from ..model.watch import _storage, own_name
+from .kinds import geometry_of, is_linear, is_transposed, kind_of
 
-CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_RECTIFIERS: Final = {"aten::relu", "aten::relu_"}
 _SUMS: Final = {"aten::add", "aten::add_"}
 Shape: TypeAlias = tuple[int, ...]
 
 
 @dataclass
 class Traced:
-    """How a convolution took part in one run.
+    """How a convolution or a linear layer took part in one run.
 
     Attributes
     ----------
@@ -39,13 +40,15 @@ class Traced:
         Qualified; the first one of a module that has several.
     module : Module
     inputs : list of tuple of int
-        Shape of the input of each call, ``(N, C_in, *sizes)``.
+        Shape of the input of each call, ``(N, C_in, *sizes)``, of a linear layer ``(N, ..., C_in)``.
     readers : set of str
         Modules that read its output; "" is the model itself, which also stands for the model's own output.
     operators : set of str
         With what they read it. Additions are in it only if they add another tensor of the same shape.
     after : set of str
         What reads those sums.
+    activations, activations_after : set
+        The activations that read it, and those sums: all of `operators` or of `after` where they are as many.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Traced:
     readers: set[str] = field(default_factory=set)
     operators: set[str] = field(default_factory=set)
     after: set[str] = field(default_factory=set)
+    activations: dict[str, SeenActivation] = field(default_factory=dict)
+    activations_after: dict[str, SeenActivation] = field(default_factory=dict)
 
     @property
     def is_summed(self) -> bool:
@@ -61,14 +66,23 @@ class Traced:
         return bool(self.operators) and self.operators <= _SUMS
 
     @property
-    def is_summed_and_rectified(self) -> bool:
-        """Whether a rectifier alone reads that sum."""
-        return self.is_summed and bool(self.after) and self.after <= _RECTIFIERS
+    def activation(self) -> Activation | None:
+        """The activation that alone reads the output, or the sum with another branch, if there is one."""
+        readers, known = self.operators, self.activations
+        if self.is_summed:
+            readers, known = self.after, self.activations_after
+        alone = set(known.values()) if readers and readers <= known.keys() else set()
+        (only,) = alone if len(alone) == 1 else (None,)
+        return only if isinstance(only, Activation) else None
 
     @property
-    def activation(self) -> str | None:
-        """The rectifier that alone reads the output, if there is one."""
-        return "relu" if self.operators and self.operators <= _RECTIFIERS else None
+    def read_by(self) -> str:
+        """What reads the output, or that sum, where it is no activation that is known."""
+        readers = self.after if self.is_summed else self.operators
+        known = self.activation is not None or readers == {"output"}
+        return (
+            "" if known else ", ".join(sorted(name.removeprefix("aten::").rstrip("_?") for name in readers))
+        )
 
 
 @dataclass(frozen=True)
@@ -108,21 +122,28 @@ class Trace:
             if not fnmatch.filter(names, pattern):
                 close = difflib.get_close_matches(pattern, names, 1)
                 raise ValueError(
-                    f"`skip` holds {pattern!r}, which is the name of no convolution that can be converted."
+                    f"`skip` holds {pattern!r}, which is the name of no layer that can be converted."
                     + (f" Did you mean {close[0]!r}?" if close else "")
                 )
         left_out = {n for n in names if any(fnmatch.fnmatchcase(n, pattern) for pattern in skip)}
-        kept = [place for place, name in enumerate(names) if name not in left_out]
+        return self._without(left_out, "left out by `skip`")
+
+    def without_linear(self, reason: str) -> Trace:
+        """Return the trace without the linear layers, which stay as they are for a reason."""
+        return self._without({conv.name for conv in self.convs if is_linear(conv.module)}, reason)
+
+    def _without(self, left_out: set[str], reason: str) -> Trace:
+        kept = [place for place, conv in enumerate(self.convs) if conv.name not in left_out]
         return replace(
             self,
             convs=tuple(self.convs[place] for place in kept),
             order=tuple(kept.index(place) for place in self.order if place in kept),
-            refused={**self.refused, **dict.fromkeys(sorted(left_out), "left out by `skip`")},
+            refused={**self.refused, **dict.fromkeys(sorted(left_out), reason)},
         )
 
 
 def trace(model: nn.Module, call: Call) -> Trace:
-    """Run a model once on `call` and watch its convolutions.
+    """Run a model once on `call` and watch its convolutions and linear layers.
 
     Shapes are enough, so that no number is computed unless the model asks for some.
 
@@ -165,14 +186,19 @@ def _run(
             output = model(*arguments, **options)
         watcher.read("", "output", output)
     for name, (tensor, reader) in watcher.asked.items():
-        refused[name] = f"its {tensor} is read by {reader or 'the model itself'}, too"
+        refused[name] = (
+            "it is given more than its input"
+            if tensor == "arguments"
+            else f"its {tensor} is read by {reader or 'the model itself'}, too"
+        )
     for name in candidates:
         if name not in watcher.convs:
             refused.setdefault(name, "it did not run on the calibration data")
     for name, seen in watcher.convs.items():
-        ndim = len(seen.module.kernel_size) + 2
-        if any(len(shape) != ndim for shape in seen.inputs):
+        if not all(_has_batch(seen.module, shape) for shape in seen.inputs):
             refused.setdefault(name, "its input has no batch axis")
+        for known in (seen.activations, seen.activations_after):
+            known.update({operator: _settled(model, seen_one) for operator, seen_one in known.items()})
     kept = [seen for name, seen in watcher.convs.items() if name not in refused]
     places = {seen.name: place for place, seen in enumerate(kept)}
     order = tuple(places[name] for name in watcher.order if name in places)
@@ -180,8 +206,20 @@ def _run(
     return Trace(tuple(kept), order, watcher.calls, refused, samples)
 
 
+def _has_batch(module: Any, shape: Shape) -> bool:
+    return len(shape) >= 2 if is_linear(module) else len(shape) == len(module.kernel_size) + 2
+
+
+def _settled(model: nn.Module, seen: SeenActivation) -> SeenActivation:
+    """Return an activation whose parameters are the model's own, with their values."""
+    if not isinstance(seen, PreluSlopes):
+        return seen
+    tensors = {own_name(name): tensor for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    return Activation("leaky_relu", tuple(tensors[seen.tensor].detach().double().flatten().tolist()))
+
+
 class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the outputs and weights of convolutions to the modules that read them."""
+    """Follows the outputs and weights of layers to the modules that read them."""
 
     supports_higher_order_operators = True
 
@@ -194,6 +232,12 @@ class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: list[Tensor] = []  # so that no storage is used twice
         self._made: dict[int, str] = {}
         self._sums: dict[int, list[str]] = {}
+        self._gates: dict[int, int] = {}  # what came out of a sigmoid, and what went in
+        self._slopes = {
+            storage: own_name(name)
+            for name, tensor in (*model.named_parameters(), *model.named_buffers())
+            if (storage := _storage(tensor)) is not None
+        }
         self._weights = {
             storage: name
             for name, module in candidates.items()
@@ -213,7 +257,9 @@ class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._stack.append(name)
             self.calls[name] = self.calls.get(name, 0) + 1
             if name in self._candidates:
-                (x,) = tensors_of((inputs, options))
+                x, *others = tensors_of((inputs, options))
+                if others or len(inputs) != 1 or options:
+                    self.asked[name] = ("arguments", "")
                 self.convs.setdefault(name, Traced(name, module)).inputs.append(tuple(map(int, x.shape)))
                 self.order.append(name)
 
@@ -250,16 +296,17 @@ class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         return type(kind.__name__, (kind,), {"__getattr__": asked})
 
-    def read(self, reader: str, operator: str, values: Any) -> None:
-        """Note that `reader` reads tensors."""
+    def read(self, reader: str, operator: str, values: Any, activation: SeenActivation | None = None) -> None:
+        """Note that `reader` reads tensors, by an operator that may be an activation."""
         for tensor in tensors_of(values):
             storage = _storage(tensor)
             if storage in self._made:
                 conv = self.convs[self._made[storage]]
                 conv.readers.add(reader)
-                conv.operators.add(operator)
+                _note(operator, activation, conv.operators, conv.activations)
             for name in self._sums.get(storage or 0, ()):
-                self.convs[name].after.add(operator)
+                conv = self.convs[name]
+                _note(operator, activation, conv.after, conv.activations_after)
             if storage in self._weights and self._weights[storage] != reader:
                 self.asked[self._weights[storage]] = ("weight", reader)
 
@@ -275,6 +322,7 @@ class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._stack[-1],
             operator if added or operator not in _SUMS else f"{operator}?",
             (args, kwargs or {}),
+            self._activation(func, operator, args, kwargs or {}),
         )
         for place, value in enumerate(args if schema is not None and schema.is_mutable else ()):
             written = schema.arguments[place].alias_info
@@ -282,11 +330,47 @@ class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 for tensor in tensors_of((value,)):
                     self._made.pop(_key(tensor), None)
                     self._sums.pop(_key(tensor), None)
+        before = _key(args[0]) if operator == "aten::sigmoid" else 0
         result = func(*args, **(kwargs or {}))
+        if before:
+            self._alive.append(result)
+            self._gates[_key(result)] = before
         if added and addends:
             self._alive.append(result)
             self._sums[_key(result)] = addends
         return result
+
+    def _activation(
+        self, func: Any, operator: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> SeenActivation | None:
+        """Return which activation an operator is; one that is made of several where it ends them."""
+        if operator in ("aten::mul", "aten::mul_") and len(args) == 2:
+            keys = tuple(map(_key, args))
+            gated = any(gate and self._gates.get(gate) == x for gate, x in (keys, keys[::-1]))
+            return Activation("silu") if gated else None
+        if getattr(func, "_schema", None) is None:
+            return None
+        return activation_in(func, args, options, lambda tensor: self._slopes.get(_key(tensor)))
+
+
+def _note(
+    operator: str,
+    activation: SeenActivation | None,
+    readers: set[str],
+    known: dict[str, SeenActivation],
+) -> None:
+    """Note a reader, and what is known of it."""
+    if activation == Activation("silu") and "mul" in operator:
+        # Of a product with its own sigmoid the sigmoid was seen first: both together are one activation.
+        readers.discard("aten::sigmoid")
+        known.pop("aten::sigmoid", None)
+    if activation is not None and operator in (readers - known.keys()):
+        return  # read by such an operator before that is none
+    readers.add(operator)
+    if activation is None:
+        known.pop(operator, None)
+    elif known.setdefault(operator, activation) != activation:  # two different ones of one operator
+        known.pop(operator)
 
 
 def is_plain_sum(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
@@ -306,7 +390,7 @@ def _key(value: Any) -> int:
 
 
 def _candidates(model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the convolutions that can be converted, and why each other one cannot."""
+    """Return the layers that can be converted, and why each other one cannot."""
     candidates: dict[str, Any] = {}
     refused: dict[str, str] = {}
     inside: set[int] = set()
@@ -330,19 +414,19 @@ def _candidates(model: nn.Module) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _reason(module: nn.Module, separable: bool) -> str | None:
-    """Return why a module is no convolution that can be converted; "" for what is no convolution at all."""
+    """Return why a module is no layer that can be converted; "" for what is no such layer at all."""
     kind = type(module).__name__
     if isinstance(module, (ConvPair, SpatialConv)):
         return "it is separable already"
-    if isinstance(module, _ConvTransposeNd):
-        return "" if separable else f"{kind}: transposed convolutions are not converted"
-    if not isinstance(module, _ConvNd):
-        foreign = "Conv" in kind and "quantized" in type(module).__module__
-        return f"{kind}: quantized convolutions are not converted" if foreign else ""
+    if not isinstance(module, (_ConvNd, nn.Linear)):
+        foreign = "quantized" in type(module).__module__ and ("Conv" in kind or "Linear" in kind)
+        what = "convolutions" if "Conv" in kind else "linear layers"
+        return f"{kind}: quantized {what} are not converted" if foreign else ""
     if separable:
         return ""
-    if not any(is_plain(module, plain) for plain in CONVS):
-        return f"{kind} computes otherwise than torch's own convolution"
+    if kind_of(module) is None:
+        own = "linear layer" if isinstance(module, nn.Linear) else "convolution"
+        return f"{kind} computes otherwise than torch's own {own}"
     if is_watched(module) or "forward" in vars(module):
         return "hooks or a forward of its own change what it does"
     tensors = [tensor for tensor in (module.weight, module.bias) if tensor is not None]
@@ -352,4 +436,13 @@ def _reason(module: nn.Module, separable: bool) -> str | None:
         return "its weights are empty, or hold NaN or infinity"
     if module.weight.is_complex():
         return "its weights are complex"
+    return _odd_geometry(module) if is_transposed(module) else None
+
+
+def _odd_geometry(module: Any) -> str | None:
+    """Return why a transposed convolution is no convolution of its spread input; None where it is."""
+    try:
+        geometry_of(module)
+    except ValueError as reason:
+        return str(reason)
     return None

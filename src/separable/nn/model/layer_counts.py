@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from torch import nn
 
-from ...conv.audits.machine import Machine
 from ...conv.audits.records import Layer
 from .run import Watched
 from .watch import Signature, Weight, own_name
@@ -17,14 +16,11 @@ __all__ = ["counted_layers"]
 _HOLDERS = ("parametrizations.", "conv_dw.", "conv_pw.")
 
 
-def counted_layers(model: nn.Module, watched: Watched, machine: Machine | None) -> Iterator[Layer]:
+def counted_layers(model: nn.Module, watched: Watched) -> Iterator[Layer]:
     """Yield what each layer of a watched run costs, in the order of their first calls."""
     params = _first_uses(model, watched.counted.calls)
     for signature, calls in watched.counted.calls.items():
         flops = 2 * signature.macs + signature.adds
-        roofline_ms = (
-            machine.roofline_ms(signature.macs, signature.bytes, signature.dtype) if machine else None
-        )
         yield Layer(
             name=signature.name,
             kind=signature.kind,
@@ -42,7 +38,7 @@ def counted_layers(model: nn.Module, watched: Watched, machine: Machine | None) 
             flops=calls * flops,
             params=params[signature],
             bytes=calls * signature.bytes,
-            roofline_ms=None if roofline_ms is None else calls * roofline_ms,
+            roofline_ms=None,
             measured_ms=watched.layers_ms.get(signature),
         )
 

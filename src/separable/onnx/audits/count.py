@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,17 +14,18 @@ from onnx.onnx_ml_pb2 import ModelProto, ValueInfoProto
 
 from ..._base.types import Array
 from ...arrays import arguments
-from ...conv.audits.machine import Machine, this_machine
-from ...conv.audits.records import Layer
+from ...conv.audits.machine import this_machine
+from ...conv.audits.records import Layer, with_rooflines
 from ...conv.audits.separability import Separability, separability
 from ...report.audits import Audit
-from ..conversion.trace import find_convolutions
+from ..conversion.trace import find_layers
+from ..costs.bodies import count_whole
+from ..costs.rules import check_memory
 from ..model.files import Stored, read_model
 from ..model.graph import GraphIndex
 from ..model.lengths import Hints, input_shapes
-from ..model.names import ModelError, naming
+from ..model.names import ModelError, name_of, naming
 from ..model.opsets import rewritten
-from ..model.rules import check_memory, count
 from ..model.runtime import Session, alone, layer_ms, median_ms
 from ..model.sizes import check_fits
 
@@ -37,6 +38,7 @@ def audit(
     *,
     measure: bool = False,
     threads: int | None = None,
+    inputs: Mapping[str, npt.ArrayLike] | None = None,
 ) -> Audit:
     """Count what an ONNX model costs, and say how separable its convolutions are.
 
@@ -53,6 +55,9 @@ def audit(
         Run the model in ONNX Runtime and time it: as a whole, and each node alone.
     threads : int, optional
         Of ONNX Runtime. Default: its own choice.
+    inputs : mapping of str to array_like, optional
+        What inputs hold where the model has to run, such as a sampling rate that it branches on; a number
+        fills an input. Others are zeros.
 
     Returns
     -------
@@ -68,8 +73,10 @@ def audit(
 
     Notes
     -----
-    Conv, ConvTranspose, Gemm and MatMul are counted, with the integers that `separable.nn.audit` has of the
-    same layers. Other operators that multiply, and those in subgraphs, are in ``.uncounted``.
+    Conv, ConvTranspose, Gemm, MatMul, Einsum, LSTM, GRU, RNN and their forms in eight bits are counted, with
+    the integers that `separable.nn.audit` has of the same layers; so is what stands in the bodies of If (the
+    larger branch), Loop (as often as it says that it runs at most) and Scan; ``.remark`` says which. Other
+    operators that may multiply are in ``.uncounted``.
 
     ``.params`` are the floating constants that nodes read, except scalars and the running statistics of batch
     norms; exporters often fold batch norms into convolutions, which lessens it.
@@ -78,35 +85,41 @@ def audit(
     stored = read_model(path_or_model)
     graph = GraphIndex(stored)
     with naming(path_or_model):
-        feeds = _zeros(graph, shapes)
+        feeds = _zeros(graph, shapes, inputs or {})
     whole_ms = None
     with naming(path_or_model, "counted"):
-        counted = count(stored, feeds, threads)
-        convolutions, refused = find_convolutions(stored)
-        layers = [replace(layer, roofline_ms=_roofline(machine, layer)) for layer in counted.layers]
+        counted = count_whole(stored, feeds, threads)
+        convertible, refused = find_layers(stored)
+        convolutions = [node for node in convertible if node.factor is None]
+        layers = list(counted.layers)
         if measure:
             check_memory(stored, feeds)
             whole_ms = median_ms(Session(stored, threads), feeds)
             layers = _measured(stored, graph, layers, counted.nodes, threads)
-        inputs = {place: layer.inputs[0] for place, layer in zip(counted.nodes, layers, strict=True)}
+        reads = {n: layer.inputs[0] for n, layer in zip(counted.nodes, layers, strict=True) if n >= 0}
         judged = [
-            separability(convolution.layer(inputs[convolution.node][2:], max(inputs[convolution.node][0], 1)))
+            separability(convolution.layer(reads[convolution.node][2:], max(reads[convolution.node][0], 1)))
             for convolution in convolutions
         ]
+    layers_known, reached = with_rooflines(layers, machine, whole_ms)
     remark = (
         "counted on shapes alone, nothing was computed"
         if counted.inferred
         else "run on zeros, for the shapes"
     )
+    remark += "".join(f"; {note}" for note in counted.notes)
     if stored.older_opset is not None:
         remark += f"; {rewritten(stored.older_opset)}"
     return Audit(
-        model=stored.proto.graph.name or "ONNX model",
-        example=", ".join(f"{name} {array.shape} {array.dtype}" for name, array in feeds.items()),
-        layers=tuple(layers),
+        model=name_of(path_or_model, stored.proto.graph.name),
+        example=", ".join(
+            f"{name} {array.shape} {array.dtype}{' as given' if name in (inputs or {}) else ''}"
+            for name, array in feeds.items()
+        ),
+        layers=layers_known,
         params=counted.params,
         measured_ms=whole_ms,
-        machine=machine,
+        machine=reached,
         uncounted=counted.uncounted,
         remark=remark,
         separability=tuple(judgement for judgement in judged if judgement is not None),
@@ -117,9 +130,30 @@ def audit(
 # -- inputs ------------------------------------------------------------------------------------------
 
 
-def _zeros(graph: GraphIndex, shapes: Hints | None) -> dict[str, Array]:
+def _zeros(graph: GraphIndex, shapes: Hints | None, given: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    """Return an input of zeros, but for what is given."""
     lengths = input_shapes(graph.given(), shapes)
-    return {info.name: _zero(info, lengths[info.name]) for info in graph.given()}
+    unknown = [name for name in given if name not in lengths]
+    if unknown:
+        raise ValueError(
+            f"`inputs` names {unknown[0]!r}; the model has inputs {', '.join(map(repr, lengths))}."
+        )
+    feeds = {info.name: _zero(info, lengths[info.name]) for info in graph.given()}
+    return {
+        name: _filled(name, zeros, given[name]) if name in given else zeros for name, zeros in feeds.items()
+    }
+
+
+def _filled(name: str, zeros: Array, given: npt.ArrayLike) -> Array:
+    """Return what is given for an input, in its shape and type."""
+    values = np.asarray(given)
+    try:
+        return np.broadcast_to(values, zeros.shape).astype(zeros.dtype, order="C", casting="same_kind")
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"`inputs[{name!r}]` holds {values.dtype} {values.shape}; the model takes {zeros.dtype} "
+            f"{zeros.shape}."
+        ) from None
 
 
 def _zero(info: ValueInfoProto, shape: tuple[int, ...]) -> Array:
@@ -138,15 +172,14 @@ def _np_dtype(element: int, name: str) -> npt.DTypeLike:
 # -- times -------------------------------------------------------------------------------------------
 
 
-def _roofline(machine: Machine, layer: Layer) -> float | None:
-    return machine.roofline_ms(layer.macs, layer.bytes, layer.dtype)
-
-
 def _measured(
     stored: Stored, graph: GraphIndex, layers: Sequence[Layer], places: Sequence[int], threads: int | None
 ) -> list[Layer]:
     measured = []
     for layer, place in zip(layers, places, strict=True):
+        if place < 0:  # what stands within a body is not timed by itself
+            measured.append(layer)
+            continue
         part, names = alone(stored, graph, graph.nodes[place], layer.dtype)
         numbers = np.random.default_rng(0)
         feeds = {

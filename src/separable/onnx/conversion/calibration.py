@@ -40,6 +40,8 @@ class OnnxCalibration:
         The model's inputs.
     batch : int, optional
         Samples of a batch, where the model does not say how many.
+    argument : str, optional
+        What a caller gave the data as: its name in messages.
 
     Raises
     ------
@@ -49,7 +51,14 @@ class OnnxCalibration:
         If the data are not inputs of the model.
     """
 
-    def __init__(self, data: CalibrationLike, inputs: Sequence[ValueInfoProto], batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        data: CalibrationLike,
+        inputs: Sequence[ValueInfoProto],
+        batch: int = BATCH,
+        argument: str = "calibration",
+    ) -> None:
+        self._argument = argument
         if batch < 1:
             raise ValueError(f"`batch_size={batch}` is too small; expected at least 1.")
         self._inputs = {tensor.name: tensor for tensor in inputs}
@@ -58,7 +67,7 @@ class OnnxCalibration:
         self._batches = self._reader(data)
         self.first: Batch = next(iter(self), {})
         if not self.first:
-            raise ValueError(f"`calibration` holds no batch of inputs; expected {_ACCEPTED}.")
+            raise ValueError(f"`{self._argument}` holds no batch of inputs; expected {_ACCEPTED}.")
 
     @property
     def fixed(self) -> bool:
@@ -85,7 +94,7 @@ class OnnxCalibration:
             array = np.asarray(data)
             return lambda: self._cut(self._named({"": array}))
         if not isinstance(data, Iterable):
-            raise TypeError(f"`calibration` is a {type(data).__name__}; expected {_ACCEPTED}.")
+            raise TypeError(f"`{self._argument}` is a {type(data).__name__}; expected {_ACCEPTED}.")
         kept = list(data)
         return lambda: (
             self._named(
@@ -100,7 +109,7 @@ class OnnxCalibration:
         if path.is_dir():
             files = sorted(entry for entry in path.iterdir() if entry.suffix == ".npy")
             if not files:
-                raise FileError(f"`calibration` is the folder `{path}`, which holds no .npy file.")
+                raise FileError(f"`{self._argument}` is the folder `{path}`, which holds no .npy file.")
             return lambda: self._folder(files)
         check_readable(path)
         if path.suffix == ".npz":
@@ -109,7 +118,7 @@ class OnnxCalibration:
         if path.suffix == ".npy":
             array = npy.read(path).data
             return lambda: self._cut(self._named({"": array}))
-        raise FileError(f"`calibration` is `{path}`; expected {_ACCEPTED}.")
+        raise FileError(f"`{self._argument}` is `{path}`; expected {_ACCEPTED}.")
 
     def _folder(self, files: Sequence[Path]) -> Iterator[Batch]:
         """Return batches of the samples in a folder; a file holds one sample, or several along axis 0."""
@@ -130,8 +139,8 @@ class OnnxCalibration:
     def _only_input(self, what: str) -> str:
         if len(self._inputs) != 1:
             raise ValueError(
-                f"`calibration` is {what}, but the model has {len(self._inputs)} inputs; pass a mapping or a "
-                f".npz file with {', '.join(map(repr, self._inputs))}."
+                f"`{self._argument}` is {what}, but the model has {len(self._inputs)} inputs; pass a "
+                f"mapping or a .npz file with {', '.join(map(repr, self._inputs))}."
             )
         return next(iter(self._inputs))
 
@@ -143,7 +152,7 @@ class OnnxCalibration:
             self._only_input("an array")
         if set(arrays) != set(self._inputs):
             raise ValueError(
-                f"`calibration` has {', '.join(map(repr, arrays))}; the model takes "
+                f"`{self._argument}` has {', '.join(map(repr, arrays))}; the model takes "
                 f"{', '.join(map(repr, self._inputs))}. Name each input once."
             )
         return arrays
@@ -153,13 +162,14 @@ class OnnxCalibration:
         lengths = {array.shape[0] for array in arrays.values() if array.ndim}
         if len(lengths) != 1:
             raise ValueError(
-                f"`calibration` has arrays of {sorted(lengths)} samples along axis 0; expected as many in "
-                "each. Pass an iterable of mappings, one for each batch."
+                f"`{self._argument}` has arrays of {sorted(lengths)} samples along axis 0; expected as many "
+                "in each. Pass an iterable of mappings, one for each batch."
             )
         (length,) = lengths
         if self._fixed and length < self._fixed:
             raise ValueError(
-                f"`calibration` has {length} samples, and the model takes {self._fixed} at a time; pass more."
+                f"`{self._argument}` has {length} samples, and the model takes {self._fixed} at a time; "
+                "pass more."
             )
         stop = length - length % self._fixed if self._fixed else length
         for start in range(0, stop, self._size):
@@ -179,15 +189,15 @@ class OnnxCalibration:
         ):
             shown = ", ".join("any" if length is None else str(length) for length in lengths)
             raise ValueError(
-                f"`calibration` gives `{name}` the shape {array.shape}; the model takes ({shown})."
+                f"`{self._argument}` gives `{name}` the shape {array.shape}; the model takes ({shown})."
             )
         if not np.can_cast(array.dtype, expected, casting="same_kind"):
             raise TypeError(
-                f"`calibration` gives `{name}` as {array.dtype}, and the model takes {expected}; scale the "
-                f"values as the model expects them and pass array.astype({expected.name!r})."
+                f"`{self._argument}` gives `{name}` as {array.dtype}, and the model takes {expected}; scale "
+                f"the values as the model expects them and pass array.astype({expected.name!r})."
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"`calibration` gives `{name}` NaN or infinity, in batch {number}.")
+            raise ValueError(f"`{self._argument}` gives `{name}` NaN or infinity, in batch {number}.")
         return np.ascontiguousarray(array, dtype=expected)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -13,17 +13,19 @@ from ...conv.audits.records import Refused
 from ...conv.conversion.network import CalibratedNetwork, DataPart, DataParts, LayerCall, Outputs
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import UNCHANGED
+from ...conv.scores.judge import Answers
+from ..costs.rules import count
 from ..model.files import Stored
 from ..model.graph import GraphIndex
 from ..model.names import ModelError
-from ..model.rules import count
 from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
 from .calibration import OnnxCalibration
+from .nodes import ConvNode
 from .outcomes import judged_by
 from .replay import Walk
 from .rewrite import Change, changed, conv_nodes
 from .surroundings import around, signature
-from .trace import ConvNode, find_convolutions
+from .trace import find_layers
 
 __all__ = ["OnnxNetwork"]
 
@@ -50,11 +52,15 @@ class OnnxNetwork(CalibratedNetwork):
         Bytes of tensors that may be kept to save running the model again.
     skipped : callable, optional
         Whether the node of a name is to stay as it is.
+    spared : str, optional
+        Why products of matrices stay as they are; empty: they do not.
+    validation : OnnxCalibration, optional
+        Inputs that scores are of; by default the calibration inputs that are held out.
 
     Attributes
     ----------
     refused : list of Refused
-        The convolutions that stay as they are, whatever the budget.
+        The layers that stay as they are, whatever the budget.
     """
 
     def __init__(
@@ -64,27 +70,29 @@ class OnnxNetwork(CalibratedNetwork):
         threads: int | None = None,
         memory: int = 1 << 30,
         skipped: Callable[[str], bool] = lambda name: False,
+        spared: str = "",
+        validation: OnnxCalibration | None = None,
     ) -> None:
         self._stored = stored
         self._graph = GraphIndex(stored)
         # Two models are walked at a time, the original and what it has become; each holds its state twice
         # while it is made anew.
         self._walked = [Walk(memory // 4, threads) for _ in range(2)]
-        self._calibration = calibration
+        self._calibration, self._validation = calibration, validation
         self._threads = threads
         self._rows_are_apart: bool | None = None
-        everything, self.refused = find_convolutions(stored)
-        nodes = [node for node in everything if not skipped(node.name)]
-        self.refused += [
-            Refused(node.name, "Conv", "to be skipped") for node in everything if skipped(node.name)
-        ]
+        everything, self.refused = find_layers(stored)
+        kept = [(node, spared if node.factor is not None else "") for node in everything]
+        kept = [(node, "to be skipped" if skipped(node.name) else reason) for node, reason in kept]
+        nodes = [node for node, reason in kept if not reason]
+        self.refused += [Refused(node.name, node.operator, reason) for node, reason in kept if reason]
         sizes = self._sizes(nodes)
         self._groups = _groups(nodes, sizes)
         layers = [
             max((node.layer(sizes[node.name], len(group)) for node in group), key=lambda layer: layer.macs)
             for group in self._groups
         ]
-        inputs = [next((len(array) for array in batch.values() if array.ndim), 0) for batch in calibration]
+        inputs = [_inputs_of(batch) for batch in calibration]
         super().__init__(layers, DataParts(inputs, [self._is_divisible(batch) for batch in calibration]))
         self._padding = {node.name: node.padding(sizes[node.name]) for node in nodes}
         self._memory = memory
@@ -211,7 +219,8 @@ class OnnxNetwork(CalibratedNetwork):
     def _check_padding(self, node: ConvNode, sizes: tuple[int, ...]) -> None:
         if node.pads is None and node.padding(sizes) != self._padding[node.name]:
             raise ValueError(
-                f"Conv `{node.name}` pads by the size of its input (auto_pad={node.auto_pad}), and "
+                f"{node.operator} `{node.name}` pads by the size of its input "
+                f"(auto_pad={node.auto_pad}), and "
                 "`calibration` has inputs of different sizes; pass inputs of one size."
             )
 
@@ -224,7 +233,7 @@ class OnnxNetwork(CalibratedNetwork):
     ) -> Iterator[Outputs]:
         """Yield the outputs on each part: the original's, and those with some layers in their new form.
 
-        Where the outputs hold whole numbers, such as labels, what they are chosen by stands for them.
+        For outputs that hold whole numbers, such as labels, stands what they are chosen by.
 
         Parameters
         ----------
@@ -247,13 +256,35 @@ class OnnxNetwork(CalibratedNetwork):
         changed = walk.outputs(converted, names, self._read(measured), places)
         originals = self._original_outputs(names, parts)
         for part, old in zip(sorted(parts, key=lambda part: part.number), originals, strict=True):
-            before = {name: np.asarray(old[name]) for name in names}
-            floats = [name for name, array in before.items() if array.dtype.kind == "f"]
+            before: dict[Hashable, Array] = {name: np.asarray(old[name]) for name in names}
             now = next(changed) if self._parts.measures(part) else None
-            yield (
-                {name: before[name] for name in floats},
-                None if now is None else {name: np.asarray(now[name]) for name in floats},
-            )
+            yield before, None if now is None else {name: np.asarray(now[name]) for name in names}
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are inputs that serve for nothing but scores."""
+        return self._validation is not None
+
+    def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
+        """Yield all outputs of the batches that are scored.
+
+        Parameters
+        ----------
+        replaced : mapping of int to Replacement
+
+        Yields
+        ------
+        inputs : int
+        rows : sequence of int
+            Which of them are scored.
+        before, after : dict of str to ndarray
+        """
+        models = [Session(stored, self._threads) for stored in (self._stored, self.converted(replaced))]
+        for number, feeds in enumerate(self._validation or self._calibration):
+            inputs = _inputs_of(feeds)
+            rows = self.scored(number, inputs)
+            before, after = (model(feeds) if rows else {} for model in models)
+            yield inputs, rows, before, after
 
     def _original_outputs(self, names: Sequence[str], parts: Sequence[DataPart]) -> Iterator[Values]:
         """Yield the original's outputs, kept from the first time on as long as they are small enough."""
@@ -310,9 +341,8 @@ class OnnxNetwork(CalibratedNetwork):
         key = (node.dtype, layer.sizes, _shape(form))
         if key not in self._times:
             batch = len(next(iter(self._calibration.one().values())))
-            x = np.random.default_rng(0).standard_normal((batch, layer.c_in, *layer.sizes))
             part = conv_nodes(form, node)
-            self._times[key] = layer_ms(part, {"x": x.astype(node.dtype)}, self._threads)
+            self._times[key] = layer_ms(part, {"x": node.example(batch, layer)}, self._threads)
         return self._times[key]
 
     def _seen(self, names: Sequence[str]) -> dict[str, Array]:
@@ -338,16 +368,20 @@ class OnnxNetwork(CalibratedNetwork):
         return changed(self._stored, changes) if changes else self._stored
 
     def _sizes(self, nodes: Sequence[ConvNode]) -> dict[str, tuple[int, ...]]:
-        """Return the spatial sizes that each convolution reads, of the first calibration input."""
+        """Return the spatial sizes that each layer reads, of the first calibration input.
+
+        Of a product of matrices it is the rows for each input: these may all lie along the first axis.
+        """
         feeds = self._calibration.one()
         shapes = {name: array.shape for name, array in feeds.items()}
         inner = list(dict.fromkeys(node.reads for node in nodes if node.reads not in shapes))
         if inner:
             shapes.update(shapes_of(self._stored, inner, feeds, self._threads))
-        return {node.name: tuple(shapes[node.reads][2:]) for node in nodes}
+        batch = max(len(next(iter(feeds.values()))), 1) if feeds else 1
+        return {node.name: _sizes_of(node, tuple(shapes[node.reads]), batch) for node in nodes}
 
     def other_costs(self) -> dict[str, tuple[int, int]]:
-        """Return MACs, for one input sample, and parameters of the convolutions that cannot be converted."""
+        """Return MACs, for one input sample, and parameters of the layers that cannot be converted."""
         names = {refused.name for refused in self.refused}
         feeds = self._calibration.one()
         batch = max(len(next(iter(feeds.values()))), 1)
@@ -358,12 +392,23 @@ class OnnxNetwork(CalibratedNetwork):
         }
 
 
+def _inputs_of(batch: Values) -> int:
+    return next((len(array) for array in batch.values() if array.ndim), 0)
+
+
 def _call_of(node: ConvNode, old: Values, new: Values) -> LayerCall:
     """Return one call of a node, given what tensors held in the original and what they hold now."""
-    y = old[node.gives]
-    if node.beside is None or old[node.beside].shape != y.shape:
-        return LayerCall(new[node.reads], y)
-    return LayerCall(new[node.reads], y, old[node.beside], new[node.beside], node.sum_rectified)
+    given, x = old[node.gives], node.channels_second(new[node.reads], True)
+    y = node.channels_second(given, False)
+    if node.beside is None or old[node.beside].shape != given.shape:
+        return LayerCall(x, y)
+    beside, now = (node.channels_second(values[node.beside], False) for values in (old, new))
+    return LayerCall(x, y, beside, now, node.activation is not None)
+
+
+def _sizes_of(node: ConvNode, shape: tuple[int, ...], batch: int) -> tuple[int, ...]:
+    count, _, *sizes = node.shape_of(shape)
+    return tuple(sizes) if node.factor is None else (max(count * sizes[0] // batch, 1),)
 
 
 def _rows_of(batch: Values, rows: Sequence[int]) -> dict[str, Array]:
@@ -371,12 +416,29 @@ def _rows_of(batch: Values, rows: Sequence[int]) -> dict[str, Array]:
 
 
 def _groups(nodes: Sequence[ConvNode], sizes: Mapping[str, tuple[int, ...]]) -> list[list[ConvNode]]:
-    """Return the nodes that run the same weights in the same way, each group where its first node runs."""
-    groups: dict[tuple[object, ...], list[ConvNode]] = {}
+    """Return the nodes that run the same weights in the same way, each group where its first node runs.
+
+    Each has its own copy of the nodes that make weights of one constant, such as a Transpose: constants that
+    are written are compared by name, and what comes of them by value.
+    """
+    groups: dict[tuple[object, ...], list[list[ConvNode]]] = {}
     for node in nodes:
         way = (node.stride, node.dilation, node.padding(sizes[node.name]), node.groups, node.dtype)
-        groups.setdefault((node.sources, *way), []).append(node)
-    return list(groups.values())
+        kind = (node.operator, node.factor, node.sources, node.weights.shape, *way)
+        alike = groups.setdefault(kind, [])
+        same = next((group for group in alike if _same_values(group[0], node)), None)
+        if same is None:
+            alike.append([node])
+        else:
+            same.append(node)
+    return sorted((group for alike in groups.values() for group in alike), key=lambda group: group[0].node)
+
+
+def _same_values(one: ConvNode, other: ConvNode) -> bool:
+    if (one.bias is None) != (other.bias is None):
+        return False
+    bias = one.bias is None or other.bias is None or np.array_equal(one.bias, other.bias)
+    return bias and np.array_equal(one.weights, other.weights)
 
 
 def _shape(form: Replacement) -> tuple[object, ...]:

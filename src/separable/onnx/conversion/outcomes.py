@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
+from ..costs.rules import dtypes_of
 from ..model.files import Stored
 from ..model.graph import GraphIndex, reads
-from ..model.rules import dtypes_of
 
 __all__ = ["judged_by"]
 
-_FLOATS = ("float16", "float32", "float64")
+_FLOATS: Final = ("float16", "float32", "float64", "bfloat16")
+
+# Operators whose outputs are as long as what they read says.
+_SELECTIONS: Final = ("NonMaxSuppression", "NonZero", "Compress", "Unique")
+
+# Operators that only cast or arrange what they read first: labels stay labels.
+_ARRANGED: Final = (
+    *("Cast", "CastLike", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"),
+    *("Slice", "Gather", "Split", "Expand", "Concat"),
+)
 
 
 def judged_by(stored: Stored, graph: GraphIndex, changing: Iterable[str]) -> tuple[str, ...]:
     """Return the tensors in which a conversion shows.
 
-    Whole numbers say too little: a label stays the same until it is another one. Where no output of
-    floating-point numbers depends on what is converted, it is the last such tensors before the outputs: what
-    an ArgMax chooses by, say.
+    Whole numbers say too little: a label stays the same until it is another one. For each output of such,
+    also where it is cast to floating point, stand the last floating-point tensors that it is computed from:
+    what an ArgMax chooses by, a TopK sorts, or a Greater compares. For an output whose length depends on
+    values, as that of a NonMaxSuppression, stand the tensors that say which of them are taken. An output that
+    has no such tensor is judged itself. One that nothing changing reaches is left out.
 
     Parameters
     ----------
@@ -31,20 +43,56 @@ def judged_by(stored: Stored, graph: GraphIndex, changing: Iterable[str]) -> tup
     Returns
     -------
     tuple of str
-        In the order of the outputs; empty if there are none.
+        In the order of the outputs; empty if none is reached.
     """
-    outputs = [output.name for output in stored.proto.graph.output]
     reached = _behind(graph, changing)
     dtypes: Mapping[str, str] = dtypes_of(stored)
-    if any(name in reached and dtypes.get(name) in _FLOATS for name in outputs):
-        return tuple(outputs)
-    before = [
-        floats
-        for name in outputs
-        if name in reached and dtypes.get(name) not in _FLOATS
-        for floats in _floats_before(graph, name, reached, dtypes)
-    ]
-    return tuple(dict.fromkeys(before))
+    judged: list[str] = []
+    for output in stored.proto.graph.output:
+        if output.name in reached:
+            judged += list(_standing_for(graph, output.name, reached, dtypes)) or [output.name]
+    return tuple(dict.fromkeys(judged))
+
+
+def _standing_for(
+    graph: GraphIndex, output: str, reached: set[str], dtypes: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield what an output is judged by: itself, or what it is chosen by; nothing where that is not known."""
+    numbers = sorted(_ahead_of(graph, [output], reached))
+    selections = [number for number in numbers if graph.nodes[number].op_type in _SELECTIONS]
+    if selections:
+        for node in (graph.nodes[number] for number in selections):
+            given = [name for name in reads(node) if name in reached]
+            if not _ahead_of(graph, given, reached).isdisjoint(selections):
+                continue  # what it selects from has no length of its own either
+            for name in given:
+                floats = dtypes.get(name) in _FLOATS
+                yield from [name] if floats else _floats_before(graph, name, reached, dtypes)
+    elif _holds_whole_numbers(graph, output, dtypes):
+        yield from _floats_before(graph, output, reached, dtypes)
+    else:
+        yield output
+
+
+def _holds_whole_numbers(graph: GraphIndex, name: str, dtypes: Mapping[str, str]) -> bool:
+    """Return whether a tensor holds whole numbers or truth values, of their own type or cast to another."""
+    while dtypes.get(name) in _FLOATS:
+        if name not in graph.maker or graph.nodes[graph.maker[name]].op_type not in _ARRANGED:
+            return False
+        name = graph.nodes[graph.maker[name]].input[0]
+    return name in dtypes
+
+
+def _ahead_of(graph: GraphIndex, names: Iterable[str], reached: set[str]) -> set[int]:
+    """Return the nodes, of those that the conversion reaches, that tensors are computed by."""
+    nodes: set[int] = set()
+    ahead = list(names)
+    while ahead:
+        maker = graph.maker.get(ahead.pop())
+        if maker is not None and maker not in nodes:
+            nodes.add(maker)
+            ahead += [given for given in reads(graph.nodes[maker]) if given in reached]
+    return nodes
 
 
 def _behind(graph: GraphIndex, names: Iterable[str]) -> set[str]:

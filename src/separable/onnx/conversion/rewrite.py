@@ -1,4 +1,4 @@
-"""Nodes taken out of a graph and others put in: each replaced convolution becomes a short sequence."""
+"""Nodes taken out of a graph and others put in: each replaced layer becomes a short sequence."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 from ..._base.types import Array
 from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.forms.table import FORMS
+from ...conv.forms.transposed import crop_of, turned
 from ..model.files import Stored, keep
 from ..model.graph import reads
-from .trace import ConvNode
+from .nodes import ConvNode
 
 __all__ = ["Change", "changed", "conv_nodes", "geometry", "noted"]
 
@@ -27,13 +28,13 @@ Change = tuple[Sequence[ConvNode], Replacement]
 
 
 def changed(stored: Stored, changes: Iterable[Change]) -> Stored:
-    """Return a model whose convolutions run in another form; the given one stays as it is.
+    """Return a model whose layers run in another form; the given one stays as it is.
 
     Parameters
     ----------
     stored : Stored
     changes : iterable of (sequence of ConvNode, Replacement)
-        As :func:`find_convolutions` found them in this model.
+        As :func:`find_layers` found them in this model.
 
     Returns
     -------
@@ -46,13 +47,16 @@ def changed(stored: Stored, changes: Iterable[Change]) -> Stored:
     names = _Names(model)
     new: dict[int, list[NodeProto]] = {}
     gone: set[int] = set()
-    for group, replacement in changes:
+    replaced = list(changes)
+    for group, replacement in replaced:
         shared: dict[str, str] = {}
         for conv_node in group:
             old = model.graph.node[conv_node.node]
             new[conv_node.node] = list(_sequence(model, tensors, names, conv_node, replacement, old, shared))
-            gone.update({conv_node.node} if conv_node.norm is None else {conv_node.node, conv_node.norm})
-    orphans = [name for number in sorted(gone) for name in model.graph.node[number].input[1:]]
+            gone |= conv_node.places
+    kept = {conv_node.reads for group, _ in replaced for conv_node in group}
+    read = (name for number in sorted(gone) for name in model.graph.node[number].input)
+    orphans = [name for name in read if name not in kept]
     nodes = [
         node
         for number, old in enumerate(stored.proto.graph.node)
@@ -100,7 +104,7 @@ def _sequence(
     old: NodeProto,
     shared: dict[str, str],
 ) -> Iterator[NodeProto]:
-    """Return the nodes that do what a convolution did; `shared` holds the names of weights already added."""
+    """Return the nodes that do what a layer did; `shared` holds the names of weights already added."""
 
     def initializer(label: str, values: Array) -> str:
         if label not in shared:
@@ -120,16 +124,16 @@ def _sequence(
     for place, chain in enumerate(chains):
         seen = current
         for number, (part, conv) in enumerate(chain):
-            prefix = f"{part}." if part else ""
-            inputs = [seen, initializer(f"{prefix}weight", conv.weights.astype(conv_node.dtype))]
-            if conv.bias is not None:
-                inputs.append(initializer(f"{prefix}bias", conv.bias.astype(conv_node.dtype)))
             last = number == len(chain) - 1 and len(chains) == 1
-            seen = conv_node.gives if last else names.new(f"{conv_node.name}/{part}_output")
+            read, seen = seen, conv_node.gives if last else names.new(f"{conv_node.name}/{part}_output")
             name = names.new(f"{conv_node.name}/{part}") if part else old.name
-            yield _annotated(
-                onnx.helper.make_node("Conv", inputs, [seen], name=name, **geometry(conv, conv_node)), old
-            )
+            prefix = f"{part}." if part else ""
+            weights = initializer(f"{prefix}weight", _stored_weights(conv, conv_node))
+            bias = None
+            if conv.bias is not None:
+                bias = initializer(f"{prefix}bias", _stored_bias(conv.bias, conv_node))
+            for node in _written(conv, conv_node, [read, weights, bias], seen, name, number == 0, names):
+                yield _annotated(node, old)
         if place:
             last = place == len(chains) - 1
             given = conv_node.gives if last else names.new(f"{conv_node.name}/sum{place}_output")
@@ -137,6 +141,67 @@ def _sequence(
             yield _annotated(onnx.helper.make_node("Add", [total, seen], [given], name=name), old)
             seen = given
         total = seen
+
+
+def _stored_weights(conv: ConvLayer, conv_node: ConvNode) -> Array:
+    """Return the weights of one part as its operator holds them."""
+    weights = conv.weights
+    if conv_node.factor is not None:
+        weights = weights[:, :, 0]
+        if conv_node.operator == "MatMul" and not conv_node.factor.constant_first:
+            weights = weights.T
+    elif conv.transposed:
+        weights = turned(weights, conv.groups)
+    return np.ascontiguousarray(weights.astype(conv_node.dtype))
+
+
+def _stored_bias(bias: Array, conv_node: ConvNode) -> Array:
+    rows = bias.astype(conv_node.dtype)
+    first = conv_node.factor is not None and conv_node.factor.constant_first
+    return rows[:, np.newaxis] if first else rows
+
+
+def _written(
+    conv: ConvLayer,
+    conv_node: ConvNode,
+    inputs: Sequence[str | None],
+    gives: str,
+    name: str,
+    first: bool,
+    names: _Names,
+) -> Iterator[NodeProto]:
+    """Yield the nodes of one part, which reads a tensor, its weights and its bias, if it has one."""
+    make = onnx.helper.make_node
+    read = [given for given in inputs if given is not None]
+    factor = conv_node.factor
+    if factor is None:
+        operator, given = (
+            ("ConvTranspose", _crop(conv)) if conv.transposed else ("Conv", geometry(conv, conv_node))
+        )
+        yield make(operator, read, [gives], name=name, **given)
+    elif conv_node.operator == "Gemm":
+        given = {"transB": 1, **({"transA": 1} if factor.turned and first else {})}
+        yield make("Gemm", read, [gives], name=name, **given)
+    else:
+        x, weights, *bias = read
+        product = names.new(f"{name}/product_output") if bias else gives
+        yield make("MatMul", [weights, x] if factor.constant_first else [x, weights], [product], name=name)
+        if bias:
+            yield make("Add", [product, *bias], [gives], name=names.new(f"{name}/bias"))
+
+
+def _crop(conv: ConvLayer) -> dict[str, Any]:
+    """Return the attributes of a ConvTranspose node."""
+    crop, more = crop_of(conv)
+    before, after = zip(*crop, strict=True)
+    given: dict[str, Any] = {
+        "kernel_shape": conv.kernel,
+        "strides": conv.input_dilation,
+        "dilations": conv.dilation,
+        "group": conv.groups,
+        "pads": (*before, *after),
+    }
+    return {**given, "output_padding": more} if any(more) else given
 
 
 def _annotated(node: NodeProto, old: NodeProto) -> NodeProto:
@@ -176,7 +241,8 @@ def geometry(conv: ConvLayer, conv_node: ConvNode | None = None) -> dict[str, An
         "dilations": conv.dilation,
         "group": conv.groups,
     }
-    if conv_node is not None and conv_node.pads is None and _pads_alike(conv, conv_node):
+    by_size = conv_node is not None and conv_node.pads is None and conv_node.crop is None
+    if conv_node is not None and by_size and _pads_alike(conv, conv_node):
         return {**given, "auto_pad": conv_node.auto_pad}
     before, after = zip(*conv.padding, strict=True)
     return {**given, "pads": (*before, *after)}

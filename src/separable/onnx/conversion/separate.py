@@ -7,28 +7,31 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from onnx.onnx_ml_pb2 import ModelProto
 
 from ..._base.words.printable import printable
 from ...arrays import arguments
 from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
-from ...conv.conversion.goal import check_goal, check_patterns, count
+from ...conv.conversion.goal import SPARED, check_goal, check_patterns, count, spares_linear
 from ...conv.forms.table import FORMS, UNCHANGED, is_dense
+from ...conv.scores.judge import judge_of
+from ...conv.scores.metrics import MetricLike
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
 from ...report.text.conversions import in_short
+from ..costs.rules import check_memory
 from ..model.files import Stored, read_model, whole_model, write_model
 from ..model.graph import GraphIndex
-from ..model.names import ModelError, naming
+from ..model.names import ModelError, name_of, naming
 from ..model.opsets import rewritten
-from ..model.rules import check_memory
 from ..model.runtime import runnable
 from .calibration import BATCH, CalibrationLike, OnnxCalibration
 from .network import OnnxNetwork
+from .nodes import CONVOLUTIONS
 from .rewrite import noted
 
 __all__ = ["Separation", "separate"]
@@ -102,13 +105,17 @@ def separate(
     memory: int = 1 << 30,
     never_slower: bool = True,
     equalise: bool = True,
+    metric: MetricLike | None = None,
+    labels: Any = None,
+    validation: CalibrationLike | None = None,
     progress: bool | Progress | None = None,
 ) -> Separation:
-    """Return an ONNX model whose convolutions are cheaper, with the loss stated.
+    """Return an ONNX model whose layers are cheaper, with the loss stated.
 
-    Every convolution is fitted, in float64, to give what it gave in the original for what it now reads in the
-    converted model; the form and rank of each are chosen together, so that the whole keeps to the budget
-    with the least error. No labels are needed, and nothing is trained.
+    Every convolution, transposed convolution and product with a constant matrix is fitted, in float64, to
+    give what it gave in the original for what it now reads in the converted model; the form and rank of each
+    are chosen together, so that the whole keeps to the budget with the least error. No labels are needed, and
+    nothing is trained.
 
     Parameters
     ----------
@@ -119,14 +126,16 @@ def separate(
         along its first axis, a mapping (or a .npz file) one array for each input of the model. A folder holds
         .npy files, each one input or several. An iterable gives batches, as arrays or as mappings.
     budget : float, optional
-        What may be left of the original's cost, as a fraction of all its convolutions: above 0, at most 1.
+        What may be left of the original's cost, as a fraction of all its convolutions and of the products
+        of matrices (Gemm, MatMul) that can be converted: above 0, at most 1.
     by : {"macs", "params", "latency"}, optional
         The cost: multiply-accumulates, parameters, or milliseconds measured here in ONNX Runtime.
     forms : sequence of str, optional
         Which forms may be used, of "dw-pw", "pw-dw", "spatial" and "low-rank"; by default all.
     rank : int or "full", optional
-        Instead of a budget: this rank for every convolution, in the first of `forms` that it has, even where
-        that is dearer. "full" gives what the original gives. The result may be slower: it is not timed.
+        Instead of a budget: this rank for every layer, in the first of `forms` that it has, even where that
+        is dearer; products of matrices stay as they are where that may be a depth multiplier. "full" gives
+        what the original gives. The result may be slower: it is not timed.
     skip : sequence of str, optional
         Names of nodes to leave as they are; ``*`` stands for anything, as in ``"/stem/*"``.
     batch_size : int, optional
@@ -141,6 +150,15 @@ def separate(
     equalise : bool, optional
         Scale the channels between the convolutions of a form so that quantising the result to eight bits
         costs less accuracy. In floating point it stays the same.
+    metric : callable, Metric, "accuracy" or "cer", optional
+        What the outputs are worth to you: a function of them and of `labels` that returns a number, the
+        larger the better; else a `separable.conv.Metric`. It is taken before and after, and nothing is fitted
+        to it. An only output is given as an array, several as a mapping by name.
+    labels : array_like or sequence, optional
+        One for each input of `validation`, or else of `calibration`, of which those left out of the fit are
+        scored. Without labels the outputs are compared with the original's.
+    validation : array_like, mapping, path-like, or iterable of batches, optional
+        Inputs, as `calibration`, that serve for nothing but `metric`.
     progress : bool or callable, optional
         Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a
         line for each stage: by default once the run has taken two seconds, with True from the first on;
@@ -156,15 +174,21 @@ def separate(
     FileError
         If a file cannot be read, is damaged, or points to data outside of its folder.
     TypeError, ValueError
-        If an argument is not of a kind described, the model is not in order, has no convolution that can be
+        If an argument is not of a kind described, the model is not in order, has no layer that can be
         converted, or does not run in ONNX Runtime; if `budget` cannot be met.
 
     Notes
     -----
-    A converted convolution ``name`` becomes ``name/dw`` and ``name/pw``, ``name/reduce`` and ``name/expand``,
-    or one convolution for each axis. A BatchNormalization behind it is folded in. What cannot be converted is
-    listed in the report with the reason: transposed and quantized convolutions, those in subgraphs, and those
-    whose weights are computed.
+    A converted layer ``name`` becomes ``name/dw`` and ``name/pw``, ``name/reduce`` and ``name/expand``, or
+    one convolution for each axis. A BatchNormalization behind it, and constant factors and addends of its
+    channels such as the bias behind a MatMul, are folded in. Weights may be made of constants by nodes such
+    as Transpose, Mul, Div or ReduceL2. Nodes that share them are converted together. What cannot be converted
+    is listed in the report with the reason: quantized layers, those in subgraphs, and those whose weights are
+    computed.
+
+    The fit knows the activation that alone reads a layer, however it is written, by what it does: ReLU, leaky
+    and PReLU, clips, ELU, SiLU, hard-swish, GELU (both), sigmoid, hard sigmoid and tanh. Each row of the
+    report says which, or what reads the layer instead.
 
     Examples
     --------
@@ -182,12 +206,10 @@ def separate(
     >>> result.report.macs_after <= 0.5 * result.report.macs_before
     True
     """
-    check_goal(budget, by, tuple(FORMS) if forms is None else forms, rank)
-    check_patterns(skip)
-    count(batch_size, "batch_size")
-    count(memory, "memory", 0)
-    if threads is not None:
-        arguments.thread_count(threads)
+    names = tuple(FORMS) if forms is None else forms
+    check_goal(budget, by, names, rank)
+    _check_settings(skip, batch_size, memory, threads)
+    judge = judge_of(metric, labels, validation)
     stored = read_model(path_or_model)
     older = stored.older_opset
     with naming(path_or_model):
@@ -196,45 +218,78 @@ def separate(
         graph = GraphIndex(stored)
         data = OnnxCalibration(calibration, graph.given(), batch_size)
         check_memory(stored, data.first)
-        network = OnnxNetwork(
-            stored, data, threads, memory, lambda name: any(fnmatchcase(name, pattern) for pattern in skip)
-        )
+        spared = SPARED if spares_linear(names, rank) else ""
+        scored = None
+        if validation is not None:
+            scored = OnnxCalibration(validation, graph.given(), batch_size, "validation")
+        network = OnnxNetwork(stored, data, threads, memory, partial(_matches, skip), spared, scored)
         others = _others(network)
         if not network.layers:
             reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others)
-            raise ModelError(f"it has no convolution that can be converted.{reasons}")
+            raise ModelError(f"it has no layer that can be converted.{reasons}")
+    kinds = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
     with naming(path_or_model), shown(progress) as show:
         done = convert(
             network,
             budget,
             by,
-            forms=tuple(FORMS) if forms is None else forms,
+            forms=names,
             rank=rank,
-            other_macs=sum(row.macs_before for row in others),
-            other_params=sum(row.params_before for row in others),
+            other_macs=sum(row.macs_before for row in others if row.name in kinds),
+            other_params=sum(row.params_before for row in others if row.name in kinds),
             equalise=equalise,
             threads=threads,
             progress=show,
         )
     before: float | None = None
     after: float | None = None
-    if never_slower and rank is None:
-        with naming(path_or_model):
+    with naming(path_or_model):
+        if never_slower and rank is None:
             done, (before, after) = _no_slower(network, done)
-    layers = (*done.report.layers, *others)
+        judged = done.report.with_loss(
+            network.loss(done.replacements),
+            network.measured,
+            None if judge is None else network.score(judge, done.replacements),
+        )
     report = replace(
-        done.report,
-        layers=layers,
+        judged,
+        layers=_in_order(graph, (*done.report.layers, *others)),
         other_macs=0,
         other_params=0,
-        measured=network.measured,
         notes=(rewritten(older),) if older else (),
+        model=name_of(path_or_model, stored.proto.graph.name),
+        milliseconds_before=before,
+        milliseconds_after=after,
+        runtime="" if before is None else "ONNX Runtime",
     )
     result = network.converted(done.replacements)
     predicted = _predicted(report, before) if by == "latency" and rank is None else None
-    changed = sum(not is_dense(replacement.form) for replacement in done.replacements.values())
-    line = f"separable: {changed} of {len(report.layers)} convolutions in separable form."
-    return Separation(SeparationReport.of(report), before, after, noted(result, line), predicted)
+    noticed = noted(result, _line(report))
+    return Separation(SeparationReport.of(report), before, after, noticed, predicted)
+
+
+def _check_settings(skip: Sequence[str], batch_size: int, memory: int, threads: int | None) -> None:
+    check_patterns(skip)
+    count(batch_size, "batch_size")
+    count(memory, "memory", 0)
+    if threads is not None:
+        arguments.thread_count(threads)
+
+
+def _in_order(graph: GraphIndex, rows: Sequence[ConvertedLayer]) -> tuple[ConvertedLayer, ...]:
+    """Return rows as their nodes run; what stands in subgraphs comes last."""
+    places = {name: n for n, node in enumerate(graph.nodes) for name in (node.name, *node.output) if name}
+    return tuple(sorted(rows, key=lambda row: places.get(row.name, len(graph.nodes))))
+
+
+def _matches(patterns: Sequence[str], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _line(report: ConversionReport) -> str:
+    """Return what a converted model says of itself."""
+    changed = sum(not is_dense(layer.form) for layer in report.layers)
+    return f"separable: {changed} of {len(report.layers)} layers in separable form."
 
 
 def _predicted(report: ConversionReport, before: float | None) -> float | None:
@@ -283,7 +338,7 @@ def _no_slower(network: OnnxNetwork, done: Conversion) -> tuple[Conversion, tupl
         _put_back(row, reasons[index]) if index in reasons else row
         for index, row in enumerate(done.report.layers)
     ]
-    report = replace(done.report, layers=tuple(rows), output_change=network.output_change(kept))
+    report = replace(done.report, layers=tuple(rows))
     return Conversion(kept, report), (before, after)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from ..._base.types import Array
 from ..model.files import Stored
 from ..model.graph import GraphIndex, is_standard, reads
-from .trace import ConvNode
+from .nodes import ConvNode
 
 __all__ = ["around", "signature"]
 
@@ -50,7 +50,7 @@ def around(graph: GraphIndex, conv_node: ConvNode) -> tuple[list[str], list[str]
     inputs, outputs : list of str
         The tensors that the part reads and does not make, constants left out, and those that it ends in.
     """
-    own = {conv_node.node} if conv_node.norm is None else {conv_node.node, conv_node.norm}
+    own = set(conv_node.places)
     behind: set[int] = set()
     ahead = list(graph.readers.get(conv_node.gives, []))
     while ahead and len(behind) < _REACH:

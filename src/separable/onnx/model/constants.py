@@ -1,4 +1,4 @@
-"""Constants that a model computes from others: exporters turn weights round, scale them or cast them."""
+"""Constants that a model computes from others: exporters turn weights round, scale, norm or cast them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from ..._base.types import Array
 __all__ = ["FOLDED", "value_of"]
 
 # Operators that weights are found behind. DequantizeLinear is none of them: such weights are to stay small.
-FOLDED: Final = frozenset({"Cast", "Identity", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+# A weight norm is exported as the lengths of rows, by which they are divided, and a scale.
+_OF_TWO: Final = frozenset({"Add", "Div", "Mul", "Pow", "Sub"})
+FOLDED: Final = _OF_TWO | frozenset(
+    [
+        *("Abs", "Cast", "Flatten", "Identity", "Neg", "ReduceL2", "ReduceSum", "ReduceSumSquare", "Reshape"),
+        *("Sqrt", "Squeeze", "Transpose", "Unsqueeze"),
+    ]
+)
 
 
 def value_of(node: NodeProto, inputs: Sequence[Array], opset: int) -> Array | None:
@@ -40,7 +47,7 @@ def value_of(node: NodeProto, inputs: Sequence[Array], opset: int) -> Array | No
     graph = helper.make_graph([alone], "alone", [*map(_any, names)], [_any("y")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     try:
-        if node.op_type == "Mul":
+        if node.op_type in _OF_TWO:
             made = math.prod(np.broadcast_shapes(*(array.shape for array in inputs)))
             if made > max(array.size for array in inputs):
                 return None

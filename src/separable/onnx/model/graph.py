@@ -50,6 +50,11 @@ class GraphIndex:
             if node.op_type in FOLDED and is_standard(node) and all(map(self.is_constant, node.input)):
                 self._computed.update(node.output[:1])
 
+    @property
+    def opset(self) -> int:
+        """The version of ONNX's own operator set."""
+        return opset_of(self._stored.proto) or KNOWN_OPSET
+
     def given(self) -> list[ValueInfoProto]:
         """Return the inputs that a caller has to give: those without a default."""
         return [info for info in self.inputs if info.name not in self._initializers]
@@ -85,8 +90,9 @@ class GraphIndex:
                     for given in node.input
                 ]
                 known = [array for array in inputs if array is not None]
-                opset = opset_of(self._stored.proto) or KNOWN_OPSET
-                values[node.output[0]] = value_of(node, known, opset) if len(known) == len(inputs) else None
+                values[node.output[0]] = (
+                    value_of(node, known, self.opset) if len(known) == len(inputs) else None
+                )
             self._folded[name] = values[name]
         return self._folded[name]
 

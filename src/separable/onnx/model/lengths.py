@@ -128,6 +128,7 @@ def input_shapes(
             for length in (shape or ())[:1]:
                 if isinstance(length, str):
                     known.lengths.setdefault(length, (batch, ""))
+        known.add_states()
     shapes = {name: known.shape(name) for name in declared}
     _check_none_is_open(declared, shapes)
     return {name: tuple(n for n in shape or () if isinstance(n, int)) for name, shape in shapes.items()}
@@ -180,6 +181,20 @@ class _SaidLengths:
                 f"`shapes` contradicts itself: length {name!r} is {before} by {said} and {number} by {by}; "
                 "one name is one length, in all inputs."
             )
+
+    def add_states(self) -> None:
+        """Let recurrent state, (layers, batch, width), have as many samples as the other inputs.
+
+        That is: the second length, where it is open without a name and the only one that is not known.
+        """
+        firsts = [shape[0] for shape in self._declared.values() if shape]
+        samples = [
+            self.lengths[first][0] for first in firsts if isinstance(first, str) and first in self.lengths
+        ]
+        for name, shape in self._declared.items():
+            known = [isinstance(n, int) or n in self.lengths for n in shape or ()]
+            if samples and known == [True, False, True] and shape is not None and shape[1] == f"{name}.1":
+                self._set(shape[1], samples[0], "the batch")
 
     def shape(self, name: str) -> OpenShape | None:
         """Return the shape of an input as far as it is known."""

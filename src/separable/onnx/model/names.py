@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -16,7 +17,7 @@ from onnx.onnx_ml_pb2 import ModelProto, TensorProto, ValueInfoProto
 from ..._base.extras import MissingExtraError
 from ...files.guard import FileError
 
-__all__ = ["ModelError", "in_short", "legible", "naming"]
+__all__ = ["ModelError", "in_short", "legible", "name_of", "naming"]
 
 # How ONNX Runtime begins what it says: [ONNXRuntimeError] : 10 : INVALID_GRAPH : ...
 _PREAMBLE: Final = re.compile(r"^\[ONNXRuntimeError\] : \d+ : ([A-Z_]+) : ")
@@ -26,6 +27,23 @@ _LONGEST: Final = 600  # characters of what a library says: some print the whole
 
 class ModelError(ValueError):
     """What is wrong with a model; whoever knows which one it is says so (see `naming`)."""
+
+
+def name_of(source: object, graph: str) -> str:
+    """Return what people call a model: its file's name, or its graph's where it comes from no file.
+
+    Parameters
+    ----------
+    source : path-like or ModelProto
+    graph : str
+        The graph's name, which exporters fill with words of their own.
+
+    Returns
+    -------
+    str
+    """
+    named = Path(source).stem if isinstance(source, (str, os.PathLike)) else graph
+    return named or "ONNX model"
 
 
 @contextmanager

@@ -176,7 +176,10 @@ def giving(stored: Stored, outputs: Sequence[str], known: Mapping[str, Array] | 
     for name in sorted(needed):
         if name in given and name not in inputs:
             element = onnx.helper.np_dtype_to_tensor_dtype(given[name].dtype)
-            graph.input.append(onnx.helper.make_tensor_value_info(name, element, None))
+            # Of a tensor without a number of axes ONNX Runtime takes what is computed from its shape to be
+            # empty.
+            axes = [None] * np.ndim(given[name])
+            graph.input.append(onnx.helper.make_tensor_value_info(name, element, axes))
         elif name in inputs:
             graph.input.append(inputs[name])
     graph.initializer.extend(entry for entry in old.graph.initializer if entry.name in needed)

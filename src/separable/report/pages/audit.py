@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..._base.words.printable import printable
 from ..._base.words.quantities import tenths
 from ...conv.forms.table import BASELINE, FORMS, is_dense
-from ..text.audits import Column, columns, refusals, remarks, sums, title
+from ..text.audits import Column, columns, macs, outlook, refusals, remarks, sums, title
 from .charts import audit_charts, audit_details
-from .page import Cell, Heading, Row, rendered, short
+from .page import Cell, Heading, Row, axis_labels, rendered, short
 
 if TYPE_CHECKING:
     from ...conv.audits.records import AuditRecord, Layer
@@ -39,35 +40,41 @@ def page(audit: AuditRecord) -> str:
             (
                 "errors",
                 "Early and late layers",
-                "What the weights lose as a separable layer of this depth multiplier (relative l2).",
+                "How far the weights are from a separable layer of this depth multiplier (relative l2).",
                 False,
             )
         )
     if judged:
         charts += [
-            ("halves", "The best form at half the MACs", "What the weights lose in it (relative l2).", False),
+            (
+                "halves",
+                "The nearest form at half the MACs",
+                "How far the weights are from it (relative l2).",
+                False,
+            ),
             (
                 "frontier",
-                "What fewer MACs cost",
-                "Of the whole model, forms and ranks allocated exactly. The error is that of the weights, "
-                "its root mean square over the layers; on data it is mostly less.",
+                "How near cheaper forms are",
+                "Of the whole model, forms and ranks allocated exactly: the distance of the weights, its "
+                "root mean square over the layers. No measure of accuracy: layers are fitted to what they "
+                "read.",
                 True,
             ),
         ]
-    shown = columns(audit)
+    shown = [column for column in columns(audit) if column.heading != "share"]  # bars show that
     return rendered(
         "audit.html",
         data,
-        title=printable(f"{audit.model}: {audit.macs:,} MACs"),
+        title=printable(f"{audit.model}: {macs(audit)} MACs"),
         model=printable(audit.model),
         remarks=_remarks(audit),
         sums=[(name, value, "") for name, value in sums(audit)],
         kinds=_kinds(audit),
         charts=charts,
-        names=[(place, printable(title(layer))) for place, layer in enumerate(audit.layers)],
+        names=list(enumerate(_names(audit))),
         details=[
             ("spectrum", "Spectra of its slices", "What each term holds, in both orders."),
-            ("curves", "What each form leaves", "By the weights alone, relative l2; points are ranks."),
+            ("curves", "How near each form is", "Distance of the weights, relative l2; points are ranks."),
         ],
         headings=_headings(shown, bool(judged)),
         rows=_rows(audit, shown, judged),
@@ -76,7 +83,8 @@ def page(audit: AuditRecord) -> str:
 
 
 def _remarks(audit: AuditRecord) -> list[tuple[str, str]]:
-    said = [(f"on {audit.example}", ""), *((text, "") for text in remarks(audit))]
+    said = [(text, "head") for text in outlook(audit)]
+    said += [(f"on {audit.example}", ""), *((text, "") for text in remarks(audit))]
     if audit.uncounted:
         said[-1] = (said[-1][0], "warn")
     return [(printable(text), style) for text, style in said]
@@ -93,6 +101,15 @@ def _judged(audit: AuditRecord) -> dict[int, Separability]:
     return judged
 
 
+def _names(audit: AuditRecord) -> list[str]:
+    """Return what layers are called where room is short: with the weight only where names are alike."""
+    counts = Counter(layer.name for layer in audit.layers)
+    return [
+        printable(layer.name if layer.name and counts[layer.name] == 1 else title(layer))
+        for layer in audit.layers
+    ]
+
+
 def _kinds(audit: AuditRecord) -> list[tuple[str, float, str]]:
     """Return a style, a share in per cent, and words for each kind of layer."""
     shares = {kind: 100 * macs / max(audit.macs, 1) for kind, macs in audit.macs_by_kind.items()}
@@ -107,27 +124,30 @@ def _kinds(audit: AuditRecord) -> list[tuple[str, float, str]]:
 
 
 def _data(audit: AuditRecord, judged: dict[int, Separability]) -> dict[str, Any]:
-    names = [printable(title(layer)) for layer in audit.layers]
+    names = _names(audit)
+    labels = axis_labels(names)
     measures = _measures(audit)
     most = max((len(judgement.spectra.get(BASELINE, ())) for judgement in judged.values()), default=0)
     multipliers = min(most, _MULTIPLIERS)
     layers = [
-        {"place": place, "layer": names[place], "kind": layer.kind}
+        {"place": place, "layer": names[place], "label": labels[place], "kind": layer.kind}
         | {name: short(values[place]) for name, values in measures.items()}
         for place, layer in enumerate(audit.layers)
     ]
     errors = [
-        {"place": place, "layer": names[place], "form": order, "rank": rank, "error": short(error)}
+        {"place": place, "layer": names[place], "label": labels[place], "form": order, "rank": rank}
+        | {"error": short(error)}
         for place, judgement in judged.items()
         for order in judgement.spectra
         for rank, error in enumerate(judgement.errors[order][:multipliers], 1)
     ]
     halves = [
-        {"place": place, "layer": names[place], "form": judgement.best, "error": short(judgement.best_error)}
+        {"place": place, "layer": names[place], "label": labels[place], "form": judgement.best}
+        | {"error": short(judgement.best_error)}
         for place, judgement in judged.items()
     ]
     frontier = [
-        {"cost": short(macs / max(audit.macs, 1)), "error": short(error)} for macs, error in audit.frontier
+        {"cost": short(left / max(audit.macs, 1)), "error": short(error)} for left, error in audit.frontier
     ]
     forms = [form for form in FORMS if any(judgement.best == form for judgement in judged.values())]
     details = audit_details()
@@ -176,7 +196,7 @@ def _detail(layer: Layer, judged: Separability | None) -> dict[str, Any]:
     spectrum: list[tuple[str, int, float | None]] = []
     curves: list[tuple[str, int, float | None, float | None]] = []
     if judged is not None:
-        facts.append(("best form at half the MACs", judged.best))
+        facts.append(("nearest form at half the MACs", judged.best))
         spectrum = [
             (order, term, short(norm))
             for order, norms in judged.spectra.items()
@@ -206,12 +226,13 @@ def _headings(shown: list[Column], separable: bool) -> list[Heading]:
         if column.heading == "MACs":
             headings.append(Heading("", number=False))
             if separable:
-                headings += [Heading("best at 1/2", number=False), Heading("error", number=True)]
+                headings += [Heading("nearest at 1/2", number=False), Heading("distance", number=True)]
     return headings
 
 
 def _rows(audit: AuditRecord, shown: list[Column], judged: dict[int, Separability]) -> list[Row]:
     most = max((layer.macs for layer in audit.layers), default=0)
+    names = _names(audit)
     rows = []
     for place, layer in enumerate(audit.layers):
         cells = []
@@ -219,7 +240,8 @@ def _rows(audit: AuditRecord, shown: list[Column], judged: dict[int, Separabilit
             value = column.value(layer) if column.value else None
             style = "n" if column.value else "mark" if column.heading == "kind" else ""
             sort = None if column.value is None else -1 if value is None else value
-            cells.append(Cell(column.text(layer), style, sort))
+            text = names[place] if column.heading == "layer" else column.text(layer)
+            cells.append(Cell(text, style, sort))
             if column.heading == "MACs":
                 cells.append(Cell("", bar=100 * layer.macs / max(most, 1)))
                 cells += _verdict(judged.get(place)) if judged else []

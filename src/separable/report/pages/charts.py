@@ -66,7 +66,7 @@ def audit_charts(measures: Sequence[str], multipliers: int, forms: Sequence[str]
         charts["errors"] = _finished(_early_and_late(multipliers))
     if forms:
         charts["halves"] = _finished(_halves(forms))
-        charts["frontier"] = _finished(_frontier("error of the weights"))
+        charts["frontier"] = _finished(_frontier("distance of the weights"))
     return charts
 
 
@@ -82,7 +82,7 @@ def _early_and_late(multipliers: int) -> alt.Chart:
         .mark_line(point=alt.OverlayMarkDef(size=45, filled=True), cursor="pointer", strokeWidth=1.5)
         .encode(
             x=_running(),
-            y=alt.Y("error:Q", title="error", axis=_percent(), scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("error:Q", title="distance", axis=_percent(), scale=alt.Scale(domain=[0, 1])),
             color=_colour(MULTIPLIED),
             tooltip=["layer:N", "form:N", "rank:Q", alt.Tooltip("error:Q", format=".2%")],
         )
@@ -97,7 +97,7 @@ def _halves(forms: Sequence[str]) -> alt.Chart:
         .mark_bar(cursor="pointer")
         .encode(
             x=_running(),
-            y=alt.Y("error:Q", title="error", axis=_percent(), scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("error:Q", title="distance", axis=_percent(), scale=alt.Scale(domain=[0, 1])),
             color=_colour(forms),
             tooltip=["layer:N", "form:N", alt.Tooltip("error:Q", format=".2%")],
         )
@@ -147,7 +147,7 @@ def audit_details() -> dict[str, Spec]:
         .mark_line(point=alt.OverlayMarkDef(size=40, filled=True))
         .encode(
             x=alt.X("cost:Q", title="MACs, of the layer's", axis=_percent()),
-            y=alt.Y("error:Q", title="error", axis=_percent()),
+            y=alt.Y("error:Q", title="distance", axis=_percent()),
             color=_colour(CHEAPER),
             tooltip=[
                 "form:N",
@@ -261,8 +261,9 @@ def conversion_details(cost: str) -> dict[str, Spec]:
 
 
 def _running() -> alt.X:
-    axis = alt.Axis(labels=False, ticks=False, title="layers, from the first to the last")
-    return alt.X("place:O", axis=axis)
+    """Return the axis of layers in running order, by their names; where there is no room, of some of them."""
+    axis = alt.Axis(labelAngle=-90, labelOverlap="greedy", labelLimit=130, title="layers, as they run")
+    return alt.X("label:N", sort=None, axis=axis)
 
 
 def _scale(names: Sequence[str]) -> alt.Scale:

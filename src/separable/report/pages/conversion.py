@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ..._base.words.printable import printable
 from ..._base.words.quantities import plural
 from ...conv.forms.table import FORMS, is_dense
-from ..text.conversions import change, fewer, rank_of, reasons
+from ..text.conversions import by_output, change, fewer, rank_of, reasons, score, unit
 from .charts import conversion_charts, conversion_details
-from .page import Cell, Heading, Row, rendered, short
+from .page import Cell, Heading, Row, axis_labels, rendered, short
 
 if TYPE_CHECKING:
     from ...conv.conversion.records import ConversionReport, ConvertedLayer
+    from ...conv.scores.records import Score
 
 # What a budget is of, in words.
 _COSTS: Final = {"macs": "MACs", "params": "parameters", "latency": "milliseconds"}
@@ -59,10 +60,16 @@ def page(report: ConversionReport) -> str:
     return rendered(
         "conversion.html",
         _data(report),
-        title=f"Conversion: {fewer(report.macs_before, report.macs_after)} MACs",
+        title=printable(
+            f"{report.model or 'Conversion'}: {fewer(report.macs_before, report.macs_after)} MACs"
+        ),
+        model=printable(report.model),
         remarks=[
-            f"{changed} of {len(report.layers)} convolutions in separable form",
+            f"{changed} of {len(report.layers)} layers in separable form",
             *([] if report.budget is None else [f"budget {report.budget:g} of the {_COSTS[report.by]}"]),
+            *([] if report.score is None else [score(report.score)]),
+            *by_output(report),
+            *map(printable, report.notes),
         ],
         sums=_sums(report),
         forms=_forms(report),
@@ -94,13 +101,37 @@ def _sums(report: ConversionReport) -> list[tuple[str, str, str]]:
             fewer(report.params_before, report.params_after),
         ),
     ]
+    if report.milliseconds_before and report.milliseconds_after:
+        sums.append(_times(f"ms, {report.runtime}", report.milliseconds_before, report.milliseconds_after))
     before, after = _milliseconds(report)
     if before and after:
-        text = f"{before:.3g} \N{RIGHTWARDS ARROW} {after:.3g}"
-        sums.append(("ms of the layers", text, f"{before / after:.2f}x as fast"))
-    where = report.unmeasured or f"of their variance; {report.measured_on}"
-    value = "\N{EN DASH}" if report.unmeasured else change(report.output_change)
-    return [*sums, ("change of the outputs", value, where)]
+        sums.append(_times("ms of the layers", before, after))
+    if report.score is not None:
+        sums.append(_score(report.score))
+    return [*sums, _change(report)]
+
+
+def _times(name: str, before: float, after: float) -> tuple[str, str, str]:
+    return name, f"{before:.3g} \N{RIGHTWARDS ARROW} {after:.3g}", f"{before / after:.2f}x as fast"
+
+
+def _score(measured: Score) -> tuple[str, str, str]:
+    if math.isnan(measured.drop):
+        return printable(measured.metric), "\N{EN DASH}", "not measured"
+    text = f"{measured.before:.4g} \N{RIGHTWARDS ARROW} {measured.after:.4g}"
+    return printable(measured.metric), text, f"{plural(measured.inputs, 'input')}"
+
+
+def _change(report: ConversionReport) -> tuple[str, str, str]:
+    """Return the change of the outputs: a name, the number, and what it is of."""
+    name = "change of the outputs"
+    if report.unmeasured or not report.changed:
+        return name, "\N{EN DASH}", report.unmeasured or "no layer is replaced: outputs as before"
+    words = [unit(report), report.measured_on]
+    if report.interval is not None:
+        low, high = map(change, report.interval)
+        words.insert(1, f"95 % interval {low} to {high}")
+    return name, change(report.output_change), "; ".join(words)
 
 
 def _milliseconds(report: ConversionReport) -> tuple[float, float]:
@@ -142,11 +173,14 @@ def _data(report: ConversionReport) -> dict[str, Any]:
         del charts["frontier"]
     details = conversion_details(_COSTS[report.by])
     sizes = range(len(report.layers))
+    labels = axis_labels([printable(layer.name) for layer in report.layers])
     return {
         "charts": charts | details if report.layers else {},
         "detailed": list(details),
         "datasets": {
-            "layers": [_told(place, layer) for place, layer in enumerate(report.layers)],
+            "layers": [
+                {"label": labels[place], **_told(place, layer)} for place, layer in enumerate(report.layers)
+            ],
             "frontier": [{"cost": short(cost), "error": short(error)} for cost, error in report.frontier],
             "chosen": [_chosen(report)],
         },
@@ -187,7 +221,7 @@ def _chosen(report: ConversionReport) -> dict[str, Any]:
     return {
         "what": "this conversion",
         "cost": short(after / before) if before else None,
-        "error": short(report.output_change),
+        "error": short(report.output_change) if report.changed else None,
     }
 
 

@@ -19,7 +19,10 @@ from markupsafe import Markup
 
 from ...files.target import replacing
 
-__all__ = ["Cell", "Heading", "Row", "rendered", "short", "write"]
+__all__ = ["Cell", "Heading", "Row", "axis_labels", "rendered", "short", "write"]
+
+
+_LABEL = 21  # characters of a name on an axis
 
 
 class Heading(NamedTuple):
@@ -44,6 +47,31 @@ class Row(NamedTuple):
     style: str
     place: int | None
     cells: Sequence[Cell]
+
+
+def axis_labels(names: Sequence[str]) -> list[str]:
+    """Return names for an axis: the end of each, which tells them apart; no two alike.
+
+    A last part that few share out among many, such as an operator's name, is left out.
+
+    Parameters
+    ----------
+    names : sequence of str
+
+    Returns
+    -------
+    list of str
+    """
+    seen: dict[str, int] = {}
+    labels = []
+    ends = {name.rpartition("/")[2] for name in names}
+    for name in names:
+        if len(ends) < len(names) / 2:  # they tell the operator, not the layer
+            name = name.rpartition("/")[0] or name
+        label = name if len(name) <= _LABEL else f"\N{HORIZONTAL ELLIPSIS}{name[1 - _LABEL :]}"
+        seen[label] = seen.get(label, 0) + 1
+        labels.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return labels
 
 
 def rendered(template: str, data: Mapping[str, Any], **values: Any) -> str:

@@ -12,11 +12,29 @@ from ...conv.forms.table import MULTIPLIED, is_dense
 from .columns import aligned
 
 if TYPE_CHECKING:
+    from ...conv.audits.machine import Machine
     from ...conv.audits.records import AuditRecord, Layer
     from ...conv.audits.separability import Separability
 
 # Depth multipliers whose errors have a column.
 _MULTIPLIERS: Final = 4
+
+# Kinds of layers that a separable network consists of, and the share of MACs from which on it is one.
+_APART: Final = ("depthwise", "pointwise", "separable")
+_MOSTLY: Final = 0.8
+
+# Times that the MACs can be divided by: below, the limit itself is news.
+_LITTLE: Final = 4.0
+
+# What an audit that saw no data has to say first.
+UNKNOWN_ACCURACY: Final = (
+    "what accuracy that keeps, weights alone do not tell: `separate` finds out on inputs, without labels"
+)
+
+# What the numbers of a layer's weights are.
+DISTANCE: Final = (
+    "distance: relative l2, from the weights to the nearest in that form; data are kinder to most layers"
+)
 
 # What says nothing where a whole column holds it.
 _SILENT = {"calls": {"1"}, "groups": {"", "1"}, "stride": {"", "1", "1x1", "1x1x1"}}
@@ -45,6 +63,7 @@ def table(audit: AuditRecord) -> str:
     parts = [
         f"{printable(audit.model)} on {printable(audit.example)}",
         "; ".join(f"{value} {name}" for name, value in sums(audit)),
+        *outlook(audit),
         *remarks(audit),
     ]
     if audit.layers:
@@ -57,8 +76,8 @@ def table(audit: AuditRecord) -> str:
         ]
     if audit.separability:
         headings, rows = separabilities(audit.separability)
-        parts += ["", *aligned(headings, rows, [False, False, *[True] * (len(headings) - 2)]), ""]
-        parts += outlook(audit)
+        parts += ["", *aligned(headings, rows, [False, False, *[True] * (len(headings) - 2)])]
+        parts += ["", DISTANCE]
     if audit.refused:
         parts += ["", *refusals(audit)]
     return "\n".join(parts)
@@ -76,7 +95,11 @@ def notebook(audit: AuditRecord) -> str:
     str
     """
     shown = columns(audit)
-    parts = [_html.facts(sums(audit)), _html.lines(map(printable, remarks(audit)))]
+    parts = [
+        _html.facts(sums(audit)),
+        _html.lines(outlook(audit)),
+        _html.lines(map(printable, remarks(audit))),
+    ]
     if audit.layers:
         rows = [[column.text(layer) for column in shown] for layer in audit.layers]
         headings = [column.heading for column in shown]
@@ -87,7 +110,7 @@ def notebook(audit: AuditRecord) -> str:
     if audit.separability:
         headings, rows = separabilities(audit.separability)
         parts.append(_html.table(headings, rows, [False, False, *[True] * (len(headings) - 2)]))
-        parts.append(_html.lines(outlook(audit)))
+        parts.append(_html.lines([DISTANCE]))
     parts.append(_html.lines(refusals(audit)))
     return _html.block(f"{printable(audit.model)} on {printable(audit.example)}", *parts)
 
@@ -121,8 +144,8 @@ def columns(audit: AuditRecord) -> list[Column]:
 def sums(audit: AuditRecord) -> list[tuple[str, str]]:
     """Return names and values of the totals."""
     totals = [
-        ("MACs", f"{audit.macs:,}"),
-        ("FLOPs", f"{audit.flops:,}"),
+        ("MACs", macs(audit)),
+        ("FLOPs", f"{audit.flops:,}" if audit.layers else macs(audit)),
         ("parameters", f"{audit.params:,}"),
         ("bytes moved", f"{audit.bytes:,}"),
     ]
@@ -134,21 +157,34 @@ def sums(audit: AuditRecord) -> list[tuple[str, str]]:
     return totals
 
 
+def macs(audit: AuditRecord) -> str:
+    """Return the MACs of a model; that they were not counted, where nothing that may multiply was."""
+    return f"{audit.macs:,}" if audit.macs or not audit.uncounted else "not counted"
+
+
 def remarks(audit: AuditRecord) -> list[str]:
     """Return how the counts came about, and what they leave out."""
     said = [audit.remark]
     if audit.machine is not None and audit.layers:
-        machine = audit.machine
-        plural = "s" * (machine.threads > 1)
-        said.append(
-            f"roofline of {machine.threads} thread{plural}: {machine.peak_flops / 1e9:.0f} GFLOP/s, "
-            f"{machine.bandwidth / 1e9:.0f} GB/s"
-        )
+        said.append(_speeds(audit.machine))
     if not audit.layers:
         said.append("no layer multiplies")
     if audit.uncounted:
         said.append(f"NOT counted, and may multiply: {', '.join(map(printable, audit.uncounted))}")
     return said
+
+
+def _speeds(machine: Machine) -> str:
+    """Return what the roofline is made of, and whether something ran faster."""
+    plural = "s" * (machine.threads > 1)
+    said = f"roofline of {machine.threads} thread{plural}: {_of(machine)}"
+    if machine.measured is None:
+        return said
+    return f"{said}, raised to what layers reached (from caches, perhaps); by itself {_of(machine.measured)}"
+
+
+def _of(machine: Machine) -> str:
+    return f"{machine.peak_flops / 1e9:.0f} GFLOP/s, {machine.bandwidth / 1e9:.0f} GB/s"
 
 
 def separabilities(layers: Sequence[Separability]) -> tuple[list[str], list[list[str]]]:
@@ -167,7 +203,7 @@ def separabilities(layers: Sequence[Separability]) -> tuple[list[str], list[list
         order: min(_MULTIPLIERS, max((len(layer.errors.get(order, ())) for layer in layers), default=0))
         for order in MULTIPLIED
     }
-    headings = ["separability", "best at 1/2", "error"]
+    headings = ["weights", "nearest at 1/2", "distance"]
     headings += [f"{order} {rank}x" for order in MULTIPLIED for rank in range(1, shown[order] + 1)]
     rows = []
     for layer in layers:
@@ -184,16 +220,24 @@ def separabilities(layers: Sequence[Separability]) -> tuple[list[str], list[list
 
 
 def outlook(audit: AuditRecord) -> list[str]:
-    """Return what half, a quarter and an eighth of the MACs would cost, by the weights alone."""
-    lines = []
-    for part in (2, 4, 8):
-        reached = [(macs, error) for macs, error in audit.frontier if macs <= audit.macs / part]
-        if reached:
-            macs, error = max(reached)
-            lines.append(f"{audit.macs / macs:.1f}x fewer MACs: {tenths(error)} of the weights lost")
-    if not lines:
-        lines = ["no form halves the MACs of this model"]
-    return [*lines, "(root mean square over the layers, data not seen: `separate` loses less)"]
+    """Return what cheaper forms can reach, and that weights say little about the accuracy which is kept."""
+    if not audit.frontier:
+        return []
+    fewest = max(audit.frontier[0][0], 1)
+    share = sum(layer.macs for layer in audit.separability) / max(audit.macs, 1)
+    kinds = audit.macs_by_kind
+    apart = sum(kinds.get(kind, 0) for kind in _APART) / max(audit.macs, 1)
+    most = audit.macs / fewest
+    lines = [
+        f"{tenths(share)} of the MACs are in layers with cheaper forms"
+        + (f", which leave at least {tenths(1 / most)} of all" if most < _LITTLE else "")
+    ]
+    if apart > _MOSTLY:
+        lines.append(
+            f"{tenths(apart)} are in depthwise and pointwise layers: it is separable already, expect little "
+            "more"
+        )
+    return [*lines, UNKNOWN_ACCURACY]
 
 
 def refusals(audit: AuditRecord) -> list[str]:

@@ -8,12 +8,28 @@ from typing import Final
 
 from ..._base.words import html as _html
 from ..._base.words.printable import printable
+from ..._base.words.quantities import plural
 from ...conv.conversion.records import ConversionReport, ConvertedLayer
 from ...conv.forms.table import is_dense
+from ...conv.scores.records import Score
 from .columns import aligned
 
-__all__ = ["change", "count", "fewer", "in_short", "loss", "notebook", "rank_of", "reasons", "table"]
+__all__ = [
+    "by_output",
+    "change",
+    "count",
+    "fewer",
+    "in_short",
+    "loss",
+    "notebook",
+    "rank_of",
+    "reasons",
+    "score",
+    "table",
+    "unit",
+]
 
+_OUTPUTS: Final = 8  # of a network that have a line each
 _WIDE: Final = 79  # characters; a table that is wider has a line for each name
 
 
@@ -66,7 +82,8 @@ def notebook(report: ConversionReport) -> str:
 def in_short(name: str, report: ConversionReport) -> str:
     """Return one line on what became of a model of a name."""
     costs = f"{report.macs_before} MACs to {report.macs_after}"
-    return f"<Separation of {name}: {costs}, output change {report.output_change:.2e}>"
+    measured = "not measured" if math.isnan(report.output_change) else f"{report.output_change:.2e}"
+    return f"<Separation of {name}: {costs}, output change {measured}>"
 
 
 def _sums(report: ConversionReport) -> list[list[str]]:
@@ -83,9 +100,10 @@ def _sums(report: ConversionReport) -> list[list[str]]:
 
 def _remarks(report: ConversionReport) -> list[str]:
     """Return the loss and what it was measured on, or why it was not, what was asked for, and notes."""
-    said = (
-        [f"outputs: {report.unmeasured}"] if report.unmeasured else [loss(report), f"({report.measured_on})"]
-    )
+    said = [f"outputs: {report.unmeasured}"] if report.unmeasured else [loss(report)]
+    if report.changed and not report.unmeasured:
+        said += [f"({report.measured_on})", *(f"({line})" for line in by_output(report))]
+    said += [] if report.score is None else [score(report.score)]
     return [*said, *([report.aim] if report.aim else []), *report.notes]
 
 
@@ -110,14 +128,61 @@ def rank_of(layer: ConvertedLayer) -> str:
 
 def loss(report: ConversionReport) -> str:
     """Return by how much the outputs change, in words, where that was measured."""
-    return f"outputs change by {change(report.output_change)} of their variance"
+    if not report.changed:
+        return "outputs as before: no layer is replaced"
+    said = f"outputs change by {change(report.output_change)} {unit(report)}"
+    if report.interval is None:
+        return said
+    low, high = map(change, report.interval)
+    return f"{said}, 95 % interval {low} to {high}"
+
+
+def unit(report: ConversionReport) -> str:
+    """Return what the change of the outputs is a fraction of, in words."""
+    measured = [output for output in report.outputs if not output.reason]
+    units = list(dict.fromkeys(output.unit for output in measured)) or ["variance"]
+    said = f"of their {' or '.join(units)}"
+    return said if len(measured) < 2 else f"{said} (mean of {len(measured)}, each counting alike)"
+
+
+def by_output(report: ConversionReport) -> list[str]:
+    """Return the change of each output in words, where there are several."""
+    if len(report.outputs) < 2:
+        return []
+    lines = [
+        f"{printable(output.name)}: {output.reason or f'{change(output.change)} of its {output.unit}'}"
+        for output in report.outputs[:_OUTPUTS]
+    ]
+    more = len(report.outputs) - len(lines)
+    return [*lines, *([f"and {more} outputs more"] if more else [])]
+
+
+def score(measured: Score) -> str:
+    """Return what a metric said before and after, in words."""
+    if math.isnan(measured.drop):
+        return (
+            f"{printable(measured.metric)}: not measured, it gave {measured.before:g} and {measured.after:g}"
+        )
+    said = f"{printable(measured.metric)} {measured.before:.4g} -> {measured.after:.4g}"
+    against = " against the original's own outputs" if measured.targets == "outputs" else ""
+    where = plural(measured.inputs, "input")
+    where += " left out of the fit" if measured.held_out else ", which it was fitted to"
+    said += f"{against} ({where}"
+    if measured.drop_interval is not None:
+        low, high = measured.drop_interval
+        said += f"; worse by {measured.drop:.2g}, 95 % interval {low:.2g} to {high:.2g}"
+    elif not measured.drop:
+        said += "; no difference seen"
+    return f"{said})"
 
 
 def change(error: float) -> str:
     """Return a mean squared change over a variance: ``1.3 %``; nothing where it was not measured."""
     if math.isnan(error):
         return ""
-    return "0" if error == 0 else f"{100 * error:.2g} %" if 1e-4 <= error < 10 else f"{error:.1e}"
+    if not 1e-4 <= error < 10:
+        return "0" if error == 0 else f"{error:.1e}"
+    return f"{100 * error:.0f} %" if error >= 0.1 else f"{100 * error:.2g} %"
 
 
 def fewer(before: float, after: float) -> str:

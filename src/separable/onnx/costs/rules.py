@@ -15,13 +15,13 @@ from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 
 from ..._base.types import Array
 from ...conv.audits.records import Layer, Shape
-from .files import Stored, with_open_weights
-from .graph import GraphIndex, attributes, is_standard, nodes_within
-from .names import ModelError
-from .runtime import shapes_of
-from .sizes import check_fits
+from ..model.files import Stored, with_open_weights
+from ..model.graph import GraphIndex, attributes, is_standard, nodes_within
+from ..model.names import ModelError
+from ..model.runtime import shapes_of
+from ..model.sizes import check_fits
 
-__all__ = ["Counted", "check_memory", "count", "dtypes_of"]
+__all__ = ["Counted", "check_memory", "count", "dtypes_of", "may_multiply", "parameters"]
 
 # Parts of names that say that an operator multiplies: one that has no rule is reported as not counted.
 _TELLTALE: Final = re.compile(r"conv|gemm|matmul|einsum|lstm|gru|rnn|attention|bilinear", re.IGNORECASE)
@@ -74,8 +74,18 @@ _Shapes: TypeAlias = Mapping[str, Shape]
 _Rule: TypeAlias = Callable[[GraphIndex, NodeProto, _Shapes], _NodeProduct]
 
 
+def may_multiply(node: NodeProto) -> bool:
+    """Return whether a node multiplies, by its rule or by its name."""
+    return _rule(node) is not None or bool(_TELLTALE.search(node.op_type))
+
+
+def _rule(node: NodeProto) -> _Rule | None:
+    known = is_standard(node) or node.op_type in _CONTRIBUTED
+    return _RULES.get(node.op_type) if known else None
+
+
 def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None) -> Counted:
-    """Count a model on an input: Conv, ConvTranspose, Gemm and MatMul.
+    """Count the main graph of a model on an input; `bodies` counts what stands in subgraphs as well.
 
     Parameters
     ----------
@@ -90,8 +100,8 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
     Counted
     """
     graph = GraphIndex(stored)
-    places = [n for n, node in enumerate(graph.nodes) if is_standard(node) and node.op_type in _RULES]
-    nodes = [graph.nodes[place] for place in places]
+    ruled = [(n, node, rule) for n, node in enumerate(graph.nodes) if (rule := _rule(node)) is not None]
+    places, nodes = [n for n, _, _ in ruled], [node for _, node, _ in ruled]
     wanted = list(dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name))
     shapes, types = _inferred(stored, feeds)
     missing = [name for name in wanted if name not in shapes]
@@ -106,9 +116,9 @@ def count(stored: Stored, feeds: Mapping[str, Array], threads: int | None = None
             )
     used: set[str] = set()
     layers = tuple(
-        _layer(graph, node, _RULES[node.op_type](graph, node, shapes), shapes, types, used) for node in nodes
+        _layer(graph, node, rule(graph, node, shapes), shapes, types, used) for _, node, rule in ruled
     )
-    return Counted(layers, tuple(places), _parameters(graph), tuple(_uncounted(stored, graph)), not missing)
+    return Counted(layers, tuple(places), parameters(graph), tuple(_uncounted(stored, graph)), not missing)
 
 
 def _layer(
@@ -296,12 +306,74 @@ def _product_of_matrices(
     )
 
 
+def _recurrent(graph: GraphIndex, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
+    """Every step of every sequence meets each weight of W and R, of both directions, once."""
+    x, *rest = node.input
+    named = dict(zip(("w", "r", "b", "lengths", "h", "c", "peepholes"), rest, strict=False))
+    weights = [named[key] for key in ("w", "r", "b") if named.get(key)]
+    steps = math.prod(shapes[x][:-1])
+    matrices = sum(math.prod(shapes[named[key]]) for key in ("w", "r"))
+    return _NodeProduct(
+        kind="recurrent",
+        macs=steps * matrices,
+        adds=steps * math.prod(shapes[named["b"]]) if named.get("b") else 0,
+        inputs=(x, *(named[key] for key in ("h", "c") if named.get(key))),
+        weights=tuple(weights),
+    )
+
+
+def _in_integers(rule: _Rule, places: Sequence[int]) -> _Rule:
+    """Return the rule of an operator in eight bits, whose factors lie in these places of its inputs."""
+
+    def ruled(graph: GraphIndex, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
+        plain = NodeProto()
+        plain.CopyFrom(node)
+        del plain.input[:]
+        plain.input.extend(node.input[place] for place in places if place < len(node.input))
+        return rule(graph, plain, shapes)
+
+    return ruled
+
+
+def _einsum(graph: GraphIndex, node: NodeProto, shapes: _Shapes) -> _NodeProduct:
+    """Every combination of all indices is one product, of three factors and more as well."""
+    terms = attributes(node)["equation"].s.decode().replace(" ", "").split("->")[0].split(",")
+    lengths: dict[object, int] = {}
+    for term, name in zip(terms, node.input, strict=True):
+        before, dots, behind = term.partition("...")
+        shape = shapes[name]
+        for place, index in enumerate(before):
+            lengths[index] = max(lengths.get(index, 1), shape[place])
+        for place, index in enumerate(reversed(behind), 1):
+            lengths[index] = max(lengths.get(index, 1), shape[-place])
+        inner = shape[len(before) : len(shape) - len(behind)] if dots else ()
+        for place, length in enumerate(reversed(inner)):
+            lengths["...", place] = max(lengths.get(("...", place), 1), length)
+    macs = math.prod(lengths.values()) if len(terms) > 1 else 0
+    weights = [name for name in node.input if graph.is_constant(name)]
+    inputs = [name for name in node.input if name not in weights]
+    return _NodeProduct("linear" if weights else "matmul", macs, 0, tuple(inputs), tuple(weights))
+
+
 _RULES: Final[Mapping[str, _Rule]] = {
     "Conv": _convolution,
     "ConvTranspose": _convolution,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "Einsum": _einsum,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+    "DynamicQuantizeLSTM": _recurrent,
+    "ConvInteger": _in_integers(_convolution, (0, 1)),
+    "QLinearConv": _in_integers(_convolution, (0, 3, 8)),
+    "MatMulInteger": _in_integers(_matmul, (0, 1)),
+    "QLinearMatMul": _in_integers(_matmul, (0, 3)),
+    "FusedConv": _in_integers(_convolution, (0, 1, 2)),
 }
+
+# Operators of ONNX Runtime's own, that its optimised models hold.
+_CONTRIBUTED: Final = {"DynamicQuantizeLSTM", "FusedConv"}
 
 
 # -- what no rule covers, and what is a parameter ----------------------------------------------------
@@ -310,11 +382,8 @@ _RULES: Final[Mapping[str, _Rule]] = {
 def _uncounted(stored: Stored, graph: GraphIndex) -> Iterator[str]:
     operators: dict[str, None] = {}
     for node in graph.nodes:
-        if _TELLTALE.search(node.op_type) and not (is_standard(node) and node.op_type in _RULES):
+        if _TELLTALE.search(node.op_type) and _rule(node) is None:
             operators[node.op_type] = None
-        for inner in nodes_within(node):
-            if _TELLTALE.search(inner.op_type):
-                operators[f"{inner.op_type} within {node.op_type}"] = None
     for function in stored.proto.functions:
         for node in function.node:
             if _TELLTALE.search(node.op_type):
@@ -322,7 +391,7 @@ def _uncounted(stored: Stored, graph: GraphIndex) -> Iterator[str]:
     yield from operators
 
 
-def _parameters(graph: GraphIndex) -> int:
+def parameters(graph: GraphIndex) -> int:
     """Count what training set: floating constants that nodes read, but no scalars and no statistics."""
     sizes: dict[str, int] = {}
     within = [inner for node in graph.nodes for inner in nodes_within(node)]

@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .. import files
-from .._base.types import Array
-from ..files.formats import npy
-from ..files.guard import check_readable
-from .calibration_inputs import PICTURES, PictureSlot, scaling_of
+from ... import files
+from ..._base.types import Array
+from ...files.formats import npy
+from ...files.guard import check_readable
+from .other_inputs import Declared, OtherInputs, input_for
+from .pictures import PICTURES, PictureSlot, scaling_of
 
 if TYPE_CHECKING:
-    from ..engine.graph.ir import TensorType
+    from ...engine.graph.ir import TensorType
 
-Declared = Mapping[str, "TensorType"]
+Typed = Mapping[str, "TensorType"]
+
+
+class ReadCalls(NamedTuple):
+    """The inputs of each call, and what those hold that no file was given for, in words."""
+
+    feeds: list[dict[str, Array]]
+    said: list[str]
 
 
 @dataclass(frozen=True)
 class GivenFiles:
-    """What was typed: files, or NAME=FILE, and how pictures are normalised."""
+    """What was typed: files, or NAME=FILE, how pictures are normalised, and what goes beside them."""
 
     words: tuple[str, ...]
     mean: str | None = None
     std: str | None = None
+    others: OtherInputs = field(default_factory=OtherInputs)
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files."""
-        return tuple(_name_and_path(word)[1] for word in self.words)
+        return (*(_name_and_path(word)[1] for word in self.words), *self.others.paths)
 
     def calls(
-        self, model: Path, declared: Declared, said: Mapping[str, tuple[int, ...]] | None = None
-    ) -> list[dict[str, Array]]:
+        self, model: Path, declared: Typed, said: Mapping[str, tuple[int, ...]] | None = None
+    ) -> ReadCalls:
         """Return the inputs of each call: one, or as many as a fixed batch asks for.
+
+        Inputs that are not given are what --input says, and else zeros of the shape that goes with the
+        others.
 
         Parameters
         ----------
@@ -55,38 +68,32 @@ class GivenFiles:
         ValueError
             If the files are not the inputs of the network.
         """
-        pictures = [path for path in self.paths if path.suffix.lower() in PICTURES]
+        shapes = {name: ((said or {}).get(name, kind.shape), kind.dtype) for name, kind in declared.items()}
+        taken = self.others.names(shapes)
+        files_given = [_name_and_path(word)[1] for word in self.words]
+        pictures = [path for path in files_given if path.suffix.lower() in PICTURES]
         normalised = [name for name in ("mean", "std") if getattr(self, name) is not None]
-        if not pictures:
-            if normalised:
-                raise ValueError(f"`--{normalised[0]}` goes with pictures; arrays are taken as they are.")
-            arrays = self._arrays(declared)
-            return list(
-                _batches({name: _fitted(arrays[name], declared[name]) for name in declared}, declared)
-            )
-        if len(pictures) < len(self.words):
+        if not pictures and normalised:
+            raise ValueError(f"`--{normalised[0]}` goes with pictures; arrays are taken as they are.")
+        if pictures and len(pictures) < len(files_given):
             raise ValueError("pictures and arrays cannot be mixed; pass one or the other.")
-        if len(normalised) < 2:
-            raise ValueError(
-                f"`{pictures[0]}` is a picture; pass --mean and --std as the model was trained, such as "
-                "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225; for values from 0 to 1: --mean 0 --std 1."
-            )
-        return self._pictures(model, declared, said or {}, pictures)
+        if pictures:
+            left = {name: kind for name, kind in shapes.items() if name not in taken}
+            data = self._pictures(model, left, pictures)
+        else:
+            arrays = self._arrays(shapes, taken)
+            data = {name: _fitted(arrays[name], declared[name]) for name in declared if name in arrays}
+        batches = list(_batches(data, declared))
+        others = [self.others.beside(shapes, batch) for batch in batches]
+        calls = [
+            {name: (beside if name in beside else batch)[name] for name in declared}
+            for batch, beside in zip(batches, others, strict=True)
+        ]
+        return ReadCalls(calls, self.others.said(others[0]))
 
-    def _pictures(
-        self,
-        model: Path,
-        declared: Declared,
-        said: Mapping[str, tuple[int, ...]],
-        paths: Sequence[Path],
-    ) -> list[dict[str, Array]]:
-        shapes: dict[str, tuple[int | None, ...]] = {
-            name: tuple(length if isinstance(length, int) else None for length in kind.shape)
-            for name, kind in declared.items()
-        }
-        shapes |= said
-        slot = PictureSlot.in_shapes(str(model), shapes)
-        scaling = scaling_of(self.mean, self.std, slot.channels)
+    def _pictures(self, model: Path, shapes: Declared, paths: Sequence[Path]) -> dict[str, Array]:
+        slot = PictureSlot.of(str(model), shapes)
+        scaling = scaling_of(slot, self.mean, self.std, f"`{paths[0]}` is a picture")
         inputs = [slot.input_of(path, scaling) for path in paths]
         for path, one in zip(paths, inputs, strict=True):
             if one.shape != inputs[0].shape:
@@ -94,10 +101,9 @@ class GivenFiles:
                     f"`{paths[0]}` and `{path}` are of different sizes, and the model takes any; pass "
                     "--shape to say which."
                 )
-        (name,) = declared
-        return list(_batches({name: np.concatenate(inputs)}, declared))
+        return {slot.name: np.concatenate(inputs)}
 
-    def _arrays(self, declared: Declared) -> dict[str, Array]:
+    def _arrays(self, declared: Declared, taken: set[str]) -> dict[str, Array]:
         """Return the arrays of all files by the names of the inputs."""
         found: dict[str, Array] = {}
         lone: list[Array] = []
@@ -117,16 +123,25 @@ class GivenFiles:
             if "" in arrays:
                 lone.append(arrays.pop(""))
             _add(found, arrays)
-        if lone and len(declared) == 1 and not found and len(lone) == 1:
-            found = {next(iter(declared)): lone[0]}
-        elif lone:
-            raise ValueError(
-                f"the network has the inputs {_quoted(declared)}; name each file, such as "
-                f"{next(iter(declared), 'x')}=x.npy."
-            )
-        if set(found) != set(declared):
-            raise ValueError(f"the files have {_quoted(found)}, and the network takes {_quoted(declared)}.")
+        for array in lone:
+            if len(lone) > 1:
+                raise ValueError(
+                    f"the network has the inputs {_quoted(declared)}; name each file, such as "
+                    f"{next(iter(declared), 'x')}=x.npy."
+                )
+            _add(found, {_input_of(declared, array, taken | set(found)): array})
+        if not found or set(found) - set(declared) or set(found) & taken:
+            given = {**found, **dict.fromkeys(taken)}
+            raise ValueError(f"the files have {_quoted(given)}, and the network takes {_quoted(declared)}.")
         return found
+
+
+def _input_of(declared: Declared, array: Array, taken: set[str]) -> str:
+    """Return the input that an array is for: of samples, or one sample."""
+    for given in (array[np.newaxis], array):
+        with suppress(ValueError):
+            return input_for(declared, given, taken, "IN")
+    return input_for(declared, array, taken, "IN")
 
 
 def _name_and_path(word: str) -> tuple[str, Path]:
@@ -154,7 +169,7 @@ def _fitted(array: Array, kind: TensorType) -> Array:
     return array.astype(kind.dtype)
 
 
-def _batches(arrays: dict[str, Array], declared: Declared) -> Iterator[dict[str, Array]]:
+def _batches(arrays: dict[str, Array], declared: Typed) -> Iterator[dict[str, Array]]:
     """Cut arrays of several times as many samples as the network takes at a time."""
     fixed = {kind.shape[0] for kind in declared.values() if kind.shape}
     lengths = {len(array) for array in arrays.values() if array.ndim}

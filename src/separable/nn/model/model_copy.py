@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 
-from ..model.run import check_model
+from .run import check_model
 
 _HELD: Final = (torch.float32, torch.float64)
 

@@ -1,0 +1,1 @@
+"""Torch models as programs of the engine."""
