@@ -215,7 +215,7 @@ class _ConversionRun:
                 for index in block
                 if cheaper[index]
             }
-            wanted = {index: self._effort.inputs(index) for index in moments}
+            wanted = {index: self._effort.measured_inputs(index) for index in moments}
             if wanted:
                 self._steps.say("measuring", self.layers[block[0]])
                 visit(self.network, wanted, partial(_add, moments))
@@ -351,7 +351,10 @@ class _ConversionRun:
         layer = self.layers[index]
         if is_dense(pick.form) and (not replaced or layer.bias is None or index in self.curves.small):
             return None
-        fractions = self.curves.fractions[index] if self.curves.fractions else {}
+        known = self.curves.fractions[index] if self.curves.fractions else {}
+        # More patches need less shrinkage, in proportion.
+        share = self._effort.measured_share(index)
+        fractions = {form: share * fraction for form, fraction in known.items()}
         fitter = Fitter(layer, self._moments(index, replaced), fractions=fractions, workers=self._workers)
         new = fitter.replacement(pick.form, max(pick.rank, 1))
         return None if is_dense(pick.form) and _same(new.convs[0].weights, layer.weights) else new
