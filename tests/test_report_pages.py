@@ -256,8 +256,8 @@ def test_both_faces_write_the_page_of_a_conversion(tmp_path: Path) -> None:
     )
     images = np.random.default_rng(0).standard_normal((24, 3, 12, 12)).astype(np.float32)
     for done in (
-        sp.nn.separate(net, torch.from_numpy(images), 0.5),
-        sp.onnx.separate(onnx_models.vgg(), images, 0.5, never_slower=False),
+        sp.nn.separate(net, torch.from_numpy(images), 0.5, by="macs"),
+        sp.onnx.separate(onnx_models.vgg(), images, 0.5, by="macs", never_slower=False),
     ):
         report = done.report
         assert isinstance(report, SeparationReport)

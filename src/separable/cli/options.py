@@ -292,9 +292,6 @@ TimedRuntime: TypeAlias = Annotated[
     str | None,
     _option("R", "Where times are measured: engine, onnxruntime. [dim]\\[default: engine][/]", _GOAL),
 ]
-TimedBatch: TypeAlias = Annotated[
-    int, typer.Option("--batch", metavar="N", help="Inputs that times are of.", rich_help_panel=_GOAL)
-]
 Forms: TypeAlias = Annotated[
     str | None,
     _option("F[,F..]", "Of dw-pw, pw-dw, spatial, low-rank. [dim]\\[default: all][/]", _GOAL),

@@ -40,8 +40,9 @@ _EQUALISED: Final = 1e9
 _TRUST: Final = (1.0, 0.5)
 
 # Costs that differ by less than this fraction are not told apart, where the cheapest conversion is searched
-# for; and by how much the loss that is aimed at may change from one attempt to the next.
+# for; attempts at that; and by how much the loss that is aimed at may change from one to the next.
 _FINE: Final = 0.03
+_SEARCHES: Final = 4
 _STEP: Final = 4.0
 
 # Weights that change by less than this fraction are left as they are.
@@ -253,13 +254,18 @@ class _ConversionRun:
         """
         unchanged = [options[0] for options in self.curves.options]
         best, aim = _Attempt(unchanged, {}, 0.0), max_loss
+        seen: list[list[Option]] = []
         low = sum(min(option.cost for option in options) for options in self.curves.options)
         high = _cost_of(unchanged)
-        for _ in range(self._attempts + 1):
+        for _ in range(min(self._attempts, _SEARCHES)):
             allowed = self.curves.cost_of(aim)
             if not low <= allowed < high * (1 - _FINE):
                 allowed = math.sqrt(max(low, 1e-3 * high) * high)
-            attempt = self._attempt(self.curves.chosen(max(allowed, low)))
+            picks = self.curves.chosen(max(allowed, low))
+            if picks in seen:
+                break
+            seen.append(picks)
+            attempt = self._attempt(picks)
             loss = attempt.change if loss_of is None else loss_of(attempt.replaced)
             cost = _cost_of(attempt.picks)
             if loss <= max_loss:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...conv.audits.records import Layer
 from ...conv.conversion.convert import Conversion, convert
-from ...conv.conversion.goal import SPARED, check_patterns, count, goal_of
+from ...conv.conversion.goal import SPARED, ConversionGoal, check_patterns, count, goal_of
 from ...conv.conversion.network import Progress
 from ...conv.conversion.records import ConvertedLayer
 from ...conv.forms.layer import Replacement
@@ -36,7 +36,7 @@ from .distill import Course, distilled
 from .fold_norms import Fold, exchange, fold_norms
 from .network import TorchNetwork
 from .rewrite import module_for
-from .times import RUNTIMES, WholeTimes, layer_times, slow_layers
+from .times import RUNTIMES, WholeTimes, is_slower, layer_times, slow_layers
 from .trace import Trace, trace
 
 __all__ = ["Separation", "separate"]
@@ -197,7 +197,7 @@ def separate(
     >>> from separable.nn import separate
     >>> _ = torch.manual_seed(0)
     >>> net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3)).eval()
-    >>> result = separate(net, torch.randn(64, 8, 12, 12), budget=0.5)
+    >>> result = separate(net, torch.randn(64, 8, 12, 12), budget=0.5, by="macs")
     >>> result.report.macs_after <= 0.5 * result.report.macs_before
     True
     >>> result.model(torch.randn(1, 8, 12, 12)).shape

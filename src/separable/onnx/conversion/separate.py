@@ -216,7 +216,7 @@ def separate(
     >>> node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])
     >>> model = helper.make_model(helper.make_graph([node], "net", [x], [y], [weights]))
     >>> images = rng.standard_normal((32, 16, 12, 12)).astype(np.float32)
-    >>> result = separate(model, images, budget=0.5, never_slower=False)
+    >>> result = separate(model, images, budget=0.5, by="macs", never_slower=False)
     >>> result.report.macs_after <= 0.5 * result.report.macs_before
     True
     """
