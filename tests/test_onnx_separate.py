@@ -189,7 +189,7 @@ def test_what_does_not_pay_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "conv1" not in timed[-1]
     row = next(row for row in result.report.layers if row.name == "conv1")
     assert row.form == "dense"
-    assert "slower in ONNX Runtime here (+3.000 ms in this layer)" in row.reason
+    assert "slower in the engine here (+3.000 ms in this layer)" in row.reason
     assert row.macs_after == row.macs_before
     assert result.milliseconds_before == 4.0
     assert result.milliseconds_after is not None

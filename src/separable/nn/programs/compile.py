@@ -325,8 +325,11 @@ def exported(model: nn.Module, example: Any) -> tuple[ModelProto, dict[str, Arra
         If it cannot be exported.
     """
     leaves, spec = trees.tree_flatten(example)
-    with torch.no_grad():
-        proto = _export(_Flat(model, spec), leaves, _names(model, spec), is_open=False)
+    try:
+        with torch.no_grad():
+            proto = _export(_Flat(model, spec), leaves, _names(model, spec), is_open=False)
+    except _ExportError as error:
+        raise ValueError(f"`model` ({type(model).__name__}) cannot be exported to ONNX: {error}") from error
     names = [entry.name for entry in proto.graph.input]
     return proto, {name: _array(name, leaf) for name, leaf in zip(names, leaves, strict=True)}
 

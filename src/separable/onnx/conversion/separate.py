@@ -15,11 +15,11 @@ from onnx.onnx_ml_pb2 import ModelProto
 
 from ..._base.words.printable import printable
 from ...arrays import arguments
-from ...conv.conversion.convert import ConversionReport, ConvertedLayer, Progress, convert
-from ...conv.conversion.goal import SPARED, check_patterns, count, goal_of
+from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
+from ...conv.conversion.goal import SPARED, ConversionGoal, check_patterns, count, goal_of
 from ...conv.forms.layer import Replacement
 from ...conv.forms.table import UNCHANGED, is_dense
-from ...conv.scores.judge import judge_of
+from ...conv.scores.judge import Judge, judge_of
 from ...conv.scores.metrics import MetricLike
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
@@ -243,31 +243,15 @@ def separate(
         if not network.layers:
             reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others)
             raise ModelError(f"it has no layer that can be converted.{reasons}")
-    kinds = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
-    timed = _PutBack(network)
+    timed = _PutBack(network) if never_slower and rank is None else None
     with naming(path_or_model), shown(progress) as show:
-        done = convert(
-            network,
-            goal.budget,
-            goal.by,
-            max_loss=goal.max_loss,
-            forms=goal.forms,
-            rank=rank,
-            other_macs=sum(row.macs_before for row in others if row.name in kinds),
-            other_params=sum(row.params_before for row in others if row.name in kinds),
-            other_ms=network.other_milliseconds() if goal.by == "time" and goal.budget else 0.0,
-            equalise=equalise,
-            threads=threads,
-            loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
-            put_back=timed if never_slower and rank is None else None,
-            progress=show,
-        )
+        done = _converted(network, goal, others, judge, timed, equalise, threads, show)
         judged = done.report.with_loss(
             network.loss(done.replacements),
             network.measured,
             None if judge is None else network.score(judge, done.replacements),
         )
-    before, after = timed.times or (None, None)
+    before, after = (timed and timed.times) or (None, None)
     report = replace(
         judged,
         layers=_in_order(graph, (*done.report.layers, *others)),
@@ -283,6 +267,35 @@ def separate(
     predicted = _predicted(report, before) if goal.by == "time" and rank is None else None
     noticed = noted(result, _line(report))
     return Separation(SeparationReport.of(report), before, after, noticed, predicted)
+
+
+def _converted(
+    network: OnnxNetwork,
+    goal: ConversionGoal,
+    others: Sequence[ConvertedLayer],
+    judge: Judge | None,
+    put_back: _PutBack | None,
+    equalise: bool,
+    threads: int | None,
+    show: Progress,
+) -> Conversion:
+    kinds = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
+    return convert(
+        network,
+        goal.budget,
+        goal.by,
+        max_loss=goal.max_loss,
+        forms=goal.forms,
+        rank=goal.rank,
+        other_macs=sum(row.macs_before for row in others if row.name in kinds),
+        other_params=sum(row.params_before for row in others if row.name in kinds),
+        other_ms=network.other_milliseconds() if goal.by == "time" and goal.budget else 0.0,
+        equalise=equalise,
+        threads=threads,
+        loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
+        put_back=put_back,
+        progress=show,
+    )
 
 
 def _check_settings(skip: Sequence[str], batch_size: int, memory: int, threads: int | None) -> None:
