@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 FUZZ ?= 1500 0
+SPHINX_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses 8
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,12 +14,13 @@ SOURCES := pyproject.toml CMakeLists.txt README.md \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench fuzz leaks sanitize wheel clean
+.PHONY: help demo test lint docs bench fuzz leaks sanitize wheel clean
 
 help:
 	@echo 'make demo    filter a photograph and an MRI volume, convert a network; compare with what is used today'
 	@echo 'make test    ruff, mypy --strict and pytest: what CI runs'
 	@echo 'make lint    ruff and mypy --strict only'
+	@echo 'make docs    build the site of the documentation into build/docs (Python 3.11 or newer; without network)'
 	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'
 	@echo 'make fuzz    read mutated files: each gives a result or an error that names it (FUZZ: how many, from which on)'
 	@echo 'make leaks   a million small calls and a thousand large ones leave no memory behind (minutes)'
@@ -36,6 +38,12 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Warnings are errors. SPHINX_ARGS='-D plot_gallery=0' leaves the tutorials unrun.
+docs: $(VENV)/installed-docs
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make docs needs Python 3.11 or newer: make PYTHON=python3.12 docs (after make clean)")'
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/docs-trees $(SPHINX_ARGS) . build/docs
+	@echo 'the site: build/docs/index.html'
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks

@@ -193,11 +193,19 @@ def test_functions_fit_a_screen(folder: str) -> None:
     assert not long
 
 
+def generated() -> set[Path]:
+    """The folders that building the site fills, perhaps at this moment."""
+    listed = ROOT / ".gitignore"
+    ignored = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+    return {ROOT / line.strip("/") for line in ignored if line.startswith("/docs/")}
+
+
 def text_files() -> Iterator[tuple[Path, str]]:
     folders = ("src", "cpp", "cmake", "tests", "benchmarks", "examples", "docs", ".ci")
     inside = [file for folder in folders for file in sorted((ROOT / folder).rglob("*")) if file.is_file()]
+    made = generated()
     for file in [*sorted(ROOT.glob("*")), *ROOT.glob(".*"), *inside]:
-        if file.is_file() and "__pycache__" not in file.parts:
+        if file.is_file() and "__pycache__" not in file.parts and made.isdisjoint(file.parents):
             try:
                 yield file, file.read_text(encoding="utf-8")
             except UnicodeDecodeError:

@@ -475,9 +475,9 @@ def test_all_families_return_kernels():
 
 def test_every_family_has_its_line_and_picture_in_the_docs():
     docs = Path(__file__).resolve().parents[1] / "docs"
-    page = (docs / "kernels.md").read_text(encoding="utf-8")
+    page = (docs / "filters" / "kernels.md").read_text(encoding="utf-8")
     names = {name for name in families.__all__ if name.islower()}
-    assert set(re.findall(r"^\| `(\w+)\(.*\(pictures/\1\.png\) \|$", page, flags=re.MULTILINE)) == names
+    assert set(re.findall(r"^\| `(\w+)\(.*\(\.\./pictures/\1\.png\) \|$", page, flags=re.MULTILINE)) == names
     assert {path.stem for path in (docs / "pictures").glob("*.png")} == names
 
 

@@ -206,7 +206,7 @@ def test_names_of_methods_come_from_one_table() -> None:
     assert re.findall(r'"(\w+)"', listed[1]) == list(METHODS)
     text = " ".join((sp.Plan.__doc__ or "").split())
     assert [method.about for method in METHODS.values() if method.about not in text] == []
-    planning = (ROOT / "docs" / "planning.md").read_text(encoding="utf-8")
+    planning = (ROOT / "docs" / "filters" / "planning.md").read_text(encoding="utf-8")
     assert [name for name in METHODS if f'`"{name}"`' not in planning] == []
     assert [name for name in NAMES if f'"{name}"' not in (sp.correlate.__doc__ or "")] == []
 
@@ -214,7 +214,7 @@ def test_names_of_methods_come_from_one_table() -> None:
 def test_names_of_modes_and_of_storing_come_from_one_table() -> None:
     assert typing.get_args(boundaries.ModeName) == tuple(boundaries.MODES)
     assert reference.MODES == boundaries.CANONICAL
-    page = (ROOT / "docs" / "boundaries.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "filters" / "boundaries.md").read_text(encoding="utf-8")
     assert [name for name in boundaries.MODES if f"`{name}`" not in page] == []
     helped = (PACKAGE / "cli" / "options.py").read_text(encoding="utf-8")
     assert [name for name in boundaries.CANONICAL if not re.search(rf"\b{name}\b", helped)] == []

@@ -261,7 +261,7 @@ def test_errors(call: Callable[[Any], Any], error: type[Exception], message: str
         call(image())
 
 
-# ---- decisions: where SciPy is wrong (docs/ndimage.md lists them) ------------------------------------------
+# ---- decisions: where SciPy is wrong (docs/filters/ndimage.md lists them) ---------------------------------
 
 
 def test_small_taps_are_not_taken_for_symmetric_ones() -> None:

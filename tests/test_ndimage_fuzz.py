@@ -172,8 +172,8 @@ def check_floats(case: Case, output: Any) -> None:
     ours, theirs = case.ours(output=output), case.theirs(output=output)
     assert ours.dtype == theirs.dtype
     assert ours.shape == theirs.shape
-    # Both sides' bounds to first order (docs/accuracy.md); SciPy sums in double and rounds what is between
-    # two axes to the dtype of the output.
+    # Both sides' bounds to first order (docs/filters/accuracy.md); SciPy sums in double and rounds what is
+    # between two axes to the dtype of the output.
     computed = 2.0**-24 if np.result_type(case.x.dtype, ours.dtype).char in "fF" else 2.0**-53
     # ... and, of complex input and weights, products to the dtype of the input.
     narrow = ours.dtype.char in "fF" or (case.x.dtype.char == "F" and "weights" in case.arguments)

@@ -348,7 +348,7 @@ def test_batches_of_several_sizes_and_several_outputs():
 
 
 def test_a_loop_of_ones_own(trained):
-    """What docs/convert.md shows: labels, norms in training mode, an optimiser of one's own."""
+    """What docs/networks/convert.md shows: labels, norms in training mode, an optimiser of one's own."""
     model, inputs, x, y = trained
     labels = answers(model, inputs)[0].argmax(1)
     student = sp.nn.separate(model, inputs, keep_norms=True, **THIN).model

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/kernels.md: ``python docs/pictures/draw.py`` writes them beside itself."""
+"""Draw the pictures of docs/filters/kernels.md: ``python docs/pictures/draw.py`` writes them here."""
 
 from __future__ import annotations
 

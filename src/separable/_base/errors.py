@@ -6,7 +6,20 @@ from collections.abc import Callable
 
 
 class EffortWarning(UserWarning):
-    """A search for terms ended with its `effort` before it came within the tolerance."""
+    """A search for terms ended with its `effort` before it came within the tolerance.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> noise = np.random.default_rng(0).random((9, 9, 9))
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     kernel = sp.factor(noise, tol=1e-3, effort=1e5)
+    >>> issubclass(caught[0].category, sp.EffortWarning), kernel.error.relative_l1 > 1e-3
+    (True, True)
+    """
 
 
 class NotSeparableError(ValueError):
@@ -20,6 +33,15 @@ class NotSeparableError(ValueError):
         The relative l1 error that was asked for.
     rank : int
         The number of terms that were allowed.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> try:
+    ...     sp.factor(sp.families.disk(7), rank=1, tol=0.01)
+    ... except sp.NotSeparableError as error:
+    ...     print(error.rank, error.tol, f"{error.relative_l1:.2f}")
+    1 0.01 0.29
     """
 
     def __init__(self, message: str, *, relative_l1: float, tol: float, rank: int) -> None:

@@ -55,6 +55,16 @@ class Cost:
         Multiply-accumulates, of one call or of one output sample.
     bytes : int or None
         Memory traffic of a call: weights, input and output, each once. None where sizes are not known.
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> pair = cost.depthwise(64, 3, (56, 56)) + cost.pointwise(64, 128, (56, 56))
+    >>> pair.macs == cost.depthwise_separable(64, 128, 3, (56, 56)).macs, pair.flops
+    (True, 54992896)
+    >>> seconds = pair.seconds(peak_flops=100e9, bandwidth=10e9)
+    >>> f"{1e3 * seconds:.2f} ms", pair.limit(peak_flops=100e9, bandwidth=10e9)
+    ('0.55 ms', 'compute')
     """
 
     params: int
@@ -164,6 +174,14 @@ def standard(
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> cost.standard(64, 128, 3)
+    Cost(params=73728, macs=73728, bytes=None)
+    >>> cost.standard(64, 128, 3, sizes=(56, 56)).macs // 56**2
+    73728
     """
     field = _field(kernel, sizes, stride, batch, itemsize, ndim)
     window = _window(field, kernel, stride, padding, dilation)
@@ -202,6 +220,12 @@ def depthwise(
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> cost.depthwise(64, 3)
+    Cost(params=576, macs=576, bytes=None)
     """
     field = _field(kernel, sizes, stride, batch, itemsize, ndim)
     window = _window(field, kernel, stride, padding, dilation)
@@ -236,6 +260,12 @@ def pointwise(
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> cost.pointwise(64, 128)
+    Cost(params=8192, macs=8192, bytes=None)
     """
     return standard(
         c_in,
@@ -299,6 +329,16 @@ def depthwise_separable(
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> cost.depthwise_separable(64, 128, 3).macs, cost.standard(64, 128, 3).macs
+    (8768, 73728)
+    >>> apart = cost.depthwise_separable(64, 128, 3, (56, 56))
+    >>> fused = cost.depthwise_separable(64, 128, 3, (56, 56), fused=True)
+    >>> apart.macs == fused.macs, apart.bytes > fused.bytes
+    (True, True)
     """
     field = _field(kernel, sizes, stride, batch, itemsize, ndim)
     window = _window(field, kernel, stride, padding, dilation)
@@ -359,6 +399,14 @@ def spatially_separable(
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> cost.spatially_separable(1, 1, 7).macs, cost.standard(1, 1, 7).macs
+    (14, 49)
+    >>> cost.spatially_separable(1, 1, 10, ndim=3).macs, cost.standard(1, 1, 10, ndim=3).macs
+    (30, 1000)
     """
     field = _field(kernel, sizes, stride, batch, itemsize, ndim)
     window = _window(field, kernel, stride, padding, dilation)
@@ -410,6 +458,12 @@ def low_rank(
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> cost.low_rank(64, 128, 3, rank=16).macs == 9 * 64 * 16 + 16 * 128
+    True
     """
     field = _field(kernel, sizes, stride, batch, itemsize, ndim)
     window = _window(field, kernel, stride, padding, dilation)
@@ -444,6 +498,12 @@ def ratio(c_out: SupportsIndex, k: PerAxis, *, multiplier: SupportsIndex = 1, nd
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> round(cost.ratio(c_out=384, k=3), 4), round(1 / 384 + 1 / 9, 4)
+    (0.1137, 0.1137)
     """
     return float(_ratio(c_out, k, multiplier, ndim))
 
@@ -459,6 +519,14 @@ def savings(c_out: SupportsIndex, k: PerAxis, *, multiplier: SupportsIndex = 1, 
     Returns
     -------
     float
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> f"{cost.savings(c_out=384, k=3):.1%}"
+    '88.6%'
+    >>> cost.savings(c_out=8, k=3, multiplier=8) < 0  # eight filters a channel cost more than the dense layer
+    True
     """
     return float(1 - _ratio(c_out, k, multiplier, ndim))
 
@@ -476,6 +544,12 @@ def speedup(c_out: SupportsIndex, k: PerAxis, *, multiplier: SupportsIndex = 1, 
     Returns
     -------
     float
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> [round(cost.speedup(c_out, k=3), 1) for c_out in (32, 128, 512)]
+    [7.0, 8.4, 8.8]
     """
     return float(1 / _ratio(c_out, k, multiplier, ndim))
 
@@ -502,6 +576,14 @@ def more_than(
     Returns
     -------
     bool
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> cost.more_than(8, c_out=128, kernel=3), cost.more_than(10, c_out=4096, kernel=3)
+    (True, False)
+    >>> cost.more_than(10, c_out=17, kernel=5)
+    True
     """
     return Fraction(times) * _ratio(c_out, kernel, multiplier, ndim) < 1
 
@@ -543,6 +625,14 @@ def break_even_rank(
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> from separable.conv import cost
+    >>> cost.break_even_rank(64, 128, 3)
+    8
+    >>> cost.depthwise_separable(64, 128, 3, multiplier=8).macs < cost.standard(64, 128, 3).macs
+    True
     """
     dense = standard(c_in, c_out, kernel, stride=stride, groups=groups, ndim=ndim).macs
     one = depthwise_separable(c_in, c_out, kernel, order=order, stride=stride, groups=groups, ndim=ndim).macs

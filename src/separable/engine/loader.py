@@ -67,8 +67,14 @@ def load(
 
     Examples
     --------
-    >>> program = sp.engine.load("mobilenet.onnx")  # doctest: +SKIP
-    >>> probabilities = program(images)  # doctest: +SKIP
+    >>> from importlib.resources import files
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> path = files("separable") / "demo" / "textures.onnx"  # a small network that comes with the package
+    >>> program = sp.engine.load(str(path))
+    >>> scores = program(np.zeros((2, 1, 20, 20), np.float32))
+    >>> scores.shape, scores.dtype
+    ((2, 3), dtype('float32'))
     """
     if fallback is not None and fallback not in _FALLBACKS:
         raise ValueError(f"`fallback={fallback!r}`; expected one of {', '.join(map(repr, _FALLBACKS))}.")

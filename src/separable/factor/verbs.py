@@ -105,6 +105,22 @@ def factor(
        NIPS 5, 1992.
     .. [5] M. Gavish, D. L. Donoho, The optimal hard threshold for singular values is 4/sqrt(3),
        IEEE Trans. Information Theory 60(8), 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> sp.factor([[1, 0, -1], [2, 0, -2], [1, 0, -1]]).terms[0]
+    (array([1., 2., 1.]), array([ 1.,  0., -1.]))
+
+    What does not separate is a sum of terms, of as many as the tolerance takes:
+
+    >>> disk = sp.families.disk(12)
+    >>> [sp.factor(disk, tol).rank for tol in (0.1, 0.03, 1e-6)]
+    [3, 7, 9]
+    >>> blur = sp.factor(disk, tol=0.03)
+    >>> blur.error.relative_l1 <= 0.03, blur.macs < blur.size
+    (True, True)
     """
     work = Effort(checked_effort(effort))
     kernel = factored(weights, tol, rank, work)
@@ -166,6 +182,15 @@ def is_separable(weights: npt.ArrayLike, tol: float | None = None) -> bool:
     ------
     TypeError, ValueError
         As for :func:`factor`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> sp.is_separable(np.outer([1, 2, 1], [1, 0, -1]))
+    True
+    >>> sp.is_separable([[0, 1, 0], [1, -4, 1], [0, 1, 0]])  # the Laplacian: a sum of two terms
+    False
     """
     dense = checked_weights(weights)
     allowed = checked_tol(tol)

@@ -39,6 +39,16 @@ def sobel(axis: SupportsIndex = -1, ndim: SupportsIndex = 2) -> SeparableKernel:
     References
     ----------
     .. [1] I. Sobel, History and definition of the Sobel operator, 2014.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> sp.families.sobel().dense()
+    array([[-1.,  0.,  1.],
+           [-2.,  0.,  2.],
+           [-1.,  0.,  1.]])
+    >>> sp.families.sobel(axis=0, ndim=3).shape
+    (3, 3, 3)
     """
     return _edge(axis, ndim, (1, 2, 1))
 
@@ -66,6 +76,14 @@ def prewitt(axis: SupportsIndex = -1, ndim: SupportsIndex = 2) -> SeparableKerne
     ----------
     .. [1] J. M. S. Prewitt, Object enhancement and extraction, in: Picture Processing and
        Psychopictorics, 1970.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> sp.families.prewitt(axis=0).dense()
+    array([[-1., -1., -1.],
+           [ 0.,  0.,  0.],
+           [ 1.,  1.,  1.]])
     """
     return _edge(axis, ndim, (1, 1, 1))
 
@@ -92,6 +110,14 @@ def scharr(axis: SupportsIndex = -1, ndim: SupportsIndex = 2) -> SeparableKernel
     References
     ----------
     .. [1] H. Scharr, Optimal operators in digital image processing, thesis, Heidelberg 2000.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> sp.families.scharr().dense()
+    array([[ -3.,   0.,   3.],
+           [-10.,   0.,  10.],
+           [ -3.,   0.,   3.]])
     """
     return _edge(axis, ndim, (3, 10, 3))
 
@@ -120,6 +146,14 @@ def farid(axis: SupportsIndex = -1, ndim: SupportsIndex = 2) -> SeparableKernel:
     ----------
     .. [1] H. Farid, E. P. Simoncelli, Differentiation of discrete multidimensional signals, IEEE Trans.
        Image Processing 13, 2004, table 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> ramp = np.tile(np.arange(9.0), (9, 1))
+    >>> float(sp.correlate(ramp, sp.families.farid())[4, 4].round(3))
+    0.992
     """
     return _edge(axis, ndim, _FARID_SMOOTH, _FARID_DERIVATIVE)
 

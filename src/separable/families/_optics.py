@@ -46,6 +46,15 @@ def airy(first_zero: float, *, radius: SupportsIndex | None = None) -> FloatArra
     References
     ----------
     .. [1] M. Born, E. Wolf, Principles of Optics, 7th ed., Cambridge 1999, section 8.5.2.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> psf = sp.families.airy(first_zero=4.0)
+    >>> psf.shape, round(float(psf.sum()), 12)
+    ((37, 37), 1.0)
+    >>> sp.is_separable(psf), sp.factor(psf, tol=0.03).rank < 8
+    (False, True)
     """
     ring = check_positive("first_zero", first_zero)
     # The zeros of J1 lie pi apart, nearly.
@@ -130,6 +139,17 @@ def widefield_psf(
     .. [1] M. Born, E. Wolf, Principles of Optics, 7th ed., Cambridge 1999, section 8.8.
     .. [2] S. F. Gibson, F. Lanni, Experimental test of an analytical model of aberration in an oil-immersion
        objective lens used in three-dimensional light microscopy, J. Optical Society of America A 9, 1992.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> psf = sp.families.widefield_psf(
+    ...     (25, 21, 21), (0.25, 0.1, 0.1), wavelength=0.52, numerical_aperture=1.2, immersion_index=1.33
+    ... )  # micrometres, water
+    >>> psf.shape, round(float(psf.sum()), 12)
+    ((25, 21, 21), 1.0)
+    >>> sp.is_separable(psf)
+    False
     """
     grid = _Grid.checked(shape, voxel)
     media = Media.checked(immersion_index, sample_index, depth, coverslip_error, coverslip_index)
@@ -179,6 +199,16 @@ def confocal_psf(
     ----------
     .. [1] T. Wilson, A. R. Carlini, Size of the detector in confocal imaging systems, Optics Letters 12,
        1987.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> optics = {"numerical_aperture": 1.2, "immersion_index": 1.33}
+    >>> shape, voxel = (15, 15, 15), (0.25, 0.1, 0.1)  # micrometres
+    >>> confocal = sp.families.confocal_psf(shape, voxel, excitation=0.488, emission=0.52, **optics)
+    >>> widefield = sp.families.widefield_psf(shape, voxel, wavelength=0.52, **optics)
+    >>> bool(confocal[0].sum() < 0.2 * widefield[0].sum())  # light from out of focus is kept away
+    True
     """
     grid = _Grid.checked(shape, voxel)
     media = Media.checked(immersion_index, sample_index, depth, coverslip_error, coverslip_index)

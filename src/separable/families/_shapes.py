@@ -35,6 +35,19 @@ def disk(radius: float, *, antialias: bool = False) -> FloatArray:
     ------
     TypeError, ValueError
         If `radius` is negative, not finite, or would give a kernel of more than 2**24 elements.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> disk = sp.families.disk(2)
+    >>> (disk * 13).round(12)
+    array([[0., 0., 1., 0., 0.],
+           [0., 1., 1., 1., 0.],
+           [1., 1., 1., 1., 1.],
+           [0., 1., 1., 1., 0.],
+           [0., 0., 1., 0., 0.]])
+    >>> sp.factor(disk).rank
+    3
     """
     reach = check_length("radius", radius)
     if (2 * math.floor(reach) + 3) ** 2 > MAX_TAPS:
@@ -72,6 +85,15 @@ def motion_blur(length: float, angle: float = 0.0) -> FloatArray:
     References
     ----------
     .. [1] M. Sondhi, Image restoration: the removal of spatially invariant degradations, Proc. IEEE 60, 1972.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> sp.families.motion_blur(3).round(3)
+    array([[0.333, 0.333, 0.333]])
+    >>> tilted = sp.families.motion_blur(9, angle=0.5)
+    >>> tilted.shape, sp.factor(tilted).rank
+    ((5, 9), 5)
     """
     half = check_length("length", length) / 2
     slopes = [float(part) for part in sine_cosine(check_real("angle", angle))]

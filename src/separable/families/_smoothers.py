@@ -42,6 +42,15 @@ def box(size: PerAxisInt, ndim: SupportsIndex | None = None) -> SeparableKernel:
     ------
     TypeError, ValueError
         If `size` is not a positive integer, or does not agree with `ndim`.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> box = sp.families.box((3, 5))
+    >>> box.shape, box.macs, box.size
+    ((3, 5), 8, 15)
+    >>> sp.correlate([0.0, 0.0, 3.0, 0.0, 0.0], sp.families.box(3, ndim=1))
+    array([0., 1., 1., 1., 0.])
     """
     sizes = per_axis("size", size, axis_count(ndim, size=size), check_size)
     return SeparableKernel([[np.full(n, 1 / n) for n in sizes]])
@@ -70,6 +79,14 @@ def binomial(size: PerAxisInt, ndim: SupportsIndex | None = None) -> SeparableKe
     References
     ----------
     .. [1] B. Jaehne, Digital Image Processing, 6th ed., Springer 2005, section 11.4.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> sp.families.binomial(3).dense() * 16
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
     """
     sizes = per_axis("size", size, axis_count(ndim, size=size), check_size)
     return SeparableKernel([[[math.comb(n - 1, k) / 2 ** (n - 1) for k in range(n)] for n in sizes]])
@@ -122,6 +139,18 @@ def savitzky_golay(
        (Savitzky-Golay) method, Analytical Chemistry 62, 1990.
     .. [2] A. Savitzky, M. J. E. Golay, Smoothing and differentiation of data by simplified least squares
        procedures, Analytical Chemistry 36, 1964.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> kernel = sp.families.savitzky_golay(7, degree=2)
+    >>> kernel.rank, kernel.size
+    (2, 49)
+    >>> rows, columns = np.mgrid[:20, :20]
+    >>> parabola = rows**2 - 3.0 * rows * columns
+    >>> bool(np.allclose(sp.correlate(parabola, kernel)[3:-3, 3:-3], parabola[3:-3, 3:-3]))
+    True
     """
     count = axis_count(ndim, size=size, order=order, spacing=spacing)
     sizes = per_axis("size", size, count, check_size)
@@ -195,6 +224,17 @@ def lanczos(
     ----------
     .. [1] C. E. Duchon, Lanczos filtering in one and two dimensions, J. Applied Meteorology 18, 1979.
     .. [2] K. Turkowski, Filters for common resampling tasks, in: Graphics Gems, 1990.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> kernel = sp.families.lanczos(scale=2)
+    >>> kernel.rank, kernel.shape
+    (1, (11, 11))
+    >>> half = sp.correlate(np.random.default_rng(0).random((64, 64)), kernel)[::2, ::2]
+    >>> half.shape
+    (32, 32)
     """
     count = axis_count(ndim, scale=scale, shift=shift)
     scales = per_axis("scale", scale, count, check_positive)

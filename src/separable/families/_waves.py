@@ -71,6 +71,13 @@ def gabor(
     ----------
     .. [1] N. Petkov, P. Kruizinga, Computational models of visual neurons specialised in the detection
        of periodic and aperiodic oriented visual stimuli, Biological Cybernetics 76, 1997.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> tilted, upright = sp.families.gabor(0.15, theta=0.5), sp.families.gabor(0.15)
+    >>> tilted.rank, upright.rank
+    (2, 1)
     """
     wave = _Wave(frequency, theta, sigma, bandwidth, truncate, radius)
     return wave.kernel(check_real("phase", phase))
@@ -111,6 +118,17 @@ def gabor_pair(
     ----------
     .. [1] J. G. Daugman, Uncertainty relation for resolution in space, spatial frequency, and orientation
        optimized by two-dimensional visual cortical filters, J. Optical Society of America A 2, 1985.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> even, odd = sp.families.gabor_pair(0.125, theta=0.4)
+    >>> rows, columns = np.mgrid[:96, :96]
+    >>> wave = np.cos(2 * np.pi * 0.125 * (columns * np.cos(0.4) + rows * np.sin(0.4)))
+    >>> amplitude = np.hypot(sp.correlate(wave, even), sp.correlate(wave, odd))[20:-20, 20:-20]
+    >>> bool(np.ptp(amplitude) < 0.01 * amplitude.mean())  # the same everywhere: the wave itself is gone
+    True
     """
     wave = _Wave(frequency, theta, sigma, bandwidth, truncate, radius)
     return wave.kernel(0.0), wave.kernel(-math.pi / 2)
@@ -170,6 +188,18 @@ class LogGabor(NamedTuple):
         Cycles per pixel.
     theta : float
         Direction of the wave, radians from axis 1 towards axis 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> bank = sp.families.log_gabor_bank(scales=2, orientations=4)
+    >>> pair = bank[0]
+    >>> round(pair.frequency, 3), pair.theta, pair.even.shape == pair.odd.shape
+    (0.333, 0.0, True)
+    >>> image = np.random.default_rng(0).random((64, 64))
+    >>> even, odd = sp.correlate(image, pair.even), sp.correlate(image, pair.odd)
+    >>> amplitude = np.hypot(even, odd)
     """
 
     even: FloatArray
@@ -229,6 +259,16 @@ def log_gabor_bank(
     .. [1] D. J. Field, Relations between the statistics of natural images and the response properties of
        cortical cells, J. Optical Society of America A 4, 1987.
     .. [2] P. Kovesi, Image features from phase congruency, Videre 1 (3), 1999.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> bank = sp.families.log_gabor_bank(scales=3, orientations=4)
+    >>> len(bank), [round(1 / pair.frequency, 1) for pair in bank[::4]]
+    (12, [3.0, 6.3, 13.2])
+    >>> bool(all(abs(pair.even.sum()) < 1e-12 for pair in bank))  # blind to constants
+    True
     """
     levels, turns = check_size("scales", scales), check_size("orientations", orientations)
     first, step = check_positive("wavelength", wavelength), check_positive("ratio", ratio)

@@ -23,7 +23,14 @@ from .unknown import Knowledge
 
 @dataclass(frozen=True, eq=False)
 class FilterOptions:
-    """How a kernel is applied, as in `separable.correlate`; `mask` broadcasts to the image."""
+    """How a kernel is applied, as in `separable.correlate`; `mask` broadcasts to the image.
+
+    Examples
+    --------
+    >>> from separable.files import FilterOptions
+    >>> FilterOptions(axes=(0, 1), mode="nearest").nan
+    'propagate'
+    """
 
     axes: tuple[int, ...]
     mode: str | Sequence[str] = "reflect"
@@ -75,7 +82,15 @@ class FilterOptions:
 
 
 def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype of a filtered image: integers keep theirs."""
+    """Return the dtype of a filtered image: integers keep theirs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from separable import files
+    >>> files.result_dtype(np.dtype("uint8")), files.result_dtype(np.dtype("float16"))
+    (dtype('uint8'), dtype('float32'))
+    """
     return dtype.newbyteorder("=") if dtype.kind in "iu" else working_dtype(dtype)
 
 
@@ -120,6 +135,21 @@ def filtered(
     ------
     ValueError, TypeError
         As `separable.correlate`; ValueError if the result's dtype has no such value as ``image.nodata``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from separable import files
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "photo.npy"
+    >>> np.save(path, np.arange(12.0).reshape(3, 4))
+    >>> import separable as sp
+    >>> smooth, plan = files.filtered(files.read(path), sp.families.box(3), files.FilterOptions(axes=(0, 1)))
+    >>> smooth.data.shape, plan.taps
+    ((3, 4), (3, 3))
+    >>> folder.cleanup()
     """
     weights = kernel if isinstance(kernel, SeparableKernel) else np.asarray(kernel)
     target = result_dtype(image.data.dtype) if dtype is None else dtype
@@ -229,7 +259,15 @@ def _averages(kernel: SeparableKernel | Array) -> bool:
 
 
 def weight_sum(kernel: SeparableKernel | Array) -> float:
-    """Return the sum of a kernel's weights: its result on a constant image of ones."""
+    """Return the sum of a kernel's weights: its result on a constant image of ones.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> from separable import files
+    >>> round(files.weight_sum(sp.families.gaussian(2)), 12), files.weight_sum(sp.families.sobel())
+    (1.0, 0.0)
+    """
     if isinstance(kernel, SeparableKernel):
         return math.fsum(math.prod(float(taps.sum()) for taps in term) for term in kernel.terms)
     return float(np.sum(kernel))

@@ -18,7 +18,18 @@ DEFLATE_LIMIT = 1032
 
 
 class FileError(ValueError):
-    """A file that cannot be read, or a target that cannot be written; the message names it."""
+    """A file that cannot be read, or a target that cannot be written; the message names it.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from separable import files
+    >>> try:
+    ...     files.read(Path("no-such-file.npy"))
+    ... except files.FileError as error:
+    ...     print(error)
+    `no-such-file.npy` ...
+    """
 
 
 @contextmanager

@@ -34,6 +34,14 @@ class Image:
         The sample that means "not known", NaN too; None where the file does not say one.
     notes : tuple of str
         What the reader of the file could not take from it, or had to guess.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from separable.files import Image
+    >>> scan = Image(np.zeros((20, 64, 64, 3), np.uint8), "ZYXS", (3.0, 0.8, 0.8, None), colour="RGB")
+    >>> scan.spatial, scan.axis_text(0)
+    ((0, 1, 2), '0 (z)')
     """
 
     data: Array

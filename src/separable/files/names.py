@@ -29,6 +29,15 @@ def named_as(image: Image, target: Path, filtered: tuple[int, ...] | None = None
     -------
     Image
         `image` itself if its file names its axes, or `target` has no names for them.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from separable import files
+    >>> image = files.Image(np.zeros((20, 30, 3), np.uint8), "QQQ", (None,) * 3)
+    >>> files.named_as(image, Path("photo.png")).spatial  # the last axis is colour there
+    (0, 1)
     """
     picture = target.name.lower().endswith((*pillow.SUFFIXES, *tiff.SUFFIXES))
     if not picture or image.axes != "QQQ" or image.data.shape[-1] not in _COLOURS:

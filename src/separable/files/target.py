@@ -44,6 +44,22 @@ def replacing(path: Path) -> Iterator[Path]:
         If no file can be made there.
     WriteError
         If the disk is full, or fails.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from separable import files
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "photo.npy"
+    >>> np.save(path, np.arange(12.0).reshape(3, 4))
+    >>> with files.replacing(path) as part:
+    ...     with part.open("wb") as stream:
+    ...         np.save(stream, np.zeros(3))
+    >>> np.load(path).shape
+    (3,)
+    >>> folder.cleanup()
     """
     with ExitStack() as stack:
         try:

@@ -110,6 +110,14 @@ def fitted_mask(mask: Array, image: Image, name: str, source: str) -> Array:
     ------
     FileError
         If the mask has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from separable import files
+    >>> image = files.Image(np.zeros((20, 30, 3), np.uint8), "YXS", (None,) * 3, colour="RGB")
+    >>> files.fitted_mask(np.ones((20, 30)), image, "mask.png", "photo.png").shape
+    (20, 30, 1)
     """
     space = tuple(image.data.shape[axis] for axis in image.spatial)
     known = np.not_equal(mask, 0)

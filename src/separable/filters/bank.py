@@ -103,6 +103,16 @@ class Bank:
         Threads it uses by default.
     scratch_bytes : int
         Scratch memory of a call, beside the arrays themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> slopes = [sp.families.gaussian(1.5, order=order) for order in ((1, 0), (0, 1))]
+    >>> bank = sp.plan(slopes, (480, 640))
+    >>> down, along = bank(np.zeros((480, 640), np.float32))
+    >>> down.shape, bank.together
+    ((480, 640), ((0, 1),))
     """
 
     shape: tuple[int, ...]

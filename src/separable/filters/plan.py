@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, cast, overload
 import numpy as np
 import numpy.typing as npt
 
+from .. import _core
 from .._base.foreign import through
 from .._base.types import Array
-from .._core import core_info as core_info
 from ..arrays import arguments
 from ..arrays import masks as masking
 from ..arrays.decorators import hinting
@@ -89,6 +89,20 @@ class Plan:
         Memory taken while it runs, beside the arrays themselves (and a copy of an input of another dtype).
     cost : PredictedCost
         What one call is predicted to take on this machine: ``cost.seconds(threads)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> plan = sp.plan(sp.families.gaussian(3.0), (480, 640), mode="mirror")
+    >>> plan.method, plan.macs, plan.dense_macs
+    ('separable', 50, 625)
+    >>> frames = np.zeros((3, 480, 640), np.float32)
+    >>> for frame in frames:
+    ...     smooth = plan(frame)  # no choice is made again
+    >>> print(plan)
+    25x25 kernel on (480, 640) float32: separable, 1 term
+    ...
     """
 
     shape: tuple[int, ...]
@@ -606,3 +620,23 @@ def _exact_limit(form: Runnable, setting: Setting) -> float:
     limit, cval = form.exact_limit(setting.computed), setting.cval
     exact_padding = cval.imag == 0 and cval.real.is_integer() and abs(cval) <= limit
     return limit if exact_padding or not setting.padded else 0.0
+
+
+def core_info() -> dict[str, Any]:
+    """Return what the compiled core is, and what it found of this machine.
+
+    Returns
+    -------
+    dict
+        ``target``: the instruction set in use, one of the ``targets`` that run here ("v4" is x86-64-v4).
+        ``vector_bits``: the length of its vectors. ``compiler``: what built the core. ``caches``: bytes of
+        ``l1d``, ``l2`` and ``l3``. ``cores``: those that this process may use.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> info = sp.core_info()
+    >>> info["target"] in info["targets"], info["cores"] >= 1
+    (True, True)
+    """
+    return _core.core_info()

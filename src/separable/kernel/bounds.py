@@ -65,6 +65,19 @@ class ErrorBounds:
         The largest magnitude of the residual's transfer function: on periodic images the root mean square
         of the output differs by no more than ``spectral`` times that of x. At most `l1`, and equal to it
         where no better bound is known.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> disk = sp.families.disk(7)
+    >>> rough = sp.factor(disk, rank=2)
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (64, 64))
+    >>> change = np.abs(sp.correlate(x, rough) - sp.correlate(x, disk, method="direct")).max()
+    >>> bool(change <= rough.error.l1 * np.abs(x).max() + 1e-12)  # whatever x is
+    True
+    >>> rough.error.spectral <= rough.error.l1
+    True
     """
 
     l1: float = 0.0

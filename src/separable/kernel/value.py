@@ -72,6 +72,20 @@ class SeparableKernel:
     ValueError
         If there is no term, no axis or more than 8, if taps are empty, not 1-D, not finite or not of
         the same length in all terms, or if their product overflows float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> sobel = sp.SeparableKernel([[[1, 2, 1], [1, 0, -1]]])
+    >>> sobel.dense()
+    array([[ 1.,  0., -1.],
+           [ 2.,  0., -2.],
+           [ 1.,  0., -1.]])
+    >>> sobel.rank, sobel.macs, sobel.size
+    (1, 6, 9)
+    >>> sobel == sp.factor(sobel.dense())
+    True
     """
 
     __slots__ = ("_hash", "_macs", "_norm_l1", "error", "ndim", "noise", "rank", "shape", "size", "terms")

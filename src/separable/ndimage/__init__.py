@@ -1,8 +1,8 @@
 """SciPy's linear filters, with SciPy's signatures, run by this package: `import separable.ndimage as ndi`.
 
 Every function here takes what its namesake in `scipy.ndimage` takes and returns what that returns, but
-for the differences that docs/ndimage.md lists. No algorithm lives here: the functions bring SciPy's arguments
-to the verbs of this package. `installed` puts them in SciPy's place in code that already exists.
+for the differences that docs/filters/ndimage.md lists. No algorithm lives here: the functions bring SciPy's
+arguments to the verbs of this package. `installed` puts them in SciPy's place in code that already exists.
 """
 
 from .._base.lazy import attach

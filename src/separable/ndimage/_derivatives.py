@@ -53,6 +53,16 @@ def sobel(
     ------
     RuntimeError, ValueError, TypeError
         As SciPy; what raises a RuntimeError there is a ValueError as well.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> edge = np.array([[0, 200, 10]], dtype=np.uint8)
+    >>> ndi.sobel(edge, output=np.int16)
+    array([[ 800,   40, -760]], dtype=int16)
+    >>> ndi.sobel(edge, overflow="saturate")  # SciPy wraps around, and so does the default
+    array([[255,  40,   0]], dtype=uint8)
     """
     how = how_to(rounding, overflow, threads)
     return _edges(families.sobel, input, axis, output, mode, cval, how)
@@ -86,6 +96,14 @@ def prewitt(
     ------
     RuntimeError, ValueError, TypeError
         As `sobel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> ramp = np.tile(np.arange(5.0), (5, 1))
+    >>> ndi.prewitt(ramp)[2]
+    array([3., 6., 6., 6., 3.])
     """
     how = how_to(rounding, overflow, threads)
     return _edges(families.prewitt, input, axis, output, mode, cval, how)
@@ -121,6 +139,13 @@ def laplace(
     ------
     RuntimeError, ValueError, TypeError
         As `sobel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> ndi.laplace(np.square(np.arange(8.0)))[1:-1]
+    array([2., 2., 2., 2., 2., 2.])
     """
     how = how_to(rounding, overflow, threads)
     x = arguments.samples(input)
@@ -172,6 +197,16 @@ def gaussian_laplace(
     ------
     RuntimeError, ValueError, TypeError
         As `sobel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> spot = np.zeros((33, 33))
+    >>> spot[16, 16] = 1
+    >>> answer = ndi.gaussian_laplace(spot, sigma=2)
+    >>> tuple(int(place) for place in np.unravel_index(answer.argmin(), answer.shape))
+    (16, 16)
     """
     how = how_to(rounding, overflow, threads)
     x = arguments.samples(input)
@@ -214,6 +249,16 @@ def gaussian_gradient_magnitude(
     ------
     RuntimeError, ValueError, TypeError
         As `sobel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> step = np.zeros((32, 32))
+    >>> step[:, 16:] = 1
+    >>> edge = ndi.gaussian_gradient_magnitude(step, sigma=2)
+    >>> int(edge[16].argmax()), bool(edge[16, 0] < 1e-9)
+    (15, True)
     """
     how = how_to(rounding, overflow, threads)
     x = arguments.samples(input)
@@ -265,6 +310,16 @@ def generic_laplace(
     ------
     RuntimeError, ValueError, TypeError
         As `sobel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> def second(input, axis, output, mode, cval):
+    ...     return ndi.correlate1d(input, [1, -2, 1], axis, output, mode, cval)
+    >>> bowl = np.square(np.arange(8.0))
+    >>> ndi.generic_laplace(bowl, second)[1:-1]
+    array([2., 2., 2., 2., 2., 2.])
     """
     how = how_to(rounding, overflow)
     x = arguments.samples(input)
@@ -305,6 +360,14 @@ def generic_gradient_magnitude(
     ------
     RuntimeError, ValueError, TypeError
         As `sobel`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> slope = np.tile(3.0 * np.arange(8), (8, 1))
+    >>> ndi.generic_gradient_magnitude(slope, ndi.sobel)[4, 1:7] / 8
+    array([3., 3., 3., 3., 3., 3.])
     """
     how = how_to(rounding, overflow)
     x = arguments.samples(input)

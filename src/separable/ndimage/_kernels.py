@@ -185,6 +185,17 @@ def correlate1d(
     ------
     RuntimeError, ValueError, TypeError
         As `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> ndi.correlate1d([0.0, 0.0, 1.0, 0.0, 0.0], [1, 2, 3])
+    array([0., 3., 2., 1., 0.])
+    >>> ndi.correlate1d(np.eye(3), [1, 1, 1], axis=0, mode="constant")
+    array([[1., 1., 0.],
+           [1., 1., 1.],
+           [0., 1., 1.]])
     """
     how = how_to(rounding, overflow, threads, mask, nan, method)
     x, taps, is_complex = _operands("correlate", input, weights)
@@ -225,6 +236,13 @@ def convolve1d(
     ------
     RuntimeError, ValueError, TypeError
         As `correlate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> ndi.convolve1d([0.0, 0.0, 1.0, 0.0, 0.0], [1, 2, 3])
+    array([0., 1., 2., 3., 0.])
     """
     how = how_to(rounding, overflow, threads, mask, nan, method)
     x, taps, is_complex = _operands("convolve", input, weights)

@@ -135,6 +135,13 @@ def gaussian_filter1d(
     ------
     RuntimeError, ValueError, TypeError
         As `gaussian_filter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> ndi.gaussian_filter1d([0.0, 0.0, 1.0, 0.0, 0.0], sigma=0.5).round(3)
+    array([0.   , 0.106, 0.787, 0.106, 0.   ])
     """
     how = how_to(rounding, overflow, threads, mask, nan)
     x = arguments.samples(input)
@@ -183,6 +190,15 @@ def uniform_filter(
     ------
     RuntimeError, ValueError, TypeError
         As SciPy; what raises a RuntimeError there is a ValueError as well.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> ndi.uniform_filter(np.arange(9.0).reshape(3, 3), size=3)
+    array([[1.33333333, 2.        , 2.66666667],
+           [3.33333333, 4.        , 4.66666667],
+           [5.33333333, 6.        , 6.66666667]])
     """
     how = how_to(rounding, overflow, threads, mask, nan)
     x = arguments.samples(input)
@@ -227,6 +243,13 @@ def uniform_filter1d(
     ------
     RuntimeError, ValueError, TypeError
         As `uniform_filter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable.ndimage as ndi
+    >>> ndi.uniform_filter1d([1.0, 2.0, np.nan, 4.0, 5.0], 3, nan="omit")
+    array([1.33333333, 1.5       , 3.        , 4.5       , 4.66666667])
     """
     how = how_to(rounding, overflow, threads, mask, nan)
     x = arguments.samples(input)

@@ -136,6 +136,15 @@ def depthwise_from_keras(
     ------
     ValueError
         As `separable_from_keras`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from separable.nn import depthwise_from_keras
+    >>> kernel, bias = np.ones((3, 3, 8, 1), np.float32), np.zeros(8, np.float32)
+    >>> conv = depthwise_from_keras([kernel, bias], padding="same")
+    >>> conv.groups, tuple(conv.weight.shape)
+    (8, (8, 1, 3, 3))
     """
     depthwise, _, bias = _keras_arrays(weights, 1)
     ndim = depthwise.ndim - 2
@@ -216,6 +225,22 @@ def from_timm(module: nn.Module) -> SeparableConv:
         a convolution that pads by the size of its input.
     ValueError
         As `from_sequential`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable.nn import from_timm
+    >>> class SeparableConv2d(torch.nn.Module):  # as in timm, which is not needed here
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.conv_dw = torch.nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
+    ...         self.conv_pw = torch.nn.Conv2d(8, 16, 1, bias=False)
+    ...     def forward(self, x):
+    ...         return self.conv_pw(self.conv_dw(x))
+    >>> theirs = SeparableConv2d()
+    >>> ours, x = from_timm(theirs), torch.randn(1, 8, 20, 20)
+    >>> bool(torch.allclose(ours(x), theirs(x), atol=1e-5))
+    True
     """
     return _from_parts(module, residual=bool(getattr(module, "has_skip", False)))
 

@@ -37,6 +37,19 @@ class Audit(AuditRecord):
         Of each convolution that mixes channels, in running order; the name is the layer's.
     refused : tuple of Refused
         The convolutions that cannot be converted, and why.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import separable as sp
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 32, 3))
+    >>> a = sp.nn.audit(net, (1, 3, 32, 32))
+    >>> a.macs, a.flops, a.params
+    (4001472, 8042432, 5088)
+    >>> [(layer.name, layer.kind, layer.macs) for layer in a.layers]
+    [('0', 'conv', 388800), ('2', 'conv', 3612672)]
+    >>> [form.name for form in a.separability]
+    ['0', '2']
     """
 
     def __str__(self) -> str:

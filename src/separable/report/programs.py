@@ -31,6 +31,18 @@ class Profile(ProfileRecord):
         Of fused multiply-adds of these threads, as measured.
     memory_bytes : int
         Of one call.
+
+    Examples
+    --------
+    >>> from importlib.resources import files
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> path = files("separable") / "demo" / "textures.onnx"  # a small network that comes with the package
+    >>> profile = sp.engine.load(str(path)).profile(repeat=3)
+    >>> profile.total_ms <= profile.median_ms, profile.network
+    (True, 'textures')
+    >>> print(profile)
+    textures ...
     """
 
     def __str__(self) -> str:
@@ -41,6 +53,23 @@ class Program(CompiledNetwork):
     """A network as a native program: call it with its input, or with a dict of its inputs. `load` makes it.
 
     Printing it shows a step a line: what was fused into it, shapes, multiply-adds, bytes, and times.
+
+    Examples
+    --------
+    >>> from importlib.resources import files
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> path = files("separable") / "demo" / "textures.onnx"  # a small network that comes with the package
+    >>> program = sp.engine.load(str(path))
+    >>> program.inputs.keys(), program.outputs
+    (dict_keys(['squares']), ('scores',))
+    >>> program(np.zeros((4, 1, 20, 20), np.float32)).shape
+    (4, 3)
+    >>> print(program)
+    textures
+      input squares: float32 4 x 1 x 20 x 20
+      output scores: float32 4 x 3
+    ...
     """
 
     def __str__(self) -> str:

@@ -29,6 +29,13 @@ class Choice:
         In any unit, the same for all.
     error : float
         Errors of layers add up.
+
+    Examples
+    --------
+    >>> from separable.conv import Choice
+    >>> as_it_is, cheaper = Choice(cost=9.0, error=0.0), Choice(cost=2.0, error=0.01)
+    >>> as_it_is.cost / cheaper.cost
+    4.5
     """
 
     cost: float
@@ -63,6 +70,16 @@ def allocate(choices: Sequence[Sequence[Choice]], budget: float) -> tuple[int, .
     References
     ----------
     .. [1] H. Kellerer, U. Pferschy, D. Pisinger, Knapsack Problems, chapter 11, Springer, 2004.
+
+    Examples
+    --------
+    >>> from separable.conv import Choice, allocate
+    >>> first = [Choice(9, 0.0), Choice(2, 0.30)]
+    >>> second = [Choice(9, 0.0), Choice(5, 0.01), Choice(2, 0.05)]
+    >>> allocate([first, second], budget=14)
+    (0, 1)
+    >>> allocate([first, second], budget=7)
+    (1, 1)
     """
     fronts = [_front(layer, number) for number, layer in enumerate(choices)]
     cheapest = [float(front.costs[0]) for front in fronts]

@@ -120,6 +120,18 @@ def compose(
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> rng = np.random.default_rng(0)
+    >>> depthwise, pointwise = rng.standard_normal((4, 1, 3, 3)), rng.standard_normal((8, 4))
+    >>> dense = sp.conv.compose(depthwise, pointwise)
+    >>> dense.shape
+    (8, 4, 3, 3)
+    >>> bool(np.allclose(dense[2, 1], pointwise[2, 1] * depthwise[1, 0]))
+    True
     """
     terms, kernel = layer_terms(depthwise, pointwise, order, rank, groups)
     dense = dense_weights(terms.slices(), order, whole(groups, "groups"), kernel)
@@ -155,6 +167,21 @@ def khatri_rao(depthwise: npt.ArrayLike, pointwise: npt.ArrayLike) -> Weights:
     References
     ----------
     .. [1] T. G. Kolda, B. W. Bader, Tensor decompositions and applications, SIAM Review 51(3), 2009.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> rng = np.random.default_rng(0)
+    >>> depthwise, pointwise = rng.standard_normal((4, 1, 3, 3)), rng.standard_normal((8, 4))
+    >>> product = sp.conv.khatri_rao(depthwise, pointwise)
+    >>> product.shape
+    (72, 4)
+    >>> bool(np.allclose(product[:, 2], np.kron(pointwise[:, 2], depthwise[2].ravel())))
+    True
+    >>> dense = sp.conv.compose(depthwise, pointwise)
+    >>> bool(np.allclose(np.moveaxis(dense, 1, -1).reshape(72, 4), product))
+    True
     """
     terms, _ = layer_terms(depthwise, pointwise, "dw-pw", 1, 1)
     product: FloatArray = np.einsum("ro,rk->okr", terms.mixing, terms.filters)
@@ -186,6 +213,16 @@ def slice_spectrum(weights: npt.ArrayLike, order: str = "dw-pw", groups: Support
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> rng = np.random.default_rng(0)
+    >>> separable = sp.conv.compose(rng.standard_normal((4, 1, 3, 3)), rng.standard_normal((8, 4)))
+    >>> spectrum = sp.conv.slice_spectrum(separable)
+    >>> spectrum.shape, bool((spectrum[:, 1:] < 1e-12 * spectrum[:, :1]).all())
+    ((4, 8), True)
     """
     dense = float_array("weights", weights, least_ndim=3)
     return np.asarray(np.linalg.svd(weight_slices(dense, order, groups), compute_uv=False), np.float64)
@@ -227,6 +264,17 @@ def canonical(
     Where two singular values of a slice are equal, their terms are determined only up to a rotation
     among them, and so is this form; rank 1 has no such case. A channel with fewer than T independent terms
     gets zeros for the rest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> rng = np.random.default_rng(0)
+    >>> depthwise, pointwise = rng.standard_normal((4, 1, 3, 3)), rng.standard_normal((8, 4))
+    >>> one = sp.conv.canonical(depthwise, pointwise)
+    >>> other = sp.conv.canonical(-5 * depthwise, pointwise / -5)  # the same layer, written in another way
+    >>> bool(np.allclose(one[0], other[0]) and np.allclose(one[1], other[1]))
+    True
     """
     terms, kernel = layer_terms(depthwise, pointwise, order, rank, groups)
     ragged = isinstance(rank, Iterable)
@@ -277,6 +325,16 @@ def degrees_of_freedom(
     References
     ----------
     .. [1] J. M. Lee, Introduction to Smooth Manifolds, 2nd ed., 2013, example 5.30.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> sp.conv.degrees_of_freedom(64, 128, 3)
+    8704
+    >>> 64 * 9 + 64 * 128 - 64  # parameters, less a free scale for each input channel
+    8704
+    >>> sp.conv.degrees_of_freedom(64, 128, 3, rank=9) == 64 * 128 * 9  # nine terms are dense
+    True
     """
     taps = math.prod(per_axis(kernel, axis_count(ndim, kernel), "kernel"))
     inputs, outputs, parts = whole(c_in, "c_in"), whole(c_out, "c_out"), whole(groups, "groups")

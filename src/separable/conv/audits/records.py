@@ -58,6 +58,14 @@ class Layer:
         speeds that a measured layer reached where those are higher.
     measured_ms : float or None
         Median time; None if nothing was measured.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import separable as sp
+    >>> layer = sp.nn.audit(torch.nn.Conv2d(64, 64, 3, groups=64), (1, 64, 30, 30)).layers[0]
+    >>> layer.kind, layer.kernel, layer.output, layer.macs
+    ('depthwise', (3, 3), (1, 64, 28, 28), 451584)
     """
 
     name: str

@@ -57,6 +57,24 @@ class Separability:
         The form that leaves the least error at half of the layer's MACs; "dense" where none is so cheap.
     best_error : float
         That error; 0 for "dense".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnx import TensorProto, helper, numpy_helper
+    >>> import separable as sp
+    >>> values = np.random.default_rng(0).standard_normal((32, 16, 3, 3)).astype(np.float32)
+    >>> weights = numpy_helper.from_array(values, "w")
+    >>> x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 12, 12])
+    >>> y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 32, 12, 12])
+    >>> node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])
+    >>> graph = helper.make_graph([node], "net", [x], [y], [weights])
+    >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    >>> form = sp.onnx.audit(model).separability[0]
+    >>> form.ranks["dw-pw"][:3], [round(error, 2) for error in form.errors["dw-pw"][:3]]
+    ((1, 2, 3), [0.88, 0.77, 0.66])
+    >>> form.errors["dw-pw"][-1] < 1e-6  # nine terms are all there is
+    True
     """
 
     name: str

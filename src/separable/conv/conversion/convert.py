@@ -126,6 +126,36 @@ def convert(
     4. The same with choices that are nowhere worse than one rank for all layers. Then weights are taken anew
        from the better of both, where each layer by itself is put back, and the network converted once more,
        as long as that changes the outputs less.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> class OneLayer:  # a network of one convolution, with its calibration inputs
+    ...     def __init__(self, layer, x):
+    ...         self.layers, self.x, self.held_out = [layer], x, len(x) // 8
+    ...
+    ...     def samples(self, index, replaced):
+    ...         x = self.x[self.held_out :]
+    ...         yield x, self.layers[0](x)
+    ...
+    ...     def output_change(self, replaced):
+    ...         x, y = self.x[: self.held_out], self.layers[0](self.x[: self.held_out])
+    ...         for conv in replaced[0].convs if replaced else self.layers:
+    ...             x = conv(x)
+    ...         return float(np.mean((x - y) ** 2) / np.var(y))
+    ...
+    ...     def milliseconds(self, index, replacement):
+    ...         raise NotImplementedError("no budget of time")
+    >>> rng = np.random.default_rng(0)
+    >>> weights = rng.standard_normal((8, 4, 3, 3))
+    >>> layer = sp.conv.ConvLayer("conv", weights, padding=((1, 1), (1, 1)), sizes=(8, 8))
+    >>> network = OneLayer(layer, rng.standard_normal((64, 4, 8, 8)))
+    >>> done = sp.conv.convert(network, budget=0.5)
+    >>> done.report.macs_after <= 0.5 * done.report.macs_before, 0 < done.report.output_change < 1
+    (True, True)
+    >>> done.replacements[0].form == done.report.layers[0].form
+    True
     """
     goal = goal_of(budget, by, max_loss, forms, rank)
     count(positions, "positions")

@@ -55,6 +55,22 @@ def equalised(replacement: Replacement, inputs: npt.ArrayLike) -> Replacement:
     ----------
     .. [1] M. Nagel, M. van Baalen, T. Blankevoort, M. Welling, Data-free quantization through weight
        equalization and bias correction, ICCV 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> rng = np.random.default_rng(0)
+    >>> weights = rng.standard_normal((8, 4, 3, 3)) * [[[[1.0]], [[10.0]], [[0.1]], [[1.0]]]]
+    >>> layer = sp.conv.ConvLayer("conv", weights, padding=((1, 1), (1, 1)), sizes=(8, 8))
+    >>> pair, x = sp.conv.fit(layer, form="dw-pw", rank=1), rng.standard_normal((16, 4, 8, 8))
+    >>> even = sp.conv.equalised(pair, x)
+    >>> reach = [np.abs(found.convs[0](x)).max(axis=(0, 2, 3)) for found in (pair, even)]
+    >>> bool(np.ptp(np.log(reach[1])) < np.ptp(np.log(reach[0])))  # channels of more equal range
+    True
+    >>> same = [found.convs[1](found.convs[0](x)) for found in (pair, even)]
+    >>> bool(np.allclose(*same))
+    True
     """
     if len(replacement.convs) < 2:
         return replacement

@@ -88,6 +88,22 @@ def fit(
     TypeError, ValueError
         If an argument is not as described, the layer does not have the form, or the moments are those of
         another layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> rng = np.random.default_rng(0)
+    >>> weights = rng.standard_normal((8, 4, 3, 3))
+    >>> layer = sp.conv.ConvLayer("conv", weights, padding=((1, 1), (1, 1)), sizes=(10, 10))
+    >>> smooth = rng.standard_normal((64, 4, 10, 10)).cumsum(axis=2).cumsum(axis=3)
+    >>> moments = sp.conv.Moments(layer)
+    >>> moments.add(smooth, layer(smooth))
+    >>> blind, seeing = sp.conv.fit(layer), sp.conv.fit(layer, moments)
+    >>> results = [new.convs[1](new.convs[0](smooth)) for new in (blind, seeing)]
+    >>> errors = [np.mean((y - layer(smooth)) ** 2) for y in results]
+    >>> bool(errors[1] < 0.5 * errors[0])  # data are kinder than the weights alone
+    True
     """
     return Fitter(layer, moments, ridge=ridge).replacement(form, rank, sweeps=sweeps, rounds=rounds)
 

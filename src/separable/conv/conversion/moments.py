@@ -177,6 +177,22 @@ class Moments:
     ------
     ValueError
         If `positions` is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> rng = np.random.default_rng(0)
+    >>> weights = rng.standard_normal((8, 4, 3, 3))
+    >>> layer = sp.conv.ConvLayer("conv", weights, padding=((1, 1), (1, 1)), sizes=(10, 10))
+    >>> moments = sp.conv.Moments(layer)
+    >>> for batch in rng.standard_normal((3, 16, 4, 10, 10)):
+    ...     moments.add(batch, layer(batch))  # what it reads, and what it should give
+    >>> moments.samples
+    48
+    >>> one, two = (sp.conv.fit(layer, moments, "dw-pw", rank) for rank in (1, 2))
+    >>> two.error < one.error
+    True
     """
 
     def __init__(

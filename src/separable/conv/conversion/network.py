@@ -42,7 +42,36 @@ Outputs: TypeAlias = tuple[Mapping[Hashable, Values], Mapping[Hashable, Values] 
 
 
 class Network(Protocol):
-    """What a conversion asks of the package that runs a network; batch norms are folded into the layers."""
+    """What a conversion asks of the package that runs a network; batch norms are folded into the layers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> class OneLayer:  # a network of one convolution, with its calibration inputs
+    ...     def __init__(self, layer, x):
+    ...         self.layers, self.x, self.held_out = [layer], x, len(x) // 8
+    ...
+    ...     def samples(self, index, replaced):
+    ...         x = self.x[self.held_out :]
+    ...         yield x, self.layers[0](x)
+    ...
+    ...     def output_change(self, replaced):
+    ...         x, y = self.x[: self.held_out], self.layers[0](self.x[: self.held_out])
+    ...         for conv in replaced[0].convs if replaced else self.layers:
+    ...             x = conv(x)
+    ...         return float(np.mean((x - y) ** 2) / np.var(y))
+    ...
+    ...     def milliseconds(self, index, replacement):
+    ...         raise NotImplementedError("no budget of time")
+    >>> rng = np.random.default_rng(0)
+    >>> weights = rng.standard_normal((8, 4, 3, 3))
+    >>> layer = sp.conv.ConvLayer("conv", weights, padding=((1, 1), (1, 1)), sizes=(8, 8))
+    >>> network = OneLayer(layer, rng.standard_normal((64, 4, 8, 8)))
+    >>> exact = sp.conv.convert(network, rank="full", forms=["dw-pw"])
+    >>> exact.report.output_change < 1e-20
+    True
+    """
 
     @property
     def layers(self) -> Sequence[ConvLayer]:
@@ -88,7 +117,15 @@ class Network(Protocol):
 
 
 class Progress(Protocol):
-    """What is told how far a conversion is: called with the steps done, those to do, and the present one."""
+    """What is told how far a conversion is: called with the steps done, those to do, and the present one.
+
+    Examples
+    --------
+    >>> def show(done, total, step):
+    ...     print(f"{done} of {total}: {step}")
+    >>> show(3, 12, "conv3")  # separate(..., progress=show)
+    3 of 12: conv3
+    """
 
     def __call__(self, done: int, total: int, step: str) -> None:
         """Take note."""

@@ -36,6 +36,13 @@ class Option:
         Mean squared error of the layer's output over the output's variance.
     effect : float
         The change of the network's outputs that is expected of it: mean squared, over their variance.
+
+    Examples
+    --------
+    >>> from separable.conv import Option
+    >>> options = [Option("dense", 0, 46080, 0.0, 0.0), Option("dw-pw", 1, 14336, 0.04, 0.01)]
+    >>> min(options, key=lambda option: option.cost).form
+    'dw-pw'
     """
 
     form: str
@@ -72,6 +79,13 @@ class ConvertedLayer:
     patches : int
         Output positions that it was fitted to, of all inputs together: a sample of them, where there are many
         more than it has weights to tell apart. 0: it was not fitted.
+
+    Examples
+    --------
+    >>> from separable.conv import ConvertedLayer
+    >>> row = ConvertedLayer("conv", "dw-pw", 1, 46080, 14336, 720, 224, error=0.002)
+    >>> row.form, row.macs_before / row.macs_after
+    ('dw-pw', 3.2142857142857144)
     """
 
     name: str
@@ -134,6 +148,16 @@ class ConversionReport:
     max_loss : float or None
         The change of the outputs, or the drop of the metric, that was allowed; None where a budget or a rank
         was asked for.
+
+    Examples
+    --------
+    >>> from separable.conv import ConversionReport, ConvertedLayer
+    >>> row = ConvertedLayer("conv", "dw-pw", 1, 46080, 14336, 720, 224, error=0.002)
+    >>> report = ConversionReport("macs", 0.35, (row,), output_change=0.003, held_out=16)
+    >>> report.macs_after / report.macs_before
+    0.3111111111111111
+    >>> "conv" in str(report)
+    True
     """
 
     by: str
@@ -333,6 +357,17 @@ class Conversion:
     replacements : dict of int to Replacement
         For each layer of the network that changes; one that stays as it is has no entry.
     report : ConversionReport
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> layer = sp.conv.ConvLayer("conv", np.ones((4, 2, 3, 3)), padding=((1, 1), (1, 1)), sizes=(8, 8))
+    >>> pair = sp.conv.fit(layer, form="dw-pw", rank=1)
+    >>> report = sp.conv.ConversionReport("macs", 0.5, (), output_change=0.0)
+    >>> done = sp.conv.Conversion({0: pair}, report)
+    >>> [conv.weights.shape for conv in done.replacements[0].convs]
+    [(2, 1, 3, 3), (4, 2, 1, 1)]
     """
 
     replacements: dict[int, Replacement]

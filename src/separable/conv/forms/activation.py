@@ -139,6 +139,15 @@ class Activation:
     ------
     ValueError
         If the name is unknown, or the parameters are not those that it has.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from separable.conv import Activation
+    >>> Activation("clip")(np.array([-1.0, 3.0, 9.0]))  # ReLU6
+    array([0., 3., 6.])
+    >>> Activation("leaky_relu", (0.1,)).parameters
+    (0.1,)
     """
 
     name: str

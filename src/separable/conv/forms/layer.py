@@ -65,6 +65,17 @@ class ConvLayer:
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from separable.conv import ConvLayer
+    >>> weights, padding = np.ones((8, 3, 3, 3)), ((1, 1), (1, 1))
+    >>> layer = ConvLayer("edges", weights, stride=(2, 2), padding=padding, sizes=(32, 32))
+    >>> layer.out_sizes, layer.macs, layer.params
+    ((16, 16), 55296, 216)
+    >>> layer(np.ones((1, 3, 32, 32))).shape
+    (1, 8, 16, 16)
     """
 
     name: str
@@ -238,6 +249,18 @@ class Replacement:
         ``||W - W^||**2 / ||W||**2``.
     channels : tuple of int or None
         The input channels that the first convolution reads, in its order: ``x[:, channels]``. None: all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> weights = np.random.default_rng(0).standard_normal((8, 4, 3, 3))
+    >>> layer = sp.conv.ConvLayer("conv", weights, padding=((1, 1), (1, 1)), sizes=(8, 8))
+    >>> new = sp.conv.fit(layer, form="low-rank", rank=3)
+    >>> new.form, new.rank, [conv.weights.shape for conv in new.convs]
+    ('low-rank', 3, [(3, 4, 3, 3), (8, 3, 1, 1)])
+    >>> layer.macs, sum(conv.macs for conv in new.convs)
+    (18432, 8448)
     """
 
     form: str

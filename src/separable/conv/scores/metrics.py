@@ -25,6 +25,16 @@ class Metric:
         mapping of those by name.
     name : str
     larger_is_better : bool, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from separable.conv import Metric
+    >>> def largest_miss(outputs, labels):
+    ...     return np.abs(outputs - labels).max()
+    >>> metric = Metric(largest_miss, "largest miss", larger_is_better=False)  # separate(..., metric=metric)
+    >>> metric(np.array([1.0, 2.0]), np.array([1.0, 2.5]))
+    0.5
     """
 
     function: Callable[[Any, Any], float]
@@ -104,6 +114,12 @@ def accuracy(outputs: Any, labels: Any) -> float:
     ------
     TypeError, ValueError
         If the shapes do not go together.
+
+    Examples
+    --------
+    >>> from separable.conv import accuracy
+    >>> accuracy([[0.1, 0.9], [0.8, 0.2], [0.6, 0.4]], [1, 0, 1])
+    0.6666666666666666
     """
     if isinstance(outputs, dict):
         raise TypeError(f"accuracy is of one output, and the network has {', '.join(outputs)}.")
@@ -164,6 +180,15 @@ def character_error_rate(characters: Sequence[str] | None = None, blank: int = 0
     References
     ----------
     Graves et al., "Connectionist temporal classification", ICML 2006.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from separable.conv import character_error_rate
+    >>> rate = character_error_rate("abc")
+    >>> scores = np.eye(4)[[[1, 1, 0, 2, 3]]]  # a, a, blank, b, c: read as "abc"
+    >>> rate(scores, ["abc"]), round(rate(scores, ["aba"]), 3)
+    (0.0, 0.333)
     """
     classes = None
     if characters is not None:

@@ -69,6 +69,15 @@ class Score:
         Whether none of the inputs was fitted to.
     drop_interval : tuple of (float, float) or None
         Where the drop on other inputs like these lies, at 95 %; None where that cannot be told.
+
+    Examples
+    --------
+    >>> from separable.conv import Score
+    >>> score = Score("accuracy", before=0.991, after=0.986)
+    >>> round(score.drop, 3)
+    0.005
+    >>> Score("error rate", before=0.04, after=0.03, larger_is_better=False).drop < 0  # it got better
+    True
     """
 
     metric: str

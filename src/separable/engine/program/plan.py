@@ -33,6 +33,21 @@ class UnsupportedOperationsError(ModelError):
         What is not supported, each once, with the node that it was met at first.
     missing : tuple of (Node, str)
         All nodes, with what is not supported of each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnx import parser
+    >>> import separable as sp
+    >>> model = parser.parse_model(
+    ...     '''<ir_version: 10, opset_import: ["": 21]>
+    ...     net (float[1, 4, 8, 8] x) => (float[1, 4, 8, 8] y) { y = Hardmax(x) }'''
+    ... )
+    >>> try:
+    ...     sp.engine.load(model)
+    ... except sp.engine.UnsupportedOperationsError as error:
+    ...     print(error.operations)
+    ('Hardmax (`y`)',)
     """
 
     def __init__(self, missing: Sequence[tuple[Node, str]], model: str = "") -> None:

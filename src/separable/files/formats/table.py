@@ -36,6 +36,20 @@ def read(path: Path) -> Image:
         If the file is missing, damaged, of an unknown format, or holds what is not an image.
     MissingExtraError
         If the package that reads the format is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from separable import files
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "photo.npy"
+    >>> np.save(path, np.arange(12.0).reshape(3, 4))
+    >>> image = files.read(path)
+    >>> image.data.shape, image.spacing
+    ((3, 4), (None, None))
+    >>> folder.cleanup()
     """
     form = _format(path)
     check_readable(path)
@@ -48,6 +62,23 @@ def check_target(path: Path) -> None:
     Raises
     ------
     FileError
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from separable import files
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "photo.npy"
+    >>> np.save(path, np.arange(12.0).reshape(3, 4))
+    >>> files.check_target(path)
+    >>> try:
+    ...     files.check_target(Path(folder.name) / "no" / "such" / "folder.npy")
+    ... except files.FileError as error:
+    ...     print("refused")
+    refused
+    >>> folder.cleanup()
     """
     _format(path)
     target.check_target(path)
@@ -67,6 +98,20 @@ def check_storable(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str,
         If the format cannot hold the image.
     MissingExtraError
         If the package that writes the format is not installed.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from separable import files
+    >>> image = files.Image(np.zeros((4, 5)), "YX", (None, None))
+    >>> files.check_storable(image, np.dtype("float64"), Path("result.npy"))
+    ()
+    >>> try:
+    ...     files.check_storable(image, np.dtype("float64"), Path("result.png"))
+    ... except files.FileError as error:
+    ...     print(error)
+    `result.png`...
     """
     return _format(path).check(image, dtype, path)
 
@@ -80,6 +125,22 @@ def write(path: Path, image: Image) -> None:
         If the format cannot hold the image, or the target cannot be written.
     OSError
         If writing fails half-way, for instance because the disk is full; `path` is then as it was.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from separable import files
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "photo.npy"
+    >>> np.save(path, np.arange(12.0).reshape(3, 4))
+    >>> image = files.read(path)
+    >>> files.write(path, dataclasses.replace(image, data=2 * image.data))
+    >>> float(files.read(path).data[2, 3])
+    22.0
+    >>> folder.cleanup()
     """
     form = _format(path)
     form.check(image, image.data.dtype, path)
@@ -87,7 +148,15 @@ def write(path: Path, image: Image) -> None:
 
 
 def has_format(path: Path) -> bool:
-    """Whether a name ends with the suffix of a known format."""
+    """Whether a name ends with the suffix of a known format.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from separable import files
+    >>> files.has_format(Path("photo.tif")), files.has_format(Path("notes.txt"))
+    (True, False)
+    """
     return path.name.lower().endswith(tuple(_FORMATS))
 
 
@@ -97,6 +166,17 @@ def check_suffix(path: Path) -> None:
     Raises
     ------
     FileError
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from separable import files
+    >>> files.check_suffix(Path("brain.nii.gz"))
+    >>> try:
+    ...     files.check_suffix(Path("brain.xyz"))
+    ... except files.FileError as error:
+    ...     print(error)
+    `brain.xyz`...
     """
     _format(path)
 

@@ -29,6 +29,22 @@ def write_terms(path: Path, kernel: SeparableKernel) -> None:
     ``taps0``, ``taps1``, ... hold the taps along each axis, (terms, taps) float64; ``error`` the bounds l1,
     relative_l1, relative_l2 and spectral of `ErrorBounds`; ``noise`` that of the kernel, NaN where it was not
     estimated; ``format`` says what the file is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from separable import files
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "photo.npy"
+    >>> np.save(path, np.arange(12.0).reshape(3, 4))
+    >>> import separable as sp
+    >>> terms = Path(folder.name) / "terms.npz"
+    >>> files.write_terms(terms, sp.families.sobel())
+    >>> np.load(terms)["taps0"]
+    array([[1., 2., 1.]])
+    >>> folder.cleanup()
     """
     taps: dict[str, Any] = {
         f"taps{axis}": np.array([term[axis] for term in kernel.terms]) for axis in range(kernel.ndim)
@@ -46,6 +62,24 @@ def read_terms(path: Path) -> SeparableKernel:
     ------
     FileError
         If the file is damaged, or holds anything but the terms of one kernel.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from separable import files
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = Path(folder.name) / "photo.npy"
+    >>> np.save(path, np.arange(12.0).reshape(3, 4))
+    >>> import separable as sp
+    >>> kernel = sp.factor(sp.families.disk(5), tol=0.05)
+    >>> terms = Path(folder.name) / "terms.npz"
+    >>> files.write_terms(terms, kernel)
+    >>> same = files.read_terms(terms)
+    >>> same == kernel, same.error == kernel.error
+    (True, True)
+    >>> folder.cleanup()
     """
     with reading(path, "terms .npz"), zipfile.ZipFile(path) as archive:
         members = _members(path, archive)

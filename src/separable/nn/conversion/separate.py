@@ -55,6 +55,18 @@ class Separation:
     report : SeparationReport
         MACs and parameters before and after, and a row for each convolution: its form and rank, its error, or
         why it is as it was. ``print(report)`` is a table, ``report.to_html(path)`` a page.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import separable as sp
+    >>> convs = torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 16, 3)
+    >>> net = torch.nn.Sequential(convs[0], torch.nn.ReLU(), convs[1]).eval()
+    >>> result = sp.nn.separate(net, torch.randn(32, 3, 12, 12), budget=0.5)
+    >>> result.model(torch.randn(1, 3, 12, 12)).shape
+    torch.Size([1, 16, 8, 8])
+    >>> [layer.name for layer in result.report.layers]
+    ['0', '2']
     """
 
     model: nn.Module

@@ -107,14 +107,34 @@ class DepthwiseSeparableConv2d(SeparableConv):
 
 
 class DepthwiseSeparableConv1d(SeparableConv):
-    """A depthwise and a pointwise convolution of signals; everything as in `DepthwiseSeparableConv2d`."""
+    """A depthwise and a pointwise convolution of signals; everything as in `DepthwiseSeparableConv2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable.nn import DepthwiseSeparableConv1d
+    >>> layer = DepthwiseSeparableConv1d(8, 16, 9, padding="same", activation="relu")
+    >>> layer(torch.randn(1, 8, 1000)).shape
+    torch.Size([1, 16, 1000])
+    >>> sum(weights.numel() for weights in (layer.conv_dw.weight, layer.conv_pw.weight)), 8 * 16 * 9
+    (200, 1152)
+    """
 
     _pointwise = nn.Conv1d
     _depthwise = nn.Conv1d
 
 
 class DepthwiseSeparableConv3d(SeparableConv):
-    """A depthwise and a pointwise convolution of volumes; everything as in `DepthwiseSeparableConv2d`."""
+    """A depthwise and a pointwise convolution of volumes; everything as in `DepthwiseSeparableConv2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable.nn import DepthwiseSeparableConv3d
+    >>> layer = DepthwiseSeparableConv3d(4, 8, 3, padding=1)
+    >>> layer(torch.randn(1, 4, 10, 12, 14)).shape
+    torch.Size([1, 8, 10, 12, 14])
+    """
 
     _pointwise = nn.Conv3d
     _depthwise = nn.Conv3d
@@ -151,6 +171,16 @@ class DepthwiseSeparableConvTranspose2d(SeparableConvTranspose):
     ------
     TypeError, ValueError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable.nn import DepthwiseSeparableConvTranspose2d
+    >>> dense = torch.nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1)
+    >>> layer = DepthwiseSeparableConvTranspose2d(8, 4, 4, stride=2, padding=1)
+    >>> x = torch.randn(1, 8, 10, 12)
+    >>> layer(x).shape == dense(x).shape
+    True
     """
 
     _pointwise = nn.Conv2d
@@ -158,14 +188,32 @@ class DepthwiseSeparableConvTranspose2d(SeparableConvTranspose):
 
 
 class DepthwiseSeparableConvTranspose1d(SeparableConvTranspose):
-    """The transposed layer for signals; everything as in `DepthwiseSeparableConvTranspose2d`."""
+    """The transposed layer for signals; everything as in `DepthwiseSeparableConvTranspose2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable.nn import DepthwiseSeparableConvTranspose1d
+    >>> layer = DepthwiseSeparableConvTranspose1d(8, 4, 4, stride=2, padding=1)
+    >>> layer(torch.randn(1, 8, 100)).shape
+    torch.Size([1, 4, 200])
+    """
 
     _pointwise = nn.Conv1d
     _depthwise = nn.ConvTranspose1d
 
 
 class DepthwiseSeparableConvTranspose3d(SeparableConvTranspose):
-    """The transposed layer for volumes; everything as in `DepthwiseSeparableConvTranspose2d`."""
+    """The transposed layer for volumes; everything as in `DepthwiseSeparableConvTranspose2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable.nn import DepthwiseSeparableConvTranspose3d
+    >>> layer = DepthwiseSeparableConvTranspose3d(4, 2, 2, stride=2)
+    >>> layer(torch.randn(1, 4, 5, 6, 7)).shape
+    torch.Size([1, 2, 10, 12, 14])
+    """
 
     _pointwise = nn.Conv3d
     _depthwise = nn.ConvTranspose3d
@@ -229,7 +277,18 @@ class SpatiallySeparableConv2d(SpatialConv):
 
 
 class SpatiallySeparableConv3d(SpatialConv):
-    """Convolutions along depth, height and width; everything as in `SpatiallySeparableConv2d`."""
+    """Convolutions along depth, height and width; everything as in `SpatiallySeparableConv2d`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from separable.nn import SpatiallySeparableConv3d
+    >>> layer = SpatiallySeparableConv3d(1, 1, 5, padding=2, bias=False)
+    >>> layer(torch.randn(1, 1, 10, 12, 14)).shape
+    torch.Size([1, 1, 10, 12, 14])
+    >>> sum(weights.numel() for weights in layer.parameters())  # instead of 125
+    15
+    """
 
     _conv = nn.Conv3d
     _ndim = 3

@@ -80,6 +80,24 @@ def audit(
 
     ``.params`` are the floating constants that nodes read, except scalars and the running statistics of batch
     norms; exporters often fold batch norms into convolutions, which lessens it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnx import TensorProto, helper, numpy_helper
+    >>> import separable as sp
+    >>> values = np.random.default_rng(0).standard_normal((32, 16, 3, 3)).astype(np.float32)
+    >>> weights = numpy_helper.from_array(values, "w")
+    >>> x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 12, 12])
+    >>> y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 32, 12, 12])
+    >>> node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])
+    >>> graph = helper.make_graph([node], "net", [x], [y], [weights])
+    >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    >>> a = sp.onnx.audit(model)  # or a path
+    >>> a.macs, a.params
+    (663552, 4608)
+    >>> a.layers[0].name, a.layers[0].kind
+    ('conv', 'conv')
     """
     machine = this_machine(arguments.thread_count(threads))
     stored = read_model(path_or_model)

@@ -59,6 +59,25 @@ class Separation:
     milliseconds_predicted : float or None
         `milliseconds_before`, less what the layers were found to save one by one when their forms were
         chosen; None unless that was by latency.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from onnx import TensorProto, helper, numpy_helper
+    >>> import separable as sp
+    >>> values = np.random.default_rng(0).standard_normal((32, 16, 3, 3)).astype(np.float32)
+    >>> weights = numpy_helper.from_array(values, "w")
+    >>> x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 12, 12])
+    >>> y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 32, 12, 12])
+    >>> node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])
+    >>> graph = helper.make_graph([node], "net", [x], [y], [weights])
+    >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    >>> images = np.random.default_rng(1).standard_normal((32, 16, 12, 12)).astype(np.float32)
+    >>> result = sp.onnx.separate(model, images, budget=0.5, never_slower=False)
+    >>> len(result.model.graph.node) > 1, result.report.macs_after <= 0.5 * result.report.macs_before
+    (True, True)
+    >>> result.milliseconds_before is None  # nothing was timed
+    True
     """
 
     report: SeparationReport
@@ -214,7 +233,8 @@ def separate(
     >>> x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 12, 12])
     >>> y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 32, 12, 12])
     >>> node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])
-    >>> model = helper.make_model(helper.make_graph([node], "net", [x], [y], [weights]))
+    >>> graph = helper.make_graph([node], "net", [x], [y], [weights])
+    >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
     >>> images = rng.standard_normal((32, 16, 12, 12)).astype(np.float32)
     >>> result = separate(model, images, budget=0.5, by="macs", never_slower=False)
     >>> result.report.macs_after <= 0.5 * result.report.macs_before

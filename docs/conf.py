@@ -1,0 +1,103 @@
+"""How Sphinx builds the site: ``make docs`` puts it into build/docs.
+
+The sources are the pages of this folder and what they link to elsewhere in the repository, so that every link
+works on a forge as it does on the site: the root of the sources is the repository, and the site begins at
+docs/index. Nothing is read from the network while it is built, and nothing by those who read it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs"))  # the drawings
+
+# What is shown goes by the rates that the package brings, not by those of the machine that builds the site.
+os.environ["SEPARABLE_CACHE_DIR"] = os.devnull
+
+import drawings  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
+
+import separable  # noqa: E402
+
+project = "separable"
+author = "the separable developers"
+project_copyright = f"2026, {author}"
+version = release = separable.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_gallery.gen_gallery",
+]
+root_doc = "docs/index"
+include_patterns = [
+    "docs/**",
+    "benchmarks/*.md",
+    "benchmarks/results/*.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+]
+exclude_patterns = ["docs/**/GALLERY_HEADER.rst", "docs/reference/_templates/**"]
+suppress_warnings = ["myst.header"]  # the changelog begins its lists one level further down
+templates_path = [str(ROOT / "docs" / "reference" / "_templates")]
+
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
+
+autosummary_generate = True
+autodoc_typehints = "none"  # types stand in the sections of the docstrings
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": [str(ROOT / "examples" / "tutorials")],
+    "gallery_dirs": ["docs/tutorials"],
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+    "min_reported_time": 1e6,
+    "write_computation_times": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "separable"
+html_static_path = ["_static"]
+html_extra_path = ["_root"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "navbar_align": "left",
+    "header_links_before_dropdown": 8,
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+
+drawings.draw(ROOT / "docs" / "theory" / "drawings")
+
+
+def mend_links(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Lead from links to the tutorials' scripts to the pages made of them, and from folders to nothing."""
+    source[0] = re.sub(r"\]\([./]*examples/tutorials/(\w+)\.py\)", r"](/docs/tutorials/\1.rst)", source[0])
+    source[0] = re.sub(r"\[([^]]+)\]\(results\)", r"\1", source[0])
+    source[0] = re.sub(r"\n\n( *```)$", r"\n\1", source[0], flags=re.MULTILINE)  # where an example ends
+
+
+def setup(app: Sphinx) -> None:
+    """Register what this site adds to Sphinx."""
+    app.connect("source-read", mend_links)
