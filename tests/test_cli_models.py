@@ -47,7 +47,7 @@ def names() -> list[str]:
     return sorted(path.name for path in Path.cwd().iterdir())
 
 
-SEPARATE = "separate vgg.onnx --calibration inputs.npz --budget 0.4 --allow-slower --threads 1"
+SEPARATE = "separate vgg.onnx --calibration inputs.npz --by macs --budget 0.4 --allow-slower --threads 1"
 
 
 # -- audit -------------------------------------------------------------------------------------------
@@ -178,7 +178,9 @@ def test_separate_at_a_rank_of_ones_own(run: Run) -> None:
 
 
 def test_separate_times_the_model_and_tells_what_it_put_back(run: Run) -> None:
-    line = "separate vgg.onnx --calibration inputs.npz --budget 0.4 --threads 1 -o small.onnx --json"
+    line = (
+        "separate vgg.onnx --calibration inputs.npz --by macs --budget 0.4 --threads 1 -o small.onnx --json"
+    )
     facts = json.loads(run(line).out)
     # Timed with some noise between the two; what does not pay is put back.
     assert 0 < facts["milliseconds_after"] <= 1.5 * facts["milliseconds_before"]
@@ -237,7 +239,8 @@ def test_pictures_are_scaled_and_cut_to_the_input(run: Run, channels: int) -> No
     assert found.shape == (3, channels, 12, 12)
     middle = found[:, :, 3:9, 3:9]  # what is scaled up takes some of its neighbours in at the rim
     assert np.allclose(middle, expected[:, :, None, None], atol=0.03)
-    line = f"separate net.onnx --calibration photos --mean {mean} --std {std} -o o.onnx --budget 0.9 -q"
+    line = f"separate net.onnx --calibration photos --mean {mean} --std {std} -o o.onnx -q --by macs --budget"
+    line += " 0.9"
     assert run(line) == (0, "", "")
 
 
@@ -252,7 +255,8 @@ def test_pictures_go_where_the_channels_lie(run: Run) -> None:
     assert isinstance(found, np.ndarray)
     assert found.shape == (3, 12, 12, 3)
     assert np.allclose(found[:, 3:9, 3:9], colours[:, None, None] / 255, atol=0.03)
-    line = "separate last.onnx --calibration photos --mean 0 --std 1 -o o.onnx --budget 0.9 -q --allow-slower"
+    line = "separate last.onnx --calibration photos --mean 0 --std 1 -o o.onnx -q --allow-slower"
+    line += " --by macs --budget 0.9"
     assert run(line) == (0, "", "")
     ran = json.loads(run("run last.onnx photos/0.png photos/1.png --mean 0 --std 1 --json").out)
     assert ran["outputs"]["conv_out"]["shape"] == [2, 16, 10, 10]
@@ -280,7 +284,8 @@ def test_pictures_take_the_size_that_is_said_where_the_model_takes_any(run: Run)
     net = models.Net()
     x = net.input("x", ["batch", 3, "height", "width"])
     onnx.save(net.model(net.conv(x, 3, 16, (3, 3), "conv")), "any.onnx")
-    line = "separate any.onnx --calibration photos --mean 0 --std 1 --budget 0.9 --allow-slower -o o.onnx"
+    line = "separate any.onnx --calibration photos --mean 0 --std 1 --allow-slower -o o.onnx"
+    line += " --by macs --budget 0.9"
     told = json.loads(run(f"{line} --shape height=8,width=10 --json").out)
     assert told["macs_before"] == 16 * 27 * 6 * 8
     data = Data(Path("photos"), "0", "1", None, shapes=("height=8,width=10",))
@@ -308,7 +313,7 @@ def recurrent() -> None:
 
 def test_inputs_beside_the_data_are_zeros_or_given(run: Run) -> None:
     recurrent()
-    line = "separate state.onnx --calibration frames.npy --budget 0.9 --allow-slower -o o.onnx"
+    line = "separate state.onnx --calibration frames.npy --by macs --budget 0.9 --allow-slower -o o.onnx"
     done = run(f"{line} --input rate=3")
     assert done.code == 0
     assert "state: zeros, 2 x 16 x 6" in done.out
@@ -388,7 +393,8 @@ def test_text_is_scored_by_the_characters_that_the_model_names(run: Run) -> None
     rng = np.random.default_rng(0)
     np.save("x.npy", rng.standard_normal((16, 3, 8, 12)).astype(np.float32))
     Path("labels.txt").write_text("\n".join(["abc"] * 15 + ["a b"]), encoding="utf-8")
-    line = "separate text.onnx --calibration x.npy --budget 0.9 --allow-slower -o o.onnx --json --metric cer"
+    line = "separate text.onnx --calibration x.npy --allow-slower -o o.onnx --json --metric cer"
+    line += " --by macs --budget 0.9"
     score = json.loads(run(f"{line} --labels labels.txt").out)["score"]
     assert (score["larger_is_better"], score["inputs"]) == (False, 2)
     assert score["before"] > 0
@@ -523,7 +529,7 @@ def test_data_of_the_input_are_not_overwritten(run: Run) -> None:
     model = models.vgg(width=16)
     onnx.save(model, "in.onnx", save_as_external_data=True, location="out.onnx.data", size_threshold=16)
     before = Path("out.onnx.data").read_bytes()
-    done = run("separate in.onnx --calibration inputs.npz --budget 0.4 --allow-slower -o out.onnx")
+    done = run("separate in.onnx --calibration inputs.npz --by macs --budget 0.4 --allow-slower -o out.onnx")
     assert done.code == 2
     assert "holds data of the input" in done.err
     assert Path("out.onnx.data").read_bytes() == before

@@ -17,7 +17,7 @@ ROOMS = ("conv", "nn", "onnx", "report", "engine")
 FLOORS = {
     "conv": [{"audits"}, {"layers", "conversion"}, {"scores"}, {"forms"}, {"cost"}, {"algebra"}],
     # An audit predicts what a conversion keeps.
-    "nn": [{"audits"}, {"conversion", "programs"}, {"model", "functional", "loaders"}, {"layers"}],
+    "nn": [{"audits"}, {"conversion"}, {"programs"}, {"model", "functional", "loaders"}, {"layers"}],
     "onnx": [{"audits"}, {"conversion"}, {"costs"}, {"model"}],
     "engine": [{"loader"}, {"network"}, {"program"}, {"passes"}, {"graph"}],
     # Records lie below, in conv. `audits` and `conversions` are what users print and save.

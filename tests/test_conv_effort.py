@@ -21,6 +21,7 @@ LARGE = [layer(64, 112), layer(64, 56), layer(256, 14), layer(512, 7)]
 def test_small_networks_see_everything() -> None:
     effort = ConversionEffort(SMALL, 256, 1024)
     assert all(effort.inputs(index) >= 1024 for index in range(2))
+    assert [effort.measured_share(index) for index in range(2)] == [1.0, 1.0]
     assert effort.attempts == 6
     assert effort.probes >= 128
     assert effort.blocks() == [[0, 1]]
@@ -32,6 +33,9 @@ def test_large_networks_see_as_many_patches_as_there_are_unknowns_to_tell() -> N
         patches = effort.inputs(index) * effort.positions(index)
         assert patches >= 30 * unknowns(one)
     assert effort.inputs(1) < 256 < effort.inputs(3)
+    assert effort.measured_inputs(2) < effort.inputs(2)
+    assert effort.measured_share(2) == pytest.approx(effort.measured_inputs(2) / 256, rel=0.01)
+    assert effort.measured_share(3) == 1.0  # there are no more of them
     assert effort.positions(3) == 49
     assert effort.attempts == 1
     assert 4 <= effort.probes < 128

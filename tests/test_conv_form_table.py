@@ -16,7 +16,7 @@ import separable
 import separable.report.pages
 from separable.conv import ConvLayer, convert, fit
 from separable.conv.audits.separability import separability
-from separable.conv.conversion.goal import check_goal
+from separable.conv.conversion.goal import goal_of
 from separable.conv.forms.form import ConvPart, balanced, sequence
 from separable.conv.forms.layer import Replacement
 from separable.conv.forms.low_rank import LOW_RANK
@@ -111,7 +111,7 @@ def forms_said(function: Any, parameter: str) -> set[str]:
 
 def test_docstrings_name_all_forms_and_no_other() -> None:
     assert forms_said(fit, "form") == set(FORMS)
-    assert forms_said(check_goal, "forms") == set(FORMS)
+    assert forms_said(goal_of, "forms") == set(FORMS)
     assert forms_said(Replacement, "form") == set(FORMS)
     for framework in ("torch", "onnx"):
         pytest.importorskip(framework)

@@ -12,7 +12,7 @@ import pytest
 
 import separable as sp
 from separable.conv import convert
-from separable.conv.conversion.goal import check_goal
+from separable.conv.conversion.goal import goal_of
 
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"budget": 25}, ValueError, r"`budget=25` is not a fraction .* 25 percent is 0.25"),
@@ -27,7 +27,13 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"budget": math.inf}, ValueError, "`budget=inf` is not a fraction"),
     ({"budget": "0.5"}, TypeError, "`budget='0.5'` is not a number"),
     ({"budget": True}, TypeError, "`budget=True` is not a number"),
-    ({"budget": None}, TypeError, "`budget=None` is not a number"),
+    ({"max_loss": 0}, ValueError, "`max_loss=0` is no loss that can be allowed; expected above 0"),
+    ({"max_loss": -1}, ValueError, "`max_loss=-1` is no loss"),
+    ({"max_loss": math.inf}, ValueError, "`max_loss=inf` is no loss"),
+    ({"max_loss": math.nan}, ValueError, "`max_loss=nan` is no loss"),
+    ({"max_loss": "0.1"}, TypeError, "`max_loss='0.1'` is not a number"),
+    ({"max_loss": True}, TypeError, "`max_loss=True` is not a number"),
+    ({"max_loss": 0.1, "budget": 0.5}, ValueError, "two goals; pass one"),
     ({"by": "flops"}, ValueError, "`by='flops'` is unknown"),
     ({"forms": "dw-pw"}, TypeError, r"expected a sequence, such as \('dw-pw',\)"),
     ({"forms": 3}, TypeError, "`forms=3` is no sequence"),
@@ -43,6 +49,9 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
 MORE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"skip": "stem.*"}, TypeError, r"`skip='stem.\*'` is no sequence of names"),
     ({"skip": [3]}, TypeError, "`skip` holds 3"),
+    ({"runtime": "tensorrt"}, ValueError, "`runtime='tensorrt'` is unknown; expected one of 'engine'"),
+    ({"batch": 0}, ValueError, "`batch=0` is too small"),
+    ({"batch": 1.5}, TypeError, "`batch=1.5` is not a whole number"),
     ({"memory": -1}, ValueError, "`memory=-1` is too small"),
     ({"memory": 1e9}, TypeError, "`memory=1000000000.0` is not a whole number"),
 ]
@@ -72,9 +81,19 @@ def test_counts_are_whole_numbers(name: str) -> None:
 
 def test_numbers_of_every_kind_are_taken() -> None:
     for budget in (1, 1.0, np.float32(0.5), np.array(0.25), 1e-9):
-        check_goal(budget, "macs", ["dw-pw"], None)
+        assert goal_of(budget, "macs", forms=["dw-pw"]).budget == float(budget)
     for rank in (1, np.int64(3), np.array(2), "full", None):
-        check_goal(0.5, "params", {"dw-pw", "dense"}, rank)
+        goal_of(0.5, "params", forms={"dw-pw", "dense"}, rank=rank)
+
+
+def test_goals_that_are_not_said_follow_from_the_others() -> None:
+    by_default = goal_of()
+    assert (by_default.by, by_default.runtime, by_default.max_loss) == ("time", "engine", 0.005)
+    assert goal_of(0.5).max_loss is None
+    assert (goal_of(0.5, rank=2).budget, goal_of(rank="full").max_loss) == (None, None)
+    older = goal_of(0.5, "latency")
+    assert (older.by, older.runtime) == ("time", "onnxruntime")
+    assert goal_of(0.5, "latency", runtime="engine").runtime == "engine"
 
 
 @pytest.mark.parametrize(("options", "error", "message"), [*WRONG, *MORE])

@@ -323,7 +323,7 @@ def test_a_network_that_stays_is_said_to_give_what_it_gave() -> None:
     import separable as sp
 
     net, x = small_torch_net(lambda y, x: y)
-    report = sp.nn.separate(net, x, budget=1.0).report
+    report = sp.nn.separate(net, x, by="macs", budget=1.0).report
     assert not report.changed
     assert "outputs as before: no layer is replaced" in str(report)
     assert " 0 of" not in str(report)

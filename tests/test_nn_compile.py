@@ -174,7 +174,7 @@ def test_separable_layers_are_compiled(layer: Any, shape: tuple[int, ...]) -> No
 
 def test_a_converted_network_is_compiled() -> None:
     net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3), nn.ReLU()).eval()
-    small = sp.nn.separate(net, torch.randn(32, 3, 12, 12), budget=0.4).model
+    small = sp.nn.separate(net, torch.randn(32, 3, 12, 12), by="macs", budget=0.4).model
     fast = compile(small, (1, 3, 12, 12), threads=1)
     x = torch.randn(2, 3, 12, 12)
     with torch.no_grad():

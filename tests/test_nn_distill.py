@@ -213,7 +213,9 @@ def test_a_run_that_was_cut_short_goes_on(trained, plain, whole, tmp_path, monke
 def test_a_checkpoint_keeps_every_form(trained, tmp_path):
     model, inputs, _, _ = trained
     one, two = (
-        sp.nn.separate(model, inputs[:64], 0.6, distill=1, checkpoint=tmp_path / "run.ckpt", keep_norms=True)
+        sp.nn.separate(
+            model, inputs[:64], 0.6, by="macs", distill=1, checkpoint=tmp_path / "run.ckpt", keep_norms=True
+        )
         for _ in range(2)
     )
     assert is_same(one.model, two.model)

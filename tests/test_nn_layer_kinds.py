@@ -135,7 +135,7 @@ def test_a_low_rank_fit_sees_what_the_layer_reads(kind):
         "transposed": (nn.ConvTranspose2d(24, 20, 2, 2), low_rank_inputs(32, 24, 4, 6, 5)),
     }[kind]
     model = nn.Sequential(layer).eval()
-    result = sp.nn.separate(model, x, 0.4, forms=["low-rank"])
+    result = sp.nn.separate(model, x, 0.4, by="macs", forms=["low-rank"])
     assert forms_of(result) == {"0": "low-rank"}
     assert result.report.output_change < 0.01
     weights = outputs_first(layer.weight.detach(), layer).flatten(1)
@@ -149,7 +149,7 @@ def test_a_network_of_linear_layers(memory):
     torch.manual_seed(1)
     model = Tokens().eval()
     x = low_rank_inputs(64, 12, 4, 9).movedim(1, -1).contiguous()
-    result = sp.nn.separate(model, x, 0.6, memory=memory)
+    result = sp.nn.separate(model, x, 0.6, by="macs", memory=memory)
     assert result.report.macs_after <= 0.6 * result.report.macs_before
     assert result.report.macs_after == sp.nn.audit(result.model, x[:1]).macs
     assert result.report.output_change < 0.05
@@ -163,7 +163,7 @@ def test_the_result_is_saved_exported_and_run(tmp_path):
         nn.ConvTranspose2d(8, 6, 2, 2), nn.SiLU(), nn.Conv2d(6, 6, 1), nn.Flatten(), nn.Linear(600, 10)
     ).eval()
     x = low_rank_inputs(24, 8, 3, 5, 5)
-    done = sp.nn.separate(model, x, 0.7).model
+    done = sp.nn.separate(model, x, 0.7, by="macs").model
     buffer = io.BytesIO()
     torch.save(done.state_dict(), buffer)
     buffer.seek(0)
@@ -204,7 +204,7 @@ class Untreated(nn.Module):
 def test_linear_layers_that_stay_are_named():
     torch.manual_seed(3)
     model, x = Untreated().eval(), torch.randn(16, 5, 8)
-    result = sp.nn.separate(model, x, 0.8)
+    result = sp.nn.separate(model, x, 0.8, by="macs")
     said = reasons(result)
     assert said["tied"] == "it shares its weight with twin"
     assert said["twin"] == "it shares its weight with tied"
@@ -303,7 +303,7 @@ def test_an_activation_counts_where_it_alone_reads():
     assert seen["summed"].is_summed
     assert seen["summed"].activation == Activation("hard_swish")
     assert seen["other"].activation is None
-    samples = sp.nn.separate(Branches().eval(), torch.randn(16, 6, 8, 8), 0.6).report.layers
+    samples = sp.nn.separate(Branches().eval(), torch.randn(16, 6, 8, 8), 0.6, by="macs").report.layers
     assert {row.name: row.activation for row in samples} == {
         "twice": "none: mean, silu",
         "summed": "hard_swish",

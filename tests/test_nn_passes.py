@@ -44,7 +44,7 @@ def test_a_model_that_looks_at_its_numbers_runs_as_a_whole() -> None:
     model, x = Steered().eval(), torch.randn(16, 3, 8, 8)
     network, _, _ = network_of(model, x)
     assert network._demands is None
-    assert sp.nn.separate(model, x, 0.5).report.macs_after > 0
+    assert sp.nn.separate(model, x, 0.5, by="macs").report.macs_after > 0
 
 
 @pytest.mark.parametrize("memory", [0, BIG])

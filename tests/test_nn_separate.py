@@ -284,7 +284,7 @@ def test_a_shared_layer_is_converted_once():
     network, _, _ = network_of(model, x)
     assert [layer.calls for layer in network.layers] == [1, 3]
     assert len(list(network.samples(1, {}))) == 3
-    result = sp.nn.separate(model, x, 0.5)
+    result = sp.nn.separate(model, x, 0.5, by="macs")
     assert type(result.model.again) is not nn.Conv2d
     assert result.model.same is result.model.again
     assert result.report.macs_before == sp.nn.audit(model, x[:1]).macs
@@ -303,7 +303,7 @@ def test_a_layer_on_several_sizes_counts_all_of_them():
     model, x = Pyramid().eval(), torch.randn(8, 8, 8, 8)
     network, _, _ = network_of(model, x)
     assert {x.shape[2:] for x, _ in network.samples(0, {})} == {(8, 8), (4, 4)}
-    assert sp.nn.separate(model, x, 0.5).report.macs_after <= 0.5 * sp.nn.audit(model, x[:1]).macs
+    assert sp.nn.separate(model, x, 0.5, by="macs").report.macs_after <= 0.5 * sp.nn.audit(model, x[:1]).macs
 
 
 # -- models as they come -----------------------------------------------------------------------------
@@ -396,7 +396,7 @@ def test_the_result_compiles():
 
 def test_the_result_is_a_plain_module(tmp_path):
     model, x = built("resnet")
-    done = sp.nn.separate(model, x, 0.4, forms=["dw-pw", "pw-dw"]).model
+    done = sp.nn.separate(model, x, 0.4, by="macs", forms=["dw-pw", "pw-dw"]).model
     assert any(isinstance(module, sp.nn.DepthwiseSeparableConv2d) for module in done.modules())
     wanted = answers(done, x)
     assert distance(answers(copy.deepcopy(done), x), wanted) == 0
@@ -480,7 +480,7 @@ def test_dtypes_are_kept(dtype):
 
 def test_a_model_that_is_one_convolution():
     conv, x = nn.Conv2d(8, 16, 3).eval(), torch.randn(16, 8, 9, 9)
-    result = sp.nn.separate(conv, x, 0.5)
+    result = sp.nn.separate(conv, x, 0.5, by="macs")
     assert not isinstance(result.model, nn.Conv2d)
     assert result.model(x).shape == (16, 16, 7, 7)
 
@@ -520,7 +520,7 @@ class Assorted(nn.Module):
 
 def test_what_is_not_converted_is_listed():
     model, x = Assorted().eval(), torch.randn(16, 6, 8, 8)
-    result = sp.nn.separate(model, x, 0.9)
+    result = sp.nn.separate(model, x, 0.9, by="macs")
     said = reasons(result)
     for name, words in {
         "up": "given more than its input",
@@ -571,7 +571,7 @@ def test_layers_that_are_asked_for_what_they_are(form):
 
 def test_layers_may_be_skipped():
     model, x = built("resnet")
-    result = sp.nn.separate(model, x, 0.6, skip=["0", "*.downsample.0"])
+    result = sp.nn.separate(model, x, 0.6, by="macs", skip=["0", "*.downsample.0"])
     assert isinstance(result.model[0], nn.Conv2d)
     assert {name for name, reason in reasons(result).items() if "skip" in reason} == {
         "0",
@@ -579,7 +579,7 @@ def test_layers_may_be_skipped():
         "4.downsample.0",
     }
     with pytest.raises(ValueError, match=r"'3\.conv9', which is the name of no.*Did you mean '3\.conv"):
-        sp.nn.separate(model, x, 0.6, skip=["3.conv9"])
+        sp.nn.separate(model, x, 0.6, by="macs", skip=["3.conv9"])
 
 
 @pytest.mark.parametrize(
@@ -664,8 +664,8 @@ def test_several_inputs_and_keywords():
 
     model, x = Two().eval(), torch.randn(16, 2, 4, 9, 9)
     pairs = [(a, b) for a, b in zip(x[:, 0].split(4), x[:, 1].split(4), strict=True)]
-    one = sp.nn.separate(model, pairs, 0.5)
-    two = sp.nn.separate(model, {"x": x[:, 0], "other": x[:, 1]}, 0.5)
+    one = sp.nn.separate(model, pairs, 0.5, by="macs")
+    two = sp.nn.separate(model, {"x": x[:, 0], "other": x[:, 1]}, 0.5, by="macs")
     assert one.report.macs_after == two.report.macs_after <= 0.5 * one.report.macs_before
     assert math.isclose(one.report.output_change, two.report.output_change, rel_tol=1e-3)
 
@@ -782,5 +782,5 @@ def test_rows_come_as_the_layers_run():
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 3), nn.Conv2d(16, 4, 1)
     ).eval()
-    done = sp.nn.separate(net, torch.randn(16, 3, 12, 12), 0.9, skip=["0"])
+    done = sp.nn.separate(net, torch.randn(16, 3, 12, 12), 0.9, by="macs", skip=["0"])
     assert [row.name for row in done.report.layers] == ["0", "1", "2", "3"]

@@ -229,7 +229,7 @@ def test_a_low_rank_fit_sees_what_a_product_reads() -> None:
         np.float32
     )
     model = product("MatMul", (24, 20), bias=(20,))(["N", 6, 24])
-    result = sp.onnx.separate(model, x, 0.4, threads=1, never_slower=False)
+    result = sp.onnx.separate(model, x, 0.4, by="macs", threads=1, never_slower=False)
     assert [row.form for row in result.report.layers] == ["low-rank"]
     assert result.report.output_change < 0.01
     values = np.linalg.svd(numpy_helper.to_array(model.graph.initializer[0]), compute_uv=False)
@@ -342,7 +342,7 @@ def test_a_matrix_that_several_nodes_turn_is_one_layer() -> None:
     found = network(model, numbers(32, 16))
     assert [(layer.name, layer.calls) for layer in found.layers] == [("call0", 3)]
     assert len(list(found.samples(0, {}))) == 3 * 8
-    result = sp.onnx.separate(model, numbers(32, 16), 0.6, threads=1, never_slower=False)
+    result = sp.onnx.separate(model, numbers(32, 16), 0.6, by="macs", threads=1, never_slower=False)
     assert result.report.macs_after == sp.onnx.audit(result.model, {"x": (1, 16)}).macs
     assert len(result.model.graph.initializer) == 3  # both factors and a bias, once
     assert not [node for node in result.model.graph.node if node.op_type == "Transpose"]

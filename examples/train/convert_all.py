@@ -91,7 +91,7 @@ def at_rank(cases: Sequence[Case], rank: int) -> tuple[str, list[list[float]]]:
     for case in cases:
         free, refit = decoupled(case, rank), decoupled(case, rank, refit=True)
         left = conv_macs(free, case.inputs) / case.conv_macs
-        done = sp.nn.separate(case.net, case.inputs, left)
+        done = sp.nn.separate(case.net, case.inputs, left, by="macs")
         assert conv_macs(done.model, case.inputs) <= conv_macs(free, case.inputs)
         found.append([case.dense, *(accuracy(net, case.data) for net in (free, refit, done.model))])
     return f"{1 / left:.1f}x", found
@@ -101,7 +101,7 @@ def at_an_eighth(cases: Sequence[Case], passes: int = 60) -> tuple[str, list[lis
     """Return accuracies at an eighth of the multiplications: dense, nothing twice, distilled."""
     found = []
     for case in cases:
-        done = sp.nn.separate(case.net, case.inputs, 0.125, distill=passes)
+        done = sp.nn.separate(case.net, case.inputs, 0.125, by="macs", distill=passes)
         found.append([case.dense, float("nan"), float("nan"), accuracy(done.model, case.data)])
     return "8.0x", found
 
@@ -133,7 +133,7 @@ def curve(case: Case) -> str:
 def with_inputs(case: Case, count: int) -> float:
     """Return the accuracy where so many pictures calibrate, at the multiplications of one term."""
     left = conv_macs(decoupled(case, 1), case.inputs) / case.conv_macs
-    return accuracy(sp.nn.separate(case.net, case.inputs[:count], left).model, case.data)
+    return accuracy(sp.nn.separate(case.net, case.inputs[:count], left, by="macs").model, case.data)
 
 
 @torch.no_grad()

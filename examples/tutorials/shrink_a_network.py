@@ -92,7 +92,7 @@ print(sp.nn.audit(net, (1, 1, 24, 24)))
 # labels in it and no training: for each layer a form and a rank are chosen, and the new weights are fitted to
 # give what the layer gave.
 
-result = sp.nn.separate(net, learned[::4], budget=0.2, progress=False)
+result = sp.nn.separate(net, learned[::4], budget=0.2, by="macs", progress=False)
 print(result.report)
 
 # %%

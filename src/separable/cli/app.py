@@ -250,19 +250,20 @@ def audit(
     help=_paragraphs(
         "Convert a trained ONNX model to separable form: no labels, no training.",
         "Each convolution is fitted to give what it gave, for what it now reads; forms and ranks are "
-        "chosen together, so that the whole keeps to the budget with the least error. What was lost is "
-        "stated. A few hundred inputs are enough.",
+        "chosen together: the fastest on this machine that loses no more than --max-loss, or the least loss "
+        "within a --budget. What was lost is stated. A few hundred inputs are enough.",
         "Pictures are scaled to cover the model's input and cut at the centre; where its channels lie is "
         "seen by its shape. Inputs beside the data, such as recurrent state, are zeros unless --input "
         "gives them.",
     ),
     epilog=_examples(
         "separate model.onnx --calibration images.npz -o small.onnx",
-        "separate model.onnx --calibration images.npz --budget 0.25 -o small.onnx --html report.html",
+        "separate model.onnx --calibration images.npz --max-loss 0.01 -o small.onnx --html report.html",
+        "separate model.onnx --calibration images.npz --by macs --budget 0.25 -o small.onnx",
         "separate model.onnx --calibration photos --mean 0.485,0.456,0.406 "
         "--std 0.229,0.224,0.225 -o small.onnx",
-        "separate model.onnx --calibration images.npz --by latency --budget 0.5 --skip '/stem/*' "
-        "-o small.onnx",
+        "separate model.onnx --calibration images.npz --runtime onnxruntime --budget 0.5 "
+        "--skip '/stem/*' -o small.onnx",
         "separate model.onnx --calibration images.npz --metric accuracy --labels labels.npy -o small.onnx",
         "separate speech.onnx --calibration frames.npy --input sr=16000 -o small.onnx",
     ),
@@ -273,8 +274,11 @@ def separate(
     calibration: options.CalibrationData,
     out: options.Converted,
     shapes: options.Shapes = None,
-    budget: options.Budget = 0.125,
-    by: options.By = options.BudgetUnit.macs,
+    budget: options.Budget = None,
+    max_loss: options.MaxLoss = None,
+    by: options.By = options.BudgetUnit.time,
+    runtime: options.TimedRuntime = None,
+    batch: options.TimedBatch = 1,
     forms: options.Forms = None,
     rank: options.FixedRank = None,
     skip: options.Skip = None,
@@ -292,7 +296,8 @@ def separate(
     quiet: options.Quiet = False,
 ) -> None:
     """Convert a model."""
-    goal = separating.Goal(budget, by.value, forms, rank, tuple(skip or ()), not allow_slower)
+    left = tuple(skip or ())
+    goal = separating.Goal(budget, max_loss, by.value, runtime, batch, forms, rank, left, not allow_slower)
     others = OtherInputs(tuple(beside or ()))
     sizes = tuple(shapes or ())
     data = Data(calibration, mean, std, batch_size, others, shapes=sizes)

@@ -219,6 +219,7 @@ _DATA, _GOAL, _SCORE = "Calibration", "Goal", "Score"
 class BudgetUnit(str, Enum):
     """The cost that a budget limits."""
 
+    time = "time"
     macs = "macs"
     params = "params"
     latency = "latency"
@@ -276,9 +277,20 @@ Validation: TypeAlias = Annotated[
 BatchSize: TypeAlias = Annotated[
     int, typer.Option("--batch-size", metavar="N", help="Inputs run at a time.", rich_help_panel=_DATA)
 ]
-Budget: TypeAlias = Annotated[float, _option("F", "What may be left of the convolutions' cost.", _GOAL)]
+Budget: TypeAlias = Annotated[float | None, _option("F", "What may be left of the cost.", _GOAL)]
 By: TypeAlias = Annotated[
-    BudgetUnit, typer.Option("--by", help="The cost; latency is timed here.", rich_help_panel=_GOAL)
+    BudgetUnit,
+    typer.Option(
+        "--by", help="The cost; time is measured here, latency in ONNX Runtime.", rich_help_panel=_GOAL
+    ),
+]
+MaxLoss: TypeAlias = Annotated[
+    float | None,
+    _option("L", "Instead: change of the outputs, or drop of --metric. [dim]\\[default: 0.005][/]", _GOAL),
+]
+TimedRuntime: TypeAlias = Annotated[
+    str | None,
+    _option("R", "Where times are measured: engine, onnxruntime. [dim]\\[default: engine][/]", _GOAL),
 ]
 Forms: TypeAlias = Annotated[
     str | None,

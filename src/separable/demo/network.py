@@ -132,6 +132,7 @@ def run(show: Show) -> Converted:
     separation = onnx.separate(
         model,
         calibration,
+        by="macs",
         budget=conv_macs(cut) / conv_macs(audit),
         threads=1,
         never_slower=False,  # what is put back must not depend on the machine

@@ -18,7 +18,7 @@ class SeparationReport(ConversionReport):
 
     Attributes
     ----------
-    by : {"macs", "params", "latency"}
+    by : {"time", "macs", "params"}
     budget : float or None
         The fraction of the original's cost that was allowed; None where a rank was asked for.
     layers : tuple of ConvertedLayer
@@ -51,6 +51,8 @@ class SeparationReport(ConversionReport):
         Measured time of the whole network, on one input.
     runtime : str
         What it was timed in.
+    max_loss : float or None
+        The change of the outputs, or the drop of the metric, that was allowed.
     """
 
     @classmethod

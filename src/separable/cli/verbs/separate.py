@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 from ... import files, onnx
 from ..._base.extras import extra
 from ...arrays import arguments
-from ...conv.conversion.goal import check_goal, count
+from ...conv.conversion.goal import count, goal_of
 from ...conv.forms.table import FORMS
 from ...files.guard import reading
 from ...files.target import check_target
@@ -30,8 +30,11 @@ FixedRank: TypeAlias = int | Literal["full"] | None
 class Goal:
     """What is wanted of the result, as typed."""
 
-    budget: float
+    budget: float | None
+    max_loss: float | None
     by: str
+    runtime: str | None
+    batch: int
     forms: str | None
     rank: str | None
     skip: tuple[str, ...]
@@ -51,11 +54,14 @@ class Goal:
         """Return the keyword arguments of `separable.onnx.separate`."""
         rank = self.fixed_rank()
         forms = tuple(FORMS) if self.forms is None else tuple(self.forms.split(","))
-        check_goal(self.budget, self.by, forms, rank)
+        goal_of(self.budget, self.by, self.max_loss, forms, rank, self.runtime, self.batch)
         return {
             **({} if rank is None else {"rank": rank}),
             "budget": self.budget,
+            "max_loss": self.max_loss,
             "by": self.by,
+            "runtime": self.runtime,
+            "batch": self.batch,
             "forms": forms,
             "skip": self.skip,
             "never_slower": self.never_slower,

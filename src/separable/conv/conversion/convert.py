@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -14,12 +14,12 @@ from ..._base.workers import Workers, blas_alone
 from ...arrays import arguments
 from ..forms.activation import activation_of
 from ..forms.layer import ConvLayer, Replacement
-from ..forms.table import CHEAPER, FORMS, is_dense
+from ..forms.table import CHEAPER, FORMS, UNCHANGED, is_dense
 from .curves import Curves
 from .effort import ConversionEffort, Steps
 from .equalise import equalised
 from .fit import Fitter
-from .goal import COSTS, check_goal, count
+from .goal import COSTS, ConversionGoal, count, goal_of
 from .loss import Values
 from .moments import Moments
 from .network import Network, Progress, samples, visit
@@ -39,34 +39,47 @@ _EQUALISED: Final = 1e9
 # How far the effects that layers had among converted ones are trusted: first, and if that was no better.
 _TRUST: Final = (1.0, 0.5)
 
+# Costs that differ by less than this fraction are not told apart, where the cheapest conversion is searched
+# for; attempts at that; and by how much the loss that is aimed at may change from one to the next.
+_FINE: Final = 0.03
+_SEARCHES: Final = 4
+_STEP: Final = 4.0
+
 # Weights that change by less than this fraction are left as they are.
 _SAME: Final = 1e-6
 
 
 def convert(
     network: Network,
-    budget: float = 0.125,
+    budget: float | None = None,
     by: str = "macs",
     *,
+    max_loss: float | None = None,
     forms: Sequence[str] = tuple(FORMS),
     rank: int | str | None = None,
     other_macs: int = 0,
     other_params: int = 0,
+    other_ms: float = 0.0,
     positions: int = _POSITIONS,
     rounds: int = 4,
     equalise: bool = True,
     threads: int | None = None,
+    loss_of: Callable[[Mapping[int, Replacement]], float] | None = None,
+    put_back: Callable[[Mapping[int, Replacement]], Mapping[int, str]] | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
-    """Choose a form for each layer under a budget, and fit them one after the other.
+    """Choose a form for each layer under a budget or a loss, and fit them one after the other.
 
     Parameters
     ----------
     network : Network
     budget : float, optional
         What may be left of the original's cost, as a fraction: above 0, at most 1.
-    by : {"macs", "params", "latency"}, optional
-        The cost. "latency" is that of the network's layers, as it measures them.
+    by : {"macs", "params", "time"}, optional
+        The cost. "time" is that of the network's layers, as it measures them.
+    max_loss : float, optional
+        Instead of a budget: the cheapest that is found which loses no more. By default 0.005 where there is
+        no budget and no rank.
     forms : sequence of str, optional
         Which forms may be used; "dense" always may.
     rank : int or "full", optional
@@ -74,6 +87,8 @@ def convert(
         "full" says the same as the original, in that form.
     other_macs, other_params : int, optional
         Cost of the convolutions that cannot be converted; part of the original's.
+    other_ms : float, optional
+        What the network takes beside its layers, in milliseconds.
     positions : int, optional
         Output positions of each sample that are looked at, at most.
     rounds : int, optional
@@ -82,6 +97,12 @@ def convert(
         Scale the channels between the convolutions of each form for eight bits, which changes nothing else.
     threads : int, optional
         That fits run on. Each call of BLAS runs on one of them. Default: one for each core.
+    loss_of : callable, optional
+        Returns what `max_loss` is of, given the layers in their new form. By default the change of the
+        outputs.
+    put_back : callable, optional
+        Returns layers that shall stay as they are after all, and why, given all in their new form: those
+        that do not pay where they run. What stands behind them is fitted once more.
     progress : callable, optional
         Called with the steps done, those to do, and the present one.
 
@@ -136,7 +157,7 @@ def convert(
     >>> done.replacements[0].form == done.report.layers[0].form
     True
     """
-    check_goal(budget, by, forms, rank)
+    goal = goal_of(budget, by, max_loss, forms, rank)
     count(positions, "positions")
     count(rounds, "rounds", 0)
     for cost, name in ((other_macs, "other_macs"), (other_params, "other_params")):
@@ -145,27 +166,25 @@ def convert(
     try:
         with blas_alone():
             tries = rounds if rank is None else 0
-            run = _ConversionRun(network, by, tuple(forms), positions, tries, progress, workers)
-            other = {"macs": other_macs, "params": other_params, "latency": 0}[by]
-            if rank is not None:
-                picks = run.curves.of_rank(rank)
-                replaced = run.exact(picks) if rank == "full" else run.fitted(picks)
-                best = _Attempt(picks, replaced, network.output_change(replaced))
-            else:
-                run.measure()
-                best = run.best(_allowed(run.curves, budget, other))
+            run = _ConversionRun(network, goal.by, goal.forms, positions, tries, progress, workers)
+            other = {"macs": other_macs, "params": other_params, "time": other_ms}[goal.by]
+            best = run.reached(goal, other, loss_of)
+            reasons = {} if put_back is None else dict(put_back(best.replaced))
+            if reasons:
+                best = run.without(best, reasons)
             done = run.equalised(best.replaced) if equalise else best.replaced
     finally:
         workers.close()
     report = ConversionReport(
-        by,
-        None if rank is not None else float(budget),
-        run.rows(best.picks, best.replaced),
+        goal.by,
+        goal.budget,
+        run.rows(best.picks, best.replaced, reasons),
         best.change,
         other_macs,
         other_params,
         () if rank is not None else run.curves.frontier(other),
         network.held_out,
+        max_loss=goal.max_loss,
     )
     run.end()
     return Conversion(done, report)
@@ -227,7 +246,7 @@ class _ConversionRun:
                 for index in block
                 if cheaper[index]
             }
-            wanted = {index: self._effort.inputs(index) for index in moments}
+            wanted = {index: self._effort.measured_inputs(index) for index in moments}
             if wanted:
                 self._steps.say("measuring", self.layers[block[0]])
                 visit(self.network, wanted, partial(_add, moments))
@@ -236,6 +255,69 @@ class _ConversionRun:
                 if index in moments:
                     self.curves.measure(index, cheaper[index], moments.pop(index))
                 self._steps.did(index)
+
+    def reached(
+        self,
+        goal: ConversionGoal,
+        other: float,
+        loss_of: Callable[[Mapping[int, Replacement]], float] | None,
+    ) -> _Attempt:
+        """Return the conversion that was asked for, given what the network costs beside its layers."""
+        if goal.rank is not None:
+            picks = self.curves.of_rank(goal.rank)
+            replaced = self.exact(picks) if goal.rank == "full" else self.fitted(picks)
+            return _Attempt(picks, replaced, self.network.output_change(replaced))
+        self.measure()
+        if goal.max_loss is None:
+            assert goal.budget is not None
+            return self.best(_allowed(self.curves, goal.budget, other))
+        return self.cheapest(goal.max_loss, loss_of)
+
+    def cheapest(
+        self, max_loss: float, loss_of: Callable[[Mapping[int, Replacement]], float] | None
+    ) -> _Attempt:
+        """Return the cheapest conversion found that loses no more than is allowed.
+
+        Effects of layers tell how much their choices are expected to lose together. How far that is off
+        shows with each attempt, and corrects the next one, which lies between the cheapest one that was good
+        enough and the dearest one that was not.
+        """
+        unchanged = [options[0] for options in self.curves.options]
+        best, aim = _Attempt(unchanged, {}, 0.0), max_loss
+        seen: list[list[Option]] = []
+        low = sum(min(option.cost for option in options) for options in self.curves.options)
+        high = _cost_of(unchanged)
+        for _ in range(min(self._attempts, _SEARCHES)):
+            allowed = self.curves.cost_of(aim)
+            if not low <= allowed < high * (1 - _FINE):
+                allowed = math.sqrt(max(low, 1e-3 * high) * high)
+            picks = self.curves.chosen(max(allowed, low))
+            if picks in seen:
+                break
+            seen.append(picks)
+            attempt = self._attempt(picks)
+            loss = attempt.change if loss_of is None else loss_of(attempt.replaced)
+            cost = _cost_of(attempt.picks)
+            if loss <= max_loss:
+                high = min(high, cost)
+                if cost < _cost_of(best.picks):
+                    best = attempt
+            else:
+                low = max(low, cost * (1 + _FINE))
+            aim *= min(max(max_loss / loss if loss > 0 else _STEP, 1 / _STEP), _STEP)
+            if low >= high * (1 - _FINE):
+                break
+        return best
+
+    def without(self, attempt: _Attempt, reasons: Mapping[int, str]) -> _Attempt:
+        """Return the same with some layers as they were, those behind them fitted once more."""
+        dense = [options[0] for options in self.curves.options] if self.curves.options else None
+        if dense is None:
+            dense = [Option(UNCHANGED, 0, math.nan, math.nan, math.nan)] * len(self.layers)
+        picks = [dense[n] if n in reasons else pick for n, pick in enumerate(attempt.picks)]
+        if all(is_dense(pick.form) for pick in picks):
+            return _Attempt(picks, {}, 0.0)
+        return self._attempt(picks)
 
     def best(self, allowed: float) -> _Attempt:
         """Return the conversion that changes the outputs least, of some under a budget."""
@@ -305,7 +387,10 @@ class _ConversionRun:
         layer = self.layers[index]
         if is_dense(pick.form) and (not replaced or layer.bias is None or index in self.curves.small):
             return None
-        fractions = self.curves.fractions[index] if self.curves.fractions else {}
+        known = self.curves.fractions[index] if self.curves.fractions else {}
+        # More patches need less shrinkage, in proportion.
+        share = self._effort.measured_share(index)
+        fractions = {form: share * fraction for form, fraction in known.items()}
         fitter = Fitter(layer, self._moments(index, replaced), fractions=fractions, workers=self._workers)
         new = fitter.replacement(pick.form, max(pick.rank, 1))
         return None if is_dense(pick.form) and _same(new.convs[0].weights, layer.weights) else new
@@ -337,19 +422,26 @@ class _ConversionRun:
     # -- the report -------------------------------------------------------------------------------------
 
     def rows(
-        self, picks: Sequence[Option], replaced: Mapping[int, Replacement]
+        self, picks: Sequence[Option], replaced: Mapping[int, Replacement], reasons: Mapping[int, str]
     ) -> tuple[ConvertedLayer, ...]:
         """Return the rows of the report."""
         first = min(replaced, default=len(picks))
         return tuple(
             # An unchanged layer behind a changed one has other outputs as well; by how much was not measured.
-            self._row(index, pick, replaced.get(index), 0.0 if index < first else math.nan)
+            self._row(index, pick, replaced.get(index), 0.0 if index < first else math.nan, reasons)
             for index, pick in enumerate(picks)
         )
 
-    def _row(self, index: int, pick: Option, new: Replacement | None, unchanged: float) -> ConvertedLayer:
+    def _row(
+        self,
+        index: int,
+        pick: Option,
+        new: Replacement | None,
+        unchanged: float,
+        reasons: Mapping[int, str],
+    ) -> ConvertedLayer:
         layer, options = self.layers[index], self.curves.options[index] if self.curves.options else []
-        timed = self.curves.by == "latency" and bool(options)
+        timed = self.curves.by == "time" and bool(options)
         reason = ""
         if is_dense(pick.form):
             reason = "its error is worth more than what a form saves"
@@ -359,6 +451,7 @@ class _ConversionRun:
                 reason = "it costs next to nothing"
             elif len(options) == 1:
                 reason = "no form is cheaper"
+            reason = reasons.get(index, reason)
         return ConvertedLayer(
             name=layer.name,
             form=pick.form,
@@ -375,6 +468,10 @@ class _ConversionRun:
             options=tuple(options),
             patches=0 if new is None else self._patches.get(index, 0),
         )
+
+
+def _cost_of(picks: Sequence[Option]) -> float:
+    return math.fsum(option.cost for option in picks)
 
 
 def _activation_of(layer: ConvLayer) -> str:

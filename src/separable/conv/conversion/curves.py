@@ -44,6 +44,9 @@ _LARGE: Final = 1500
 _FEW_LAYERS: Final = 16
 _NEXT_TO_NOTHING: Final = 0.01
 
+# Halvings in the search for the budget of an effect.
+_BISECTIONS: Final = 12
+
 # Budgets in the frontier of a report.
 _BUDGETS: Final = 12
 
@@ -57,7 +60,7 @@ class Curves:
     Parameters
     ----------
     network : Network
-    by : {"macs", "params", "latency"}
+    by : {"time", "macs", "params"}
     forms : sequence of str
 
     Attributes
@@ -154,14 +157,15 @@ class Curves:
         macs, params = layer.macs, layer.params
         while most > 0 and (cost := form.cost(layer, most)).macs >= macs and cost.params >= params:
             most = most * 7 // 8 if most > _RANKS else most - 1
-        limit = _RANKS_TIMED if self.by == "latency" else _RANKS
-        if most <= limit:
+        if self.by == "time" and not form.multiplies:
+            return _ranks_timed(most)
+        if most <= _RANKS:
             return list(range(1, most + 1))
-        return sorted({max(1, round(most ** (n / limit))) for n in range(1, limit + 1)})
+        return sorted({max(1, round(most ** (n / _RANKS))) for n in range(1, _RANKS + 1)})
 
     def _cost(self, index: int, form: str, rank: int) -> float:
         layer = self._network.layers[index]
-        if self.by == "latency":
+        if self.by == "time":
             new = None if is_dense(form) else Fitter(layer).replacement(form, rank)
             return self._network.milliseconds(index, new)
         cost = FORMS[form].cost(layer, rank)
@@ -191,6 +195,20 @@ class Curves:
         return weight
 
     # -- choices ----------------------------------------------------------------------------------------
+
+    def cost_of(self, effect: float) -> float:
+        """Return the least budget under which effects are expected to add up to no more than a number."""
+        low = sum(min(option.cost for option in options) for options in self.options)
+        high = sum(options[0].cost for options in self.options)
+        if sum(option.effect for option in self.chosen(low)) <= effect:
+            return low
+        for _ in range(_BISECTIONS):
+            middle = math.sqrt(low * high) if low > 0 else high / 2
+            if sum(option.effect for option in self.chosen(middle)) <= effect:
+                high = middle
+            else:
+                low = middle
+        return high
 
     def chosen(self, allowed: float) -> list[Option]:
         """Return the option of each layer so that the sum of the effects is least under a budget."""
@@ -298,6 +316,17 @@ def can_win(pairs: Sequence[tuple[int, float]], errors: Sequence[float], best: S
         not any(other[2] <= cost and other[3] <= _LEFT * error for other in best)
         for (_, cost), error in zip(pairs, errors, strict=True)
     )
+
+
+def _ranks_timed(most: int) -> list[int]:
+    """Return ranks that runtimes have whole blocks of channels for: 4, 8, and a few multiples of 16.
+
+    Others take as long as the next multiple, or longer: a rank of 22 is outside of ONNX Runtime's blocked
+    kernels and takes twice as long as one of 24 (measured, AVX-512).
+    """
+    wide = most // 16
+    multiples = {16 * round(wide ** (n / _RANKS_TIMED)) for n in range(_RANKS_TIMED + 1)} if wide else set()
+    return sorted(multiples | {rank for rank in (4, 8) if rank <= most}) or list(range(1, most + 1))
 
 
 def _allocated(curves: Sequence[Sequence[Option]], allowed: float) -> list[Option]:

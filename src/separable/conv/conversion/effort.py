@@ -16,8 +16,10 @@ from .network import Progress
 
 __all__ = ["ConversionEffort", "Steps", "unknowns"]
 
-# Patches per unknown of a least-squares problem that a fit asks for, where a network has that many.
+# Patches per unknown of a least-squares problem that a fit asks for, where a network has that many; and that
+# forms and ranks are compared on.
 _PATCHES: Final = 30
+_PATCHES_MEASURED: Final = 10
 
 # A pass over so many multiply-accumulates costs less than a second: no input is saved for less.
 _CHEAP_PASS: Final = 2e10
@@ -64,9 +66,23 @@ class ConversionEffort:
         self._available = inputs
 
     def inputs(self, index: int) -> int:
-        """Return how many calibration inputs a layer needs to see; there may be fewer."""
-        layer = self._layers[index]
-        enough = math.ceil(_PATCHES * unknowns(layer) / self.positions(index))
+        """Return how many calibration inputs a layer needs to see to be fitted; there may be fewer."""
+        return self._inputs(index, _PATCHES)
+
+    def measured_inputs(self, index: int) -> int:
+        """Return how many it needs to see for its forms and ranks to be compared."""
+        return self._inputs(index, _PATCHES_MEASURED)
+
+    def measured_share(self, index: int) -> float:
+        """Return that as a fraction of what it sees to be fitted, of the inputs that there are."""
+        measured, fitted = (
+            min(inputs, self._available or inputs)
+            for inputs in (self.measured_inputs(index), self.inputs(index))
+        )
+        return measured / fitted
+
+    def _inputs(self, index: int, patches: int) -> int:
+        enough = math.ceil(patches * unknowns(self._layers[index]) / self.positions(index))
         return max(enough, int(_CHEAP_PASS / max(self._ends[index], 1)))
 
     def positions(self, index: int) -> int:

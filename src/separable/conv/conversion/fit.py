@@ -37,6 +37,9 @@ _SWEEPS_FIRST: Final = 8
 # Sweeps that tell how much descent gains on a closed form.
 _SWEEPS_SEEN: Final = 3
 
+# Unknowns from which on that is told at the first rank alone.
+_LARGE: Final = 1500
+
 # Outputs of a group that tell as much for a form that fits them apart.
 _OUTPUTS: Final = 32
 
@@ -273,7 +276,8 @@ class Fitter:
         self, form: LayerForm, problems: Sequence[Quadratic], ranks: Sequence[int], closed: FloatArray
     ) -> FloatArray:
         """Return what descent leaves of the errors of closed forms, measured at two ranks."""
-        places = sorted({0, len(ranks) // 4})
+        large = len(problems[0].gram) > _LARGE
+        places = [0] if large else sorted({0, len(ranks) // 4})
         if form.apart:  # some outputs stand for all
             step = -(-self.layer.c_out // self.layer.groups // _OUTPUTS)
             problems = [problem.of_outputs(slice(None, None, step)) for problem in problems]

@@ -2,41 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ..algebra.geometry import whole
 from ..forms.table import CHEAPER, FORMS, is_dense
 
-__all__ = ["COSTS", "SPARED", "check_goal", "check_patterns", "count", "spares_linear"]
+__all__ = ["COSTS", "RUNTIMES", "SPARED", "ConversionGoal", "check_patterns", "count", "goal_of"]
 
 # Why a linear layer stays as it is where one rank is asked for.
 SPARED: Final = "linear, and `rank` is a depth multiplier; forms=['low-rank'] converts it as well"
 
-# What a budget can be of.
-COSTS: Final = ("macs", "params", "latency")
+# What a budget can be of, and an older name of the time in ONNX Runtime.
+COSTS: Final = ("time", "macs", "params")
+_LATENCY: Final = "latency"
+
+# Runtimes that times can be measured in; torch where the network is one of torch.
+RUNTIMES: Final = ("engine", "onnxruntime")
+
+# The change of the outputs that is allowed where nothing else is asked for.
+_MAX_LOSS: Final = 0.005
 
 
-def check_goal(budget: Any, by: Any, forms: Any, rank: Any) -> None:
-    """Refuse what no conversion can be asked for.
+@dataclass(frozen=True)
+class ConversionGoal:
+    """What is asked of a conversion; one of `budget`, `max_loss` and `rank` is not None.
+
+    Attributes
+    ----------
+    by : {"time", "macs", "params"}
+        The cost.
+    budget : float or None
+        What may be left of it, as a fraction.
+    max_loss : float or None
+        By how much the outputs may change, or a metric may drop, at most.
+    rank : int, "full" or None
+        For every layer.
+    forms : tuple of str
+    runtime : str
+        That times are measured in.
+    batch : int
+        Inputs that times are of.
+    """
+
+    by: str
+    budget: float | None
+    max_loss: float | None
+    rank: int | str | None
+    forms: tuple[str, ...]
+    runtime: str = "engine"
+    batch: int = 1
+
+    @property
+    def spares_linear(self) -> bool:
+        """Whether one rank for all layers is none for linear ones, which have no depth multiplier."""
+        return isinstance(self.rank, int) and any(FORMS[form].multiplies for form in self.forms)
+
+
+def goal_of(
+    budget: Any = None,
+    by: Any = "time",
+    max_loss: Any = None,
+    forms: Any = None,
+    rank: Any = None,
+    runtime: Any = None,
+    batch: Any = 1,
+    runtimes: Sequence[str] = RUNTIMES,
+) -> ConversionGoal:
+    """Return what is asked of a conversion, or refuse what none can be asked for.
 
     Parameters
     ----------
-    budget : float
+    budget : float, optional
         A fraction, above 0 and at most 1.
-    by : {"macs", "params", "latency"}
-    forms : sequence of str
-        Some of "dw-pw", "pw-dw", "spatial" and "low-rank"; "dense" may be among them.
+    by : {"time", "macs", "params"}, optional
+        "latency" is the time in ONNX Runtime.
+    max_loss : float, optional
+        Above 0. By default 0.005 where neither a budget nor a rank is given.
+    forms : sequence of str, optional
+        Some of "dw-pw", "pw-dw", "spatial" and "low-rank"; "dense" may be among them. By default all.
     rank : int, "full" or None
+    runtime : str, optional
+        One of `runtimes`, the first one by default.
+    batch : int, optional
+    runtimes : sequence of str, optional
+
+    Returns
+    -------
+    ConversionGoal
 
     Raises
     ------
     TypeError, ValueError
         If one is anything else; the message names it.
     """
-    _check_budget(budget)
+    if budget is not None:
+        _check_budget(budget)
+    if by == _LATENCY:
+        by, runtime = "time", runtime or "onnxruntime"
     if by not in COSTS:
         raise ValueError(f"`by={by!r}` is unknown; expected one of {', '.join(map(repr, COSTS))}.")
+    if runtime is not None and runtime not in runtimes:
+        raise ValueError(
+            f"`runtime={runtime!r}` is unknown; expected one of {', '.join(map(repr, runtimes))}."
+        )
+    known = tuple(FORMS) if forms is None else _forms(forms)
+    _check_rank(rank)
+    if max_loss is not None:
+        _check_max_loss(max_loss)
+        if budget is not None:
+            raise ValueError(f"`budget={budget!r}` and `max_loss={max_loss!r}` are two goals; pass one.")
+    elif budget is None and rank is None:
+        max_loss = _MAX_LOSS
+    return ConversionGoal(
+        by=by,
+        budget=None if rank is not None or budget is None else float(budget),
+        max_loss=None if rank is not None or max_loss is None else float(max_loss),
+        rank=rank,
+        forms=known,
+        runtime=runtime or runtimes[0],
+        batch=count(batch, "batch"),
+    )
+
+
+def _forms(forms: Any) -> tuple[str, ...]:
     if isinstance(forms, str) or not isinstance(forms, Collection):
         shown = f"({forms!r},)" if isinstance(forms, str) else "('dw-pw',)"
         raise TypeError(f"`forms={forms!r}` is no sequence of names; expected a sequence, such as {shown}.")
@@ -49,6 +140,10 @@ def check_goal(budget: Any, by: Any, forms: Any, rank: Any) -> None:
             f"`forms={known!r}` leaves every layer as it is; expected some of "
             f"{', '.join(map(repr, CHEAPER))}."
         )
+    return known
+
+
+def _check_rank(rank: Any) -> None:
     if isinstance(rank, str):
         if rank != "full":
             raise ValueError(f"`rank={rank!r}` is unknown; expected an int or 'full'.")
@@ -56,9 +151,15 @@ def check_goal(budget: Any, by: Any, forms: Any, rank: Any) -> None:
         count(rank, "rank")
 
 
-def spares_linear(forms: Collection[str], rank: int | str | None) -> bool:
-    """Return whether one rank for all layers is none for linear ones, which have no depth multiplier."""
-    return isinstance(rank, int) and any(FORMS[form].multiplies for form in forms)
+def _check_max_loss(max_loss: Any) -> None:
+    try:
+        value = None if isinstance(max_loss, (str, bytes, bool)) else float(max_loss)
+    except (TypeError, ValueError):
+        value = None
+    if value is None:
+        raise TypeError(f"`max_loss={max_loss!r}` is not a number; expected one such as 0.005.")
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"`max_loss={max_loss!r}` is no loss that can be allowed; expected above 0.")
 
 
 def _check_budget(budget: Any) -> None:

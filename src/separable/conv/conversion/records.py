@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ..._base.words.printable import printable
 from ..forms.layer import Replacement
-from ..forms.table import is_dense
+from ..forms.table import UNCHANGED, is_dense
 from ..scores.records import Loss, OutputLoss, Score
 
 __all__ = ["Conversion", "ConversionReport", "ConvertedLayer", "Option", "json_text"]
@@ -70,7 +70,7 @@ class ConvertedLayer:
     reason : str
         Why it stayed dense; empty where it did not.
     milliseconds_before, milliseconds_after : float or None
-        Measured, where the budget was one of latency.
+        Measured, where the cost was the time.
     activation : str
         By its name, the activation that the fit took into account; or what reads the output instead,
         "none:" and its name. Empty where nothing does.
@@ -110,7 +110,7 @@ class ConversionReport:
 
     Attributes
     ----------
-    by : {"macs", "params", "latency"}
+    by : {"time", "macs", "params"}
     budget : float or None
         The fraction of the original's cost that was allowed; None where a rank was asked for.
     layers : tuple of ConvertedLayer
@@ -145,6 +145,9 @@ class ConversionReport:
         Measured time of the whole network, on one input.
     runtime : str
         What it was timed in.
+    max_loss : float or None
+        The change of the outputs, or the drop of the metric, that was allowed; None where a budget or a rank
+        was asked for.
 
     Examples
     --------
@@ -174,6 +177,7 @@ class ConversionReport:
     milliseconds_before: float | None = None
     milliseconds_after: float | None = None
     runtime: str = ""
+    max_loss: float | None = None
 
     def with_loss(
         self, loss: Loss, measured: Sequence[str] = (), score: Score | None = None
@@ -253,6 +257,8 @@ class ConversionReport:
     @property
     def aim(self) -> str:
         """What was asked for, in words; empty where that was a rank."""
+        if self.max_loss is not None:
+            return f"least {self.by} for a loss of at most {self.max_loss:g}"
         return "" if self.budget is None else f"budget {self.budget:g} of {self.by}"
 
     def __str__(self) -> str:
@@ -366,3 +372,22 @@ class Conversion:
 
     replacements: dict[int, Replacement]
     report: ConversionReport
+
+    def put_back(self, reason: str) -> Conversion:
+        """Return one that leaves every layer as it was, and says why."""
+        rows = [
+            layer
+            if is_dense(layer.form)
+            else replace(
+                layer,
+                form=UNCHANGED,
+                rank=0,
+                macs_after=layer.macs_before,
+                params_after=layer.params_before,
+                error=math.nan,
+                reason=reason,
+                milliseconds_after=layer.milliseconds_before,
+            )
+            for layer in self.report.layers
+        ]
+        return Conversion({}, replace(self.report, layers=tuple(rows)))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -23,10 +23,13 @@ from ..model.outcomes import CHOSEN_BY, floats_of, named_outputs, outcomes
 from ..model.run import Call, inputs_of, tensors_of
 from ..model.untouched import map_tensors
 from .calibration import TorchCalibration
-from .kinds import channels_second, geometry_of, shape_of
+from .kinds import channels_second, geometry_of, is_linear, shape_of
 from .passes import Demands, ForwardPass, Seen, SeenCall, Stop, SumWatch, blank_output, find_demands
 from .rewrite import module_for
 from .trace import Trace, Traced
+
+if TYPE_CHECKING:
+    from ...onnx.conversion.times import LayerTimes
 
 _State: TypeAlias = tuple[tuple[int, int], ...]
 _Key: TypeAlias = tuple[bool, DataPart, int]
@@ -49,6 +52,8 @@ class TorchNetwork(CalibratedNetwork):
         Bytes of activations that may be kept to save running the network again.
     validation : TorchCalibration, optional
         Inputs that scores are of; by default the calibration inputs that are held out.
+    times : LayerTimes, optional
+        Measures layers where the network is to run; by default that is torch.
     """
 
     def __init__(
@@ -58,7 +63,9 @@ class TorchNetwork(CalibratedNetwork):
         calibration: TorchCalibration,
         limit: int,
         validation: TorchCalibration | None = None,
+        times: LayerTimes | None = None,
     ) -> None:
+        self._times = times
         self._model, self._trace, self._calibration = model, trace, calibration
         self._validation = validation
         self._rows_are_apart: bool | None = None
@@ -77,6 +84,11 @@ class TorchNetwork(CalibratedNetwork):
         self._room = limit
         # Whose outputs are worth remembering, of parts that the loss is measured on and of others.
         self._kept: dict[bool, frozenset[int]] = {}
+
+    @property
+    def model(self) -> nn.Module:
+        """The network as it was given."""
+        return self._model
 
     # -- what the layers read and gave ---------------------------------------------------------------
 
@@ -504,6 +516,11 @@ class TorchNetwork(CalibratedNetwork):
         float
         """
         conv = self._trace.convs[index]
+        if self._times is not None:
+            shapes = [shape_of(conv.module, shape)[2:] for shape in conv.inputs]
+            sized = [replace(self._layers[index], sizes=sizes) for sizes in shapes]
+            times, linear = self._times, is_linear(conv.module)
+            return sum(times.milliseconds(layer, replacement, linear) for layer in sized)
         module = conv.module if replacement is None else module_for(replacement, conv.module)
         weight = conv.module.weight
         numbers = torch.Generator().manual_seed(0)

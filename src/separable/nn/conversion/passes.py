@@ -210,7 +210,8 @@ def find_demands(run: _PoisonedRun, count: int) -> Demands | None:
     Returns
     -------
     Demands, or None
-        If the network does not run on NaN, makes some of its own, or takes its way by what it computes.
+        If the network does not run on NaN, makes some of its own, gives labels, or takes its way by what it
+        computes.
     """
     reads: list[set[int]] = [set() for _ in range(count)]
     beside: list[set[int]] = [set() for _ in range(count)]
@@ -220,7 +221,10 @@ def find_demands(run: _PoisonedRun, count: int) -> Demands | None:
         for source in (None, *range(count)):
             touched: tuple[set[int], set[int]] = (set(), set())
             tell = [partial(_note, places) for places in touched]
-            reached = any(map(_is_touched, tensors_of(run(source, *tell))))
+            made = tensors_of(run(source, *tell))
+            if not all(tensor.is_floating_point() for tensor in made):
+                return None  # labels are numbers whatever they are made of
+            reached = any(map(_is_touched, made))
             if source is None:
                 if any(touched) or reached:
                     return None

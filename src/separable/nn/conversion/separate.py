@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from ...conv.audits.records import Layer
-from ...conv.conversion.convert import convert
-from ...conv.conversion.goal import SPARED, check_goal, check_patterns, count, spares_linear
+from ...conv.conversion.convert import Conversion, convert
+from ...conv.conversion.goal import SPARED, ConversionGoal, check_patterns, count, goal_of
 from ...conv.conversion.network import Progress
 from ...conv.conversion.records import ConvertedLayer
 from ...conv.forms.layer import Replacement
 from ...conv.forms.table import FORMS, UNCHANGED
-from ...conv.scores.judge import judge_of
+from ...conv.scores.judge import Judge, judge_of
 from ...conv.scores.metrics import MetricLike
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
@@ -36,6 +36,7 @@ from .distill import Course, distilled
 from .fold_norms import Fold, exchange, fold_norms
 from .network import TorchNetwork
 from .rewrite import module_for
+from .times import RUNTIMES, WholeTimes, is_slower, layer_times, slow_layers
 from .trace import Trace, trace
 
 __all__ = ["Separation", "separate"]
@@ -79,9 +80,12 @@ class Separation:
 def separate(
     model: nn.Module,
     calibration: Tensor | npt.NDArray[Any] | Mapping[str, Any] | Iterable[Any],
-    budget: float = 0.125,
-    by: str = "macs",
+    budget: float | None = None,
+    by: str = "time",
     *,
+    max_loss: float | None = None,
+    runtime: Literal["engine", "onnxruntime", "torch"] | None = None,
+    batch: int = 1,
     forms: Sequence[str] = tuple(FORMS),
     rank: int | Literal["full"] | None = None,
     skip: Sequence[str] = (),
@@ -115,10 +119,20 @@ def separate(
         its forward takes, so that labels behind the inputs are left out. Read several times. Moved to the
         device and dtype of the model.
     budget : float, optional
-        What may be left of the original's cost, as a fraction of all its convolutions and of the linear
-        layers that can be converted: above 0, at most 1.
-    by : {"macs", "params", "latency"}, optional
-        The cost: multiply-accumulates, parameters, or milliseconds measured here, in torch, for one sample.
+        What may be left of the original's cost, as a fraction: above 0, at most 1. Of the time it is that of
+        the whole network; of MACs and parameters, of all its convolutions and of the linear layers that can
+        be converted.
+    by : {"time", "macs", "params"}, optional
+        The cost: milliseconds measured here, multiply-accumulates, or parameters. By time, layers that do
+        not pay are put back, and the result is no slower than the original. "latency" is the time in ONNX
+        Runtime.
+    max_loss : float, optional
+        Instead of a budget: the least cost that is found at which the outputs change by no more, or with
+        `metric`, at which the metric drops by no more. By default 0.005 where there is no budget and no rank.
+    runtime : {"engine", "onnxruntime", "torch"}, optional
+        Where the network is to run, and times are measured. Default: the engine, see `compile`.
+    batch : int, optional
+        Inputs that times are of.
     forms : sequence of str, optional
         Which forms may be used, of "dw-pw", "pw-dw", "spatial" and "low-rank"; any layer may stay "dense".
     rank : int or "full", optional
@@ -195,13 +209,13 @@ def separate(
     >>> from separable.nn import separate
     >>> _ = torch.manual_seed(0)
     >>> net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3)).eval()
-    >>> result = separate(net, torch.randn(64, 8, 12, 12), budget=0.5)
+    >>> result = separate(net, torch.randn(64, 8, 12, 12), budget=0.5, by="macs")
     >>> result.report.macs_after <= 0.5 * result.report.macs_before
     True
     >>> result.model(torch.randn(1, 8, 12, 12)).shape
     torch.Size([1, 32, 8, 8])
     """
-    check_goal(budget, by, forms, rank)
+    goal = goal_of(budget, by, max_loss, forms, rank, runtime, batch, RUNTIMES)
     check_patterns(skip)
     _check_distillation(distill, distill_seconds, checkpoint)
     count(memory, "memory", 0)
@@ -214,33 +228,27 @@ def separate(
     folded = copy.deepcopy(work)
     folds = fold_norms(folded, trace(folded, sample))
     seen = trace(folded, sample).without(skip)
-    if spares_linear(forms, rank):
+    if goal.spares_linear:
         seen = seen.without_linear(SPARED)
     others = _others(work, sample, seen)
     if not seen.convs:
         reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others.rows)
         raise ValueError(f"`model` has no layer that can be converted.{reasons}")
-    settings = {"budget": budget, "by": by, "forms": forms, "rank": rank, "skip": skip}
+    settings = {"budget": budget, "by": by, "max_loss": max_loss, "forms": forms, "rank": rank, "skip": skip}
     settings |= {"keep_norms": keep_norms, "distill": distill, "equalise": equalise}
     stored = None if checkpoint is None else Checkpoint(checkpoint, work, data, settings)
-    network = TorchNetwork(folded, seen, data, memory, scored)
+    network = TorchNetwork(folded, seen, data, memory, scored, layer_times(goal, torch.get_num_threads()))
+    clock = WholeTimes(network, goal, sample, torch.get_num_threads())
     with shown(progress) as show:
         done = None if stored is None else stored.conversion
         if done is None:
-            done = convert(
-                network,
-                budget,
-                by,
-                other_macs=others.conv_macs,
-                other_params=others.conv_params,
-                forms=forms,
-                rank=rank,
-                equalise=equalise,
-                threads=torch.get_num_threads(),
-                progress=show,
-            )
+            done = _converted(network, goal, others, judge, clock, equalise, show)
         kept = {fold.conv: fold for fold in folds} if keep_norms else {}
-        result = _assembled(work if keep_norms else copy.deepcopy(folded), seen, done.replacements, kept)
+        base = work if keep_norms else folded
+        result = _assembled(copy.deepcopy(base), seen, done.replacements, kept)
+        whole = clock.of([base, result]) if clock.is_asked and done.replacements else None
+        if whole is not None and is_slower(whole):
+            done, result, whole = done.put_back("put back: the whole is slower"), copy.deepcopy(base), None
         names = [seen.convs[index].name for index in done.replacements]
         if distill and names:
             points = {kept[name].norm if name in kept else name: name for name in names}
@@ -258,9 +266,40 @@ def separate(
         other_macs=others.macs,
         other_params=others.params,
         model=type(model).__name__,
+        notes=(*done.report.notes, *([clock.failure] if clock.failure else [])),
+        milliseconds_before=None if whole is None else whole[0],
+        milliseconds_after=None if whole is None else whole[1],
+        runtime="" if whole is None else clock.runtime,
     )
     _restore_modes(result, model)
     return Separation(result, SeparationReport.of(report))
+
+
+def _converted(
+    network: TorchNetwork,
+    goal: ConversionGoal,
+    others: _Others,
+    judge: Judge | None,
+    clock: WholeTimes,
+    equalise: bool,
+    show: Progress,
+) -> Conversion:
+    return convert(
+        network,
+        goal.budget,
+        goal.by,
+        max_loss=goal.max_loss,
+        forms=goal.forms,
+        rank=goal.rank,
+        other_macs=others.conv_macs,
+        other_params=others.conv_params,
+        other_ms=clock.beside_layers() if clock.is_asked and goal.budget else 0.0,
+        equalise=equalise,
+        threads=torch.get_num_threads(),
+        loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
+        put_back=partial(slow_layers, network) if clock.is_asked else None,
+        progress=show,
+    )
 
 
 def _check_distillation(distill: Any, seconds: float | None, checkpoint: object) -> None:

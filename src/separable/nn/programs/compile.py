@@ -31,7 +31,7 @@ with extra("compile"):
 
     from ...engine.loader import Profile, Program, UnsupportedOperationsError, load
 
-__all__ = ["CompiledModel", "compile"]
+__all__ = ["CompiledModel", "compile", "exported"]
 
 _SEED: Final = 0
 
@@ -317,6 +317,34 @@ class _Flat(nn.Module):
 
 class _ExportError(Exception):
     """Torch's exporter did not take the model as it was offered."""
+
+
+def exported(model: nn.Module, example: Any) -> tuple[ModelProto, dict[str, Array]]:
+    """Return a model as one of ONNX, and what it is given by name.
+
+    Parameters
+    ----------
+    model : Module
+    example : tuple of (arguments, keyword arguments)
+
+    Returns
+    -------
+    model : ModelProto
+    feeds : dict of str to ndarray
+
+    Raises
+    ------
+    ValueError
+        If it cannot be exported.
+    """
+    leaves, spec = trees.tree_flatten(example)
+    try:
+        with torch.no_grad():
+            proto = _export(_Flat(model, spec), leaves, _names(model, spec), is_open=False)
+    except _ExportError as error:
+        raise ValueError(f"`model` ({type(model).__name__}) cannot be exported to ONNX: {error}") from error
+    names = [entry.name for entry in proto.graph.input]
+    return proto, {name: _array(name, leaf) for name, leaf in zip(names, leaves, strict=True)}
 
 
 def _exports(model: nn.Module, spec: Any, leaves: list[Tensor]) -> list[Callable[[], ModelProto]]:

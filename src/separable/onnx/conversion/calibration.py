@@ -84,6 +84,15 @@ class OnnxCalibration:
             return self.first
         return {name: array[:1] if array.ndim else array for name, array in self.first.items()}
 
+    def repeated(self, count: int) -> Batch:
+        """Return the same input `count` times; as many as the model takes, where it says how many."""
+        if self._fixed or count == 1:
+            return dict(self.one())
+        return {
+            name: np.concatenate([array] * count) if array.ndim else array
+            for name, array in self.one().items()
+        }
+
     def _reader(self, data: CalibrationLike) -> Callable[[], Iterator[Batch]]:
         if isinstance(data, (str, os.PathLike)):
             return self._file_reader(Path(data))

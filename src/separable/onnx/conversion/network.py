@@ -18,13 +18,14 @@ from ..costs.rules import count
 from ..model.files import Stored
 from ..model.graph import GraphIndex
 from ..model.names import ModelError
-from ..model.runtime import Session, giving, interleaved_ms, layer_ms, shapes_of
+from ..model.runtime import Session, giving, shapes_of
 from .calibration import OnnxCalibration
 from .nodes import ConvNode
 from .outcomes import judged_by
 from .replay import Walk
 from .rewrite import Change, changed, conv_nodes
 from .surroundings import around, signature
+from .times import Clock, clock_of, signature_of
 from .trace import find_layers
 
 __all__ = ["OnnxNetwork"]
@@ -56,6 +57,10 @@ class OnnxNetwork(CalibratedNetwork):
         Why products of matrices stay as they are; empty: they do not.
     validation : OnnxCalibration, optional
         Inputs that scores are of; by default the calibration inputs that are held out.
+    clock : Clock, optional
+        Measures times. By default in the engine.
+    batch : int, optional
+        Inputs that a timed pass is of, where the model leaves that open.
 
     Attributes
     ----------
@@ -72,6 +77,8 @@ class OnnxNetwork(CalibratedNetwork):
         skipped: Callable[[str], bool] = lambda name: False,
         spared: str = "",
         validation: OnnxCalibration | None = None,
+        clock: Clock | None = None,
+        batch: int = 1,
     ) -> None:
         self._stored = stored
         self._graph = GraphIndex(stored)
@@ -99,6 +106,8 @@ class OnnxNetwork(CalibratedNetwork):
         self._answers: dict[DataPart, Values] = {}
         self._answer_room = memory // 4
         self._outputs = judged_by(stored, self._graph, [node.gives for node in nodes])
+        self._clock = clock_of("engine", threads) if clock is None else clock
+        self._batch = batch
         self._times: dict[tuple[object, ...], float] = {}
         self._timed: tuple[int, list[str], dict[str, Array]] | None = None
 
@@ -301,7 +310,7 @@ class OnnxNetwork(CalibratedNetwork):
             yield values
 
     def milliseconds(self, index: int, replacement: Replacement | None) -> float:
-        """Return the time of a layer in one form in ONNX Runtime, all calls of one pass.
+        """Return the time of a layer in one form in the chosen runtime, all calls of one pass.
 
         As it is: the least of runs by itself. In another form: that, and the difference which the form makes
         to the part of the model from the convolutions before it to those behind it, because fusion and the
@@ -330,24 +339,22 @@ class OnnxNetwork(CalibratedNetwork):
         ]
         key = tuple(signature(part, feeds) for part in parts)
         if key not in self._times:
-            before, after = interleaved_ms(
-                [Session(part, self._threads) for part in parts], feeds, seconds=_PART_SECONDS
-            )
+            before, after = self._clock.together(parts, feeds, _PART_SECONDS)
             self._times[key] = after - before
         return max(dense + self._times[key], _LEAST * dense) * layer.calls
 
     def _milliseconds_alone(self, layer: ConvLayer, node: ConvNode) -> float:
         form = Replacement(UNCHANGED, 0, (layer,), 0.0)
-        key = (node.dtype, layer.sizes, _shape(form))
+        key = (node.dtype, layer.sizes, *signature_of(form))
         if key not in self._times:
-            batch = len(next(iter(self._calibration.one().values())))
+            batch = len(next(iter(self._timed_inputs().values())))
             part = conv_nodes(form, node)
-            self._times[key] = layer_ms(part, {"x": node.example(batch, layer)}, self._threads)
+            self._times[key] = self._clock.alone(part, {"x": node.example(batch, layer)})
         return self._times[key]
 
     def _seen(self, names: Sequence[str]) -> dict[str, Array]:
-        """Return what tensors hold when the original runs on one calibration input."""
-        feeds = self._calibration.one()
+        """Return what tensors hold when the original runs on the inputs that times are of."""
+        feeds = self._timed_inputs()
         inner = [name for name in names if name not in feeds]
         known = {name: feeds[name] for name in names if name in feeds}
         if inner:
@@ -355,12 +362,24 @@ class OnnxNetwork(CalibratedNetwork):
         return known
 
     def whole_milliseconds(self, replaced: Mapping[int, Replacement]) -> tuple[float, float]:
-        """Return the least times of the original and the converted model on one input, runs interleaved."""
-        stored = [self._stored, self.converted(replaced)]
-        before, after = interleaved_ms(
-            [Session(model, self._threads) for model in stored], self._calibration.one()
-        )
+        """Return the least times of the original and the converted model, runs interleaved."""
+        models = [self._stored, self.converted(replaced)]
+        before, after = self._clock.together(models, self._timed_inputs())
         return before, after
+
+    @property
+    def clock(self) -> Clock:
+        """What measures times."""
+        return self._clock
+
+    def other_milliseconds(self) -> float:
+        """Return what the original takes beside its layers."""
+        (whole,) = self._clock.together([self._stored], self._timed_inputs())
+        return max(whole - sum(self.milliseconds(index, None) for index in range(len(self._layers))), 0.0)
+
+    def _timed_inputs(self) -> dict[str, Array]:
+        """Return one calibration input, as often as the timed batch asks for and the model allows."""
+        return self._calibration.repeated(self._batch)
 
     def converted(self, replaced: Mapping[int, Replacement]) -> Stored:
         """Return the model with some layers in their new form."""
@@ -439,11 +458,3 @@ def _same_values(one: ConvNode, other: ConvNode) -> bool:
         return False
     bias = one.bias is None or other.bias is None or np.array_equal(one.bias, other.bias)
     return bias and np.array_equal(one.weights, other.weights)
-
-
-def _shape(form: Replacement) -> tuple[object, ...]:
-    """Return what the time of a form depends on."""
-    return (
-        form.channels is not None,
-        *((c.weights.shape, c.bias is None, c.stride, c.padding, c.dilation, c.groups) for c in form.convs),
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
@@ -16,9 +16,10 @@ from onnx.onnx_ml_pb2 import ModelProto
 from ..._base.words.printable import printable
 from ...arrays import arguments
 from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
-from ...conv.conversion.goal import SPARED, check_goal, check_patterns, count, spares_linear
-from ...conv.forms.table import FORMS, UNCHANGED, is_dense
-from ...conv.scores.judge import judge_of
+from ...conv.conversion.goal import SPARED, ConversionGoal, check_patterns, count, goal_of
+from ...conv.forms.layer import Replacement
+from ...conv.forms.table import UNCHANGED, is_dense
+from ...conv.scores.judge import Judge, judge_of
 from ...conv.scores.metrics import MetricLike
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
@@ -33,6 +34,7 @@ from .calibration import BATCH, CalibrationLike, OnnxCalibration
 from .network import OnnxNetwork
 from .nodes import CONVOLUTIONS
 from .rewrite import noted
+from .times import Runtime, clock_of
 
 __all__ = ["Separation", "separate"]
 
@@ -113,9 +115,12 @@ class Separation:
 def separate(
     path_or_model: str | os.PathLike[str] | ModelProto,
     calibration: CalibrationLike,
-    budget: float = 0.125,
-    by: str = "macs",
+    budget: float | None = None,
+    by: str = "time",
     *,
+    max_loss: float | None = None,
+    runtime: Runtime | None = None,
+    batch: int = 1,
     forms: Sequence[str] | None = None,
     rank: int | str | None = None,
     skip: Sequence[str] = (),
@@ -145,10 +150,19 @@ def separate(
         along its first axis, a mapping (or a .npz file) one array for each input of the model. A folder holds
         .npy files, each one input or several. An iterable gives batches, as arrays or as mappings.
     budget : float, optional
-        What may be left of the original's cost, as a fraction of all its convolutions and of the products
-        of matrices (Gemm, MatMul) that can be converted: above 0, at most 1.
-    by : {"macs", "params", "latency"}, optional
-        The cost: multiply-accumulates, parameters, or milliseconds measured here in ONNX Runtime.
+        What may be left of the original's cost, as a fraction: above 0, at most 1. Of the time it is that of
+        the whole model; of MACs and parameters, of all convolutions and of the products of matrices that can
+        be converted.
+    by : {"time", "macs", "params"}, optional
+        The cost: milliseconds measured here, multiply-accumulates, or parameters. "latency" is the time in
+        ONNX Runtime.
+    max_loss : float, optional
+        Instead of a budget: the least cost that is found at which the outputs change by no more, or with
+        `metric`, at which the metric drops by no more. By default 0.005 where there is no budget and no rank.
+    runtime : {"engine", "onnxruntime"}, optional
+        Where times are measured, those of `never_slower` as well. Default: the engine.
+    batch : int, optional
+        Inputs that times are of, where the model leaves that open.
     forms : sequence of str, optional
         Which forms may be used, of "dw-pw", "pw-dw", "spatial" and "low-rank"; by default all.
     rank : int or "full", optional
@@ -222,12 +236,11 @@ def separate(
     >>> graph = helper.make_graph([node], "net", [x], [y], [weights])
     >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
     >>> images = rng.standard_normal((32, 16, 12, 12)).astype(np.float32)
-    >>> result = separate(model, images, budget=0.5, never_slower=False)
+    >>> result = separate(model, images, budget=0.5, by="macs", never_slower=False)
     >>> result.report.macs_after <= 0.5 * result.report.macs_before
     True
     """
-    names = tuple(FORMS) if forms is None else forms
-    check_goal(budget, by, names, rank)
+    goal = goal_of(budget, by, max_loss, forms, rank, runtime, batch)
     _check_settings(skip, batch_size, memory, threads)
     judge = judge_of(metric, labels, validation)
     stored = read_model(path_or_model)
@@ -238,39 +251,27 @@ def separate(
         graph = GraphIndex(stored)
         data = OnnxCalibration(calibration, graph.given(), batch_size)
         check_memory(stored, data.first)
-        spared = SPARED if spares_linear(names, rank) else ""
+        spared = SPARED if goal.spares_linear else ""
         scored = None
         if validation is not None:
             scored = OnnxCalibration(validation, graph.given(), batch_size, "validation")
-        network = OnnxNetwork(stored, data, threads, memory, partial(_matches, skip), spared, scored)
+        clock = clock_of(goal.runtime, threads)
+        network = OnnxNetwork(
+            stored, data, threads, memory, partial(_matches, skip), spared, scored, clock, goal.batch
+        )
         others = _others(network)
         if not network.layers:
             reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others)
             raise ModelError(f"it has no layer that can be converted.{reasons}")
-    kinds = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
+    timed = _PutBack(network) if never_slower and rank is None else None
     with naming(path_or_model), shown(progress) as show:
-        done = convert(
-            network,
-            budget,
-            by,
-            forms=names,
-            rank=rank,
-            other_macs=sum(row.macs_before for row in others if row.name in kinds),
-            other_params=sum(row.params_before for row in others if row.name in kinds),
-            equalise=equalise,
-            threads=threads,
-            progress=show,
-        )
-    before: float | None = None
-    after: float | None = None
-    with naming(path_or_model):
-        if never_slower and rank is None:
-            done, (before, after) = _no_slower(network, done)
+        done = _converted(network, goal, others, judge, timed, equalise, threads, show)
         judged = done.report.with_loss(
             network.loss(done.replacements),
             network.measured,
             None if judge is None else network.score(judge, done.replacements),
         )
+    before, after = (timed and timed.times) or (None, None)
     report = replace(
         judged,
         layers=_in_order(graph, (*done.report.layers, *others)),
@@ -280,12 +281,41 @@ def separate(
         model=name_of(path_or_model, stored.proto.graph.name),
         milliseconds_before=before,
         milliseconds_after=after,
-        runtime="" if before is None else "ONNX Runtime",
+        runtime="" if before is None else clock.name,
     )
     result = network.converted(done.replacements)
-    predicted = _predicted(report, before) if by == "latency" and rank is None else None
+    predicted = _predicted(report, before) if goal.by == "time" and rank is None else None
     noticed = noted(result, _line(report))
     return Separation(SeparationReport.of(report), before, after, noticed, predicted)
+
+
+def _converted(
+    network: OnnxNetwork,
+    goal: ConversionGoal,
+    others: Sequence[ConvertedLayer],
+    judge: Judge | None,
+    put_back: _PutBack | None,
+    equalise: bool,
+    threads: int | None,
+    show: Progress,
+) -> Conversion:
+    kinds = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
+    return convert(
+        network,
+        goal.budget,
+        goal.by,
+        max_loss=goal.max_loss,
+        forms=goal.forms,
+        rank=goal.rank,
+        other_macs=sum(row.macs_before for row in others if row.name in kinds),
+        other_params=sum(row.params_before for row in others if row.name in kinds),
+        other_ms=network.other_milliseconds() if goal.by == "time" and goal.budget else 0.0,
+        equalise=equalise,
+        threads=threads,
+        loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
+        put_back=put_back,
+        progress=show,
+    )
 
 
 def _check_settings(skip: Sequence[str], batch_size: int, memory: int, threads: int | None) -> None:
@@ -331,45 +361,39 @@ def _others(network: OnnxNetwork) -> tuple[ConvertedLayer, ...]:
     return tuple(rows)
 
 
-def _no_slower(network: OnnxNetwork, done: Conversion) -> tuple[Conversion, tuple[float, float]]:
-    """Put layers back, the worst first, until the whole is no slower than the original."""
-    kept = dict(done.replacements)
-    reasons: dict[int, str] = {}
-    before, after = network.whole_milliseconds(kept)
-    slower = after > (1 + _NOISE) * before
-    gains = {
-        index: network.milliseconds(index, None) - network.milliseconds(index, replacement)
-        for index, replacement in kept.items()
-        if slower and not is_dense(replacement.form)
-    }
-    while gains and after > (1 + _NOISE) * before:
-        for index in [i for i in gains if gains[i] <= 0] or [min(gains, key=lambda i: gains[i])]:
-            reasons[index] = (
-                f"put back: as {kept.pop(index).form} the model is slower in ONNX Runtime here "
-                f"({-gains.pop(index):+.3f} ms in this layer)"
-            )
-        if not gains:  # what is left are dense layers, fitted to make up for errors that are no more
-            reasons = {**dict.fromkeys(kept, "put back with the others"), **reasons}
-            kept = {}
+class _PutBack:
+    """Finds the layers that have to stay as they are, the worst first, so that the whole is no slower.
+
+    Attributes
+    ----------
+    times : tuple of float
+        Milliseconds of the original, and of the model as it is left.
+    """
+
+    def __init__(self, network: OnnxNetwork) -> None:
+        self._network = network
+        self.times: tuple[float, float] | None = None
+
+    def __call__(self, replaced: Mapping[int, Replacement]) -> dict[int, str]:
+        """Return these layers, and why."""
+        network, kept = self._network, dict(replaced)
+        reasons: dict[int, str] = {}
         before, after = network.whole_milliseconds(kept)
-    if not reasons:
-        return done, (before, after)
-    rows = [
-        _put_back(row, reasons[index]) if index in reasons else row
-        for index, row in enumerate(done.report.layers)
-    ]
-    report = replace(done.report, layers=tuple(rows))
-    return Conversion(kept, report), (before, after)
-
-
-def _put_back(row: ConvertedLayer, reason: str) -> ConvertedLayer:
-    return replace(
-        row,
-        form=UNCHANGED,
-        rank=0,
-        macs_after=row.macs_before,
-        params_after=row.params_before,
-        error=math.nan,
-        reason=reason,
-        milliseconds_after=row.milliseconds_before,
-    )
+        slower = after > (1 + _NOISE) * before
+        gains = {
+            index: network.milliseconds(index, None) - network.milliseconds(index, new)
+            for index, new in kept.items()
+            if slower and not is_dense(new.form)
+        }
+        while gains and after > (1 + _NOISE) * before:
+            for index in [i for i in gains if gains[i] <= 0] or [min(gains, key=lambda i: gains[i])]:
+                reasons[index] = (
+                    f"put back: as {kept.pop(index).form} the model is slower in {network.clock.name} here "
+                    f"({-gains.pop(index):+.3f} ms in this layer)"
+                )
+            if not gains:  # what is left are dense layers, fitted to make up for errors that are no more
+                reasons = {**dict.fromkeys(kept, "put back with the others"), **reasons}
+                kept = {}
+            before, after = network.whole_milliseconds(kept)
+        self.times = before, after
+        return reasons

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...conv.scores.records import Score
 
 # What a budget is of, in words.
-_COSTS: Final = {"macs": "MACs", "params": "parameters", "latency": "milliseconds"}
+_COSTS: Final = {"macs": "MACs", "params": "parameters", "time": "milliseconds"}
 
 
 def page(report: ConversionReport) -> str:
@@ -66,7 +66,7 @@ def page(report: ConversionReport) -> str:
         model=printable(report.model),
         remarks=[
             f"{changed} of {len(report.layers)} layers in separable form",
-            *([] if report.budget is None else [f"budget {report.budget:g} of the {_COSTS[report.by]}"]),
+            *([report.aim] if report.aim else []),
             *([] if report.score is None else [score(report.score)]),
             *by_output(report),
             *map(printable, report.notes),
@@ -216,7 +216,7 @@ def _chosen(report: ConversionReport) -> dict[str, Any]:
     before, after = {
         "macs": (sum(layer.macs_before for layer in layers), sum(layer.macs_after for layer in layers)),
         "params": (sum(layer.params_before for layer in layers), sum(layer.params_after for layer in layers)),
-        "latency": _milliseconds(report),
+        "time": _milliseconds(report),
     }[report.by]
     return {
         "what": "this conversion",

@@ -1,0 +1,188 @@
+"""What models and parts of them take, measured here in the runtime that they are made for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+
+import onnx
+from onnx.onnx_ml_pb2 import ModelProto
+
+from ..._base.types import Array
+from ...arrays import arguments
+from ...conv.forms.layer import ConvLayer, Replacement
+from ...conv.forms.table import UNCHANGED
+from ...engine.graph.reader import graph_of
+from ...engine.network.compiled import CompiledNetwork
+from ...engine.passes import simplified
+from ..model.files import Stored
+from ..model.names import ModelError
+from ..model.runtime import Session, TimedModel, interleaved_ms, layer_ms
+from .nodes import ConvNode, Factor
+from .rewrite import conv_nodes
+
+__all__ = ["RUNTIMES", "Clock", "LayerTimes", "Runtime", "clock_of", "signature_of"]
+
+Runtime: TypeAlias = Literal["engine", "onnxruntime"]
+RUNTIMES: Final[tuple[str, ...]] = get_args(Runtime)
+
+# Runs of a layer by itself in the engine.
+_REPEAT: Final = 30
+
+
+class Clock(Protocol):
+    """Measures what models take in one runtime."""
+
+    @property
+    def name(self) -> str:
+        """The runtime's, as people write it."""
+
+    def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
+        """Return the least milliseconds of a layer by itself, without what lays out its input and output."""
+
+    def together(
+        self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
+    ) -> list[float]:
+        """Return the least milliseconds of several models, run in turn for so many seconds."""
+
+
+def clock_of(runtime: str, threads: int | None) -> Clock:
+    """Return what measures times in a runtime."""
+    return _EngineClock(threads) if runtime == "engine" else _RuntimeClock(threads)
+
+
+class LayerTimes:
+    """What layers take by themselves, whichever framework they come from; equal ones are timed once.
+
+    Parameters
+    ----------
+    clock : Clock
+    batch : int
+        Inputs of a pass.
+    """
+
+    def __init__(self, clock: Clock, batch: int) -> None:
+        self._clock, self._batch = clock, batch
+        self._known: dict[tuple[object, ...], float] = {}
+
+    def milliseconds(self, layer: ConvLayer, new: Replacement | None, linear: bool) -> float:
+        """Return the least milliseconds of one call.
+
+        Parameters
+        ----------
+        layer : ConvLayer
+        new : Replacement or None
+            What takes its place; None: the layer as it is.
+        linear : bool
+            Whether it is a product of matrices.
+
+        Returns
+        -------
+        float
+        """
+        form = Replacement(UNCHANGED, 0, (layer,), 0.0) if new is None else new
+        key = (layer.sizes, linear, *signature_of(form))
+        if key not in self._known:
+            node = _node_of(layer, linear)
+            feeds = {"x": node.example(self._batch, layer)}
+            self._known[key] = self._clock.alone(conv_nodes(form, node), feeds)
+        return self._known[key]
+
+
+def signature_of(form: Replacement) -> tuple[object, ...]:
+    """Return what the time of a form depends on, beside the sizes that it reads."""
+    return (
+        form.channels is not None,
+        *((c.weights.shape, c.bias is None, c.stride, c.padding, c.dilation, c.groups) for c in form.convs),
+    )
+
+
+def _node_of(layer: ConvLayer, linear: bool) -> ConvNode:
+    """Return a layer as a node of float32."""
+    operator = "MatMul" if linear else "ConvTranspose" if layer.transposed else "Conv"
+    return ConvNode(
+        name=layer.name,
+        operator=operator,
+        node=0,
+        folded=(),
+        reads="x",
+        gives="y",
+        weights=layer.weights,
+        bias=layer.bias,
+        dtype="float32",
+        sources=(),
+        stride=layer.stride,
+        dilation=layer.dilation,
+        pads=layer.padding,
+        groups=layer.groups,
+        factor=Factor() if linear else None,
+    )
+
+
+class _RuntimeClock:
+    """Times in ONNX Runtime."""
+
+    name = "ONNX Runtime"
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads
+
+    def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
+        return layer_ms(part, feeds, self._threads)
+
+    def together(
+        self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
+    ) -> list[float]:
+        return interleaved_ms([Session(model, self._threads) for model in models], feeds, seconds)
+
+
+class _EngineClock:
+    """Times in the engine; what it does not run it leaves to ONNX Runtime."""
+
+    name = "the engine"
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = arguments.thread_count(threads)
+
+    def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
+        steps = _network(part, feeds, self._threads).measured(dict(feeds), _REPEAT).steps
+        computing = [step for step in steps if step.macs]
+        return sum(step.measured_ms or 0.0 for step in computing or steps)
+
+    def together(
+        self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
+    ) -> list[float]:
+        ready = [_EngineSession(model, feeds, self._threads) for model in models]
+        return interleaved_ms(ready, feeds, seconds)
+
+
+class _EngineSession(TimedModel):
+    """A model in the engine, which writes its outputs to the same arrays each time."""
+
+    def __init__(self, stored: Stored, feeds: Mapping[str, Array], threads: int) -> None:
+        self.threads: int | None = threads
+        self._program = _network(stored, feeds, threads)
+        self._results: dict[str, Array] | None = None
+
+    def __call__(self, feeds: Mapping[str, Array]) -> Any:
+        given = {name: feeds[name] for name in self._program.inputs}
+        results = self._program(given, out=self._results)
+        if self._results is None:
+            names = self._program.outputs
+            self._results = results if isinstance(results, dict) else {names[0]: results}
+        return results
+
+
+def _network(stored: Stored, feeds: Mapping[str, Array], threads: int) -> CompiledNetwork:
+    """Return what runs a model, or a part of one, whose inputs may not say their shapes."""
+    model = ModelProto()
+    model.CopyFrom(stored.proto)
+    for entry in model.graph.input:
+        array = feeds[entry.name]
+        element = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        entry.CopyFrom(onnx.helper.make_tensor_value_info(entry.name, element, array.shape))
+    try:
+        read = graph_of(Stored(model, stored.tensors))
+        return CompiledNetwork(read, simplified(read), source=None, threads=threads, fallback=True)
+    except ValueError as error:
+        raise ModelError(f"the engine does not run it: {error}") from error

@@ -1,0 +1,136 @@
+"""Times of layers and models in the engine and in ONNX Runtime, and conversions that go by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_models as models
+import pytest
+from onnx_models import Array
+
+import separable as sp
+from separable.conv.conversion.fit import Fitter
+from separable.conv.forms.layer import ConvLayer
+from separable.onnx.conversion.times import RUNTIMES, LayerTimes, clock_of
+from separable.onnx.model.files import Stored, read_model
+
+
+def layer(c_out: int, c_in: int, sizes: tuple[int, ...], kernel: int = 3) -> ConvLayer:
+    weights = np.random.default_rng(0).standard_normal((c_out, c_in, *[kernel] * len(sizes)))
+    padding = ((kernel // 2,) * 2,) * len(sizes)
+    return ConvLayer("layer", weights, np.ones(c_out), padding=padding, sizes=sizes)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_more_work_takes_more_time(runtime: str) -> None:
+    times = LayerTimes(clock_of(runtime, 1), 1)
+    small, large = layer(16, 16, (8, 8)), layer(128, 128, (28, 28))
+    assert 0 < times.milliseconds(small, None, False) < times.milliseconds(large, None, False) / 5
+    cheaper = Fitter(large).replacement("dw-pw", 1)
+    assert times.milliseconds(large, cheaper, False) < times.milliseconds(large, None, False)
+    linear = layer(32, 64, (1,), 1)
+    assert times.milliseconds(linear, Fitter(linear).replacement("low-rank", 4), True) > 0
+
+
+class CountingClock:
+    """Says that a convolution of 3 x 3 taps takes 3 ms, one with fewer taps 1; counts what it was asked."""
+
+    name = "a clock"
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.batches: list[int] = []
+
+    def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
+        self.asked += 1
+        self.batches.append(len(next(iter(feeds.values()))))
+        return self._of(part)
+
+    def together(
+        self, parts: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
+    ) -> list[float]:
+        self.batches.append(len(next(iter(feeds.values()))))
+        return [self._of(part) for part in parts]
+
+    def _of(self, part: Stored) -> float:
+        shapes = {tensor.name: tuple(tensor.dims) for tensor in part.proto.graph.initializer}
+        taps = [shapes[node.input[1]][2:] for node in part.proto.graph.node if node.op_type == "Conv"]
+        return sum(3.0 if kernel == (3, 3) else 0.5 for kernel in taps)
+
+
+def test_equal_layers_are_timed_once() -> None:
+    clock = CountingClock()
+    times = LayerTimes(clock, 4)
+    first, second = layer(16, 16, (8, 8)), layer(16, 16, (8, 8))
+    assert times.milliseconds(first, None, False) == times.milliseconds(second, None, False) == 3.0
+    assert clock.asked == 1
+    times.milliseconds(layer(16, 16, (9, 8)), None, False)
+    times.milliseconds(first, Fitter(first).replacement("low-rank", 4), False)
+    assert (clock.asked, clock.batches) == (3, [4, 4, 4])
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> CountingClock:
+    counting = CountingClock()
+    monkeypatch.setattr("separable.onnx.conversion.separate.clock_of", lambda runtime, threads: counting)
+    return counting
+
+
+def images(count: int) -> Array:
+    x = np.random.default_rng(1).standard_normal((count, 3, 12, 12))
+    return sum(np.roll(x, n, axis) for axis in (2, 3) for n in range(4)).astype(np.float32)
+
+
+def test_by_time_is_the_default_and_the_loss_is_kept_to(clock: CountingClock) -> None:
+    model = models.vgg(width=16)
+    result = sp.onnx.separate(model, images(64), max_loss=0.3, threads=1, batch=2)
+    report = result.report
+    assert (report.by, report.max_loss, report.runtime) == ("time", 0.3, "a clock")
+    assert set(clock.batches) == {2}
+    assert 0 < report.output_change <= 0.3
+    assert report.milliseconds_after < report.milliseconds_before
+    assert any(
+        row.milliseconds_after < row.milliseconds_before for row in report.layers if row.milliseconds_before
+    )
+    stricter = sp.onnx.separate(model, images(64), max_loss=1e-9, threads=1).report
+    assert stricter.output_change <= 1e-9
+    assert stricter.milliseconds_after >= report.milliseconds_after
+
+
+def test_a_budget_of_time_is_of_the_whole_model(clock: CountingClock) -> None:
+    model = models.vgg(width=16)
+    with pytest.raises(
+        ValueError, match=r"`budget=0.01` of the time cannot be met: the cheapest forms leave"
+    ):
+        sp.onnx.separate(model, images(32), 0.01, threads=1)
+    report = sp.onnx.separate(model, images(32), 0.7, threads=1).report
+    assert report.milliseconds_after <= 0.7 * report.milliseconds_before + 1e-9
+
+
+def test_ranks_fill_whole_blocks_of_channels(clock: CountingClock) -> None:
+    report = sp.onnx.separate(models.vgg(width=24), images(48), 0.9, threads=1).report
+    ranks = {o.rank for row in report.layers for o in row.options if o.form in ("spatial", "low-rank")}
+    assert ranks
+    assert all(rank % 16 == 0 or rank in (4, 8) for rank in ranks)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", None])
+def test_the_metric_may_drop_by_max_loss(clock: CountingClock, metric: str | None) -> None:
+    model, x = models.vgg(width=16), images(64)
+    labels = models.run(model, {"image": x})[0].argmax(axis=1)
+    scored = {"metric": metric, "labels": labels} if metric else {}
+    report = sp.onnx.separate(model, x, max_loss=0.26, threads=1, **scored).report
+    if metric:
+        assert report.score is not None
+        assert report.score.drop <= 0.26
+    else:
+        assert report.output_change <= 0.26
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_model_in_both_runtimes(runtime: str) -> None:
+    stored = read_model(models.resnet(width=8))
+    x = {"image": images(2)}
+    one, two = clock_of(runtime, 1).together([stored, stored], x, 0.05)
+    assert 0.2 < one / two < 5
