@@ -113,8 +113,8 @@ def without_private(
 
 
 def initials(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
-    """Let a reference begin with somebody's initial: reStructuredText takes "K. He" for item K of a list."""
-    lines[:] = [re.sub(r"^(\.\. \[[\w-]+\] [A-Z])\. ", r"\1\\. ", line) for line in lines]
+    """Let lines begin with initials, as of authors: reStructuredText takes "K. He" for item K of a list."""
+    lines[:] = [re.sub(r"^(\s*(?:\.\. \[[\w-]+\] )?[A-Z])\. ", r"\1\\. ", line) for line in lines]
 
 
 def setup(app: Sphinx) -> None:
