@@ -62,7 +62,7 @@ class Separation:
     >>> import separable as sp
     >>> convs = torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 16, 3)
     >>> net = torch.nn.Sequential(convs[0], torch.nn.ReLU(), convs[1]).eval()
-    >>> result = sp.nn.separate(net, torch.randn(32, 3, 12, 12), budget=0.5)
+    >>> result = sp.nn.separate(net, torch.randn(32, 3, 12, 12), budget=0.5, by="macs")
     >>> result.model(torch.randn(1, 3, 12, 12)).shape
     torch.Size([1, 16, 8, 8])
     >>> [layer.name for layer in result.report.layers]

@@ -73,7 +73,7 @@ class Separation:
     >>> graph = helper.make_graph([node], "net", [x], [y], [weights])
     >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
     >>> images = np.random.default_rng(1).standard_normal((32, 16, 12, 12)).astype(np.float32)
-    >>> result = sp.onnx.separate(model, images, budget=0.5, never_slower=False)
+    >>> result = sp.onnx.separate(model, images, budget=0.5, by="macs", never_slower=False)
     >>> len(result.model.graph.node) > 1, result.report.macs_after <= 0.5 * result.report.macs_before
     (True, True)
     >>> result.milliseconds_before is None  # nothing was timed
