@@ -492,3 +492,20 @@ def test_filters_of_a_part_of_one_pixel(kernel: tuple[int, int]) -> None:
     (wanted,) = evaluate(graph, {"x": data.astype(np.float64)}).values()
     found = CompiledNetwork(graph, simplified(graph))(data)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(("width", "used"), [(4, 1), (128, 2)])
+def test_small_networks_run_on_one_thread(width: int, used: int) -> None:
+    """Threads that wait for each other after a few microseconds of work are slower than one."""
+    rng = np.random.default_rng(0)
+    nodes, constants = [], []
+    for n in range(4):
+        weights = rng.standard_normal((width, width, 3, 3)).astype(np.float32) / width
+        constants.append(numpy_helper.from_array(weights, f"w{n}"))
+        nodes.append(helper.make_node("Conv", [f"t{n}", f"w{n}"], [f"t{n + 1}"], pads=[1, 1, 1, 1]))
+    ends = [helper.make_tensor_value_info(name, 1, [1, width, 24, 24]) for name in ("t0", "t4")]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    program = sp.engine.load(model, threads=2)
+    (part,) = program.plan().parts
+    assert [part._plan._native.threads_for(threads) for threads in (1, 2)] == [1, used]

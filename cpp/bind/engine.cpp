@@ -88,6 +88,10 @@ size_t BoundProgram::memory_bytes(int threads) const {
   return program_.memory_bytes(1) * size_t(std::min<ptrdiff_t>(threads, images_));
 }
 
+int BoundProgram::threads_for(int threads) const {
+  return images_ == 1 ? program_.threads_for(threads) : int(std::min<ptrdiff_t>(threads, images_));
+}
+
 void bind_engine(nb::module_& m) {
   nb::class_<BoundProgram>(m, "Program")
       .def(nb::init<ptrdiff_t, std::vector<ptrdiff_t>, std::vector<ptrdiff_t>, ptrdiff_t>(), "arena"_a, "inputs"_a,
@@ -95,6 +99,7 @@ void bind_engine(nb::module_& m) {
       .def("constant", &BoundProgram::constant, "values"_a)
       .def("run", &BoundProgram::run, "inputs"_a, "outputs"_a, "threads"_a, "nanoseconds"_a = nb::none())
       .def("memory_bytes", &BoundProgram::memory_bytes, "threads"_a)
+      .def("threads_for", &BoundProgram::threads_for, "threads"_a)
       .def("__len__", &BoundProgram::steps);
   bind_engine_convolutions(m);
   bind_engine_plain(m);

@@ -29,6 +29,7 @@ class BoundProgram {
   void run(const std::vector<nb::object>& inputs, const std::vector<nb::object>& outputs, int threads,
            nb::object nanoseconds) const;
   size_t memory_bytes(int threads) const;
+  int threads_for(int threads) const;
   size_t steps() const { return program_.steps(); }
 
  private:

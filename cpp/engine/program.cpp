@@ -150,7 +150,8 @@ std::unique_ptr<Program::Call> Program::begin(int threads) const {
     p.done = 0, p.pieces = steps_[i]->pieces(threads);
     for (int w = 0; w < threads; w++) {
       Portion& own = call->portions[i * size_t(call->threads) + size_t(w)];
-      own.next = p.pieces * w / threads, own.end = p.pieces * (w + 1) / threads;
+      own.next = (p.pieces * w + threads - 1) / threads;  // a single piece is the caller's
+      own.end = (p.pieces * (w + 1) + threads - 1) / threads;
     }
     for (int w = threads; w < call->threads; w++) {
       Portion& none = call->portions[i * size_t(call->threads) + size_t(w)];
@@ -195,7 +196,19 @@ void Program::work(Call& call, int worker, int64_t* nanoseconds) const {
   }
 }
 
+// As many threads as save more time than they take to wait for each other: a piece has so much work that a thread's
+// share of it is worth two meetings.
+int Program::threads_for(int threads) const {
+  ptrdiff_t saved = 0;
+  for (const auto& step : steps_) {
+    const ptrdiff_t pieces = step->pieces(threads);
+    saved += pieces - (pieces + threads - 1) / threads;
+  }
+  return 2 * saved > ptrdiff_t(steps_.size()) ? threads : 1;
+}
+
 void Program::run(float* const* inputs, float* const* outputs, int threads, int64_t* nanoseconds) const {
+  threads = threads_for(threads);
   std::unique_ptr<Call> call = begin(threads);
   const std::vector<ptrdiff_t> pitches(size_t(inputs_ + outputs_));
   place(*call, inputs, outputs, pitches.data(), 0);

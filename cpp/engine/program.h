@@ -22,6 +22,9 @@ class Program {
   size_t steps() const { return steps_.size(); }
   size_t memory_bytes(int threads) const;  // arena and scratch of one call
 
+  // Of so many threads, those that a call uses: one, where others would save less than it takes to wait for them.
+  int threads_for(int threads) const;
+
   // Runs all steps. nanoseconds: null, or an array of one number for each step. May be called by several threads.
   void run(float* const* inputs, float* const* outputs, int threads, int64_t* nanoseconds = nullptr) const;
 
