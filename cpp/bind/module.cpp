@@ -50,6 +50,7 @@ nb::dict core_info() {
 
 void bind_machine(nb::module_& m) {
   m.def("core_info", &core_info);
+  m.def("target", [] { return target().name; });
   nb::class_<CountedSweeps>(m, "Sweeps")
       .def(nb::init<ptrdiff_t>(), "count"_a)
       .def("__enter__", &CountedSweeps::enter, nb::rv_policy::reference)

@@ -47,7 +47,8 @@ def feeds_of(declared: Mapping[str, TensorType], given: Any) -> list[Array]:
 
 
 def _by_name(declared: Mapping[str, TensorType], given: Any) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping):
+    # Most calls pass one array; to ask an abstract class takes longer than all the rest.
+    if type(given) is np.ndarray or not isinstance(given, Mapping):
         if len(declared) == 1:
             return {next(iter(declared)): given}
         raise TypeError(
@@ -157,7 +158,8 @@ class Targets:
         self.written: dict[str, Array] = {}
         for name, array in self._theirs.items():
             _check_target(name, array, outputs[name])
-        _check_apart(self._theirs)
+        if len(self._theirs) > 1:
+            _check_apart(self._theirs)
         read_from = list(feeds)
         for name, kind in outputs.items():
             theirs = self._theirs.get(name)
@@ -175,6 +177,8 @@ class Targets:
 
 
 def _named_targets(outputs: Mapping[str, TensorType], out: Any) -> dict[str, Array]:
+    if type(out) is np.ndarray and len(outputs) == 1:
+        return {next(iter(outputs)): out}
     if isinstance(out, Mapping):
         unknown = [name for name in out if name not in outputs]
         if unknown:
@@ -192,7 +196,7 @@ def _named_targets(outputs: Mapping[str, TensorType], out: Any) -> dict[str, Arr
 def _check_target(name: str, array: Any, kind: TensorType) -> None:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"`out` for output `{name}` is a {type(array).__name__}; expected an ndarray.")
-    if array.dtype.newbyteorder("=") != kind.dtype:
+    if array.dtype is not kind.dtype and array.dtype.newbyteorder("=") != kind.dtype:
         raise TypeError(f"`out` for output `{name}` is of {array.dtype}; expected {kind.dtype}.")
     if array.shape != kind.shape:
         raise ValueError(f"`out` for output `{name}` has shape {array.shape}; expected {shown(kind.shape)}.")

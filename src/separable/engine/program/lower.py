@@ -137,7 +137,7 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
 
 def target() -> str:
     """Return the instruction set in use: weights are packed, and steps chosen, for it."""
-    return str(_core.core_info()["target"])
+    return _core.target()
 
 
 def builder_lanes() -> int:
