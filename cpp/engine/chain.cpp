@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kRingShare = 0.4;         // of the L2 cache, for all rings of a chain
 constexpr ptrdiff_t kBandRows = 8;         // of results made at once, at most
-constexpr ptrdiff_t kPieceMacs = 1 << 18;  // of the smallest piece that is worth a thread's while
+constexpr ptrdiff_t kPieceMacs = 1 << 17;  // of the smallest piece that is worth a thread's while
 constexpr ptrdiff_t kPartsAThread = 4;     // more balance the load better, fewer read the input less often
 constexpr ptrdiff_t kBandsAThread = 2;     // fewer compute fewer rows twice
 constexpr ptrdiff_t kRowsAThread = 6;      // at least, where pieces are bands of rows
@@ -104,7 +104,9 @@ ptrdiff_t ChainStep::pieces(int threads) const {
   if (threads == 1) return batch;
   const ptrdiff_t each = std::max<ptrdiff_t>(1, (by_rows(threads) ? kBandsAThread : kPartsAThread) >> recomputed());
   const ptrdiff_t work = spec_.stages[0].depthwise ? 3 * macs_ : macs_;  // memory takes longer than arithmetic
-  const ptrdiff_t wanted = std::clamp<ptrdiff_t>(work / kPieceMacs, 1, threads * each);
+  // Parts of the channels each read all of an input that another thread has just made.
+  const ptrdiff_t least = by_rows(threads) ? kPieceMacs : 4 * kPieceMacs;
+  const ptrdiff_t wanted = std::clamp<ptrdiff_t>(work / least, 1, threads * each);
   return batch * std::max<ptrdiff_t>(1, ceil_div(wanted, batch));
 }
 
