@@ -192,7 +192,7 @@ def test_more_than_the_budget_is_noted() -> None:
     assert "100 % is left, over the budget of 25 %" in conversion_notes(report)[0]
     assert conversion_notes(replace(report, budget=1.0)) == []
     timed = replace(report, milliseconds_before=2.0, milliseconds_after=1.0, runtime="ONNX Runtime")
-    assert "2x as fast (ONNX Runtime, one input)" in dict(conversion_rows(timed))["time"]
+    assert "2x as fast (ONNX Runtime, 1 input)" in dict(conversion_rows(timed))["time"]
     assert "time" not in dict(conversion_rows(report))
 
 

@@ -86,7 +86,7 @@ def test_by_time_is_the_default_and_the_loss_is_kept_to(clock: CountingClock) ->
     model = models.vgg(width=16)
     result = sp.onnx.separate(model, images(64), max_loss=0.3, threads=1, batch=2)
     report = result.report
-    assert (report.by, report.max_loss, report.runtime) == ("time", 0.3, "a clock")
+    assert (report.by, report.max_loss, report.runtime, report.batch) == ("time", 0.3, "a clock", 2)
     assert set(clock.batches) == {2}
     assert 0 < report.output_change <= 0.3
     assert report.milliseconds_after < report.milliseconds_before

@@ -135,7 +135,7 @@ def conversion_rows(report: ConversionReport) -> list[tuple[str, str]]:
     if before is not None and after is not None:
         speed = f"{times(before / after)} as fast" if after > 0 else "too short to measure"
         spent = f"{in_seconds(before / 1e3)} -> {in_seconds(after / 1e3)}"
-        rows.append(("time", f"{spent}, {speed} ({report.runtime}, one input)"))
+        rows.append(("time", f"{spent}, {speed} ({report.runtime}, {plural(report.batch, 'input')})"))
     if report.score is not None:
         rows.append(("metric", score(report.score)))
     measured = report.changed and not report.unmeasured

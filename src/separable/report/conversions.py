@@ -48,11 +48,13 @@ class SeparationReport(ConversionReport):
     model : str
         The name of the network.
     milliseconds_before, milliseconds_after : float or None
-        Measured time of the whole network, on one input.
+        Measured time of the whole network, on `batch` inputs.
     runtime : str
         What it was timed in.
     max_loss : float or None
         The change of the outputs, or the drop of the metric, that was allowed.
+    batch : int
+        Inputs that times are of.
     """
 
     @classmethod

@@ -142,12 +142,14 @@ class ConversionReport:
     model : str
         The name of the network.
     milliseconds_before, milliseconds_after : float or None
-        Measured time of the whole network, on one input.
+        Measured time of the whole network, on `batch` inputs.
     runtime : str
         What it was timed in.
     max_loss : float or None
         The change of the outputs, or the drop of the metric, that was allowed; None where a budget or a rank
         was asked for.
+    batch : int
+        Inputs that times are of, where the network takes any number.
 
     Examples
     --------
@@ -178,6 +180,7 @@ class ConversionReport:
     milliseconds_after: float | None = None
     runtime: str = ""
     max_loss: float | None = None
+    batch: int = 1
 
     def with_loss(
         self, loss: Loss, measured: Sequence[str] = (), score: Score | None = None

@@ -270,6 +270,7 @@ def separate(
         milliseconds_before=None if whole is None else whole[0],
         milliseconds_after=None if whole is None else whole[1],
         runtime="" if whole is None else clock.runtime,
+        batch=goal.batch,
     )
     _restore_modes(result, model)
     return Separation(result, SeparationReport.of(report))

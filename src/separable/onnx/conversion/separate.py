@@ -282,6 +282,7 @@ def separate(
         milliseconds_before=before,
         milliseconds_after=after,
         runtime="" if before is None else clock.name,
+        batch=goal.batch,
     )
     result = network.converted(done.replacements)
     predicted = _predicted(report, before) if goal.by == "time" and rank is None else None
