@@ -11,8 +11,9 @@ from onnx_models import Array
 
 import separable as sp
 from separable.conv.conversion.fit import Fitter
+from separable.conv.conversion.goal import RUNTIMES
 from separable.conv.forms.layer import ConvLayer
-from separable.onnx.conversion.times import RUNTIMES, LayerTimes, clock_of
+from separable.onnx.conversion.times import LayerTimes, clock_of
 from separable.onnx.model.files import Stored, read_model
 
 

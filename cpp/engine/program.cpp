@@ -199,6 +199,7 @@ void Program::work(Call& call, int worker, int64_t* nanoseconds) const {
 // As many threads as save more time than they take to wait for each other: a piece has so much work that a thread's
 // share of it is worth two meetings.
 int Program::threads_for(int threads) const {
+  if (threads == 1) return 1;
   ptrdiff_t saved = 0;
   for (const auto& step : steps_) {
     const ptrdiff_t pieces = step->pieces(threads);

@@ -192,8 +192,7 @@ def convert(
 
 def _allowed(curves: Curves, budget: float, other: float) -> float:
     """Return what the layers may cost together."""
-    original = sum(options[0].cost for options in curves.options) + other
-    least = sum(min(option.cost for option in options) for options in curves.options) + other
+    original, least = curves.dense + other, curves.least + other
     if least > budget * original:
         raise ValueError(
             f"`budget={budget}` of the {curves.by} cannot be met: the cheapest forms leave "
@@ -285,8 +284,7 @@ class _ConversionRun:
         unchanged = [options[0] for options in self.curves.options]
         best, aim = _Attempt(unchanged, {}, 0.0), max_loss
         seen: list[list[Option]] = []
-        low = sum(min(option.cost for option in options) for options in self.curves.options)
-        high = _cost_of(unchanged)
+        low, high = self.curves.least, self.curves.dense
         for _ in range(min(self._attempts, _SEARCHES)):
             allowed = self.curves.cost_of(aim)
             if not low <= allowed < high * (1 - _FINE):

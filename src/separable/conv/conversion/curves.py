@@ -196,10 +196,19 @@ class Curves:
 
     # -- choices ----------------------------------------------------------------------------------------
 
+    @property
+    def least(self) -> float:
+        """The cost of the cheapest options together."""
+        return sum(min(option.cost for option in options) for options in self.options)
+
+    @property
+    def dense(self) -> float:
+        """The cost of all layers as they are."""
+        return sum(options[0].cost for options in self.options)
+
     def cost_of(self, effect: float) -> float:
         """Return the least budget under which effects are expected to add up to no more than a number."""
-        low = sum(min(option.cost for option in options) for options in self.options)
-        high = sum(options[0].cost for options in self.options)
+        low, high = self.least, self.dense
         if sum(option.effect for option in self.chosen(low)) <= effect:
             return low
         for _ in range(_BISECTIONS):
@@ -281,8 +290,7 @@ class Curves:
 
     def frontier(self, other: float) -> tuple[tuple[float, float], ...]:
         """Return fractions of the whole cost that could be left, and the effects that would go with them."""
-        dense = sum(options[0].cost for options in self.options)
-        least = sum(min(option.cost for option in options) for options in self.options)
+        dense, least = self.dense, self.least
         if not 0 < least < dense:
             return ()
         points = set()

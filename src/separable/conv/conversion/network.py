@@ -23,6 +23,7 @@ __all__ = [
     "Network",
     "Outputs",
     "Progress",
+    "is_slower",
     "output_change",
     "samples",
     "visit",
@@ -35,6 +36,8 @@ _MEASURED: Final = 8
 # Multiply-accumulates of a pass that takes less than a second.
 _CHEAP_PASS: Final = 2e10
 
+# The least times of interleaved runs differ by this fraction between a model and itself.
+_NOISE: Final = 0.01
 
 # The outputs of one part by name or place: the original's, and the changed network's; None where those were
 # not computed.
@@ -129,6 +132,11 @@ class Progress(Protocol):
 
     def __call__(self, done: int, total: int, step: str) -> None:
         """Take note."""
+
+
+def is_slower(before: float, after: float) -> bool:
+    """Return whether the least of interleaved times got longer, noise aside."""
+    return after > (1 + _NOISE) * before
 
 
 def samples(
@@ -298,11 +306,14 @@ class CalibratedNetwork(ABC):
         The convertible convolutions, in running order.
     parts : DataParts
         Of the calibration data.
+    validated : bool, optional
+        Whether there are inputs that serve for nothing but scores.
     """
 
-    def __init__(self, layers: Sequence[ConvLayer], parts: DataParts) -> None:
+    def __init__(self, layers: Sequence[ConvLayer], parts: DataParts, validated: bool = False) -> None:
         self._layers = tuple(layers)
         self._parts = parts
+        self.validated = validated
 
     @property
     def layers(self) -> Sequence[ConvLayer]:
@@ -409,11 +420,6 @@ class CalibratedNetwork(ABC):
         """
         return judge.score(self.answers(replaced), self.validated or bool(self.held_out))
 
-    @property
-    def validated(self) -> bool:
-        """Whether there are inputs that serve for nothing but scores."""
-        return False
-
     def scored(self, number: int, inputs: int) -> Sequence[int]:
         """Return which inputs of a batch are scored."""
         return range(inputs) if self.validated else self._parts.held_out.measured(number, inputs).tolist()
@@ -453,6 +459,10 @@ class CalibratedNetwork(ABC):
         self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
     ) -> Iterator[Outputs]:
         """Yield the outputs on each part: those with `replaced` only where the loss is measured."""
+
+    def saved_milliseconds(self, index: int, new: Replacement) -> float:
+        """Return by how much less time a layer takes in its new form."""
+        return self.milliseconds(index, None) - self.milliseconds(index, new)
 
     @abstractmethod
     def milliseconds(self, index: int, replacement: Replacement | None) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -20,7 +19,7 @@ from ...conv.forms.layer import ConvLayer, Replacement
 from ...conv.scores.judge import Answers, Judge
 from ...conv.scores.records import Loss, Score
 from ..model.outcomes import CHOSEN_BY, floats_of, named_outputs, outcomes
-from ..model.run import Call, inputs_of, tensors_of
+from ..model.run import Call, inputs_of, seconds_of, tensors_of
 from ..model.untouched import map_tensors
 from .calibration import TorchCalibration
 from .kinds import channels_second, geometry_of, is_linear, shape_of
@@ -71,7 +70,7 @@ class TorchNetwork(CalibratedNetwork):
         self._rows_are_apart: bool | None = None
         layers = [_layer_of(conv, trace.samples) for conv in trace.convs]
         batches = [(inputs_of(call), self._is_divisible(call)) for call in calibration]
-        super().__init__(layers, DataParts(*zip(*batches, strict=True)))
+        super().__init__(layers, DataParts(*zip(*batches, strict=True)), validation is not None)
         self._order = dict(enumerate(trace.order))
         places = range(len(trace.order))
         self._calls = [trace.order.count(index) for index in range(len(self._layers))]
@@ -398,11 +397,6 @@ class TorchNetwork(CalibratedNetwork):
         )
         return self.change_among(changed, parts)
 
-    @property
-    def validated(self) -> bool:
-        """Whether there are inputs that serve for nothing but scores."""
-        return self._validation is not None
-
     def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
         """Yield all outputs of the batches that are scored.
 
@@ -573,12 +567,6 @@ def _rows_of(call: Call, rows: Sequence[int]) -> Call:
 
 
 def _seconds(module: nn.Module, x: Tensor) -> float:
-    def run() -> float:
-        start = time.perf_counter()
-        module(x)
-        if x.is_cuda:
-            torch.cuda.synchronize(x.device)
-        return time.perf_counter() - start
-
-    run()
-    return statistics.median(run() for _ in range(_RUNS))
+    call: Call = ((x,), {})
+    seconds_of(module, call)
+    return statistics.median(seconds_of(module, call) for _ in range(_RUNS))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...conv.audits.records import Layer
 from ...conv.conversion.convert import Conversion, convert
 from ...conv.conversion.goal import SPARED, ConversionGoal, check_patterns, count, goal_of
-from ...conv.conversion.network import Progress
+from ...conv.conversion.network import Progress, is_slower
 from ...conv.conversion.records import ConvertedLayer
 from ...conv.forms.layer import Replacement
 from ...conv.forms.table import FORMS, UNCHANGED
@@ -36,7 +36,7 @@ from .distill import Course, distilled
 from .fold_norms import Fold, exchange, fold_norms
 from .network import TorchNetwork
 from .rewrite import module_for
-from .times import RUNTIMES, WholeTimes, is_slower, layer_times, slow_layers
+from .times import RUNTIMES, WholeTimes, layer_times, slow_layers
 from .trace import Trace, trace
 
 __all__ = ["Separation", "separate"]
@@ -247,7 +247,7 @@ def separate(
         base = work if keep_norms else folded
         result = _assembled(copy.deepcopy(base), seen, done.replacements, kept)
         whole = clock.of([base, result]) if clock.is_asked and done.replacements else None
-        if whole is not None and is_slower(whole):
+        if whole is not None and is_slower(*whole):
             done, result, whole = done.put_back("put back: the whole is slower"), copy.deepcopy(base), None
         names = [seen.convs[index].name for index in done.replacements]
         if distill and names:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import nn
@@ -14,20 +13,19 @@ from ...conv.conversion.goal import RUNTIMES as OUTSIDE
 from ...conv.conversion.goal import ConversionGoal
 from ...conv.forms.layer import Replacement
 from ...conv.forms.table import is_dense
-from ..model.run import Call, tensors_of
+from ..model.run import Call, seconds_of, tensors_of
 from ..model.untouched import map_tensors
 
 if TYPE_CHECKING:
     from ...onnx.conversion.times import LayerTimes
     from .network import TorchNetwork
 
-__all__ = ["RUNTIMES", "WholeTimes", "is_slower", "layer_times", "slow_layers"]
+__all__ = ["RUNTIMES", "WholeTimes", "layer_times", "slow_layers"]
 
 _TORCH: Final = "torch"
 RUNTIMES: Final = (*OUTSIDE, _TORCH)
 
 _RUNS: Final = 15  # of each network in torch, after two that warm up
-_NOISE: Final = 0.01  # by which the least times of a network and itself differ
 
 
 def layer_times(goal: ConversionGoal, threads: int) -> LayerTimes | None:
@@ -50,7 +48,7 @@ def slow_layers(network: TorchNetwork, replaced: Mapping[int, Replacement]) -> d
     reasons = {}
     for index, new in replaced.items():
         if not is_dense(new.form):
-            gain = network.milliseconds(index, None) - network.milliseconds(index, new)
+            gain = network.saved_milliseconds(index, new)
             if gain <= 0:
                 reasons[index] = f"put back: as {new.form} it is slower here ({-gain:+.3f} ms)"
     return reasons
@@ -112,11 +110,6 @@ class WholeTimes:
         return 0.0 if whole is None else max(whole[0] - known, 0.0)
 
 
-def is_slower(times: Sequence[float]) -> bool:
-    """Return whether the second of two times is longer, noise aside."""
-    return times[1] > (1 + _NOISE) * times[0]
-
-
 def _repeated(call: Call, batch: int) -> Call:
     """Return the same call with as many inputs, where all tensors hold one."""
     tensors = tensors_of(call)
@@ -126,20 +119,6 @@ def _repeated(call: Call, batch: int) -> Call:
     return repeated
 
 
-@torch.no_grad()
 def _in_torch(models: Sequence[nn.Module], call: Call) -> list[float]:
-    def seconds(model: nn.Module) -> float:
-        start = time.perf_counter()
-        model(*call[0], **call[1])
-        _wait(call)
-        return time.perf_counter() - start
-
-    taken: list[list[float]] = [[seconds(model) for model in models] for _ in range(2 + _RUNS)][2:]
+    taken = [[seconds_of(model, call) for model in models] for _ in range(2 + _RUNS)][2:]
     return [1e3 * min(times) for times in zip(*taken, strict=True)]
-
-
-def _wait(call: Any) -> None:
-    """Wait for what runs on a device."""
-    for tensor in tensors_of(call)[:1]:
-        if tensor.is_cuda:
-            torch.cuda.synchronize(tensor.device)

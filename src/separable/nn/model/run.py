@@ -158,6 +158,17 @@ def _run_on_fakes(model: nn.Module, call: Call) -> Watched:
     return Watched(watcher.run(), {}, None, "counted on fake tensors: shapes alone, nothing was computed")
 
 
+@torch.no_grad()
+def seconds_of(model: nn.Module, call: Call) -> float:
+    """Return what one call takes, what runs on a device included."""
+    start = time.perf_counter()
+    model(*call[0], **call[1])
+    for tensor in tensors_of(call)[:1]:
+        if tensor.is_cuda:
+            torch.cuda.synchronize(tensor.device)
+    return time.perf_counter() - start
+
+
 def _run_for_real(
     model: nn.Module,
     call: Call,

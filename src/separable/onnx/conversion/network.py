@@ -100,7 +100,8 @@ class OnnxNetwork(CalibratedNetwork):
             for group in self._groups
         ]
         inputs = [_inputs_of(batch) for batch in calibration]
-        super().__init__(layers, DataParts(inputs, [self._is_divisible(batch) for batch in calibration]))
+        parts = DataParts(inputs, [self._is_divisible(batch) for batch in calibration])
+        super().__init__(layers, parts, validation is not None)
         self._padding = {node.name: node.padding(sizes[node.name]) for node in nodes}
         self._memory = memory
         self._answers: dict[DataPart, Values] = {}
@@ -268,11 +269,6 @@ class OnnxNetwork(CalibratedNetwork):
             before: dict[Hashable, Array] = {name: np.asarray(old[name]) for name in names}
             now = next(changed) if self._parts.measures(part) else None
             yield before, None if now is None else {name: np.asarray(now[name]) for name in names}
-
-    @property
-    def validated(self) -> bool:
-        """Whether there are inputs that serve for nothing but scores."""
-        return self._validation is not None
 
     def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
         """Yield all outputs of the batches that are scored.

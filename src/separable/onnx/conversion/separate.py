@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from onnx.onnx_ml_pb2 import ModelProto
 
@@ -17,6 +17,7 @@ from ..._base.words.printable import printable
 from ...arrays import arguments
 from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
 from ...conv.conversion.goal import SPARED, ConversionGoal, check_patterns, count, goal_of
+from ...conv.conversion.network import is_slower
 from ...conv.forms.layer import Replacement
 from ...conv.forms.table import UNCHANGED, is_dense
 from ...conv.scores.judge import Judge, judge_of
@@ -37,9 +38,6 @@ from .rewrite import noted
 from .times import Runtime, clock_of
 
 __all__ = ["Separation", "separate"]
-
-# The least times of interleaved runs differ by this fraction between a model and itself.
-_NOISE: Final = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,13 +378,13 @@ class _PutBack:
         network, kept = self._network, dict(replaced)
         reasons: dict[int, str] = {}
         before, after = network.whole_milliseconds(kept)
-        slower = after > (1 + _NOISE) * before
+        slower = is_slower(before, after)
         gains = {
-            index: network.milliseconds(index, None) - network.milliseconds(index, new)
+            index: network.saved_milliseconds(index, new)
             for index, new in kept.items()
             if slower and not is_dense(new.form)
         }
-        while gains and after > (1 + _NOISE) * before:
+        while gains and is_slower(before, after):
             for index in [i for i in gains if gains[i] <= 0] or [min(gains, key=lambda i: gains[i])]:
                 reasons[index] = (
                     f"put back: as {kept.pop(index).form} the model is slower in {network.clock.name} here "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import onnx
 from onnx.onnx_ml_pb2 import ModelProto
@@ -21,10 +21,9 @@ from ..model.runtime import Session, TimedModel, interleaved_ms, layer_ms
 from .nodes import ConvNode, Factor
 from .rewrite import conv_nodes
 
-__all__ = ["RUNTIMES", "Clock", "LayerTimes", "Runtime", "clock_of", "signature_of"]
+__all__ = ["Clock", "LayerTimes", "Runtime", "clock_of", "signature_of"]
 
 Runtime: TypeAlias = Literal["engine", "onnxruntime"]
-RUNTIMES: Final[tuple[str, ...]] = get_args(Runtime)
 
 # Runs of a layer by itself in the engine.
 _REPEAT: Final = 30

@@ -94,7 +94,7 @@ def skimmed(path: Path) -> tuple[ModelProto, dict[int, ByteRange]] | None:
 
 def _skimmed(stream: BinaryIO, size: int) -> tuple[ModelProto, dict[int, ByteRange]]:
     shell = io.BytesIO()  # the fields of the model but its graph
-    graph = GraphProto()
+    graph = b""
     places: dict[int, ByteRange] = {}
     graphs = 0
     for field in _fields(stream, 0, size):
@@ -104,11 +104,11 @@ def _skimmed(stream: BinaryIO, size: int) -> tuple[ModelProto, dict[int, ByteRan
         graphs += 1
         if field.kind != _BYTES or graphs > 1:
             raise _UnusualError
-        graph.ParseFromString(_read_graph(stream, field, places))
+        graph = _read_graph(stream, field, places)
     if graphs == 0:
         raise _UnusualError
     model = ModelProto.FromString(shell.getvalue())
-    model.graph.CopyFrom(graph)
+    model.graph.ParseFromString(graph)
     return model, places
 
 
