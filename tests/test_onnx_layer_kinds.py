@@ -105,7 +105,11 @@ def transposed_models(draw: st.DrawFn) -> tuple[ModelProto, tuple[int, ...]]:
     how = draw(st.sampled_from(("pads", "pads", "SAME_UPPER", "SAME_LOWER", "shape")))
     sizes = tuple(draw(st.integers(3, 6)) for _ in range(ndim))
     if how == "pads":
-        attributes["pads"] = [draw(st.integers(0, span)) for span in (*spans, *spans)]
+        before = [draw(st.integers(0, span)) for span in spans]
+        # Something is left: ONNX Runtime refuses outputs without elements.
+        rest = [(n - 1) * s + w + 1 - b for n, s, w, b in zip(sizes, stride, spans, before, strict=True)]
+        after = [draw(st.integers(0, min(span, left - 1))) for span, left in zip(spans, rest, strict=True)]
+        attributes["pads"] = [*before, *after]
         attributes["output_padding"] = [draw(st.integers(0, step - 1)) for step in stride]
     elif how == "shape":
         whole = [(n - 1) * s + span + 1 for n, s, span in zip(sizes, stride, spans, strict=True)]
