@@ -112,7 +112,7 @@ def draw(ink: Ink, numbers: Numbers) -> Figure:
     figure = Figure(figsize=(6.0, 2.4), layout="constrained")
     ways = ((WEIGHTS, "relative error of the weights"), (DATA, "change of the outputs"))
     for place, (how, words) in enumerate(ways):
-        axes = curves(figure, ink, "layer, from the input", words, (1, 2, place + 1))
+        axes = curves(figure, ink, "layer, from the input", words, 120 + place + 1)
         for colour, (name, runs) in zip(ink.others, numbers["nets"].items(), strict=False):
             values = np.array([[row[how] for row in rows] for rows in runs])
             depth = np.arange(1, values.shape[1] + 1)

@@ -122,7 +122,7 @@ def draw(ink: Ink, numbers: Numbers) -> Figure:
     """Draw accuracy over rank, mean and range of the seeds."""
     figure = Figure(figsize=(6.0, 2.4), layout="constrained")
     for place, (name, found) in enumerate(numbers["nets"].items()):
-        axes = curves(figure, ink, "terms T", "held-out accuracy, %" if place == 0 else "", (1, 2, place + 1))
+        axes = curves(figure, ink, "terms T", "held-out accuracy, %" if place == 0 else "", 120 + place + 1)
         for colour, how in zip((ink.minus, ink.plus), (WEIGHTS, DATA), strict=True):
             values = np.array(found[how])
             axes.plot(numbers["ranks"], values.mean(axis=0), "o-", markersize=3, color=colour, label=how)
