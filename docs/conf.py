@@ -22,6 +22,8 @@ import drawings  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import separable  # noqa: E402
+from separable.learn import notebook  # noqa: E402
+from separable.learn.table import EXERCISES  # noqa: E402
 
 project = "separable"
 author = "the separable developers"
@@ -90,6 +92,8 @@ html_theme_options = {
 }
 
 drawings.draw(ROOT / "docs" / "theory" / "drawings")
+for exercise in EXERCISES:
+    notebook.write(exercise, ROOT / "docs" / "learn" / "notebooks", again=True)
 
 
 def mend_links(app: Sphinx, docname: str, source: list[str]) -> None:

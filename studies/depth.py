@@ -64,10 +64,9 @@ def judge(numbers: Numbers) -> list[Verdict]:
                 found[f"{name}, {how}, {words}"] = statistics.mean(
                     correlation([row[how] for row in rows[skipped:]]) for rows in runs
                 )
-    first, later = (
-        [row[DATA] for runs in numbers["nets"].values() for rows in runs for row in part(rows)]
-        for part in (lambda rows: rows[:1], lambda rows: rows[1:])
-    )
+    whole = [rows for runs in numbers["nets"].values() for rows in runs]
+    first = [rows[0][DATA] for rows in whole]
+    later = [row[DATA] for rows in whole for row in rows[1:]]
     return [
         judged(
             "early layers separate with less loss than late ones",

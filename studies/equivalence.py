@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -13,7 +15,7 @@ from studies.study import Numbers, Progress, Study, Verdict, judged, table
 
 XCEPTION = "[Xception](https://arxiv.org/abs/1610.02357)"
 ALGEBRA = "[the algebra](../networks/conv.md)"
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "strided": {"stride": 2},
     "padded": {"padding": 1},
@@ -58,15 +60,15 @@ def _difference(
     depthwise: np.ndarray,
     pointwise: np.ndarray,
     dense: np.ndarray,
-    setting: dict[str, int],
+    setting: dict[str, Any],
 ) -> float:
     """Return how far the two convolutions, run by torch, are from the dense one."""
     x, d, p, w = (
         torch.from_numpy(array)
         for array in (rng.standard_normal((2, len(depthwise), 13, 12)), depthwise, pointwise, dense)
     )
-    both = F.conv2d(F.conv2d(x, d, groups=len(depthwise), **setting), p[:, :, None, None])  # type: ignore[arg-type]
-    return _far(both.numpy(), F.conv2d(x, w, **setting).numpy())  # type: ignore[arg-type]
+    both = F.conv2d(F.conv2d(x, d, groups=len(depthwise), **setting), p[:, :, None, None])
+    return _far(both.numpy(), F.conv2d(x, w, **setting).numpy())
 
 
 def _far(got: np.ndarray, wanted: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,7 @@ def convolutions(net: nn.Module) -> dict[str, nn.Conv2d]:
     }
 
 
-def replaced(net: nn.Module, layers: dict[str, nn.Module]) -> nn.Module:
+def replaced(net: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module:
     """Return a copy of a network with other layers in some places."""
     net = copy.deepcopy(net)
     for name, layer in layers.items():

@@ -99,8 +99,8 @@ def _outcomes(study: Study, run: Run) -> str:
 HEAD: Final = """# Studies
 
 For those who have read what separable convolution saves, learns and cannot do, and want to know what is
-true: each claim with its source, what we measured, and a verdict that is computed from the numbers by a stated rule.
-Where a claim fails here, it says so.
+true: each claim with its source, what we measured, and a verdict that is computed from the numbers by a
+stated rule. Where a claim fails here, it says so.
 
 `make studies` measures all of it again, in less than half an hour on two cores;
 `python -m studies NAME --small` runs one in seconds, to see how.

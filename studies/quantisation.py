@@ -64,7 +64,7 @@ def _mobile(seed: int, small: bool) -> Iterator[tuple[str, convert_int8.Result]]
 def lost(numbers: Numbers, form: str, bits: str) -> float:
     """Return the points that eight bits take, mean over the seeds."""
     before, after = (numbers["rows"][f"{form}, {kind}"]["accuracy"] for kind in (FLOAT, bits))
-    return statistics.mean(before) - statistics.mean(after)
+    return float(statistics.mean(before) - statistics.mean(after))
 
 
 def judge(numbers: Numbers) -> list[Verdict]:

@@ -93,6 +93,9 @@ TESTED_BY = {
     "test_nn_separate.py": "nn.audits.separability nn.model.run nn.model.untouched",
     "test_nn_distill.py": "nn.conversion.checkpoint",
     "test_nn_layers.py": "nn.layers.between nn.layers.pair nn.layers.separable nn.layers.spatial",
+    "test_learn.py": "cli.verbs.learn learn.exercises.break_even learn.exercises.freedom "
+    "learn.exercises.kernel_factors learn.exercises.khatri_rao learn.exercises.layer_cost "
+    "learn.exercises.tasks",
     "test_onnx_audit.py": "onnx.audits.count onnx.costs.bodies",
     "test_onnx_separate.py": "onnx.conversion.outcomes onnx.conversion.replay",
     "test_onnx_surgery.py": "onnx.conversion.rewrite",
