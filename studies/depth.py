@@ -61,7 +61,7 @@ def judge(numbers: Numbers) -> list[Verdict]:
     for skipped, words in ((0, "all layers"), (1, "without the first")):
         for name, runs in numbers["nets"].items():
             for how in (WEIGHTS, DATA):
-                found[f"{name}, {how}, {words}"] = statistics.mean(
+                found[f"{name} {how} ({words})"] = statistics.mean(
                     correlation([row[how] for row in rows[skipped:]]) for rows in runs
                 )
     whole = [rows for runs in numbers["nets"].values() for rows in runs]
@@ -72,7 +72,8 @@ def judge(numbers: Numbers) -> list[Verdict]:
             "early layers separate with less loss than late ones",
             FOLKLORE,
             "rank correlation of loss and depth "
-            + "; ".join(f"{value:+.2f} ({name})" for name, value in found.items()),
+            + ", ".join(f"{_range(found, how)} {how}" for how in (WEIGHTS, DATA))
+            + " (1: each later layer loses more)",
             f"Spearman's correlation of a layer's loss with its depth is {CLEAR} or more, in the mean of "
             "the seeds.",
             {name: value >= CLEAR for name, value in found.items()},
@@ -90,6 +91,11 @@ def judge(numbers: Numbers) -> list[Verdict]:
             },
         ),
     ]
+
+
+def _range(found: dict[str, float], how: str) -> str:
+    values = [value for name, value in found.items() if how in name]
+    return f"{min(values):+.2f} to {max(values):+.2f}"
 
 
 def tables(numbers: Numbers) -> str:

@@ -128,11 +128,11 @@ def judge(numbers: Numbers) -> list[Verdict]:
             f"{error[f'{PAIR}, pw-dw']:.1%}",
             rule,
             {
-                "one detector, dw-pw": impossible[f"{CROSS}, dw-pw"],
-                "one detector, pw-dw": impossible[f"{CROSS}, pw-dw"],
-                "the pair in both orders": impossible[f"{PAIR}, dw-pw"] and impossible[f"{PAIR}, pw-dw"],
+                "one detector, depthwise first": impossible[f"{CROSS}, dw-pw"],
+                "one detector pointwise first": impossible[f"{CROSS}, pw-dw"],
+                "the pair of swapped colours": impossible[f"{PAIR}, dw-pw"] and impossible[f"{PAIR}, pw-dw"],
             },
-            stated="one detector, dw-pw",
+            stated="one detector, depthwise first",
         ),
         judged(
             "no layer is nearer than the bound of `sp.conv.witness`, and the best ones reach it",

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from benchmarks.store import replace_text
 from docs.drawings.ink import DARK, LIGHT
 from studies.store import Run
-from studies.study import RULE, Study, Verdict
+from studies.study import AS_STATED, RULE, Study, Verdict
 
 MARKS: Final = {"holds": "**holds**", "holds when": "**holds when**", "fails here": "**fails here**"}
 
@@ -48,6 +48,8 @@ def page(study: Study, runs: dict[str, Run]) -> str:
 
 
 def _marked(verdict: Verdict) -> str:
+    if verdict.condition.startswith(AS_STATED):
+        return verdict.condition.replace(AS_STATED, f"**{AS_STATED}**", 1)
     return f"{MARKS[verdict.outcome]}{f' {verdict.condition}' if verdict.condition else ''}"
 
 

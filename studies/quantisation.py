@@ -88,7 +88,7 @@ def judge(numbers: Numbers) -> list[Verdict]:
             f"the separable network loses at least {MORE:.0f} point more than the dense one, in the mean "
             "of the seeds.",
             {
-                f"{form}, {bits.removeprefix('int8, ')}": losses[form, bits] - losses["dense", bits] >= MORE
+                _short(form, bits): losses[form, bits] - losses["dense", bits] >= MORE
                 for form in FORMS[1:]
                 for bits in (TENSOR, CHANNEL)
             },
@@ -103,12 +103,16 @@ def judge(numbers: Numbers) -> list[Verdict]:
             ),
             "the squared change of the outputs is more than twice the dense network's.",
             {
-                f"{form}, {bits.removeprefix('int8, ')}": changes[form, bits] > 2 * changes["dense", bits]
+                _short(form, bits): changes[form, bits] > 2 * changes["dense", bits]
                 for form in FORMS[1:]
                 for bits in (TENSOR, CHANNEL)
             },
         ),
     ]
+
+
+def _short(form: str, bits: str) -> str:
+    return f"{form.replace(',', '')} {bits.removeprefix('int8, weights ')}"
 
 
 def tables(numbers: Numbers) -> str:

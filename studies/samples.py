@@ -244,8 +244,8 @@ STUDY = Study(
     "Inductive bias: how many examples it takes",
     "hope that fewer parameters learn from fewer examples",
     f"one layer, dense or separable, trained to tell which of {CLASSES} combinations of patterns answers "
-    f"most, on {COUNTS[0]} to {COUNTS[-1]} windows of {CHANNELS} x {TAPS} x {TAPS} noise, {SEEDS} seeds, judged "
-    f"on {TEST} others.",
+    f"most, on {COUNTS[0]} to {COUNTS[-1]} windows of {CHANNELS} x {TAPS} x {TAPS} noise, {SEEDS} seeds, "
+    f"judged on {TEST} others.",
     measure,
     judge,
     tables,

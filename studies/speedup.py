@@ -79,7 +79,7 @@ def _layer(shape: tuple[int, int, int, int], effort: Effort) -> Numbers:
         seconds = _seconds(calls, effort)
     own_dense = min(seconds["torch, dense"], seconds["ONNX Runtime, dense"])
     return {
-        "shape": f"{c_in} to {c_out}, {k}x{k}, {size}x{size}",
+        "shape": f"{c_in}→{c_out} {k}x{k} at {size}x{size}",
         "promised": 1 / (1 / c_out + 1 / k**2),
         "seconds": seconds,
         "realised": {

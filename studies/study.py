@@ -15,6 +15,8 @@ Progress: TypeAlias = Callable[[str], None]
 Outcome: TypeAlias = Literal["holds", "holds when", "fails here"]
 
 FOLKLORE: Final = "folklore"
+FEW: Final = 4  # cases that do not hold are named, where they are no more
+AS_STATED: Final = "fails as stated"
 RULE: Final = "holds: in all cases. holds when: in those that are named. fails here: in none."
 
 
@@ -45,6 +47,8 @@ class Verdict:
     condition: str = ""
 
     def __str__(self) -> str:
+        if self.condition.startswith(AS_STATED):
+            return self.condition
         return f"{self.outcome}: {self.condition}" if self.condition else self.outcome
 
 
@@ -81,10 +85,11 @@ def judged(
         return Verdict(claim, source, number, rule, "fails here")
     if stated in bad:
         others = [name for name in bad if name != stated]
-        condition = f"fails as stated ({stated}), holds for {_listed(good)}"
+        condition = f"{AS_STATED} ({stated}), holds for {_listed(good)}"
         condition += f", not for {_listed(others)}" if others else ""
     else:
-        condition = f"{_listed(good)}; not {_listed(bad)}"
+        condition = f"{len(good)} of {len(cases)}: {_listed(good)}"
+        condition += f"; not {_listed(bad)}" if len(bad) <= FEW else ""
     return Verdict(claim, source, number, rule, "holds when", condition)
 
 
