@@ -166,6 +166,42 @@ def test_an_exception_in_a_function_is_shown_with_the_line_of_the_function(tmp_p
     assert (came.kind, came.line, came.text) == ("TypeError", 4, "return np.kron(d)")
 
 
+def test_a_wrong_number_of_arguments_is_shown_where_the_function_begins(tmp_path: Path) -> None:
+    came = judged(3, "# flat_weights\n\ndef flat_weights(d):\n    return d\n", tmp_path)
+    assert isinstance(came, Stopped)
+    assert (came.kind, came.line, came.text) == ("TypeError", 3, "def flat_weights(d):")
+    came = judged(3, "flat_weights = len\n", tmp_path)
+    assert isinstance(came, Stopped)
+    assert (came.kind, came.line) == ("TypeError", 1)
+
+
+ODD: list[object] = [
+    "x",
+    [],
+    {},
+    10**400,
+    float("nan"),
+    float("inf"),
+    1j,
+    object(),
+    [[1], [1, 2]],
+    np.zeros((2, 2)),
+    b"",
+]
+
+
+@pytest.mark.parametrize("item", QUICK, ids=lambda item: item.slug)
+def test_whatever_is_given_there_is_an_answer(item: Exercise) -> None:
+    right: dict[str, object] = {}
+    exec(item.solution, right)
+    names = {re.sub(r"\W.*", "", finding.name) for finding in item.judge(right).findings}
+    for name in names:
+        for value in ODD:
+            for given in (value, lambda *arguments, value=value: value):
+                findings = item.judge({**right, name: given}).findings
+                assert not all(finding.right for finding in findings), (name, given)
+
+
 def test_what_is_no_python_is_shown_with_its_line(tmp_path: Path) -> None:
     came = judged(1, "dense_params = 1\n\nif dense_params\n    pass\n", tmp_path)
     assert isinstance(came, Stopped)

@@ -320,7 +320,7 @@ Converted: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object, no table.")]
 
 # learn
-ExerciseNumber: TypeAlias = Annotated[int | None, typer.Argument(metavar="[N]", help="The exercise, from 1.")]
+ExerciseNumber: TypeAlias = Annotated[int | None, typer.Argument(metavar="N", help="The exercise, from 1.")]
 CheckExercise: TypeAlias = Annotated[
     bool, typer.Option("--check", help="Run your file, and say what is wrong.")
 ]

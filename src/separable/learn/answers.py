@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -20,6 +20,14 @@ class Finding:
     name: str
     right: bool
     message: str = ""
+
+
+class CallError(Exception):
+    """A learner's function raised an exception, its cause, when it was tried."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} raised an exception when it was tried.")
+        self.name = name
 
 
 class Answers:
@@ -55,13 +63,25 @@ class Answers:
             return None
         return value
 
-    def function(self, name: str) -> Any:
-        """Return a function that was given; None where it is none, which is noted."""
+    def function(self, name: str) -> Callable[..., Any] | None:
+        """Return a function that was given; None where it is none, which is noted.
+
+        What the function raises is a `CallError` for the caller.
+        """
         value = self.given(name)
-        if value is None or callable(value):
-            return value
-        self.wrong(name, f"a function is asked for, and this is a {type(value).__name__}.")
-        return None
+        if value is None:
+            return None
+        if not callable(value):
+            self.wrong(name, f"a function is asked for, and this is a {type(value).__name__}.")
+            return None
+
+        def call(*arguments: Any) -> Any:
+            try:
+                return value(*arguments)
+            except Exception as error:
+                raise CallError(name) from error
+
+        return call
 
     def number(
         self, name: str, wanted: float, mistakes: Iterable[tuple[float, str]], tolerance: float = 1e-9
@@ -102,7 +122,10 @@ def number_fault(
         value = value.item()
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         return f"a number is asked for, and this is a {type(value).__name__}."
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return "it is far too large."
     if math.isclose(number, wanted, rel_tol=tolerance):
         return None
     for mistaken, message in mistakes:
@@ -112,11 +135,19 @@ def number_fault(
     return f"{value} is not it; it should be {way}." if math.isfinite(number) else f"{value} is no answer."
 
 
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of an array, or of nested lists; None where there is none."""
+    try:
+        return tuple(np.shape(value))
+    except (TypeError, ValueError):
+        return None
+
+
 def array_fault(value: Any, shape: tuple[int, ...]) -> str | None:
     """Return what keeps a value from being an array of numbers of a shape; None if nothing does."""
     try:
         array = np.asarray(value, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return f"an array of numbers is asked for, and this is a {type(value).__name__}."
     if array.shape != shape:
         return f"its shape is {array.shape}, and {shape} is asked for."

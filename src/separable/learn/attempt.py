@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import linecache
+import re
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .._base.extras import MissingExtraError
+from .answers import CallError
 from .exercise import Exercise, Judgement
 
 
@@ -63,18 +65,29 @@ def attempt(exercise: Exercise, file: Path) -> Judgement | Stopped:
     except MissingExtraError:
         raise
     except SyntaxError as error:
-        if error.filename != str(file):
-            raise
-        line = error.lineno or 1
+        line = (error.lineno if error.filename == str(file) else _line(error, file)) or 1
         return Stopped(type(error).__name__, error.msg, line, _text(source, line))
+    except CallError as error:
+        cause = error.__cause__ or error
+        # An exception of the call itself, as of a wrong number of arguments, has no line in the function.
+        line = _line(cause, file) or _first_line(source, error.name)
+        return Stopped(type(cause).__name__, str(cause), line, _text(source, line))
     except (Exception, SystemExit) as error:
-        lines = [
-            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
-        ]
-        if not lines:  # not the learner's: a fault of the check
+        line = _line(error, file)
+        if not line:  # not the learner's: a fault of the check
             raise
-        line = lines[-1] or 1
         return Stopped(type(error).__name__, str(error), line, _text(source, line))
+
+
+def _line(error: BaseException, file: Path) -> int:
+    """Return the last line of the file that an exception came through; 0 where there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno or 0 for frame in reversed(frames) if frame.filename == str(file)), 0)
+
+
+def _first_line(source: str, name: str) -> int:
+    lines = enumerate(source.splitlines(), 1)
+    return next((number for number, text in lines if re.search(rf"\b{name}\b", text) and text[0] != "#"), 1)
 
 
 def _text(source: str, line: int) -> str:

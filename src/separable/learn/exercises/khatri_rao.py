@@ -8,7 +8,7 @@ import numpy as np
 
 from ..._base.types import Array
 from ...conv import khatri_rao
-from ..answers import Answers, array_fault
+from ..answers import Answers, array_fault, shape_of
 from ..exercise import Exercise
 
 C_IN, C_OUT, K = 3, 4, 9
@@ -39,7 +39,7 @@ def _product_fault(got: Any, depthwise: Array, pointwise: Array) -> str | None:
     wanted = khatri_rao(depthwise.reshape(C_IN, 1, 3, 3), pointwise)
     if got is None or got is ...:
         return "it returns nothing yet."
-    shape = np.shape(got)
+    shape = shape_of(got)
     if shape == (C_OUT * C_IN, C_IN * K) or shape == (C_IN * C_OUT, K * C_IN):
         return (
             "that is the Kronecker product, every column with every column: here mixing vector i goes with "

@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import engine
 from .. import material
-from ..answers import Answers, number_fault
+from ..answers import Answers, number_fault, shape_of
 from ..exercise import Exercise
 
 # What a call of the check takes: the first one prepares, others are disturbed, as on any machine.
@@ -44,7 +44,7 @@ def _program_fault(program: Any, x: Any, wanted: Any) -> str | None:
 
 def _difference_fault(value: Any, largest: float) -> str | None:
     """Return what is wrong with a relative difference, that of rounding, which depends on the machine."""
-    if np.shape(value) != ():
+    if shape_of(value) != ():
         return "one number is asked for: the largest of all differences."
     fault = number_fault(value, 0.0, [])
     if fault is not None and not fault.endswith(("more.", "less.")):
