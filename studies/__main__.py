@@ -46,9 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(study: Study, small: bool, results: Path | None) -> None:
-    start = time.monotonic()
-    numbers = study.measure(small, _progress)
-    run = store.run_of(numbers, time.monotonic() - start, small)
+    watch = store.Watch.begun()
+    run = store.run_of(study.measure(small, _progress), watch, small)
     _progress("")
     size = ", small: to see how, not for a verdict" if small else ""
     print(f"{study.title} ({study.name}, {run.seconds:.1f} s{size})")

@@ -81,13 +81,26 @@ def _rules(verdicts: list[Verdict]) -> str:
 
 def _runs(study: Study, runs: dict[str, Run]) -> str:
     rows = [
-        f"| {run.cpu} | {run.date} | {run.seconds:.0f} s | {_versions(run)} | {_outcomes(study, run)} |"
+        f"| {run.cpu} | {run.date} | {_took(run)} | {run.load} | {_versions(run)} | {_outcomes(study, run)} |"
         for run in runs.values()
     ]
-    head = ["| processor | run | took | versions | verdicts |", "| --- | --- | --- | --- | --- |"]
-    told = "Times depend on the machine: each kind of processor has its run." if study.timed else ""
+    head = [
+        "| processor | run | took | load before | versions | verdicts |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    told = (
+        "Times depend on the machine: each kind of processor has its run, and a load above 1 spoils them."
+        if study.timed
+        else ""
+    )
     again = f"Figures and text are those of the last row. `python -m studies {study.name}` measures anew."
     return "\n".join(["## Where it was measured\n", *head, *rows, "", f"{told} {again}".strip()])
+
+
+def _took(run: Run) -> str:
+    if run.processor_seconds is None:
+        return f"{run.seconds:.0f} s"
+    return f"{run.seconds:.0f} s, {run.processor_seconds:.0f} s of processors"
 
 
 def _versions(run: Run) -> str:
@@ -104,7 +117,7 @@ For those who have read what separable convolution saves, learns and cannot do, 
 true: each claim with its source, what we measured, and a verdict that is computed from the numbers by a
 stated rule. Where a claim fails here, it says so.
 
-`make studies` measures all of it again, in less than half an hour on two cores;
+`make studies` measures all of it again, in less than half an hour on two cores that have nothing else to do;
 `python -m studies NAME --small` runs one in seconds, to see how.
 """
 

@@ -98,7 +98,7 @@ def judge(numbers: Numbers) -> list[Verdict]:
             SHENG,
             "squared change over variance: "
             + "; ".join(
-                f"{form}, {bits.removeprefix('int8, weights ')} {value:.0e}"
+                f"{form}, {bits.removeprefix('int8, weights ')} {value:.1e}"
                 for (form, bits), value in changes.items()
             ),
             "the squared change of the outputs is more than twice the dense network's.",

@@ -31,7 +31,7 @@ TORCH, RUNTIME, FUSED = "torch, two calls", "ONNX Runtime, two nodes", "fused (t
 
 def measure(small: bool, progress: Progress) -> Numbers:
     """Time dense layers and separable ones, and filters, on one thread."""
-    effort = Effort(3, 0.1) if small else Effort(25, 1.5)
+    effort = Effort(3, 0.1) if small else Effort(60, 4.0)
     with libraries.threads_restored():
         libraries.set_torch_threads(1)
         layers = []

@@ -18,7 +18,11 @@ VERSIONS: Final = ("Python", "separable", "NumPy", "torch", "ONNX Runtime")
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a study: when, where, for how long, and what it measured."""
+    """One run of a study: when, where, for how long, and what it measured.
+
+    `load` is the load average when it began: other work spoils times. `seconds` are those of the wall clock,
+    `processor_seconds` those of all threads.
+    """
 
     date: str
     cpu: str
@@ -27,6 +31,8 @@ class Run:
     seconds: float
     small: bool
     numbers: Numbers
+    load: str = "not recorded"
+    processor_seconds: float | None = None
 
     @property
     def machine(self) -> str:
@@ -34,7 +40,21 @@ class Run:
         return machine_key(self.cpu)
 
 
-def run_of(numbers: Numbers, seconds: float, small: bool) -> Run:
+@dataclass(frozen=True)
+class Watch:
+    """Both clocks, and the load, when a run began."""
+
+    wall: float
+    processor: float
+    load: str
+
+    @classmethod
+    def begun(cls) -> Watch:
+        """Return what they say now."""
+        return cls(time.monotonic(), time.process_time(), machine.load())
+
+
+def run_of(numbers: Numbers, watch: Watch, small: bool) -> Run:
     """Return a run on this machine, now."""
     versions = libraries.versions()
     return Run(
@@ -42,9 +62,11 @@ def run_of(numbers: Numbers, seconds: float, small: bool) -> Run:
         machine.cpu_model(),
         machine.usable_cores(),
         {name: versions[name] for name in VERSIONS},
-        round(seconds, 1),
+        round(time.monotonic() - watch.wall, 1),
         small,
         as_stored(numbers),
+        watch.load,
+        round(time.process_time() - watch.processor, 1),
     )
 
 
