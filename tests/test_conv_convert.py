@@ -240,7 +240,7 @@ def test_bounds_never_exclude_what_would_have_won(seed):
     known, closed = {}, {}
     for name in CHEAPER:
         ranks = list(range(1, min(FORMS[name].full_rank(layer), 6)))
-        closed[name] = dict(zip(ranks, fitter.errors(name, ranks, descent=False), strict=True))
+        closed[name] = dict(zip(ranks, fitter.closed_errors(name, ranks), strict=True))
         for rank in ranks:
             cost = float(FORMS[name].cost(layer, rank).macs)
             known[name, rank] = (name, rank, cost, fitter.replacement(name, rank).error)

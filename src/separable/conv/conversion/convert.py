@@ -45,6 +45,9 @@ _FINE: Final = 0.03
 _SEARCHES: Final = 4
 _STEP: Final = 4.0
 
+# A change of the outputs below which no better conversion is looked for.
+_ENOUGH: Final = 1e-3
+
 # Weights that change by less than this fraction are left as they are.
 _SAME: Final = 1e-6
 
@@ -241,7 +244,7 @@ class _ConversionRun:
         for block in self._effort.blocks():
             cheaper = {index: self.curves.cheaper(index) for index in block}
             moments = {
-                index: Moments(self.layers[index], positions=self._positions(index), workers=self._workers)
+                index: self._empty(index, self._effort.measured_positions(index))
                 for index in block
                 if cheaper[index]
             }
@@ -321,11 +324,13 @@ class _ConversionRun:
         """Return the conversion that changes the outputs least, of some under a budget."""
         best = self._attempt(self.curves.chosen(allowed))
         tries = 1
+        if best.change < _ENOUGH:
+            return best
         even = self.curves.even(allowed) if self._attempts > 1 else None
         seen, trust = [best.picks, even], 0
         if even is not None and even != best.picks:
             best, tries = min(best, self._attempt(even), key=lambda tried: tried.change), tries + 1
-        while tries < self._attempts:
+        while tries < self._attempts and best.change >= _ENOUGH:
             effects = self._effects(best)
             picks = self.curves.informed(allowed, best.picks, effects, _TRUST[trust])
             attempt = best if picks in seen else self._attempt(picks)
@@ -385,11 +390,7 @@ class _ConversionRun:
         layer = self.layers[index]
         if is_dense(pick.form) and (not replaced or layer.bias is None or index in self.curves.small):
             return None
-        known = self.curves.fractions[index] if self.curves.fractions else {}
-        # More patches need less shrinkage, in proportion.
-        share = self._effort.measured_share(index)
-        fractions = {form: share * fraction for form, fraction in known.items()}
-        fitter = Fitter(layer, self._moments(index, replaced), fractions=fractions, workers=self._workers)
+        fitter = Fitter(layer, self._moments(index, replaced), workers=self._workers)
         new = fitter.replacement(pick.form, max(pick.rank, 1))
         return None if is_dense(pick.form) and _same(new.convs[0].weights, layer.weights) else new
 
@@ -406,16 +407,16 @@ class _ConversionRun:
         return scaled
 
     def _moments(self, index: int, replaced: Mapping[int, Replacement]) -> Moments:
-        layer = self.layers[index]
         keep = self._effort.excerpt(index) if replaced else 0
-        moments = Moments(layer, positions=self._positions(index), keep=keep, workers=self._workers)
+        moments = self._empty(index, self._effort.positions(index), keep)
         for x, y, *floor in samples(self.network, index, replaced, self._effort.inputs(index)):
             moments.add(x, y, *floor)
         self._patches[index] = moments.count
         return moments
 
-    def _positions(self, index: int) -> int:
-        return self._effort.positions(index) // self.layers[index].calls
+    def _empty(self, index: int, positions: int, keep: int = 0) -> Moments:
+        layer = self.layers[index]
+        return Moments(layer, positions=positions // layer.calls, keep=keep, workers=self._workers)
 
     # -- the report -------------------------------------------------------------------------------------
 

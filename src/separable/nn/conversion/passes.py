@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...conv.forms.layer import ConvLayer, Replacement
+from ..model.interception import Interception
 from ..model.run import tensors_of
 from .kinds import is_linear
 from .trace import is_plain_sum, is_same
@@ -37,7 +37,7 @@ class Stop(BaseException):
     """All that was wanted of a pass is there; no model's own `except` catches it."""
 
 
-class ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ForwardPass(Interception):
     """One pass of the network: what runs in which form, and who is told of it.
 
     Parameters
@@ -53,8 +53,6 @@ class ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Called with a layer and what it read and gave, as soon as that is known. Arrays may be views of what
         the network goes on to overwrite.
     """
-
-    supports_higher_order_operators = True
 
     def __init__(
         self,
@@ -164,10 +162,8 @@ class Demands(NamedTuple):
         return {other for other in later if other < place}
 
 
-class SumWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class SumWatch(Interception):
     """Tells what is added to some tensors, and refuses numbers that leave torch: they may steer the model."""
-
-    supports_higher_order_operators = True
 
     def __init__(self, tell: Callable[[int, Tensor], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

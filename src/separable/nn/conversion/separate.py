@@ -356,7 +356,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     macs = params = 0
     linear: set[str] = set()
     order = []
-    for layer in counted_layers(model, watch(model, sample, 0)):
+    for layer in counted_layers(model, watch(model, sample, 0, fakes=False)):
         order.append(layer.name or "(model)")
         if layer.kind not in _CONVOLUTIONS and layer.name not in {*converted, *seen.refused}:
             macs, params = macs + layer.macs // seen.samples, params + layer.params
