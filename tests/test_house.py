@@ -39,7 +39,7 @@ DOORS = (
 )
 
 # One word, two things that never meet: public classes of both frameworks, of filters and of networks.
-SHARED_NAMES = {"Audit", "Separation", "Layer", "Separability", "Program"}
+SHARED_NAMES = {"Audit", "FrontierPoint", "Separation", "Layer", "Separability", "Program"}
 
 # Where modules are tested that no test imports: they are reached by public names, or by the command line.
 TESTED_BY = {

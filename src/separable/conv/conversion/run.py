@@ -55,17 +55,29 @@ _REMEMBERED: Final = 1 << 28
 
 
 class UnmetBudgetError(ValueError):
-    """A budget that the cheapest forms of all layers do not meet."""
+    """A budget that the cheapest forms of all layers do not meet.
+
+    Attributes
+    ----------
+    least : float
+        The fraction of the cost that these leave.
+    """
+
+    def __init__(self, message: str, least: float) -> None:
+        super().__init__(message)
+        self.least = least
 
 
 def _allowed(curves: Curves, budget: float, other: float) -> float:
     """Return what the layers may cost together."""
-    original, least = curves.dense + other, curves.least + other
-    if least > budget * original:
+    original, cheapest = curves.dense + other, curves.least + other
+    if cheapest > budget * original:
+        least = math.ceil(1e4 * cheapest / original) / 1e4
+        more = " or allow more forms." if len(curves.forms) < len(CHEAPER) else "."
         raise UnmetBudgetError(
-            f"`budget={budget}` of the {curves.by} cannot be met: the cheapest forms leave "
-            f"{math.ceil(1e4 * least / original) / 1e4}; raise the budget"
-            + (" or allow more forms." if len(curves.forms) < len(CHEAPER) else ".")
+            f"`budget={budget}` of the {curves.by} cannot be met: the cheapest forms leave {least}; "
+            f"raise the budget{more}",
+            least,
         )
     return budget * original - other
 
