@@ -12,6 +12,7 @@ from ..forms.table import CHEAPER, FORMS, is_dense
 
 __all__ = [
     "COSTS",
+    "COST_WORDS",
     "RUNTIMES",
     "SPARED",
     "ConversionGoal",
@@ -27,6 +28,9 @@ SPARED: Final = "linear, and `rank` is a depth multiplier; forms=['low-rank'] co
 # What a budget can be of, and an older name of the time in ONNX Runtime.
 COSTS: Final = ("time", "macs", "params")
 _LATENCY: Final = "latency"
+
+# The same costs as people read them.
+COST_WORDS: Final = {"time": "time", "macs": "MACs", "params": "parameters"}
 
 # Runtimes that times can be measured in; torch where the network is one of torch.
 RUNTIMES: Final = ("engine", "onnxruntime")

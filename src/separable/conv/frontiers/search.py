@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from ..conversion.goal import ConversionGoal
+from ..conversion.goal import COST_WORDS, ConversionGoal
 from ..conversion.network import Progress, is_slower
 from ..conversion.records import Conversion, ConversionReport
 from ..conversion.run import ConversionRun, UnmetBudgetError
@@ -21,8 +21,6 @@ _PARAMETER: Final = 4  # bytes of one
 
 # The least budget that can be met is worth a network if it is no more than this fraction of the one before.
 _WORTH_IT: Final = 0.95
-
-_COSTS: Final = {"time": "time", "macs": "MACs", "params": "parameters"}
 
 
 class Convertible(Protocol):
@@ -117,7 +115,7 @@ def _converted(
                 converted.add(budget, run.reach(goal))
                 last = _WORTH_IT * budget
             except UnmetBudgetError as error:
-                reason = f"the cheapest forms leave {error.least:g} of the {_COSTS[goal.by]}"
+                reason = f"the cheapest forms leave {error.least:g} of the {COST_WORDS[goal.by]}"
                 converted.left_out.append(LeftOut(budget, reason))
                 if to_the_least and error.least <= last:
                     converted.add(error.least, run.reach(replace(goal, budget=error.least)))

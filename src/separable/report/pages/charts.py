@@ -28,8 +28,8 @@ _KINDS: Final = (
 
 _TALL: Final = 220  # pixels
 
-# Networks of a frontier, and how each kind is filled; one that another dominates is hollow.
-_POINTS: Final = {"original": "--warn", "point": "--accent", "dominated": "--card"}
+# Networks of a frontier; those that another one dominates are hollow.
+_POINTS: Final = ("original", "point", "dominated")
 
 
 def audit_charts(measures: Sequence[str], multipliers: int, forms: Sequence[str]) -> dict[str, Spec]:
@@ -289,9 +289,8 @@ def frontier_charts(costs: Sequence[str], loss: str, percent: bool, below_zero: 
     y = alt.Y("loss:Q", title=loss, axis=axis, scale=scale)
     charts = {}
     for cost in costs:
-        x = alt.X(
-            f"{cost}:Q", title=cost, axis=alt.Axis(format="~s", tickCount=6), scale=alt.Scale(zero=True)
-        )
+        ticks = alt.Axis(format=".3~g" if cost == "milliseconds" else "~s", tickCount=6)
+        x = alt.X(f"{cost}:Q", title=cost, axis=ticks, scale=alt.Scale(zero=True))
         tooltip = [
             "what:N",
             *(alt.Tooltip(f"{name}:Q", format=",.4~g") for name in costs),
@@ -305,23 +304,22 @@ def frontier_charts(costs: Sequence[str], loss: str, percent: bool, below_zero: 
             .mark_line(color="--accent", strokeWidth=1.5)
             .encode(x=x, y=y, order=alt.Order(f"{cost}:Q"))
         )
-        sure = base.mark_rule(color="--soft", opacity=0.6).encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
-        marks = base.mark_point(size=90, opacity=1, strokeWidth=2, color="--accent").encode(
+        sure = base.mark_rule(color="--soft", strokeWidth=2).encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
+        marks = base.mark_point(size=90, opacity=1, strokeWidth=2).encode(
             x=x,
             y=y,
-            fill=alt.Fill(
-                "kind:N", legend=None, scale=alt.Scale(domain=list(_POINTS), range=list(_POINTS.values()))
-            ),
-            shape=alt.Shape(
-                "kind:N",
-                legend=None,
-                scale=alt.Scale(domain=list(_POINTS), range=["diamond", "circle", "circle"]),
-            ),
+            stroke=alt.Stroke("kind:N", legend=None, scale=_of_kind("--warn", "--accent", "--accent")),
+            fill=alt.Fill("kind:N", legend=None, scale=_of_kind("--warn", "--accent", "--card")),
+            shape=alt.Shape("kind:N", legend=None, scale=_of_kind("diamond", "circle", "circle")),
             tooltip=tooltip,
         )
         names = base.mark_text(dy=-12, fontSize=11, color="--ink").encode(x=x, y=y, text="what:N")
         charts[cost] = _finished(line + sure + marks + names)
     return charts
+
+
+def _of_kind(*values: str) -> alt.Scale:
+    return alt.Scale(domain=list(_POINTS), range=list(values))
 
 
 def _running() -> alt.X:

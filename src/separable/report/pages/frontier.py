@@ -133,8 +133,8 @@ def _table(frontier: Frontier) -> tuple[list[Heading], list[Row]]:
     for point, line in zip((frontier.original, *frontier.points), lines, strict=True):
         order = _order(point)
         cells = [
-            Cell(text, "n" if number else "", order.get(name))
-            for name, text, number in zip(names, line, numbers, strict=True)
+            Cell(text, "n" if heading.number else "", order.get(name))
+            for name, text, heading in zip(names, line, headings, strict=True)
         ]
         rows.append(Row("", None, cells))
     return headings, rows
@@ -172,6 +172,6 @@ def _layers(frontier: Frontier) -> tuple[list[Heading], list[Row]] | None:
         if all(is_dense(row.form) for row in became):
             continue
         cells = [Cell(printable(layer.name)), Cell(count(layer.macs_before), "n", layer.macs_before)]
-        cells += [Cell(f"{row.form} {rank_of(row)}".rstrip(), "mark") for row in became]
+        cells += [Cell(f"{row.form} {rank_of(row)}".rstrip(), f"mark {row.form}") for row in became]
         rows.append(Row("", None, cells))
     return headings, rows

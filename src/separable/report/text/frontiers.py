@@ -9,6 +9,7 @@ from typing import Any, Final
 from ..._base.words import html as _html
 from ..._base.words.printable import printable
 from ..._base.words.quantities import plural
+from ...conv.conversion.goal import COST_WORDS
 from ...conv.frontiers.records import FrontierRecord, PointRecord
 from .audits import milliseconds
 from .columns import aligned
@@ -18,7 +19,6 @@ __all__ = ["budget", "columns", "headline", "interval", "loss", "notebook", "rem
 
 _WIDE: Final = 79  # characters of a line
 _METRIC: Final = 12  # characters of a metric's name at the head of a column
-_COSTS: Final = {"time": "time", "macs": "MACs", "params": "parameters"}
 _MARK: Final = "*"
 
 
@@ -64,7 +64,7 @@ def columns(frontier: FrontierRecord[Any]) -> tuple[list[str], list[list[str]], 
     """Return headings, a row for each network, and which columns are numbers."""
     timed = frontier.original.milliseconds is not None
     judged = frontier.metric
-    headings = ["budget", *(["ms", "faster"] if timed else []), "MACs", "fewer", "params"]
+    headings = ["budget", *(["ms", "faster", "MACs"] if timed else ["MACs", "fewer"]), "params"]
     headings += [printable(judged)[:_METRIC], "loss"] if judged else ["loss"]
     rows = [
         _row(point, frontier.original, timed, bool(judged)) for point in (frontier.original, *frontier.points)
@@ -76,11 +76,11 @@ def columns(frontier: FrontierRecord[Any]) -> tuple[list[str], list[list[str]], 
 def _row(point: PointRecord, original: PointRecord, timed: bool, judged: bool) -> list[str]:
     first = point is original
     speedup = "" if first or point.speedup is None else f"{point.speedup:.2f}x"
+    fewer = "" if first or not point.macs else f"{original.macs / point.macs:.1f}x"
+    macs = count(point.macs)
     return [
         budget(point, original) + (f" {_MARK}" if point.dominated else ""),
-        *([milliseconds(point.milliseconds), speedup] if timed else []),
-        count(point.macs),
-        "" if first or not point.macs else f"{original.macs / point.macs:.1f}x",
+        *([milliseconds(point.milliseconds), speedup, macs] if timed else [macs, fewer]),
         count(point.params),
         *(["" if point.score is None else f"{point.score.after:.4g}"] if judged else []),
         "" if first else loss(point),
@@ -131,7 +131,7 @@ def remarks(frontier: FrontierRecord[Any]) -> list[str]:
 def _loss_of(frontier: FrontierRecord[Any]) -> str:
     """Return what the loss is and which inputs it was measured on, in words."""
     point = frontier.points[0]
-    of = f"budget: of the {_COSTS[frontier.by]}; loss: "
+    of = f"budget: of the {COST_WORDS[frontier.by]}; loss: "
     if point.score is None:
         return f"{of}change of the outputs, {unit(point.report)}, on {point.report.measured_on}"
     against = "the original's outputs" if point.score.targets == "outputs" else "labels"
