@@ -26,7 +26,7 @@ def silent(done: int, total: int, step: str) -> None:
     pass
 
 
-# -- budgets -----------------------------------------------------------------------------------------------
+# -- budgets ---------------------------------------------------------------------------------------
 
 
 def test_budgets_come_the_largest_first():
@@ -55,7 +55,7 @@ def test_what_is_no_budget_is_refused(budgets, error, message):
         budgets_of(budgets)
 
 
-# -- one run, several goals -----------------------------------------------------------------------------------
+# -- one run, several goals ------------------------------------------------------------------------
 
 
 def test_several_goals_of_one_run_are_what_each_is_alone():
@@ -111,7 +111,7 @@ def test_a_budget_that_cannot_be_met_says_what_can(capsys):
     assert not unchanged.report.changed
 
 
-# -- points ----------------------------------------------------------------------------------------------------
+# -- points ----------------------------------------------------------------------------------------
 
 
 def report_of(cost: float, loss: float, timed: bool = True, score: Score | None = None) -> ConversionReport:
@@ -126,7 +126,9 @@ def report_of(cost: float, loss: float, timed: bool = True, score: Score | None 
 def frontier_of(pairs: list[tuple[float, float]], **options: Any) -> FrontierRecord[PointRecord]:
     reports = [report_of(1.0, 0.0, **options), *(report_of(*pair, **options) for pair in pairs)]
     marks = dominated(reports)
-    points = [PointRecord(report.budget, *rest) for report, *rest in zip(reports, reports, marks, strict=True)]
+    points = [
+        PointRecord(report.budget, *rest) for report, *rest in zip(reports, reports, marks, strict=True)
+    ]
     return FrontierRecord(points[0], tuple(points[1:]), (LeftOut(0.1, "the cheapest forms leave 0.2"),))
 
 
@@ -183,7 +185,7 @@ def test_json_holds_everything_and_no_number_that_was_not_measured():
     assert "options" not in told["points"][0]["layers"][0]
 
 
-# -- the search ----------------------------------------------------------------------------------------------------
+# -- the search ------------------------------------------------------------------------------------
 
 
 class Subject:

@@ -102,7 +102,8 @@ TESTED_BY = {
     "test_engine_random.py": "engine.program.steps.arrangement engine.program.chains "
     "engine.program.steps.elements engine.program.steps.windows",
     "test_report_pages.py": "report.pages.audit report.pages.charts report.pages.conversion "
-    "report.text.audits report.text.columns",
+    "report.pages.frontier report.text.audits report.text.columns report.text.frontiers",
+    "test_cli_frontier.py": "cli.networks.targets cli.verbs.frontier",
 }
 
 

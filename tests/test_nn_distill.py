@@ -201,7 +201,7 @@ def test_a_run_that_was_cut_short_goes_on(trained, plain, whole, tmp_path, monke
         stopped = sp.nn.separate(model, inputs, distill=3, checkpoint=path, **THIN)
     assert not is_same(stopped.model, whole.model)
     with monkeypatch.context() as patch:  # what was converted is not converted again
-        patch.setattr("separable.nn.conversion.separate.convert", None)
+        patch.setattr("separable.nn.conversion.separate.ConversionRun", None)
         resumed = sp.nn.separate(model, inputs, distill=3, checkpoint=path, **THIN)
     assert is_same(resumed.model, whole.model)
     assert resumed.report.to_json() == whole.report.to_json()

@@ -71,7 +71,7 @@ def _verdict(frontier: Frontier) -> str:
         return "It does not pay here."
     best = frontier.best(_LITTLE)
     if best is frontier.original:
-        return f"No network loses less than {_LITTLE if frontier.metric else change(_LITTLE)}."
+        return f"No other network loses {_LITTLE if frontier.metric else change(_LITTLE)} or less."
     gain = f"{fewer(frontier.original.macs, best.macs)} MACs"
     if best.speedup:
         gain = f"{best.speedup:.2f}x as fast"

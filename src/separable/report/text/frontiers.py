@@ -84,7 +84,7 @@ def _row(point: PointRecord, original: PointRecord, timed: bool, judged: bool) -
         count(point.params),
         *(["" if point.score is None else f"{point.score.after:.4g}"] if judged else []),
         "" if first else loss(point),
-        interval(point),
+        "" if first else interval(point),
     ]
 
 
