@@ -123,16 +123,17 @@ class ConversionRun:
         progress: Progress | None = None,
     ) -> None:
         goal = goals[0]
-        self.network = network
-        self.layers = tuple(network.layers)
+        count(positions, "positions")
+        tries = count(rounds, "rounds", 0)
         self._other_macs = count(other_macs, "other_macs", 0)
         self._other_params = count(other_params, "other_params", 0)
         self._other = {"macs": other_macs, "params": other_params, "time": other_ms}[goal.by]
         self._loss_of, self._put_back, self._equalise = loss_of, put_back, equalise
-        count(positions, "positions")
-        tries = count(rounds, "rounds", 0) if goal.rank is None else 0
+        self.network = network
+        self.layers = tuple(network.layers)
         self._effort = ConversionEffort(self.layers, positions, getattr(network, "fitted_inputs", None))
-        self._attempts = min(self._effort.attempts, 2 + tries) if tries else 1
+        several = tries and goal.rank is None
+        self._attempts = min(self._effort.attempts, 2 + tries) if several else 1
         self._made = 0
         self._steps = Steps(self._effort.work, self._attempts * len(goals), progress)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.

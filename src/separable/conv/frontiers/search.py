@@ -99,7 +99,7 @@ def _converted(
     subject: Convertible, goals: Sequence[ConversionGoal], show: Progress, to_the_least: bool
 ) -> tuple[Conversion, list[tuple[float, Conversion]], list[LeftOut]]:
     """Return the original, what was reached under which budget, and the budgets that give nothing new."""
-    converted = _Converted()
+    kept = _Tried()
     stage = ""
 
     def tell(done: int, total: int, step: str) -> None:
@@ -112,21 +112,22 @@ def _converted(
             budget = goal.budget or 1.0
             stage = f"budget={budget:g}: "
             try:
-                converted.add(budget, run.reach(goal))
+                kept.add(budget, run.reach(goal))
                 last = _WORTH_IT * budget
             except UnmetBudgetError as error:
                 reason = f"the cheapest forms leave {error.least:g} of the {COST_WORDS[goal.by]}"
-                converted.left_out.append(LeftOut(budget, reason))
+                kept.left_out.append(LeftOut(budget, reason))
                 if to_the_least and error.least <= last:
-                    converted.add(error.least, run.reach(replace(goal, budget=error.least)))
+                    stage = f"budget={error.least:g}: "
+                    kept.add(error.least, run.reach(replace(goal, budget=error.least)))
                 to_the_least = False
         stage = ""
         original = run.unchanged(goals[0])
         run.end()
-    return original, converted.tried, converted.left_out
+    return original, kept.tried, kept.left_out
 
 
-class _Converted:
+class _Tried:
     """What was reached under which budget, each network once, and the budgets that gave nothing new."""
 
     def __init__(self) -> None:

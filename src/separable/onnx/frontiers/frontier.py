@@ -42,15 +42,22 @@ class FrontierPoint(PointRecord):
 
     Examples
     --------
-    >>> from importlib.resources import files
     >>> import numpy as np
+    >>> from onnx import TensorProto, helper, numpy_helper
+    >>> rng = np.random.default_rng(0)
+    >>> weights = numpy_helper.from_array(rng.standard_normal((32, 16, 3, 3)).astype(np.float32), "w")
+    >>> x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 12, 12])
+    >>> y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 32, 12, 12])
+    >>> node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])
+    >>> graph = helper.make_graph([node], "net", [x], [y], [weights])
+    >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    >>> images = rng.standard_normal((32, 16, 12, 12)).astype(np.float32)
     >>> import separable as sp
-    >>> path = files("separable") / "demo" / "textures.onnx"  # a small network that comes with the package
-    >>> squares = np.random.default_rng(0).random((32, 1, 20, 20), np.float32)
-    >>> found = sp.onnx.frontier(str(path), squares, [0.5], by="macs", never_slower=False, progress=False)
+    >>> options = {"by": "macs", "never_slower": False, "progress": False}
+    >>> found = sp.onnx.frontier(model, images, [0.5], **options)
     >>> point = found.points[0]
     >>> point.macs <= 0.5 * found.original.macs, point.model.graph.name
-    (True, 'textures')
+    (True, 'net')
     """
 
     _separation: Separation | None = None
@@ -135,16 +142,23 @@ def frontier(
 
     Examples
     --------
-    >>> from importlib.resources import files
     >>> import numpy as np
+    >>> from onnx import TensorProto, helper, numpy_helper
+    >>> rng = np.random.default_rng(0)
+    >>> weights = numpy_helper.from_array(rng.standard_normal((32, 16, 3, 3)).astype(np.float32), "w")
+    >>> x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 12, 12])
+    >>> y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 32, 12, 12])
+    >>> node = helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1, 1, 1, 1])
+    >>> graph = helper.make_graph([node], "net", [x], [y], [weights])
+    >>> model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    >>> images = rng.standard_normal((32, 16, 12, 12)).astype(np.float32)
     >>> from separable.onnx import frontier
-    >>> path = files("separable") / "demo" / "textures.onnx"  # a small network that comes with the package
-    >>> squares = np.random.default_rng(0).random((64, 1, 20, 20), np.float32)
-    >>> found = frontier(str(path), squares, [0.5, 0.25], by="macs", never_slower=False, progress=False)
+    >>> found = frontier(model, images, [0.5, 0.25], by="macs", never_slower=False, progress=False)
     >>> [point.budget for point in found.points]
     [0.5, 0.25]
     >>> print(found)
-    textures: loss over time...
+    net: loss over time in the engine, 1 input
+    ...
     """
     wanted = budgets_of(budgets)
     goals = [goal_of(budget, by, None, forms, None, runtime, batch) for budget in wanted]
