@@ -234,12 +234,12 @@ def test_each_budget_has_a_network_or_a_reason():
 
 
 def test_where_a_budget_cannot_be_met_the_least_one_is():
-    reached, left_out = search(Subject(), goals_of(0.6, 0.05, 0.02), silent, to_the_least=True)
+    reached, left_out = search(Subject(), goals_of(0.6, 0.05, 0.02), silent, by_default=True)
     least = reached[-1].budget
     assert 0.05 < least < 0.6
     assert [left.budget for left in left_out] == [0.05, 0.02]
     assert f"leave {least:g} of" in left_out[0].reason
-    close = search(Subject(), goals_of(least + 0.001, 0.05), silent, to_the_least=True)[0]
+    close = search(Subject(), goals_of(least + 0.001, 0.05), silent, by_default=True)[0]
     assert [one.budget for one in close] == [1.0, least + 0.001]  # it would be next to the same network
 
 
@@ -247,11 +247,33 @@ def test_what_is_slower_as_a_whole_is_left_out_unless_that_does_not_matter():
     reached, left_out = search(Subject(faster=4.0), goals_of(0.6, 0.3), silent)
     assert [one.budget for one in reached] == [1.0]
     assert [left.budget for left in left_out] == [0.6, 0.3]
-    assert all(left.reason.startswith("put back: as a whole it is slower (") for left in left_out)
+    assert all(left.reason.startswith("as a whole it is slower (") for left in left_out)
     reached, left_out = search(Subject(False, faster=4.0), goals_of(0.6, 0.3), silent)
     assert [one.budget for one in reached] == [1.0, 0.6, 0.3]
     assert [one.dominated for one in reached] == [False, True, True]
     assert not left_out
+
+
+def test_by_time_what_is_slower_is_known_before_it_is_fitted(monkeypatch):
+    fitted, fit = [], ConversionRun._fit
+    monkeypatch.setattr(ConversionRun, "_fit", lambda *given: (fitted.append(given[1]), fit(*given))[1])
+    goals = [goal_of(budget, "time", forms=("dw-pw", "pw-dw")) for budget in (0.7, 0.5, 0.01)]
+    reached, left_out = search(Subject(faster=4.0), goals, silent)
+    assert not fitted
+    assert [one.budget for one in reached] == [1.0]
+    assert [left.reason.split(" (")[0] for left in left_out[:2]] == ["as a whole it is slower"] * 2
+    assert left_out[2].reason.endswith("of the time")
+    assert [one.budget for one in search(Subject(), goals[:2], silent)[0]] == [1.0, 0.7, 0.5]
+    assert fitted
+
+
+def test_where_most_is_lost_smaller_budgets_are_not_tried(monkeypatch):
+    monkeypatch.setattr("separable.conv.frontiers.search._HOPELESS", 0.0)
+    reached, left_out = search(Subject(), goals_of(0.6, 0.4, 0.3), silent, by_default=True)
+    assert [one.budget for one in reached] == [1.0, 0.6]
+    reason = "not tried: with 0.6 most of the outputs' variance is lost already"
+    assert left_out == [LeftOut(0.4, reason), LeftOut(0.3, reason)]
+    assert len(search(Subject(), goals_of(0.6, 0.4), silent)[0]) == 3  # as they were asked for
 
 
 def test_equal_networks_are_one_point():

@@ -173,6 +173,24 @@ class ConversionRun:
                 self._forget()
         return Conversion(done, self._report(goal, best, reasons))
 
+    def sketch(self, goal: ConversionGoal) -> Conversion:
+        """Return the forms that a budget is first tried with, not fitted: what takes as long as if they were.
+
+        Raises
+        ------
+        UnmetBudgetError
+            If the cheapest forms leave more than its budget.
+        """
+        assert goal.budget is not None
+        with blas_alone():
+            picks = self.curves.chosen(_allowed(self.curves, goal.budget, self._other))
+            replaced = self._exact(picks)
+        return Conversion(replaced, self._report(goal, _Attempt(picks, replaced, math.nan), {}))
+
+    def leave_out(self) -> None:
+        """Say that a goal is not tried."""
+        self._steps.leave_out(self._attempts)
+
     def unchanged(self, goal: ConversionGoal) -> Conversion:
         """Return what leaves every layer as it is."""
         return Conversion({}, self._report(goal, _Attempt(self._dense(), {}, 0.0), {}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -21,6 +22,11 @@ _PARAMETER: Final = 4  # bytes of one
 
 # The least budget that can be met is worth a network if it is no more than this fraction of the one before.
 _WORTH_IT: Final = 0.95
+
+# The change of the outputs, of their variance, beyond which nobody looks at smaller budgets.
+_HOPELESS: Final = 0.5
+
+_SLOWER: Final = "as a whole it is slower ({:.3g} -> {:.3g} ms)"
 
 
 class Convertible(Protocol):
@@ -55,7 +61,7 @@ class Reached:
 
 
 def search(
-    subject: Convertible, goals: Sequence[ConversionGoal], show: Progress, *, to_the_least: bool = False
+    subject: Convertible, goals: Sequence[ConversionGoal], show: Progress, *, by_default: bool = False
 ) -> tuple[list[Reached], list[LeftOut]]:
     """Convert a network to each goal.
 
@@ -66,8 +72,9 @@ def search(
         Budgets of one cost, the largest first.
     show : callable
         Progress.
-    to_the_least : bool, optional
-        Where a budget cannot be met, convert to the least one that can, if that is worth it.
+    by_default : bool, optional
+        Whether nobody asked for just these budgets. Where one cannot be met, the least one that can is taken
+        then, if that is worth it; and where most is lost, smaller ones are not tried.
 
     Returns
     -------
@@ -75,15 +82,13 @@ def search(
         The original, and a network for each budget; those that are equal once.
     left_out : list of LeftOut
     """
-    original, tried, left_out = _converted(subject, goals, show, to_the_least)
+    original, tried, left_out = _converted(subject, goals, show, by_default)
     show(0, 0, "timing")
     whole, times = _times(subject, [done for _, done in tried])
     kept = [(1.0, original, None if whole is None else (whole, whole))]
     for (budget, done), pair in zip(tried, times, strict=True):
         if pair is not None and subject.never_slower and is_slower(*pair):
-            before, after = pair
-            reason = f"put back: as a whole it is slower ({before:.3g} -> {after:.3g} ms)"
-            left_out.append(LeftOut(budget, reason))
+            left_out.append(LeftOut(budget, _SLOWER.format(*pair)))
         else:
             kept.append((budget, done, pair))
     show(0, 0, "scoring")
@@ -96,7 +101,7 @@ def search(
 
 
 def _converted(
-    subject: Convertible, goals: Sequence[ConversionGoal], show: Progress, to_the_least: bool
+    subject: Convertible, goals: Sequence[ConversionGoal], show: Progress, by_default: bool
 ) -> tuple[Conversion, list[tuple[float, Conversion]], list[LeftOut]]:
     """Return the original, what was reached under which budget, and the budgets that give nothing new."""
     kept = _Tried()
@@ -107,24 +112,50 @@ def _converted(
 
     with subject.conversions(goals, tell) as run:
         run.measure()
-        last = _WORTH_IT
+        slow = _slow(subject, run, goals)
+        last, hopeless = _WORTH_IT, ""
         for goal in goals:
             budget = goal.budget or 1.0
             stage = f"budget={budget:g}: "
+            if reason := slow.get(budget, hopeless):
+                kept.left_out.append(LeftOut(budget, reason))
+                run.leave_out()
+                continue
             try:
-                kept.add(budget, run.reach(goal))
+                done = run.reach(goal)
+                kept.add(budget, done)
                 last = _WORTH_IT * budget
+                if by_default and done.report.output_change > _HOPELESS:
+                    hopeless = f"not tried: with {budget:g} most of the outputs' variance is lost already"
             except UnmetBudgetError as error:
                 reason = f"the cheapest forms leave {error.least:g} of the {COST_WORDS[goal.by]}"
                 kept.left_out.append(LeftOut(budget, reason))
-                if to_the_least and error.least <= last:
+                if by_default and error.least <= last:
                     stage = f"budget={error.least:g}: "
                     kept.add(error.least, run.reach(replace(goal, budget=error.least)))
-                to_the_least = False
+                last = 0.0
         stage = ""
         original = run.unchanged(goals[0])
         run.end()
     return original, kept.tried, kept.left_out
+
+
+def _slow(subject: Convertible, run: ConversionRun, goals: Sequence[ConversionGoal]) -> dict[float, str]:
+    """Return the budgets whose networks are no faster as a whole, and the reason: before anything is fitted.
+
+    How long a network takes does not depend on its weights.
+    """
+    if goals[0].by != "time" or not subject.never_slower:
+        return {}
+    sketches: dict[float, Conversion] = {}
+    for goal in goals:
+        with suppress(UnmetBudgetError):
+            sketches[goal.budget or 1.0] = run.sketch(goal)
+    return {
+        budget: _SLOWER.format(*pair)
+        for budget, pair in zip(sketches, _times(subject, list(sketches.values()))[1], strict=True)
+        if pair is not None and is_slower(*pair)
+    }
 
 
 class _Tried:

@@ -154,7 +154,7 @@ def frontier(
         validation=validation,
     )
     with shown(progress) as show:
-        reached, left_out = search(job, goals, show, to_the_least=budgets is None)
+        reached, left_out = search(job, goals, show, by_default=budgets is None)
     original, *points = (_point(one, job.assembly) for one in reached)
     return Frontier(original, tuple(points), tuple(left_out), original.report.notes)
 

@@ -177,7 +177,7 @@ def frontier(
         validation=validation,
     )
     with naming(path_or_model), shown(progress) as show:
-        reached, left_out = search(job, goals, show, to_the_least=budgets is None)
+        reached, left_out = search(job, goals, show, by_default=budgets is None)
     original, *points = (_point(one, job) for one in reached)
     return Frontier(original, tuple(points), tuple(left_out), original.report.notes)
 
