@@ -12,9 +12,9 @@ from separable.conv import ConvLayer, Moments, Replacement, convert, fit
 from separable.conv.algebra.cholesky import Cholesky
 from separable.conv.conversion.curves import Curves, _small, can_win
 from separable.conv.conversion.fit import Fitter
-from separable.conv.conversion.loss import HeldOut
 from separable.conv.conversion.network import DataParts
 from separable.conv.forms.table import CHEAPER, FORMS
+from separable.conv.scores.loss import HeldOut
 from tests.conv_layers import inputs_of, layer_of
 
 COUNT = 96

@@ -170,6 +170,10 @@ class Steps:
         """Count a layer that was measured or fitted."""
         self._done += self._steps[index]
 
+    def leave_out(self, attempts: int) -> None:
+        """Count attempts that are not needed as made; below 0: that were made, and not planned."""
+        self._done += attempts * sum(self._steps)
+
     def end(self) -> None:
         """Tell that all is done: attempts that would change nothing are left out."""
         if self._progress is not None:

@@ -14,7 +14,7 @@ from ..._base.types import FloatArray, RealArray
 from ..._base.workers import Workers
 from ..forms.layer import ConvLayer
 from ..forms.outputs import of_outputs, outputs_of
-from .loss import Values
+from ..scores.loss import Values
 
 __all__ = ["Excerpt", "MomentSums", "Moments", "bytes_of_sums", "patches"]
 
