@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,11 @@ def draw(study: Study, run: Run, folder: Path) -> None:
         with mpl.rc_context({"svg.hashsalt": study.name, "font.size": 8.0}):
             figure = study.draw(ink, run.numbers)
             file = folder / f"{study.name}-{ink.name}.svg"
-            figure.savefig(file, transparent=True, metadata={"Date": None})
+            figure.savefig(
+                file, transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+            )
+        # What is left is the figure: nothing that points elsewhere but the names of its namespaces.
+        replace_text(file, re.sub(r"<!DOCTYPE[^>]*>\s*", "", file.read_text(encoding="utf-8")))
 
 
 def write(study: Study, runs: dict[str, Run], folder: Path) -> None:
