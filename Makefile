@@ -39,7 +39,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Warnings are errors. SPHINX_ARGS='-D plot_gallery=0' leaves the tutorials unrun.
+# Warnings are errors. SPHINX_ARGS='-D plot_gallery=0' leaves tutorials and gallery unrun.
 docs: $(VENV)/installed-docs
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make docs needs Python 3.11 or newer: make PYTHON=python3.12 docs (after make clean)")'
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/docs-trees $(SPHINX_ARGS) . build/docs

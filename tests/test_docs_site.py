@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TUTORIALS = sorted((ROOT / "examples" / "tutorials").glob("*.py"))
+SCRIPTS = [*TUTORIALS, *sorted((ROOT / "examples" / "gallery").glob("*.py"))]  # test_gallery.py runs these
 SPHINX = ("sphinx", "myst_parser", "numpydoc", "pydata_sphinx_theme", "sphinx_gallery")
 
 
@@ -58,13 +59,13 @@ def test_the_site_builds_and_its_links_lead_somewhere(site: Path) -> None:
 
 def test_the_site_has_a_page_of_every_page(site: Path) -> None:
     pages = {page.relative_to(ROOT).with_suffix(".html") for page in PAGES}
-    pages |= {Path("docs/tutorials") / f"{script.stem}.html" for script in TUTORIALS}
+    pages |= {Path("docs") / script.parent.name / f"{script.stem}.html" for script in SCRIPTS}
     assert [page.as_posix() for page in sorted(pages) if not (site / page).exists()] == []
     assert (site / "index.html").exists()
 
 
-@pytest.mark.parametrize("script", TUTORIALS, ids=name)
-def test_the_notebook_of_a_tutorial_is_its_script(script: Path, site: Path) -> None:
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_the_notebook_of_a_page_is_its_script(script: Path, site: Path) -> None:
     (path,) = site.rglob(f"{script.stem}.ipynb")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
