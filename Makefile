@@ -18,8 +18,8 @@ SOURCES := pyproject.toml CMakeLists.txt README.md \
 
 help:
 	@echo 'make demo    filter a photograph and an MRI volume, convert a network; compare with what is used today'
-	@echo 'make test    ruff, mypy --strict and pytest: what CI runs'
-	@echo 'make lint    ruff and mypy --strict only'
+	@echo 'make test    ruff, mypy --strict, codespell and pytest: what CI runs'
+	@echo 'make lint    ruff, mypy --strict and codespell only'
 	@echo 'make docs    build the site of the documentation into build/docs (Python 3.11 or newer; without network)'
 	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'
 	@echo 'make fuzz    read mutated files: each gives a result or an error that names it (FUZZ: how many, from which on)'
@@ -38,6 +38,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 # Warnings are errors. SPHINX_ARGS='-D plot_gallery=0' leaves tutorials and gallery unrun.
 docs: $(VENV)/installed-docs

@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
@@ -54,6 +55,22 @@ def test_the_site_builds_and_its_links_lead_somewhere(site: Path) -> None:
         for link in re.findall(r'(?:href|src)="([^"#?:]+)[#?"]', text):
             if not (page.parent / unquote(link)).exists():
                 missing.add((page.relative_to(site).as_posix(), link))
+    assert not missing
+
+
+def test_places_that_links_name_exist_on_their_pages(site: Path) -> None:
+    pages = {
+        page.resolve(): page.read_text(encoding="utf-8")
+        for page in site.rglob("*.html")
+        if "_static" not in page.parts
+    }
+    places = {page: set(re.findall(r'\bid="([^"]+)"', text)) for page, text in pages.items()}
+    missing = set()
+    for page, text in pages.items():
+        for target, place in re.findall(r'href="([^"#?:]*)#([^"]+)"', text):
+            other = (page.parent / unquote(target)).resolve() if target else page
+            if other in places and unquote(unescape(place)) not in places[other]:
+                missing.add((page.name, target, place))
     assert not missing
 
 
