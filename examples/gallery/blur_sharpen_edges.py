@@ -35,9 +35,9 @@ sharp = x + AMOUNT * (x - soft)
 edges = np.hypot(*(sp.gaussian(x, SIGMA / 2, order=order, axes=(0, 1)) for order in ((1, 0), (0, 1))))
 
 pictures = {"photograph": x, "blurred": soft, "sharpened": np.clip(sharp, 0, 1), "edges": edges.max(axis=2)}
-figure, panels = plt.subplots(1, 4, figsize=(10, 2.9), layout="constrained")
-for panel, (title, picture) in zip(panels, pictures.items(), strict=True):
-    panel.imshow(picture[:300, 90:390], cmap="gray")
+figure, panels = plt.subplots(2, 2, figsize=(8, 5.8), layout="constrained")
+for panel, (title, picture) in zip(panels.flat, pictures.items(), strict=True):
+    panel.imshow(picture[:210, 70:400], cmap="gray")
     panel.set_title(title)
     panel.set_axis_off()
 

@@ -46,10 +46,13 @@ for rank in (1, 2, 4, 6):
 # %%
 # One term blurs by a soft square, and the highlights show it; with six the result is that of the disk.
 
-figure, panels = plt.subplots(1, 5, figsize=(11, 2.6), layout="constrained")
-for panel, (title, picture) in zip(panels, pictures.items(), strict=True):
+figure, panels = plt.subplots(2, 3, figsize=(8, 5.6), layout="constrained")
+for panel, (title, picture) in zip(panels.flat[:5], pictures.items(), strict=True):
     panel.imshow(np.clip(picture, 0, 255).astype(np.uint8)[view])
     panel.set_title(title, fontsize=10)
+panels[1, 2].imshow(np.pad(disk, 3), cmap="bone")
+panels[1, 2].set_title("the disk", fontsize=10)
+for panel in panels.flat:
     panel.set_axis_off()
 
 # %%

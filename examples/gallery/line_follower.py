@@ -236,7 +236,7 @@ for name, colour in {"dense": "C1", "separable": "C0"}.items():
     path, taken = drives["between", name][0], drives["long", name][1]
     label = f"{name}: {(taken > between).mean():.0%} longer than the period"
     left.hist(1e3 * taken, bins=40, range=(0, most), color=colour, alpha=0.8, label=label)
-    right.plot(path[:, 1], path[:, 0], color=colour, linewidth=1.5, label=name)
+    right.plot(path[:, 1], path[:, 0], color=colour, linewidth=2.5, label=name)
 left.axvline(1e3 * between, color="0.2", linestyle="--", label="period")
 left.set_xlabel("milliseconds until the answer")
 left.set_ylabel("answers")

@@ -54,10 +54,12 @@ classes = scores.argmax(axis=1).reshape(windows.shape[:2])
 middles = np.s_[SQUARE // 2 : -SQUARE // 2 + 1 : STEP, SQUARE // 2 : -SQUARE // 2 + 1 : STEP]
 right = (classes == truth[middles]).mean()
 
-figure, panels = plt.subplots(1, 2, figsize=(8, 2.4), layout="constrained")
+figure, panels = plt.subplots(2, 1, figsize=(6, 5), layout="constrained")
 panels[0].imshow(mosaic, cmap="gray")
 panels[0].set_title("mosaic")
-panels[1].imshow(classes, cmap="Set2", vmin=0, vmax=7)
+down, across = ((SQUARE - STEP) / 2 + STEP * np.array([0, n]) for n in classes.shape)
+panels[1].imshow(classes, cmap="Set2", vmin=0, vmax=7, extent=(*across, *down[::-1]))
+panels[1].set(xlim=panels[0].get_xlim(), ylim=panels[0].get_ylim())
 panels[1].set_title(f"as told: {right:.1%}")
 for panel in panels:
     panel.set_axis_off()
