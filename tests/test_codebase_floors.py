@@ -15,21 +15,43 @@ ROOMS = ("conv", "nn", "onnx", "report", "engine")
 
 # Top to bottom; a module imports from its own part and from those on floors below it.
 FLOORS = {
-    "conv": [{"audits"}, {"layers", "conversion"}, {"scores"}, {"forms"}, {"cost"}, {"algebra"}],
+    "conv": [
+        {"audits"},
+        {"frontiers"},
+        {"layers", "conversion"},
+        {"scores"},
+        {"forms"},
+        {"cost"},
+        {"algebra"},
+    ],
     # An audit predicts what a conversion keeps.
-    "nn": [{"audits"}, {"conversion"}, {"programs"}, {"model", "functional", "loaders"}, {"layers"}],
-    "onnx": [{"audits"}, {"conversion"}, {"costs"}, {"model"}],
+    "nn": [
+        {"audits", "frontiers"},
+        {"conversion"},
+        {"programs"},
+        {"model", "functional", "loaders"},
+        {"layers"},
+    ],
+    "onnx": [{"audits", "frontiers"}, {"conversion"}, {"costs"}, {"model"}],
     "engine": [{"loader"}, {"network"}, {"program"}, {"passes"}, {"graph"}],
     # Records lie below, in conv. `audits` and `conversions` are what users print and save.
     "report": [
-        {"audits", "conversions", "programs"},
+        {"audits", "conversions", "frontiers", "programs"},
         {"pages", "pictures"},
         {"text"},
         {"values", "progress"},
     ],
 }
-DUTIES = ("separate", "trace", "rewrite", "network", "calibration", "count")  # nn and onnx name them alike
-PUBLIC_PAIRS = {"Separation"}  # of classes that a user finds under one name in both packages
+DUTIES = (
+    "separate",
+    "trace",
+    "rewrite",
+    "network",
+    "calibration",
+    "count",
+    "frontier",
+)  # nn and onnx name them alike
+PUBLIC_PAIRS = {"FrontierPoint", "Separation"}  # of classes that a user finds under one name in both packages
 ELSEWHERE = {"Choice", "Cost", "Machine", "Program"}  # public names of conv and engine
 
 

@@ -12,9 +12,9 @@ from separable.conv import ConvLayer, Moments, Replacement, convert, fit
 from separable.conv.algebra.cholesky import Cholesky
 from separable.conv.conversion.curves import Curves, _small, can_win
 from separable.conv.conversion.fit import Fitter
-from separable.conv.conversion.loss import HeldOut
 from separable.conv.conversion.network import DataParts
 from separable.conv.forms.table import CHEAPER, FORMS
+from separable.conv.scores.loss import HeldOut
 from tests.conv_layers import inputs_of, layer_of
 
 COUNT = 96
@@ -240,7 +240,7 @@ def test_bounds_never_exclude_what_would_have_won(seed):
     known, closed = {}, {}
     for name in CHEAPER:
         ranks = list(range(1, min(FORMS[name].full_rank(layer), 6)))
-        closed[name] = dict(zip(ranks, fitter.errors(name, ranks, descent=False), strict=True))
+        closed[name] = dict(zip(ranks, fitter.closed_errors(name, ranks), strict=True))
         for rank in ranks:
             cost = float(FORMS[name].cost(layer, rank).macs)
             known[name, rank] = (name, rank, cost, fitter.replacement(name, rank).error)

@@ -7,6 +7,7 @@ import pytest
 
 from separable.conv import ConvLayer
 from separable.conv.conversion.effort import ConversionEffort, Steps, unknowns
+from separable.conv.conversion.moments import bytes_of_sums
 
 
 def layer(channels: int, size: int, calls: int = 1) -> ConvLayer:
@@ -21,7 +22,7 @@ LARGE = [layer(64, 112), layer(64, 56), layer(256, 14), layer(512, 7)]
 def test_small_networks_see_everything() -> None:
     effort = ConversionEffort(SMALL, 256, 1024)
     assert all(effort.inputs(index) >= 1024 for index in range(2))
-    assert [effort.measured_share(index) for index in range(2)] == [1.0, 1.0]
+    assert [effort.measured_positions(index) for index in range(2)] == [32, 32]
     assert effort.attempts == 6
     assert effort.probes >= 128
     assert effort.blocks() == [[0, 1]]
@@ -34,15 +35,17 @@ def test_large_networks_see_as_many_patches_as_there_are_unknowns_to_tell() -> N
         assert patches >= 30 * unknowns(one)
     assert effort.inputs(1) < 256 < effort.inputs(3)
     assert effort.measured_inputs(2) < effort.inputs(2)
-    assert effort.measured_share(2) == pytest.approx(effort.measured_inputs(2) / 256, rel=0.01)
-    assert effort.measured_share(3) == 1.0  # there are no more of them
+    for index, one in enumerate(LARGE):
+        inputs, places = min(effort.measured_inputs(index), 256), effort.measured_positions(index)
+        wanted = min(10 * unknowns(one), inputs * effort.positions(index))
+        assert wanted <= inputs * places <= max(1.3 * wanted, 32 * inputs)
     assert effort.positions(3) == 49
     assert effort.attempts == 1
     assert 4 <= effort.probes < 128
     blocks = effort.blocks()
     assert [index for block in blocks for index in block] == [0, 1, 2, 3]
-    sums = [sum(16 * unknowns(LARGE[index]) ** 2 for index in block) for block in blocks]
-    assert all(size <= 3 << 27 for size in sums)
+    sums = [sum(2 * bytes_of_sums(unknowns(LARGE[index])) for index in block) for block in blocks]
+    assert all(size <= 3 << 28 for size in sums)
 
 
 def test_an_excerpt_is_bounded() -> None:

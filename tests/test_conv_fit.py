@@ -360,7 +360,7 @@ def test_a_layer_of_one_tap_is_not_fitted_to_few_data_alone(shape, monkeypatch):
         return np.square(new(unseen) - layer(unseen)).mean()
 
     shrunk = left()
-    monkeypatch.setattr("separable.conv.conversion.regularise._PLENTY", 0)
+    monkeypatch.setattr("separable.conv.conversion.regularise._PLENTY_ONE_TAP", 0)
     assert shrunk < 0.8 * left()
 
 

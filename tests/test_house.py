@@ -39,7 +39,7 @@ DOORS = (
 )
 
 # One word, two things that never meet: public classes of both frameworks, of filters and of networks.
-SHARED_NAMES = {"Audit", "Separation", "Layer", "Separability", "Program"}
+SHARED_NAMES = {"Audit", "FrontierPoint", "Separation", "Layer", "Separability", "Program"}
 
 # Where modules are tested that no test imports: they are reached by public names, or by the command line.
 TESTED_BY = {
@@ -102,7 +102,8 @@ TESTED_BY = {
     "test_engine_random.py": "engine.program.steps.arrangement engine.program.chains "
     "engine.program.steps.elements engine.program.steps.windows",
     "test_report_pages.py": "report.pages.audit report.pages.conversion "
-    "report.text.audits report.text.columns",
+    "report.pages.frontier report.text.audits report.text.columns report.text.frontiers",
+    "test_cli_frontier.py": "cli.networks.targets cli.verbs.frontier",
 }
 
 

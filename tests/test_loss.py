@@ -14,9 +14,9 @@ import pytest
 from conv_layers import inputs_of
 
 from separable.conv import ConvLayer, convert
-from separable.conv.conversion.loss import HeldOut, OutputChange
 from separable.conv.conversion.records import ConversionReport, ConvertedLayer
 from separable.conv.forms.table import CHEAPER
+from separable.conv.scores.loss import HeldOut, OutputChange
 from separable.report.conversions import SeparationReport
 
 Array = np.ndarray[Any, Any]

@@ -20,7 +20,7 @@ from separable.nn.conversion import distill as _distilling  # noqa: E402
 from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
 from separable.nn.conversion.network import TorchNetwork  # noqa: E402
-from separable.nn.conversion.separate import _assembled  # noqa: E402
+from separable.nn.conversion.separate import Assembly  # noqa: E402
 from separable.nn.conversion.trace import trace  # noqa: E402
 from separable.nn.model.model_copy import prepared  # noqa: E402
 from separable.nn.model.outcomes import floats_of  # noqa: E402
@@ -101,7 +101,10 @@ def data_free(model, x, rank):
     seen = trace(work, call)
     network = TorchNetwork(work, seen, TorchCalibration(work, x, 1 << 30), 1 << 30)
     places = [place for place, layer in enumerate(network.layers) if place and layer.taps > 1]
-    return _assembled(work, seen, {p: fit(network.layers[p], None, "dw-pw", rank) for p in places}, {})
+    names = tuple(conv.name for conv in seen.convs)
+    return Assembly(work, names, {}, {}).model(
+        {p: fit(network.layers[p], None, "dw-pw", rank) for p in places}
+    )
 
 
 def test_data_do_what_weights_alone_cannot(trained, plain):
@@ -198,7 +201,7 @@ def test_a_run_that_was_cut_short_goes_on(trained, plain, whole, tmp_path, monke
         stopped = sp.nn.separate(model, inputs, distill=3, checkpoint=path, **THIN)
     assert not is_same(stopped.model, whole.model)
     with monkeypatch.context() as patch:  # what was converted is not converted again
-        patch.setattr("separable.nn.conversion.separate.convert", None)
+        patch.setattr("separable.nn.conversion.separate.ConversionRun", None)
         resumed = sp.nn.separate(model, inputs, distill=3, checkpoint=path, **THIN)
     assert is_same(resumed.model, whole.model)
     assert resumed.report.to_json() == whole.report.to_json()

@@ -84,3 +84,52 @@ def test_losses_run_on_what_is_held_out_alone() -> None:
     rows.clear()
     network.output_change(replaced)
     assert sum(rows) <= network.held_out
+
+
+class Heard(nn.Module):
+    """Notes whether what it is given holds numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blank: list[bool] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.blank.append(x.is_meta)
+        return torch.relu(x)
+
+
+def test_what_nobody_needs_is_not_computed_between_convolutions_either() -> None:
+    heard = [Heard() for _ in range(3)]
+    layers: list[nn.Module] = [nn.Conv2d(3, 4, 3)]
+    for one in heard:
+        layers += [one, nn.Conv2d(4, 4, 3)]
+    model, x = nn.Sequential(*layers).eval(), torch.randn(16, 3, 12, 12)
+    network, _, _ = network_of(model, x, BIG)
+    first = {index: list(network.samples(index, {})) for index in range(4)}
+    for one in heard:
+        one.blank.clear()
+    again = list(network.samples(3, {}))
+    assert all(heard[0].blank)
+    assert all(heard[1].blank)
+    assert not any(heard[2].blank)
+    for old, new in zip(first[3], again, strict=True):
+        assert all((a == b).all() for a, b in zip(old, new, strict=True))
+
+
+class Floored(nn.Module):
+    """Looks at its numbers only to choose a floor, which not-a-number does not reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.one(x)
+        return self.two(torch.where(y > 0, torch.ones_like(y), torch.zeros_like(y)))
+
+
+def test_what_is_read_through_a_comparison_is_computed() -> None:
+    model, x = Floored().eval(), torch.randn(16, 3, 8, 8)
+    network, _, _ = network_of(model, x, BIG)
+    read = [x for _ in range(2) for x, *_ in network.samples(1, {})]
+    assert {float(value) for sample in read for value in sample.flat} == {0.0, 1.0}

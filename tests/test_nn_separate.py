@@ -29,7 +29,7 @@ from separable.nn.conversion.calibration import TorchCalibration  # noqa: E402
 from separable.nn.conversion.fold_norms import fold_norms  # noqa: E402
 from separable.nn.conversion.network import TorchNetwork  # noqa: E402
 from separable.nn.conversion.rewrite import module_for  # noqa: E402
-from separable.nn.conversion.separate import _assembled  # noqa: E402
+from separable.nn.conversion.separate import Assembly  # noqa: E402
 from separable.nn.conversion.trace import trace  # noqa: E402
 from separable.nn.model.model_copy import prepared  # noqa: E402
 from separable.nn.model.outcomes import floats_of  # noqa: E402
@@ -96,9 +96,9 @@ def test_a_norm_that_silences_a_channel_is_kept():
         model[4].weight[2] = 0.0
     x = torch.randn(4, 3, 9, 9)
     network, seen, folds = network_of(model, x)
-    converted = _assembled(
-        prepared(model), seen, replaced_by(network, "dw-pw"), {fold.conv: fold for fold in folds}
-    )
+    names = tuple(conv.name for conv in seen.convs)
+    assembly = Assembly(prepared(model), names, {fold.conv: fold for fold in folds}, {})
+    converted = assembly.model(replaced_by(network, "dw-pw"))
     assert distance(answers(converted, x), answers(model, x)) < 1e-4
 
 
@@ -209,7 +209,7 @@ def test_samples_are_what_hooks_see(name, memory):
     before = hooked(network._model, [conv.module for conv in seen.convs], batches)
     replaced: dict[int, Replacement] = {}
     for place, layer in enumerate(network.layers):
-        converted = _assembled(copy.deepcopy(network._model), seen, replaced, {})
+        converted = converted_of(network, seen, replaced)
         (now,) = hooked(converted, [dict(converted.named_modules())[layer.name]], batches)
         pairs = list(network.samples(place, replaced))
         rows = np.arange(len(x)) % 8 != 7  # each eighth input is held out
@@ -250,7 +250,7 @@ def test_branches_that_are_added_make_up_for_each_other(memory):
 
 
 def converted_of(network, seen, replaced) -> nn.Module:
-    return _assembled(copy.deepcopy(network._model), seen, replaced, {})
+    return Assembly(network.model, tuple(conv.name for conv in seen.convs), {}, {}).model(replaced)
 
 
 def test_a_layer_that_overwrites_its_input_is_seen_before():

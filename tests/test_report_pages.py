@@ -24,9 +24,11 @@ from separable.conv.audits.records import Layer, Refused
 from separable.conv.audits.separability import Separability, separability
 from separable.conv.conversion.records import ConvertedLayer, Option
 from separable.conv.forms.layer import ConvLayer
+from separable.conv.frontiers.records import LeftOut, PointRecord
 from separable.conv.scores.records import OutputLoss, Score
 from separable.report.audits import Audit
 from separable.report.conversions import SeparationReport
+from separable.report.frontiers import Frontier
 
 for needed in ("altair", "jinja2", "vl_convert"):
     pytest.importorskip(needed)
@@ -96,7 +98,33 @@ def report_of(count: int = 6, names: tuple[str, ...] = ()) -> SeparationReport:
     return SeparationReport("macs", 0.4, tuple(layers), 0.021, 0, 0, line)
 
 
-def page_of(what: Audit | SeparationReport, folder: Path) -> Path:
+def frontier_of(count: int = 4, names: tuple[str, ...] = (), score: bool = False) -> Frontier[PointRecord]:
+    """Return a frontier of so many networks, of which the last but one is dominated."""
+
+    def report(share: float, loss: float) -> SeparationReport:
+        layers = []
+        for n in range(3):
+            name = names[n % len(names)] if names else f"stage{n}.conv"
+            row = ConvertedLayer(name, "dw-pw", n + 1, 1000, int(1000 * share), 90, int(90 * share), loss)
+            layers.append(row if share < 1 and n else replace(row, form="dense", rank=0, error=0.0))
+        done = SeparationReport(
+            "time", share, tuple(layers), loss, held_out=16, interval=(loss / 2, 2 * loss)
+        )
+        if score:
+            drop = (loss - 0.02, loss + 0.02)
+            done = replace(done, score=Score("accuracy", 0.9, 0.9 - loss, inputs=40, drop_interval=drop))
+        times = {"milliseconds_before": 2.0, "milliseconds_after": 2.0 * share, "runtime": "the engine"}
+        return replace(done, model=names[0] if names else "gate", **times)
+
+    reports = [report(1.0, 0.0), *(report(1 / 2**n, 0.003 * 4**n) for n in range(1, count + 1))]
+    reports[-2] = replace(reports[-2], milliseconds_after=1.9)
+    points = [PointRecord(r.budget or 1.0, r, r is reports[-2]) for r in reports]
+    return Frontier(
+        points[0], tuple(points[1:]), (LeftOut(0.01, "the cheapest forms leave 0.05 of the time"),)
+    )
+
+
+def page_of(what: Audit | SeparationReport | Frontier[PointRecord], folder: Path) -> Path:
     path = folder / "page.html"
     what.to_html(path)
     return path
@@ -209,6 +237,62 @@ def test_the_page_of_a_conversion_begins_with_its_name_its_times_and_its_score(t
         assert ("not measured" in text) == (missing.score is not None)
 
 
+def test_the_page_of_a_frontier_holds_its_numbers(tmp_path: Path) -> None:
+    f = frontier_of()
+    data = data_of(path := page_of(f, tmp_path))
+    points = data["datasets"]["points"]
+    assert [point["kind"] for point in points] == ["original", "point", "point", "dominated", "point"]
+    assert [point["what"] for point in points] == ["original", "0.5", "0.25", "0.125", "0.0625"]
+    assert [point["milliseconds"] for point in points] == [2.0, 1.0, 0.5, 1.9, 0.125]
+    assert np.allclose(
+        [point["loss"] for point in points], [0.0, *(each.loss for each in f.points)], rtol=1e-4
+    )
+    assert (points[1]["low"], points[1]["high"]) == f.points[0].interval
+    assert [point["what"] for point in data["datasets"]["frontier"]] == ["original", "0.5", "0.25", "0.0625"]
+    assert list(data["charts"]) == ["milliseconds", "MACs"]
+    text = path.read_text(encoding="utf-8")
+    rows = Page(text).rows
+    assert rows[0][:3] == ["budget", "ms", "faster"]
+    assert [row[0] for row in rows[1:6]] == ["original", "0.5", "0.25", "0.125 *", "0.0625"]
+    assert rows[6] == ["layer", "MACs", "0.5", "0.25", "0.125", "0.0625"]
+    assert rows[7] == ["stage1.conv", "1k", *["dw-pw 2"] * 4]
+    assert all(len(row) == len(rows[0]) for row in rows[:6])
+    assert "left out 0.01: the cheapest forms leave 0.05 of the time" in text
+    assert "No other network loses 1 % or less." in text
+
+
+def test_the_page_of_a_frontier_by_a_metric_or_without_times(tmp_path: Path) -> None:
+    data = data_of(page_of(frontier_of(score=True), tmp_path))
+    assert "drop of accuracy" in json.dumps(data["charts"])
+    assert "sqrt" not in json.dumps(data["charts"])  # an interval begins below 0
+    f = frontier_of()
+    points = [
+        replace(point, report=replace(point.report, milliseconds_before=None, milliseconds_after=None))
+        for point in (f.original, *f.points)
+    ]
+    points[1] = replace(points[1], report=replace(points[1].report, output_change=math.nan, interval=None))
+    data = data_of(page_of(Frontier(points[0], tuple(points[1:])), tmp_path))
+    assert list(data["charts"]) == ["MACs"]
+    assert data["datasets"]["points"][1]["loss"] is None
+    text = str(Frontier(points[0], tuple(points[1:])))
+    assert "0.5: not measured: no output varies" in text
+    nothing = Frontier(f.original, (), f.left_out)
+    assert data_of(page_of(nothing, tmp_path))["charts"] == {}
+    assert "It does not pay here." in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_frontier_as_text_fits_a_narrow_terminal() -> None:
+    for f in (frontier_of(), frontier_of(score=True), frontier_of(names=NAMES)):
+        lines = str(f).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert all(each.isprintable() for each in lines)
+        heads = lines[next(n for n, line in enumerate(lines) if line.startswith("budget "))].split()
+        assert heads[:5] == ["budget", "ms", "faster", "MACs", "params"]
+        assert "* another one takes no longer and loses no more" in lines
+    row = next(line.split() for line in str(frontier_of()).splitlines() if line.startswith("0.25"))
+    assert row == ["0.25", "0.5", "4.00x", "750", "66", "4.8", "%", "2.4", "%", "to", "9.6", "%"]
+
+
 def test_the_page_of_an_audit_does_not_frighten(tmp_path: Path) -> None:
     a = audit_of()
     text = page_of(a, tmp_path).read_text(encoding="utf-8")
@@ -271,7 +355,7 @@ def test_both_faces_write_the_page_of_a_conversion(tmp_path: Path) -> None:
 # --- nothing else is needed, and nothing can be brought in --------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [audit_of, report_of])
+@pytest.mark.parametrize("make", [audit_of, report_of, frontier_of])
 def test_nothing_is_loaded_and_names_are_only_text(make: Any, tmp_path: Path) -> None:
     text = page_of(make(5, NAMES), tmp_path).read_text(encoding="utf-8")
     page = Page(text)
@@ -428,8 +512,13 @@ def charts_in(dom: str) -> dict[str, int]:
     [
         (audit_of, "light", (1300, 1700), "costs 5 errors 3 halves 5 frontier 10 spectrum 9 curves 9"),
         (report_of, "dark", (420, 2400), "layers 10 errors 5 frontier 5 options 17"),
+        (frontier_of, "light", (400, 2400), "milliseconds 7 MACs 7"),
+        (frontier_of, "dark", (1400, 1500), "milliseconds 7 MACs 7"),
     ],
-    ids=["audit, light and wide", "conversion, dark and narrow"],
+    ids=[
+        *("audit, light and wide", "conversion, dark and narrow"),
+        *("frontier, light and narrow", "frontier, dark and wide"),
+    ],
 )
 def test_charts_are_drawn(
     make: Any, scheme: str, size: tuple[int, int], charts: str, chromium: str, tmp_path: Path

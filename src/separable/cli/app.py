@@ -23,6 +23,7 @@ from .verbs import calibrate as measuring
 from .verbs import demo as demonstrating
 from .verbs import factor as factoring
 from .verbs import filter as filtering
+from .verbs import frontier as comparing
 from .verbs import run as running
 from .verbs import separate as separating
 
@@ -298,22 +299,7 @@ def separate(
     """Convert a model."""
     left = tuple(skip or ())
     goal = separating.Goal(budget, max_loss, by.value, runtime, batch, forms, rank, left, not allow_slower)
-    others = OtherInputs(tuple(beside or ()))
-    sizes = tuple(shapes or ())
-    data = Data(calibration, mean, std, batch_size, others, shapes=sizes)
-    apart = None
-    if validation is not None:
-        # Arrays beside pictures, and the other way round, are scaled as they are.
-        pictured = validation.is_dir() and calibration.is_dir()
-        apart = Data(
-            validation,
-            mean if pictured else None,
-            std if pictured else None,
-            batch_size,
-            others,
-            "validation",
-            sizes,
-        )
+    data, apart = _data(calibration, validation, mean, std, batch_size, beside, shapes)
     separating.run(
         model,
         data,
@@ -323,6 +309,83 @@ def separate(
         validation=apart,
         threads=threads,
         html=html,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+def _data(
+    calibration: Path,
+    validation: Path | None,
+    mean: str | None,
+    std: str | None,
+    batch_size: int,
+    beside: list[str] | None,
+    shapes: list[str] | None,
+) -> tuple[Data, Data | None]:
+    """Return the calibration data and the validation data, as typed."""
+    others, sizes = OtherInputs(tuple(beside or ())), tuple(shapes or ())
+    data = Data(calibration, mean, std, batch_size, others, shapes=sizes)
+    if validation is None:
+        return data, None
+    # Arrays beside pictures, and the other way round, are scaled as they are.
+    scales = (mean, std) if validation.is_dir() and calibration.is_dir() else (None, None)
+    return data, Data(validation, *scales, batch_size, others, "validation", sizes)
+
+
+@app.command(
+    help=_paragraphs(
+        "Convert a trained ONNX model to several budgets, and show what it loses over how long it takes.",
+        "The layers are measured once. Each result is timed as a whole beside the original, and its loss "
+        "measured on inputs that were left out of the fit. A budget that cannot be met, or gives nothing "
+        "new, is named with the reason.",
+        "The arguments are those of separable separate.",
+    ),
+    epilog=_examples(
+        "frontier model.onnx --calibration images.npz",
+        "frontier model.onnx --calibration images.npz --budgets 0.5,0.25 --html frontier.html --save models",
+        "frontier model.onnx --calibration images.npz --runtime onnxruntime --batch 8",
+        "frontier model.onnx --calibration images.npz --metric accuracy --labels labels.npy --json",
+    ),
+)
+@exits
+def frontier(
+    model: options.Model,
+    calibration: options.CalibrationData,
+    budgets: options.Budgets = None,
+    by: options.By = options.BudgetUnit.time,
+    runtime: options.TimedRuntime = None,
+    batch: options.TimedBatch = 1,
+    forms: options.Forms = None,
+    skip: options.Skip = None,
+    allow_slower: options.KeepSlower = False,
+    shapes: options.Shapes = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    beside: options.Beside = None,
+    batch_size: options.BatchSize = 16,
+    metric: options.MetricName = None,
+    labels: options.Labels = None,
+    validation: options.Validation = None,
+    threads: options.ModelThreads = None,
+    save: options.SavedModels = None,
+    html: options.Html = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Convert a model to several budgets."""
+    left = tuple(skip or ())
+    goal = separating.Goal(None, None, by.value, runtime, batch, forms, None, left, not allow_slower)
+    data, apart = _data(calibration, validation, mean, std, batch_size, beside, shapes)
+    comparing.run(
+        model,
+        data,
+        budgets,
+        goal,
+        comparing.FrontierFiles(html, save),
+        scoring=Scoring(metric, labels),
+        validation=apart,
+        threads=threads,
         as_json=as_json,
         quiet=quiet,
     )

@@ -278,6 +278,10 @@ BatchSize: TypeAlias = Annotated[
     int, typer.Option("--batch-size", metavar="N", help="Inputs run at a time.", rich_help_panel=_DATA)
 ]
 Budget: TypeAlias = Annotated[float | None, _option("F", "What may be left of the cost.", _GOAL)]
+Budgets: TypeAlias = Annotated[
+    str | None,
+    _option("F[,F..]", "What may be left of the cost. [dim]\\[default: six, from 0.75 on][/]", _GOAL),
+]
 By: TypeAlias = Annotated[
     BudgetUnit,
     typer.Option(
@@ -309,6 +313,22 @@ AllowSlower: TypeAlias = Annotated[
     typer.Option(
         "--allow-slower",
         help="Do not time the result here and put back what does not pay: it will run elsewhere.",
+        rich_help_panel=_GOAL,
+    ),
+]
+SavedModels: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--save",
+        metavar="DIR",
+        help="Write the models, MODEL-0.5.onnx and so on; the folder is made if it is missing.",
+    ),
+]
+KeepSlower: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--allow-slower",
+        help="Put nothing back that does not pay here: it will run elsewhere.",
         rich_help_panel=_GOAL,
     ),
 ]

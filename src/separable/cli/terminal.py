@@ -42,7 +42,7 @@ _OPTIONS: Final = (
         name: f"--{name}"
         for name in (
             *("axes", "cval", "dtype", "mode", "order", "origin", "rank", "threads", "tol", "truncate"),
-            *("budget", "by", "calibration", "forms", "skip"),
+            *("budget", "budgets", "by", "calibration", "forms", "skip"),
         )
     }
     | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}

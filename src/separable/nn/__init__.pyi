@@ -4,6 +4,9 @@ from .audits.count import Layer as Layer
 from .audits.count import audit as audit
 from .conversion.separate import Separation as Separation
 from .conversion.separate import separate as separate
+from .frontiers.frontier import Frontier as Frontier
+from .frontiers.frontier import FrontierPoint as FrontierPoint
+from .frontiers.frontier import frontier as frontier
 from .layers import DepthwiseSeparableConv1d as DepthwiseSeparableConv1d
 from .layers import DepthwiseSeparableConv2d as DepthwiseSeparableConv2d
 from .layers import DepthwiseSeparableConv3d as DepthwiseSeparableConv3d

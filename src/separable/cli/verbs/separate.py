@@ -9,19 +9,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ... import files, onnx
-from ..._base.extras import extra
+from ... import onnx
 from ...arrays import arguments
 from ...conv.conversion.goal import count, goal_of
 from ...conv.forms.table import FORMS
-from ...files.guard import reading
-from ...files.target import check_target
 from ...report.progress import shown
 from ...report.text import tables
 from .. import model_tables
 from ..networks.calibration_inputs import Data
 from ..networks.metric_option import Scoring
-from ..terminal import check_page, naming_model, plain_console, same_file
+from ..networks.targets import check_model_target, check_tensors_target
+from ..terminal import check_page, naming_model, plain_console
 
 FixedRank: TypeAlias = int | Literal["full"] | None
 
@@ -87,11 +85,12 @@ def run(
         options["batch_size"] = count(data.batch_size, "batch_size")
     if threads is not None:
         arguments.thread_count(threads)
-    _check_out(out, model, data, validation, scoring)
+    said = f"--out {out}"
+    check_model_target(out, said, model, data, validation, scoring)
     check_page(html, model, out)
     with shown(not quiet) as show, naming_model(model):
         show(0, 0, "reading")
-        _check_data(out, model)
+        check_tensors_target(out, said, model)
         options |= scoring.options(model, validation is not None)
         read = data.read(model)
         if validation is not None:
@@ -109,47 +108,16 @@ def run(
         _print(model, out, html, goal, done, read.said)
 
 
-def _check_out(out: Path, model: Path, data: Data, validation: Data | None, scoring: Scoring) -> None:
-    """Refuse a target that cannot be written, or that would take the place of what is read."""
-    taken = [(model, "the input"), (data.path, "the calibration data")]
-    taken += [(path, "an input") for path in data.others.paths]
-    taken += [] if validation is None else [(validation.path, "the validation data")]
-    taken += [] if scoring.labels is None else [(scoring.labels, "the labels")]
-    for path, what in taken:
-        if same_file(out, path):
-            raise files.FileError(f"`--out {out}` is {what}; give the result another name.")
-    check_target(out)
-
-
-def _check_data(out: Path, model: Path) -> None:
-    """Refuse to write the result's data in the place of those of the input."""
-    if not model.is_file():
-        return
-    with extra("onnx"):
-        from onnx import load
-
-        from ...onnx.model.files import data_beside
-    places = data_beside(out)
-    if not places:
-        return
-    with reading(model, "ONNX"):
-        tensors = load(model, load_external_data=False).graph.initializer
-    taken = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-    for place in places:
-        if any(same_file(place, model.parent / location) for location in taken):
-            raise files.FileError(
-                f"`--out {out}`: `{place}` holds data of the input; give the result another name."
-            )
-
-
 def _notes(goal: Goal, done: onnx.Separation) -> list[str]:
     """Return what the user may not expect of the result."""
     names = [layer.name for layer in done.report.layers]
-    idle = [pattern for pattern in goal.skip if not any(fnmatchcase(name, pattern) for name in names)]
-    return [
-        *model_tables.conversion_notes(done.report),
-        *(f"--skip {pattern} is the name of no convolution here." for pattern in idle),
-    ]
+    return [*model_tables.conversion_notes(done.report), *idle_patterns(goal.skip, names)]
+
+
+def idle_patterns(skip: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return, in words, which patterns of --skip are the name of no layer."""
+    idle = [pattern for pattern in skip if not any(fnmatchcase(name, pattern) for name in names)]
+    return [f"--skip {pattern} is the name of no convolution here." for pattern in idle]
 
 
 def _print(

@@ -6,15 +6,19 @@ from typing import Final
 
 import numpy as np
 
-from ..._base.types import FloatArray
+from ..._base.types import RealArray
 
 __all__ = ["Cholesky"]
 
 # Rows of a block: factored by LAPACK; all else is products of matrices, which run at full speed.
 _BLOCK: Final = 128
 
-# What is added to the diagonal, relative to its mean, where rounding has left a pivot below zero.
-_JITTERS: Final = (0.0, 1e-14, 1e-12, 1e-10, 1e-8)
+# Rows of a corner of a block that is inverted by LAPACK.
+_CORNER: Final = 32
+
+# What is added to the diagonal, as a fraction of it and at least of its mean, where rounding has left a pivot
+# below zero: that of the matrix itself, or of sums that it was made from in single precision.
+_JITTERS: Final = (0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
 class Cholesky:
@@ -37,17 +41,16 @@ class Cholesky:
     .. [1] G. Golub, C. Van Loan, Matrix Computations, 4th ed., 2013, section 4.2.9.
     """
 
-    def __init__(self, matrix: FloatArray) -> None:
-        mean = float(np.trace(matrix)) / max(len(matrix), 1)
+    def __init__(self, matrix: RealArray) -> None:
         for jitter in _JITTERS:
             try:
-                self._lower, self._inverses = _factored(matrix, jitter * mean)
+                self._lower, self._inverses = _factored(matrix, jitter)
             except np.linalg.LinAlgError:
                 continue
             return
         raise np.linalg.LinAlgError("the matrix is not positive definite.")
 
-    def forward(self, right: FloatArray) -> FloatArray:
+    def forward(self, right: RealArray) -> RealArray:
         """Return ``L^-1 right``; row k depends on the first k rows and columns of the matrix alone.
 
         Parameters
@@ -58,22 +61,22 @@ class Cholesky:
         -------
         ndarray, shape ``(n, m)``
         """
-        solved = np.empty_like(right, dtype=np.float64)
+        solved = np.empty_like(right, dtype=self._lower.dtype)
         for start, inverse in zip(range(0, len(right), _BLOCK), self._inverses, strict=True):
             rows = slice(start, start + _BLOCK)
             solved[rows] = inverse @ (right[rows] - self._lower[rows, :start] @ solved[:start])
         return solved
 
-    def backward(self, right: FloatArray) -> FloatArray:
+    def backward(self, right: RealArray) -> RealArray:
         """Return ``L'^-1 right``, shape ``(n, m)``."""
-        solved = np.empty_like(right, dtype=np.float64)
+        solved = np.empty_like(right, dtype=self._lower.dtype)
         starts = range(0, len(right), _BLOCK)
         for start, inverse in zip(reversed(starts), reversed(self._inverses), strict=True):
             rows, after = slice(start, start + _BLOCK), start + _BLOCK
             solved[rows] = inverse.T @ (right[rows] - self._lower[after:, rows].T @ solved[after:])
         return solved
 
-    def solve(self, right: FloatArray) -> FloatArray:
+    def solve(self, right: RealArray) -> RealArray:
         """Return ``A^-1 right``.
 
         Parameters
@@ -89,18 +92,37 @@ class Cholesky:
         return self.backward(self.forward(columns)).reshape(right.shape)
 
 
-def _factored(matrix: FloatArray, jitter: float) -> tuple[FloatArray, list[FloatArray]]:
+def _factored(matrix: RealArray, jitter: float) -> tuple[RealArray, list[RealArray]]:
     """Return the factor, its upper half left undefined, and the inverses of its diagonal blocks."""
-    lower, inverses = np.array(matrix, np.float64), []
+    lower, inverses = np.array(matrix, np.result_type(matrix, np.float32)), []
     if jitter:
-        lower[np.diag_indices_from(lower)] += jitter
+        diagonal = np.diagonal(matrix)
+        lower[np.diag_indices_from(lower)] += jitter * np.maximum(diagonal, diagonal.mean())
     for start in range(0, len(lower), _BLOCK):
         rows, after = slice(start, start + _BLOCK), start + _BLOCK
         if start:
             lower[start:, rows] -= lower[start:, :start] @ lower[rows, :start].T
         corner = np.linalg.cholesky(lower[rows, rows])
-        inverse = np.asarray(np.linalg.inv(corner), np.float64)
+        inverse = _inverse(corner)
         lower[rows, rows] = corner
         lower[after:, rows] = lower[after:, rows] @ inverse.T
         inverses.append(inverse)
     return lower, inverses
+
+
+def _inverse(lower: RealArray) -> RealArray:
+    """Return the inverse of a lower triangular matrix: its corners', and from them ever larger ones."""
+    size = len(lower)
+    if size % _CORNER or (size // _CORNER) & (size // _CORNER - 1):
+        return np.asarray(np.linalg.inv(lower))
+    inverse = np.zeros_like(lower)
+    corners = [slice(start, start + _CORNER) for start in range(0, size, _CORNER)]
+    for rows, corner in zip(corners, np.linalg.inv(np.stack([lower[r, r] for r in corners])), strict=True):
+        inverse[rows, rows] = corner
+    width = _CORNER
+    while width < size:
+        for start in range(0, size, 2 * width):
+            upper, under = slice(start, start + width), slice(start + width, start + 2 * width)
+            inverse[under, upper] = -inverse[under, under] @ lower[under, upper] @ inverse[upper, upper]
+        width *= 2
+    return inverse

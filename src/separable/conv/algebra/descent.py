@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..._base.types import FloatArray
+from ..._base.types import RealArray
 from .cholesky import Cholesky
 
 __all__ = [
@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 # Maximum total taps of filters solved in one dense system; more are solved in groups. Such a system is
-# factored in a second and takes 32 MiB.
-_TAPS_AT_ONCE: Final = 512
+# factored in a fiftieth of a second and takes 8 MiB.
+_TAPS_AT_ONCE: Final = 1024
 
 # Work is done about 32 MiB at a time.
 _ELEMENTS_AT_ONCE: Final = 1 << 22
@@ -69,11 +69,11 @@ class Quadratic:
         K.
     """
 
-    gram: FloatArray
-    pull: FloatArray
-    energies: FloatArray
+    gram: RealArray
+    pull: RealArray
+    energies: RealArray
     taps: int
-    _bases: dict[int, FloatArray] = field(default_factory=dict, init=False, repr=False)
+    _bases: dict[int, RealArray] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def energy(self) -> float:
@@ -86,10 +86,10 @@ class Quadratic:
         return len(self.gram) // self.taps
 
     @cached_property
-    def own(self) -> FloatArray:
+    def own(self) -> RealArray:
         """Each channel's own block of `gram`, shape ``(I, K, K)``."""
         channels, taps = self.channels, self.taps
-        blocks: FloatArray = np.einsum("ikil->ikl", self.gram.reshape(channels, taps, channels, taps)).copy()
+        blocks: RealArray = np.einsum("ikil->ikl", self.gram.reshape(channels, taps, channels, taps)).copy()
         return blocks
 
     @cached_property
@@ -98,17 +98,17 @@ class Quadratic:
         return Cholesky(self.gram)
 
     @cached_property
-    def optimum(self) -> FloatArray:
+    def optimum(self) -> RealArray:
         """The dense weights that err least, shape ``(I*K, O)``."""
         return self.factor.solve(self.pull)
 
-    @property
+    @cached_property
     def least(self) -> float:
         """The error of the optimum."""
         return self.energy - float(np.sum(self.optimum * self.pull))
 
     @cached_property
-    def reduction(self) -> tuple[FloatArray, FloatArray]:
+    def reduction(self) -> tuple[RealArray, RealArray]:
         """The output directions that a layer of few hidden channels should keep, the best first.
 
         Reduced-rank regression [1]_: of all weights of rank r the best are the optimum times ``U U'``, U the
@@ -124,7 +124,7 @@ class Quadratic:
         values, vectors = np.linalg.eigh((explained + explained.T) / 2)
         return vectors[:, ::-1], np.maximum(values[::-1], 0.0)
 
-    def hidden_basis(self, length: int) -> FloatArray:
+    def hidden_basis(self, length: int) -> RealArray:
         """Return hidden channels to start :func:`descend_reduction` from, all of them, the best first.
 
         They are best where `gram` is a Kronecker product of a covariance of the first taps and a multiple of
@@ -139,13 +139,13 @@ class Quadratic:
             self._bases[length] = vectors.T[::-1] @ unroot
         return self._bases[length]
 
-    def loss(self, weights: FloatArray) -> float:
+    def loss(self, weights: RealArray) -> float:
         """Return the error of weights of shape ``(I*K, O)``."""
-        return self.energy + float(np.sum(weights * (self.gram @ weights - 2 * self.pull)))
+        return self.energy + float(np.sum(weights * (self.gram @ weights - 2 * self.pull), dtype=np.float64))
 
-    def aimed(self, pull: FloatArray, energies: FloatArray) -> Quadratic:
+    def aimed(self, pull: RealArray, energies: RealArray) -> Quadratic:
         """Return the error on the same inputs of another wanted output."""
-        other = Quadratic(self.gram, pull, energies, self.taps)
+        other = Quadratic(self.gram, pull.astype(self.gram.dtype, copy=False), energies, self.taps)
         vars(other).update({name: vars(self)[name] for name in ("own", "factor") if name in vars(self)})
         return other
 
@@ -154,11 +154,12 @@ class Quadratic:
         return self.aimed(self.pull[:, some], self.energies[some])
 
 
-def inverse_root(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
+def inverse_root(matrices: RealArray) -> tuple[RealArray, RealArray]:
     """Return the symmetric roots of positive definite matrices (..., n, n), and the inverses of the roots."""
     values, vectors = np.linalg.eigh(matrices)
     # What the rounding of a singular matrix leaves below 0 counts as the smallest that can be told from 0.
-    floor = np.finfo(np.float64).eps * np.abs(values).max(axis=-1, keepdims=True) + np.finfo(np.float64).tiny
+    limits = np.finfo(values.dtype)
+    floor = limits.eps * np.abs(values).max(axis=-1, keepdims=True) + limits.tiny
     roots = np.sqrt(np.maximum(values, floor))[..., np.newaxis, :]
     turned = vectors.swapaxes(-1, -2)
     return (vectors * roots) @ turned, (vectors / roots) @ turned
@@ -170,33 +171,40 @@ def inverse_root(matrices: FloatArray) -> tuple[FloatArray, FloatArray]:
 class _Mixed:
     """Filters of input channels and, solved for, the mixing that follows: the state of the descent."""
 
-    def __init__(self, problem: Quadratic, owner: npt.NDArray[np.intp], filters: FloatArray) -> None:
+    def __init__(self, problem: Quadratic, owner: npt.NDArray[np.intp], filters: RealArray) -> None:
         self.problem, self.owner = problem, owner
         self.filters = filters
         self.filtered = _filtered_gram(problem, owner, filters)
+        self.gram = _filtered(self.filtered, owner, filters)
+        self.wanted = _filtered(problem.pull.T, owner, filters).T
         self._solve()
 
     def _solve(self) -> None:
-        gram = _filtered(self.filtered, self.owner, self.filters)
+        gram = self.gram.copy()
         gram[np.diag_indices_from(gram)] *= 1 + TIE
-        wanted = _filtered(self.problem.pull.T, self.owner, self.filters).T
         self.factor = Cholesky(gram)
-        self.mixing = self.factor.solve(wanted)
-        self.loss = self.problem.energy - float(np.sum(self.mixing * wanted))
+        self.mixing = self.factor.solve(self.wanted)
+        self.loss = self.problem.energy - float(np.sum(self.mixing * self.wanted))
 
-    def with_filters(self, terms: slice, filters: FloatArray) -> _Mixed:
+    def with_filters(self, terms: slice, filters: RealArray) -> _Mixed:
         """Return the state with some terms' filters exchanged."""
         other = object.__new__(_Mixed)
         other.problem, other.owner = self.problem, self.owner
+        owner, taps = self.owner[terms], self.problem.taps
         other.filters = _exchanged(self.filters, terms, filters)
-        other.filtered = _exchanged(
-            self.filtered, terms, _filtered_gram(self.problem, self.owner[terms], filters)
-        )
+        other.filtered = _exchanged(self.filtered, terms, _filtered_gram(self.problem, owner, filters))
+        first, last = int(owner[0]), int(owner[-1]) + 1
+        own = slice(first * taps, last * taps)
+        wanted = _filtered(self.problem.pull[own].T, owner - first, filters).T
+        other.wanted = _exchanged(self.wanted, terms, wanted)
+        other.gram = self.gram.copy()
+        other.gram[:, terms] = _filtered(other.filtered[:, own], owner - first, filters)
+        other.gram[terms] = other.gram[:, terms].T
         other._solve()
         return other
 
 
-def _exchanged(rows: FloatArray, some: slice, new: FloatArray) -> FloatArray:
+def _exchanged(rows: RealArray, some: slice, new: RealArray) -> RealArray:
     if len(new) == len(rows):
         return new
     exchanged = rows.copy()
@@ -204,9 +212,9 @@ def _exchanged(rows: FloatArray, some: slice, new: FloatArray) -> FloatArray:
     return exchanged
 
 
-def _filtered(rows: FloatArray, owner: npt.NDArray[np.intp], filters: FloatArray) -> FloatArray:
+def _filtered(rows: RealArray, owner: npt.NDArray[np.intp], filters: RealArray) -> RealArray:
     """Filter each channel of rows (n, I*K) by its terms' filters, to (n, R)."""
-    filtered = np.empty((len(rows), len(owner)))
+    filtered = np.empty((len(rows), len(owner)), rows.dtype)
     by_tap = rows.reshape(len(rows), -1, filters.shape[1])
     step = max(1, _ELEMENTS_AT_ONCE // filters.size)
     for start in range(0, len(rows), step):
@@ -215,10 +223,10 @@ def _filtered(rows: FloatArray, owner: npt.NDArray[np.intp], filters: FloatArray
     return filtered
 
 
-def _filtered_gram(problem: Quadratic, owner: npt.NDArray[np.intp], filters: FloatArray) -> FloatArray:
+def _filtered_gram(problem: Quadratic, owner: npt.NDArray[np.intp], filters: RealArray) -> RealArray:
     """Return the covariance of each filtered channel with every patch entry, shape ``(R, I*K)``."""
     rows = problem.gram.reshape(problem.channels, problem.taps, -1)
-    products = np.empty((len(owner), rows.shape[2]))
+    products = np.empty((len(owner), rows.shape[2]), rows.dtype)
     step = max(1, _ELEMENTS_AT_ONCE // rows[0].size)
     for start in range(0, len(owner), step):
         some = slice(start, start + step)
@@ -226,7 +234,7 @@ def _filtered_gram(problem: Quadratic, owner: npt.NDArray[np.intp], filters: Flo
     return products
 
 
-def orthonormal_terms(filters: FloatArray, ranks: Sequence[int], own: FloatArray) -> FloatArray:
+def orthonormal_terms(filters: RealArray, ranks: Sequence[int], own: RealArray) -> RealArray:
     """Return filters (R, K) that span the same for each channel, orthonormal in its covariance."""
     orthonormal = filters.copy()
     ends = np.cumsum(ranks)
@@ -236,12 +244,13 @@ def orthonormal_terms(filters: FloatArray, ranks: Sequence[int], own: FloatArray
         some = filters[rows]
         grams = some @ own[members] @ some.swapaxes(1, 2)
         values, vectors = np.linalg.eigh(grams)
-        values = np.maximum(values, np.finfo(np.float64).tiny + 1e-13 * values[:, -1:])
+        limits = np.finfo(values.dtype)
+        values = np.maximum(values, limits.tiny + 450 * limits.eps * values[:, -1:])
         orthonormal[rows] = (vectors.swapaxes(1, 2) / np.sqrt(values)[:, :, np.newaxis]) @ some
     return orthonormal
 
 
-def whitened_filters(problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+def whitened_filters(problem: Quadratic, ranks: Sequence[int]) -> RealArray:
     """Return the filters of each input channel that are best where channels are uncorrelated.
 
     Parameters
@@ -260,16 +269,16 @@ def whitened_filters(problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
     white = root @ problem.optimum.reshape(channels, taps, -1)
     _, vectors = np.linalg.eigh(white @ white.swapaxes(1, 2))
     # A channel may have no more filters than taps, however many it is asked for.
-    filters = np.zeros((channels, max(ranks, default=0), taps))
+    filters = np.zeros((channels, max(ranks, default=0), taps), white.dtype)
     most = min(filters.shape[1], taps)
     filters[:, :most] = vectors[:, :, ::-1].swapaxes(1, 2)[:, :most] @ unroot
-    kept: FloatArray = filters[np.arange(filters.shape[1]) < np.array(ranks)[:, np.newaxis]]
+    kept: RealArray = filters[np.arange(filters.shape[1]) < np.array(ranks)[:, np.newaxis]]
     return kept
 
 
 def descend_inputs(
-    problem: Quadratic, ranks: Sequence[int], filters: FloatArray, sweeps: int, tolerance: float
-) -> tuple[FloatArray, FloatArray, float]:
+    problem: Quadratic, ranks: Sequence[int], filters: RealArray, sweeps: int, tolerance: float
+) -> tuple[RealArray, RealArray, float]:
     """Fit the filters of each input channel, and the mixing of all.
 
     The mixing is solved for exactly at every point, so that only filters are moved: variable projection
@@ -363,7 +372,7 @@ def _moved(
 # -- pointwise, then depthwise -----------------------------------------------------------------------
 
 
-def leading_filters(problem: Quadratic, weights: FloatArray, rank: int) -> FloatArray:
+def leading_filters(problem: Quadratic, weights: RealArray, rank: int) -> RealArray:
     """Return the filters of each output that are best where `gram` is a Kronecker product.
 
     Parameters
@@ -382,7 +391,7 @@ def leading_filters(problem: Quadratic, weights: FloatArray, rank: int) -> Float
     return vectors[:, :, -rank:].swapaxes(1, 2) @ unright
 
 
-def whitened_outputs(problem: Quadratic, rank: int) -> FloatArray:
+def whitened_outputs(problem: Quadratic, rank: int) -> RealArray:
     """Return weights of `rank` terms for each output that are best where `gram` is a Kronecker product.
 
     Parameters
@@ -396,11 +405,11 @@ def whitened_outputs(problem: Quadratic, rank: int) -> FloatArray:
     """
     white, unright, vectors = leading_outputs(problem, problem.optimum)
     kept = vectors[:, :, -rank:]
-    weights: FloatArray = (white @ kept @ kept.swapaxes(1, 2) @ unright).reshape(len(white), -1).T
+    weights: RealArray = (white @ kept @ kept.swapaxes(1, 2) @ unright).reshape(len(white), -1).T
     return weights
 
 
-def leading_outputs(problem: Quadratic, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def leading_outputs(problem: Quadratic, weights: RealArray) -> tuple[RealArray, RealArray, RealArray]:
     """Return what the terms of each output are made of that are best where `gram` is a Kronecker product.
 
     Parameters
@@ -428,8 +437,8 @@ def leading_outputs(problem: Quadratic, weights: FloatArray) -> tuple[FloatArray
 
 
 def alternate_outputs(
-    problem: Quadratic, filters: FloatArray, sweeps: int, tolerance: float
-) -> tuple[FloatArray, FloatArray, float]:
+    problem: Quadratic, filters: RealArray, sweeps: int, tolerance: float
+) -> tuple[RealArray, RealArray, float]:
     """Fit the filters of each output channel and its mixing; outputs do not depend on each other.
 
     Mixing and filters are solved for in turn.
@@ -464,19 +473,19 @@ def alternate_outputs(
 
 
 def _alternated(
-    pulls: FloatArray,
-    energies: FloatArray,
-    pairs: FloatArray,
-    filters: FloatArray,
+    pulls: RealArray,
+    energies: RealArray,
+    pairs: RealArray,
+    filters: RealArray,
     sweeps: int,
     tolerance: float,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[RealArray, RealArray, RealArray]:
     """Solve for the mixing (B, T, I) and the filters (B, T, K) in turn, several outputs at once.
 
     `pairs` is the covariance, shape ``(K*K, I*I)``; `pulls` has shape ``(B, I, K)``.
     """
     filters = filters.copy()
-    mixing = np.zeros((*filters.shape[:2], pulls.shape[1]))
+    mixing = np.zeros((*filters.shape[:2], pulls.shape[1]), pulls.dtype)
     losses, going = energies.copy(), np.arange(len(pulls))
     for _ in range(max(sweeps, 1)):
         pull, before = pulls[going], losses[going]
@@ -493,12 +502,12 @@ def _alternated(
     return filters, mixing, losses
 
 
-def _orthonormal(rows: FloatArray) -> FloatArray:
-    basis: FloatArray = np.linalg.qr(rows.swapaxes(1, 2))[0].swapaxes(1, 2)
+def _orthonormal(rows: RealArray) -> RealArray:
+    basis: RealArray = np.linalg.qr(rows.swapaxes(1, 2))[0].swapaxes(1, 2)
     return basis
 
 
-def _gram(rows: FloatArray, pairs: FloatArray) -> FloatArray:
+def _gram(rows: RealArray, pairs: RealArray) -> RealArray:
     """Return the normal equations (B, T*n, T*n) of what multiplies `rows` (B, T, m); pairs (m*m, n*n)."""
     count, terms, length = rows.shape
     products = rows[:, :, np.newaxis, :, np.newaxis] * rows[:, np.newaxis, :, np.newaxis, :]
@@ -508,15 +517,15 @@ def _gram(rows: FloatArray, pairs: FloatArray) -> FloatArray:
     return shaped.reshape(count, terms * size, terms * size)
 
 
-def _solved(grams: FloatArray, right: FloatArray) -> FloatArray:
+def _solved(grams: RealArray, right: RealArray) -> RealArray:
     column = right.reshape(len(right), -1, 1)  # NumPy before 2.0 takes two axes for one matrix
-    return np.asarray(np.linalg.solve(grams, column), np.float64).reshape(right.shape)
+    return np.asarray(np.linalg.solve(grams, column)).reshape(right.shape)
 
 
 # -- fewer channels in between -----------------------------------------------------------------------
 
 
-def _hidden(problem: Quadratic, rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _hidden(problem: Quadratic, rows: RealArray) -> tuple[RealArray, RealArray, RealArray]:
     """Return the covariance of hidden patches with all patches, with each other and with what is wanted."""
     hidden, length = rows.shape
     rest = len(problem.gram) // length
@@ -528,7 +537,7 @@ def _hidden(problem: Quadratic, rows: FloatArray) -> tuple[FloatArray, FloatArra
     return seen, gram, (rows @ problem.pull.reshape(length, -1)).reshape(hidden * rest, -1)
 
 
-def hidden_channels(problem: Quadratic, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+def hidden_channels(problem: Quadratic, rows: RealArray) -> tuple[RealArray, RealArray]:
     """Return the covariance of hidden channels, made orthonormal in turn, and that with what is wanted.
 
     Parameters
@@ -547,14 +556,14 @@ def hidden_channels(problem: Quadratic, rows: FloatArray) -> tuple[FloatArray, F
 class _Reduction:
     """Hidden channels made by the first taps, and, solved for, what the other taps make of them."""
 
-    def __init__(self, problem: Quadratic, rows: FloatArray) -> None:
+    def __init__(self, problem: Quadratic, rows: RealArray) -> None:
         self.problem, self.rows = problem, rows
         self.seen, self.gram, self.pull = _hidden(problem, rows)
         self.rest = Cholesky(self.gram).solve(self.pull)
         self.loss = problem.energy - float(np.sum(self.rest * self.pull))
 
     @property
-    def slope(self) -> FloatArray:
+    def slope(self) -> RealArray:
         """Half the gradient of the loss with respect to the first taps, shape ``(r, J)``."""
         left = self.seen.T @ self.rest - self.problem.pull
         return self.rest.reshape(len(self.rows), -1) @ left.reshape(self.rows.shape[1], -1).T
@@ -566,8 +575,8 @@ class _Reduction:
 
 
 def descend_reduction(
-    problem: Quadratic, rows: FloatArray, sweeps: int, tolerance: float
-) -> tuple[FloatArray, Quadratic, float]:
+    problem: Quadratic, rows: RealArray, sweeps: int, tolerance: float
+) -> tuple[RealArray, Quadratic, float]:
     """Fit weights ``W[(j, l), o] = sum_r rows[r, j] * rest[r, l, o]``, J first and L other taps.
 
     `rest` is solved for at every point; `rows` moves by conjugate gradients, preconditioned by what the
@@ -605,7 +614,7 @@ def descend_reduction(
         if not scale.any():
             break  # the other taps are all zero
         scale[np.diag_indices_from(scale)] += 1e-9 * np.trace(scale) / len(scale)
-        steepest: FloatArray = -Cholesky(scale).solve(scaled.solve(slope.T).T)
+        steepest: RealArray = -Cholesky(scale).solve(scaled.solve(slope.T).T)
         size = -float(np.sum(steepest * slope))
         turn = max(0.0, size + float(np.sum(steepest * last[0]))) / last[1] if last[1] > 0 else 0.0
         direction = steepest + turn * direction
@@ -619,7 +628,7 @@ def descend_reduction(
     return state.rows, state.hidden, state.loss
 
 
-def _searched(problem: Quadratic, state: _Reduction, direction: FloatArray, slope: float) -> _Reduction:
+def _searched(problem: Quadratic, state: _Reduction, direction: RealArray, slope: float) -> _Reduction:
     """Return the best of a few points along a direction; `state` itself where none is better."""
     best, step = state, 1.0
     for _ in range(4):

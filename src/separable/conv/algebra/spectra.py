@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from ..._base.types import FloatArray
+from ..._base.types import RealArray
 from .cholesky import Cholesky
 from .descent import TIE, Quadratic, hidden_channels, inverse_root, leading_outputs
 
@@ -22,7 +22,7 @@ __all__ = ["direction_losses", "hidden_losses", "input_losses", "output_losses"]
 _COLUMNS: Final = 512
 
 
-def input_losses(problem: Quadratic, most: int) -> FloatArray:
+def input_losses(problem: Quadratic, most: int) -> RealArray:
     """Return the errors of 1 to `most` filters for each input channel, the mixing of all solved for.
 
     The filters are those of :func:`whitened_filters`.
@@ -46,7 +46,7 @@ def input_losses(problem: Quadratic, most: int) -> FloatArray:
     # All first filters, then all second ones: what a rank has are the leading rows.
     filtered = filters @ problem.gram.reshape(channels, taps, -1)
     filtered = filtered.swapaxes(0, 1).reshape(most * channels, channels, taps)
-    gram = np.empty((most * channels, most, channels))
+    gram = np.empty((most * channels, most, channels), filters.dtype)
     for channel, own in enumerate(filters):
         gram[:, :, channel] = filtered[:, channel] @ own.T
     wanted = (filters @ problem.pull.reshape(channels, taps, -1)).swapaxes(0, 1)
@@ -55,7 +55,7 @@ def input_losses(problem: Quadratic, most: int) -> FloatArray:
     return _falling(problem, flat, wanted.reshape(most * channels, -1), most)
 
 
-def hidden_losses(problem: Quadratic, length: int, most: int) -> FloatArray:
+def hidden_losses(problem: Quadratic, length: int, most: int) -> RealArray:
     """Return the errors of 1 to `most` hidden channels made by the first taps, the other taps solved for.
 
     The hidden channels are those of :meth:`Quadratic.hidden_basis`.
@@ -77,14 +77,14 @@ def hidden_losses(problem: Quadratic, length: int, most: int) -> FloatArray:
     return _falling(problem, gram, pull, most)
 
 
-def _falling(problem: Quadratic, gram: FloatArray, wanted: FloatArray, most: int) -> FloatArray:
+def _falling(problem: Quadratic, gram: RealArray, wanted: RealArray, most: int) -> RealArray:
     """Return the errors of least squares with 1 to `most` equal parts of some unknowns, from the first on."""
     gained = np.square(Cholesky(gram).forward(wanted)).sum(axis=1).reshape(most, -1).sum(axis=1)
-    losses: FloatArray = problem.energy - np.cumsum(gained)
+    losses: RealArray = problem.energy - np.cumsum(gained)
     return losses
 
 
-def output_losses(problem: Quadratic, most: int) -> FloatArray:
+def output_losses(problem: Quadratic, most: int) -> RealArray:
     """Return about the errors of 1 to `most` terms for each output channel.
 
     They are those of :func:`whitened_outputs`. Outputs are fitted apart: where there are many, some of them
@@ -116,8 +116,8 @@ def output_losses(problem: Quadratic, most: int) -> FloatArray:
     return losses * scale
 
 
-def direction_losses(problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+def direction_losses(problem: Quadratic, ranks: Sequence[int]) -> RealArray:
     """Return the least error of some numbers of output directions; see :meth:`Quadratic.reduction`."""
     gained = np.cumsum(problem.reduction[1])
-    losses: FloatArray = problem.energy - gained[np.array(ranks) - 1]
+    losses: RealArray = problem.energy - gained[np.array(ranks) - 1]
     return losses

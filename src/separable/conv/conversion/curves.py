@@ -36,7 +36,7 @@ _RANKS_TIMED: Final = 5
 # Sweeps of descent where only the effect of an error on the network is measured.
 _SWEEPS: Final = 3
 
-# Unknowns of a layer from which on one shrinkage does for all forms, to compare them.
+# Unknowns of a layer from which on the closed form tells that.
 _LARGE: Final = 1500
 
 # Layers of a network of which every single one matters; and the fraction of the MACs of all others that do
@@ -69,8 +69,6 @@ class Curves:
         For each layer that was measured: as it is, then all that are cheaper.
     forms : list of str
         Those that may be used, but "dense".
-    fractions : list of dict of str to float
-        For each layer that was measured, by form: how far its covariance is shrunk.
     small : frozenset of int
         Layers that stay as they are because they are a hundredth of the MACs all together; none of a network
         of few layers.
@@ -85,7 +83,6 @@ class Curves:
         self.by = by
         self.forms = [form for form in forms if not is_dense(form)]
         self.options: list[list[Option]] = []
-        self.fractions: list[dict[str, float]] = []
         self.fitted = self.excluded = 0
         self.small = _small([layer.macs for layer in network.layers])
         self._network, self._probes = network, probes
@@ -97,7 +94,6 @@ class Curves:
         """Return by form the ranks and costs of the next layer, `index`, that are less than its own."""
         layer = self._network.layers[index]
         self.options.append([Option(UNCHANGED, 0, self._cost(index, UNCHANGED, 1), 0.0, 0.0)])
-        self.fractions.append({})
         dense = self.options[index][0].cost
         if index in self.small:
             return {}
@@ -111,16 +107,6 @@ class Curves:
     def measure(self, index: int, cheaper: Candidates, moments: Moments) -> None:
         """Find what the cheaper ways to write a layer do, given the moments of what it reads."""
         fitter = Fitter(self._network.layers[index], moments, workers=self._workers)
-        ranks = {form: pairs[0][0] for form, pairs in cheaper.items()}
-        if unknowns(self._network.layers[index]) > _LARGE:
-            # One fraction orders the forms well enough; that of the form chosen is found with its fit.
-            one = BASELINE if BASELINE in ranks else next(iter(ranks))
-            fitter.settle({one: ranks[one]})
-            self.fractions[index] = dict(fitter.fractions)
-            fitter.fractions |= dict.fromkeys(ranks, fitter.fractions[one])
-        else:
-            fitter.settle(ranks)
-            self.fractions[index] = dict(fitter.fractions)
         tried = self._tried(fitter, cheaper)
         weight = self._weight(index, fitter, tried)
         self.options[index] += [
@@ -134,7 +120,7 @@ class Curves:
         even if descent left but a small part of their errors, is not fitted.
         """
         ranks = {form: [rank for rank, _ in pairs] for form, pairs in cheaper.items()}
-        closed = {form: fitter.errors(form, ranks[form], descent=False) for form in cheaper}
+        closed = {form: fitter.closed_errors(form, ranks[form]) for form in cheaper}
         tried: dict[str, list[_Tried]] = {}
         for form in sorted(cheaper, key=lambda form: (not FORMS[form].settled, form != BASELINE)):
             best = [one for others in tried.values() for one in others]
@@ -143,7 +129,7 @@ class Curves:
                 errors = closed[form]
             else:
                 self.fitted += len(closed[form])
-                errors = fitter.errors(form, ranks[form])
+                errors = fitter.errors(form, ranks[form], closed[form])
             tried[form] = [
                 (form, rank, cost, error) for (rank, cost), error in zip(cheaper[form], errors, strict=True)
             ]
@@ -175,10 +161,11 @@ class Curves:
         """Return how much an error of a layer changes the network's outputs, as one or two forms show."""
         by_error = sorted(tried, key=lambda candidate: candidate[3])
         known: list[tuple[float, float]] = []
+        sweeps = _SWEEPS if unknowns(self._network.layers[index]) <= _LARGE else 0
         probed = [by_error[len(by_error) // 2], by_error[-1]]
         # Of many layers each is tried out once: how its effect bends with the error matters less.
         for form, rank, _, error in probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]:
-            probe = fitter.replacement(form, rank, sweeps=_SWEEPS, rounds=0)
+            probe = fitter.replacement(form, rank, sweeps=sweeps, rounds=0)
             change = output_change(self._network, {index: probe}, self._probes)
             # By the errors that all candidates are compared by: where data are few, those that are left on
             # them are smaller.

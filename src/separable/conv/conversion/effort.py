@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ..forms.layer import ConvLayer
+from .moments import bytes_of_sums
 from .network import Progress
 
 __all__ = ["ConversionEffort", "Steps", "unknowns"]
@@ -20,6 +21,9 @@ __all__ = ["ConversionEffort", "Steps", "unknowns"]
 # forms and ranks are compared on.
 _PATCHES: Final = 30
 _PATCHES_MEASURED: Final = 10
+
+# Positions of an input that are looked at in any case.
+_FEW_POSITIONS: Final = 32
 
 # A pass over so many multiply-accumulates costs less than a second: no input is saved for less.
 _CHEAP_PASS: Final = 2e10
@@ -39,7 +43,7 @@ _ATTEMPTS: Final = 1e12
 _MOST_ATTEMPTS: Final = 6
 
 # Bytes of the sums over patches of the layers that are measured in one pass.
-_SUMS: Final = 3 << 27
+_SUMS: Final = 3 << 28
 
 
 def unknowns(layer: ConvLayer) -> int:
@@ -73,14 +77,6 @@ class ConversionEffort:
         """Return how many it needs to see for its forms and ranks to be compared."""
         return self._inputs(index, _PATCHES_MEASURED)
 
-    def measured_share(self, index: int) -> float:
-        """Return that as a fraction of what it sees to be fitted, of the inputs that there are."""
-        measured, fitted = (
-            min(inputs, self._available or inputs)
-            for inputs in (self.measured_inputs(index), self.inputs(index))
-        )
-        return measured / fitted
-
     def _inputs(self, index: int, patches: int) -> int:
         enough = math.ceil(patches * unknowns(self._layers[index]) / self.positions(index))
         return max(enough, int(_CHEAP_PASS / max(self._ends[index], 1)))
@@ -89,6 +85,12 @@ class ConversionEffort:
         """Return how many output positions of each input are looked at, of all calls together."""
         layer = self._layers[index]
         return min(self._positions, math.prod(layer.out_sizes)) * layer.calls
+
+    def measured_positions(self, index: int) -> int:
+        """Return the same for its forms and ranks to be compared: many inputs tell more than many places."""
+        inputs = min(self.measured_inputs(index), self._available or math.inf)
+        enough = math.ceil(_PATCHES_MEASURED * unknowns(self._layers[index]) / inputs)
+        return min(max(enough, _FEW_POSITIONS), self.positions(index))
 
     def excerpt(self, index: int) -> int:
         """Return the bytes of patches and outputs that are kept as they come."""
@@ -125,7 +127,7 @@ class ConversionEffort:
         blocks: list[list[int]] = []
         room = 0.0
         for index, layer in enumerate(self._layers):
-            needed = 2 * 8.0 * layer.groups * unknowns(layer) ** 2
+            needed = 2.0 * layer.groups * bytes_of_sums(unknowns(layer))
             if not blocks or needed > room:
                 blocks.append([])
                 room = _SUMS
@@ -167,6 +169,10 @@ class Steps:
     def did(self, index: int) -> None:
         """Count a layer that was measured or fitted."""
         self._done += self._steps[index]
+
+    def leave_out(self, attempts: int) -> None:
+        """Count attempts that are not needed as made; below 0: that were made, and not planned."""
+        self._done += attempts * sum(self._steps)
 
     def end(self) -> None:
         """Tell that all is done: attempts that would change nothing are left out."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 
-from ..._base.types import FloatArray
+from ..._base.types import FloatArray, RealArray
 from ..._base.workers import Workers
 from ..algebra.descent import Quadratic
 from ..algebra.geometry import whole
@@ -20,7 +20,7 @@ from ..forms.outputs import of_inputs, of_outputs
 from ..forms.table import FORMS, form_of
 from .moments import Excerpt, Moments
 from .rectified import Aim
-from .regularise import problems_of, regularised, shrinkages
+from .regularise import problems_of, regularised, shrinkage
 
 __all__ = ["Fitter", "fit"]
 
@@ -33,11 +33,12 @@ _SWEEPS: Final = 40
 
 # Sweeps before the rounds behind an activation, each of which has one more.
 _SWEEPS_FIRST: Final = 8
+_SWEEPS_FIRST_LARGE: Final = 4
 
 # Sweeps that tell how much descent gains on a closed form.
 _SWEEPS_SEEN: Final = 3
 
-# Unknowns from which on that is told at the first rank alone.
+# Unknowns from which on a sweep takes long: descent is told at the first rank alone.
 _LARGE: Final = 1500
 
 # Outputs of a group that tell as much for a form that fits them apart.
@@ -117,16 +118,8 @@ class Fitter:
     moments : Moments, optional
     ridge : float, optional
         As for :func:`fit`.
-    fractions : mapping of str to float, optional
-        By form, how far covariances of the same layer on about the same data are shrunk, where that was
-        found out already; see :attr:`fractions`.
     workers : Workers, optional
         Threads for what is independent.
-
-    Attributes
-    ----------
-    fractions : dict of str to float
-        Those that were given, or have been found since.
 
     Raises
     ------
@@ -140,7 +133,6 @@ class Fitter:
         moments: Moments | None = None,
         *,
         ridge: float = _RIDGE,
-        fractions: Mapping[str, float] | None = None,
         workers: Workers | None = None,
     ) -> None:
         if not 0.0 < ridge < math.inf:
@@ -150,13 +142,12 @@ class Fitter:
         self._whole = layer
         self.layer = layer = layer if moments is None else of_outputs(layer) or layer
         self._flat = _matrices(layer, layer.weights)
-        self._ridge, self._moments = ridge, moments
+        # The error on the data, and that which is fitted to: shrunk by a fraction, and with a ridge.
         self._problems: list[Quadratic] = []
+        self._trusted: list[Quadratic] = []
+        self._fraction = 0.0
         self._excerpt: Excerpt | None = None
         self._workers = workers or Workers()
-        self.fractions = dict(fractions or {})
-        # The problems for the last fraction.
-        self._shrunk: tuple[float, list[Quadratic]] = (0.0, [])
         if moments is not None:
             wanted = self._whole.weights.shape
             if moments.layer.weights.shape != wanted or moments.layer.groups != layer.groups:
@@ -167,40 +158,13 @@ class Fitter:
             self._excerpt = moments.excerpt
             self._seen = moments.total
             self._variance = float(self._seen.variance_y.sum())
-            self._problems = self._problems_of(0.0)
-
-    def _problems_of(self, fraction: float) -> list[Quadratic]:
-        return [
-            regularised(problem, flat, fraction, self._ridge)
-            for problem, flat in zip(problems_of(self._seen, self.layer.taps), self._flat, strict=True)
-        ]
-
-    def settle(self, ranks: Mapping[str, Rank]) -> None:
-        """Find how far the covariance is shrunk for some forms, each at a rank: cheaper than one by one."""
-        assert self._moments is not None
-
-        def solver(name: str, rank: Rank) -> Callable[[Quadratic], FloatArray]:
-            # About as free to overfit as the fit itself: no descent, only the mixing is solved for.
-            form = FORMS[name]
-            if rank == form.full_rank(self.layer):
-                return lambda problem: problem.optimum
-            return lambda problem: form.closed(self.layer, problem, rank)
-
-        unknown = {name: solver(name, rank) for name, rank in ranks.items() if name not in self.fractions}
-        if unknown:
-            self.fractions |= shrinkages(
-                self._moments.halves, self.layer.taps, self._flat, self._ridge, unknown, self._workers
-            )
-
-    def _trusted(self, form: LayerForm, rank: Rank) -> list[Quadratic]:
-        """Return the problem of each group, its covariance shrunk where the data are few."""
-        self.settle({form.name: rank})
-        fraction = self.fractions[form.name]
-        if not fraction:
-            return self._problems
-        if self._shrunk[0] != fraction:
-            self._shrunk = fraction, self._problems_of(fraction)
-        return self._shrunk[1]
+            taps = layer.taps
+            self._fraction = shrinkage(moments.halves, taps, self._flat, ridge, self._workers)
+            self._problems = problems_of(self._seen, taps)
+            self._trusted = [
+                regularised(problem, flat, self._fraction, ridge)
+                for problem, flat in zip(self._problems, self._flat, strict=True)
+            ]
 
     def replacement(
         self, form: str, rank: Rank = 1, *, sweeps: int = _SWEEPS, rounds: int = _ROUNDS
@@ -224,9 +188,11 @@ class Fitter:
         layer = self.layer
         if not self._problems:
             return self._finished(form, rank, layer.weights, layer.bias)
-        problems = self._trusted(form, rank)
+        problems = self._trusted
         rectified = bool(rounds) and self._excerpt is not None
-        first = min(sweeps, _SWEEPS_FIRST) if rectified else sweeps
+        large = len(problems[0].gram) > _LARGE
+        before = _SWEEPS_FIRST_LARGE if large else _SWEEPS_FIRST
+        first = min(sweeps, before) if rectified else sweeps
         fits = [self._solved(problem, form, rank, None, first) for problem in problems]
         fits = self._no_worse_than_blind(form, rank, fits)
         mean_y = self._seen.mean_y
@@ -238,20 +204,17 @@ class Fitter:
         bias = mean_y - (carried @ means[:, :, np.newaxis]).reshape(-1)
         return self._finished(form, rank, weights, bias)
 
-    def errors(self, form: str, ranks: Sequence[int], *, descent: bool = True) -> list[float]:
-        """Return about the error of each of some ranks of a form, without the rounds behind the activation.
+    def closed_errors(self, form: str, ranks: Sequence[int]) -> list[float]:
+        """Return the error of the closed form of each of some ranks of a form.
 
-        They are those of the closed form, which is best for a covariance without correlations between
-        channels, or between channels and taps, held against the true one; what descent gains on it is
-        measured at two ranks, as a fraction.
+        It is best for a covariance without correlations between channels, or between channels and taps; its
+        error is that for the true one.
 
         Parameters
         ----------
         form : str
         ranks : sequence of int
             Ascending.
-        descent : bool, optional
-            False: the closed form's.
 
         Returns
         -------
@@ -259,18 +222,37 @@ class Fitter:
             As :attr:`Replacement.error`; never rising.
         """
         asked = form_of(form)
-        if self._problems and not self._variance:
-            errors = [0.0] * len(ranks)
-        elif not self._problems:
+        if not self._problems:
             errors = [self.replacement(form, rank).error for rank in ranks]
+        elif not self._variance:
+            errors = [0.0] * len(ranks)
         else:
-            problems = self._trusted(asked, ranks[0])
-            losses = sum(asked.losses(self.layer, problem, ranks) for problem in problems)
-            closed = np.maximum(losses, 0.0) / self._variance
-            fitted = descent and not asked.settles(self.layer)
-            gains = self._gains(asked, problems, ranks, closed) if fitted else 1.0
-            errors = (gains * closed).tolist()
+            losses = sum(asked.losses(self.layer, problem, ranks) for problem in self._trusted)
+            errors = (np.maximum(losses, 0.0) / self._variance).tolist()
         return list(itertools.accumulate(errors, min))
+
+    def errors(self, form: str, ranks: Sequence[int], closed: Sequence[float] | None = None) -> list[float]:
+        """Return about the error of each of some ranks of a form, without the rounds behind the activation.
+
+        Parameters
+        ----------
+        form : str
+        ranks : sequence of int
+            Ascending.
+        closed : sequence of float, optional
+            What :meth:`closed_errors` returned: what descent gains on them is measured at two ranks.
+
+        Returns
+        -------
+        list of float
+            As :attr:`Replacement.error`; never rising.
+        """
+        asked = form_of(form)
+        known = self.closed_errors(form, ranks) if closed is None else list(closed)
+        if not self._problems or not self._variance or asked.settles(self.layer):
+            return known
+        gains = self._gains(asked, self._trusted, ranks, np.array(known))
+        return list(itertools.accumulate((gains * known).tolist(), min))
 
     def _gains(
         self, form: LayerForm, problems: Sequence[Quadratic], ranks: Sequence[int], closed: FloatArray
@@ -311,7 +293,7 @@ class Fitter:
         return tuple(min(r, most) for r in rank_per_channel(rank, self.layer.c_in))
 
     def _solved(
-        self, problem: Quadratic, form: LayerForm, rank: Rank, start: FloatArray | None, sweeps: int
+        self, problem: Quadratic, form: LayerForm, rank: Rank, start: RealArray | None, sweeps: int
     ) -> Solution:
         """Return the weights (I*K, O) that fit a group best in a form, and what to start from next time."""
         if rank == form.full_rank(self.layer):
@@ -333,20 +315,19 @@ class Fitter:
             for group, (alone, (flat, start)) in enumerate(zip(blind, fits, strict=True))
         ]
 
-    def _dense(self, flats: Sequence[FloatArray]) -> FloatArray:
+    def _dense(self, flats: Sequence[RealArray]) -> FloatArray:
         """Return weights (I*K, O) of each group as dense ones."""
-        return np.concatenate([flat.T for flat in flats]).reshape(self.layer.weights.shape)
+        dense = np.concatenate([flat.T for flat in flats]).astype(np.float64, copy=False)
+        return dense.reshape(self.layer.weights.shape)
 
-    def _error_of(self, flats: Sequence[FloatArray]) -> float:
+    def _error_of(self, flats: Sequence[RealArray]) -> float:
         """Return the error of weights (I*K, O) of each group on the data."""
         left = sum(self._loss(group, flat) for group, flat in enumerate(flats))
         return max(left, 0.0) / self._variance if self._variance > 0 else 0.0
 
-    def _loss(self, group: int, flat: FloatArray) -> float:
-        """Return the squared error of weights (I*K, O) of one group on the data, without the ridge."""
-        problem = self._problems[group]
-        added = self._ridge / (1 + self._ridge) * (float(np.trace(problem.gram)) / len(problem.gram))
-        return problem.loss(flat) - added * float(np.square(flat - self._flat[group]).sum())
+    def _loss(self, group: int, flat: RealArray) -> float:
+        """Return the squared error of weights (I*K, O) of one group on the data."""
+        return self._problems[group].loss(flat)
 
     def _error(self, weights: FloatArray) -> float:
         if self._problems:
@@ -383,7 +364,7 @@ class Fitter:
         turn: both steps lower the distance between them, which bounds the error behind the rectifier.
         """
         assert self._excerpt is not None
-        trust = 1 - self.fractions[form.name]
+        trust = 1 - self._fraction
         mean_y = self._seen.mean_y
         best, least = (fits, mean_y), math.inf
         for number in range(rounds + 1):

@@ -10,7 +10,17 @@ from typing import Any, Final
 from ..algebra.geometry import whole
 from ..forms.table import CHEAPER, FORMS, is_dense
 
-__all__ = ["COSTS", "RUNTIMES", "SPARED", "ConversionGoal", "check_patterns", "count", "goal_of"]
+__all__ = [
+    "COSTS",
+    "COST_WORDS",
+    "RUNTIMES",
+    "SPARED",
+    "ConversionGoal",
+    "check_budget",
+    "check_patterns",
+    "count",
+    "goal_of",
+]
 
 # Why a linear layer stays as it is where one rank is asked for.
 SPARED: Final = "linear, and `rank` is a depth multiplier; forms=['low-rank'] converts it as well"
@@ -18,6 +28,9 @@ SPARED: Final = "linear, and `rank` is a depth multiplier; forms=['low-rank'] co
 # What a budget can be of, and an older name of the time in ONNX Runtime.
 COSTS: Final = ("time", "macs", "params")
 _LATENCY: Final = "latency"
+
+# The same costs as people read them.
+COST_WORDS: Final = {"time": "time", "macs": "MACs", "params": "parameters"}
 
 # Runtimes that times can be measured in; torch where the network is one of torch.
 RUNTIMES: Final = ("engine", "onnxruntime")
@@ -99,7 +112,7 @@ def goal_of(
         If one is anything else; the message names it.
     """
     if budget is not None:
-        _check_budget(budget)
+        budget = check_budget(budget)
     if by == _LATENCY:
         by, runtime = "time", runtime or "onnxruntime"
     if by not in COSTS:
@@ -118,7 +131,7 @@ def goal_of(
         max_loss = _MAX_LOSS
     return ConversionGoal(
         by=by,
-        budget=None if rank is not None or budget is None else float(budget),
+        budget=None if rank is not None else budget,
         max_loss=None if rank is not None or max_loss is None else float(max_loss),
         rank=rank,
         forms=known,
@@ -162,19 +175,26 @@ def _check_max_loss(max_loss: Any) -> None:
         raise ValueError(f"`max_loss={max_loss!r}` is no loss that can be allowed; expected above 0.")
 
 
-def _check_budget(budget: Any) -> None:
+def check_budget(budget: Any, name: str = "budget") -> float:
+    """Return a fraction of a cost, or say what `name` got.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
     try:
         value = None if isinstance(budget, (str, bytes, bool)) else float(budget)
     except (TypeError, ValueError):
         value = None
     if value is None:
-        raise TypeError(f"`budget={budget!r}` is not a number; expected a fraction such as 0.25.")
+        raise TypeError(f"`{name}={budget!r}` is not a number; expected a fraction such as 0.25.")
     if not 0.0 < value <= 1.0:
         hint = f" {value:g} percent is {value / 100:g}." if 1.0 < value <= 100.0 else ""
         raise ValueError(
-            f"`budget={budget!r}` is not a fraction of the cost; expected above 0 and at most 1, such as "
+            f"`{name}={budget!r}` is not a fraction of the cost; expected above 0 and at most 1, such as "
             f"0.25.{hint}"
         )
+    return value
 
 
 def count(value: Any, name: str, least: int = 1) -> int:

@@ -10,16 +10,24 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ..._base.types import FloatArray
+from ..._base.types import FloatArray, RealArray
 from ..._base.workers import Workers
 from ..forms.layer import ConvLayer
 from ..forms.outputs import of_outputs, outputs_of
-from .loss import Values
+from ..scores.loss import Values
 
-__all__ = ["Excerpt", "MomentSums", "Moments", "patches"]
+__all__ = ["Excerpt", "MomentSums", "Moments", "bytes_of_sums", "patches"]
 
 # Patches are made and multiplied about this many bytes at a time.
 _BYTES_AT_ONCE: Final = 1 << 25
+
+# Entries of a patch from which on their products are made in single precision, of so many patches at a time,
+# each divided by about its size: half the time and memory. Fewer entries take little of either.
+_SINGLE: Final = 512
+_PATCHES_AT_ONCE: Final = 2048
+
+# Rows of a covariance that are made at once.
+_ROWS_AT_ONCE: Final = 512
 
 
 def patches(x: Values, layer: ConvLayer) -> Values:
@@ -69,6 +77,11 @@ class Excerpt:
         return self.x.nbytes + self.y.nbytes + self.floor.nbytes
 
 
+def bytes_of_sums(unknowns: int) -> int:
+    """Return the memory that the products of the entries of a patch take."""
+    return unknowns**2 * (4 if unknowns >= _SINGLE else 8)
+
+
 class MomentSums:
     """Sums over patches and wanted outputs, about an origin, and the moments that they amount to.
 
@@ -80,35 +93,63 @@ class MomentSums:
     def __init__(self, layer: ConvLayer) -> None:
         groups, size = layer.groups, layer.c_in * layer.taps // layer.groups
         self.count = 0
-        self._products = [np.zeros((size, size)) for _ in range(groups)]
+        self._single = size >= _SINGLE
+        dtype = np.float32 if self._single else np.float64
+        self._products = [np.zeros((size, size), dtype) for _ in range(groups)]
         self._cross = np.zeros((groups, size, layer.c_out // groups))
         self._sum_x = np.zeros((groups, size))
         self._sum_y = np.zeros((groups, layer.c_out // groups))
         self._squares = np.zeros_like(self._sum_y)
         # Variances of what has a large mean keep their digits if sums are taken about a patch's values.
         self._origin_x, self._origin_y = np.zeros_like(self._sum_x), np.zeros_like(self._sum_y)
+        self._scale_x, self._scale_y = np.ones_like(self._sum_x), np.ones_like(self._sum_y)
+        # Patches and outputs that are still to be multiplied, in single precision.
+        self._waiting: list[tuple[Values, Values]] = []
 
-    def start(self, x: Values, y: Values) -> None:
-        """Set the origin: a patch, shape ``(groups, size)``, and an output."""
-        self._origin_x, self._origin_y = x.astype(np.float64), y.astype(np.float64)
+    def start(self, rows: Values, wants: Values) -> None:
+        """Set the origin and the scale: of some patches, shape ``(n, groups, size)``, and outputs."""
+        self._origin_x, self._origin_y = rows[0].astype(np.float64), wants[0].astype(np.float64)
+        if self._single:
+            # The rounding of products is that of entries of about the same size.
+            self._scale_x, self._scale_y = _spread(rows - self._origin_x), _spread(wants - self._origin_y)
 
     def add(self, rows: Values, wants: Values) -> None:
         """Add patches, shape ``(n, groups, size)``, and outputs."""
-        # Products in float32 leave covariances of few patches with eigenvalues below zero, beyond the ridge.
         read, wanted = rows - self._origin_x, wants - self._origin_y
-        for g, product in enumerate(self._products):
-            mine = np.ascontiguousarray(read[:, g])
-            product += mine.T @ mine
-            self._cross[g] += mine.T @ wanted[:, g]
         self._sum_x += read.sum(axis=0)
         self._sum_y += wanted.sum(axis=0)
         self._squares += np.square(wanted).sum(axis=0)
         self.count += len(rows)
+        if not self._single:
+            # Products in float32 leave covariances of few patches with eigenvalues below zero, beyond the
+            # ridge.
+            self._multiply(read, wanted)
+            return
+        read /= self._scale_x
+        wanted /= self._scale_y
+        self._waiting.append((read.astype(np.float32), wanted.astype(np.float32)))
+        if sum(len(read) for read, _ in self._waiting) >= _PATCHES_AT_ONCE:
+            self._multiply_waiting()
+
+    def _multiply_waiting(self) -> None:
+        if self._waiting:
+            read, wanted = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+            self._waiting = []
+            self._multiply(read, wanted)
+
+    def _multiply(self, read: Values, wanted: Values) -> None:
+        for g, product in enumerate(self._products):
+            mine = np.ascontiguousarray(read[:, g])
+            product += mine.T @ mine
+            self._cross[g] += mine.T @ wanted[:, g]
 
     def __add__(self, other: MomentSums) -> MomentSums:
+        self._multiply_waiting()
+        other._multiply_waiting()
         total = object.__new__(MomentSums)
+        vars(total).update(vars(self))
+        total._waiting = []
         total.count = self.count + other.count
-        total._origin_x, total._origin_y = self._origin_x, self._origin_y
         total._products = [a + b for a, b in zip(self._products, other._products, strict=True)]
         for name in ("_cross", "_sum_x", "_sum_y", "_squares"):
             setattr(total, name, getattr(self, name) + getattr(other, name))
@@ -125,27 +166,49 @@ class MomentSums:
         return (self._origin_y + self._sum_y / self.count).reshape(-1)
 
     @property
+    def spread_x(self) -> float:
+        """About the standard deviation of the entries of a patch, of those of which products are scaled."""
+        return float(np.sqrt(np.square(self._scale_x).mean()))
+
+    @property
     def covariance(self) -> tuple[FloatArray, ...]:
         """Of the patches, centred: for each group ``(C_in/groups*K, C_in/groups*K)``."""
+        return tuple(gram.astype(np.float64, copy=False) for gram in self.covariances(np.float64))
+
+    def covariances(self, dtype: npt.DTypeLike) -> tuple[RealArray, ...]:
+        """Return the same as numbers of a type."""
+        self._multiply_waiting()
         means = self._sum_x / self.count
         covariances = []
-        for product, mean in zip(self._products, means, strict=True):
-            centred = product / self.count
-            centred -= np.multiply.outer(mean, mean)
+        for product, mean, scale in zip(self._products, means, self._scale_x, strict=True):
+            centred = np.empty(product.shape, dtype)
+            for start in range(0, len(product), _ROWS_AT_ONCE):  # nothing else of the size of `centred`
+                rows = slice(start, start + _ROWS_AT_ONCE)
+                wide = product[rows] * (scale[rows, np.newaxis] * (scale / self.count))
+                centred[rows] = wide - np.multiply.outer(mean[rows], mean)
             covariances.append(centred)
         return tuple(covariances)
 
     @property
     def cross(self) -> tuple[FloatArray, ...]:
         """Of patches and outputs, centred: for each group ``(C_in/groups*K, C_out/groups)``."""
+        self._multiply_waiting()
         shift = np.einsum("gi,go->gio", self._sum_x / self.count, self._sum_y / self.count)
-        return tuple(self._cross / self.count - shift)
+        scale = np.einsum("gi,go->gio", self._scale_x, self._scale_y) / self.count
+        return tuple(self._cross * scale - shift)
 
     @property
     def variance_y(self) -> FloatArray:
         """Of each output channel, shape ``(C_out,)``."""
         spread = self._squares / self.count - np.square(self._sum_y / self.count)
         return np.maximum(spread, 0.0).reshape(-1)
+
+
+def _spread(values: FloatArray) -> FloatArray:
+    """Return about the size of each entry, at least that of a hundredth of all."""
+    sizes: FloatArray = np.sqrt(np.square(values).mean(axis=0))
+    least = 0.01 * float(np.sqrt(np.square(sizes).mean()))
+    return np.maximum(sizes, least) if least > 0 else np.ones_like(sizes)
 
 
 class Moments:
@@ -314,7 +377,7 @@ class Moments:
         rows, wants = (values.reshape(len(x), used, groups, -1) for values in (rows, wants))
         if not self.count:
             for half in self._halves:
-                half.start(rows[0, 0], wants[0, 0])
+                half.start(rows.reshape(-1, *rows.shape[2:]), wants.reshape(-1, *wants.shape[2:]))
         odd = (self.samples + np.arange(len(x))) % 2 == 1
 
         def add(half: int) -> None:

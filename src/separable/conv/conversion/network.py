@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from ..forms.layer import ConvLayer, Replacement
 from ..scores.judge import Answers, Judge
+from ..scores.loss import HeldOut, OutputChange, Values
 from ..scores.records import Loss, Score
-from .loss import HeldOut, OutputChange, Values
 
 __all__ = [
     "CalibratedNetwork",

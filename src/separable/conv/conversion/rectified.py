@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..._base.types import FloatArray
+from ..._base.types import FloatArray, RealArray
 from ..._base.workers import Workers
 from ..forms.activation import Activation, activation_of
 from .moments import Excerpt, MomentSums
@@ -49,7 +49,7 @@ class Aim:
         self,
         seen: MomentSums,
         excerpt: Excerpt,
-        flats: Sequence[FloatArray],
+        flats: Sequence[RealArray],
         mean_y: FloatArray,
         activation: Activation | str | None = None,
         workers: Workers | None = None,

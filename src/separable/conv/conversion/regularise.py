@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from ..._base.types import FloatArray
+from ..._base.types import FloatArray, RealArray
 from ..._base.workers import Workers
 from ..algebra.descent import Quadratic
 from .moments import MomentSums
 
-__all__ = ["problems_of", "regularised", "shrinkages"]
+__all__ = ["problems_of", "regularised", "shrinkage"]
 
-# Fractions of the target that are tried.
+# Fractions of the target that are tried for layers of one tap.
 _TRIED: Final = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
+
+# Unknowns of each output from which on systems are solved in single precision.
+_SINGLE: Final = 1500
+
+# Standard deviations whose squares, of any sums, single precision holds.
+_FITS: Final = 1e12
 
 # Which of them are tried first; then those beside the best, until it has been tried between two others.
 _FIRST: Final = (1, 3)
@@ -24,20 +30,33 @@ _FIRST: Final = (1, 3)
 # Outputs of a group that judge a fraction, spread over them.
 _OUTPUTS: Final = 64
 
-# Patches per unknown from which the sample covariance is used without shrinkage.
-_PLENTY: Final = 100
+# Patches per unknown from which the sample covariance is used without shrinkage: it gains less than a
+# thousandth of the error from there on. Layers of one tap, whose target is cruder, gain longer.
+_PLENTY: Final = 10
+_PLENTY_ONE_TAP: Final = 100
 
 
 def problems_of(sums: MomentSums, taps: int) -> list[Quadratic]:
-    """Return the error of each group's weights on the samples that are summed up."""
-    energies = sums.variance_y.reshape(len(sums.cross), -1)
+    """Return the error of each group's weights on the samples that are summed up.
+
+    What is large is worked on in single precision: half the time and memory.
+    """
+    cross = sums.cross
+    dtype = _precision(len(cross[0]), sums)
+    energies = sums.variance_y.reshape(len(cross), -1)
     return [
-        Quadratic(gram, pull, energy, taps)
-        for gram, pull, energy in zip(sums.covariance, sums.cross, energies, strict=True)
+        Quadratic(gram, pull.astype(dtype, copy=False), energy, taps)
+        for gram, pull, energy in zip(sums.covariances(dtype), cross, energies, strict=True)
     ]
 
 
-def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge: float) -> Quadratic:
+def _precision(unknowns: int, sums: MomentSums) -> type[np.floating[Any]]:
+    """Return what systems of so many unknowns are solved in: in double too if squares would not fit."""
+    fits = 1 / _FITS < sums.spread_x < _FITS
+    return np.float32 if unknowns >= _SINGLE and fits else np.float64
+
+
+def regularised(problem: Quadratic, weights: RealArray, fraction: float, ridge: float) -> Quadratic:
     """Shrink the covariance towards one of fewer unknowns, and leave what both leave open to the weights.
 
     The target, towards which the sample covariance is shrunk [1]_, is the Kronecker product of the covariance
@@ -65,13 +84,10 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
     """
     pull, energies, taps = problem.pull, problem.energies, problem.taps
     gram = (1 - fraction) * problem.gram
+    weights = weights.astype(gram.dtype, copy=False)
     if fraction:
         shape = (problem.channels, taps)
-        full = problem.gram.reshape(*shape, *shape)
-        among, within = np.einsum("ikjk->ij", full), np.einsum("ikil->kl", full)
-        if taps == 1:  # nothing to factor
-            among = np.eye(shape[0]) * (float(np.trace(among)) / shape[0])
-        within = within / (float(np.trace(within)) or 1.0)
+        among, within = _marginals(problem.gram, taps)
         shrunk = gram.reshape(*shape, *shape)
         for channel, row in enumerate(fraction * among):  # row by row: nothing else of the size of `gram`
             shrunk[channel] += within[:, np.newaxis, :] * row[:, np.newaxis]
@@ -85,65 +101,106 @@ def regularised(problem: Quadratic, weights: FloatArray, fraction: float, ridge:
     return Quadratic(gram, pull + more * weights, energies + more * np.square(weights).sum(axis=0), taps)
 
 
-def shrinkages(
+def shrinkage(
     halves: Sequence[MomentSums],
     taps: int,
     weights: Sequence[FloatArray],
     ridge: float,
-    solvers: Mapping[str, Callable[[Quadratic], FloatArray]],
     workers: Workers | None = None,
-) -> dict[str, float]:
-    """Return the fraction of the target that is best for inputs that were not seen, for each of some forms.
-
-    Each half of the samples is fitted with the fractions that are tried, and judged by the other half. All
-    samples are twice as many, and need half of the fraction that is best for one half.
+) -> float:
+    """Return the fraction of the target that is best for inputs that were not seen.
 
     Parameters
     ----------
     halves : sequence of two MomentSums
+        Of every other sample, and of the rest.
     taps : int
         K.
     weights : sequence of ndarray, shape ``(I*K, O)``
         The original ones of each group.
     ridge : float
-    solvers : mapping of str to callable
-        By form: returns the weights that are fitted to a problem. What they ask of a problem, such as its
-        factor, they share.
     workers : Workers, optional
 
     Returns
     -------
-    dict of str to float
+    float
     """
     counts = [half.count for half in halves]
+    patches = sum(counts) / len(weights[0])
+    if patches >= (_PLENTY if taps > 1 else _PLENTY_ONE_TAP):
+        return 0.0
     if not min(counts):
-        return dict.fromkeys(solvers, _TRIED[-1])
-    if sum(counts) >= _PLENTY * len(weights[0]):
-        return dict.fromkeys(solvers, 0.0)
-    first, second = (_Half(half, taps) for half in halves)
+        return _TRIED[-1] / 2
+    return _of_kronecker(halves, taps) if taps > 1 else _judged(halves, weights, ridge, workers)
+
+
+def _of_kronecker(halves: Sequence[MomentSums], taps: int) -> float:
+    """Return the fraction that is nearest to the true covariance in the Frobenius norm [1]_.
+
+    It is the expected squared error of the sample covariance over its squared distance to the target. Patches
+    of one sample are not independent, so that the error is that of two halves: a quarter of the squared
+    distance between their covariances. The errors of fits to inputs not seen are within a few percent of
+    those with the best fraction, measured on layers of trained networks with 0.8 to 20 patches per unknown.
+
+    References
+    ----------
+    .. [1] O. Ledoit, M. Wolf, 2004; see :func:`regularised`.
+    """
+    error = apart = 0.0
+    dtype = _precision(len(halves[0].mean_x) // len(halves[0].cross), halves[0])
+    for one, other in zip(*(half.covariances(dtype) for half in halves), strict=True):
+        among, within = _marginals((one + other) / 2, taps)
+        one -= other
+        error += float(np.vdot(one, one)) / 4
+        one *= 0.5
+        one += other  # the mean of both
+        full = one.reshape(len(among), taps, len(among), taps)
+        inner = float(np.sum(among * np.einsum("ikjl,kl->ij", full, within, optimize=True)))
+        target = float(np.square(among).sum() * np.square(within).sum())
+        apart += float(np.vdot(one, one)) - 2 * inner + target
+    return min(error / apart, 1.0) if apart > 0 else 0.0
+
+
+def _judged(
+    halves: Sequence[MomentSums], weights: Sequence[FloatArray], ridge: float, workers: Workers | None
+) -> float:
+    """Return the fraction with which each half errs least on the other one, of layers of one tap.
+
+    All samples are twice as many, and need half of it.
+    """
+    first, second = (_Half(half, 1) for half in halves)
     run = (workers or Workers()).map
 
-    def judged(fraction: float, pair: tuple[_Half, _Half]) -> dict[str, float]:
+    def loss(fraction: float, pair: tuple[_Half, _Half]) -> float:
         known, unseen = pair
         problems = [
             regularised(problem, flat, fraction, ridge)
             for problem, flat in zip(known.problems, weights, strict=True)
         ]
-        return {
-            form: unseen.loss([solve(problem) for problem in problems], known)
-            for form, solve in solvers.items()
-        }
+        # Where the original weights are right, only fewer channels than they have tell fractions apart.
+        narrow = [problem.reduction[0][:, : -(-problem.pull.shape[1] // 2)] for problem in problems]
+        optima = [problem.optimum for problem in problems]
+        fewer = [(best @ some) @ some.T for best, some in zip(optima, narrow, strict=True)]
+        return unseen.loss(optima, known) + unseen.loss(fewer, known)
 
-    losses: dict[int, dict[str, float]] = {}
+    losses: dict[int, float] = {}
     waiting = set(_FIRST)
     while waiting:
         for place in sorted(waiting):
-            one, other = run(partial(judged, _TRIED[place]), ((first, second), (second, first)))
-            losses[place] = {form: one[form] + other[form] for form in solvers}
-        best = {form: min((tried[form], place) for place, tried in losses.items())[1] for form in solvers}
-        beside = {place + step for place in best.values() for step in (-1, 1)}
-        waiting = {place for place in beside if 0 <= place < len(_TRIED)} - losses.keys()
-    return {form: _TRIED[place] / 2 for form, place in best.items()}
+            losses[place] = sum(run(partial(loss, _TRIED[place]), ((first, second), (second, first))))
+        best = min(losses, key=lambda place: (losses[place], place))
+        waiting = {place for place in (best - 1, best + 1) if 0 <= place < len(_TRIED)} - losses.keys()
+    return _TRIED[best] / 2
+
+
+def _marginals(gram: RealArray, taps: int) -> tuple[RealArray, RealArray]:
+    """Return the covariance of channels and that of taps, of trace 1: factors of the target."""
+    channels = len(gram) // taps
+    full = gram.reshape(channels, taps, channels, taps)
+    among, within = np.einsum("ikjk->ij", full), np.einsum("ikil->kl", full)
+    if taps == 1:  # nothing to factor
+        among = np.eye(channels) * (float(np.trace(among)) / channels)
+    return among, within / (float(np.trace(within)) or 1.0)
 
 
 class _Half:
@@ -153,7 +210,7 @@ class _Half:
         self.problems = problems_of(sums, taps)
         self.mean_x, self.mean_y = (m.reshape(len(sums.cross), -1) for m in (sums.mean_x, sums.mean_y))
 
-    def loss(self, fitted: Sequence[FloatArray], known: _Half) -> float:
+    def loss(self, fitted: Sequence[RealArray], known: _Half) -> float:
         """Return the squared error of weights whose bias comes from other samples, on some of the outputs."""
         error = 0.0
         for n, (problem, weights) in enumerate(zip(self.problems, fitted, strict=True)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..._base.types import FloatArray
+from ..._base.types import FloatArray, RealArray
 from ..algebra.descent import Quadratic
 from ..algebra.terms import Rank
 from ..cost import Cost
@@ -41,7 +41,7 @@ class _DenseForm(LayerForm):
         return sequence(layer, self.parts(layer, rank), [weights], bias)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: RealArray | None, sweeps: int
     ) -> Solution:
         return problem.optimum, None
 

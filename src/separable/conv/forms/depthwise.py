@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from ..._base.types import FloatArray
+from ..._base.types import FloatArray, RealArray
 from ..algebra.descent import (
     Quadratic,
     alternate_outputs,
@@ -108,15 +108,15 @@ class _DepthwiseFirstForm(_PairForm):
         return self._composed(layer, rank, depthwise, pointwise)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: RealArray | None, sweeps: int
     ) -> Solution:
         ranks = rank_per_channel(rank, problem.channels)
         filters = whitened_filters(problem, ranks) if start is None else start
         filters, mixing, _ = descend_inputs(problem, ranks, filters, sweeps, GAIN)
         return _sum_of_terms(filters, mixing, ranks), filters
 
-    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
-        losses: FloatArray = input_losses(problem, ranks[-1])[np.array(ranks) - 1]
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> RealArray:
+        losses: RealArray = input_losses(problem, ranks[-1])[np.array(ranks) - 1]
         return losses
 
 
@@ -150,25 +150,25 @@ class _PointwiseFirstForm(_PairForm):
         return self._composed(layer, rank, depthwise, pointwise)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: RealArray | None, sweeps: int
     ) -> Solution:
         if start is None:
             start = leading_filters(problem, problem.optimum, whole(rank, "rank"))
         filters, mixing, _ = alternate_outputs(problem, start, sweeps, GAIN)
         return (mixing.swapaxes(1, 2) @ filters).reshape(len(filters), -1).T, filters
 
-    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
-        losses: FloatArray = output_losses(problem, ranks[-1])[np.array(ranks) - 1]
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> RealArray:
+        losses: RealArray = output_losses(problem, ranks[-1])[np.array(ranks) - 1]
         return losses
 
-    def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> FloatArray:
+    def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> RealArray:
         return whitened_outputs(problem, whole(rank, "rank"))
 
 
-def _sum_of_terms(filters: FloatArray, mixing: FloatArray, ranks: Sequence[int]) -> FloatArray:
+def _sum_of_terms(filters: RealArray, mixing: RealArray, ranks: Sequence[int]) -> RealArray:
     """Return the weights (I*K, O) of filters (R, K) and mixing (R, O) of input channels."""
     taps, outputs = filters.shape[1], mixing.shape[1]
-    weights = np.zeros((len(ranks), taps, outputs))
+    weights = np.zeros((len(ranks), taps, outputs), mixing.dtype)
     ends = np.cumsum(ranks)
     for rank in sorted(set(ranks) - {0}):
         members = np.flatnonzero(np.array(ranks) == rank)

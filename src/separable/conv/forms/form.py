@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 
-from ..._base.types import FloatArray
+from ..._base.types import FloatArray, RealArray
 from ..algebra.descent import Quadratic
 from ..algebra.geometry import weights_and_macs, whole
 from ..algebra.terms import Rank
@@ -21,7 +21,7 @@ __all__ = ["GAIN", "ConvPart", "LayerForm", "Solution", "balanced", "sequence"]
 GAIN: Final = 1e-3
 
 # Weights (I*K, O) of one group in a form, and what to start from next time; None: nothing to start from.
-Solution: TypeAlias = tuple[FloatArray, FloatArray | None]
+Solution: TypeAlias = tuple[RealArray, RealArray | None]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class LayerForm(Protocol):
         """
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: RealArray | None, sweeps: int
     ) -> Solution:
         """Return the weights of one group that fit its data best, below the full rank.
 
@@ -182,11 +182,11 @@ class LayerForm(Protocol):
             total = np.einsum("goh...,ghi...->goi...", grouped, total)
         return total.reshape(layer.weights.shape)
 
-    def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> FloatArray:
+    def closed(self, layer: ConvLayer, problem: Quadratic, rank: Rank) -> RealArray:
         """Return weights of one group that are near to the best, without any descent."""
         return self.solve(layer, problem, rank, None, 0)[0]
 
-    def losses(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+    def losses(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> RealArray:
         """Return about the squared errors of closed forms of one group, of some ranks at a time.
 
         Parameters
@@ -211,7 +211,7 @@ class LayerForm(Protocol):
         """Return whether the form is `settled` for a layer, too."""
         return self.settled
 
-    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> RealArray:
         """Return the same of ranks below the full one."""
         return np.array([problem.loss(self.closed(layer, problem, rank)) for rank in ranks])
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from ..._base.types import FloatArray
+from ..._base.types import FloatArray, RealArray
 from ..algebra.descent import Quadratic, descend_reduction
 from ..algebra.geometry import whole
 from ..algebra.spectra import direction_losses, hidden_losses
@@ -58,14 +58,14 @@ class _LowRankForm(LayerForm):
         return sequence(layer, self.parts(layer, rank), (first, last), bias)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: RealArray | None, sweeps: int
     ) -> Solution:
         if layer.transposed:
             return self._descended(problem, whole(rank, "rank"), start, sweeps)
         directions = problem.reduction[0][:, : whole(rank, "rank")]
         return (problem.optimum @ directions) @ directions.T, None
 
-    def _descended(self, problem: Quadratic, rank: int, start: FloatArray | None, sweeps: int) -> Solution:
+    def _descended(self, problem: Quadratic, rank: int, start: RealArray | None, sweeps: int) -> Solution:
         """Return the best weights whose taps all read the same few mixtures of the input channels."""
         rows = problem.hidden_basis(problem.channels)[:rank] if start is None else start
         rows, hidden, _ = descend_reduction(problem, rows, sweeps, GAIN)
@@ -75,7 +75,7 @@ class _LowRankForm(LayerForm):
     def settles(self, layer: ConvLayer) -> bool:
         return not layer.transposed
 
-    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> RealArray:
         if layer.transposed:
             return np.asarray(
                 hidden_losses(problem, problem.channels, ranks[-1])[np.array(ranks) - 1], np.float64

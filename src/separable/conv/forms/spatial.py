@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from ..._base.types import FloatArray
+from ..._base.types import FloatArray, RealArray
 from ..algebra.descent import Quadratic, descend_reduction
 from ..algebra.geometry import whole
 from ..algebra.spectra import hidden_losses
@@ -64,11 +64,11 @@ class _SpatialForm(LayerForm):
         return sequence(layer, parts, kernels, bias)
 
     def solve(
-        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: FloatArray | None, sweeps: int
+        self, layer: ConvLayer, problem: Quadratic, rank: Rank, start: RealArray | None, sweeps: int
     ) -> Solution:
         """Split off the first long axis, then the next of what is left."""
         channels = whole(rank, "rank")
-        chain: list[FloatArray] = []
+        chain: list[RealArray] = []
         for number, taps in enumerate(_taps(layer)[:-1]):
             length = problem.channels * taps
             hidden = min(channels, length, len(problem.pull) * problem.pull.shape[1] // length)
@@ -80,7 +80,7 @@ class _SpatialForm(LayerForm):
             weights = (rows.T @ weights.reshape(len(rows), -1)).reshape(-1, weights.shape[1])
         return weights, chain[0]
 
-    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> FloatArray:
+    def losses_below(self, layer: ConvLayer, problem: Quadratic, ranks: Sequence[int]) -> RealArray:
         taps = _taps(layer)
         if len(taps) > 2:  # what is left behind the first axis is split again
             return super().losses_below(layer, problem, ranks)

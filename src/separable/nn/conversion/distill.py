@@ -13,8 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from ...conv.conversion.loss import HeldOut
 from ...conv.conversion.network import Progress
+from ...conv.scores.loss import HeldOut
 from ..model.outcomes import floats_of
 from ..model.run import Call, inputs_of
 from ..model.untouched import map_tensors

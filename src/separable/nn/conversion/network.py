@@ -208,12 +208,8 @@ class TorchNetwork(CalibratedNetwork):
         run = ForwardPass(replaced, counts, summed, inputs_only, tell)
         places = [place for place, index in self._order.items() if index in counts]
         needed = self._needed(part, replaced, places, inputs_only)
-        with (
-            self._watched(run, part, needed),
-            torch.no_grad(),
-            suppress(Stop),
-            run if summed else nullcontext(),
-        ):
+        mode = run if self._is_blanked(run, needed) or summed else nullcontext()
+        with self._watched(run, part, needed), torch.no_grad(), suppress(Stop), mode:
             self._model(*call[0], **call[1])
         run.close()
 
@@ -328,7 +324,7 @@ class TorchNetwork(CalibratedNetwork):
         new = replaced.get(index)
         usual = self._order.get(place) == index
         if usual and needed is not None and place not in needed:
-            return blank_output(self._layers[index], self._trace.convs[index].module, x)
+            return blank_output(self._layers[index], self._trace.convs[index].module, x, self._blanks)
         if part is None or not usual or not self._calibration.repeats:
             return self._computed(index, new, x)
         known = self._known(part, place, replaced)
@@ -466,8 +462,30 @@ class TorchNetwork(CalibratedNetwork):
         needed = None
         if part is not None and self._demands is not None:
             needed = self._required(part, replaced, self._demands.outputs)
-        with self._watched(run, part, needed), torch.no_grad():
+        mode = run if self._is_blanked(run, needed) else nullcontext()
+        with self._watched(run, part, needed), torch.no_grad(), mode:
             return outcomes(lambda: self._model(*call[0], **call[1]), self._whole_numbers)
+
+    def _is_blanked(self, run: ForwardPass, needed: Set[int] | None) -> bool:
+        """Return whether some outputs will be left blank, without numbers, and tell the pass."""
+        run.blanked = needed is not None and len(needed) < len(self._order) and self._blanks
+        return run.blanked
+
+    @cached_property
+    def _blanks(self) -> bool:
+        """Whether the model runs where outputs hold no numbers: what is made of those costs nothing."""
+        call = self._one_input()
+        run = ForwardPass({}, {}, set())
+        run.blanked = True
+
+        def blank(index: int, x: Tensor) -> Tensor:
+            return blank_output(self._layers[index], self._trace.convs[index].module, x, True)
+
+        # Whatever a model raises that looks at numbers.
+        with suppress(Exception), self._replaced_forwards(blank), torch.no_grad(), run:
+            self._model(*call[0], **call[1])
+            return True
+        return False
 
     @cached_property
     def _whole_numbers(self) -> bool:

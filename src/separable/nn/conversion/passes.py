@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...conv.forms.layer import ConvLayer, Replacement
+from ..model.interception import Interception
 from ..model.run import tensors_of
+from ..model.untouched import map_tensors
 from .kinds import is_linear
 from .trace import is_plain_sum, is_same
 
@@ -37,7 +38,7 @@ class Stop(BaseException):
     """All that was wanted of a pass is there; no model's own `except` catches it."""
 
 
-class ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ForwardPass(Interception):
     """One pass of the network: what runs in which form, and who is told of it.
 
     Parameters
@@ -54,8 +55,6 @@ class ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
         the network goes on to overwrite.
     """
 
-    supports_higher_order_operators = True
-
     def __init__(
         self,
         replaced: Mapping[int, Replacement],
@@ -66,6 +65,7 @@ class ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.replaced = replaced
+        self.blanked = False  # whether some outputs are blank: what is made of them is not computed
         self.halved = False  # whether all convolutions give half of what they give
         self.place = 0  # calls of convolutions so far
         self._wanted, self._summed, self._inputs_only, self._tell = wanted, summed, inputs_only, tell
@@ -101,6 +101,8 @@ class ForwardPass(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 for waiting in [pending for pending in self._pending if is_same(pending[2], term)]:
                     self._pending.remove(waiting)
                     self._finish(waiting[0], waiting[1]._replace(other=_array(other)))
+        if self.blanked and any(tensor.is_meta for tensor in tensors_of((args, kwargs))):
+            args, kwargs = map_tensors((args, kwargs), lambda tensor: tensor.to("meta"))
         return func(*args, **(kwargs or {}))
 
     def close(self) -> None:
@@ -164,10 +166,8 @@ class Demands(NamedTuple):
         return {other for other in later if other < place}
 
 
-class SumWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class SumWatch(Interception):
     """Tells what is added to some tensors, and refuses numbers that leave torch: they may steer the model."""
-
-    supports_higher_order_operators = True
 
     def __init__(self, tell: Callable[[int, Tensor], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -212,44 +212,52 @@ def find_demands(run: _PoisonedRun, count: int) -> Demands | None:
     Demands, or None
         If the network does not run on NaN, makes some of its own, gives labels, or takes its way by what it
         computes.
+
+    Notes
+    -----
+    Whatever differs from a run without NaN was made from it: what a comparison makes is a number again.
     """
     reads: list[set[int]] = [set() for _ in range(count)]
     beside: list[set[int]] = [set() for _ in range(count)]
     outputs: set[int] = set()
+    plain: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
     # Whatever a model raises on numbers that are none.
     with suppress(Exception):
-        for source in (None, *range(count)):
-            touched: tuple[set[int], set[int]] = (set(), set())
-            tell = [partial(_note, places) for places in touched]
-            made = tensors_of(run(source, *tell))
-            if not all(tensor.is_floating_point() for tensor in made):
-                return None  # labels are numbers whatever they are made of
-            reached = any(map(_is_touched, made))
-            if source is None:
-                if any(touched) or reached:
-                    return None
-                continue
-            for places, sources in zip(touched, (reads, beside), strict=True):
-                for place in places:
-                    sources[place].add(source)
-            if reached:
+        made = tensors_of(run(None, *(partial(_note, seen) for seen in plain)))
+        if not all(tensor.is_floating_point() for tensor in made):
+            return None  # labels are numbers whatever they are made of
+        if any(map(_is_no_number, (*made, *plain[0].values(), *plain[1].values()))):
+            return None
+        for source in range(count):
+            touched: tuple[dict[int, Tensor], dict[int, Tensor]] = ({}, {})
+            changed = tensors_of(run(source, *(partial(_note, seen) for seen in touched)))
+            for places, before, now in zip((reads, beside), plain, touched, strict=True):
+                for place in now.keys() | before.keys():
+                    if _differs(before.get(place), now.get(place)):
+                        places[place].add(source)
+            if any(_differs(before, now) for before, now in zip(made, changed, strict=True)):
                 outputs.add(source)
         if all(place > source for place, sources in enumerate(reads) for source in sources):
             return Demands(tuple(map(frozenset, reads)), tuple(map(frozenset, beside)), frozenset(outputs))
     return None
 
 
-def _note(places: set[int], place: int, tensor: Tensor) -> None:
-    if _is_touched(tensor):
-        places.add(place)
+def _note(seen: dict[int, Tensor], place: int, tensor: Tensor) -> None:
+    seen[place] = tensor.detach().clone()
 
 
-def _is_touched(tensor: Tensor) -> bool:
+def _is_no_number(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and bool(tensor.isnan().any().numpy())
 
 
-def blank_output(layer: ConvLayer, module: Any, x: Tensor) -> Tensor:
-    """Return zeros of the shape that a layer would give: its output is no matter."""
-    if is_linear(module):
-        return x.new_zeros((*x.shape[:-1], layer.c_out))
-    return x.new_zeros((len(x), layer.c_out, *layer.sizes_for(x.shape[2:])))
+def _differs(before: Tensor | None, now: Tensor | None) -> bool:
+    """Return whether a tensor is another one: not a number, or made from such by a comparison."""
+    return before is None or now is None or before.shape != now.shape or not torch.equal(before, now)
+
+
+def blank_output(layer: ConvLayer, module: Any, x: Tensor, meta: bool) -> Tensor:
+    """Return what has the shape that a layer would give: zeros, or on the meta device no numbers at all."""
+    linear = is_linear(module)
+    shape = x.shape[:-1] if linear else (len(x), layer.c_out, *layer.sizes_for(x.shape[2:]))
+    shape = (*shape, layer.c_out) if linear else shape
+    return torch.zeros(shape, dtype=x.dtype, device="meta" if meta else x.device)

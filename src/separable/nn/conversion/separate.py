@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from ...conv.audits.records import Layer
-from ...conv.conversion.convert import Conversion, convert
 from ...conv.conversion.goal import SPARED, ConversionGoal, check_patterns, count, goal_of
 from ...conv.conversion.network import Progress, is_slower
-from ...conv.conversion.records import ConvertedLayer
+from ...conv.conversion.records import Conversion, ConversionReport, ConvertedLayer
+from ...conv.conversion.run import ConversionRun
 from ...conv.forms.layer import Replacement
 from ...conv.forms.table import FORMS, UNCHANGED
-from ...conv.scores.judge import Judge, judge_of
+from ...conv.scores.judge import judge_of
 from ...conv.scores.metrics import MetricLike
+from ...conv.scores.records import Loss, Score
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
 from ...report.text.conversions import in_short
@@ -39,7 +40,7 @@ from .rewrite import module_for
 from .times import RUNTIMES, WholeTimes, layer_times, slow_layers
 from .trace import Trace, trace
 
-__all__ = ["Separation", "separate"]
+__all__ = ["Assembly", "Separation", "TorchJob", "separate"]
 
 _CONVOLUTIONS: Final = {"conv", "depthwise", "grouped", "pointwise", "separable", "transposed"}
 
@@ -216,91 +217,210 @@ def separate(
     torch.Size([1, 32, 8, 8])
     """
     goal = goal_of(budget, by, max_loss, forms, rank, runtime, batch, RUNTIMES)
-    check_patterns(skip)
     _check_distillation(distill, distill_seconds, checkpoint)
-    count(memory, "memory", 0)
-    judge_of(metric, labels, validation)
-    work = prepared(model)
-    data = TorchCalibration(work, calibration, memory)
-    scored = None if validation is None else TorchCalibration(work, validation, memory, "validation")
-    judge = judge_of(metric, (scored or data).labels if labels is None and metric is not None else labels)
-    sample = _sample(work, data.first)
-    folded = copy.deepcopy(work)
-    folds = fold_norms(folded, trace(folded, sample))
-    seen = trace(folded, sample).without(skip)
-    if goal.spares_linear:
-        seen = seen.without_linear(SPARED)
-    others = _others(work, sample, seen)
-    if not seen.convs:
-        reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others.rows)
-        raise ValueError(f"`model` has no layer that can be converted.{reasons}")
+    job = TorchJob(
+        model,
+        calibration,
+        goal,
+        skip=skip,
+        keep_norms=keep_norms,
+        memory=memory,
+        equalise=equalise,
+        metric=metric,
+        labels=labels,
+        validation=validation,
+    )
     settings = {"budget": budget, "by": by, "max_loss": max_loss, "forms": forms, "rank": rank, "skip": skip}
     settings |= {"keep_norms": keep_norms, "distill": distill, "equalise": equalise}
-    stored = None if checkpoint is None else Checkpoint(checkpoint, work, data, settings)
-    network = TorchNetwork(folded, seen, data, memory, scored, layer_times(goal, torch.get_num_threads()))
-    clock = WholeTimes(network, goal, sample, torch.get_num_threads())
+    stored = None if checkpoint is None else Checkpoint(checkpoint, job.work, job.data, settings)
     with shown(progress) as show:
         done = None if stored is None else stored.conversion
         if done is None:
-            done = _converted(network, goal, others, judge, clock, equalise, show)
-        kept = {fold.conv: fold for fold in folds} if keep_norms else {}
-        base = work if keep_norms else folded
-        result = _assembled(copy.deepcopy(base), seen, done.replacements, kept)
-        whole = clock.of([base, result]) if clock.is_asked and done.replacements else None
-        if whole is not None and is_slower(*whole):
-            done, result, whole = done.put_back("put back: the whole is slower"), copy.deepcopy(base), None
-        names = [seen.convs[index].name for index in done.replacements]
-        if distill and names:
-            points = {kept[name].norm if name in kept else name: name for name in names}
-            layers = [result.get_submodule(name) for name in names]
+            with job.conversions([goal], show) as run:
+                done = run.reach(goal)
+                run.end()
+        times = job.whole_milliseconds([done]) if job.never_slower and done.replacements else None
+        if times is not None and is_slower(*times):
+            done, times = done.put_back("put back: the whole is slower"), None
+        if distill and done.replacements:
             save = None if stored is None else partial(stored.save, done)
             course = Course(distill, distill_seconds, None if stored is None else stored.training, save)
-            distilled(result, folded, points, layers, list(data), course, show)
-            loss, score = network.loss_of(result), network.score_of(judge, result) if judge else None
+            result, report = job.distilled(done, course, show)
         else:
-            loss = network.loss(done.replacements)
-            score = network.score(judge, done.replacements) if judge else None
-    report = replace(
-        done.report.with_loss(loss, network.measured, score),
-        layers=others.in_order(done.report.layers),
-        other_macs=others.macs,
-        other_params=others.params,
-        model=type(model).__name__,
-        notes=(*done.report.notes, *([clock.failure] if clock.failure else [])),
-        milliseconds_before=None if whole is None else whole[0],
-        milliseconds_after=None if whole is None else whole[1],
-        runtime="" if whole is None else clock.runtime,
-        batch=goal.batch,
-    )
-    _restore_modes(result, model)
+            result, report = job.assembly.model(done.replacements), job.report(done)
+    if times is not None:
+        before, after = times
+        report = replace(report, milliseconds_before=before, milliseconds_after=after, runtime=job.runtime)
+    job.assembly.restore_modes(result)
     return Separation(result, SeparationReport.of(report))
 
 
-def _converted(
-    network: TorchNetwork,
-    goal: ConversionGoal,
-    others: _Others,
-    judge: Judge | None,
-    clock: WholeTimes,
-    equalise: bool,
-    show: Progress,
-) -> Conversion:
-    return convert(
-        network,
-        goal.budget,
-        goal.by,
-        max_loss=goal.max_loss,
-        forms=goal.forms,
-        rank=goal.rank,
-        other_macs=others.conv_macs,
-        other_params=others.conv_params,
-        other_ms=clock.beside_layers() if clock.is_asked and goal.budget else 0.0,
-        equalise=equalise,
-        threads=torch.get_num_threads(),
-        loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
-        put_back=partial(slow_layers, network) if clock.is_asked else None,
-        progress=show,
-    )
+@dataclass(frozen=True, eq=False)
+class Assembly:
+    """What converted models are made of.
+
+    Attributes
+    ----------
+    base : Module
+        The original, as it runs in inference.
+    names : tuple of str
+        Of the layers that can be replaced.
+    kept : mapping of str to Fold
+        The batch norms behind them that stay, by the layer.
+    modes : mapping of str to bool
+        By module of the original, whether it is being trained.
+    """
+
+    base: nn.Module
+    names: tuple[str, ...]
+    kept: Mapping[str, Fold]
+    modes: Mapping[str, bool]
+
+    def model(self, replacements: Mapping[int, Replacement]) -> nn.Module:
+        """Return a model with new layers in place of old ones, in inference mode."""
+        model = copy.deepcopy(self.base)
+        modules = {own_name(name): module for name, module in model.named_modules()}
+        for index, replacement in replacements.items():
+            name = self.names[index]
+            new = module_for(replacement, modules[name], self.kept.get(name))
+            model = exchange(model, modules[name], new)
+        return model
+
+    def restore_modes(self, model: nn.Module) -> None:
+        """Put each module into the mode that it had, and new ones into that of the layer they replace."""
+        for name, module in model.named_modules():
+            known = own_name(name)
+            while known not in self.modes:
+                known = known.rpartition(".")[0]
+            module.training = self.modes[known]
+
+
+class TorchJob:
+    """A model with its calibration data, checked, traced and ready to be converted.
+
+    Parameters
+    ----------
+    model, calibration
+        As in `separate`.
+    goal : ConversionGoal
+        The first of the goals that it is converted to; all have its cost and its runtime.
+    skip, keep_norms, memory, equalise, metric, labels, validation
+        As in `separate`.
+
+    Attributes
+    ----------
+    work : Module
+        The copy that is converted.
+    data : TorchCalibration
+    assembly : Assembly
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        calibration: Any,
+        goal: ConversionGoal,
+        *,
+        skip: Sequence[str],
+        keep_norms: bool,
+        memory: int,
+        equalise: bool,
+        metric: MetricLike | None,
+        labels: Any,
+        validation: Any,
+    ) -> None:
+        check_patterns(skip)
+        count(memory, "memory", 0)
+        judge_of(metric, labels, validation)
+        self._goal, self._equalise, self._name = goal, equalise, type(model).__name__
+        self.work = work = prepared(model)
+        self.data = TorchCalibration(work, calibration, memory)
+        scored = None if validation is None else TorchCalibration(work, validation, memory, "validation")
+        if labels is None and metric is not None:
+            labels = (scored or self.data).labels
+        self._judge = judge_of(metric, labels)
+        sample = _sample(work, self.data.first)
+        self._folded = copy.deepcopy(work)
+        folds = fold_norms(self._folded, trace(self._folded, sample))
+        seen = trace(self._folded, sample).without(skip)
+        if goal.spares_linear:
+            seen = seen.without_linear(SPARED)
+        self._others = _others(work, sample, seen)
+        if not seen.convs:
+            reasons = "".join(f"\n  {row.name}: {row.reason}" for row in self._others.rows)
+            raise ValueError(f"`model` has no layer that can be converted.{reasons}")
+        threads = torch.get_num_threads()
+        self._network = TorchNetwork(
+            self._folded, seen, self.data, memory, scored, layer_times(goal, threads)
+        )
+        self._clock = WholeTimes(self._network, goal, sample, threads)
+        self.assembly = Assembly(
+            work if keep_norms else self._folded,
+            tuple(conv.name for conv in seen.convs),
+            {fold.conv: fold for fold in folds} if keep_norms else {},
+            {own_name(name): module.training for name, module in model.named_modules()},
+        )
+
+    @property
+    def never_slower(self) -> bool:
+        """Whether the goal is time: then what does not pay is put back."""
+        return self._clock.is_asked
+
+    @property
+    def runtime(self) -> str:
+        """Where times are measured, as people write it."""
+        return self._clock.runtime
+
+    def conversions(self, goals: Sequence[ConversionGoal], progress: Progress) -> ConversionRun:
+        """Return what converts it to goals of one cost."""
+        judge, network, clock = self._judge, self._network, self._clock
+        return ConversionRun(
+            network,
+            goals,
+            other_macs=self._others.conv_macs,
+            other_params=self._others.conv_params,
+            other_ms=clock.beside_layers() if clock.is_asked and goals[0].budget else 0.0,
+            equalise=self._equalise,
+            threads=torch.get_num_threads(),
+            loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
+            put_back=partial(slow_layers, network) if clock.is_asked else None,
+            progress=progress,
+        )
+
+    def whole_milliseconds(self, conversions: Sequence[Conversion]) -> list[float] | None:
+        """Return times of the original and of each conversion, run in turn; None where that fails."""
+        models = [self.assembly.model(done.replacements) for done in conversions]
+        return self._clock.of([self.assembly.base, *models])
+
+    def report(self, done: Conversion) -> ConversionReport:
+        """Return all that is to be said of a conversion: its loss measured, all layers named."""
+        score = self._network.score(self._judge, done.replacements) if self._judge else None
+        return self._told(done, self._network.loss(done.replacements), score)
+
+    def distilled(
+        self, done: Conversion, course: Course, show: Progress
+    ) -> tuple[nn.Module, ConversionReport]:
+        """Return the model of a conversion, trained to give what the original gives, and its report."""
+        result, network = self.assembly.model(done.replacements), self._network
+        names = [self.assembly.names[index] for index in done.replacements]
+        kept = self.assembly.kept
+        points = {kept[name].norm if name in kept else name: name for name in names}
+        layers = [result.get_submodule(name) for name in names]
+        distilled(result, self._folded, points, layers, list(self.data), course, show)
+        score = network.score_of(self._judge, result) if self._judge else None
+        return result, self._told(done, network.loss_of(result), score)
+
+    def _told(self, done: Conversion, loss: Loss, score: Score | None) -> ConversionReport:
+        report = done.report.with_loss(loss, self._network.measured, score)
+        return replace(
+            report,
+            layers=self._others.in_order(report.layers),
+            other_macs=self._others.macs,
+            other_params=self._others.params,
+            model=self._name,
+            notes=(*report.notes, *([self._clock.failure] if self._clock.failure else [])),
+            batch=self._goal.batch,
+        )
 
 
 def _check_distillation(distill: Any, seconds: float | None, checkpoint: object) -> None:
@@ -356,7 +476,7 @@ def _others(model: nn.Module, sample: Call, seen: Trace) -> _Others:
     macs = params = 0
     linear: set[str] = set()
     order = []
-    for layer in counted_layers(model, watch(model, sample, 0)):
+    for layer in counted_layers(model, watch(model, sample, 0, fakes=False)):
         order.append(layer.name or "(model)")
         if layer.kind not in _CONVOLUTIONS and layer.name not in {*converted, *seen.refused}:
             macs, params = macs + layer.macs // seen.samples, params + layer.params
@@ -390,24 +510,3 @@ def _reason(layer: Layer, refused: Mapping[str, str]) -> str:
     if name in refused:
         return refused[name]
     return "a convolution called as a function, with weights that no convolution module holds"
-
-
-def _assembled(
-    model: nn.Module, seen: Trace, replacements: Mapping[int, Replacement], folds: Mapping[str, Fold]
-) -> nn.Module:
-    """Put the new layers in place of the old ones, in `model` itself."""
-    modules = {own_name(name): module for name, module in model.named_modules()}
-    for index, replacement in replacements.items():
-        name = seen.convs[index].name
-        model = exchange(model, modules[name], module_for(replacement, modules[name], folds.get(name)))
-    return model
-
-
-def _restore_modes(result: nn.Module, model: nn.Module) -> None:
-    """Put each module into the mode that it had, and new ones into that of the layer they replace."""
-    modes = {own_name(name): module.training for name, module in model.named_modules()}
-    for name, module in result.named_modules():
-        known = own_name(name)
-        while known not in modes:
-            known = known.rpartition(".")[0]
-        module.training = modes[known]

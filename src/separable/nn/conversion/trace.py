@@ -5,22 +5,21 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.conv import _ConvNd
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...conv.forms.activation import Activation
 from ..layers.between import is_watched
 from ..layers.pair import ConvPair
 from ..layers.spatial import SpatialConv
 from ..model.activations import PreluSlopes, SeenActivation, activation_in
+from ..model.interception import Interception
 from ..model.run import Call, tensors_of
 from ..model.untouched import map_tensors, untouched
 from ..model.watch import _storage, own_name
@@ -142,10 +141,12 @@ class Trace:
         )
 
 
+def _own(tensor: Tensor) -> Tensor:
+    return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+
+
 def trace(model: nn.Module, call: Call) -> Trace:
     """Run a model once on `call` and watch its convolutions and linear layers.
-
-    Shapes are enough, so that no number is computed unless the model asks for some.
 
     Parameters
     ----------
@@ -159,30 +160,11 @@ def trace(model: nn.Module, call: Call) -> Trace:
     Trace
     """
     candidates, refused = _candidates(model)
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    try:
-        return _run(model, call, candidates, dict(refused), fake.from_tensor, fake)
-    # What a model does with fake tensors is no matter, as long as it runs on real ones.
-    except Exception:
-        return _run(model, call, candidates, dict(refused), _own, nullcontext())
-
-
-def _own(tensor: Tensor) -> Tensor:
-    return tensor if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
-
-
-def _run(
-    model: nn.Module,
-    call: Call,
-    candidates: dict[str, Any],
-    refused: dict[str, str],
-    replace: Callable[[Tensor], Tensor],
-    mode: AbstractContextManager[Any],
-) -> Trace:
-    with untouched(model, replace):
-        arguments, options = map_tensors(call, replace)
+    # Real numbers: one input is computed sooner than what fake tensors need is imported (two seconds).
+    with untouched(model, _own):
+        arguments, options = map_tensors(call, _own)
         watcher = _ConvWatcher(model, candidates)
-        with torch.no_grad(), mode, watcher.following(), watcher:
+        with torch.no_grad(), watcher.following(), watcher:
             output = model(*arguments, **options)
         watcher.read("", "output", output)
     for name, (tensor, reader) in watcher.asked.items():
@@ -218,10 +200,8 @@ def _settled(model: nn.Module, seen: SeenActivation) -> SeenActivation:
     return Activation("leaky_relu", tuple(tensors[seen.tensor].detach().double().flatten().tolist()))
 
 
-class _ConvWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _ConvWatcher(Interception):
     """Follows the outputs and weights of layers to the modules that read them."""
-
-    supports_higher_order_operators = True
 
     def __init__(self, model: nn.Module, candidates: dict[str, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

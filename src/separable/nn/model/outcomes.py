@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from .interception import Interception
 from .run import tensors_of
 
 __all__ = ["CHOSEN_BY", "floats_of", "named_outputs", "outcomes"]
@@ -88,10 +88,8 @@ def _named(value: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
 _Sources = tuple[tuple[Tensor, str], ...]  # floating-point tensors, each with the operator that read it
 
 
-class _ChoiceWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _ChoiceWatch(Interception):
     """Notes which floating-point tensors each tensor of whole numbers was computed from last."""
-
-    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

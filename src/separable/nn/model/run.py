@@ -73,8 +73,11 @@ def call_of(model: nn.Module, example: Any) -> Call:
     return (torch.zeros(tuple(example), dtype=like.dtype, device=like.device),), {}
 
 
-def watch(model: nn.Module, call: Call, runs: int) -> Watched:
+def watch(model: nn.Module, call: Call, runs: int, *, fakes: bool = True) -> Watched:
     """Run a model and count; measure it if `runs` is not 0.
+
+    Unless `fakes` is False, shapes alone are tried first: of large models that is quicker, and what it needs
+    is imported in two seconds.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def watch(model: nn.Module, call: Call, runs: int) -> Watched:
             "`measure=True`, but `model` is on the meta device and holds no numbers; "
             "move it with model.to_empty(device='cpu'), or leave `measure` out."
         )
-    if not runs:
+    if fakes and not runs:
         try:
             return _run_on_fakes(model, call)
         # Whatever went wrong with fake tensors, real ones decide whether the example fits.
@@ -152,7 +155,7 @@ def _run_on_fakes(model: nn.Module, call: Call) -> Watched:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with untouched(model, fake.from_tensor), _plainly():
         arguments, options = map_tensors(call, fake.from_tensor)
-        watcher = Watcher(model, fake=True)
+        watcher = Watcher(model, parts=True)
         with torch.inference_mode(), fake, watcher.naming(), watcher:
             model(*arguments, **options)
     return Watched(watcher.run(), {}, None, "counted on fake tensors: shapes alone, nothing was computed")
@@ -187,7 +190,7 @@ def _run_for_real(
             torch.cuda.synchronize(device)
 
     def watched(timed: bool) -> CountedRun:
-        watcher = Watcher(model, synchronize=synchronize if timed else None)
+        watcher = Watcher(model, parts=not runs, synchronize=synchronize if timed else None)
         with watcher.naming(), watcher:
             model(*arguments, **options)
         return watcher.run()

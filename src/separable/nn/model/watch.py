@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..layers.pair import ConvPair
+from .interception import Interception
 from .rules import RULES, Product, Shape, distinct, is_unknown, name_of, product
 
 _COMPILED = "_orig_mod"  # what torch.compile puts between a module and its own name
@@ -113,7 +113,7 @@ def _extent(tensor: Tensor) -> int:
     return 1 + sum((size - 1) * step for size, step in steps)
 
 
-def _hookable(model: nn.Module, fake: bool) -> Iterator[nn.Module]:
+def _hookable(model: nn.Module, parts: bool) -> Iterator[nn.Module]:
     """Return the modules that can be hooked without changing how they run.
 
     Script modules take no hooks. A depthwise separable layer runs fused on real tensors, unless its
@@ -121,30 +121,27 @@ def _hookable(model: nn.Module, fake: bool) -> Iterator[nn.Module]:
     """
     within: set[nn.Module] = set()
     for module in model.modules():
-        if isinstance(module, ConvPair) and not fake:
+        if isinstance(module, ConvPair) and not parts:
             within.update(list(module.modules())[1:])
         if module not in within and not isinstance(module, torch.jit.ScriptModule):
             yield module
 
 
-class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Watcher(Interception):
     """Records what multiplies while it is active.
 
     Parameters
     ----------
     model : Module
         Whose modules are named; with the tensors that it runs with.
-    fake : bool, optional
-        Whether these are fake tensors.
+    parts : bool, optional
+        Whether the convolutions of a depthwise separable layer are told apart, and not run fused.
     synchronize : callable, optional
         Waits for the device; calls are timed if it is given.
     """
 
-    # Control flow and compiled kernels come as operators of another class; they are run, and reported.
-    supports_higher_order_operators = True
-
     def __init__(
-        self, model: nn.Module, *, fake: bool = False, synchronize: Callable[[], None] | None = None
+        self, model: nn.Module, *, parts: bool = False, synchronize: Callable[[], None] | None = None
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._synchronize = synchronize
@@ -152,7 +149,7 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._names: dict[int, str] = {}
         for name, module in model.named_modules():
             self._names[id(module)] = own_name(name)
-        self._hooked = list(_hookable(model, fake))
+        self._hooked = list(_hookable(model, parts))
         self._stack: list[str] = []
         self._calls: dict[Signature, int] = {}
         self._seconds: dict[Signature, float] = {}

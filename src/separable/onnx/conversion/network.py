@@ -36,6 +36,9 @@ Sample: TypeAlias = tuple[Array, ...]
 # Seconds that a part of the model is timed in two forms, in turn.
 _PART_SECONDS: Final = 0.06
 
+# Seconds for each of several whole models, in turn.
+_WHOLE_SECONDS: Final = 0.15
+
 # No form takes less than this fraction of the layer's time: what is left is the clock's noise.
 _LEAST: Final = 0.02
 
@@ -357,11 +360,10 @@ class OnnxNetwork(CalibratedNetwork):
             known |= Session(giving(self._stored, inner), self._threads)(feeds)
         return known
 
-    def whole_milliseconds(self, replaced: Mapping[int, Replacement]) -> tuple[float, float]:
-        """Return the least times of the original and the converted model, runs interleaved."""
-        models = [self._stored, self.converted(replaced)]
-        before, after = self._clock.together(models, self._timed_inputs())
-        return before, after
+    def whole_milliseconds(self, *replaced: Mapping[int, Replacement]) -> list[float]:
+        """Return the least times of the original, and of the model with each of these; runs interleaved."""
+        models = [self._stored, *map(self.converted, replaced)]
+        return self._clock.together(models, self._timed_inputs(), _WHOLE_SECONDS * len(models))
 
     @property
     def clock(self) -> Clock:

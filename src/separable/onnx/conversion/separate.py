@@ -15,12 +15,13 @@ from onnx.onnx_ml_pb2 import ModelProto
 
 from ..._base.words.printable import printable
 from ...arrays import arguments
-from ...conv.conversion.convert import Conversion, ConversionReport, ConvertedLayer, Progress, convert
 from ...conv.conversion.goal import SPARED, ConversionGoal, check_patterns, count, goal_of
-from ...conv.conversion.network import is_slower
+from ...conv.conversion.network import Progress, is_slower
+from ...conv.conversion.records import Conversion, ConversionReport, ConvertedLayer
+from ...conv.conversion.run import ConversionRun
 from ...conv.forms.layer import Replacement
 from ...conv.forms.table import UNCHANGED, is_dense
-from ...conv.scores.judge import Judge, judge_of
+from ...conv.scores.judge import judge_of
 from ...conv.scores.metrics import MetricLike
 from ...report.conversions import SeparationReport
 from ...report.progress import shown
@@ -37,7 +38,7 @@ from .nodes import CONVOLUTIONS
 from .rewrite import noted
 from .times import Runtime, clock_of
 
-__all__ = ["Separation", "separate"]
+__all__ = ["OnnxJob", "Separation", "separate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,82 +240,171 @@ def separate(
     True
     """
     goal = goal_of(budget, by, max_loss, forms, rank, runtime, batch)
-    _check_settings(skip, batch_size, memory, threads)
-    judge = judge_of(metric, labels, validation)
-    stored = read_model(path_or_model)
-    older = stored.older_opset
-    with naming(path_or_model):
-        check_memory(stored, {})  # what constants alone make, a runtime makes when it loads a model
-        stored = runnable(stored, threads)
-        graph = GraphIndex(stored)
-        data = OnnxCalibration(calibration, graph.given(), batch_size)
-        check_memory(stored, data.first)
-        spared = SPARED if goal.spares_linear else ""
-        scored = None
-        if validation is not None:
-            scored = OnnxCalibration(validation, graph.given(), batch_size, "validation")
-        clock = clock_of(goal.runtime, threads)
-        network = OnnxNetwork(
-            stored, data, threads, memory, partial(_matches, skip), spared, scored, clock, goal.batch
-        )
-        others = _others(network)
-        if not network.layers:
-            reasons = "".join(f"\n  {row.name}: {row.reason}" for row in others)
-            raise ModelError(f"it has no layer that can be converted.{reasons}")
-    timed = _PutBack(network) if never_slower and rank is None else None
-    with naming(path_or_model), shown(progress) as show:
-        done = _converted(network, goal, others, judge, timed, equalise, threads, show)
-        judged = done.report.with_loss(
-            network.loss(done.replacements),
-            network.measured,
-            None if judge is None else network.score(judge, done.replacements),
-        )
-    before, after = (timed and timed.times) or (None, None)
-    report = replace(
-        judged,
-        layers=_in_order(graph, (*done.report.layers, *others)),
-        other_macs=0,
-        other_params=0,
-        notes=(rewritten(older),) if older else (),
-        model=name_of(path_or_model, stored.proto.graph.name),
-        milliseconds_before=before,
-        milliseconds_after=after,
-        runtime="" if before is None else clock.name,
-        batch=goal.batch,
-    )
-    result = network.converted(done.replacements)
-    predicted = _predicted(report, before) if goal.by == "time" and rank is None else None
-    noticed = noted(result, _line(report))
-    return Separation(SeparationReport.of(report), before, after, noticed, predicted)
-
-
-def _converted(
-    network: OnnxNetwork,
-    goal: ConversionGoal,
-    others: Sequence[ConvertedLayer],
-    judge: Judge | None,
-    put_back: _PutBack | None,
-    equalise: bool,
-    threads: int | None,
-    show: Progress,
-) -> Conversion:
-    kinds = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
-    return convert(
-        network,
-        goal.budget,
-        goal.by,
-        max_loss=goal.max_loss,
-        forms=goal.forms,
-        rank=goal.rank,
-        other_macs=sum(row.macs_before for row in others if row.name in kinds),
-        other_params=sum(row.params_before for row in others if row.name in kinds),
-        other_ms=network.other_milliseconds() if goal.by == "time" and goal.budget else 0.0,
-        equalise=equalise,
+    job = OnnxJob(
+        path_or_model,
+        calibration,
+        goal,
+        skip=skip,
+        batch_size=batch_size,
         threads=threads,
-        loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
-        put_back=put_back,
-        progress=show,
+        memory=memory,
+        never_slower=never_slower,
+        equalise=equalise,
+        metric=metric,
+        labels=labels,
+        validation=validation,
     )
+    with naming(path_or_model), shown(progress) as show:
+        with job.conversions([goal], show) as run:
+            done = run.reach(goal)
+            run.end()
+        report = job.report(done)
+    return job.separation(done, report, job.times)
+
+
+class OnnxJob:
+    """A model with its calibration data, checked and ready to be converted.
+
+    Parameters
+    ----------
+    path_or_model, calibration
+        As in `separate`.
+    goal : ConversionGoal
+        The first of the goals that it is converted to; all have its cost and its runtime.
+    skip, batch_size, threads, memory, never_slower, equalise, metric, labels, validation
+        As in `separate`.
+    """
+
+    def __init__(
+        self,
+        path_or_model: str | os.PathLike[str] | ModelProto,
+        calibration: CalibrationLike,
+        goal: ConversionGoal,
+        *,
+        skip: Sequence[str],
+        batch_size: int,
+        threads: int | None,
+        memory: int,
+        never_slower: bool,
+        equalise: bool,
+        metric: MetricLike | None,
+        labels: Any,
+        validation: CalibrationLike | None,
+    ) -> None:
+        _check_settings(skip, batch_size, memory, threads)
+        self._judge = judge_of(metric, labels, validation)
+        self._goal, self._threads, self._equalise = goal, threads, equalise
+        stored = read_model(path_or_model)
+        older = stored.older_opset
+        self._notes = (rewritten(older),) if older else ()
+        self._name = name_of(path_or_model, stored.proto.graph.name)
+        with naming(path_or_model):
+            check_memory(stored, {})  # what constants alone make, a runtime makes when it loads a model
+            stored = runnable(stored, threads)
+            self._graph = GraphIndex(stored)
+            data = OnnxCalibration(calibration, self._graph.given(), batch_size)
+            check_memory(stored, data.first)
+            scored = None
+            if validation is not None:
+                scored = OnnxCalibration(validation, self._graph.given(), batch_size, "validation")
+            self._network = OnnxNetwork(
+                stored,
+                data,
+                threads,
+                memory,
+                partial(_matches, skip),
+                SPARED if goal.spares_linear else "",
+                scored,
+                clock_of(goal.runtime, threads),
+                goal.batch,
+            )
+            self._others = _others(self._network)
+            if not self._network.layers:
+                reasons = "".join(f"\n  {row.name}: {row.reason}" for row in self._others)
+                raise ModelError(f"it has no layer that can be converted.{reasons}")
+        self._put_back = _PutBack(self._network) if never_slower and goal.rank is None else None
+
+    @property
+    def never_slower(self) -> bool:
+        """Whether layers that do not pay are put back."""
+        return self._put_back is not None
+
+    @property
+    def runtime(self) -> str:
+        """Where times are measured, as people write it."""
+        return self._network.clock.name
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """Milliseconds of the original and of the last conversion, where it was to be no slower."""
+        return None if self._put_back is None else self._put_back.times
+
+    def conversions(self, goals: Sequence[ConversionGoal], progress: Progress) -> ConversionRun:
+        """Return what converts it to goals of one cost."""
+        judge, network, goal = self._judge, self._network, goals[0]
+        kinds = {refused.name for refused in network.refused if refused.operator in CONVOLUTIONS}
+        return ConversionRun(
+            network,
+            goals,
+            other_macs=sum(row.macs_before for row in self._others if row.name in kinds),
+            other_params=sum(row.params_before for row in self._others if row.name in kinds),
+            other_ms=network.other_milliseconds() if goal.by == "time" and goal.budget else 0.0,
+            equalise=self._equalise,
+            threads=self._threads,
+            loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
+            put_back=self._put_back,
+            progress=progress,
+        )
+
+    def whole_milliseconds(self, conversions: Sequence[Conversion]) -> list[float]:
+        """Return times of the original and of each conversion, run in turn."""
+        return self._network.whole_milliseconds(*(done.replacements for done in conversions))
+
+    def report(self, done: Conversion) -> ConversionReport:
+        """Return all that is to be said of a conversion: its loss measured, all layers named."""
+        network, judge = self._network, self._judge
+        score = None if judge is None else network.score(judge, done.replacements)
+        return replace(
+            done.report.with_loss(network.loss(done.replacements), network.measured, score),
+            layers=_in_order(self._graph, (*done.report.layers, *self._others)),
+            other_macs=0,
+            other_params=0,
+            notes=self._notes,
+            model=self._name,
+            batch=self._goal.batch,
+        )
+
+    def separation(
+        self, done: Conversion, report: ConversionReport, times: tuple[float, float] | None
+    ) -> Separation:
+        """Return a conversion with its model.
+
+        Parameters
+        ----------
+        done : Conversion
+        report : ConversionReport
+        times : tuple of float or None
+            Milliseconds of the original and of this model.
+
+        Returns
+        -------
+        Separation
+        """
+        before, after = times or (None, None)
+        report = replace(
+            report,
+            milliseconds_before=before,
+            milliseconds_after=after,
+            runtime="" if before is None else self.runtime,
+        )
+        by_time = self._goal.by == "time" and self._goal.rank is None
+        return Separation(
+            SeparationReport.of(report),
+            before,
+            after,
+            noted(self._network.converted(done.replacements), _line(report)),
+            _predicted(report, before) if by_time else None,
+        )
 
 
 def _check_settings(skip: Sequence[str], batch_size: int, memory: int, threads: int | None) -> None:

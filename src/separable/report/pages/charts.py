@@ -9,7 +9,7 @@ import altair as alt
 
 from ...conv.forms.table import CHEAPER, FORMS, MULTIPLIED
 
-__all__ = ["audit_charts", "audit_details", "conversion_charts", "conversion_details"]
+__all__ = ["audit_charts", "audit_details", "conversion_charts", "conversion_details", "frontier_charts"]
 
 Spec: TypeAlias = dict[str, Any]
 
@@ -27,6 +27,9 @@ _KINDS: Final = (
 )
 
 _TALL: Final = 220  # pixels
+
+# Networks of a frontier; those that another one dominates are hollow.
+_POINTS: Final = ("original", "point", "dominated")
 
 
 def audit_charts(measures: Sequence[str], multipliers: int, forms: Sequence[str]) -> dict[str, Spec]:
@@ -258,6 +261,65 @@ def conversion_details(cost: str) -> dict[str, Spec]:
         .encode(x=x, y=y, tooltip=tooltip)
     )
     return {"options": _finished((lines + taken).add_params(shown))}
+
+
+def frontier_charts(costs: Sequence[str], loss: str, percent: bool, below_zero: bool) -> dict[str, Spec]:
+    """Return the charts of a frontier: the loss of each network over what it costs.
+
+    Parameters
+    ----------
+    costs : sequence of str
+        Fields of the data sets "points", with the original and the intervals, and "frontier", of those that
+        no other one dominates.
+    loss : str
+        What the loss is.
+    percent : bool
+        Whether it is shown in per cent.
+    below_zero : bool
+        Whether a loss, or the end of an interval, is below 0.
+
+    Returns
+    -------
+    dict of str to dict
+        By cost.
+    """
+    scale = alt.Scale(type="linear") if below_zero else alt.Scale(type="sqrt", domainMin=0)
+    axis = _percent() if percent else alt.Axis(format=".3~g", tickCount=5)
+    number = ".3~%" if percent else ".3~g"
+    y = alt.Y("loss:Q", title=loss, axis=axis, scale=scale)
+    charts = {}
+    for cost in costs:
+        ticks = _amounts(6)
+        x = alt.X(f"{cost}:Q", title=cost, axis=ticks, scale=alt.Scale(zero=True))
+        tooltip = [
+            "what:N",
+            *(alt.Tooltip(f"{name}:Q", format=",.4~g") for name in costs),
+            alt.Tooltip("loss:Q", format=number),
+            alt.Tooltip("low:Q", title="95 % from", format=number),
+            alt.Tooltip("high:Q", title="to", format=number),
+        ]
+        base = alt.Chart(alt.NamedData("points"))
+        line = (
+            alt.Chart(alt.NamedData("frontier"))
+            .mark_line(color="--accent", strokeWidth=1.5)
+            .encode(x=x, y=y, order=alt.Order(f"{cost}:Q"))
+        )
+        sure = base.mark_rule(color="--soft", strokeWidth=2).encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
+        marks = base.mark_point(size=90, opacity=1, strokeWidth=2).encode(
+            x=x,
+            y=y,
+            stroke=alt.Stroke("kind:N", legend=None, scale=_of_kind("--warn", "--accent", "--accent")),
+            fill=alt.Fill("kind:N", legend=None, scale=_of_kind("--warn", "--accent", "--card")),
+            shape=alt.Shape("kind:N", legend=None, scale=_of_kind("diamond", "circle", "circle")),
+            tooltip=tooltip,
+        )
+        names = base.mark_text(dy=-12, fontSize=11, color="--ink").encode(x=x, y=y, text="what:N")
+        charts[cost] = _finished(line + sure + marks + names)
+    return charts
+
+
+def _of_kind(*values: str) -> alt.Scale:
+    return alt.Scale(domain=list(_POINTS), range=list(values))
 
 
 def _running() -> alt.X:

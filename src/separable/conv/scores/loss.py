@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..scores.interval import student
-from ..scores.records import Loss, OutputLoss
+from .interval import student
+from .records import Loss, OutputLoss
 
 __all__ = ["HeldOut", "MeasuredRows", "OutputChange", "Values"]
 

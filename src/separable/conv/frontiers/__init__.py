@@ -1,0 +1,1 @@
+"""What a network loses over what it costs, at several budgets; framework-free."""

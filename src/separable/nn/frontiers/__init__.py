@@ -1,0 +1,1 @@
+"""What a torch network loses over milliseconds."""

@@ -1,0 +1,1 @@
+"""What an ONNX model loses over milliseconds."""

@@ -1,0 +1,83 @@
+"""What a network loses over what it costs, as people read it: printed, in a notebook, and as a page."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TypeVar
+
+from .._base.extras import extra
+from ..conv.frontiers.records import FrontierRecord, PointRecord
+from .text.frontiers import notebook, table
+
+__all__ = ["Frontier"]
+
+_Point = TypeVar("_Point", bound=PointRecord)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Frontier(FrontierRecord[_Point]):
+    """How much a network loses at several costs. Print it, or write it with `to_html` or `to_json`.
+
+    Attributes
+    ----------
+    original : FrontierPoint
+        The network as it was given.
+    points : tuple of FrontierPoint
+        A network for each budget, the largest first: its `milliseconds`, `macs`, `params`, `loss` with its
+        `interval`, the `score` of a metric, its `report`, whether it is `dominated` by another one, and its
+        `model`.
+    left_out : tuple of LeftOut
+        Budgets that have no point: each with its `budget` and the `reason`.
+    notes : tuple of str
+        What else became of the model, a sentence each.
+    model, by, runtime, batch, metric
+        The network's name, what budgets are of, where times were measured and of how many inputs, and the
+        name of the metric whose drop is the loss; empty where the loss is the change of the outputs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import separable as sp
+    >>> convs = torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 16, 3)
+    >>> net = torch.nn.Sequential(convs[0], torch.nn.ReLU(), convs[1]).eval()
+    >>> options = {"by": "macs", "runtime": "torch", "progress": False}
+    >>> found = sp.nn.frontier(net, torch.randn(32, 3, 12, 12), [0.5, 0.02], **options)
+    >>> len(found.points), found.left_out[0].budget  # which nothing can meet
+    (1, 0.02)
+    >>> found.best(max_loss=0.0) is found.original
+    True
+    """
+
+    def __str__(self) -> str:
+        return table(self)
+
+    def __repr__(self) -> str:
+        budgets = ", ".join(f"{point.budget:g}" for point in self.points) or "none"
+        return f"<Frontier of {self.model or 'a network'}: budgets {budgets}>"
+
+    def _repr_html_(self) -> str:
+        return notebook(self)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one HTML page that opens offline: loss over milliseconds and MACs, and what layers became.
+
+        It needs ``pip install 'separable[report]'``.
+
+        Parameters
+        ----------
+        path : path-like
+            The file appears there when it is complete.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        MissingExtraError
+            If Altair, vl-convert or Jinja2 is not installed.
+        """
+        with extra("report"):
+            from .pages.frontier import page
+            from .pages.page import write
+
+        write(page(self), path)
