@@ -53,7 +53,16 @@ FOLDERS = ("src", "tests", "benchmarks", "examples")  # of Python
 LONGEST_FUNCTION = 60  # lines after signature and docstring: fits a screen
 
 # Where documentation, licences and sources may point to. Packages are found by the installer's own settings.
-LINKED_HOSTS = {"arxiv.org", "docs.scipy.org", "doi.org", "github.com", "json.schemastore.org", "semver.org"}
+LINKED_HOSTS = {
+    "arxiv.org",
+    "docs.scipy.org",
+    "doi.org",
+    "github.com",
+    "json.schemastore.org",
+    "semver.org",
+} | {
+    "www.w3.org"  # names what SVG is
+}
 
 
 class Import(NamedTuple):

@@ -25,6 +25,10 @@ DRAWINGS: Final[dict[str, Callable[[Ink], Figure]]] = {
     "roofline": costs.roofline,
 }
 
+NOTHING: Final = dict.fromkeys(
+    ("Date", "Creator", "Format", "Type")
+)  # of what the files say about themselves
+
 
 def draw(folder: Path, names: Iterable[str] = DRAWINGS) -> None:
     """Write NAME-light.svg and NAME-dark.svg of drawings, their grounds transparent."""
@@ -34,4 +38,4 @@ def draw(folder: Path, names: Iterable[str] = DRAWINGS) -> None:
             # A salt of its own keeps the files the same from build to build.
             with mpl.rc_context({"svg.hashsalt": name, "font.size": 8.0}):
                 figure = DRAWINGS[name](ink)
-                figure.savefig(folder / f"{name}-{ink.name}.svg", transparent=True, metadata={"Date": None})
+                figure.savefig(folder / f"{name}-{ink.name}.svg", transparent=True, metadata=NOTHING)
