@@ -60,8 +60,7 @@ LINKED_HOSTS = {
     "github.com",
     "json.schemastore.org",
     "semver.org",
-} | {
-    "www.w3.org"  # names what SVG is
+    "www.w3.org",  # in the name of what SVG is
 }
 
 

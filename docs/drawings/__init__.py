@@ -25,9 +25,7 @@ DRAWINGS: Final[dict[str, Callable[[Ink], Figure]]] = {
     "roofline": costs.roofline,
 }
 
-NOTHING: Final = dict.fromkeys(
-    ("Date", "Creator", "Format", "Type")
-)  # of what the files say about themselves
+NOTHING: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # in the files about themselves
 
 
 def draw(folder: Path, names: Iterable[str] = DRAWINGS) -> None:
