@@ -129,9 +129,11 @@ def test_too_little_memory_is_refused_with_the_least_that_serves() -> None:
 def test_methods_whose_parts_differ_are_named() -> None:
     x = np.zeros((64, 64), np.float32)
     kernel = sp.families.gaussian([4.0, 4.0])
-    for method in ("fft", "recursive", "cascade"):
+    for method in ("fft", "recursive"):
         with pytest.raises(ValueError, match=f"method='{method}'.*parts of an array would not"):
-            sp.stream.plan(x, kernel if method != "cascade" else sp.families.disk(9.0), method=method)
+            sp.stream.plan(x, kernel, method=method)
+    with pytest.raises(ValueError, match=r"method='box'.*sums floats"):
+        sp.stream.plan(x, sp.families.disk(9.0), method="box")
     dense = np.random.default_rng(0).standard_normal((41, 41))
     plan = sp.stream.plan(np.zeros((512, 512), np.float32), dense, memory="4GiB")
     assert plan.passed_over is not None

@@ -180,7 +180,8 @@ void down_lanes(const DownArgs<T>& a) {
     const ptrdiff_t full = (a.width - x) / N * N, strip = full < kStrip ? full : kStrip;
     for (ptrdiff_t i = 0; i < a.fresh; i++)
       for (ptrdiff_t p = 0; p < strip; p += kLine) prefetch(fresh[i] + a.offset + x + p + a.ahead);
-    in_blocks<kRows<T>>(a.count, DownBlock<T, N, S>{a, x, x + strip});
+    // Scalars are contracted in one way in a block of rows, and in another in a single row.
+    in_blocks<N == 1 ? 1 : kRows<T>>(a.count, DownBlock<T, N, S>{a, x, x + strip});
     x += strip;
   }
   if (x < a.width) {

@@ -161,7 +161,7 @@ class _Slabs:
                 window.move(first)
                 window.fill(last)
             following = reads[number + 1] if number + 1 < len(reads) else None
-            if self._ahead and following is not None and following[0] <= self._windows[0].last:
+            if self._ahead and following is not None and following[0] <= last:
                 coming = threads(self._fill, following[1])
             else:
                 coming = None

@@ -86,8 +86,8 @@ def held(traits: Traits, units: list[Interval], overlapped: bool, rows: int | No
     most, rows = 0, rows or traits.source_rows
     reads = [traits.line.read_for(places) for places in units]
     for number, (first, last) in enumerate(reads):
-        if overlapped and number + 1 < len(reads):
-            last = max(last, reads[number + 1][1])
+        if overlapped and number + 1 < len(reads) and reads[number + 1][0] <= last:
+            last = reads[number + 1][1]
         if last < traits.line.n:
             last = min(aligned(last, rows), traits.line.n)
         most = max(most, last - first)

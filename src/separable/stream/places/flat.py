@@ -110,7 +110,7 @@ class FlatTarget:
             self._prepare(self._draft)
         self._offset = self._locate(self._draft)
         self._handle = os.open(self._draft, os.O_RDWR)
-        if os.fstat(self._handle).st_size < self._offset + self._bytes:
+        if not resumed and os.fstat(self._handle).st_size < self._offset + self._bytes:
             os.ftruncate(self._handle, self._offset + self._bytes)
         os.fsync(self._handle)
 
