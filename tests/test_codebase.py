@@ -32,7 +32,7 @@ FLOORS = [
     {"report"},
     {"engine"},
     {"onnx.model"},
-    {"files", "ndimage"},
+    {"files", "ndimage", "stream"},
     {"calibrate"},
     {"filters"},
     {"methods"},

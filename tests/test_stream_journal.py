@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable.stream.journal import Journal, Unit, journal_of
+from separable.stream.journal import FinishedUnit, Journal, journal_of
 from separable.stream.places import flat
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks and signals of POSIX")
@@ -238,9 +238,9 @@ def test_a_unit_that_lost_its_bytes_is_written_again(source: Path, tmp_path: Pat
 def test_records(tmp_path: Path) -> None:
     target = str(tmp_path / "y.npy")
     journal = Journal(target, {"source": "a", "unit": 3}, True)
-    journal.append(Unit(0, 3, 99))
+    journal.append(FinishedUnit(0, 3, 99))
     journal.close()
     again = Journal(target, {"source": "a", "unit": 5}, True)
-    assert again.units == [Unit(0, 3, 99)]
+    assert again.units == [FinishedUnit(0, 3, 99)]
     assert again.header["unit"] == 3  # as it was begun
     again.close()

@@ -38,6 +38,12 @@ def test_zarr(tmp_path: Path, form: int, shards: Any) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.zarr", "y0.zarr", "y1.zarr"]
 
 
+def test_what_is_not_compressed_stays_so(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "x.zarr"), data=volume(), chunks=(20, 30, 30), compressors=None)
+    sp.stream.filter(tmp_path / "x.zarr", tmp_path / "y.zarr", KERNEL)
+    assert zarr.open(str(tmp_path / "y.zarr"), mode="r").compressors == ()
+
+
 def test_slabs_end_where_chunks_do(tmp_path: Path) -> None:
     x = volume()
     target = zarr.create_array(str(tmp_path / "y.zarr"), shape=x.shape, dtype="uint16", chunks=(24, 8, 8))

@@ -57,6 +57,8 @@ class Line(NamedTuple):
         """
         begin, end = places
         before, after = self.shift, self.taps - 1 - self.shift
+        if (begin, end) == (0, self.n):
+            return places
         begin, end = begin - before, end + after
         if self.mode == "wrap" and self.taps > 1:
             return begin, end

@@ -26,10 +26,17 @@ _START: Final = len(_MAGIC) + _OWNER + _LENGTHS.size
 
 
 class JournalError(RuntimeError):
-    """A target that another process writes, or whose journal is of another job."""
+    """A target that another process writes, or whose journal is of another job.
+
+    Examples
+    --------
+    >>> import separable as sp
+    >>> issubclass(sp.stream.JournalError, RuntimeError)
+    True
+    """
 
 
-class Unit(NamedTuple):
+class FinishedUnit(NamedTuple):
     """A finished part of the target: half-open indices of its first axis, and its bytes on the disk."""
 
     begin: int
@@ -57,7 +64,7 @@ class Journal:
 
     Attributes
     ----------
-    units : list of Unit
+    units : list of FinishedUnit
         Those that are finished.
     header : dict
 
@@ -68,7 +75,7 @@ class Journal:
     """
 
     def __init__(self, target: str, header: dict[str, Any], resume: bool) -> None:
-        self.path, self.header, self.units = journal_of(target), header, list[Unit]()
+        self.path, self.header, self.units = journal_of(target), header, list[FinishedUnit]()
         self._handle = _locked(self.path, target)
         try:
             content = _content(self._handle)
@@ -102,11 +109,11 @@ class Journal:
             tag, *numbers = _RECORD.unpack(body)
             if tag != _TAG or zlib.crc32(body) != int.from_bytes(sum_, "little"):
                 break
-            self.units.append(Unit(*numbers))
+            self.units.append(FinishedUnit(*numbers))
             place += _SIZE
         return place
 
-    def append(self, unit: Unit) -> None:
+    def append(self, unit: FinishedUnit) -> None:
         """Record a finished unit, on the disk when this returns."""
         body = _RECORD.pack(_TAG, *unit)
         _write(self._handle, body + zlib.crc32(body).to_bytes(4, "little"), self._end)
@@ -114,7 +121,7 @@ class Journal:
         self._end += _SIZE
         self.units.append(unit)
 
-    def forget(self, units: list[Unit]) -> None:
+    def forget(self, units: list[FinishedUnit]) -> None:
         """Keep only `units`."""
         self._end = self._begin(self.header)
         self.units = []

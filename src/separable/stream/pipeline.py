@@ -11,34 +11,33 @@ from typing import Any, NamedTuple
 
 from .._base.atomic import explained
 from .._base.types import Array
-from .._core import extent as core_extent
 from ..arrays.boundaries import Interval
 from ..arrays.masks import known_of
-from ..filters.core import new_array
+from ..filters.core import extent_of, new_array
 from ..filters.plan import Plan
 from . import slabs
-from .journal import Journal, Unit, journal_of
-from .places.place import Source, Target
+from .journal import FinishedUnit, Journal, journal_of
+from .places.place import StreamSource, StreamTarget
 from .slabs import Cut, Traits
-from .window import Window
+from .window import SlabWindow
 
 Progress = Callable[[int, int], object]
 
 
-class Job(NamedTuple):
+class OpenFilter(NamedTuple):
     """A filter with its source and its target open."""
 
     plan: Plan
-    source: Source
-    target: Target
-    mask: Source | None
+    source: StreamSource
+    target: StreamTarget
+    mask: StreamSource | None
     storage: Any
     traits: Traits
     cut: Cut
     threads: int | None
 
 
-def run_job(job: Job, facts: dict[str, Any], resume: bool, progress: Progress | None) -> None:
+def run_job(job: OpenFilter, facts: dict[str, Any], resume: bool, progress: Progress | None) -> None:
     """Filter all of the source, or what an earlier run left; the target appears at the end.
 
     Raises
@@ -69,7 +68,7 @@ def run_job(job: Job, facts: dict[str, Any], resume: bool, progress: Progress | 
         journal.close()
 
 
-def _run_journalled(job: Job, journal: Journal, progress: Progress | None) -> None:
+def _run_journalled(job: OpenFilter, journal: Journal, progress: Progress | None) -> None:
     """Filter the units that the journal does not list, and record each when it is on the disk."""
     units = job.traits.units(int(journal.header["unit"]))
     if job.target.exists():  # killed between the renaming and the end of the journal
@@ -84,7 +83,7 @@ def _run_journalled(job: Job, journal: Journal, progress: Progress | None) -> No
     done = {(unit.begin, unit.end) for unit in there}
 
     def record(places: Interval) -> None:
-        journal.append(Unit(*places, job.target.synced(*places)))
+        journal.append(FinishedUnit(*places, job.target.synced(*places)))
 
     _run_units(job, [unit for unit in units if unit not in done], record, progress, len(done))
     job.target.finish()
@@ -92,7 +91,7 @@ def _run_journalled(job: Job, journal: Journal, progress: Progress | None) -> No
 
 
 def _run_units(
-    job: Job,
+    job: OpenFilter,
     units: list[Interval],
     record: Callable[[Interval], None],
     progress: Progress | None,
@@ -122,7 +121,7 @@ def _run_units(
             _tell(progress, total, total)
 
 
-def _write(target: Target, places: Interval, values: Array, record: Callable[[Interval], None]) -> None:
+def _write(target: StreamTarget, places: Interval, values: Array, record: Callable[[Interval], None]) -> None:
     target.write(places[0], values)
     record(places)
 
@@ -135,13 +134,13 @@ def _tell(progress: Progress | None, done: int, total: int) -> None:
 class _Slabs:
     """The slabs of a source with their halos, one after the other, the next one read ahead."""
 
-    def __init__(self, job: Job, units: list[Interval]) -> None:
+    def __init__(self, job: OpenFilter, units: list[Interval]) -> None:
         traits, overlapped = job.traits, job.cut.overlapped
         self._units, self._line = units, traits.line
         self._ahead = overlapped
-        self._windows = [Window(job.source, slabs.held(traits, units, overlapped))]
+        self._windows = [SlabWindow(job.source, slabs.held(traits, units, overlapped))]
         if job.mask is not None:
-            self._windows.append(Window(job.mask, slabs.held(traits, units, overlapped, job.mask.rows)))
+            self._windows.append(SlabWindow(job.mask, slabs.held(traits, units, overlapped, job.mask.rows)))
         longest = slabs.longest(traits, units)
         dtype, across = job.storage.dtype, traits.shape[1:]
         self._outputs = [_memory((longest, *across), dtype) for _ in range(1 + overlapped)]
@@ -207,21 +206,20 @@ def _memory(shape: tuple[int, ...], dtype: Any) -> Array:
     return memory.reshape(shape)
 
 
-def _extent(job: Job) -> tuple[float, float]:
+def _extent(job: OpenFilter) -> tuple[float, float]:
     """Return the least and the largest known sample, by reading all of the source."""
     setting, low, high = job.plan._setting, math.inf, -math.inf
     outside = setting.cval if setting.padded else None
-    windows = [Window(job.source, job.cut.unit)]
+    windows = [SlabWindow(job.source, job.cut.unit)]
     if job.mask is not None:
-        windows.append(Window(job.mask, job.cut.unit))
+        windows.append(SlabWindow(job.mask, job.cut.unit))
     for begin, end in job.traits.units(job.cut.unit):
         for window in windows:
             window.move(begin)
             window.fill(end)
         samples, *masks = (window.part(begin, end) for window in windows)
         known = known_of(samples, masks[0] if masks else None, job.storage.nan, outside)
-        part = core_extent(
-            samples.shape, samples, job.threads or 1, None if known is None else known.of(samples)
-        )
+        visible = None if known is None else known.of(samples)
+        part = extent_of(samples, job.threads or 1, visible)
         low, high = min(low, part[0]), max(high, part[1])
     return low, high

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arrays.boundaries import Interval, Line
 from ..filters.plan import Plan
-from .places.place import Source, Target
+from .places.place import StreamSource, StreamTarget
 from .window import aligned
 
 # Bytes of a slab beyond which a larger one gains nothing, unless its halo is long.
@@ -43,7 +43,12 @@ class Traits:
 
     @classmethod
     def of(
-        cls, plan: Plan, source: Source, target: Target | None, mask: Source | None, stored: np.dtype[Any]
+        cls,
+        plan: Plan,
+        source: StreamSource,
+        target: StreamTarget | None,
+        mask: StreamSource | None,
+        stored: np.dtype[Any],
     ) -> Traits:
         """Return the traits of a filter from `source` to `target`, stored as `stored`."""
         return cls(

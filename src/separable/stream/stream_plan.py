@@ -10,14 +10,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .. import _core
 from .._base.words.quantities import by, in_bytes
 from ..arrays.masks import Nan
 from ..arrays.output import Overflow, Rounding
-from ..filters.plan import Plan
+from ..filters.plan import Plan, core_info
 from ..kernel.value import SeparableKernel
 from . import slabs
-from .pipeline import Job, run_job
+from .pipeline import OpenFilter, run_job
 from .places.table import is_path, open_source, open_target
 from .slabs import Cut, Traits
 
@@ -64,6 +63,17 @@ class StreamPlan:
     memory, least_memory, memory_limit : int
         Bytes that the process is predicted to take with the interpreter, that it could take at the least, and
         that it was allowed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> stack = np.ones((30, 64, 64), np.float32)
+    >>> plan = sp.stream.plan(stack, np.ones((3, 3)) / 9, axes=(1, 2), memory="4GiB")
+    >>> result = np.zeros_like(stack)
+    >>> plan.run(result)
+    >>> plan.shape, bool((result == sp.correlate(stack, np.ones((3, 3)) / 9, axes=(1, 2))).all())
+    ((30, 64, 64), True)
     """
 
     shape: tuple[int, ...]
@@ -140,7 +150,7 @@ class StreamPlan:
         try:
             cut = Cut(plan.unit, plan.overlapped, plan.held, plan.memory)
             traits = Traits.of(plan._plan, source, place, mask, plan.dtype)
-            job = Job(plan._plan, source, place, mask, plan._storage, traits, cut, plan._threads)
+            job = OpenFilter(plan._plan, source, place, mask, plan._storage, traits, cut, plan._threads)
             run_job(job, plan._facts(), resume == "auto", progress)
         finally:
             for opened in (source, place, mask):
@@ -151,7 +161,7 @@ class StreamPlan:
         """Return what a target is made of, beside the source: what a journal compares."""
         plan, storage = self._plan, self._storage
         setting = plan._setting._replace(machine=None)
-        info = _core.core_info()
+        info = core_info()
         return {
             "shape": repr(self.shape),
             "dtype": self.dtype.str,

@@ -9,20 +9,20 @@ import numpy as np
 
 from .._base.types import Array
 from ..filters.core import new_array
-from .places.place import Source
+from .places.place import StreamSource
 
 
-class Window:
+class SlabWindow:
     """So many indices of a source's first axis, which counts on around it: index n is index 0.
 
     Parameters
     ----------
-    source : Source
+    source : StreamSource
     rows : int
         Indices that it holds at most.
     """
 
-    def __init__(self, source: Source, rows: int) -> None:
+    def __init__(self, source: StreamSource, rows: int) -> None:
         self._source, self._n = source, source.shape[0]
         self._row = math.prod(source.shape[1:]) * source.dtype.itemsize
         memory = new_array((rows * self._row // 4 + 16,), np.dtype(np.float32)).view(np.uint8)

@@ -20,8 +20,9 @@ def thickness(array: Any) -> int:
         return 1
     first = chunks[0]
     if isinstance(first, (tuple, list)):  # Dask's: the lengths of all chunks
-        return int(max(first))
-    return max(1, min(int(first), max(int(array.shape[0]), 1)))
+        return max(int(n) for n in first)
+    rows: int = min(int(first), int(array.shape[0]))
+    return max(1, rows)
 
 
 def codec_bytes(array: Any) -> int:

@@ -10,16 +10,16 @@ from numpy.lib import format as npy
 
 from .arrays import ArraySource
 from .flat import FlatSource, FlatTarget
-from .place import Source
+from .place import StreamSource
 
 
-def npy_source(path: Path) -> Source:
+def npy_source(path: Path) -> StreamSource:
     """Return the array of a file; where it is in Fortran order, by slices of a mapping."""
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     return memmap_source(mapped) or ArraySource(mapped, f"`{path}`")
 
 
-def memmap_source(array: Any) -> Source | None:
+def memmap_source(array: Any) -> StreamSource | None:
     """Return the file behind a whole memory map in C order; None where there is no such file."""
     if type(array) is not np.memmap or not array.flags.c_contiguous or not array.dtype.isnative:
         return None

@@ -9,7 +9,7 @@ import numpy as np
 from ..._base.types import Array
 
 
-class Source(Protocol):
+class StreamSource(Protocol):
     """An array that is read in parts.
 
     Attributes
@@ -40,7 +40,7 @@ class Source(Protocol):
         """Close what was opened."""
 
 
-class Target(Protocol):
+class StreamTarget(Protocol):
     """An array that is written in parts.
 
     Attributes

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import hdf5, npy, zarrs
 from .arrays import ArraySource, ArrayTarget
-from .place import Source, Target
+from .place import StreamSource, StreamTarget
 
 _PATHS = "a path that ends in .npy, .zarr, .h5 or .hdf5 (scan.h5/name for one of several data sets)"
 
@@ -30,7 +30,7 @@ def _suffix(path: Path) -> str:
     return ".zarr" if any(place.suffix == ".zarr" for place in (path, *path.parents)) else path.suffix.lower()
 
 
-def open_source(value: Any, name: str = "source") -> Source:
+def open_source(value: Any, name: str = "source") -> StreamSource:
     """Return the source that an argument names.
 
     Raises
@@ -52,7 +52,7 @@ def open_source(value: Any, name: str = "source") -> Source:
     return source
 
 
-def _from_array(value: Any, name: str) -> Source:
+def _from_array(value: Any, name: str) -> StreamSource:
     if not _looks_like_array(value):
         raise TypeError(
             f"`{name}` is of type {type(value).__name__}; expected {_PATHS}, or an array with shape, dtype "
@@ -61,7 +61,7 @@ def _from_array(value: Any, name: str) -> Source:
     return npy.memmap_source(value) or zarrs.local_array(value) or ArraySource(value)
 
 
-def _from_path(path: Path, name: str) -> Source:
+def _from_path(path: Path, name: str) -> StreamSource:
     suffix = _suffix(path)
     named = hdf5.split(path)
     if not (named[0] if named else path).exists():
@@ -75,7 +75,7 @@ def _from_path(path: Path, name: str) -> Source:
     raise ValueError(f"`{name}={str(path)!r}` has no ending that is known; expected {_PATHS}.")
 
 
-def open_target(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], like: Source) -> Target:
+def open_target(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], like: StreamSource) -> StreamTarget:
     """Return the target that an argument names, for an array of `shape` and `dtype` chunked as the source is.
 
     Raises

@@ -73,6 +73,9 @@ class ZarrTarget:
         fits = chunks and len(chunks) == len(shape) and not isinstance(chunks[0], (tuple, list))
         self._chunks = tuple(map(int, chunks)) if fits else _chunks(shape)
         self._shards = tuple(map(int, shards)) if fits and shards else None
+        # Format 2 has codecs of its own.
+        followed = fits and getattr(getattr(like, "metadata", None), "zarr_format", 2) == 3
+        self._compressors = like.compressors if followed else "auto"
         self._array: Any = None
         grid = _Grid(shape, dtype, self._chunks, self._shards)
         self.rows, self.codec_bytes = thickness(grid), codec_bytes(grid)
@@ -98,6 +101,7 @@ class ZarrTarget:
             dtype=self._dtype,
             chunks=self._chunks,
             shards=self._shards,
+            compressors=self._compressors,
         )
 
     def write(self, begin: int, values: Array) -> None:
