@@ -235,6 +235,31 @@ def test_a_unit_that_lost_its_bytes_is_written_again(source: Path, tmp_path: Pat
     assert_whole(source, target)
 
 
+def test_slabs_are_as_long_as_those_that_are_finished(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "y.npy"
+    done = begun(source, target)
+    plan = sp.stream.plan(source, KERNEL, target=target, memory="4GiB")
+    assert plan.unit != 8
+    counts = []
+    plan.run(progress=lambda now, total: counts.append((now, total)))
+    assert counts[0][0] >= done
+    assert counts[-1] == (20, 20)
+    assert_whole(source, target)
+
+
+def test_longer_slabs_than_memory_allows_are_refused(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "y.npy"
+    plan = sp.stream.plan(source, KERNEL, target=target, memory="4GiB")
+    small = sp.stream.plan(source, KERNEL, target=target, memory=plan.least_memory + (64 << 10))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            plan.run()
+    assert plan.unit == 160
+    with pytest.raises(sp.stream.JournalError, match="was begun in slabs of 160, which take"):
+        small.run()
+
+
 def test_records(tmp_path: Path) -> None:
     target = str(tmp_path / "y.npy")
     journal = Journal(target, {"source": "a", "unit": 3}, True)

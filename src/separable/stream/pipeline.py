@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from .._base.atomic import explained
 from .._base.types import Array
+from .._base.words.quantities import in_bytes
 from ..arrays.boundaries import Interval
 from ..arrays.masks import known_of
 from ..filters.core import extent_of, new_array
 from ..filters.plan import Plan
 from . import slabs
-from .journal import FinishedUnit, Journal, journal_of
+from .journal import FinishedUnit, Journal, JournalError, journal_of
 from .places.place import StreamSource, StreamTarget
 from .slabs import Cut, Traits
 from .window import SlabWindow
@@ -34,6 +35,7 @@ class OpenFilter(NamedTuple):
     storage: Any
     traits: Traits
     cut: Cut
+    memory: int  # that may be taken
     threads: int | None
 
 
@@ -70,7 +72,8 @@ def run_job(job: OpenFilter, facts: dict[str, Any], resume: bool, progress: Prog
 
 def _run_journalled(job: OpenFilter, journal: Journal, progress: Progress | None) -> None:
     """Filter the units that the journal does not list, and record each when it is on the disk."""
-    units = job.traits.units(int(journal.header["unit"]))
+    job = _as_begun(job, int(journal.header["unit"]))
+    units = job.traits.units(job.cut.unit)
     if job.target.exists():  # killed between the renaming and the end of the journal
         if len({(unit.begin, unit.end) for unit in journal.units} & set(units)) < len(units):
             raise FileExistsError(f"`{job.target.path}` is there already; remove it, or write elsewhere.")
@@ -88,6 +91,20 @@ def _run_journalled(job: OpenFilter, journal: Journal, progress: Progress | None
     _run_units(job, [unit for unit in units if unit not in done], record, progress, len(done))
     job.target.finish()
     journal.remove()
+
+
+def _as_begun(job: OpenFilter, unit: int) -> OpenFilter:
+    """Return the filter in slabs as long as those that are finished; JournalError where memory is too small."""
+    if unit == job.cut.unit:
+        return job
+    cuts = [slabs.cut(job.plan, job.traits, unit, overlapped) for overlapped in (True, False)]
+    for cut in cuts:
+        if cut.memory <= job.memory:
+            return job._replace(cut=cut)
+    raise JournalError(
+        f"`{job.target.path}` was begun in slabs of {unit}, which take {in_bytes(cuts[-1].memory)}; pass that "
+        "much `memory`, or resume='never' to begin anew."
+    )
 
 
 def _run_units(

@@ -150,7 +150,8 @@ class StreamPlan:
         try:
             cut = Cut(plan.unit, plan.overlapped, plan.held, plan.memory)
             traits = Traits.of(plan._plan, source, place, mask, plan.dtype)
-            job = OpenFilter(plan._plan, source, place, mask, plan._storage, traits, cut, plan._threads)
+            limits = plan.memory_limit, plan._threads
+            job = OpenFilter(plan._plan, source, place, mask, plan._storage, traits, cut, *limits)
             run_job(job, plan._facts(), resume == "auto", progress)
         finally:
             for opened in (source, place, mask):

@@ -30,9 +30,10 @@ def codec_bytes(array: Any) -> int:
     chunks = getattr(array, "shards", None) or getattr(array, "chunks", None)
     if not chunks or isinstance(chunks[0], (tuple, list)):
         return 0
-    count = math.prod(-(-n // c) for n, c in zip(array.shape[1:], chunks[1:], strict=True))
-    chunk = math.prod(int(n) for n in chunks)
-    return 2 * min(count, _PARALLEL) * chunk * np.dtype(array.dtype).itemsize
+    lengths = [(int(n), int(chunk)) for n, chunk in zip(array.shape, chunks, strict=True)]
+    count = math.prod(-(-n // chunk) for n, chunk in lengths[1:])
+    samples = math.prod(chunk for _, chunk in lengths)
+    return 2 * min(count, _PARALLEL) * samples * np.dtype(array.dtype).itemsize
 
 
 class ArraySource:
