@@ -14,14 +14,15 @@ SOURCES := pyproject.toml CMakeLists.txt README.md \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint docs bench fuzz leaks sanitize wheel clean
+.PHONY: help demo test lint docs bench studies fuzz leaks sanitize wheel clean
 
 help:
 	@echo 'make demo    filter a photograph and an MRI volume, convert a network; compare with what is used today'
-	@echo 'make test    ruff, mypy --strict and pytest: what CI runs'
-	@echo 'make lint    ruff and mypy --strict only'
+	@echo 'make test    ruff, mypy --strict, codespell and pytest: what CI runs'
+	@echo 'make lint    ruff, mypy --strict and codespell only'
 	@echo 'make docs    build the site of the documentation into build/docs (Python 3.11 or newer; without network)'
 	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'
+	@echo 'make studies measure what is claimed of separable convolution and rewrite docs/studies (less than half an hour)'
 	@echo 'make fuzz    read mutated files: each gives a result or an error that names it (FUZZ: how many, from which on)'
 	@echo 'make leaks   a million small calls and a thousand large ones leave no memory behind (minutes)'
 	@echo 'make sanitize  the tests of the core under AddressSanitizer and ThreadSanitizer (GCC or Clang; minutes)'
@@ -38,8 +39,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/codespell
 
-# Warnings are errors. SPHINX_ARGS='-D plot_gallery=0' leaves the tutorials unrun.
+# Warnings are errors. SPHINX_ARGS='-D plot_gallery=0' leaves tutorials and gallery unrun.
 docs: $(VENV)/installed-docs
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make docs needs Python 3.11 or newer: make PYTHON=python3.12 docs (after make clean)")'
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/docs-trees $(SPHINX_ARGS) . build/docs
@@ -47,6 +49,9 @@ docs: $(VENV)/installed-docs
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks
+
+studies: $(VENV)/installed-test
+	$(BIN)/python -m studies
 
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python -m tests.fuzz_images $(FUZZ)

@@ -51,7 +51,7 @@ def measure(
         found: dict[str, list[Result]] = {}
         for seed in range(1 if quick else SEEDS):
             progress(f"convert-int8: {data} {network}, seed {seed}")
-            for label, result in _case(data, network, seed, quick):
+            for label, result in case(data, network, seed, quick):
                 found.setdefault(label, []).append(result)
         quantities += [_quantity(f"{data} {network}, {label}", results) for label, results in found.items()]
     title = (
@@ -67,8 +67,9 @@ def _quantity(label: str, results: list[Result]) -> Quantity:
     return Quantity(label, statistics.mean(rates), min(rates), max(rates), "%", None, note)
 
 
-def _case(data: str, network: str, seed: int, quick: bool) -> Iterator[tuple[str, Result]]:
-    pictures, model = _trained(data, network, seed, quick)
+def case(data: str, network: str, seed: int, quick: bool) -> Iterator[tuple[str, Result]]:
+    """Yield how a trained network does, dense and converted, in float32 and in eight bits."""
+    pictures, model = trained(data, network, seed, quick)
     # Some sets come class by class: of each class as many as chance has it.
     order = np.random.default_rng(seed).permutation(len(pictures.train_x))
     inputs = pictures.train_x.numpy()[order[: BATCH if quick else INPUTS]]
@@ -76,8 +77,8 @@ def _case(data: str, network: str, seed: int, quick: bool) -> Iterator[tuple[str
     onnx = libraries.load("onnx")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        _export(model, pictures.train_x[:2], path)
-        yield from _quantised("dense", path, inputs, x, classes)
+        exported(model, pictures.train_x[:2], path)
+        yield from quantised("dense", path, inputs, x, classes)
         first = next(node.name for node in onnx.load(path).graph.node if node.op_type == "Conv")
         for equalise in (False, True):
             done = sp.onnx.separate(
@@ -93,15 +94,17 @@ def _case(data: str, network: str, seed: int, quick: bool) -> Iterator[tuple[str
             small = path.with_name("converted.onnx")
             done.save(small)
             label = "converted, equalised" if equalise else "converted"
-            yield from _quantised(label, small, inputs, x, classes)
+            yield from quantised(label, small, inputs, x, classes)
 
 
-def _trained(data: str, network: str, seed: int, quick: bool) -> tuple[Any, Any]:
+def trained(data: str, network: str, seed: int, quick: bool) -> tuple[Any, Any]:
+    """Return pictures, and a network that was trained on them."""
     found = libraries.example("pictures").SETS[data](seed)
     return found, libraries.example("networks").trained(network, found, seed, epochs=1 if quick else 12)
 
 
-def _export(model: Any, example: Any, path: Path) -> None:
+def exported(model: Any, example: Any, path: Path) -> None:
+    """Write a module of torch as an ONNX file, for any number of inputs."""
     torch = libraries.load("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the exporter itself is built of
@@ -116,9 +119,10 @@ def _export(model: Any, example: Any, path: Path) -> None:
         )
 
 
-def _quantised(
+def quantised(
     label: str, path: Path, inputs: Array, x: Array, classes: Array
 ) -> Iterator[tuple[str, Result]]:
+    """Yield how a model does on held-out pictures, in float32 and in eight bits in two ways."""
     wanted = _run(path, x)
     yield f"{label}, float32", Result(_accuracy(wanted, classes), 0.0)
     for per_channel in (False, True):

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "docs"))  # the drawings
+sys.path.insert(0, str(ROOT / "docs"))  # the drawings, and the order of the gallery
 
 # What is shown goes by the rates that the package brings, not by those of the machine that builds the site.
 os.environ["SEPARABLE_CACHE_DIR"] = os.devnull
@@ -22,6 +22,8 @@ import drawings  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import separable  # noqa: E402
+from separable.learn import notebook  # noqa: E402
+from separable.learn.table import EXERCISES  # noqa: E402
 
 project = "separable"
 author = "the separable developers"
@@ -57,10 +59,10 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
 sphinx_gallery_conf = {
-    "examples_dirs": [str(ROOT / "examples" / "tutorials")],
-    "gallery_dirs": ["docs/tutorials"],
+    "examples_dirs": [str(ROOT / "examples" / room) for room in ("tutorials", "gallery")],
+    "gallery_dirs": ["docs/tutorials", "docs/gallery"],
     "filename_pattern": r"\.py$",
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "order.GalleryOrder",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,
@@ -90,11 +92,14 @@ html_theme_options = {
 }
 
 drawings.draw(ROOT / "docs" / "theory" / "drawings")
+for exercise in EXERCISES:
+    notebook.write(exercise, ROOT / "docs" / "learn" / "notebooks", again=True)
 
 
 def mend_links(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Lead from links to the tutorials' scripts to the pages made of them, and from folders to nothing."""
-    source[0] = re.sub(r"\]\([./]*examples/tutorials/(\w+)\.py\)", r"](/docs/tutorials/\1.rst)", source[0])
+    """Lead from links to scripts to the pages made of them, and from folders to nothing."""
+    source[0] = re.sub(r"\]\([./]*examples/(tutorials|gallery)/(\w+)\.py\)", r"](/docs/\1/\2.rst)", source[0])
+    source[0] = re.sub(r"\]\([./]*examples/gallery\)", r"](/docs/gallery/index.rst)", source[0])
     source[0] = re.sub(r"\[([^]]+)\]\(results\)", r"\1", source[0])
     source[0] = re.sub(r"\n\n( *```)$", r"\n\1", source[0], flags=re.MULTILINE)  # where an example ends
 

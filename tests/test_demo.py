@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import runpy
 import signal
 import sys
 from collections.abc import Iterator
@@ -29,8 +28,6 @@ cv2 = pytest.importorskip("cv2")
 onnx = pytest.importorskip("onnx")
 
 from separable.cli.verbs.demo import DemoRun  # noqa: E402 (needs typer and what is above)
-
-EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
 
 
 @pytest.fixture(scope="module")
@@ -269,17 +266,3 @@ def test_an_impossible_directory_is_named(here: Path, capsys: pytest.CaptureFixt
     assert "`--out taken/demo` cannot be made" in capsys.readouterr().err
     assert call("--out", "taken") == 2
     assert [path.name for path in here.iterdir()] == ["taken"]
-
-
-def test_there_are_examples() -> None:
-    assert EXAMPLES
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_run_and_write_what_they_say(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: Path
-) -> None:
-    monkeypatch.setattr(sys, "argv", [str(path)])
-    runpy.run_path(str(path), run_name="__main__")
-    written = capsys.readouterr().out.rsplit("wrote ", 1)[1].strip()
-    assert [each.name for each in here.iterdir()] == [written]

@@ -7,6 +7,7 @@ import inspect
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from test_docs import Finder
@@ -45,6 +46,11 @@ def on_pages() -> set[str]:
     return names
 
 
+def named(name: str) -> Any:
+    package, _, own = name.rpartition(".")
+    return getattr(importlib.import_module(package), own)
+
+
 @pytest.mark.parametrize("package", [*PACKAGES, *MODULES])
 def test_every_public_name_has_an_example_that_runs(package: str) -> None:
     home = importlib.import_module(package)
@@ -65,5 +71,6 @@ def test_every_public_name_has_a_page_of_the_reference() -> None:
     names = {
         f"{package}.{name}" for package in {*PACKAGES, *MODULES} - ELSEWHERE for name in public_names(package)
     }
-    assert sorted(names - on_pages()) == []
+    shown = {id(named(name)) for name in on_pages()}  # what two packages share stands on the page of one
+    assert sorted(name for name in names - on_pages() if id(named(name)) not in shown) == []
     assert sorted(on_pages() - names) == []

@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,6 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TUTORIALS = sorted((ROOT / "examples" / "tutorials").glob("*.py"))
+SCRIPTS = [*TUTORIALS, *sorted((ROOT / "examples" / "gallery").glob("*.py"))]  # test_gallery.py runs these
 SPHINX = ("sphinx", "myst_parser", "numpydoc", "pydata_sphinx_theme", "sphinx_gallery")
 
 
@@ -56,15 +58,31 @@ def test_the_site_builds_and_its_links_lead_somewhere(site: Path) -> None:
     assert not missing
 
 
+def test_places_that_links_name_exist_on_their_pages(site: Path) -> None:
+    pages = {
+        page.resolve(): page.read_text(encoding="utf-8")
+        for page in site.rglob("*.html")
+        if "_static" not in page.parts
+    }
+    places = {page: set(re.findall(r'\bid="([^"]+)"', text)) for page, text in pages.items()}
+    missing = set()
+    for page, text in pages.items():
+        for target, place in re.findall(r'href="([^"#?:]*)#([^"]+)"', text):
+            other = (page.parent / unquote(target)).resolve() if target else page
+            if other in places and unquote(unescape(place)) not in places[other]:
+                missing.add((page.name, target, place))
+    assert not missing
+
+
 def test_the_site_has_a_page_of_every_page(site: Path) -> None:
     pages = {page.relative_to(ROOT).with_suffix(".html") for page in PAGES}
-    pages |= {Path("docs/tutorials") / f"{script.stem}.html" for script in TUTORIALS}
+    pages |= {Path("docs") / script.parent.name / f"{script.stem}.html" for script in SCRIPTS}
     assert [page.as_posix() for page in sorted(pages) if not (site / page).exists()] == []
     assert (site / "index.html").exists()
 
 
-@pytest.mark.parametrize("script", TUTORIALS, ids=name)
-def test_the_notebook_of_a_tutorial_is_its_script(script: Path, site: Path) -> None:
+@pytest.mark.parametrize("script", SCRIPTS, ids=name)
+def test_the_notebook_of_a_page_is_its_script(script: Path, site: Path) -> None:
     (path,) = site.rglob(f"{script.stem}.ipynb")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

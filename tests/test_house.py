@@ -64,7 +64,7 @@ TESTED_BY = {
     "test_kernel.py": "kernel.picture",
     "test_cli.py": "cli.kernel_options cli.verbs.filter files.filters",
     "test_cli_several.py": "cli.inputs cli.kernel_argument files.formats.terms",
-    "test_cli_factor.py": "cli.verbs.factor report.pictures.anatomy report.text.anatomy report.values",
+    "test_cli_factor.py": "cli.verbs.factor",
     "test_cli_calibrate.py": "cli.verbs.calibrate",
     "test_cli_engine.py": "cli.verbs.bench cli.verbs.run",
     "test_cli_models.py": "cli.networks.metric_option cli.networks.pictures cli.verbs.audit "
@@ -83,7 +83,7 @@ TESTED_BY = {
     "test_ndimage.py": "ndimage._arguments ndimage._derivatives ndimage._gaussian ndimage._kernels "
     "ndimage._run",
     "test_ndimage_scipy.py": "ndimage._installed ndimage._smoothers ndimage._wide",
-    "test_demo.py": "demo.bundled report.pictures.images report.pictures.mosaics",
+    "test_demo.py": "demo.bundled",
     "test_conv_decomposition.py": "conv.algebra.decomposition",
     "test_conv_forms.py": "conv.algebra.terms conv.algebra.witness conv.forms.dense conv.forms.depthwise "
     "conv.forms.spatial",
@@ -96,6 +96,9 @@ TESTED_BY = {
     "test_nn_separate.py": "nn.audits.separability nn.model.run nn.model.untouched",
     "test_nn_distill.py": "nn.conversion.checkpoint",
     "test_nn_layers.py": "nn.layers.between nn.layers.pair nn.layers.separable nn.layers.spatial",
+    "test_learn.py": "cli.verbs.learn learn.exercises.break_even learn.exercises.freedom "
+    "learn.exercises.kernel_factors learn.exercises.khatri_rao learn.exercises.layer_cost "
+    "learn.exercises.tasks",
     "test_onnx_audit.py": "onnx.audits.count onnx.costs.bodies",
     "test_onnx_separate.py": "onnx.conversion.outcomes onnx.conversion.replay",
     "test_onnx_surgery.py": "onnx.conversion.rewrite",
@@ -104,7 +107,7 @@ TESTED_BY = {
     "engine.program.operations report.pages.program report.text.programs",
     "test_engine_random.py": "engine.program.steps.arrangement engine.program.chains "
     "engine.program.steps.elements engine.program.steps.windows",
-    "test_report_pages.py": "report.pages.audit report.pages.charts report.pages.conversion "
+    "test_report_pages.py": "report.pages.audit report.pages.conversion "
     "report.pages.frontier report.text.audits report.text.columns report.text.frontiers",
     "test_cli_frontier.py": "cli.networks.targets cli.verbs.frontier",
 }

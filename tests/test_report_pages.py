@@ -391,6 +391,26 @@ def test_a_page_appears_when_it_is_whole(tmp_path: Path) -> None:
         report_of().to_html(tmp_path / "missing" / "page.html")
 
 
+@pytest.mark.parametrize(("costs", "label"), [((0.005, 0.02), "0.01"), ((5e5, 2e6), "1M")])
+def test_axes_tell_times_from_counts(costs: tuple[float, float], label: str) -> None:
+    """A hundredth of a millisecond is 0.01, not "10m"; a million MACs is 1M."""
+    import vl_convert
+
+    from separable.report.pages.charts import conversion_details
+
+    (chart,) = conversion_details("cost").values()
+    rows = [
+        {"form": "dw-pw", "rank": rank, "cost": cost, "effect": 0.1, "error": 0.1, "taken": rank == 1}
+        for rank, cost in enumerate(costs, 1)
+    ]
+    drawn = vl_convert.vegalite_to_svg(
+        chart | {"width": 400, "datasets": {"options": rows}}, vl_version="6.1"
+    )
+    labels = re.findall(r"<text[^>]*>([^<]+)</text>", drawn)
+    assert label in labels
+    assert not [text for text in labels if re.fullmatch(r"[.\d]+[mµn]", text)]
+
+
 @pytest.mark.parametrize("name", ["altair", "jinja2", "vl_convert"])
 def test_a_missing_extra_says_how_to_install_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -37,7 +37,8 @@ def dense_and_separable(ink: Ink) -> Figure:
     """Draw the dense kernels, of which every column is one filter, scaled: mixing times filters."""
     depthwise, pointwise, dense = _layer()
     figure = Figure(figsize=(5.6, 2.6), layout="constrained")
-    left, equal, middle, times, right = figure.subfigures(1, 5, width_ratios=[3.2, 0.5, 2.4, 0.5, 3.2])
+    parts: Any = figure.subfigures(1, 5, width_ratios=[3.2, 0.5, 2.4, 0.5, 3.2])
+    left, equal, middle, times, right = parts
     _grid(left, ink, dense, f"dense: {dense.size} weights\n(outputs × inputs)")
     sign(equal.subplots(), ink, "=")
     axes = middle.subplots()
@@ -61,7 +62,8 @@ def slices(ink: Ink) -> Figure:
     depthwise, pointwise, dense = _layer()
     product = sp.conv.khatri_rao(depthwise, pointwise)
     figure = Figure(figsize=(5.6, 2.9), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[5, 2])
+    halves: Any = figure.subfigures(1, 2, width_ratios=[5, 2])
+    left, right = halves
     axes = left.subplots(CHANNELS, 5, width_ratios=[9, 1.2, 1.2, 1.2, 9])
     largest = float(np.abs(dense).max())
     for channel in range(CHANNELS):

@@ -24,6 +24,7 @@ from .verbs import demo as demonstrating
 from .verbs import factor as factoring
 from .verbs import filter as filtering
 from .verbs import frontier as comparing
+from .verbs import learn as learning
 from .verbs import run as running
 from .verbs import separate as separating
 
@@ -452,3 +453,26 @@ def bench(
         shapes or [], batch, threads, rounds, None if fallback is None else "onnxruntime"
     )
     timing.run(models, setting, as_json)
+
+
+@app.command(
+    help=_paragraphs(
+        "Eight exercises in the order of a course, each with a check that says what is wrong.",
+        "Without a number they are listed, with how far you are. With one the exercise is shown, and a file "
+        "to complete is written into --folder; a file that is there is never touched. --check runs it.",
+        "The last two need onnx and onnxruntime, all others NumPy alone.",
+    ),
+    epilog=_examples("learn", "learn 3", "learn 3 --check", "learn 3 --hint", "learn --notebooks course"),
+)
+@exits
+def learn(
+    number: options.ExerciseNumber = None,
+    check: options.CheckExercise = False,
+    hint: options.Hint = False,
+    solution: options.Solution = False,
+    folder: options.LearnFolder = Path("separable-learn"),
+    notebooks: options.Notebooks = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Learn by exercises."""
+    learning.run(number, learning.Wanted(check, hint, solution), folder, notebooks, as_json)

@@ -338,3 +338,13 @@ Converted: TypeAlias = Annotated[
 
 # every verb
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object, no table.")]
+
+# learn
+ExerciseNumber: TypeAlias = Annotated[int | None, typer.Argument(metavar="N", help="The exercise, from 1.")]
+CheckExercise: TypeAlias = Annotated[
+    bool, typer.Option("--check", help="Run your file, and say what is wrong.")
+]
+Hint: TypeAlias = Annotated[bool, typer.Option("--hint", help="A nudge.")]
+Solution: TypeAlias = Annotated[bool, typer.Option("--solution", help="Code that passes.")]
+LearnFolder: TypeAlias = Annotated[Path, _option("DIR", "Where your files are; made if it is missing.")]
+Notebooks: TypeAlias = Annotated[Path | None, _option("DIR", "Write all exercises there as notebooks.")]

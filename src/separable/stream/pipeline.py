@@ -94,7 +94,7 @@ def _run_journalled(job: OpenFilter, journal: Journal, progress: Progress | None
 
 
 def _as_begun(job: OpenFilter, unit: int) -> OpenFilter:
-    """Return the filter in slabs as long as those that are finished; JournalError where memory is too small."""
+    """Return the filter in slabs as long as those that are finished; JournalError if they take too much."""
     if unit == job.cut.unit:
         return job
     cuts = [slabs.cut(job.plan, job.traits, unit, overlapped) for overlapped in (True, False)]
@@ -102,8 +102,8 @@ def _as_begun(job: OpenFilter, unit: int) -> OpenFilter:
         if cut.memory <= job.memory:
             return job._replace(cut=cut)
     raise JournalError(
-        f"`{job.target.path}` was begun in slabs of {unit}, which take {in_bytes(cuts[-1].memory)}; pass that "
-        "much `memory`, or resume='never' to begin anew."
+        f"`{job.target.path}` was begun in slabs of {unit}, which take {in_bytes(cuts[-1].memory)}; "
+        "pass that much `memory`, or resume='never' to begin anew."
     )
 
 

@@ -19,8 +19,8 @@ __all__ = ["ConversionEffort", "Steps", "unknowns"]
 
 # Patches per unknown of a least-squares problem that a fit asks for, where a network has that many; and that
 # forms and ranks are compared on.
-_PATCHES: Final = 30
-_PATCHES_MEASURED: Final = 10
+_PATCHES: Final = 20
+_PATCHES_MEASURED: Final = 6
 
 # Positions of an input that are looked at in any case.
 _FEW_POSITIONS: Final = 32

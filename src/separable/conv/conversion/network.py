@@ -383,7 +383,7 @@ class CalibratedNetwork(ABC):
         -------
         float
             The mean over the outputs, see `OutputChange`. NaN where none was measured. The variance is that
-            of all inputs; of a large network, of those held out and about as many others.
+            of all inputs; of a large network, of those held out and some others.
         """
         return self._loss(replaced, inputs).change
 
@@ -439,7 +439,7 @@ class CalibratedNetwork(ABC):
         if not self.held_out:
             return list(self._parts.measured)
         macs = sum(layer.macs for layer in self._layers)
-        enough = max(self.held_out, int(_CHEAP_PASS / max(macs, 1)))
+        enough = int(_CHEAP_PASS / max(macs, 1))
         return [*self._parts.some(self._parts.fitted, enough), *self._parts.measured]
 
     @abstractmethod

@@ -94,7 +94,7 @@ def separate(
     distill: int = 0,
     distill_seconds: float | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    memory: int = 1 << 30,
+    memory: int = 1 << 29,
     equalise: bool = True,
     metric: MetricLike | None = None,
     labels: Any = None,

@@ -81,7 +81,7 @@ def frontier(
     forms: Sequence[str] = tuple(FORMS),
     skip: Sequence[str] = (),
     keep_norms: bool = False,
-    memory: int = 1 << 30,
+    memory: int = 1 << 29,
     equalise: bool = True,
     metric: MetricLike | None = None,
     labels: Any = None,

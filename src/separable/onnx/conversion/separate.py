@@ -125,7 +125,7 @@ def separate(
     skip: Sequence[str] = (),
     batch_size: int = BATCH,
     threads: int | None = None,
-    memory: int = 1 << 30,
+    memory: int = 1 << 29,
     never_slower: bool = True,
     equalise: bool = True,
     metric: MetricLike | None = None,

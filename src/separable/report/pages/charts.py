@@ -58,7 +58,7 @@ def audit_charts(measures: Sequence[str], multipliers: int, forms: Sequence[str]
         .mark_bar(cursor="pointer")
         .encode(
             x=_running(),
-            y=alt.Y("amount:Q", title=None, axis=alt.Axis(format="~s", tickCount=5)),
+            y=alt.Y("amount:Q", title=None, axis=_amounts(5)),
             color=alt.Color("kind:N", scale=_scale(_KINDS), legend=None),
             tooltip=["layer:N", "kind:N", *(alt.Tooltip(f"{name}:Q", format=",.3~f") for name in measures)],
         )
@@ -193,7 +193,7 @@ def conversion_charts(measures: Sequence[str], forms: Sequence[str]) -> dict[str
         alt.Tooltip("error:Q", format=".3~%"),
         "reason:N",
     ]
-    axis = alt.Axis(format="~s", tickCount=5)
+    axis = _amounts(5)
     before = base.mark_bar(color="--before", cursor="pointer").encode(
         x=_running(), y=alt.Y("before:Q", title=None, axis=axis), tooltip=tooltip
     )
@@ -242,7 +242,7 @@ def conversion_details(cost: str) -> dict[str, Spec]:
         ),
     )
     base = alt.Chart(alt.NamedData("options")).transform_calculate(amount="datum[shown]")
-    x = alt.X("cost:Q", title=cost, axis=alt.Axis(format="~s", tickCount=6))
+    x = alt.X("cost:Q", title=cost, axis=_amounts(6))
     y = alt.Y("amount:Q", title="change", axis=_percent(), scale=alt.Scale(type="sqrt"))
     tooltip = [
         "form:N",
@@ -289,7 +289,7 @@ def frontier_charts(costs: Sequence[str], loss: str, percent: bool, below_zero: 
     y = alt.Y("loss:Q", title=loss, axis=axis, scale=scale)
     charts = {}
     for cost in costs:
-        ticks = alt.Axis(format=".3~g" if cost == "milliseconds" else "~s", tickCount=6)
+        ticks = _amounts(6)
         x = alt.X(f"{cost}:Q", title=cost, axis=ticks, scale=alt.Scale(zero=True))
         tooltip = [
             "what:N",
@@ -336,6 +336,12 @@ def _colour(names: Sequence[str]) -> alt.Color:
     """Return the colours of names, with a legend that fits a telephone."""
     legend = alt.Legend(orient="top", title=None, columns=len(names) if len(names) < 5 else 3)
     return alt.Color("form:N", scale=_scale(names), legend=legend)
+
+
+def _amounts(ticks: int) -> alt.Axis:
+    """Return an axis of counts, 2M, or of times, 0.01: an SI prefix below 1 would be taken for a unit."""
+    label = "abs(datum.value) < 1 ? format(datum.value, '.3~g') : format(datum.value, '~s')"
+    return alt.Axis(labelExpr=label, tickCount=ticks)
 
 
 def _percent() -> alt.Axis:

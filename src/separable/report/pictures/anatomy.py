@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 _COLOURS: Final = ("#0b6fb8", "#e08a1e", "#5b9c4b", "#9aa0a6")
 _SIGNED: Final = "RdBu_r"
 _INCHES, _DPI = (12.0, 7.6), 110
+_MARGIN: Final = 0.08  # inches around each part
 _TERMS_SHOWN: Final = 16
-_LEAST_ERROR: Final = 1e-8  # rounding would take half of the axis
+_LEAST_ERROR: Final = 1e-8  # less is rounding, of float32 at the most
+_LEAST_VALUE: Final = 1e-18
+_ROUNDING: Final = 2.0**-52  # of the largest singular value, in float64
 
 
 def check_available() -> None:
@@ -54,8 +57,10 @@ def anatomy_page(path: Path, study: Study, parts: Anatomy, form: str) -> None:
     with extra("plot"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
+    roomy = ConstrainedLayoutEngine(w_pad=_MARGIN, h_pad=_MARGIN)
+    figure = Figure(figsize=_INCHES, dpi=_DPI, layout=roomy)
     FigureCanvasAgg(figure)
     rows: npt.NDArray[Any] = np.asarray(figure.subfigures(2, 3, wspace=0.04, hspace=0.04))
     kernel = study.found
@@ -63,61 +68,75 @@ def anatomy_page(path: Path, study: Study, parts: Anatomy, form: str) -> None:
     scale = float(np.abs(study.weights).max()) or 1.0
     dense = study.weights / scale
     rebuilt = kernel.dense() / scale
+    exact = kernel.error.relative_l1 < _LEAST_ERROR
+    left = "rounding alone" if exact else f"{percent(kernel.error.relative_l1)} (relative l1)"
     _draw_values(rows[0, 0], dense, f"kernel, {by(kernel.shape)}: {kernel.size} MACs")
-    count = plural(kernel.rank, "term")
-    _draw_values(rows[0, 1], rebuilt, f"{count}: {kernel.macs} MACs")
-    _draw_values(rows[0, 2], dense - rebuilt, f"residual: {percent(kernel.error.relative_l1)} (relative l1)")
+    _draw_values(rows[0, 1], rebuilt, f"{plural(kernel.rank, 'term')}: {kernel.macs} MACs")
+    _draw_values(rows[0, 2], dense - rebuilt, f"residual: {left}", limit=1.0 if exact else None)
     _draw_spectra(rows[1, 0].subplots(), parts.spectra)
     _draw_terms(rows[1, 1], kernel)
     _draw_curve(rows[1, 2].subplots(), parts.curve, kernel)
     figure.savefig(path, format=form)
 
 
-def _draw_values(figure: SubFigure, values: Array, caption: str) -> None:
+def _draw_values(figure: SubFigure, values: Array, caption: str, limit: float | None = None) -> None:
     """Draw a kernel: a line, a plane, or for more axes the planes through its largest element."""
     figure.suptitle(caption, fontsize=11)
+    bound = limit or float(np.abs(values).max()) or 1.0
     if values.ndim == 1:
         axes = figure.subplots()
         axes.stem(np.arange(values.size) - values.size // 2, values, basefmt=" ", markerfmt=".")
+        axes.set_xlabel("axis 0")
+        axes.set_ylabel("weight, over the largest")
+        if limit:
+            axes.set_ylim(-1.05 * bound, 1.05 * bound)
         _plain(axes)
         return
-    limit = float(np.abs(values).max()) or 1.0
     planes = _planes(values)
     grid = figure.subplots(
         len(planes), 1, squeeze=False, height_ratios=[plane.shape[0] for plane, _ in planes]
     )
-    for axes, (plane, label) in zip(grid[:, 0], planes, strict=True):
-        image = axes.imshow(plane, cmap=_SIGNED, vmin=-limit, vmax=limit)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_ylabel(label, fontsize=9)
+    for axes, (plane, (down, across)) in zip(grid[:, 0], planes, strict=True):
+        reach = [length // 2 for length in plane.shape]
+        right, below = (n - half - 0.5 for n, half in zip(plane.shape, reach, strict=True))
+        edges = (-reach[1] - 0.5, right, below, -reach[0] - 0.5)
+        image = axes.imshow(plane, cmap=_SIGNED, vmin=-bound, vmax=bound, extent=edges)
+        axes.set_ylabel(f"axis {down}")
+        axes.set_xlabel(f"axis {across}")
+        _few_whole_ticks(axes)
     figure.colorbar(image, ax=grid.ravel().tolist(), shrink=0.8, format="%.2g")
 
 
-def _planes(values: Array) -> list[tuple[Array, str]]:
+def _planes(values: Array) -> list[tuple[Array, tuple[int, int]]]:
+    """Return planes and the axes that they lie along."""
     if values.ndim == 2:
-        return [(values, "")]
+        return [(values, (0, 1))]
     peak = np.unravel_index(int(np.abs(values).argmax()), values.shape)
     planes = []
     for axis in range(values.ndim - 2, max(values.ndim - 4, -1), -1):
         chosen: tuple[int | slice, ...] = tuple(
             slice(None) if a in (axis, values.ndim - 1) else int(i) for a, i in enumerate(peak)
         )
-        planes.append((values[chosen], f"axes {axis}, {values.ndim - 1}"))
+        planes.append((values[chosen], (axis, values.ndim - 1)))
     return planes
 
 
 def _draw_spectra(axes: Axes, spectra: Sequence[Array]) -> None:
     for axis, values in enumerate(spectra):
-        shown = np.maximum(values, 1e-18)
+        shown = np.maximum(values, _LEAST_VALUE)
         label = f"axis {axis} against the rest"
         axes.semilogy(np.arange(1, shown.size + 1), shown, ".-", color=_COLOURS[axis % 4], label=label)
     axes.set_title("singular values, over the largest", fontsize=11)
     axes.set_xlabel("number")
-    if len(spectra) > 1:
+    axes.set_ylabel("singular value")
+    axes.set_ylim(max(min(axes.get_ylim()[0], 0.5), _LEAST_VALUE), 2)
+    if axes.get_ylim()[0] < _ROUNDING:
+        axes.axhspan(axes.get_ylim()[0], _ROUNDING, color=_COLOURS[3], alpha=0.2, label="rounding")
+    if len(axes.get_legend_handles_labels()[1]) > 1:
         axes.legend(frameon=False, loc="upper right")
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-18))
     axes.grid(alpha=0.3)
+    axes.set_xlim(0.5, max(map(len, spectra)) + 0.5)
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)
     _plain(axes)
 
 
@@ -136,6 +155,7 @@ def _draw_terms(figure: SubFigure, kernel: SeparableKernel) -> None:
             scaled, cmap=_SIGNED, vmin=-1, vmax=1, aspect="auto", extent=edges, interpolation="nearest"
         )
         axes.set_xlabel(f"axis {axis}")
+        _few_whole_ticks(axes, "x")
         axes.set_yticks(range(1, len(shown) + 1))
     panels[0].set_ylabel("term")
 
@@ -144,21 +164,35 @@ def _draw_curve(axes: Axes, curve: Sequence[SeparableKernel], chosen: SeparableK
     with extra("plot"):
         from matplotlib.ticker import LogLocator, NullLocator
 
-    errors = [max(kernel.error.relative_l1, _LEAST_ERROR) for kernel in curve]
-    axes.loglog([kernel.macs for kernel in curve], errors, ".-", color=_COLOURS[0])
-    own = max(chosen.error.relative_l1, _LEAST_ERROR)
-    axes.loglog(chosen.macs, own, "o", color=_COLOURS[1], label="this one")
+    floor, errors = _above_rounding([kernel.error.relative_l1 for kernel in (*curve, chosen)])
+    axes.loglog([kernel.macs for kernel in curve], errors[:-1], ".-", color=_COLOURS[0])
+    axes.loglog(chosen.macs, errors[-1], "o", color=_COLOURS[1], label="this one")
     axes.axvline(chosen.size, color=_COLOURS[3], linestyle="--", label="dense")
     axes.set_title("error against cost", fontsize=11)
     axes.set_xlabel("MACs per sample")
-    least = f"; {_LEAST_ERROR:g}: or less" if min(*errors, own) == _LEAST_ERROR else ""
-    axes.set_ylabel(f"relative l1 error, certified{least}")
+    axes.set_ylabel("relative l1 error, certified")
+    axes.set_ylim(floor / 2, 2)
+    decades = 10.0 ** np.arange(0, np.log10(floor) + 0.5, -1)
+    axes.set_yticks([*decades, floor], [*(f"{100 * decade:g} %" for decade in decades), "exact"])
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     _plain(axes)
+
+
+def _above_rounding(errors: Sequence[float]) -> tuple[float, list[float]]:
+    """Return a floor a decade below what is drawn, and errors, with what is exact but for rounding on it."""
+    least = min((error for error in errors if error >= _LEAST_ERROR), default=0.1)
+    floor = 10.0 ** (np.floor(np.log10(min(least, 0.1))) - 1)
+    return floor, [error if error >= _LEAST_ERROR else floor for error in errors]
+
+
+def _few_whole_ticks(axes: Axes, which: Literal["x", "both"] = "both") -> None:
+    """Let taps be counted in whole numbers, as many as have room in a small panel."""
+    axes.locator_params(axis=which, integer=True, nbins=4, min_n_ticks=1)
 
 
 def _plain(axes: Axes) -> None:

@@ -18,11 +18,14 @@ from ..values import Comparison, Study
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
+    from matplotlib.image import AxesImage
 
 
 _COLOURS = ("#0b6fb8", "#9aa0a6", "#e08a1e", "#5b9c4b")
 _SIGNED = "RdBu_r"
-_INCHES, _DPI = (13.0, 17.0), 110
+_INCHES, _DPI = (13.0, 17.5), 110
+_MARGIN = 0.12  # inches around each part
+_ROUNDING = 1e-8  # relative l1: what a picture of a residual would show of less is noise of float32
 
 
 def check_available() -> None:
@@ -54,8 +57,10 @@ def demo_page(
     with extra("demo"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
+    roomy = ConstrainedLayoutEngine(w_pad=_MARGIN, h_pad=_MARGIN)
+    figure = Figure(figsize=_INCHES, dpi=_DPI, layout=roomy)
     FigureCanvasAgg(figure)
     heights = (3.4, 2.9, 2.9 * len(studies), 4.2)
     rows: npt.NDArray[Any] = np.asarray(figure.subfigures(4, 1, height_ratios=heights))
@@ -99,8 +104,7 @@ def _draw_studies(figure: SubFigure, studies: Sequence[Study]) -> None:
         _caption(row[0], study.name)
         _draw_signed(row[1], best.dense(), limit)
         _caption(row[1], "its best single term")
-        _draw_signed(row[2], study.weights - best.dense(), limit)
-        _caption(row[2], f"what that leaves: {percent(best.error.relative_l1)} (rel. l1)")
+        _draw_residual(row[2], study.weights - best.dense(), best.error.relative_l1, limit)
         if study.offers:
             _draw_errors(row[3], study.offers, study.found.size)
         else:
@@ -126,7 +130,7 @@ def _draw_errors(axes: Axes, offers: Sequence[SeparableKernel], dense_macs: int)
         axes.annotate(
             f"{kernel.macs}", (kernel.rank, height), xytext=(4, 5), textcoords="offset points", fontsize=8
         )
-    axes.set_title(f"More terms: error, and MACs (dense {dense_macs})", fontsize=10)
+    axes.set_title(f"Error, and MACs (dense {dense_macs})", fontsize=10)
     axes.set_xlabel("terms")
     axes.set_ylabel("relative l1 error, %")
     axes.set_xticks(ranks)
@@ -135,30 +139,47 @@ def _draw_errors(axes: Axes, offers: Sequence[SeparableKernel], dense_macs: int)
 
 
 def _draw_times(figure: SubFigure, comparisons: Sequence[Comparison]) -> None:
+    """Draw times as points: a logarithmic axis has no zero that bars could begin at."""
     axes = figure.subplots()
     names = list(dict.fromkeys(name for comparison in comparisons for name in comparison.seconds))
-    thick = 0.8 / len(names)
+    apart = 0.72 / len(names)
     for n, name in enumerate(names):
         done = [
-            (place, comparison.seconds[name])
+            (place + (n - (len(names) - 1) / 2) * apart, comparison.seconds[name])
             for place, comparison in enumerate(comparisons)
             if name in comparison.seconds
         ]
-        places = [place + (n - (len(names) - 1) / 2) * thick for place, _ in done]
-        bars = axes.barh(places, [1e3 * time for _, time in done], thick, color=_COLOURS[n], label=name)
-        axes.bar_label(bars, [in_seconds(time) for _, time in done], padding=3, fontsize=8)
+        places, seconds = zip(*done, strict=True)
+        axes.plot([1e3 * time for time in seconds], places, "o", color=_COLOURS[n], label=name)
+        for place, time in done:
+            axes.annotate(
+                in_seconds(time), (1e3 * time, place), (7, -3), textcoords="offset points", fontsize=8
+            )
+    for place in range(1, len(comparisons)):
+        axes.axhline(place - 0.5, color=_COLOURS[1], linewidth=0.5)
     axes.set_yticks(range(len(comparisons)), [comparison.work for comparison in comparisons])
-    axes.invert_yaxis()
+    axes.set_ylim(len(comparisons) - 0.5, -0.5)
     axes.set_xscale("log")
     axes.margins(x=0.12)
+    axes.grid(axis="x", alpha=0.3)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("milliseconds, one thread each, median (logarithmic)")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names))
     _plain(axes)
 
 
-def _draw_signed(axes: Axes, values: Array, limit: float | None = None) -> None:
+def _draw_residual(axes: Axes, residual: Array, relative: float, limit: float) -> None:
+    """Draw what a term leaves on a scale of its own, which is shown; rounding alone on the kernel's."""
+    exact = relative < _ROUNDING
+    image = _draw_signed(axes, residual, limit if exact else None)
+    left = "rounding alone" if exact else f"{percent(relative)} (rel. l1)"
+    _caption(axes, f"what that leaves: {left}")
+    axes.figure.colorbar(image, ax=axes, shrink=0.8, format="%.2g")
+
+
+def _draw_signed(axes: Axes, values: Array, limit: float | None = None) -> AxesImage:
     bound = float(np.abs(values).max()) if limit is None else limit
-    axes.imshow(values, cmap=_SIGNED, vmin=-bound, vmax=bound)
+    return axes.imshow(values, cmap=_SIGNED, vmin=-bound, vmax=bound)
 
 
 def _caption(axes: Axes, text: str) -> None:

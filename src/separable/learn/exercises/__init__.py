@@ -1,0 +1,1 @@
+"""The exercises: one module each, with statement, starting code, check, hint and solution."""

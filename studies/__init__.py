@@ -1,0 +1,1 @@
+"""What is claimed of separable convolution, measured: ``python -m studies``, or ``make studies``."""
