@@ -211,7 +211,8 @@ void DenseSweep<T>::assign_roles(std::vector<DenseAxis> axes) {
     inner_ = take(axes.end() - 1);
   step_ = inner_.n;
   // Axes too short to be the row become the outermost.
-  auto wide = std::find_if(axes.rbegin(), axes.rend(), [&](auto& a) { return a.length() * inner_.length() >= kShortestRow; });
+  const ptrdiff_t step = inner_.length();
+  auto wide = std::find_if(axes.rbegin(), axes.rend(), [&](auto& a) { return a.length() * step >= kShortestRow; });
   if (wide != axes.rend()) std::rotate(axes.begin(), wide.base(), axes.end());
   if (!axes.empty()) x_ = take(axes.end() - 1);
   // From the inside out: y and z are filtered if anything is left that is, and y fills the kernel's block of rows.

@@ -33,7 +33,8 @@ def codec_bytes(array: Any) -> int:
     lengths = [(int(n), int(chunk)) for n, chunk in zip(array.shape, chunks, strict=True)]
     count = math.prod(-(-n // chunk) for n, chunk in lengths[1:])
     samples = math.prod(chunk for _, chunk in lengths)
-    return 2 * min(count, _PARALLEL) * samples * np.dtype(array.dtype).itemsize
+    taken: int = 2 * min(count, _PARALLEL) * samples * np.dtype(array.dtype).itemsize
+    return taken
 
 
 class ArraySource:
