@@ -25,6 +25,7 @@ from benchmarks import (
     conv_torch,
     conv_training,
     conv_works,
+    convert_time,
     filters,
     libraries,
     machine,
@@ -684,3 +685,13 @@ def test_blocks_are_rendered() -> None:
     page = _pages(store.EMPTY.merged("run", FACTS, training))
     assert training.value(training.ours()[0], REALISED) is None
     assert f"{head} | difference | targets |" in page
+
+
+def test_a_conversion_is_timed_in_a_process_of_its_own() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("skimage")
+    record = convert_time.measure("run", quick=True)
+    (quantity,) = record.quantities
+    assert quantity.label == "four convolutions, 16 inputs"
+    assert 0 < quantity.value < 600
+    assert "MiB; one pass of the inputs takes" in quantity.note
