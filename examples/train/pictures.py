@@ -68,7 +68,8 @@ def textures(seed: int) -> Pictures:
 def scenes(seed: int, train: int = 120, test: int = 30) -> Pictures:
     """Return cuttings of 64 x 64 of ten photographs, of any contrast.
 
-    Those held out are from the lower third. There are `train` and `test` of each photograph, at random places; half of them are mirrored.
+    Those held out are from the lower third. There are `train` and `test` of each photograph, at random
+    places; half of them are mirrored.
     """
     numbers = np.random.default_rng(seed)
     sides = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "ihc", "hubble")
