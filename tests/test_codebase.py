@@ -54,7 +54,15 @@ FOLDERS = ("src", "tests", "benchmarks", "studies", "examples")  # of Python
 LONGEST_FUNCTION = 60  # lines after signature and docstring: fits a screen
 
 # Where documentation, licences and sources may point to. Packages are found by the installer's own settings.
-LINKED_HOSTS = {"arxiv.org", "docs.scipy.org", "doi.org", "github.com", "json.schemastore.org", "semver.org"}
+LINKED_HOSTS = {
+    "arxiv.org",
+    "docs.scipy.org",
+    "doi.org",
+    "github.com",
+    "json.schemastore.org",
+    "semver.org",
+    "www.w3.org",  # in the name of what SVG is
+}
 
 
 class Import(NamedTuple):

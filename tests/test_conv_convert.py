@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from separable.conv.algebra.cholesky import Cholesky
 from separable.conv.conversion.curves import Curves, _small, can_win
 from separable.conv.conversion.fit import Fitter
 from separable.conv.conversion.network import DataParts
+from separable.conv.conversion.run import ConversionRun
 from separable.conv.forms.table import CHEAPER, FORMS
 from separable.conv.scores.loss import HeldOut
 from tests.conv_layers import inputs_of, layer_of
@@ -344,3 +346,36 @@ def test_too_few_inputs_serve_for_both():
     assert held.count == 0
     assert held.measures(0)
     assert list(held.fitted(1, 4)) == list(held.measured(1, 4)) == [0, 1, 2, 3]
+
+
+def test_what_cannot_save_a_tenth_is_not_begun(net, monkeypatch):
+    """All but a twentieth of the cost is elsewhere: no data are read, and the report says why."""
+    monkeypatch.setattr(Chain, "samples", lambda *_: pytest.fail("the data were read"))
+    macs = sum(layer.macs for layer in net.layers)
+    done = convert(net, by="macs", other_macs=19 * macs)
+    assert not done.replacements
+    assert all("leave 0.9" in row.reason and "of the macs" in row.reason for row in done.report.layers)
+
+
+def test_what_loses_far_more_than_is_allowed_is_not_begun(monkeypatch):
+    hopeless = chain((3, 16, 16, 16))
+    rng = np.random.default_rng(0)
+    hopeless.layers = [  # weights of white noise, which no form fits
+        replace(layer, weights=rng.standard_normal(layer.weights.shape)) for layer in hopeless.layers
+    ]
+    hopeless.batches = [rng.standard_normal(batch.shape) for batch in hopeless.batches]
+    monkeypatch.setattr(ConversionRun, "_fitted", lambda *_: pytest.fail("layers were fitted"))
+    done = convert(hopeless, by="macs", max_loss=1e-5)
+    assert not done.replacements
+    assert all("to save 10% of the macs" in row.reason for row in done.report.layers)
+
+
+def test_ranks_of_many_channels_fill_registers():
+    wide = chain((64, 256, 256), size=4)
+    curves = Curves(wide, "macs", ["spatial", "low-rank"], 8)
+    for pairs in (curves.cheaper(index) for index in range(2)):
+        for some in pairs.values():
+            ranks = [rank for rank, _ in some]
+            assert len(ranks) == len(set(ranks)) > 5
+            # The last one may be the most that is cheaper than the layer.
+            assert all(rank <= 4 or rank % (4 if rank < 24 else 8) == 0 for rank in ranks[:-1])

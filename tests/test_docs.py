@@ -200,3 +200,18 @@ def test_make_help_lists_every_target() -> None:
     phony = next(line for line in makefile.splitlines() if line.startswith(".PHONY:")).split()[1:]
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^make (\w+)", shown, flags=re.MULTILINE)) == set(phony) - {"help"}
+
+
+def test_what_the_readme_says_of_networks_is_what_was_measured() -> None:
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    told = re.search(
+        r"\| network, batch 1.*?\n\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert told
+    rows = [[cell.strip(" *") for cell in row.split("|")[1:-1]] for row in told[0].strip().splitlines()[2:]]
+    compared = [row for row in rows if "bfloat16" not in row[0]]  # that peer stands in the long tables
+    assert len(compared) == len(rows) - 1
+    for name, *ratios in compared:
+        network = re.split(r" \(|,", name)[0]
+        line = next(line for line in results.splitlines() if re.match(rf"\| \[`engine-.*\) {network},", line))
+        assert re.findall(r"([\d.]+)x", line)[:2] == ratios, name

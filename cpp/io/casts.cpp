@@ -125,8 +125,9 @@ SEP_INLINE void narrow_loop(const T* __restrict in, To* __restrict out, ptrdiff_
   }
 }
 
+// Called from two places, and compiled once.
 template <class T, class To, Rounding R, Overflow O, bool Divide>
-SEP_INLINE void narrow_all(const T* in, To* out, ptrdiff_t n, T divisor, T snap) {
+__attribute__((noinline)) void narrow_all(const T* in, To* out, ptrdiff_t n, T divisor, T snap) {
   if (R == Rounding::nearest || snap == T(0))
     narrow_loop<T, To, R, O, Divide, Snap::none>(in, out, n, divisor, snap);
   else if (O == Overflow::saturate && snap * T(IntegerRange<To>::kAbove) <= T(kSnap))

@@ -1,8 +1,9 @@
-"""Draw the pictures of docs/filters/kernels.md: ``python docs/pictures/draw.py`` writes them here."""
+"""Draw the pictures of README.md and of docs/filters/kernels.md, here: ``python docs/pictures/draw.py``."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -124,3 +125,7 @@ def draw_factors(axes: Any, kernel: Kernel) -> None:
 if __name__ == "__main__":
     for name, kernels in pictures().items():
         draw(HERE / f"{name}.png", kernels)
+    sys.path.insert(0, str(HERE.parent))
+    import drawings
+
+    drawings.draw(HERE, ["outer-product"])

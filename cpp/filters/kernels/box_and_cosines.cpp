@@ -44,7 +44,7 @@ constexpr ptrdiff_t kColumnsAhead = 8 * kPanelRows, kRowsAhead = 16;
 
 // rows[x][p] = lines[p][x] for kPanelStep lines of S, side by side in panels `width` wide
 template <class S, class D>
-SEP_INLINE void to_panel(const S* const* lines, ptrdiff_t count, D* rows, ptrdiff_t width) {
+__attribute__((noinline)) void to_panel(const S* const* lines, ptrdiff_t count, D* rows, ptrdiff_t width) {
   constexpr int N = (kBytes < 32 ? kBytes : 32) / int(sizeof(S)), P = kPart<S>;
   // Few lines at a time: evenly spaced ones compete for few sets of the cache.
   for (int g = 0; g < kPanelStep; g += N) {

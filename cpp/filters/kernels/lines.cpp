@@ -168,25 +168,22 @@ struct DownBlock {
 template <class T, int N, Sum S>
 void down_lanes(const DownArgs<T>& a) {
   if constexpr (N > 1) {
-    if (a.width < N) {
-      down_lanes<T, N / 2, S>(a);
+    if (a.width < N) {  // rows this short are not worth code of their own for each fold: terms takes any
+      down_lanes<T, N / 2, Sum::terms>(a);
       return;
     }
   }
   constexpr ptrdiff_t kLine = 64 / sizeof(T), kStrip = 4 * kLine;
   const T* const* fresh = a.rows + a.count + a.taps[0].n - 1 - a.fresh;
-  ptrdiff_t x = 0;
-  while (x + N <= a.width) {  // a strip of columns at a time: rows are written in runs of several vectors
+  DownArgs<T> last = a;  // a vector that overlaps the one before it, so its rows are not aligned
+  last.stream = false;
+  for (ptrdiff_t x = 0; x < a.width;) {  // a strip of columns at a time: rows are written in runs of several vectors
     const ptrdiff_t full = (a.width - x) / N * N, strip = full < kStrip ? full : kStrip;
     for (ptrdiff_t i = 0; i < a.fresh; i++)
       for (ptrdiff_t p = 0; p < strip; p += kLine) prefetch(fresh[i] + a.offset + x + p + a.ahead);
-    in_blocks<kRows<T>>(a.count, DownBlock<T, N, S>{a, x, x + strip});
-    x += strip;
-  }
-  if (x < a.width) {
-    DownArgs<T> last = a;  // overlaps the column before it, so its rows are not aligned
-    last.stream = false;
-    in_blocks<kRows<T>>(a.count, DownBlock<T, N, S>{last, a.width - N, a.width});
+    const ptrdiff_t from = strip ? x : a.width - N, to = strip ? x + strip : a.width;
+    in_blocks<kRows<T>>(a.count, DownBlock<T, N, S>{strip ? a : last, from, to});
+    x = to;
   }
 }
 
@@ -534,8 +531,10 @@ void along_row(const T* x, const Taps<T>& taps, ptrdiff_t step, T* y, ptrdiff_t 
         for (ptrdiff_t p = 0; p < 4 * kBytes; p += 64) prefetch(x + i + next + p / ptrdiff_t(sizeof(T)));
       along_block<T, N, 4>(x + i, taps, step, y + i);
     }
-  for (; i + N <= width; i += N) along_block<T, N, 1>(x + i, taps, step, y + i);
-  if (i < width) along_block<T, N, 1>(x + width - N, taps, step, y + width - N);
+  for (; i < width; i += N) {
+    const ptrdiff_t at = i + N <= width ? i : width - N;
+    along_block<T, N, 1>(x + at, taps, step, y + at);
+  }
 }
 
 template <class T>
@@ -625,10 +624,12 @@ struct DirectBlock {
   SEP_INLINE void run(ptrdiff_t row) const {
     constexpr int N = kLanes<T>, C = R == 1 ? 8 : kManyRegisters ? 1 : 2;
     ptrdiff_t x = 0;
-    for (; x + C * N <= a.width; x += C * N) direct_block<T, N, R, C>(a, row, x, a.stream);
     if constexpr (C > 1)
-      for (; x + N <= a.width; x += N) direct_block<T, N, R, 1>(a, row, x, a.stream);
-    if (x < a.width) direct_block<T, N, R, 1>(a, row, a.width - N, false);  // overlaps what came before: not aligned
+      for (; x + C * N <= a.width; x += C * N) direct_block<T, N, R, C>(a, row, x, a.stream);
+    for (; x < a.width; x += N) {
+      const bool whole = x + N <= a.width;  // or it overlaps what came before, and is not aligned
+      direct_block<T, N, R, 1>(a, row, whole ? x : a.width - N, whole && a.stream);
+    }
   }
 };
 

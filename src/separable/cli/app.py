@@ -32,7 +32,6 @@ app = typer.Typer(
     help="Find the factors of a kernel, or of a network's layers; know the error; run what is cheaper.",
     epilog="Each verb has examples: separable filter --help",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

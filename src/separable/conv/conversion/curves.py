@@ -147,7 +147,8 @@ class Curves:
             return _ranks_timed(most)
         if most <= _RANKS:
             return list(range(1, most + 1))
-        return sorted({max(1, round(most ** (n / _RANKS))) for n in range(1, _RANKS + 1)})
+        ranks = {max(1, round(most ** (n / _RANKS))) for n in range(1, _RANKS + 1)}
+        return sorted(ranks if form.multiplies else {min(_even(rank), most) for rank in ranks})
 
     def _cost(self, index: int, form: str, rank: int) -> float:
         layer = self._network.layers[index]
@@ -187,6 +188,13 @@ class Curves:
     def least(self) -> float:
         """The cost of the cheapest options together."""
         return sum(min(option.cost for option in options) for options in self.options)
+
+    def least_of(self, cheaper: Sequence[Candidates]) -> float:
+        """Return the same of layers that are yet to be measured, given their cheaper forms."""
+        return math.fsum(
+            min((cost for pairs in forms.values() for _, cost in pairs), default=options[0].cost)
+            for forms, options in zip(cheaper, self.options, strict=True)
+        )
 
     @property
     def dense(self) -> float:
@@ -311,6 +319,12 @@ def can_win(pairs: Sequence[tuple[int, float]], errors: Sequence[float], best: S
         not any(other[2] <= cost and other[3] <= _LEFT * error for other in best)
         for (_, cost), error in zip(pairs, errors, strict=True)
     )
+
+
+def _even(rank: int) -> int:
+    """Return the nearest number of channels that registers are filled by: 4, 8, 12, ... 24, 32, 40, ..."""
+    step = 8 if rank >= 24 else 4
+    return rank if rank <= 4 else step * round(rank / step)
 
 
 def _ranks_timed(most: int) -> list[int]:

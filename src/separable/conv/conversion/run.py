@@ -17,7 +17,7 @@ from ..forms.activation import activation_of
 from ..forms.layer import ConvLayer, Replacement
 from ..forms.table import CHEAPER, UNCHANGED, is_dense
 from ..scores.loss import Values
-from .curves import Curves
+from .curves import Candidates, Curves
 from .effort import ConversionEffort, Steps
 from .equalise import equalised
 from .fit import Fitter
@@ -46,6 +46,12 @@ _TRUST: Final = (1.0, 0.5)
 _FINE: Final = 0.03
 _SEARCHES: Final = 4
 _STEP: Final = 4.0
+
+# A conversion to a loss is not begun if it cannot save this fraction of the whole cost, or if to save that is
+# expected to lose so many times what is allowed: layers that are fitted one after the other lose less than
+# they are expected to, but not so much less.
+_WORTH: Final = 0.1
+_HOPELESS: Final = 30.0
 
 # A change of the outputs below which no better conversion is looked for.
 _ENOUGH: Final = 1e-3
@@ -138,6 +144,7 @@ class ConversionRun:
         several = tries and goal.rank is None
         self._attempts = min(self._effort.attempts, 2 + tries) if several else 1
         self._made = 0
+        self._refusal = ""  # why nothing was tried
         self._steps = Steps(self._effort.work, self._attempts * len(goals), progress)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
         self._known: dict[tuple[tuple[str, int], ...], Replacement | None] = {}
@@ -212,15 +219,30 @@ class ConversionRun:
 
     # -- the steps --------------------------------------------------------------------------------------
 
-    def measure(self) -> None:
-        """Find the ways to write each layer: all that matters of some layers in one pass."""
+    def measure(self, worth: bool = False) -> None:
+        """Find the ways to write each layer: all that matters of some layers in one pass.
+
+        Parameters
+        ----------
+        worth : bool, optional
+            Only if the cheapest ones save something worth having.
+        """
         with blas_alone():
             self._steps.measures()
+            cheaper = [self.curves.cheaper(index) for index in range(len(self.layers))]
+            least = self.curves.least_of(cheaper)
+            if worth and not self._saves(least):
+                left = (least + self._other) / (self.curves.dense + self._other)
+                self._refusal = f"the cheapest forms of all layers leave {left:.2g} of the {self.curves.by}"
+                return
             for block in self._effort.blocks():
-                self._measure(block)
+                self._measure(block, {index: cheaper[index] for index in block})
 
-    def _measure(self, block: Sequence[int]) -> None:
-        cheaper = {index: self.curves.cheaper(index) for index in block}
+    def _saves(self, cost: float) -> bool:
+        """Return whether layers of a cost save something worth having."""
+        return self.curves.dense - cost >= _WORTH * (self.curves.dense + self._other)
+
+    def _measure(self, block: Sequence[int], cheaper: Mapping[int, Candidates]) -> None:
         moments = {
             index: self._empty(index, self._effort.measured_positions(index))
             for index in block
@@ -242,7 +264,7 @@ class ConversionRun:
             replaced = self._exact(picks) if goal.rank == "full" else self._fitted(picks)
             return _Attempt(picks, replaced, self.network.output_change(replaced))
         if not self.curves.options:
-            self.measure()
+            self.measure(worth=goal.max_loss is not None)
         if goal.max_loss is None:
             assert goal.budget is not None
             return self._best(_allowed(self.curves, goal.budget, self._other))
@@ -256,6 +278,9 @@ class ConversionRun:
         enough and the dearest one that was not.
         """
         best, aim = _Attempt(self._dense(), {}, 0.0), max_loss
+        self._refusal = self._refusal or self._expected_loss(max_loss)
+        if self._refusal:
+            return best
         seen: list[list[Option]] = []
         low, high = self.curves.least, self.curves.dense
         for _ in range(min(self._attempts, _SEARCHES)):
@@ -279,6 +304,19 @@ class ConversionRun:
             if low >= high * (1 - _FINE):
                 break
         return best
+
+    def _expected_loss(self, max_loss: float) -> str:
+        """Return in words what the least saving worth having loses, if that is far too much."""
+        least = self.curves.dense - _WORTH * (self.curves.dense + self._other)
+        if self._loss_of is not None or least < self.curves.least:
+            return ""
+        effect = math.fsum(option.effect for option in self.curves.chosen(least))
+        if effect <= _HOPELESS * max_loss:
+            return ""
+        return (
+            f"to save {_WORTH:.0%} of the {self.curves.by} is expected to change the outputs by {effect:.2g} "
+            f"of their variance, and {max_loss:g} is allowed"
+        )
 
     def _dense(self) -> list[Option]:
         """Return each layer as it is."""
@@ -432,6 +470,8 @@ class ConversionRun:
                 reason = "it has none of the forms"
             elif index in self.curves.small:
                 reason = "it costs next to nothing"
+            elif self._refusal:
+                reason = self._refusal
             elif len(options) == 1:
                 reason = "no form is cheaper"
             reason = reasons.get(index, reason)

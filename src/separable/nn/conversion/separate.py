@@ -379,7 +379,7 @@ class TorchJob:
             goals,
             other_macs=self._others.conv_macs,
             other_params=self._others.conv_params,
-            other_ms=clock.beside_layers() if clock.is_asked and goals[0].budget else 0.0,
+            other_ms=clock.beside_layers() if clock.is_asked and goals[0].rank is None else 0.0,
             equalise=self._equalise,
             threads=torch.get_num_threads(),
             loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,

@@ -348,7 +348,7 @@ class OnnxJob:
             goals,
             other_macs=sum(row.macs_before for row in self._others if row.name in kinds),
             other_params=sum(row.params_before for row in self._others if row.name in kinds),
-            other_ms=network.other_milliseconds() if goal.by == "time" and goal.budget else 0.0,
+            other_ms=network.other_milliseconds() if goal.by == "time" and goal.rank is None else 0.0,
             equalise=self._equalise,
             threads=self._threads,
             loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
