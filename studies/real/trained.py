@@ -31,7 +31,7 @@ def residual(calibration: int, held_out: int) -> Subject:
         data.train_x.numpy()[_some(len(data.train_x), calibration)],
         data.test_x.numpy(),
         lambda outputs: np.asarray(outputs.argmax(1) == classes, float),
-        (0.75, 0.5, 0.35),
+        (0.65, 0.4),
     )
 
 
@@ -47,7 +47,7 @@ def unet(calibration: int, held_out: int) -> Subject:
         data.train_x.numpy()[_some(len(data.train_x), calibration)],
         data.test_x.numpy(),
         lambda outputs: overlap(outputs.argmax(1), classes),
-        (0.75, 0.5, 0.35),
+        (0.65, 0.4),
     )
 
 
