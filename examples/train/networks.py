@@ -59,14 +59,14 @@ def residual(classes: int, first: int = 1) -> nn.Module:
 def resnet18(classes: int, width: int = 32) -> nn.Module:
     """Return a residual net of 18 layers, whose four stages have `width` channels, then twice as many each.
 
-    It halves pictures at once, and again before each stage but the first.
+    It halves pictures twice at once, and again before each stage but the first.
     """
     stages = [width, 2 * width, 4 * width, 8 * width]
     blocks: list[nn.Module] = []
     for inputs, outputs in zip([width, *stages], stages, strict=False):
         blocks += [Block(inputs, outputs, 1 if inputs == outputs else 2), Block(outputs, outputs, 1)]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(stages[-1], classes)]
-    return nn.Sequential(*conv(1, width, 3, 2), nn.ReLU(), *blocks, *head)
+    return nn.Sequential(*conv(1, width, 3, 2), nn.ReLU(), nn.MaxPool2d(2), *blocks, *head)
 
 
 class UNet(nn.Module):

@@ -65,7 +65,7 @@ def textures(seed: int) -> Pictures:
     return Pictures("textures", *train, *test, 3)
 
 
-def scenes(seed: int, train: int = 120, test: int = 30) -> Pictures:
+def scenes(seed: int, train: int = 80, test: int = 20) -> Pictures:
     """Return cuttings of 64 x 64 of ten photographs, of any contrast.
 
     Those held out are from the lower third. There are `train` and `test` of each photograph, at random
@@ -82,7 +82,7 @@ def scenes(seed: int, train: int = 120, test: int = 30) -> Pictures:
     return Pictures("scenes", *parts[0], *parts[1], len(sides))
 
 
-def surfaces(seed: int, train: int = 500, test: int = 200) -> Pictures:
+def surfaces(seed: int, train: int = 300, test: int = 200) -> Pictures:
     """Return pictures of 64 x 64 where two or three of brick, grass and gravel meet; a class for each pixel.
 
     Those held out are from the lower third of the photographs.

@@ -16,7 +16,7 @@ from benchmarks import convert_int8, libraries
 from studies.real.subject import Array, Subject
 
 SEED: Final = 0
-EPOCHS: Final = {"resnet18": 8, "unet": 8}
+EPOCHS: Final = {"resnet18": 8, "unet": 6}
 
 
 def residual(calibration: int, held_out: int) -> Subject:
