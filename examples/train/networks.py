@@ -119,13 +119,13 @@ def trained(name: str, data: Pictures, seed: int, epochs: int = 12) -> nn.Module
     return train(net, data, epochs)
 
 
-def train(net: nn.Module, data: Pictures, epochs: int) -> nn.Module:
+def train(net: nn.Module, data: Pictures, epochs: int, batch: int = 64) -> nn.Module:
     """Train a network on labelled pictures; return it in inference mode."""
-    steps = epochs * -(-len(data.train_x) // 64)
+    steps = epochs * -(-len(data.train_x) // batch)
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
     for _ in range(epochs):
-        for some in torch.randperm(len(data.train_x)).split(64):
+        for some in torch.randperm(len(data.train_x)).split(batch):
             if len(some) == 1:  # a batch norm has nothing to learn from one picture
                 schedule.step()
                 continue

@@ -1,6 +1,6 @@
 """Labelled sets of pictures that come with installed packages: digits, faces and textures.
 
-Two more are of 64 x 64: cuttings of ten photographs, and surfaces that meet, with a class for each pixel.
+Two more are of 64 x 64: cuttings of six photographs, and surfaces that meet, with a class for each pixel.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def textures(seed: int) -> Pictures:
     return Pictures("textures", *train, *test, 3)
 
 
-def scenes(seed: int, train: int = 80, test: int = 20) -> Pictures:
-    """Return cuttings of 64 x 64 of ten photographs, of any contrast.
+def scenes(seed: int, train: int = 120, test: int = 40) -> Pictures:
+    """Return cuttings of 64 x 64 of six photographs, of any contrast.
 
     Those held out are from the lower third. There are `train` and `test` of each photograph, at random
     places; half of them are mirrored.
     """
     numbers = np.random.default_rng(seed)
-    sides = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "ihc", "hubble")
+    sides = ("brick", "coins", "grass", "gravel", "hubble", "ihc")
     cut = [(image[:edge], image[edge:]) for image, edge in map(_upper_part, sides)]
     parts = []
     for side, count in enumerate((train, test)):
@@ -82,7 +82,7 @@ def scenes(seed: int, train: int = 80, test: int = 20) -> Pictures:
     return Pictures("scenes", *parts[0], *parts[1], len(sides))
 
 
-def surfaces(seed: int, train: int = 300, test: int = 200) -> Pictures:
+def surfaces(seed: int, train: int = 120, test: int = 200) -> Pictures:
     """Return pictures of 64 x 64 where two or three of brick, grass and gravel meet; a class for each pixel.
 
     Those held out are from the lower third of the photographs.
