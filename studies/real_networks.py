@@ -30,12 +30,12 @@ QUICK: Final = SUBJECTS[1:]
 
 def measure(small: bool, progress: Progress) -> Numbers:
     """Convert each network in all ways, on one thread."""
-    effort = Effort(3, 0.1) if small else Effort(40, 4.0)
+    effort = Effort(3, 0.1) if small else Effort(12, 3.0)
     networks = {}
     with libraries.threads_restored():
         libraries.set_torch_threads(1)
         for make in QUICK if small else SUBJECTS:
-            subject = make(16, 20) if small else make(96, 200)
+            subject = make(16, 20) if small else make(64, 200)
             networks[subject.name] = forms.compared(subject, effort, progress)
     return {"networks": networks}
 
