@@ -69,3 +69,4 @@ def test_few_patches_of_a_wide_layer_are_no_obstacle_in_single_precision() -> No
     right = gram[:, :3] / np.float32(np.trace(gram))
     solved = Cholesky(gram).solve(right)
     assert np.abs(gram @ solved - right).max() <= 0.05 * np.abs(right).max()
+    assert solved.dtype == np.float32

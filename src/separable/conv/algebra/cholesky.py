@@ -50,9 +50,12 @@ class Cholesky:
     def __init__(self, matrix: RealArray) -> None:
         for dtype, jitter in _attempts(matrix.dtype):
             try:
-                self._lower, self._inverses = _factored(matrix.astype(dtype, copy=False), jitter)
+                lower, inverses = _factored(matrix.astype(dtype, copy=False), jitter)
             except np.linalg.LinAlgError:
                 continue
+            kept = np.result_type(matrix, np.float32)  # whatever it took: callers mix it with the matrix
+            self._lower = lower.astype(kept, copy=False)
+            self._inverses = [inverse.astype(kept, copy=False) for inverse in inverses]
             return
         raise np.linalg.LinAlgError("the matrix is not positive definite.")
 
