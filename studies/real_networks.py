@@ -68,7 +68,7 @@ def judge(numbers: Numbers) -> list[Verdict]:
                 f"{_named(runtime)} for {LOST} points",
                 MISSION,
                 "; ".join(
-                    f"{name} {gains[name]:.2f} times for {row['lost']:.1f} ± {row['lost_half']:.1f} points"
+                    f"{name} {gains[name]:.2f} times for {row['lost']:.2f} ± {row['lost_half']:.2f} points"
                     if row["kind"] == OURS
                     else f"{name}: no form keeps to it and is faster"
                     for name, row in best.items()
@@ -113,7 +113,7 @@ def _data_are_worth_it(networks: Numbers) -> Verdict:
     return judged(
         "fitted to unlabelled data, a network loses less than by its weights alone, in the same forms",
         MISSION,
-        "; ".join(f"{name}: {own:.1f} and {other:.1f} points" for name, (own, other) in pairs.items()),
+        "; ".join(f"{name}: {own:.2f} and {other:.2f} points" for name, (own, other) in pairs.items()),
         "fewer points are lost on held-out inputs.",
         {name: own < other for name, (own, other) in pairs.items()},
     )
@@ -131,7 +131,7 @@ def tables(numbers: Numbers) -> str:
                 f"{row['macs'] / dense['macs']:.2f}",
                 *(f"{1e3 * row['seconds'][runtime]:.2f}" for runtime in (ENGINE, RUNTIME)),
                 f"{row['score']:.1f} ± {row['score_half']:.1f}",
-                "" if row is dense else f"{row['lost']:.1f} ± {row['lost_half']:.1f}",
+                "" if row is dense else f"{row['lost']:.2f} ± {row['lost_half']:.2f}",
             ]
             for row in network["rows"]
         ]
