@@ -22,6 +22,13 @@ SEEDS, STEPS, TEST = 5, 250, 4000
 DECAYS = (1e-2, 1e-1)  # weight decays to choose from, by a fifth of the examples
 NOISE = 0.3  # of the scores that make the labels, of their deviation
 TARGET = 0.9  # of the accuracy that the truth itself has
+TRIED_BEFORE = (
+    "This task was not the first one that was tried. With patterns at random places of larger pictures "
+    "and a maximum over places, the separable layer needed more examples: in 400 steps it was not trained "
+    "to its end. With a smooth maximum the dense layer was better with 100 examples of gratings (66 % "
+    "against 30 %) and no worse from 400 on. The advantage is that of windows whose place is known; how "
+    "well a layer can be trained counts as much as how many parameters it has."
+)
 GRATINGS, RINGS, MIXED = "gratings", "rings", "a pattern for each pair"
 
 
@@ -212,7 +219,12 @@ def tables(numbers: Numbers) -> str:
             means = [f"{statistics.mean(values):.0%}" for values in row["accuracy"][form]]
             rows.append([f"{task}, {form}", *means, f"{row['ceiling']:.0%}"])
     heads = ["task, layer", *map(str, numbers["counts"]), "the truth"]
-    return "Held-out accuracy by the number of labelled examples; chance is 13 %:\n\n" + table(heads, rows)
+    return (
+        "Held-out accuracy by the number of labelled examples; chance is 13 %:\n\n"
+        + table(heads, rows)
+        + "\n\n"
+        + TRIED_BEFORE
+    )
 
 
 def draw(ink: Ink, numbers: Numbers) -> Figure:

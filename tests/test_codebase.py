@@ -33,7 +33,7 @@ FLOORS = [
     {"report"},
     {"engine"},
     {"onnx.model"},
-    {"files", "ndimage"},
+    {"files", "ndimage", "stream"},
     {"calibrate"},
     {"filters"},
     {"methods"},

@@ -45,7 +45,7 @@ def test_large_networks_see_as_many_patches_as_there_are_unknowns_to_tell() -> N
     blocks = effort.blocks()
     assert [index for block in blocks for index in block] == [0, 1, 2, 3]
     sums = [sum(2 * bytes_of_sums(unknowns(LARGE[index])) for index in block) for block in blocks]
-    assert all(size <= 3 << 28 for size in sums)
+    assert all(size <= 1 << 29 for size in sums)
 
 
 def test_an_excerpt_is_bounded() -> None:

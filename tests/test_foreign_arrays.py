@@ -304,7 +304,7 @@ class Large(Copying):
 @pytest.mark.parametrize("name", [*FILTERS, "ndimage sobel"])
 def test_what_does_not_fit_is_refused_before_it_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "_free_memory", lambda: 8.0 * 2**30)
-    with pytest.raises(MemoryError, match=r"Large of 1.02e\+03 GiB.*8 GiB are free.*parts that overlap"):
+    with pytest.raises(MemoryError, match=r"Large of 1.02e\+03 GiB.*8 GiB are free.*sp\.stream\.filter\("):
         ALL[name](Large())
 
     class Chunked(Large):

@@ -48,7 +48,7 @@ TESTED_BY = {
     "test_hints.py": "_base.words.messages arrays.decorators",
     "test_cli_usage.py": "__main__ _base.words.printable cli.app cli.options cli.usage",
     "test_rounding.py": "arrays.exact",
-    "test_masking.py": "arrays.masks filters.normalised",
+    "test_masking.py": "filters.normalised",
     "test_hardly_known.py": "filters.hardly_known",
     "test_levels.py": "filters.levels",
     "test_filters.py": "filters.core filters.verbs methods.direct methods.terms",
@@ -56,6 +56,9 @@ TESTED_BY = {
     "test_planning.py": "filters.adjoint filters.words.explanation",
     "test_plan.py": "filters.words.plan",
     "test_running.py": "methods.algorithms.recursions",
+    "test_stream.py": "stream.pipeline stream.slabs stream.stream_plan stream.window stream.places.arrays "
+    "stream.places.npy stream.places.place stream.places.table",
+    "test_stream_zarr.py": "stream.places.hdf5 stream.places.zarrs",
     "test_cascade.py": "methods.algorithms.sequence",
     "test_scale.py": "kernel.rounding kernel.scale",
     "test_kernel.py": "kernel.picture",

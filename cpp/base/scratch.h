@@ -1,6 +1,7 @@
 // Scratch memory of a worker.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <new>
 
@@ -15,8 +16,11 @@ class Scratch {
   static size_t bytes(ptrdiff_t count) {
     return (size_t(count) * sizeof(T) + kAlign - 1) / kAlign * kAlign;
   }
-  explicit Scratch(size_t size)
-      : memory_(static_cast<char*>(::operator new(size + kAlign, std::align_val_t(kAlign)))), next_(memory_.get()) {}
+  // Aligned here: of glibc's aligned blocks, what is freed often does not serve the next of the same size, and repeated
+  // filters took up to six times their scratch memory.
+  explicit Scratch(size_t size) : memory_(static_cast<char*>(::operator new(size + 2 * kAlign))), next_(memory_.get()) {
+    next_ += kAlign - reinterpret_cast<uintptr_t>(next_) % kAlign;
+  }
   template <class T>
   T* take(ptrdiff_t count) {
     T* p = reinterpret_cast<T*>(next_);
@@ -26,7 +30,7 @@ class Scratch {
 
  private:
   struct Free {
-    void operator()(char* p) const { ::operator delete(p, std::align_val_t(kAlign)); }
+    void operator()(char* p) const { ::operator delete(p); }
   };
   std::unique_ptr<char, Free> memory_;
   char* next_;

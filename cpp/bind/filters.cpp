@@ -152,7 +152,7 @@ class TermsJob : public FilterJob<sep::TermsJob> {
 class DirectJob : public FilterJob<sep::DirectJob> {
  public:
   DirectJob(const Shape& shape, const std::string& dtype, Weights weights, const Shape& shifts,
-            const std::vector<int>& modes, double cval) {
+            const std::vector<int>& modes, double cval, const Shape& frame) {
     const bool wide = is_double(dtype);
     check_size(shape, wide ? 8 : 4);
     Shape extents;
@@ -160,15 +160,17 @@ class DirectJob : public FilterJob<sep::DirectJob> {
     std::vector<Mode> m;
     for (int code : modes) m.push_back(mode_of(code));
     shape_ = shape;
-    job_ = wide ? std::make_unique<Job>(std::in_place_index<1>, shape, extents, weights.data(), shifts, m, cval)
-                : std::make_unique<Job>(std::in_place_index<0>, shape, extents, weights.data(), shifts, m, cval);
+    job_ = wide ? std::make_unique<Job>(std::in_place_index<1>, shape, extents, weights.data(), shifts, m, cval, frame)
+                : std::make_unique<Job>(std::in_place_index<0>, shape, extents, weights.data(), shifts, m, cval, frame);
   }
 };
 
 class BoxAndCosinesJob {
  public:
   // A pass is (axis, taps, shift, mode, odd, frequencies, amplitudes).
-  BoxAndCosinesJob(const Shape& shape, nb::list passes, double cval, double factor, double divisor) : shape_(shape) {
+  BoxAndCosinesJob(const Shape& shape, nb::list passes, double cval, double factor, double divisor, const Shape& frame,
+                   const Shape& starts)
+      : shape_(shape) {
     check_size(shape, 8);
     std::vector<BoxOrCosinesPass> list;
     for (nb::handle pass : passes) {
@@ -178,7 +180,7 @@ class BoxAndCosinesJob {
                       mode_of(nb::cast<int>(p[3])), nb::cast<bool>(p[4]), nb::cast<std::vector<double>>(p[5]),
                       nb::cast<std::vector<double>>(p[6])});
     }
-    job_ = std::make_unique<sep::BoxAndCosinesJob>(shape, std::move(list), cval, factor, divisor);
+    job_ = std::make_unique<sep::BoxAndCosinesJob>(shape, std::move(list), cval, factor, divisor, frame, starts);
   }
   void run(nb::handle src, nb::handle dst, int threads, int rounding, int overflow, double snap, double low,
            double high) const {
@@ -265,12 +267,13 @@ void bind_filters(nb::module_& m) {
       .def("describe", &TermsJob::describe);
   bind_run(terms);
   nb::class_<DirectJob> direct(m, "DirectJob");
-  direct.def(nb::init<const Shape&, const std::string&, Weights, const Shape&, const std::vector<int>&, double>(),
-             "shape"_a, "dtype"_a, "weights"_a, "shifts"_a, "modes"_a, "cval"_a);
+  direct.def(nb::init<const Shape&, const std::string&, Weights, const Shape&, const std::vector<int>&, double,
+                      const Shape&>(),
+             "shape"_a, "dtype"_a, "weights"_a, "shifts"_a, "modes"_a, "cval"_a, "frame"_a = Shape());
   bind_run(direct);
   nb::class_<BoxAndCosinesJob> box_and_cosines(m, "BoxAndCosinesJob");
-  box_and_cosines.def(nb::init<const Shape&, nb::list, double, double, double>(), "shape"_a, "passes"_a, "cval"_a,
-                      "factor"_a, "divisor"_a);
+  box_and_cosines.def(nb::init<const Shape&, nb::list, double, double, double, const Shape&, const Shape&>(), "shape"_a,
+                      "passes"_a, "cval"_a, "factor"_a, "divisor"_a, "frame"_a = Shape(), "starts"_a = Shape());
   bind_plain_run(box_and_cosines);
   nb::class_<DifferencesJob> differences(m, "DifferencesJob");
   differences.def(

@@ -30,8 +30,16 @@ constexpr ptrdiff_t kAdjacent = 8;
 }  // namespace
 
 BoxAndCosinesJob::BoxAndCosinesJob(std::vector<ptrdiff_t> shape, std::vector<BoxOrCosinesPass> passes, double cval,
-                                   double factor, double divisor)
-    : shape_(std::move(shape)), cval_(cval), factor_(factor), divisor_(divisor) {
+                                   double factor, double divisor, std::vector<ptrdiff_t> frame,
+                                   std::vector<ptrdiff_t> starts)
+    : shape_(std::move(shape)),
+      frame_(frame.empty() ? shape_ : std::move(frame)),
+      starts_(starts.empty() ? std::vector<ptrdiff_t>(shape_.size()) : std::move(starts)),
+      cval_(cval),
+      factor_(factor),
+      divisor_(divisor) {
+  check(frame_.size() == shape_.size() && starts_.size() == shape_.size(), "frame and starts have all axes of shape");
+  for (ptrdiff_t n : frame_) check(n >= 1 || shape_ == frame_, "the frame of a part is not empty");
   check(!passes.empty(), "a job needs at least one pass");
   std::vector<bool> taken(shape_.size());
   passes_.reserve(passes.size());
@@ -104,6 +112,7 @@ struct BoxAndCosinesJob::Sheet {
   Worker& worker;
   ptrdiff_t n, width;
   Range part;  // of the results: they go to elements 0, 1, ... of `to`
+  ptrdiff_t origin;  // of element 0 in the whole array, by which blocks of boxes are laid
   LineSet from, to;
   Element in, out;
   bool in_place;
@@ -167,6 +176,7 @@ struct BoxAndCosinesJob::Sheet {
     BoxArgs a{nullptr, 0, nullptr, 0, 1, 0, width, worker.ring, prefix, taps(), 0};
     // Element t of the windows is virtual element t + start of the line; the first sum is complete at t = first.
     const ptrdiff_t start = part.from - p.pass.shift, first = taps() - 1, total = part.to - part.from + first;
+    a.at = ((part.from + origin) % taps() + taps()) % taps();  // as if it had run since the array's first result
     const ptrdiff_t ends[] = {-start, n - start, first, total};  // blocks do not straddle these
     for (ptrdiff_t t = 0; t < total; t += a.count) {
       a.count = kPanelRows;
@@ -331,6 +341,7 @@ void BoxAndCosinesJob::run_pass(const Prepared& p, const std::vector<ptrdiff_t>&
                 .n = n,
                 .width = round_up(count, kPanelStep),
                 .part = part,
+                .origin = starts_[size_t(p.pass.axis)],
                 .from = {in, count, from.strides[p.pass.axis], plan.adjacent},
                 .to = {out, count, to.strides[p.pass.axis], plan.adjacent},
                 .in = from.item,
@@ -355,10 +366,17 @@ std::vector<size_t> BoxAndCosinesJob::order(const ptrdiff_t* strides) const {
   return order;
 }
 
+// Elements of the whole array for one along the axis of a pass.
+ptrdiff_t BoxAndCosinesJob::across(const Prepared& p) const {
+  ptrdiff_t elements = 1;
+  for (size_t i = 0; i < frame_.size(); i++) elements *= int(i) == p.pass.axis ? 1 : frame_[i];
+  return elements;
+}
+
 // Results of the first pass that the further passes filter while they are in the cache; all of them where that gains
 // nothing.
-ptrdiff_t BoxAndCosinesJob::band(const Prepared& first, ptrdiff_t samples) const {
-  const ptrdiff_t n = shape_[first.pass.axis], row = samples / n * ptrdiff_t(sizeof(double));
+ptrdiff_t BoxAndCosinesJob::band(const Prepared& first) const {
+  const ptrdiff_t n = frame_[first.pass.axis], row = across(first) * ptrdiff_t(sizeof(double));
   const ptrdiff_t least = (first.box() ? 2 : 4) * first.pass.taps;  // every band reads `taps` rows more
   const ptrdiff_t rows = std::max(least, ptrdiff_t(caches().l2) / row);
   return 2 * rows > n ? n : ceil_div(n, n / rows);
@@ -380,10 +398,10 @@ void BoxAndCosinesJob::run(const Samples& src, const Samples& dst, const Storing
   std::unique_ptr<Scratch> sums;
   // Between the passes, sums are kept in dst if its type is precise enough, else as doubles, band by band. Sums of
   // boxes may be kept as floats, which costs one more rounding: they are where bands would not stay in the cache.
-  const ptrdiff_t height = passes.size() > 1 ? band(first, samples) : 0;
-  const bool cached = in_cache(height * (samples / shape_[first.pass.axis]));
+  const ptrdiff_t height = passes.size() > 1 ? band(first) : 0;
+  const bool cached = in_cache(height * across(first));
   if (passes.size() > 1 && dst.item != Element::f64 && (dst.item != Element::f32 || (boxes && cached))) {
-    shape[first.pass.axis] = height;
+    shape[first.pass.axis] = std::min(height, shape_[first.pass.axis]);
     std::vector<int> axes(shape.size());
     for (size_t i = 0; i < axes.size(); i++) axes[i] = int(i);
     std::stable_sort(axes.begin(), axes.end(),
@@ -444,8 +462,8 @@ size_t BoxAndCosinesJob::scratch_bytes(int threads) const {
   if (passes_.size() > 1 && std::all_of(passes_.begin(), passes_.end(), [](const Prepared& p) { return p.box(); })) {
     const auto first = std::min_element(passes_.begin(), passes_.end(),
                                         [](const Prepared& a, const Prepared& b) { return a.pass.axis < b.pass.axis; });
-    const ptrdiff_t sums = samples / shape_[first->pass.axis] * band(*first, samples);
-    if (in_cache(sums)) most += size_t(sums) * sizeof(double);
+    const ptrdiff_t n = shape_[first->pass.axis], height = band(*first);
+    if (in_cache(across(*first) * height)) most += size_t(samples / n * std::min(height, n)) * sizeof(double);
   }
   return most;
 }

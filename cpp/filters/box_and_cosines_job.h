@@ -31,9 +31,11 @@ struct Samples {
 
 class BoxAndCosinesJob {
  public:
-  // The result is factor / divisor times what the passes give, each axis at most once. Throws std::invalid_argument.
+  // The result is factor / divisor times what the passes give, each axis at most once. An array may be a part: then
+  // frame is the shape of the whole, and starts the place of its first element there. Boxes of both have the same bits.
+  // Throws std::invalid_argument.
   BoxAndCosinesJob(std::vector<ptrdiff_t> shape, std::vector<BoxOrCosinesPass> passes, double cval, double factor,
-                   double divisor);
+                   double divisor, std::vector<ptrdiff_t> frame = {}, std::vector<ptrdiff_t> starts = {});
   BoxAndCosinesJob(const BoxAndCosinesJob&) = delete;
 
   // dst must not overlap src.
@@ -53,7 +55,8 @@ class BoxAndCosinesJob {
   struct Sheet;
   struct Worker;
   std::vector<size_t> order(const ptrdiff_t* strides) const;
-  ptrdiff_t band(const Prepared& first, ptrdiff_t samples) const;
+  ptrdiff_t across(const Prepared& p) const;
+  ptrdiff_t band(const Prepared& first) const;
   static bool in_cache(ptrdiff_t doubles);
   void run_band(const std::vector<size_t>& passes, const std::vector<ptrdiff_t>& shape, Range part, const Samples& src,
                 const Samples& between, const Samples& dst, bool means, const Storing& stored, int threads,
@@ -63,7 +66,7 @@ class BoxAndCosinesJob {
   static ptrdiff_t width_of(const Prepared& p, ptrdiff_t lines);
   static size_t worker_bytes(const Prepared& p, ptrdiff_t width);
 
-  std::vector<ptrdiff_t> shape_;
+  std::vector<ptrdiff_t> shape_, frame_, starts_;
   std::vector<Prepared> passes_;
   double cval_, factor_, divisor_;
 };

@@ -31,7 +31,10 @@ struct DenseAxis {
   ptrdiff_t weight = 0;                         // elements from one weight to the next
   Reach reach;
   bool summed = false;  // staged as running sums along this axis, which becomes x or y
+  ptrdiff_t whole = 0;  // length of the array of which this one is a part; 0: it is no part
   bool filtered() const { return reach.taps > 1; }
+  // What roles are chosen by: they decide the order of the sums, which is the same for a part as for the whole.
+  ptrdiff_t length() const { return whole ? whole : n; }
 };
 
 // A dense sweep over arrays of known strides. x is the row (`step` elements a pixel, `inner` apart), y counts the rows
@@ -181,14 +184,14 @@ void DenseSweep<T>::weigh() {
 template <class T>
 void DenseSweep<T>::order(std::vector<DenseAxis>& axes) {
   std::stable_sort(axes.begin(), axes.end(), [](const DenseAxis& a, const DenseAxis& b) {
-    return (a.n == 1 ? PTRDIFF_MAX : std::abs(a.dst)) > (b.n == 1 ? PTRDIFF_MAX : std::abs(b.dst));
+    return (a.length() == 1 ? PTRDIFF_MAX : std::abs(a.dst)) > (b.length() == 1 ? PTRDIFF_MAX : std::abs(b.dst));
   });
   std::vector<DenseAxis> out;
   for (const DenseAxis& a : axes) {
-    if (a.n == 1 && !a.filtered()) continue;
+    if (a.length() == 1 && !a.filtered()) continue;
     if (!out.empty() && !a.filtered() && !out.back().filtered() && out.back().src == a.src * a.n &&
         out.back().dst == a.dst * a.n && out.back().mask == a.mask * a.n)
-      out.back() = {out.back().n * a.n, a.src, a.dst, a.mask, 0, Reach{}, false};
+      out.back() = {out.back().n * a.n, a.src, a.dst, a.mask, 0, Reach{}, false, out.back().length() * a.length()};
     else
       out.push_back(a);
   }
@@ -204,16 +207,17 @@ void DenseSweep<T>::assign_roles(std::vector<DenseAxis> axes) {
   };
   inner_ = {1, reader_.item, writer_.item, 1, 0, Reach{}, false};
   const auto filtered = std::count_if(axes.begin(), axes.end(), [](auto& a) { return a.filtered(); });
-  if (axes.size() > 1 && !axes.back().filtered() && axes.back().n <= (filtered > 1 ? kInnerRow : kVector))
+  if (axes.size() > 1 && !axes.back().filtered() && axes.back().length() <= (filtered > 1 ? kInnerRow : kVector))
     inner_ = take(axes.end() - 1);
   step_ = inner_.n;
   // Axes too short to be the row become the outermost.
-  auto wide = std::find_if(axes.rbegin(), axes.rend(), [&](auto& a) { return a.n * step_ >= kShortestRow; });
+  const ptrdiff_t step = inner_.length();
+  auto wide = std::find_if(axes.rbegin(), axes.rend(), [&](auto& a) { return a.length() * step >= kShortestRow; });
   if (wide != axes.rend()) std::rotate(axes.begin(), wide.base(), axes.end());
   if (!axes.empty()) x_ = take(axes.end() - 1);
   // From the inside out: y and z are filtered if anything is left that is, and y fills the kernel's block of rows.
   auto pick = [&](ptrdiff_t least) {
-    return std::find_if(axes.rbegin(), axes.rend(), [&](auto& a) { return a.filtered() && a.n >= least; });
+    return std::find_if(axes.rbegin(), axes.rend(), [&](auto& a) { return a.filtered() && a.length() >= least; });
   };
   auto y = std::find_if(axes.rbegin(), axes.rend(), [](auto& a) { return a.summed; });
   if (y == axes.rend()) y = pick(kGroup);

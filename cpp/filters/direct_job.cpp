@@ -8,11 +8,12 @@ namespace sep {
 
 template <class T>
 DirectJob<T>::DirectJob(std::vector<ptrdiff_t> shape, const std::vector<ptrdiff_t>& extents, const double* weights,
-                        const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval)
-    : shape_(std::move(shape)), cval_(T(cval)) {
+                        const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval,
+                        std::vector<ptrdiff_t> frame)
+    : shape_(std::move(shape)), frame_(frame.empty() ? shape_ : std::move(frame)), cval_(T(cval)) {
   const size_t d = shape_.size();
-  if (d < 1 || extents.size() != d || shifts.size() != d || modes.size() != d)
-    throw std::invalid_argument("shape, weights, shifts and modes must have the same number of axes");
+  if (d < 1 || extents.size() != d || shifts.size() != d || modes.size() != d || frame_.size() != d)
+    throw std::invalid_argument("shape, frame, weights, shifts and modes must have the same number of axes");
   ptrdiff_t total = 1;
   for (size_t i = 0; i < d; i++) {
     if (extents[i] < 1 || shifts[i] < 0 || shifts[i] >= extents[i])
@@ -30,7 +31,8 @@ void DirectJob<T>::with_dense(const Input& in, const Output& out, int threads, V
   ptrdiff_t weight = 1;
   for (size_t i = axes.size(); i-- > 0; weight *= reach_[i].taps) {
     if (shape_[i] == 0) return;
-    axes[i] = {shape_[i], in.strides[i], out.strides[i], in.mask ? in.mask_strides[i] : 0, weight, reach_[i], false};
+    axes[i] = {shape_[i], in.strides[i], out.strides[i], in.mask ? in.mask_strides[i] : 0, weight, reach_[i], false,
+               frame_[i]};
   }
   visit(DenseSweep<T>(std::move(axes), weights_.data(), cval_, threads, in, out));
 }

@@ -13,9 +13,11 @@ class DirectJob {
  public:
   using Value = T;
   // weights: dense, C order, one extent per axis of `shape` (1 where the filter does not reach). Along an
-  // axis, out[o] takes virtual inputs o - shift to o - shift + extent - 1. Throws std::invalid_argument.
+  // axis, out[o] takes virtual inputs o - shift to o - shift + extent - 1. frame: the shape of the array of which this
+  // one is a part, whose sums have the same order; or empty. Throws std::invalid_argument.
   DirectJob(std::vector<ptrdiff_t> shape, const std::vector<ptrdiff_t>& extents, const double* weights,
-            const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval);
+            const std::vector<ptrdiff_t>& shifts, const std::vector<Mode>& modes, double cval,
+            std::vector<ptrdiff_t> frame = {});
 
   // The output must not overlap the input.
   void run(const Input& in, const Output& out, int threads) const;
@@ -26,7 +28,7 @@ class DirectJob {
   template <class Visit>
   void with_dense(const Input& in, const Output& out, int threads, Visit visit) const;
 
-  std::vector<ptrdiff_t> shape_;
+  std::vector<ptrdiff_t> shape_, frame_;
   std::vector<Reach> reach_;
   std::vector<T> weights_;
   T cval_;

@@ -129,6 +129,7 @@ class DirectJob(_FilterJob):
         shifts: tuple[int, ...],
         modes: tuple[int, ...],
         cval: float,
+        frame: tuple[int, ...] = (),
     ) -> None: ...
 
 @final
@@ -147,6 +148,8 @@ class BoxAndCosinesJob:
         cval: float,
         factor: float,
         divisor: float,
+        frame: tuple[int, ...] = (),
+        starts: tuple[int, ...] = (),
     ) -> None: ...
     def run(
         self,

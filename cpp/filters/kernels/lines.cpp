@@ -182,7 +182,8 @@ void down_lanes(const DownArgs<T>& a) {
     for (ptrdiff_t i = 0; i < a.fresh; i++)
       for (ptrdiff_t p = 0; p < strip; p += kLine) prefetch(fresh[i] + a.offset + x + p + a.ahead);
     const ptrdiff_t from = strip ? x : a.width - N, to = strip ? x + strip : a.width;
-    in_blocks<kRows<T>>(a.count, DownBlock<T, N, S>{strip ? a : last, from, to});
+    // Scalars are contracted in one way in a block of rows, and in another in a single row.
+    in_blocks<N == 1 ? 1 : kRows<T>>(a.count, DownBlock<T, N, S>{strip ? a : last, from, to});
     x = to;
   }
 }

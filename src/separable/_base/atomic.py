@@ -80,14 +80,14 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(handle)
             handle = -1
         os.replace(draft, place)
-        _sync_folder(place.parent)
+        sync_folder(place.parent)
     except WriteError:  # of another file, which the block writes within this one
         raise
     except Exception as error:
-        explained = _explained(error, path, handle)
-        if explained is None:
+        named = explained(error, path, handle)
+        if named is None:
             raise
-        raise explained from error
+        raise named from error
     finally:
         if handle >= 0:
             os.close(handle)
@@ -107,7 +107,7 @@ def _unnamed(folder: Path) -> tuple[int, Path] | None:
     if not way.exists():
         os.close(handle)
         return None
-    _lock(handle)  # while it has a draft's name, before the final renaming
+    lock(handle)  # while it has a draft's name, before the final renaming
     return handle, way
 
 
@@ -117,12 +117,12 @@ def _named(draft: Path) -> tuple[int, Path]:
     while True:
         handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         # Between the two calls another process may have found it without a lock, and removed it.
-        if _lock(handle) and os.fstat(handle).st_nlink:
+        if lock(handle) and os.fstat(handle).st_nlink:
             return handle, draft
         os.close(handle)
 
 
-def _lock(handle: int) -> bool:
+def lock(handle: int) -> bool:
     """Return whether the file could be locked; True where the file system has no locks."""
     if sys.platform == "win32":  # there a file that is open cannot be removed, which serves as well
         return True
@@ -150,7 +150,7 @@ def _remove_abandoned(draft: Path) -> None:
             held = os.fstat(handle)
             if not stat.S_ISREG(held.st_mode) or held.st_uid != os.geteuid():
                 return
-            # Not `_lock`, which is True without locks: the owner would then be unknown.
+            # Not `lock`, which is True without locks: the owner would then be unknown.
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             draft.unlink()
         finally:
@@ -183,7 +183,7 @@ def _give_name(handle: int, draft: Path) -> None:
         os.close(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Synchronise the folder, so that the new name is on the disk, where the system allows."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
@@ -193,7 +193,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _explained(error: Exception, path: Path, handle: int) -> WriteError | None:
+def explained(error: Exception, path: Path, handle: int = -1) -> WriteError | None:
     """Return a disk's error with file, reason and fix; None for any other error."""
     cause: BaseException | None = error
     seen: set[int] = set()

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
-Extra: TypeAlias = Literal["cli", "compile", "demo", "files", "ndimage", "nn", "onnx", "plot", "report"]
+Extra: TypeAlias = Literal[
+    "cli", "compile", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes"
+]
 
 
 class MissingExtraError(ImportError):
@@ -19,7 +21,7 @@ def extra(name: Extra) -> Iterator[None]:
 
     Parameters
     ----------
-    name : {"cli", "compile", "demo", "files", "ndimage", "nn", "onnx", "plot", "report"}
+    name : {"cli", "compile", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes"}
         The extra of this package that brings the modules imported inside the block.
 
     Raises

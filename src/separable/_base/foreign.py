@@ -104,11 +104,9 @@ def _check_size(name: str, value: Any) -> None:
     free = _free_memory()
     if free is None or size <= _PART_OF_FREE * free:
         return
-    way = (
-        f"filter it by blocks: {name}.map_overlap(function, depth=the kernel's reach)"
-        if hasattr(value, "map_overlap")
-        else "read and filter parts that overlap by the kernel's reach"
-    )
+    way = "filter it slab by slab: sp.stream.filter(source, target, kernel)"
+    if hasattr(value, "map_overlap"):
+        way += f", or by blocks: {name}.map_overlap(function, depth=the kernel's reach)"
     raise MemoryError(
         f"`{name}` is a {kind(value)} of {size / 2**30:.3g} GiB, which would be read whole, but only "
         f"{free / 2**30:.3g} GiB are free and a quarter of them may be used; {way}."

@@ -49,6 +49,27 @@ class Line(NamedTuple):
         """The interval that the adjoint writes to before folding back; the line itself in mode constant."""
         return (0, self.n) if self.mode == "constant" else (-self.shift, self.n + self.taps - 1 - self.shift)
 
+    def read_for(self, places: Interval) -> Interval:
+        """Return the interval of samples by which results at `places` have all bits of those of the line.
+
+        It ends where the line ends, at most, but in mode wrap, whose positions count on around it. Where it
+        ends with the line, it holds as many samples as the boundary mode may take from there.
+        """
+        begin, end = places
+        before, after = self.shift, self.taps - 1 - self.shift
+        if (begin, end) == (0, self.n):
+            return places
+        begin, end = begin - before, end + after
+        if self.mode == "wrap" and self.taps > 1:
+            return begin, end
+        if begin <= 0:
+            end = max(end, before + 1)
+        if end >= self.n:
+            begin = min(begin, self.n - after - 1)
+        if begin <= 0:
+            end = max(end, before + 1)
+        return max(begin, 0), min(end, self.n)
+
     def reached_by(self, places: Interval) -> Interval:
         """Return the interval of results, within the line, that read samples in `places`."""
         begin, end = places

@@ -159,7 +159,12 @@ def bounded(how: Storing, source: Array, dtype: np.dtype[Any], threads: int, kno
     if how.bounds is None or dtype.kind not in "biu":
         return how
     mask = None if known is None else known.mask
-    return how.within(core_extent(source.shape, source, threads, mask), source.dtype, dtype)
+    return how.within(extent_of(source, threads, mask), source.dtype, dtype)
+
+
+def extent_of(x: Array, threads: int, mask: Array | None = None) -> tuple[float, float]:
+    """Return the least and the largest sample where `mask` is True; infinities where there is none."""
+    return core_extent(x.shape, x, threads, mask)
 
 
 class WatchedRun(NamedTuple):

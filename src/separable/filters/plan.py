@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
@@ -128,6 +128,8 @@ class Plan:
     _divisor: float  # of the results of jobs: sums of a mean
     _levels: Levels  # rounding errors of whole numbers that are not filtered exactly
     _others: dict[tuple[tuple[str, Any], ...], Plan]  # cache of the kernel's plans in other settings
+    _whole: Plan | None = None  # the plan of the array of which this one's are parts
+    _extent: tuple[float, float] | None = None  # the least and the largest known sample of that array
 
     @property
     def _hidden_bytes(self) -> int:
@@ -215,6 +217,8 @@ class Plan:
             how = AS_IS
         else:
             how = self._storing(integer_verdict, known, rounding, overflow)
+        if self._extent is not None:
+            how = how.within(self._extent, x.dtype, result.dtype)
         if known is not None:
             normalise(self, source, result, count, how, known)
         elif output is None or converts(result, self.dtype):
@@ -261,9 +265,58 @@ class Plan:
         key = tuple(changes.items())
         other = self._others.get(key)
         if other is None:
-            setting = self._setting._replace(**changes)
-            other = self._others[key] = _made(self._task, setting, self._choice.kernel)
+            if self._whole is None:
+                other = _made(self._task, self._setting._replace(**changes), self._choice.kernel)
+            else:  # chosen for the whole array
+                other = self._whole._other(**changes).part(self.shape, self._setting.starts, self._extent)
+            self._others[key] = other
         return other
+
+    def part(
+        self, shape: tuple[int, ...], starts: tuple[int, ...], extent: tuple[float, float] | None = None
+    ) -> Plan:
+        """Return the plan of a part of the array, by the method chosen for the whole.
+
+        What lies beyond the ends of a part is not known to it: results are those of the whole array, to the
+        last bit, from as many samples inside as the kernel reaches, and at ends that are the array's own.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the part.
+        starts : tuple of int
+            The place of its first sample in the whole array.
+        extent : (float, float), optional
+            The least and the largest known sample of the whole array, where results depend on them (`clips`).
+
+        Raises
+        ------
+        ValueError
+            The method that runs gives other last bits on parts.
+        """
+        whole = self._whole or self
+        reason = whole._form.differs_in_parts(whole._setting)
+        if reason is not None:
+            raise ValueError(f"`method={self.method!r}` {reason}; name another method for arrays in parts.")
+        setting = whole._setting._replace(shape=shape, frame=whole.shape, starts=starts)
+        jobs = () if 0 in shape else prepare(whole._form, setting)
+        scratch = max((job.scratch_bytes(whole.threads) for job in jobs), default=0)
+        return replace(
+            whole,
+            shape=shape,
+            scratch_bytes=scratch,
+            _setting=setting,
+            _jobs=jobs,
+            _others={},
+            _whole=whole,
+            _extent=extent,
+        )
+
+    def clips(self, integers: Integers, masked: bool) -> bool:
+        """Return whether results are clipped to what the samples allow: their extent decides, then."""
+        if integers[1].kind not in "biu":
+            return False
+        return self.suited(integers[0], masked, integers)._verdict(integers, masked).bounded
 
     def _verdict(self, integers: Integers, masked: bool) -> Verdict:
         source, stored, rounding = integers
@@ -380,6 +433,8 @@ class Plan:
         return description.notebook(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._whole is not None:
+            return restore_part, (self._whole, self.shape, self._setting.starts, self._extent)
         return restore_plan, (*self._task, packed(self._setting), packed(self._choice))
 
     def __copy__(self) -> Plan:
@@ -523,12 +578,19 @@ def _part(alone: Plan, terms: SeparableKernel | None) -> Part:
 
 
 def build(
-    kernel_or_weights: SeparableKernel | npt.ArrayLike, request: Request, threads: int | None = None
+    kernel_or_weights: SeparableKernel | npt.ArrayLike,
+    request: Request,
+    threads: int | None = None,
+    *,
+    parted: bool = False,
 ) -> Plan:
-    """Return the plan of a request, checked; pickles of older versions name this function."""
+    """Return the plan of a request, checked; pickles of older versions name this function.
+
+    `parted`: only methods by which parts of an array have the bits of the whole.
+    """
     unchecked = kernel_or_weights
     kernel = unchecked if isinstance(unchecked, SeparableKernel) else arguments.kernel_weights(unchecked)
-    setting = checked(kernel, request)
+    setting = checked(kernel, request)._replace(parted=parted)
     arguments.thread_count(threads)  # a wrong number raises before the work
     tol = arguments.tolerance(request.tol)
     return _made(Task(kernel, tol, method_name(request.method), threads), setting)
@@ -572,8 +634,15 @@ def restore_plan(
     return _prepared(Task(kernel, tol, method, threads), unpacked(setting), unpacked(choice))
 
 
+def restore_part(
+    whole: Plan, shape: tuple[int, ...], starts: tuple[int, ...], extent: tuple[float, float] | None
+) -> Plan:
+    """Return the plan of a part that was pickled."""
+    return whole.part(shape, starts, extent)
+
+
 # The module that pickles name.
-for _name in (Request, build, build_bank, restore, restore_bank, restore_plan):
+for _name in (Request, build, build_bank, restore, restore_bank, restore_part, restore_plan):
     _name.__module__ = "separable.plan"
 
 

@@ -53,6 +53,12 @@ def _chosen(ask: Ask, method: str | None) -> Way:
     offer = METHODS[method].offer(ask)
     if isinstance(offer, Refusal):
         raise ValueError(f"`method={method!r}` {offer.reason}; pass method='auto' for this kernel.")
+    reason = _in_parts(ask, offer)
+    if reason is not None:
+        raise ValueError(
+            f"`method={method!r}` {reason}: parts of an array would not have the bits of the whole; pass "
+            "method='auto'."
+        )
     return offer
 
 
@@ -79,7 +85,16 @@ def choices(ask: Ask) -> Iterator[Way]:
 def considered(ask: Ask, method: str) -> Way | Refusal:
     """Return a method's way; a refusal says why it is not chosen unless it is named."""
     reason = METHODS[method].reserved(ask)
-    return METHODS[method].offer(ask) if reason is None else Refusal(method, reason)
+    if reason is not None:
+        return Refusal(method, reason)
+    way = METHODS[method].offer(ask)
+    reason = None if isinstance(way, Refusal) else _in_parts(ask, way)
+    return way if reason is None else Refusal(method, reason)
+
+
+def _in_parts(ask: Ask, way: Way) -> str | None:
+    """Return why a way is not for arrays in parts; None for arrays as wholes."""
+    return way.kernel.differs_in_parts(ask.setting) if ask.setting.parted else None
 
 
 def weighed(choice: Way) -> float:

@@ -45,6 +45,10 @@ class CascadeForm(Runnable):
         """Multiply-accumulates per sample."""
         return self.cascade.macs
 
+    def differs_in_parts(self, setting: Setting) -> str | None:
+        """Return a reason: the second kernel's sums have the order of the padded array."""
+        return "pads the array between its two kernels"
+
     def flipped(self) -> CascadeForm:
         """Return the form of the kernel flipped along every axis; the smooth factor is symmetric."""
         sparse = np.flip(self.cascade.sparse)

@@ -91,7 +91,8 @@ class DirectForm(Runnable):
         lines = setting.lines(len(shape))
         shifts = tuple(line.shift for line in lines)
         modes = tuple(Mode[line.mode] for line in lines)
-        return DirectJob(shape, dtype, self.laid_out(setting, len(shape)), shifts, modes, cval)
+        weights = self.laid_out(setting, len(shape))
+        return DirectJob(shape, dtype, weights, shifts, modes, cval, setting.frame_of(shape))
 
     def laid_out(self, setting: Setting, ndim: int) -> Array:
         """Return the weights with one axis per axis of the array, of length 1 where it is not filtered."""

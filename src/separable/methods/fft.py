@@ -51,6 +51,10 @@ class FourierForm(Runnable):
         operations = geometry.samples * (5 * math.log2(max(geometry.samples, 2)) + 3)
         return max(1, round(operations / 2 / math.prod(geometry.results)))
 
+    def differs_in_parts(self, setting: Setting) -> str | None:
+        """Return a reason: each sample of a block rounds all of its results."""
+        return "rounds by blocks of the whole array"
+
     def flipped(self) -> FourierForm:
         """Return the form of the kernel flipped along every axis."""
         return replace(self, kernel=DirectForm(self.kernel).flipped().kernel)

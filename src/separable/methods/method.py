@@ -40,6 +40,9 @@ class Setting(NamedTuple):
     as_summed: bool = False  # results have the signs and zeros of direct sums
     flip: bool = False  # a convolution: the kernel runs flipped, with these `shifts`
     masked: bool = False  # normalised convolution: sums are divided by the weights of the known samples
+    parted: bool = False  # only methods by which parts of an array have the bits of the whole
+    frame: tuple[int, ...] = ()  # of a part: the shape of the whole array
+    starts: tuple[int, ...] = ()  # of a part: the place of its first sample in the whole
 
     @property
     def computed(self) -> np.dtype[Any]:
@@ -78,6 +81,14 @@ class Setting(NamedTuple):
     def padded(self) -> bool:
         """Whether an axis has the boundary mode constant."""
         return "constant" in self.modes
+
+    def frame_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the whole of which real arrays of `shape` are parts; () where they are none."""
+        return (*self.frame, *shape[len(self.frame) :]) if self.frame else ()
+
+    def starts_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the place of the first sample of real arrays of `shape` in the whole."""
+        return (*self.starts, *(0,) * (len(shape) - len(self.starts)))
 
     def lines(self, ndim: int) -> list[Line]:
         """Return length, taps, shift and mode of each of `ndim` axes; 1 tap where not filtered."""
@@ -201,6 +212,10 @@ class Runnable:
             The error before rounding.
         """
         return error
+
+    def differs_in_parts(self, setting: Setting) -> str | None:
+        """Return why a part of an array may have other last bits than the whole; None: it has the same."""
+        return None
 
     def noise(self, setting: Setting, unit: float, norm: float) -> float:
         """Return a bound of the rounding errors on samples of 1.

@@ -43,7 +43,7 @@ _ATTEMPTS: Final = 1e12
 _MOST_ATTEMPTS: Final = 6
 
 # Bytes of the sums over patches of the layers that are measured in one pass.
-_SUMS: Final = 3 << 28
+_SUMS: Final = 1 << 29
 
 
 def unknowns(layer: ConvLayer) -> int:

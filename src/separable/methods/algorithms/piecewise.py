@@ -128,6 +128,12 @@ class PiecewiseForm(Runnable):
         """Return float64; 32-bit words, where they are used, are as exact."""
         return np.dtype(np.float64)
 
+    def differs_in_parts(self, setting: Setting) -> str | None:
+        """Return a reason for floats: sums start at tiles, or have the scale of the largest sample."""
+        if setting.whole and self.exact:
+            return None
+        return "sums floats from the tiles' first samples on, or in a fixed point that the samples decide"
+
     def nanoseconds(self, *, words: bool = False) -> float:
         """Return nanoseconds per sample; `words`: of whole numbers summed in 32-bit words."""
         sweep, per_difference = _WORDS_COST if words or self.fixed_point else _FLOATS_COST

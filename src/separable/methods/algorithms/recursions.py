@@ -107,6 +107,10 @@ class Recursions(Runnable):
         """Return float64: the rounding errors of a running sum accumulate."""
         return np.dtype(np.float64)
 
+    def differs_in_parts(self, setting: Setting) -> str | None:
+        """Return a reason for cosines."""
+        return "starts its oscillators at the array's first sample" if self.approximate else None
+
     def exact_limit(self, dtype: np.dtype[Any]) -> float:
         """Return the largest magnitude of whole numbers that boxes sum without rounding, in float64."""
         exact = not self.approximate and math.frexp(abs(self.factor))[0] == 0.5  # a power of two
@@ -119,7 +123,8 @@ class Recursions(Runnable):
     def job(self, setting: Setting, shape: tuple[int, ...], dtype: str, cval: float) -> Job:
         """Return the job with one pass per axis."""
         passes = self.passes(setting.axes, setting.shifts, [Mode[mode] for mode in setting.modes])
-        job = BoxAndCosinesJob(shape, passes, cval, self.factor, self.divisor)
+        place = setting.frame_of(shape), setting.starts_of(shape)
+        job = BoxAndCosinesJob(shape, passes, cval, self.factor, self.divisor, *place)
         # Passes store intermediate results in the output array: in float64 near the ends of float32's range.
         double = setting.double or (dtype == "float32" and self.gain > GAIN)
         return SequenceJob.of_one(shape, "float64", job) if double else job

@@ -1,0 +1,9 @@
+"""Filters of arrays larger than memory: slab by slab, with the bits of the whole, resumed where they stopped.
+
+`plan` says what a filter reads, writes and takes in memory; `filter` runs it. Sources and targets are arrays
+of any library with a shape, a dtype and slicing, or paths: .npy, .zarr, .h5.
+"""
+
+from .._base.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)[:3]

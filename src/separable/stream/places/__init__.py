@@ -1,0 +1,1 @@
+"""Where arrays lie that are read and written in parts: arrays of any library, flat files, zarr, HDF5."""

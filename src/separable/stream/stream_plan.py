@@ -1,0 +1,288 @@
+"""Plans of filters of arrays larger than memory: what is read, held and written, before it is."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from .._base.words.quantities import by, in_bytes
+from ..arrays.masks import Nan
+from ..arrays.output import Overflow, Rounding
+from ..filters.plan import Plan, core_info
+from ..kernel.value import SeparableKernel
+from . import slabs
+from .pipeline import OpenFilter, run_job
+from .places.table import is_path, open_source, open_target
+from .slabs import Cut, Traits
+
+Resume: TypeAlias = Literal["auto", "never"]
+
+
+class Storage(NamedTuple):
+    """How results are stored, and which samples are known."""
+
+    dtype: np.dtype[Any]
+    mask: Any
+    nan: Nan
+    rounding: Rounding
+    overflow: Overflow
+    clips: bool  # results are clipped to what all samples allow: the source is read twice
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StreamPlan:
+    """A filter of an array that is read and written slab by slab; print it to see what it takes, `run` it.
+
+    Made by `sp.stream.plan`. Results have the bits that `sp.correlate` gives with this `method` in memory.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of source and result.
+    dtype : dtype
+        Of the result.
+    method : str
+        How the kernel runs, chosen once for the whole array.
+    passed_over : str or None
+        The method that would be chosen in memory, where parts of an array by it would have other last bits.
+    unit : int
+        Indices of the first axis that are filtered and written together.
+    units : int
+        How many slabs that makes.
+    held : int
+        Indices of the source in memory at most: a slab, its halo, what is read ahead, whole chunks.
+    overlapped : bool
+        Reading, filtering and writing overlap; not where memory is too small for it.
+    bytes_read, bytes_written : int
+        As arrays in memory, before they are compressed.
+    memory, least_memory, memory_limit : int
+        Bytes that the process is predicted to take with the interpreter, that it could take at the least, and
+        that it was allowed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> stack = np.ones((30, 64, 64), np.float32)
+    >>> plan = sp.stream.plan(stack, np.ones((3, 3)) / 9, axes=(1, 2), memory="4GiB")
+    >>> result = np.zeros_like(stack)
+    >>> plan.run(result)
+    >>> plan.shape, bool((result == sp.correlate(stack, np.ones((3, 3)) / 9, axes=(1, 2))).all())
+    ((30, 64, 64), True)
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    method: str
+    passed_over: str | None
+    unit: int
+    units: int
+    held: int
+    overlapped: bool
+    bytes_read: int
+    bytes_written: int
+    memory: int
+    least_memory: int
+    memory_limit: int
+    _source: Any
+    _target: Any
+    _plan: Plan
+    _storage: Storage
+    _names: tuple[str, str]
+    _threads: int | None
+
+    def run(
+        self,
+        target: Any = None,
+        *,
+        resume: Resume = "auto",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """Filter the source into the target.
+
+        A target with a path appears when it is whole. Until then its draft lies beside it, and a journal of
+        what is finished: a run that was killed goes on from there, with two slabs at most filtered again.
+
+        Parameters
+        ----------
+        target : path or array, optional
+            Where the result goes; that of the plan by default.
+        resume : {"auto", "never"}, optional
+            Whether to go on where an earlier run of the same filter stopped, or begin anew.
+        progress : callable, optional
+            Called with (slabs done, slabs in all).
+
+        Raises
+        ------
+        FileExistsError
+            The target is there.
+        JournalError
+            Another process writes it; it was begun from another source, by another kernel or program.
+        OSError
+            The disk is full, or fails: what is finished is kept.
+        """
+        if resume not in ("auto", "never"):
+            raise ValueError(f"`resume={resume!r}` is unknown; expected 'auto' or 'never'.")
+        given = self._target if target is None else target
+        if given is None:
+            raise ValueError("there is no target; pass one to `run`, or to `plan`.")
+        plan = (
+            self
+            if given is self._target
+            else planned(
+                self._source,
+                given,
+                self._plan,
+                self._storage,
+                self.memory_limit,
+                self._threads,
+                self.passed_over,
+            )
+        )
+        source = open_source(plan._source)
+        mask = None if plan._storage.mask is None else open_source(plan._storage.mask, "mask")
+        place = open_target(given, plan.shape, plan.dtype, source)
+        try:
+            cut = Cut(plan.unit, plan.overlapped, plan.held, plan.memory)
+            traits = Traits.of(plan._plan, source, place, mask, plan.dtype)
+            limits = plan.memory_limit, plan._threads
+            job = OpenFilter(plan._plan, source, place, mask, plan._storage, traits, cut, *limits)
+            run_job(job, plan._facts(), resume == "auto", progress)
+        finally:
+            for opened in (source, place, mask):
+                if opened is not None:
+                    opened.close()
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a target is made of, beside the source: what a journal compares."""
+        plan, storage = self._plan, self._storage
+        setting = plan._setting._replace(machine=None)
+        info = core_info()
+        return {
+            "shape": repr(self.shape),
+            "dtype": self.dtype.str,
+            "kernel": _digest(plan._task.kernel),
+            "method": plan.method,
+            "tolerance": repr(plan._task.tol),
+            "setting": repr(tuple(setting)),
+            "storage": f"{storage.nan} {storage.rounding} {storage.overflow}",
+            "version": _version(),
+            "instruction set": f"{info['target']}, L2 {info['caches']['l2']}, L3 {info['caches']['l3']}",
+        }
+
+    def __repr__(self) -> str:
+        return f"<StreamPlan {self.method}, shape {self.shape}, {self.units} slabs, {in_bytes(self.memory)}>"
+
+    def __str__(self) -> str:
+        plan, line = self._plan, self._plan._setting.lines(len(self.shape))[0]
+        source, target = self._names
+        ways = f"{self.method}" + (f", {plan.terms} terms" if plan.terms > 1 else "")
+        if self.passed_over:
+            ways += f" ({self.passed_over})"
+        twice = " (twice: results are clipped to what all samples allow)" if self._storage.clips else ""
+        halo = f", with {line.shift} before and {line.taps - 1 - line.shift} behind" if line.taps > 1 else ""
+        how = "reading, filtering and writing overlap" if self.overlapped else "one after the other"
+        modes, least = "/".join(dict.fromkeys(plan.modes)), in_bytes(self.least_memory)
+        rows = [
+            ("kernel", f"{by(plan.taps, 'x')} along axes {plan.axes}, {modes}: {ways}"),
+            ("source", f"{source}, {self.shape}: reads {in_bytes(self.bytes_read)}{twice}"),
+            ("target", f"{target}, {self.dtype}: writes {in_bytes(self.bytes_written)} before compression"),
+            ("slabs", f"{self.units} of {self.unit} of {self.shape[0]}{halo}; {self.held} held; {how}"),
+            ("memory", f"{in_bytes(self.memory)} of {in_bytes(self.memory_limit)}; {least} at the least"),
+        ]
+        return "\n".join(f"{name:7} {text}" for name, text in rows)
+
+
+def planned(
+    source: Any,
+    target: Any,
+    plan: Plan,
+    storage: Storage,
+    memory: int,
+    threads: int | None,
+    passed_over: str | None,
+) -> StreamPlan:
+    """Return the plan of a filter with the longest slabs that pay within `memory`.
+
+    Raises
+    ------
+    ValueError
+        The least memory that it takes is more.
+    """
+    read = open_source(source)
+    mask = None if storage.mask is None else open_source(storage.mask, "mask")
+    place = None if target is None else open_target(target, read.shape, storage.dtype, read)
+    try:
+        if mask is not None:
+            _check_mask(mask.shape, mask.dtype, read.shape)
+        traits = Traits.of(plan, read, place, mask, storage.dtype)
+        smallest = slabs.least(plan, traits)
+        cut = slabs.chosen(plan, traits, memory)
+        if cut is None:
+            raise ValueError(_too_small(traits, smallest, memory))
+        units = traits.units(cut.unit)
+        return StreamPlan(
+            *(read.shape, storage.dtype, plan.method, passed_over),
+            *(cut.unit, len(units), cut.held, cut.overlapped),
+            slabs.bytes_read(traits, units) * (2 if storage.clips else 1),
+            math.prod(read.shape) * storage.dtype.itemsize,
+            *(cut.memory, smallest.memory, memory),
+            source,
+            target,
+            plan,
+            storage,
+            (read.name, "no target yet" if place is None else place.name),
+            threads,
+        )
+    finally:
+        for opened in (read, place, mask):
+            if opened is not None:
+                opened.close()
+
+
+def _check_mask(shape: tuple[int, ...], dtype: np.dtype[Any], samples: tuple[int, ...]) -> None:
+    if shape != samples or dtype != np.bool_:
+        raise ValueError(
+            f"`mask` has shape {shape} and dtype {dtype}; expected {samples} and bool, True where the source "
+            "is known."
+        )
+
+
+def _too_small(traits: Traits, smallest: Cut, memory: int) -> str:
+    rows = f"chunks of {traits.source_rows} in the source and of {traits.target_rows} in the target"
+    has = in_bytes(slabs.resident())
+    return (
+        f"`memory={in_bytes(memory)}` is too small: slabs of {smallest.unit} of {traits.shape}, {rows} along "
+        f"the first axis, take {in_bytes(smallest.memory)} at the least, {has} of which this process has. "
+        "Pass that much, or a target of thinner chunks."
+    )
+
+
+def _digest(kernel: Any) -> str:
+    """Return a check sum of a kernel's numbers."""
+    terms = kernel.terms if isinstance(kernel, SeparableKernel) else ((kernel,),)
+    sums = hashlib.sha256()
+    for term in terms:
+        for taps in term:
+            sums.update(f"{taps.shape} {taps.dtype.str}".encode())
+            sums.update(np.ascontiguousarray(taps).tobytes())
+    return sums.hexdigest()
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("separable")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def named(value: Any) -> str:
+    """Return how messages call a source or a target."""
+    return str(value) if is_path(value) else f"the {type(value).__name__}"

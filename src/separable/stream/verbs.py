@@ -1,0 +1,225 @@
+"""The verbs: plan a filter of an array larger than memory, or run it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .._base.numbers import as_whole
+from .._base.words.messages import shown
+from ..arrays import arguments
+from ..arrays.masks import Nan
+from ..arrays.output import Overflow, Rounding, check_names
+from ..filters.plan import Plan, build
+from ..filters.request import Request
+from ..kernel.value import SeparableKernel
+from .places.table import open_source
+from .stream_plan import Resume, Storage, StreamPlan, planned
+
+_UNITS: Final = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B?)\s*", re.IGNORECASE)
+
+
+def plan(
+    source: Any,
+    kernel: SeparableKernel | npt.ArrayLike,
+    *,
+    target: Any = None,
+    memory: str | int = "1GiB",
+    mode: arguments.Mode = "reflect",
+    cval: complex = 0.0,
+    origin: arguments.Origin = 0,
+    axes: arguments.Axes = None,
+    dtype: npt.DTypeLike | None = None,
+    mask: Any = None,
+    nan: Nan = "propagate",
+    tol: float | None = None,
+    method: arguments.Method = "auto",
+    threads: int | None = None,
+    rounding: Rounding = "nearest",
+    overflow: Overflow = "saturate",
+) -> StreamPlan:
+    """Plan the correlation of an array that is read and written slab by slab.
+
+    Nothing is filtered: print the plan to see what it reads, holds and writes, and `run` it.
+
+    Parameters
+    ----------
+    source : path or array
+        A path that ends in ``.npy``, ``.zarr`` or ``.h5`` (``scan.h5/raw`` for one of several data sets), or
+        any object with ``shape``, ``dtype`` and slicing: of zarr, h5py, NumPy, Dask.
+    kernel : SeparableKernel or array_like
+        As in `sp.correlate`, with one axis for each filtered axis.
+    target : path or array, optional
+        Where the result goes: a path as above, or an array of its shape and dtype that takes slices. Slabs
+        end where its chunks do. A folder of zarr gets the source's chunks and shards.
+    memory : str or int, optional
+        What the process may take at most, with the interpreter: bytes, or ``"300MiB"``.
+    mode, cval, origin, axes, tol, threads, rounding, overflow, nan : optional
+        As in `sp.correlate`.
+    dtype : dtype, optional
+        Of the result; as `sp.correlate` gives it by default.
+    mask : path or array of bool, optional
+        True where the source is known: of the source's shape.
+    method : optional
+        As in `sp.correlate`. By default the fastest for the whole array among those by which slabs have the
+        bits of the whole: transforms do not, nor sums of cosines, cascades, and shapes of floats by running
+        sums.
+
+    Returns
+    -------
+    StreamPlan
+
+    Raises
+    ------
+    ValueError
+        An argument is out of its range; `memory` is too small; slabs by `method` would have other bits.
+    TypeError
+        `source` or `target` is no path and no array.
+    FileNotFoundError
+        There is no such source, or no folder for the target.
+    MissingExtraError
+        zarr or h5py is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> volume = np.zeros((200, 64, 64), np.float32)  # or "scan.zarr"
+    >>> p = sp.stream.plan(volume, sp.families.gaussian([2.0, 2.0, 2.0]), memory="4GiB")
+    >>> p.method, p.bytes_read == p.bytes_written == volume.nbytes
+    ('separable', True)
+    """
+    limit = size_of(memory)
+    check_names(rounding, overflow)
+    opened = open_source(source)
+    shape, samples = opened.shape, opened.dtype
+    opened.close()
+    stored, request = _request(
+        shape, samples, dtype, (mode, cval, origin, axes, tol, method), mask, nan, rounding
+    )
+    chosen, passed_over = _chosen(kernel, request, threads)
+    result = chosen.dtype if stored is None else stored
+    clips = stored is not None and chosen.clips((samples, stored, rounding), request.masked)
+    storage = Storage(result, mask, nan, rounding, overflow, clips)
+    return planned(source, target, chosen, storage, limit, threads, passed_over)
+
+
+def filter(
+    source: Any,
+    target: Any,
+    kernel: SeparableKernel | npt.ArrayLike,
+    *,
+    memory: str | int = "1GiB",
+    mode: arguments.Mode = "reflect",
+    cval: complex = 0.0,
+    origin: arguments.Origin = 0,
+    axes: arguments.Axes = None,
+    dtype: npt.DTypeLike | None = None,
+    mask: Any = None,
+    nan: Nan = "propagate",
+    tol: float | None = None,
+    method: arguments.Method = "auto",
+    threads: int | None = None,
+    rounding: Rounding = "nearest",
+    overflow: Overflow = "saturate",
+    resume: Resume = "auto",
+    progress: Callable[[int, int], object] | None = None,
+) -> None:
+    """Correlate an array that is read and written slab by slab, in memory that is bounded.
+
+    Parameters
+    ----------
+    source, target, kernel, memory, mode, cval, origin, axes, dtype, mask, nan, tol, method : optional
+        As in `plan`.
+    threads, rounding, overflow : optional
+        As in `sp.correlate`.
+    resume, progress : optional
+        As in `StreamPlan.run`.
+
+    Raises
+    ------
+    ValueError, TypeError, FileNotFoundError, MissingExtraError
+        As `plan`.
+    FileExistsError, JournalError, OSError
+        As `StreamPlan.run`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> volume = np.random.default_rng(0).random((100, 32, 32), np.float32)
+    >>> smooth = np.empty_like(volume)
+    >>> kernel = sp.families.gaussian([2.0, 2.0, 2.0])
+    >>> sp.stream.filter(volume, smooth, kernel, memory="4GiB")
+    >>> bool((smooth == sp.correlate(volume, kernel)).all())
+    True
+    """
+    asked: dict[str, Any] = {"mode": mode, "cval": cval, "origin": origin, "axes": axes, "dtype": dtype}
+    asked |= {"mask": mask, "nan": nan, "tol": tol, "method": method, "threads": threads}
+    asked |= {"rounding": rounding, "overflow": overflow}
+    plan(source, kernel, target=target, memory=memory, **asked).run(resume=resume, progress=progress)
+
+
+def _request(
+    shape: tuple[int, ...],
+    samples: np.dtype[Any],
+    dtype: npt.DTypeLike | None,
+    asked: tuple[Any, ...],
+    mask: Any,
+    nan: str,
+    rounding: Rounding,
+) -> tuple[np.dtype[Any] | None, Request]:
+    """Return the dtype of the result, if it was named, and the request that the verb in memory would make."""
+    working = arguments.working_dtype(samples)
+    stored = None if dtype is None else arguments.dtype_of("dtype", dtype)
+    if stored is not None:
+        working = arguments.stored_in(working, stored)
+    mode, cval, origin, axes, tol, method = asked
+    mode, cval, origin, axes, tol = arguments.plain(mode, cval, origin, axes, tol, working)
+    masked = mask is not None or (nan == "omit" and (samples.kind in "fc" or cval != cval))
+    integers = (samples, stored, rounding) if stored is not None and stored.kind in "biu" else None
+    return stored, Request(
+        *(shape, working, mode, cval, origin, axes, tol, method, False),
+        whole=samples.kind in "biu",
+        masked=masked,
+        integers=integers,
+    )
+
+
+def _chosen(
+    kernel: SeparableKernel | npt.ArrayLike, request: Request, threads: int | None
+) -> tuple[Plan, str | None]:
+    """Return the plan by a method for arrays in parts, and what is said of the one passed over."""
+    if not isinstance(kernel, SeparableKernel):
+        kernel = arguments.input_array(kernel, "kernel")
+        if kernel.dtype.kind == "c":
+            raise ValueError("`kernel` is complex; filter by its real and its imaginary part.")
+    alone = build(kernel, request, threads)
+    reason = alone._form.differs_in_parts(alone._setting)
+    if reason is None or request.method not in (None, "auto"):
+        return build(kernel, request, threads, parted=True), None
+    return build(kernel, request, threads, parted=True), f"not {alone.method}, which {reason}"
+
+
+def size_of(memory: str | int) -> int:
+    """Return a size in bytes: a whole number, or text such as ``"1GiB"``, with powers of 1024 for all units.
+
+    Raises
+    ------
+    ValueError
+        It is neither.
+    """
+    if isinstance(memory, str) and (match := _SIZE.fullmatch(memory)):
+        return int(float(match[1]) * _UNITS[match[2].upper()])
+    number = as_whole(memory)
+    if number is None or number <= 0:
+        raise ValueError(f"`memory={shown(memory)}` is no size; expected bytes, or text such as '300MiB'.")
+    return number
+
+
+__all__: Sequence[str] = ("filter", "plan")
