@@ -13,6 +13,7 @@ from studies import (
     order,
     quantisation,
     rank,
+    real_networks,
     samples,
     speedup,
 )
@@ -31,5 +32,6 @@ STUDIES: Final[dict[str, Study]] = {
         rank,
         order,
         quantisation,
+        real_networks,
     )
 }

@@ -57,3 +57,16 @@ def test_one_factor_serves_all_that_is_wanted_of_the_same_inputs(monkeypatch: py
     np.testing.assert_allclose(wanted[1], wanted[0][:, :2])
     np.testing.assert_allclose(wanted[2], 2 * wanted[0])
     assert problem.least == pytest.approx(problem.loss(problem.optimum))
+
+
+def test_few_patches_of_a_wide_layer_are_no_obstacle_in_single_precision() -> None:
+    """As of 256 channels at 2 x 2, of 3 x 3 taps: far fewer patches than rows, all much alike."""
+    rng = np.random.default_rng(0)
+    rows = np.maximum(np.multiply.outer(rng.standard_normal(170), rng.standard_normal(2304)), 0)
+    rows -= rows.mean(0)
+    gram = (rows.T @ rows / len(rows)).astype(np.float32)
+    gram[np.diag_indices_from(gram)] += 1e-5 * np.trace(gram) / len(gram)
+    right = gram[:, :3] / np.float32(np.trace(gram))
+    solved = Cholesky(gram).solve(right)
+    assert np.abs(gram @ solved - right).max() <= 0.05 * np.abs(right).max()
+    assert solved.dtype == np.float32

@@ -57,3 +57,16 @@ def test_some_outputs_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = spectra.output_losses(problem, 3)
     monkeypatch.setattr(spectra, "_COLUMNS", 96)
     np.testing.assert_allclose(spectra.output_losses(problem, 3), whole, rtol=0.2)
+
+
+def test_directions_of_many_outputs_are_those_of_all() -> None:
+    """As many as there are inputs: the (O, O) matrix of 6,625 classes took minutes."""
+    layer = layer_of(np.random.default_rng(3), (40, 7, 1), (5,))
+    problem = problem_of(layer)
+    directions, gains = problem.reduction
+    assert directions.shape == (40, 7)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(7), atol=1e-10)
+    explained = problem.pull.T @ problem.optimum
+    values = np.linalg.eigvalsh((explained + explained.T) / 2)[::-1]
+    np.testing.assert_allclose(gains, values[:7], rtol=1e-6)
+    np.testing.assert_allclose(directions.T @ explained @ directions, np.diag(gains), atol=1e-6 * gains[0])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_models as models
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from onnx_models import Array
 
 import separable as sp
@@ -135,3 +136,32 @@ def test_a_model_in_both_runtimes(runtime: str) -> None:
     x = {"image": images(2)}
     one, two = clock_of(runtime, 1).together([stored, stored], x, 0.05)
     assert 0.2 < one / two < 5
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_lengths_that_the_model_computes_elsewhere(runtime: str) -> None:
+    """As in PP-OCRv4: a Reshape behind a convolution takes its shape from that of the model's input."""
+    rng = np.random.default_rng(0)
+    weights = numpy_helper.from_array(rng.standard_normal((32, 16, 3, 3)).astype(np.float32), "w")
+    indices = numpy_helper.from_array(np.array([0], np.int64), "first")
+    rest = numpy_helper.from_array(np.array([-1], np.int64), "rest")
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "first"], ["count"]),
+        helper.make_node("Concat", ["count", "rest"], ["wanted"], axis=0),
+        helper.make_node("Conv", ["x", "w"], ["seen"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Reshape", ["seen", "wanted"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 12, 12])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "M"])
+    graph = helper.make_graph(nodes, "net", [x], [y], [weights, indices, rest])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    inputs = rng.standard_normal((16, 16, 12, 12)).astype(np.float32)
+    done = sp.onnx.separate(
+        model, inputs, budget=0.99, runtime=runtime, threads=1, never_slower=False, progress=False
+    )
+    (row,) = done.report.layers
+    assert row.form != "dense"
+    assert row.milliseconds_after is not None
+    assert row.milliseconds_before is not None
+    assert row.milliseconds_after < row.milliseconds_before

@@ -1,4 +1,7 @@
-"""Three labelled sets of small pictures that come with installed packages: digits, faces and textures."""
+"""Labelled sets of pictures that come with installed packages: digits, faces and textures.
+
+Two more are of 64 x 64: cuttings of six photographs, and surfaces that meet, with a class for each pixel.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures ``(N, 1, height, width)``, float32 about 0, with their classes: for training, and held out."""
+    """Pictures ``(N, 1, height, width)``, float32 about 0, with their classes: for training, and held out.
+
+    Classes are ``(N,)``, or ``(N, height, width)`` where each pixel has one.
+    """
 
     name: str
     train_x: Tensor
@@ -59,7 +65,68 @@ def textures(seed: int) -> Pictures:
     return Pictures("textures", *train, *test, 3)
 
 
+def scenes(seed: int, train: int = 120, test: int = 40) -> Pictures:
+    """Return cuttings of 64 x 64 of six photographs, of any contrast.
+
+    Those held out are from the lower third. There are `train` and `test` of each photograph, at random
+    places; half of them are mirrored.
+    """
+    numbers = np.random.default_rng(seed)
+    sides = ("brick", "coins", "grass", "gravel", "hubble", "ihc")
+    cut = [(image[:edge], image[edge:]) for image, edge in map(_upper_part, sides)]
+    parts = []
+    for side, count in enumerate((train, test)):
+        stack = np.concatenate([_cuttings(pair[side], count, 64, numbers) for pair in cut])
+        classes = torch.arange(len(sides)).repeat_interleave(count)
+        parts.append((_tensor(_contrasts(stack, numbers)), classes))
+    return Pictures("scenes", *parts[0], *parts[1], len(sides))
+
+
+def surfaces(seed: int, train: int = 120, test: int = 200) -> Pictures:
+    """Return pictures of 64 x 64 where two or three of brick, grass and gravel meet; a class for each pixel.
+
+    Those held out are from the lower third of the photographs.
+    """
+    numbers = np.random.default_rng(seed)
+    cut = [(image[:edge], image[edge:]) for image, edge in map(_upper_part, ("brick", "grass", "gravel"))]
+    parts: list[Tensor] = []
+    for side, count in enumerate((train, test)):
+        stacks = np.stack([_cuttings(pair[side], count, 64, numbers) for pair in cut], 1)
+        where = np.stack([_regions(len(cut), 64, numbers) for _ in range(count)])
+        joined = np.take_along_axis(stacks, where[:, None], 1)[:, 0]
+        parts += [_tensor(_contrasts(joined, numbers)), torch.from_numpy(where).long()]
+    return Pictures("surfaces", *parts, len(cut))
+
+
 SETS = {"digits": digits, "faces": faces, "textures": textures}
+LARGER_SETS = {"scenes": scenes, "surfaces": surfaces}
+
+
+def _upper_part(name: str) -> tuple[npt.NDArray[np.float64], int]:
+    """Return a photograph in grey, and the row where its lower third begins."""
+    (file,) = _skimage().glob(f"{name}*.[jp][pn]g")
+    image = np.asarray(Image.open(file).convert("L")) / 255
+    return image, len(image) * 2 // 3
+
+
+def _contrasts(stack: npt.NDArray[np.float64], numbers: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Return pictures whose contrast and brightness are drawn anew; half of them are mirrored."""
+    shape = len(stack), 1, 1
+    gain, shift = numbers.uniform(0.6, 1.2, shape), numbers.uniform(-0.15, 0.15, shape)
+    stack = (stack - 0.5) * gain + 0.5 + shift
+    mirrored = numbers.random(len(stack)) < 0.5
+    stack[mirrored] = stack[mirrored][:, :, ::-1]
+    return stack
+
+
+def _regions(count: int, size: int, numbers: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return a label for each pixel: that of the nearest of five places, by a distance that waves."""
+    places = numbers.uniform(0, size, (5, 2))
+    labels = numbers.permutation(np.arange(5) % count)
+    rows, columns = np.mgrid[:size, :size].astype(float)
+    rows, columns = rows + 4 * np.sin(columns / 6), columns + 4 * np.sin(rows / 6)
+    distances = (rows - places[:, 0, None, None]) ** 2 + (columns - places[:, 1, None, None]) ** 2
+    return np.asarray(labels[distances.argmin(0)], np.int64)
 
 
 def _skimage() -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,6 +20,11 @@ _CORNER: Final = 32
 # What is added to the diagonal, as a fraction of it and at least of its mean, where rounding has left a pivot
 # below zero: that of the matrix itself, or of sums that it was made from in single precision.
 _JITTERS: Final = (0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
+
+
+# In single precision the factor itself is off by about the rows times the rounding unit, which can be more
+# than any of these: a layer of 256 channels at 2 x 2, of 2,304 rows and 172 patches. Then in double.
+_LAST: Final = 1e-3
 
 
 class Cholesky:
@@ -42,11 +48,14 @@ class Cholesky:
     """
 
     def __init__(self, matrix: RealArray) -> None:
-        for jitter in _JITTERS:
+        for dtype, jitter in _attempts(matrix.dtype):
             try:
-                self._lower, self._inverses = _factored(matrix, jitter)
+                lower, inverses = _factored(matrix.astype(dtype, copy=False), jitter)
             except np.linalg.LinAlgError:
                 continue
+            kept = np.result_type(matrix, np.float32)  # whatever it took: callers mix it with the matrix
+            self._lower = lower.astype(kept, copy=False)
+            self._inverses = [inverse.astype(kept, copy=False) for inverse in inverses]
             return
         raise np.linalg.LinAlgError("the matrix is not positive definite.")
 
@@ -90,6 +99,13 @@ class Cholesky:
         """
         columns = right.reshape(len(right), -1)
         return self.backward(self.forward(columns)).reshape(right.shape)
+
+
+def _attempts(dtype: np.dtype[Any]) -> Iterator[tuple[Any, float]]:
+    """Yield the precisions and the fractions with which to factor, in turn."""
+    yield from ((dtype, jitter) for jitter in _JITTERS)
+    if dtype == np.float32:
+        yield from ((np.float64, jitter) for jitter in (*_JITTERS, _LAST))
 
 
 def _factored(matrix: RealArray, jitter: float) -> tuple[RealArray, list[RealArray]]:

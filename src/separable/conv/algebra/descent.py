@@ -112,14 +112,18 @@ class Quadratic:
         """The output directions that a layer of few hidden channels should keep, the best first.
 
         Reduced-rank regression [1]_: of all weights of rank r the best are the optimum times ``U U'``, U the
-        first r directions (orthonormal columns, shape ``(O, O)``), and each direction lowers the error by its
-        gain (shape ``(O,)``).
+        first r directions (orthonormal columns, shape ``(O, min(O, I*K))``), and each direction lowers the
+        error by its gain (shape ``(min(O, I*K),)``); no other direction lowers it.
 
         References
         ----------
         .. [1] A. J. Izenman, Reduced-rank regression for the multivariate linear model, Journal of
            Multivariate Analysis 5(2), 1975.
         """
+        inputs, outputs = self.pull.shape
+        if outputs > inputs:  # as of the classes behind a network: (O, O) would not end
+            _, roots, directions = np.linalg.svd(self.factor.forward(self.pull), full_matrices=False)
+            return directions.T, np.square(roots)
         explained = self.pull.T @ self.optimum
         values, vectors = np.linalg.eigh((explained + explained.T) / 2)
         return vectors[:, ::-1], np.maximum(values[::-1], 0.0)

@@ -24,7 +24,7 @@ from .nodes import ConvNode
 from .outcomes import judged_by
 from .replay import Walk
 from .rewrite import Change, changed, conv_nodes
-from .surroundings import around, signature
+from .surroundings import around, holding, lengths_among, signature
 from .times import Clock, clock_of, signature_of
 from .trace import find_layers
 
@@ -332,10 +332,13 @@ class OnnxNetwork(CalibratedNetwork):
         if self._timed is None or self._timed[0] != index:  # the forms of a layer are timed in a row
             inputs, ends = around(self._graph, node)
             self._timed = index, ends, self._seen(inputs)
-        _, outputs, feeds = self._timed
+        _, outputs, seen = self._timed
+        lengths = lengths_among(self._graph, seen)
         parts = [
-            giving(stored, outputs, feeds) for stored in (self._stored, self.converted({index: replacement}))
+            holding(giving(stored, outputs, seen), lengths)
+            for stored in (self._stored, self.converted({index: replacement}))
         ]
+        feeds = {name: values for name, values in seen.items() if name not in lengths}
         key = tuple(signature(part, feeds) for part in parts)
         if key not in self._times:
             before, after = self._clock.together(parts, feeds, _PART_SECONDS)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import onnx
+from onnx.onnx_ml_pb2 import ModelProto
+
 from ..._base.types import Array
 from ..model.files import Stored
 from ..model.graph import GraphIndex, is_standard, reads
 from .nodes import ConvNode
 
-__all__ = ["around", "signature"]
+__all__ = ["around", "holding", "lengths_among", "signature"]
 
 # What ONNX Runtime fuses with a convolution, or runs on the blocks of channels that it keeps between
 # convolutions. Beside any other node a result is put back into the plain order.
@@ -82,6 +85,54 @@ def around(graph: GraphIndex, conv_node: ConvNode) -> tuple[list[str], list[str]
 def _passes(graph: GraphIndex, number: int) -> bool:
     node = graph.nodes[number]
     return node.op_type in _IN_BLOCKS and is_standard(node)
+
+
+def lengths_among(graph: GraphIndex, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Return what a part of a model reads as lengths of axes: whole numbers that the model itself computes.
+
+    The whole model can be planned for them, as they follow from the shapes of its inputs. The part cannot
+    unless it holds them.
+
+    Parameters
+    ----------
+    graph : GraphIndex
+        Of the model.
+    feeds : mapping of str to ndarray
+        What the inputs of the part hold.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    return {
+        name: values
+        for name, values in feeds.items()
+        if name in graph.maker and values.ndim <= 1 and values.dtype.kind in "iu"
+    }
+
+
+def holding(part: Stored, values: Mapping[str, Array]) -> Stored:
+    """Return a part of a model that holds some of its inputs as constants.
+
+    Parameters
+    ----------
+    part : Stored
+    values : mapping of str to ndarray
+
+    Returns
+    -------
+    Stored
+    """
+    model = ModelProto()
+    model.CopyFrom(part.proto)
+    inputs = [entry for entry in part.proto.graph.input if entry.name not in values]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    read = {name for node in model.graph.node for name in reads(node)}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in values.items() if name in read
+    )
+    return Stored(model, part.tensors)
 
 
 def signature(part: Stored, feeds: Mapping[str, Array]) -> tuple[object, ...]:

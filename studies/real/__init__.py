@@ -1,0 +1,1 @@
+"""Networks that others trained, and the pictures that they are judged by."""

@@ -1,0 +1,71 @@
+"""A network with the inputs it is calibrated on, and those that judge it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto
+
+from benchmarks import libraries
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network and its pictures.
+
+    Attributes
+    ----------
+    name : str
+    source : str
+        Where the network and its pictures come from.
+    score : str
+        What `scores` holds, as a heading.
+    model : ModelProto
+        Of one input, and one output that is judged: its first.
+    calibration, held_out : ndarray, shape ``(N, channels, height, width)``
+        No picture is among both.
+    scores : callable
+        Of the outputs for `held_out`; returns a number from 0 to 1 for each of these.
+    budgets : tuple of float
+        Of the time that the original takes.
+    """
+
+    name: str
+    source: str
+    score: str
+    model: ModelProto
+    calibration: Array
+    held_out: Array
+    scores: Callable[[Array], Array]
+    budgets: tuple[float, ...]
+
+    @property
+    def input(self) -> str:
+        """The name of the input."""
+        return str(self.model.graph.input[0].name)
+
+    def scored(self, model: ModelProto) -> Array:
+        """Return the scores of a network in place of the original, run by ONNX Runtime."""
+        run = session(model)
+        size = 1 if self.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1 else 8
+        parts = [
+            run({self.input: self.held_out[start : start + size]})[0]
+            for start in range(0, len(self.held_out), size)
+        ]
+        return np.asarray(self.scores(np.concatenate(parts)), float)
+
+
+def session(model: ModelProto) -> Callable[[dict[str, Array]], Sequence[Array]]:
+    """Return a model as ONNX Runtime runs it, on one thread."""
+    runtime = libraries.load("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    made = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda feeds: made.run(None, feeds)  # type: ignore[no-any-return]
