@@ -44,7 +44,8 @@ class ZarrSource(ArraySource):
         """Read a part, decoded in place."""
         from zarr.buffer.cpu import NDBuffer
 
-        self.array.get_basic_selection(slice(begin, end), out=NDBuffer(into))
+        lent: Any = into
+        self.array.get_basic_selection(slice(begin, end), out=NDBuffer(lent))
 
     def identity(self) -> str:
         """Return where it lies, its metadata, and count, sizes and the last change of its files."""
@@ -95,13 +96,14 @@ class ZarrTarget:
             return
         if self._draft.exists():
             shutil.rmtree(self._draft)
+        codecs: Any = self._compressors
         self._array = zarr.create_array(
             str(self._draft),
             shape=self._shape,
             dtype=self._dtype,
             chunks=self._chunks,
             shards=self._shards,
-            compressors=self._compressors,
+            compressors=codecs,
         )
 
     def write(self, begin: int, values: Array) -> None:
