@@ -142,12 +142,12 @@ def _by_weights(subject: Subject, ours: Sequence[Form]) -> list[Form]:
         forms.append(Form(WEIGHTS, form.label, network.model(replaced), form.ways))
     terms: dict[int, tuple[dict[int, Replacement], Ways]] = {}
     for rank in range(1, TERMS + 1):
-        ways = {layer.name: ("dw-pw", rank) for layer in network.layers if _is_dense_window(layer)}
+        ways: Ways = {n.name: ("dw-pw", rank) for n in network.layers if _is_dense_window(n)}
         terms[rank] = network.replaced(ways), ways
     for rank in dict.fromkeys(_nearest(macs, terms, network) for macs in least):
-        replaced, ways = terms[rank]
-        if ways:
-            forms.append(Form(DECOUPLED, f"T = {rank}", network.model(replaced), ways))
+        replaced, used = terms[rank]
+        if used:
+            forms.append(Form(DECOUPLED, f"T = {rank}", network.model(replaced), used))
     return forms
 
 
