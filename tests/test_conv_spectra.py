@@ -7,7 +7,7 @@ import pytest
 
 from separable.conv.algebra import spectra
 from separable.conv.algebra.cholesky import Cholesky
-from separable.conv.algebra.descent import Quadratic
+from separable.conv.algebra.descent import Quadratic, _reached, descend_reduction
 from separable.conv.forms.table import CHEAPER, FORMS
 from tests.conv_layers import layer_of
 
@@ -70,3 +70,19 @@ def test_directions_of_many_outputs_are_those_of_all() -> None:
     values = np.linalg.eigvalsh((explained + explained.T) / 2)[::-1]
     np.testing.assert_allclose(gains, values[:7], rtol=1e-6)
     np.testing.assert_allclose(directions.T @ explained @ directions, np.diag(gains), atol=1e-6 * gains[0])
+
+
+def test_steps_that_are_too_far_for_single_precision_are_not_taken():
+    """A few patches leave most directions open, in which a step may end anywhere."""
+    rng = np.random.default_rng(0)
+    patches = (rng.standard_normal((12, 96)) * np.geomspace(1, 1e-12, 96)).astype(np.float32)
+    gram = patches.T @ patches / 12
+    gram[np.diag_indices_from(gram)] += 1e-30
+    weights = rng.standard_normal((96, 8)).astype(np.float32)
+    pull = gram @ weights
+    problem = Quadratic(gram, pull, np.sum(weights * pull, axis=0, dtype=np.float64), 3)
+    start = rng.standard_normal((4, 32)).astype(np.float32)
+    rows, _, loss = descend_reduction(problem, start, 10, 0.0)
+    assert np.isfinite(rows).all()
+    assert loss <= problem.energy * (1 + 1e-5)
+    assert _reached(problem, np.full((4, 32), 1e30, np.float32)) is None

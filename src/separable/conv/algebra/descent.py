@@ -607,7 +607,8 @@ def descend_reduction(
     rest = len(problem.gram) // length
     full = problem.gram.reshape(length, rest, length, rest)
     first = np.einsum("ilkl->ik", full) / rest
-    first[np.diag_indices_from(first)] += 1e-9 * np.trace(first) / length
+    least = max(1e-9, 10 * float(np.finfo(first.dtype).eps))
+    first[np.diag_indices_from(first)] += least * np.trace(first) / length
     scaled = Cholesky(first)
     state = _Reduction(problem, _orthonormal(rows[np.newaxis])[0])
     direction, last = np.zeros_like(rows), (np.zeros_like(rows), 0.0)
@@ -617,7 +618,7 @@ def descend_reduction(
         scale = wide @ wide.T
         if not scale.any():
             break  # the other taps are all zero
-        scale[np.diag_indices_from(scale)] += 1e-9 * np.trace(scale) / len(scale)
+        scale[np.diag_indices_from(scale)] += least * np.trace(scale) / len(scale)
         steepest: RealArray = -Cholesky(scale).solve(scaled.solve(slope.T).T)
         size = -float(np.sum(steepest * slope))
         turn = max(0.0, size + float(np.sum(steepest * last[0]))) / last[1] if last[1] > 0 else 0.0
@@ -632,11 +633,26 @@ def descend_reduction(
     return state.rows, state.hidden, state.loss
 
 
+def _reached(problem: Quadratic, rows: RealArray) -> _Reduction | None:
+    """Return the state with some rows; None where numbers are too large, or too alike, to be told apart."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            other = _Reduction(problem, rows)
+        except np.linalg.LinAlgError:
+            return None
+    return other if math.isfinite(other.loss) else None
+
+
 def _searched(problem: Quadratic, state: _Reduction, direction: RealArray, slope: float) -> _Reduction:
     """Return the best of a few points along a direction; `state` itself where none is better."""
     best, step = state, 1.0
     for _ in range(4):
-        other = _Reduction(problem, state.rows + step * direction)
+        other = _reached(problem, state.rows + step * direction)
+        if other is None:  # too far for the precision
+            if best is not state:
+                break
+            step *= 0.1
+            continue
         # The parabola through the loss and its slope here and the loss there; slope is half the gradient.
         bend = other.loss - state.loss - 2 * slope * step
         if other.loss < best.loss:
