@@ -37,6 +37,7 @@ FLOORS = {
     # Records lie below, in conv. `audits` and `conversions` are what users print and save.
     "report": [
         {"audits", "conversions", "frontiers", "programs"},
+        {"paged"},
         {"pages", "pictures"},
         {"text"},
         {"values", "progress"},

@@ -29,6 +29,7 @@ from separable.conv.scores.records import OutputLoss, Score
 from separable.report.audits import Audit
 from separable.report.conversions import SeparationReport
 from separable.report.frontiers import Frontier
+from separable.report.paged import Paged
 
 for needed in ("altair", "jinja2", "vl_convert"):
     pytest.importorskip(needed)
@@ -594,3 +595,16 @@ def test_charts_and_tables_answer(chromium: str, tmp_path: Path) -> None:
     assert said["before"] != said["after"]
     macs = [a.layers[place].macs for place in said["sorted"]]
     assert macs == sorted(macs, reverse=True)
+
+
+class Missing(Paged):
+    """A report whose page needs what is not installed."""
+
+    def _page(self) -> str:
+        raise ModuleNotFoundError("No module named 'altair'", name="altair")
+
+
+def test_a_page_that_cannot_be_drawn_is_not_begun(tmp_path: Path) -> None:
+    with pytest.raises(MissingExtraError, match=re.escape("pip install 'separable[report]'")):
+        Missing().to_html(tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())

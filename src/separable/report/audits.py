@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
-from .._base.extras import extra
 from ..conv.audits.records import AuditRecord, Layer, Refused
+from .paged import Paged
 from .text.audits import notebook, table
 
 __all__ = ["Audit", "Layer", "Refused"]
 
 
-class Audit(AuditRecord):
+class Audit(AuditRecord, Paged):
     """What a model costs and how separable it is, layer by layer. Print it, or write `to_html` or `to_json`.
 
     Attributes
@@ -58,25 +56,7 @@ class Audit(AuditRecord):
     def _repr_html_(self) -> str:
         return notebook(self)
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that opens offline: charts, spectra, errors and costs of every layer.
+    def _page(self) -> str:
+        from .pages.audit import page
 
-        It needs ``pip install 'separable[report]'``.
-
-        Parameters
-        ----------
-        path : path-like
-            The file appears there when it is complete.
-
-        Raises
-        ------
-        FileError
-            If it cannot be written.
-        MissingExtraError
-            If Altair, vl-convert or Jinja2 is not installed.
-        """
-        with extra("report"):
-            from .pages.audit import page
-            from .pages.page import write
-
-        write(page(self), path)
+        return page(self)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 
-from .._base.extras import extra
 from ..conv.conversion.records import ConversionReport
+from .paged import Paged
 from .text.conversions import notebook, table
 
 __all__ = ["SeparationReport"]
 
 
 @dataclass(frozen=True)
-class SeparationReport(ConversionReport):
+class SeparationReport(ConversionReport, Paged):
     """What a conversion did. Print it, or write it with `to_html` or `to_json`.
 
     Attributes
@@ -68,25 +67,7 @@ class SeparationReport(ConversionReport):
     def _repr_html_(self) -> str:
         return notebook(self)
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that opens offline: before and after, the frontier, every layer's options.
+    def _page(self) -> str:
+        from .pages.conversion import page
 
-        It needs ``pip install 'separable[report]'``.
-
-        Parameters
-        ----------
-        path : path-like
-            The file appears there when it is complete.
-
-        Raises
-        ------
-        FileError
-            If it cannot be written.
-        MissingExtraError
-            If Altair, vl-convert or Jinja2 is not installed.
-        """
-        with extra("report"):
-            from .pages.conversion import page
-            from .pages.page import write
-
-        write(page(self), path)
+        return page(self)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .._base.extras import extra
 from ..conv.frontiers.records import FrontierRecord, PointRecord
+from .paged import Paged
 from .text.frontiers import notebook, table
 
 __all__ = ["Frontier"]
@@ -16,7 +15,7 @@ _Point = TypeVar("_Point", bound=PointRecord)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Frontier(FrontierRecord[_Point]):
+class Frontier(FrontierRecord[_Point], Paged):
     """How much a network loses at several costs. Print it, or write it with `to_html` or `to_json`.
 
     Attributes
@@ -59,25 +58,7 @@ class Frontier(FrontierRecord[_Point]):
     def _repr_html_(self) -> str:
         return notebook(self)
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that opens offline: loss over milliseconds and MACs, and what layers became.
+    def _page(self) -> str:
+        from .pages.frontier import page
 
-        It needs ``pip install 'separable[report]'``.
-
-        Parameters
-        ----------
-        path : path-like
-            The file appears there when it is complete.
-
-        Raises
-        ------
-        FileError
-            If it cannot be written.
-        MissingExtraError
-            If Altair, vl-convert or Jinja2 is not installed.
-        """
-        with extra("report"):
-            from .pages.frontier import page
-            from .pages.page import write
-
-        write(page(self), path)
+        return page(self)
