@@ -295,7 +295,7 @@ class Plan:
             The method that runs gives other last bits on parts.
         """
         whole = self._whole or self
-        reason = whole._form.differs_in_parts(whole._setting)
+        reason = whole.differs_in_parts
         if reason is not None:
             raise ValueError(f"`method={self.method!r}` {reason}; name another method for arrays in parts.")
         setting = whole._setting._replace(shape=shape, frame=whole.shape, starts=starts)
@@ -311,6 +311,11 @@ class Plan:
             _whole=whole,
             _extent=extent,
         )
+
+    @property
+    def differs_in_parts(self) -> str | None:
+        """Why parts of an array may have other last bits than the whole by this method; None: they do not."""
+        return self._form.differs_in_parts(self._setting)
 
     def clips(self, integers: Integers, masked: bool) -> bool:
         """Return whether results are clipped to what the samples allow: their extent decides, then."""

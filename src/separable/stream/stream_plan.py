@@ -17,7 +17,7 @@ from ..filters.plan import Plan, core_info
 from ..kernel.value import SeparableKernel
 from . import slabs
 from .pipeline import OpenFilter, run_job
-from .places.table import is_path, open_source, open_target
+from .places.table import open_source, open_target
 from .slabs import Cut, Traits
 
 Resume: TypeAlias = Literal["auto", "never"]
@@ -281,8 +281,3 @@ def _version() -> str:
         return version("separable")
     except PackageNotFoundError:
         return "unknown"
-
-
-def named(value: Any) -> str:
-    """Return how messages call a source or a target."""
-    return str(value) if is_path(value) else f"the {type(value).__name__}"

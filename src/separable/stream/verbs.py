@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,8 @@ from ..filters.request import Request
 from ..kernel.value import SeparableKernel
 from .places.table import open_source
 from .stream_plan import Resume, Storage, StreamPlan, planned
+
+__all__ = ["filter", "plan", "size_of"]
 
 _UNITS: Final = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B?)\s*", re.IGNORECASE)
@@ -200,7 +202,7 @@ def _chosen(
         if kernel.dtype.kind == "c":
             raise ValueError("`kernel` is complex; filter by its real and its imaginary part.")
     alone = build(kernel, request, threads)
-    reason = alone._form.differs_in_parts(alone._setting)
+    reason = alone.differs_in_parts
     if reason is None or request.method not in (None, "auto"):
         return build(kernel, request, threads, parted=True), None
     return build(kernel, request, threads, parted=True), f"not {alone.method}, which {reason}"
@@ -220,6 +222,3 @@ def size_of(memory: str | int) -> int:
     if number is None or number <= 0:
         raise ValueError(f"`memory={shown(memory)}` is no size; expected bytes, or text such as '300MiB'.")
     return number
-
-
-__all__: Sequence[str] = ("filter", "plan")

@@ -28,7 +28,6 @@ class SlabWindow:
         memory = new_array((rows * self._row // 4 + 16,), np.dtype(np.float32)).view(np.uint8)
         self._buffer: Array = memory[: rows * self._row].view(source.dtype).reshape(rows, *source.shape[1:])
         self.first = self.last = 0  # what it holds
-        self.bytes_read = 0
 
     def move(self, first: int) -> None:
         """Let go of all before `first`, and of everything where that was not read up to there."""
@@ -51,7 +50,6 @@ class SlabWindow:
                 end = min(end, begin + len(self._buffer) - (self.last - self.first))
             place = self.last - self.first
             self._source.read(begin, end, self._buffer[place : place + end - begin])
-            self.bytes_read += (end - begin) * self._row
             self.last += end - begin
 
     def part(self, first: int, last: int) -> Array:
