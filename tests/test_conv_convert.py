@@ -13,6 +13,7 @@ from separable.conv import ConvLayer, Moments, Replacement, convert, fit
 from separable.conv.algebra.cholesky import Cholesky
 from separable.conv.conversion.curves import Curves, _small, can_win
 from separable.conv.conversion.fit import Fitter
+from separable.conv.conversion.goal import goal_of
 from separable.conv.conversion.network import DataParts
 from separable.conv.conversion.run import ConversionRun
 from separable.conv.forms.table import CHEAPER, FORMS
@@ -379,3 +380,13 @@ def test_ranks_of_many_channels_fill_registers():
             assert len(ranks) == len(set(ranks)) > 5
             # The last one may be the most that is cheaper than the layer.
             assert all(rank <= 4 or rank % (4 if rank < 24 else 8) == 0 for rank in ranks[:-1])
+
+
+def test_a_goal_after_one_that_was_not_begun_is_measured_all_the_same(net):
+    macs = sum(layer.macs for layer in net.layers)
+    goals = [goal_of(None, "macs"), goal_of(0.99, "macs")]
+    with ConversionRun(net, goals, other_macs=19 * macs) as run:
+        refused, reached = (run.reach(goal) for goal in goals)
+    assert not refused.replacements
+    assert reached.replacements
+    assert not any("leave" in row.reason for row in reached.report.layers)

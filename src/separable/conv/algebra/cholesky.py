@@ -21,7 +21,6 @@ _CORNER: Final = 32
 # below zero: that of the matrix itself, or of sums that it was made from in single precision.
 _JITTERS: Final = (0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
 
-
 # In single precision the factor itself is off by about the rows times the rounding unit, which can be more
 # than any of these: a layer of 256 channels at 2 x 2, of 2,304 rows and 172 patches. Then in double.
 _LAST: Final = 1e-3
@@ -48,12 +47,12 @@ class Cholesky:
     """
 
     def __init__(self, matrix: RealArray) -> None:
-        for dtype, jitter in _attempts(matrix.dtype):
+        kept = np.result_type(matrix, np.float32)  # whatever it takes: callers mix it with the matrix
+        for dtype, jitter in _attempts(kept):
             try:
-                lower, inverses = _factored(matrix.astype(dtype, copy=False), jitter)
+                lower, inverses = _factored(matrix, dtype, jitter)
             except np.linalg.LinAlgError:
                 continue
-            kept = np.result_type(matrix, np.float32)  # whatever it took: callers mix it with the matrix
             self._lower = lower.astype(kept, copy=False)
             self._inverses = [inverse.astype(kept, copy=False) for inverse in inverses]
             return
@@ -108,11 +107,11 @@ def _attempts(dtype: np.dtype[Any]) -> Iterator[tuple[Any, float]]:
         yield from ((np.float64, jitter) for jitter in (*_JITTERS, _LAST))
 
 
-def _factored(matrix: RealArray, jitter: float) -> tuple[RealArray, list[RealArray]]:
+def _factored(matrix: RealArray, dtype: Any, jitter: float) -> tuple[RealArray, list[RealArray]]:
     """Return the factor, its upper half left undefined, and the inverses of its diagonal blocks."""
-    lower, inverses = np.array(matrix, np.result_type(matrix, np.float32)), []
+    lower, inverses = np.array(matrix, dtype), []
     if jitter:
-        diagonal = np.diagonal(matrix)
+        diagonal = np.diagonal(lower).copy()
         lower[np.diag_indices_from(lower)] += jitter * np.maximum(diagonal, diagonal.mean())
     for start in range(0, len(lower), _BLOCK):
         rows, after = slice(start, start + _BLOCK), start + _BLOCK

@@ -13,7 +13,6 @@ from ..._base.workers import Workers
 from ..algebra.allocate import Choice, allocate
 from ..forms.layer import ConvLayer
 from ..forms.table import BASELINE, FORMS, UNCHANGED, is_dense
-from .effort import unknowns
 from .fit import Fitter
 from .moments import Moments
 from .network import Network, output_change
@@ -35,9 +34,6 @@ _RANKS_TIMED: Final = 5
 
 # Sweeps of descent where only the effect of an error on the network is measured.
 _SWEEPS: Final = 3
-
-# Unknowns of a layer from which on the closed form tells that.
-_LARGE: Final = 1500
 
 # Layers of a network of which every single one matters; and the fraction of the MACs of all others that do
 # not.
@@ -162,7 +158,7 @@ class Curves:
         """Return how much an error of a layer changes the network's outputs, as one or two forms show."""
         by_error = sorted(tried, key=lambda candidate: candidate[3])
         known: list[tuple[float, float]] = []
-        sweeps = _SWEEPS if unknowns(self._network.layers[index]) <= _LARGE else 0
+        sweeps = 0 if fitter.is_large else _SWEEPS  # the closed form tells as much
         probed = [by_error[len(by_error) // 2], by_error[-1]]
         # Of many layers each is tried out once: how its effect bends with the error matters less.
         for form, rank, _, error in probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]:

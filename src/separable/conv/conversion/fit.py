@@ -166,6 +166,11 @@ class Fitter:
                 for problem, flat in zip(self._problems, self._flat, strict=True)
             ]
 
+    @property
+    def is_large(self) -> bool:
+        """Whether a sweep of descent takes long."""
+        return bool(self._problems) and len(self._problems[0].gram) > _LARGE
+
     def replacement(
         self, form: str, rank: Rank = 1, *, sweeps: int = _SWEEPS, rounds: int = _ROUNDS
     ) -> Replacement:
@@ -190,8 +195,7 @@ class Fitter:
             return self._finished(form, rank, layer.weights, layer.bias)
         problems = self._trusted
         rectified = bool(rounds) and self._excerpt is not None
-        large = len(problems[0].gram) > _LARGE
-        before = _SWEEPS_FIRST_LARGE if large else _SWEEPS_FIRST
+        before = _SWEEPS_FIRST_LARGE if self.is_large else _SWEEPS_FIRST
         first = min(sweeps, before) if rectified else sweeps
         fits = [self._solved(problem, form, rank, None, first) for problem in problems]
         fits = self._no_worse_than_blind(form, rank, fits)
@@ -258,8 +262,7 @@ class Fitter:
         self, form: LayerForm, problems: Sequence[Quadratic], ranks: Sequence[int], closed: FloatArray
     ) -> FloatArray:
         """Return what descent leaves of the errors of closed forms, measured at two ranks."""
-        large = len(problems[0].gram) > _LARGE
-        places = [0] if large else sorted({0, len(ranks) // 4})
+        places = [0] if self.is_large else sorted({0, len(ranks) // 4})
         if form.apart:  # some outputs stand for all
             step = -(-self.layer.c_out // self.layer.groups // _OUTPUTS)
             problems = [problem.of_outputs(slice(None, None, step)) for problem in problems]

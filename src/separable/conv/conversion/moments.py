@@ -171,9 +171,9 @@ class MomentSums:
         return float(np.sqrt(np.square(self._scale_x).mean()))
 
     @property
-    def covariance(self) -> tuple[FloatArray, ...]:
+    def covariance(self) -> tuple[RealArray, ...]:
         """Of the patches, centred: for each group ``(C_in/groups*K, C_in/groups*K)``."""
-        return tuple(gram.astype(np.float64, copy=False) for gram in self.covariances(np.float64))
+        return self.covariances(np.float64)
 
     def covariances(self, dtype: npt.DTypeLike) -> tuple[RealArray, ...]:
         """Return the same as numbers of a type."""
@@ -212,7 +212,7 @@ def _spread(values: FloatArray) -> FloatArray:
 
 
 class Moments:
-    """Streaming sums over a layer's input patches and wanted outputs, in float64.
+    """Streaming sums over a layer's input patches and wanted outputs: float64, float32 of many unknowns.
 
     Memory does not depend on how many inputs are added, and neither do the sums on how they are split
     into batches, but for rounding.

@@ -18,14 +18,14 @@ __all__ = ["problems_of", "regularised", "shrinkage"]
 # Fractions of the target that are tried for layers of one tap.
 _TRIED: Final = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 0.6)
 
+# Which of them are tried first; then those beside the best, until it has been tried between two others.
+_FIRST: Final = (1, 3)
+
 # Unknowns of each output from which on systems are solved in single precision.
 _SINGLE: Final = 1500
 
 # Standard deviations whose squares, of any sums, single precision holds.
 _FITS: Final = 1e12
-
-# Which of them are tried first; then those beside the best, until it has been tried between two others.
-_FIRST: Final = (1, 3)
 
 # Outputs of a group that judge a fraction, spread over them.
 _OUTPUTS: Final = 64

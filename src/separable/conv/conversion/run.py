@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Final
 
@@ -98,6 +98,7 @@ class _Attempt:
     picks: list[Option]
     replaced: dict[int, Replacement]
     change: float
+    refusal: str = ""  # why nothing was tried
 
 
 class ConversionRun:
@@ -144,7 +145,7 @@ class ConversionRun:
         several = tries and goal.rank is None
         self._attempts = min(self._effort.attempts, 2 + tries) if several else 1
         self._made = 0
-        self._refusal = ""  # why nothing was tried
+        self._measured = False
         self._steps = Steps(self._effort.work, self._attempts * len(goals), progress)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
         self._known: dict[tuple[tuple[str, int], ...], Replacement | None] = {}
@@ -219,30 +220,28 @@ class ConversionRun:
 
     # -- the steps --------------------------------------------------------------------------------------
 
-    def measure(self, worth: bool = False) -> None:
-        """Find the ways to write each layer: all that matters of some layers in one pass.
-
-        Parameters
-        ----------
-        worth : bool, optional
-            Only if the cheapest ones save something worth having.
-        """
+    def measure(self) -> None:
+        """Find the ways to write each layer, once: all that matters of some layers in one pass."""
+        if self._measured:
+            return
+        self._measured = True
         with blas_alone():
             self._steps.measures()
-            cheaper = [self.curves.cheaper(index) for index in range(len(self.layers))]
-            least = self.curves.least_of(cheaper)
-            if worth and not self._saves(least):
-                left = (least + self._other) / (self.curves.dense + self._other)
-                self._refusal = f"the cheapest forms of all layers leave {left:.2g} of the {self.curves.by}"
-                return
             for block in self._effort.blocks():
-                self._measure(block, {index: cheaper[index] for index in block})
+                self._measure(block)
 
-    def _saves(self, cost: float) -> bool:
-        """Return whether layers of a cost save something worth having."""
-        return self.curves.dense - cost >= _WORTH * (self.curves.dense + self._other)
+    @cached_property
+    def _cheaper(self) -> list[Candidates]:
+        """The forms and ranks of each layer that cost less than it."""
+        return [self.curves.cheaper(index) for index in range(len(self.layers))]
 
-    def _measure(self, block: Sequence[int], cheaper: Mapping[int, Candidates]) -> None:
+    @property
+    def _worth(self) -> float:
+        """What all layers may cost at most for something worth having to be saved."""
+        return self.curves.dense - _WORTH * (self.curves.dense + self._other)
+
+    def _measure(self, block: Sequence[int]) -> None:
+        cheaper = self._cheaper
         moments = {
             index: self._empty(index, self._effort.measured_positions(index))
             for index in block
@@ -263,12 +262,15 @@ class ConversionRun:
             picks = self.curves.of_rank(goal.rank)
             replaced = self._exact(picks) if goal.rank == "full" else self._fitted(picks)
             return _Attempt(picks, replaced, self.network.output_change(replaced))
-        if not self.curves.options:
-            self.measure(worth=goal.max_loss is not None)
         if goal.max_loss is None:
             assert goal.budget is not None
+            self.measure()
             return self._best(_allowed(self.curves, goal.budget, self._other))
-        return self._cheapest(goal.max_loss)
+        refusal = self._least_cost()
+        if not refusal:
+            self.measure()
+            refusal = self._expected_loss(goal.max_loss)
+        return _Attempt(self._dense(), {}, 0.0, refusal) if refusal else self._cheapest(goal.max_loss)
 
     def _cheapest(self, max_loss: float) -> _Attempt:
         """Return the cheapest conversion found that loses no more than is allowed.
@@ -278,9 +280,6 @@ class ConversionRun:
         enough and the dearest one that was not.
         """
         best, aim = _Attempt(self._dense(), {}, 0.0), max_loss
-        self._refusal = self._refusal or self._expected_loss(max_loss)
-        if self._refusal:
-            return best
         seen: list[list[Option]] = []
         low, high = self.curves.least, self.curves.dense
         for _ in range(min(self._attempts, _SEARCHES)):
@@ -305,12 +304,19 @@ class ConversionRun:
                 break
         return best
 
+    def _least_cost(self) -> str:
+        """Return in words what the cheapest forms leave, if they save nothing worth having."""
+        least = self.curves.least_of(self._cheaper)
+        if least <= self._worth:
+            return ""
+        left = (least + self._other) / (self.curves.dense + self._other)
+        return f"the cheapest forms of all layers leave {left:.2g} of the {self.curves.by}"
+
     def _expected_loss(self, max_loss: float) -> str:
         """Return in words what the least saving worth having loses, if that is far too much."""
-        least = self.curves.dense - _WORTH * (self.curves.dense + self._other)
-        if self._loss_of is not None or least < self.curves.least:
+        if self._loss_of is not None or self._worth < self.curves.least:
             return ""
-        effect = math.fsum(option.effect for option in self.curves.chosen(least))
+        effect = math.fsum(option.effect for option in self.curves.chosen(self._worth))
         if effect <= _HOPELESS * max_loss:
             return ""
         return (
@@ -433,7 +439,7 @@ class ConversionRun:
         return ConversionReport(
             goal.by,
             goal.budget,
-            self._rows(done.picks, done.replaced, reasons),
+            self._rows(done, reasons),
             done.change,
             self._other_macs,
             self._other_params,
@@ -442,15 +448,20 @@ class ConversionRun:
             max_loss=goal.max_loss,
         )
 
-    def _rows(
-        self, picks: Sequence[Option], replaced: Mapping[int, Replacement], reasons: Mapping[int, str]
-    ) -> tuple[ConvertedLayer, ...]:
+    def _rows(self, done: _Attempt, reasons: Mapping[int, str]) -> tuple[ConvertedLayer, ...]:
         """Return the rows of the report."""
-        first = min(replaced, default=len(picks))
+        first = min(done.replaced, default=len(done.picks))
         return tuple(
             # An unchanged layer behind a changed one has other outputs as well; by how much was not measured.
-            self._row(index, pick, replaced.get(index), 0.0 if index < first else math.nan, reasons)
-            for index, pick in enumerate(picks)
+            self._row(
+                index,
+                pick,
+                done.replaced.get(index),
+                0.0 if index < first else math.nan,
+                reasons.get(index, ""),
+                done.refusal,
+            )
+            for index, pick in enumerate(done.picks)
         )
 
     def _row(
@@ -459,22 +470,15 @@ class ConversionRun:
         pick: Option,
         new: Replacement | None,
         unchanged: float,
-        reasons: Mapping[int, str],
+        reason: str,
+        refusal: str,
     ) -> ConvertedLayer:
         layer, options = self.layers[index], self.curves.options[index] if self.curves.options else []
         timed = self.curves.by == "time" and bool(options)
-        reason = ""
-        if is_dense(pick.form):
-            reason = "its error is worth more than what a form saves"
-            if not options:
-                reason = "it has none of the forms"
-            elif index in self.curves.small:
-                reason = "it costs next to nothing"
-            elif self._refusal:
-                reason = self._refusal
-            elif len(options) == 1:
-                reason = "no form is cheaper"
-            reason = reasons.get(index, reason)
+        if not is_dense(pick.form):
+            reason = ""
+        elif not reason:
+            reason = self._why_unchanged(index, refusal)
         return ConvertedLayer(
             name=layer.name,
             form=pick.form,
@@ -491,6 +495,16 @@ class ConversionRun:
             options=tuple(options),
             patches=0 if new is None else self._patches.get(index, 0),
         )
+
+    def _why_unchanged(self, index: int, refusal: str) -> str:
+        options = self.curves.options[index] if self.curves.options else []
+        if not options:
+            return "it has none of the forms"
+        if index in self.curves.small:
+            return "it costs next to nothing"
+        if refusal:
+            return refusal
+        return "no form is cheaper" if len(options) == 1 else "its error is worth more than what a form saves"
 
 
 def _bytes(new: Replacement | None) -> int:
