@@ -12,6 +12,10 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no
 SOURCES := pyproject.toml CMakeLists.txt README.md \
 	$(shell find src cpp cmake -type f ! -name '*.pyc' ! -name '*.so')
 
+# What is spelled: the repository, and nothing that its programs have written into it.
+SPELLED := CHANGELOG.md CITATION.cff CMakeLists.txt CONTRIBUTING.md LICENSE Makefile README.md constraints.txt \
+	pyproject.toml benchmarks cmake conda cpp docs examples src studies
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -40,7 +44,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/codespell
+	$(BIN)/codespell $(SPELLED)
 
 # Warnings are errors. SPHINX_ARGS='-D plot_gallery=0' leaves tutorials and gallery unrun.
 docs: $(VENV)/installed-docs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,15 @@ def test_the_workflow_runs_what_exists_and_holds_no_secret() -> None:
     made = {step["run"].split()[1] for step in steps if step.get("run", "").startswith("make ")}
     assert made == {"docs", "wheel"} & targets
     assert "secrets." not in text
+
+
+def test_all_that_is_tracked_is_spelled_and_nothing_that_programs_write() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True, text=True)
+    tracked = {name.split("/")[0] for name in names.stdout.splitlines()}
+    spelled = re.search(r"^SPELLED := ((?:.*\\\n)*.*)$", _read("Makefile"), flags=re.MULTILINE)
+    assert spelled is not None
+    # Tests misspell on purpose; hidden files are of tools.
+    wanted = {name for name in tracked if not name.startswith(".") and name != "tests"}
+    assert set(spelled[1].replace("\\\n", " ").split()) == wanted
