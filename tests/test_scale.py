@@ -36,7 +36,8 @@ WAYS = {
     "auto": (BINOMIAL, "auto", None),
 }
 DTYPES = ("f4", "f8", "c8", "c16")
-ENDS = {"f": (1e-44, 3e38, 1e-28, 1e34), "d": (1e-300, 1e300, 1e-290, 1e290)}  # of samples, of results
+# Of samples (0.7 of which are drawn, and two that share a tap are added before they are multiplied), of results.
+ENDS = {"f": (1e-44, 2.4e38, 1e-28, 1e34), "d": (1e-300, 1e300, 1e-290, 1e290)}
 
 
 def samples(dtype: str, largest: float, seed: int = 0) -> Array:
@@ -82,6 +83,20 @@ def test_every_way_at_every_magnitude(way: str, data: st.DataObject) -> None:
     x = samples(dtype, sample)
     plan = sp.plan(weights, x.shape, dtype, tol=tol, method=method, mode=mode)
     assert_right(plan(x), x, weights, dtype, plan.error.l1, mode=mode)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "c8"])
+def test_samples_beyond_half_the_largest_number_give_their_result_or_an_infinity(dtype: str) -> None:
+    weights = BINOMIAL / 16
+    for method in ("separable", "direct", "auto"):
+        plan = sp.plan(weights, (24, 27), dtype, method=method)
+        x = samples(dtype, 2.4e38)
+        assert_right(plan(x), x, weights, dtype)
+        x = samples(dtype, 4.8e38)
+        with np.errstate(all="ignore"):
+            result, expected = plan(x), correlate_dense(x, weights)
+        beyond = ~np.isfinite(result)
+        assert np.abs(np.where(beyond, 0, result - expected)).max() <= tolerance(dtype, weights, x)
 
 
 @pytest.mark.parametrize(("scale", "sample"), [(1e-46, 1e30), (1e38, 1e-30), (1e60, 1e-45), (1e-60, 3e38)])
