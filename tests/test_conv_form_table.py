@@ -169,6 +169,7 @@ def test_a_new_form_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("framework", ["torch", "onnx"])
 def test_a_new_form_is_written_by_both_frameworks(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(framework)
+    separate = separable.nn.separate if framework == "torch" else separable.onnx.separate  # with its defaults
     monkeypatch.setitem(FORMS, "halved", Halved())
     images = np.random.default_rng(0).standard_normal((24, 3, 12, 12)).astype(np.float32)
     if framework == "torch":
@@ -177,12 +178,12 @@ def test_a_new_form_is_written_by_both_frameworks(framework: str, monkeypatch: p
 
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3)).eval()
-        done = separable.nn.separate(net, torch.from_numpy(images), rank=2, forms=("halved",))
+        done = separate(net, torch.from_numpy(images), rank=2, forms=("halved",))
         names = {name for name, _ in done.model.named_modules()}
         assert {"2.conv_0", "2.conv_1"} <= names
     else:
         models = pytest.importorskip("onnx_models")
         model = models.vgg()
-        result = separable.onnx.separate(model, images, rank=2, forms=("halved",))
+        result = separate(model, images, rank=2, forms=("halved",))
         names = {node.name.rpartition("/")[2] for node in result.model.graph.node}
         assert {"in", "out"} <= names

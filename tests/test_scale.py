@@ -36,7 +36,7 @@ WAYS = {
     "auto": (BINOMIAL, "auto", None),
 }
 DTYPES = ("f4", "f8", "c8", "c16")
-# Of samples (0.7 of which are drawn, and two that share a tap are added before they are multiplied), of results.
+# Of samples, 0.7 of which are drawn (two that share a tap are added before they are multiplied), and results.
 ENDS = {"f": (1e-44, 2.4e38, 1e-28, 1e34), "d": (1e-300, 1e300, 1e-290, 1e290)}
 
 

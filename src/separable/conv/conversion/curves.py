@@ -11,6 +11,8 @@ import numpy as np
 
 from ..._base.workers import Workers
 from ..algebra.allocate import Choice, allocate
+from ..forms.dense import DENSE
+from ..forms.form import LayerForm
 from ..forms.layer import ConvLayer
 from ..forms.table import BASELINE, FORMS, UNCHANGED, is_dense
 from .fit import Fitter
@@ -28,9 +30,9 @@ _Tried: TypeAlias = tuple[str, int, float, float]  # form, rank, cost, error
 # networks and on random ones is 0.2.
 _LEFT: Final = 0.1
 
-# Maximum number of ranks tried per form; fewer where each is timed.
+# Maximum number of ranks tried per form; fewer where they are timed.
 _RANKS: Final = 16
-_RANKS_TIMED: Final = 5
+_RANKS_TIMED: Final = 8
 
 # Sweeps of descent where only the effect of an error on the network is measured.
 _SWEEPS: Final = 3
@@ -89,16 +91,31 @@ class Curves:
     def cheaper(self, index: int) -> Candidates:
         """Return by form the ranks and costs of the next layer, `index`, that are less than its own."""
         layer = self._network.layers[index]
-        self.options.append([Option(UNCHANGED, 0, self._cost(index, UNCHANGED, 1), 0.0, 0.0)])
-        dense = self.options[index][0].cost
+        timed = self.by == "time"
+        dense = self._network.milliseconds(index, None) if timed else self._counted(DENSE, layer, 1)
+        self.options.append([Option(UNCHANGED, 0, dense, 0.0, 0.0)])
         if index in self.small:
             return {}
-        costs = {
-            form: [(rank, self._cost(index, form, rank)) for rank in self._ranks(layer, form)]
-            for form in self.forms
-        }
+        costs = {form: self._costs(index, FORMS[form]) for form in self.forms}
         cheaper = {form: [pair for pair in pairs if pair[1] < dense] for form, pairs in costs.items()}
         return {form: pairs for form, pairs in cheaper.items() if pairs}
+
+    def _costs(self, index: int, form: LayerForm) -> list[tuple[int, float]]:
+        """Return what the ranks of a layer's form cost."""
+        layer = self._network.layers[index]
+        ranks = self._ranks(layer, form)
+        if self.by != "time":
+            return [(rank, self._counted(form, layer, rank)) for rank in ranks]
+        return _timed(
+            ranks,
+            [form.cost(layer, rank).macs for rank in ranks],
+            lambda rank: self._network.milliseconds(index, form.outline(layer, rank)),
+            self.options[index][0].cost,
+        )
+
+    def _counted(self, form: LayerForm, layer: ConvLayer, rank: int) -> float:
+        cost = form.cost(layer, rank)
+        return float({"macs": cost.macs, "params": cost.params}[self.by])
 
     def measure(self, index: int, cheaper: Candidates, moments: Moments) -> None:
         """Find what the cheaper ways to write a layer do, given the moments of what it reads."""
@@ -131,9 +148,8 @@ class Curves:
             ]
         return [one for form in cheaper for one in tried[form]]
 
-    def _ranks(self, layer: ConvLayer, name: str) -> list[int]:
+    def _ranks(self, layer: ConvLayer, form: LayerForm) -> list[int]:
         """Return the ranks to try: all where they are few, else some that grow evenly."""
-        form = FORMS[name]
         most = form.full_rank(layer)
         # By MACs and parameters alike a form is dearer than the dense one from some rank on.
         macs, params = layer.macs, layer.params
@@ -145,14 +161,6 @@ class Curves:
             return list(range(1, most + 1))
         ranks = {max(1, round(most ** (n / _RANKS))) for n in range(1, _RANKS + 1)}
         return sorted(ranks if form.multiplies else {min(_even(rank), most) for rank in ranks})
-
-    def _cost(self, index: int, form: str, rank: int) -> float:
-        layer = self._network.layers[index]
-        if self.by == "time":
-            new = None if is_dense(form) else Fitter(layer).replacement(form, rank)
-            return self._network.milliseconds(index, new)
-        cost = FORMS[form].cost(layer, rank)
-        return float({"macs": cost.macs, "params": cost.params}[self.by])
 
     def _weight(self, index: int, fitter: Fitter, tried: Sequence[_Tried]) -> Callable[[float], float]:
         """Return how much an error of a layer changes the network's outputs, as one or two forms show."""
@@ -332,6 +340,34 @@ def _ranks_timed(most: int) -> list[int]:
     wide = most // 16
     multiples = {16 * round(wide ** (n / _RANKS_TIMED)) for n in range(_RANKS_TIMED + 1)} if wide else set()
     return sorted(multiples | {rank for rank in (4, 8) if rank <= most}) or list(range(1, most + 1))
+
+
+def _timed(
+    ranks: Sequence[int], work: Sequence[int], timed: Callable[[int], float], dense: float
+) -> list[tuple[int, float]]:
+    """Return the milliseconds of ranks: of three measured, between these in step with the work.
+
+    None are returned of a form whose least rank takes longer than the layer as it is.
+
+    Parameters
+    ----------
+    ranks : sequence of int
+        Ascending.
+    work : sequence of int
+        Their multiply-accumulates.
+    timed : callable
+        Measures one.
+    dense : float
+        Milliseconds of the layer as it is.
+    """
+    known: dict[int, float] = {}
+    for place in dict.fromkeys((0, len(ranks) - 1, len(ranks) // 2)):
+        if not ranks or (known and known[0] >= dense):
+            return []
+        known[place] = timed(ranks[place])
+    places = sorted(known)
+    times = np.interp(work, [work[place] for place in places], [known[place] for place in places])
+    return list(zip(ranks, times.tolist(), strict=True))
 
 
 def _allocated(curves: Sequence[Sequence[Option]], allowed: float) -> list[Option]:

@@ -21,10 +21,11 @@ __all__ = ["Excerpt", "MomentSums", "Moments", "bytes_of_sums", "patches"]
 # Patches are made and multiplied about this many bytes at a time.
 _BYTES_AT_ONCE: Final = 1 << 25
 
-# Entries of a patch from which on their products are made in single precision, of so many patches at a time,
-# each divided by about its size: half the time and memory. Fewer entries take little of either.
+# Entries of a patch from which on their products are made in single precision, each divided by about its
+# size: half the time and memory. Fewer entries take little of either. Patches wait until they have so many
+# bytes: to add their products to the sums takes as long as to multiply a few of them.
 _SINGLE: Final = 512
-_PATCHES_AT_ONCE: Final = 2048
+_WAITING: Final = 1 << 24
 
 # Rows of a covariance that are made at once.
 _ROWS_AT_ONCE: Final = 512
@@ -78,8 +79,8 @@ class Excerpt:
 
 
 def bytes_of_sums(unknowns: int) -> int:
-    """Return the memory that the products of the entries of a patch take."""
-    return unknowns**2 * (4 if unknowns >= _SINGLE else 8)
+    """Return the memory that sums over patches take: the products of their entries, and what waits."""
+    return unknowns**2 * 4 + _WAITING if unknowns >= _SINGLE else unknowns**2 * 8
 
 
 class MomentSums:
@@ -103,8 +104,9 @@ class MomentSums:
         # Variances of what has a large mean keep their digits if sums are taken about a patch's values.
         self._origin_x, self._origin_y = np.zeros_like(self._sum_x), np.zeros_like(self._sum_y)
         self._scale_x, self._scale_y = np.ones_like(self._sum_x), np.ones_like(self._sum_y)
-        # Patches and outputs that are still to be multiplied, in single precision.
+        # Patches and outputs that are still to be multiplied, in single precision, and their bytes.
         self._waiting: list[tuple[Values, Values]] = []
+        self._waiting_bytes = 0
 
     def start(self, rows: Values, wants: Values) -> None:
         """Set the origin and the scale: of some patches, shape ``(n, groups, size)``, and outputs."""
@@ -115,26 +117,33 @@ class MomentSums:
 
     def add(self, rows: Values, wants: Values) -> None:
         """Add patches, shape ``(n, groups, size)``, and outputs."""
-        read, wanted = rows - self._origin_x, wants - self._origin_y
-        self._sum_x += read.sum(axis=0)
-        self._sum_y += wanted.sum(axis=0)
-        self._squares += np.square(wanted).sum(axis=0)
+        # In single precision differences from a patch are as exact as the patches, which came in it.
+        read, wanted = self._centred(rows, self._origin_x), self._centred(wants, self._origin_y)
+        self._sum_x += read.sum(axis=0, dtype=np.float64)
+        self._sum_y += wanted.sum(axis=0, dtype=np.float64)
+        self._squares += np.square(wanted, dtype=np.float64).sum(axis=0)
         self.count += len(rows)
         if not self._single:
             # Products in float32 leave covariances of few patches with eigenvalues below zero, beyond the
             # ridge.
             self._multiply(read, wanted)
             return
-        read /= self._scale_x
-        wanted /= self._scale_y
-        self._waiting.append((read.astype(np.float32), wanted.astype(np.float32)))
-        if sum(len(read) for read, _ in self._waiting) >= _PATCHES_AT_ONCE:
+        read /= self._scale_x.astype(read.dtype)
+        wanted /= self._scale_y.astype(read.dtype)
+        self._waiting.append((read, wanted))
+        self._waiting_bytes += read.nbytes
+        if self._waiting_bytes >= _WAITING:
             self._multiply_waiting()
+
+    def _centred(self, values: Values, origin: FloatArray) -> Values:
+        """Return the differences from the origin in the precision of the products."""
+        dtype = np.float32 if self._single else np.float64
+        return np.subtract(values, origin, dtype=dtype, casting="same_kind")
 
     def _multiply_waiting(self) -> None:
         if self._waiting:
             read, wanted = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
-            self._waiting = []
+            self._waiting, self._waiting_bytes = [], 0
             self._multiply(read, wanted)
 
     def _multiply(self, read: Values, wanted: Values) -> None:
@@ -148,7 +157,7 @@ class MomentSums:
         other._multiply_waiting()
         total = object.__new__(MomentSums)
         vars(total).update(vars(self))
-        total._waiting = []
+        total._waiting, total._waiting_bytes = [], 0
         total.count = self.count + other.count
         total._products = [a + b for a, b in zip(self._products, other._products, strict=True)]
         for name in ("_cross", "_sum_x", "_sum_y", "_squares"):

@@ -15,7 +15,7 @@ from ..._base.workers import Workers, blas_alone
 from ...arrays import arguments
 from ..forms.activation import activation_of
 from ..forms.layer import ConvLayer, Replacement
-from ..forms.table import CHEAPER, UNCHANGED, is_dense
+from ..forms.table import CHEAPER, FORMS, UNCHANGED, is_dense
 from ..scores.loss import Values
 from .curves import Candidates, Curves
 from .effort import ConversionEffort, Steps
@@ -195,7 +195,11 @@ class ConversionRun:
         assert goal.budget is not None
         with blas_alone():
             picks = self.curves.chosen(_allowed(self.curves, goal.budget, self._other))
-            replaced = self._exact(picks)
+            replaced = {
+                index: FORMS[pick.form].outline(layer, pick.rank)
+                for index, (layer, pick) in enumerate(zip(self.layers, picks, strict=True))
+                if not is_dense(pick.form)
+            }
         return Conversion(replaced, self._report(goal, _Attempt(picks, replaced, math.nan), {}))
 
     def leave_out(self) -> None:
@@ -233,7 +237,12 @@ class ConversionRun:
     @cached_property
     def _cheaper(self) -> list[Candidates]:
         """The forms and ranks of each layer that cost less than it."""
-        return [self.curves.cheaper(index) for index in range(len(self.layers))]
+        costs = []
+        for index, layer in enumerate(self.layers):
+            if self.curves.by == "time":  # the others are counted in no time
+                self._steps.say("timing", layer)
+            costs.append(self.curves.cheaper(index))
+        return costs
 
     @property
     def _worth(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -13,12 +14,15 @@ from ..algebra.descent import Quadratic
 from ..algebra.geometry import weights_and_macs, whole
 from ..algebra.terms import Rank
 from ..cost import Cost
-from .layer import ConvLayer
+from .layer import ConvLayer, Replacement
 
 __all__ = ["GAIN", "ConvPart", "LayerForm", "Solution", "balanced", "sequence"]
 
 # Descent ends when a sweep gains less than this fraction of the error.
 GAIN: Final = 1e-3
+
+# The weights of an outline: neither 0 nor so small that their products are.
+_OUTLINE: Final = 2.0**-6
 
 # Weights (I*K, O) of one group in a form, and what to start from next time; None: nothing to start from.
 Solution: TypeAlias = tuple[RealArray, RealArray | None]
@@ -171,6 +175,13 @@ class LayerForm(Protocol):
             weights, own = weights_and_macs(part.c_in, part.c_out, kernel, part.groups, counted)
             params, macs = params + weights, macs + own
         return Cost(params, macs * layer.calls)
+
+    def outline(self, layer: ConvLayer, rank: int) -> Replacement:
+        """Return a layer in the form, of equal weights: it takes as long as if it were fitted."""
+        parts = self.parts(layer, rank)
+        weights = (np.full(part.shape(layer), _OUTLINE) for part in parts)
+        held = self.limited(layer, rank) if self.ranked else 0
+        return Replacement(self.name, held, sequence(layer, parts, weights, layer.bias), math.nan)
 
     def composed(self, layer: ConvLayer, rank: Rank, convs: Sequence[ConvLayer]) -> FloatArray:
         """Return the dense weights that the convolutions amount to: the inverse of :meth:`convs`."""

@@ -39,8 +39,9 @@ _PART_SECONDS: Final = 0.06
 # Seconds for each of several whole models, in turn.
 _WHOLE_SECONDS: Final = 0.15
 
-# No form takes less than this fraction of the layer's time: what is left is the clock's noise.
-_LEAST: Final = 0.02
+# No form takes less than this fraction of what its multiply-accumulates take at the layer's rate: a time that
+# is left of two others' difference, and is less, is the clock's noise.
+_LEAST: Final = 0.4
 
 
 class OnnxNetwork(CalibratedNetwork):
@@ -343,7 +344,8 @@ class OnnxNetwork(CalibratedNetwork):
         if key not in self._times:
             before, after = self._clock.together(parts, feeds, _PART_SECONDS)
             self._times[key] = after - before
-        return max(dense + self._times[key], _LEAST * dense) * layer.calls
+        least = _LEAST * min(replacement.macs / layer.macs, 1.0) * dense
+        return max(dense + self._times[key], least) * layer.calls
 
     def _milliseconds_alone(self, layer: ConvLayer, node: ConvNode) -> float:
         form = Replacement(UNCHANGED, 0, (layer,), 0.0)
