@@ -39,6 +39,10 @@ __all__ = [
 # factored in a fiftieth of a second and takes 8 MiB.
 _TAPS_AT_ONCE: Final = 1024
 
+# Equations from which on systems that are solved side by side are factored as symmetric ones: of 512 in half
+# the time of LAPACK's LU decomposition, of fewer in more.
+_FACTORED: Final = 512
+
 # Work is done about 32 MiB at a time.
 _ELEMENTS_AT_ONCE: Final = 1 << 22
 
@@ -522,6 +526,10 @@ def _gram(rows: RealArray, pairs: RealArray) -> RealArray:
 
 
 def _solved(grams: RealArray, right: RealArray) -> RealArray:
+    if grams.shape[1] >= _FACTORED:
+        flat = right.reshape(len(right), -1)
+        solved = [Cholesky(gram).solve(b) for gram, b in zip(grams, flat, strict=True)]
+        return np.stack(solved).reshape(right.shape)
     column = right.reshape(len(right), -1, 1)  # NumPy before 2.0 takes two axes for one matrix
     return np.asarray(np.linalg.solve(grams, column)).reshape(right.shape)
 
