@@ -19,6 +19,7 @@ from benchmarks import (
     convert_int8,
     convert_latency,
     convert_time,
+    engine_converted,
     engine_kernels,
     engine_latency,
     factoring,
@@ -99,6 +100,9 @@ def benchmarks() -> dict[str, Benchmark]:
         convert_time.NAME: lambda s: convert_time.measure(s.run, s.quick, _progress),
         "convert-int8": lambda s: convert_int8.measure(s.run, s.quick, _progress),
         **{f"engine-{each.name}": network(each) for each in NETWORKS},
+        engine_converted.NAME: lambda s: engine_converted.measure(
+            s.run, s.quick, s.effort, s.peers, _progress
+        ),
         engine_kernels.NAME: lambda s: engine_kernels.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_latency.BUSY: lambda s: engine_latency.busy(s.run, s.quick, s.effort, s.peers, _progress),
         "import": lambda s: imports.measure(s.run, s.quick, s.effort, s.peers, _progress),

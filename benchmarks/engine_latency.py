@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +32,7 @@ QUICK_PEERS = (engine_peers.ONNX_RUNTIME, engine_peers.OPENVINO)  # the others c
 
 
 @dataclass
-class _Running:
+class Running:
     """A runtime that has loaded a network, and the watch on it."""
 
     runner: Runner
@@ -66,14 +67,14 @@ def measure(
     left_out = [] if quick else engine_peers.missing()
     times: list[NetworkTime] = []
     macs, weights = 0, 0
-    if _can_be_built():
+    if can_be_built():
         shown = engine_networks.named(QUICK) if quick else network
         macs, weights = engine_networks.macs(shown), engine_networks.path(shown).stat().st_size
         for batch in BATCHES[:1] if quick else BATCHES:
             for threads in _threads(quick):
                 label = f"{name}, batch {batch}, {threads} threads"
                 found, failed = _timed(
-                    shown, batch, threads, effort or Effort(), _peers(quick, only), label, progress
+                    shown, batch, threads, effort or Effort(), peers(quick, only), label, progress
                 )
                 times += found
                 left_out += [text for text in failed if text not in left_out]
@@ -104,11 +105,11 @@ def busy(
     """Measure one input on two threads, first quiet, then with another process on one of the cores."""
     core = engine_peers.busy_core()
     rows: list[Row] = []
-    if _can_be_built() and core is not None:
+    if can_be_built() and core is not None:
         networks = [engine_networks.named(QUICK)] if quick else NETWORKS
         for network in networks:
             progress(f"{BUSY}: {network.title}")
-            rows += _beside_neighbour(network, core, effort or Effort(), _peers(quick, only))
+            rows += _beside_neighbour(network, core, effort or Effort(), peers(quick, only))
     title = "One input on two threads, quiet and with another process on one of two cores (medians)"
     columns = dict.fromkeys(cell.column for row in rows for cell in row.cells)
     quantities = [each for column in columns for each in _growth(column, rows)]
@@ -116,7 +117,8 @@ def busy(
     return TableRecord(BUSY, GROUP, title, run, quick, "network", base, rows, quantities)
 
 
-def _can_be_built() -> bool:
+def can_be_built() -> bool:
+    """Return whether the networks can be made and compared."""
     needed = ("torch", "onnx", "onnxscript", "onnxruntime")
     return all(libraries.load(library) is not None for library in needed)
 
@@ -126,7 +128,7 @@ def _threads(quick: bool) -> tuple[int, ...]:
     return THREADS[:1] if quick else tuple(count for count in THREADS if count <= cores)
 
 
-def _peers(quick: bool, only: tuple[str, ...]) -> list[Runner]:
+def peers(quick: bool, only: tuple[str, ...]) -> list[Runner]:
     """Return ONNX Runtime, whose outputs the others' are compared with, then the chosen ones."""
     found = engine_peers.runners((*only, engine_peers.ONNX_RUNTIME) if only else ())
     if quick:
@@ -151,9 +153,10 @@ def _timed(
     progress: Progress,
 ) -> tuple[list[NetworkTime], list[str]]:
     """Return the times of one setting, and a line for each runtime that cannot load the network."""
-    with _restored():
+    with restored():
         progress(f"{label}: loading")
-        running, failed = _loaded(network, batch, threads, runners)
+        path, x = engine_networks.path(network), engine_networks.sample(network, batch)
+        running, failed = loaded_in(runners, path, x, threads)
         speeds = [_speeds()]  # before and after the rounds: other work on the machine lowers one
         watches = [each.watch for each in running]
         interleave(watches, effort, lambda n, of: progress(f"{label}: round {n} of {of}"))
@@ -163,7 +166,7 @@ def _timed(
 
 
 @contextlib.contextmanager
-def _restored() -> Iterator[None]:
+def restored() -> Iterator[None]:
     """Put threads back as they were, and forget what was compiled."""
     with libraries.threads_restored(), conv_torch.freed_memory_kept():
         try:
@@ -176,16 +179,27 @@ def _speeds() -> tuple[float, float]:
     return machine.fma_gflop_s(None), machine.stream_gb_s()
 
 
-def _loaded(
-    network: Network, batch: int, threads: int, runners: Sequence[Runner]
-) -> tuple[list[_Running], list[str]]:
-    path, x = engine_networks.path(network), engine_networks.sample(network, batch)
-    running: list[_Running] = []
+def loaded_in(
+    runners: Sequence[Runner], path: Path, x: Floats, threads: int
+) -> tuple[list[Running], list[str]]:
+    """Return the runtimes that have loaded a network, and a line for each that cannot.
+
+    Parameters
+    ----------
+    runners
+        The first one's output is what the others' are compared with.
+
+    Raises
+    ------
+    WrongResultError
+        If a runtime in float32 computes something else.
+    """
+    running: list[Running] = []
     failed = []
     reference: Floats | None = None
     for runner in runners:
         try:
-            runner.convert(path, batch)
+            runner.convert(path, len(x))
             start = time.perf_counter()
             loaded = runner.load(path, x, threads)
             loaded.prepare()
@@ -198,19 +212,19 @@ def _loaded(
             continue
         y = loaded.result()
         reference = y.copy() if reference is None else reference
-        difference = _difference(network, runner, y, reference)
-        running.append(_Running(runner, loaded, watch, load, difference))
+        difference = _difference(path.name, runner, y, reference)
+        running.append(Running(runner, loaded, watch, load, difference))
     return running, failed
 
 
-def _difference(network: Network, runner: Runner, y: Floats, reference: Floats) -> float:
+def _difference(network: str, runner: Runner, y: Floats, reference: Floats) -> float:
     if y.shape != reference.shape:
-        raise WrongResultError(f"{network.title}: {runner.name} returns {y.shape}, not {reference.shape}")
+        raise WrongResultError(f"{network}: {runner.name} returns {y.shape}, not {reference.shape}")
     found = float(np.abs(y - reference).max() / np.abs(reference).max())
     allowed = OURS_OFF if runner.name == SEPARABLE else OFF
     if runner.float32 and not found <= allowed:  # written so that NaN does not pass
         raise WrongResultError(
-            f"{network.title}: {runner.name} is {found:.1e} of the largest output away from ONNX Runtime, "
+            f"{network}: {runner.name} is {found:.1e} of the largest output away from ONNX Runtime, "
             f"more than {allowed:g}"
         )
     return found
@@ -232,7 +246,7 @@ def _rested(loaded: Loaded) -> Callable[[], None]:
     return prepare
 
 
-def _time(each: _Running, batch: int, threads: int, peak: float, stream: float) -> NetworkTime:
+def _time(each: Running, batch: int, threads: int, peak: float, stream: float) -> NetworkTime:
     timing = each.watch.timing()
     return NetworkTime(
         who=each.runner.name,
@@ -257,8 +271,9 @@ def _time(each: _Running, batch: int, threads: int, peak: float, stream: float) 
 
 def _beside_neighbour(network: Network, core: int, effort: Effort, runners: Sequence[Runner]) -> list[Row]:
     runners = [runner for runner in runners if runner.float32]
-    with _restored():
-        running, _ = _loaded(network, 1, 2, runners)
+    with restored():
+        path, x = engine_networks.path(network), engine_networks.sample(network, 1)
+        running, _ = loaded_in(runners, path, x, 2)
         rows = [_row(f"{network.title}, quiet", running, effort)]
         for each in running:
             each.watch = Stopwatch(_rested(each.loaded), each.loaded.call)
@@ -269,7 +284,7 @@ def _beside_neighbour(network: Network, core: int, effort: Effort, runners: Sequ
     return rows
 
 
-def _row(label: str, running: Sequence[_Running], effort: Effort) -> Row:
+def _row(label: str, running: Sequence[Running], effort: Effort) -> Row:
     interleave([each.watch for each in running], effort)
     cells = []
     for each in running:

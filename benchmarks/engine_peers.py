@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import engine_networks, libraries
-from benchmarks.engine_networks import INPUT, Network
+from benchmarks.engine_networks import Network
 from benchmarks.results import SEPARABLE
 
 ONNX_RUNTIME = "ONNX Runtime"
@@ -140,10 +140,10 @@ def _load_onnx_runtime(path: Path, x: Floats, threads: int) -> Loaded:
     options.log_severity_level = 3
     options.add_free_dimension_override_by_name(engine_networks.BATCH, len(x))
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_outputs()[0].name
-    y: Floats = session.run([name], {INPUT: x})[0]
+    given, name = session.get_inputs()[0].name, session.get_outputs()[0].name
+    y: Floats = session.run([name], {given: x})[0]
     binding = session.io_binding()
-    binding.bind_input(INPUT, "cpu", 0, np.float32, x.shape, x.ctypes.data)
+    binding.bind_input(given, "cpu", 0, np.float32, x.shape, x.ctypes.data)
     binding.bind_output(name, "cpu", 0, np.float32, y.shape, y.ctypes.data)
     held = (x, y)  # the binding knows their addresses only
 

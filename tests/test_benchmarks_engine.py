@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import engine_latency, engine_networks, engine_peers, libraries, store, summary
+from benchmarks import (
+    engine_converted,
+    engine_latency,
+    engine_networks,
+    engine_peers,
+    libraries,
+    store,
+    summary,
+)
 from benchmarks.compact import decode, encode
 from benchmarks.engine_networks import FLAVOURS, FOLDED, RAW, Network
 from benchmarks.engine_peers import Loaded, Runner
@@ -162,6 +170,16 @@ def _cpu_ticks(pid: int) -> int:
 
 
 # -- times
+
+
+def test_a_converted_network_is_measured_beside_the_dense_one() -> None:
+    (quantity,) = engine_converted.measure("run", quick=True, effort=ONCE).quantities
+    assert (quantity.unit, quantity.bound) == ("x", engine_converted.ASKED)
+    fewer, faster = (float(word.removesuffix("x")) for word in quantity.note.split() if word.endswith("x"))
+    assert fewer > 1
+    assert quantity.value == pytest.approx(fewer / faster, rel=0.01)
+    dense, converted = engine_converted.files(engine_converted.QUICK)
+    assert len(onnx.load(converted).graph.node) > len(onnx.load(dense).graph.node)
 
 
 def _runner(

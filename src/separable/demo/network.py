@@ -126,12 +126,12 @@ def run(show: Show) -> Converted:
 
     show("converting a network", 0, 0)
     model, textures = load_from_string(trained_bytes()), _textures()
-    calibration = _calibration(textures)
+    inputs = calibration(textures)
     audit, data_free = onnx.audit(model), cut_by_weights(model)
     cut = onnx.audit(data_free)
     separation = onnx.separate(
         model,
-        calibration,
+        inputs,
         by="macs",
         budget=conv_macs(cut) / conv_macs(audit),
         threads=1,
@@ -287,8 +287,9 @@ def _lower(photo: Array) -> Array:
     return photo[len(photo) * 2 // 3 :]
 
 
-def _calibration(textures: list[Array]) -> Array:
-    """Return squares at random places of the upper two thirds, in no order and without labels."""
+def calibration(textures: list[Array] | None = None) -> Array:
+    """Return squares at random places of the upper two thirds of the photographs, without labels."""
+    textures = _textures() if textures is None else textures
     numbers = np.random.default_rng(_SEED)
     squares = []
     for which in numbers.integers(0, len(textures), CALIBRATION):

@@ -43,6 +43,10 @@ _WHOLE_SECONDS: Final = 0.15
 # is left of two others' difference, and is less, is the clock's noise.
 _LEAST: Final = 0.4
 
+# Milliseconds from which on a layer is timed by itself in every form: what its neighbours gain or lose by
+# them is small beside that, and takes long to find.
+_LONG: Final = 5.0
+
 
 class OnnxNetwork(CalibratedNetwork):
     """A model and its calibration inputs, for `separable.conv.convert`.
@@ -312,9 +316,9 @@ class OnnxNetwork(CalibratedNetwork):
     def milliseconds(self, index: int, replacement: Replacement | None) -> float:
         """Return the time of a layer in one form in the chosen runtime, all calls of one pass.
 
-        As it is: the least of runs by itself. In another form: that, and the difference which the form makes
-        to the part of the model from the convolutions before it to those behind it, because fusion and the
-        order of channels between nodes are matters of both sides.
+        As it is: the least of runs by itself, and in any form where that is long. Else in another form: that,
+        and the difference which the form makes to the part of the model from the convolutions before it to
+        those behind it, because fusion and the order of channels between nodes are matters of both sides.
 
         Parameters
         ----------
@@ -330,6 +334,8 @@ class OnnxNetwork(CalibratedNetwork):
         dense = self._milliseconds_alone(layer, node)
         if replacement is None:
             return dense * layer.calls
+        if dense >= _LONG:
+            return self._milliseconds_alone(layer, node, replacement) * layer.calls
         if self._timed is None or self._timed[0] != index:  # the forms of a layer are timed in a row
             inputs, ends = around(self._graph, node)
             self._timed = index, ends, self._seen(inputs)
@@ -347,8 +353,8 @@ class OnnxNetwork(CalibratedNetwork):
         least = _LEAST * min(replacement.macs / layer.macs, 1.0) * dense
         return max(dense + self._times[key], least) * layer.calls
 
-    def _milliseconds_alone(self, layer: ConvLayer, node: ConvNode) -> float:
-        form = Replacement(UNCHANGED, 0, (layer,), 0.0)
+    def _milliseconds_alone(self, layer: ConvLayer, node: ConvNode, new: Replacement | None = None) -> float:
+        form = Replacement(UNCHANGED, 0, (layer,), 0.0) if new is None else new
         key = (node.dtype, layer.sizes, *signature_of(form))
         if key not in self._times:
             batch = len(next(iter(self._timed_inputs().values())))

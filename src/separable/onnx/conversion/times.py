@@ -25,8 +25,9 @@ __all__ = ["Clock", "LayerTimes", "Runtime", "clock_of", "signature_of"]
 
 Runtime: TypeAlias = Literal["engine", "onnxruntime"]
 
-# Runs of a layer by itself in the engine.
-_REPEAT: Final = 30
+# Runs of a layer by itself in the engine: as many as fit into so many milliseconds, of these two.
+_REPEATED_MS: Final = 60.0
+_REPEAT_LEAST, _REPEAT_MOST = 3, 30
 
 
 class Clock(Protocol):
@@ -144,7 +145,10 @@ class _EngineClock:
         self._threads = arguments.thread_count(threads)
 
     def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
-        steps = _network(part, feeds, self._threads).measured(dict(feeds), _REPEAT).steps
+        network, given = _network(part, feeds, self._threads), dict(feeds)
+        once = network.measured(given, 1).total_ms
+        runs = min(max(int(_REPEATED_MS / max(once, 1e-3)), _REPEAT_LEAST), _REPEAT_MOST)
+        steps = network.measured(given, runs).steps
         computing = [step for step in steps if step.macs]
         return sum(step.measured_ms or 0.0 for step in computing or steps)
 
