@@ -187,3 +187,17 @@ def test_a_new_form_is_written_by_both_frameworks(framework: str, monkeypatch: p
         result = separate(model, images, rank=2, forms=("halved",))
         names = {node.name.rpartition("/")[2] for node in result.model.graph.node}
         assert {"in", "out"} <= names
+
+
+def test_matrices_of_low_rank_are_split_as_by_their_whole_svd() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.standard_normal((2, 90, 5)) @ rng.standard_normal((2, 5, 120))
+    full = low + 1e-3 * rng.standard_normal(low.shape)
+    small_beside_large = np.stack([1e9 * low[0], full[1]])
+    for matrices in (low, full, small_beside_large, np.zeros_like(low)):
+        left, right = balanced(matrices, 5)
+        u, values, v = np.linalg.svd(matrices, full_matrices=False)
+        wanted = (u[..., :5] * values[:, np.newaxis, :5]) @ v[:, :5]
+        size = np.linalg.norm(matrices, axis=(1, 2))
+        assert (np.linalg.norm(left @ right - wanted, axis=(1, 2)) <= 2e-6 * size).all()
+        assert np.allclose(np.linalg.norm(left, axis=(1, 2)), np.linalg.norm(right, axis=(1, 2)))

@@ -309,8 +309,8 @@ class Fitter:
         Descent ends at a local minimum, a form may be fitted one convolution after the other, and few data
         are trusted in part only: none of these promises as little error on the data as to ignore them.
         """
-        if rank == form.full_rank(self.layer):
-            return list(fits)  # the optimum
+        if rank == form.full_rank(self.layer) or self.layer is not self._whole:
+            return list(fits)  # the optimum; of a layer of outputs the weights alone say nothing
         convs = form.convs(self.layer, rank, self.layer.weights, None)
         blind = _matrices(self.layer, form.composed(self.layer, rank, convs))
         return [

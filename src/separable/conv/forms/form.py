@@ -24,6 +24,12 @@ GAIN: Final = 1e-3
 # The weights of an outline: neither 0 nor so small that their products are.
 _OUTLINE: Final = 2.0**-6
 
+# The SVD of a matrix of low rank is that of a sketch with so many more columns, where the matrix has so many
+# times as many rows and columns, and the sketch leaves out no more than this fraction of it: rounding.
+_OVERSAMPLED: Final = 8
+_WORTH_A_SKETCH: Final = 3
+_ROUNDED: Final = 1e-6
+
 # Weights (I*K, O) of one group in a form, and what to start from next time; None: nothing to start from.
 Solution: TypeAlias = tuple[RealArray, RealArray | None]
 
@@ -280,6 +286,28 @@ def sequence(
 
 def balanced(matrices: FloatArray, rank: int) -> tuple[FloatArray, FloatArray]:
     """Split matrices (..., m, n) into (..., m, rank) and (..., rank, n) of equal norms."""
-    left, values, right = np.linalg.svd(matrices, full_matrices=False)
+    left, values, right = _svd_of_low_rank(matrices, rank) or np.linalg.svd(matrices, full_matrices=False)
     roots = np.sqrt(values[..., :rank])
     return left[..., :rank] * roots[..., np.newaxis, :], right[..., :rank, :] * roots[..., np.newaxis]
+
+
+def _svd_of_low_rank(matrices: FloatArray, rank: int) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """Return the SVD of large matrices of at most that rank, as fits are, without the zeros; None of others.
+
+    A few more random combinations of the columns than the rank span all of them [1]_.
+
+    References
+    ----------
+    .. [1] N. Halko, P. Martinsson, J. Tropp, "Finding structure with randomness", SIAM Review 53, 2011.
+    """
+    columns = rank + _OVERSAMPLED
+    if min(matrices.shape[-2:]) < _WORTH_A_SKETCH * columns:
+        return None
+    mixed = matrices @ np.random.default_rng(0).standard_normal((matrices.shape[-1], columns))
+    basis = np.linalg.qr(mixed)[0]
+    inside = basis.swapaxes(-1, -2) @ matrices
+    left_out = np.linalg.norm(matrices - basis @ inside, axis=(-2, -1))
+    if (left_out > _ROUNDED * np.linalg.norm(matrices, axis=(-2, -1))).any():
+        return None
+    left, values, right = np.linalg.svd(inside, full_matrices=False)
+    return basis @ left, values, right
