@@ -40,7 +40,7 @@ class Work:
 WORKS = (
     Work("resnet-18", "ResNet-18, 224 x 224", 0.2, 1, 16),
     Work("vgg16", "VGG16, 224 x 224", 0.25, 1, 16),
-    Work(DEMO, "the demo's network, 64 squares", 0.25, demo.BATCH, demo.CALIBRATION),
+    Work(DEMO, "the demo's network, 64 squares", 0.45, demo.BATCH, demo.CALIBRATION),
 )
 QUICK = Work(DEMO, "the demo's network, 4 squares", 0.6, 4, 32)
 
