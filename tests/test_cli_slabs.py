@@ -207,6 +207,38 @@ def test_a_damaged_chunk_names_its_file(run: Run) -> None:
     assert "`x.zarr` is not a readable zarr file" in done.err
 
 
+def test_volumes_of_nifti_and_stacks_as_in_memory(run: Run) -> None:
+    """The very file that the verb in memory writes, where both run by one method."""
+    nib, tifffile = pytest.importorskip("nibabel"), pytest.importorskip("tifffile")
+    nib.save(nib.Nifti1Image(volume("i2"), np.diag([2.0, 2.0, 3.0, 1.0]), dtype="i2"), "x.nii")
+    words = ("--fwhm", 6, "--unit", "mm")
+    facts = json.loads(run("filter", "x.nii", "y.nii", *words, "--memory", "1GiB", "--json").out)
+    assert (facts["slab_axis"], facts["axes"], facts["spacing_mm"]) == (2, "XYZ", [2.0, 2.0, 3.0])
+    told = json.loads(run("filter", "x.nii", "z.nii", *words, "--json").out)
+    assert facts["method"] == told["method"]
+    assert Path("y.nii").read_bytes() == Path("z.nii").read_bytes()
+    tifffile.imwrite("x.tif", volume("u1"), photometric="minisblack", compression="zlib")
+    done = run("filter", "x.tif", "y.tif", "--gaussian", 1, "--memory", "1GiB")
+    assert "note    its samples are not compressed" in done.out
+    assert run("filter", "x.tif", "z.tif", "--gaussian", 1).code == 0
+    np.testing.assert_array_equal(tifffile.imread("y.tif"), tifffile.imread("z.tif"))
+
+
+def test_opacity_and_values_of_no_data_are_for_images_in_memory(run: Run) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    colours = np.ones((6, 20, 30, 4), np.uint8)
+    tifffile.imwrite("rgba.tif", colours, photometric="rgb", extrasamples=["unassalpha"])
+    done = run("filter", "rgba.tif", "y.tif", "--box", 3, "--memory", "1GiB")
+    assert (done.code, done.out) == (2, "")
+    assert "`rgba.tif` has opacity" in done.err
+    assert "leave out --memory" in done.err
+    tag = (42113, "s", 0, b"-9999", True)
+    tifffile.imwrite("geo.tif", volume()[0], photometric="minisblack", extratags=[tag])
+    done = run("filter", "geo.tif", "y.tif", "--box", 3, "--memory", "1GiB")
+    assert "`geo.tif` has a no-data value, -9999" in done.err
+    assert run("filter", "geo.tif", "y.tif", "--box", 3, "--memory", "1GiB", "--nodata", "none").code == 0
+
+
 def test_help_has_an_example(run: Run) -> None:
     text = " ".join(run("filter", "--help").out.split())
     assert "filter scan.zarr smooth.zarr --gaussian 2 --memory 1GiB --dtype uint16" in text

@@ -66,6 +66,8 @@ def describe(path: Path) -> tuple[Image, NiftiSamples]:
             dtype, scale = stored.newbyteorder("="), None
         else:
             dtype, scale = _scaled_dtype(stored), (proxy.slope, proxy.inter)
+        if proxy.offset < 0:
+            raise FileError(f"`{path}` is damaged: its samples would begin at byte {proxy.offset}.")
         return _header(volume, dtype), NiftiSamples(proxy.offset, stored, dtype, scale)
 
 

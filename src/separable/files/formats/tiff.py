@@ -37,6 +37,7 @@ __all__ = ["KIND", "SUFFIXES", "TiffPages", "check", "lay_out", "read", "write"]
 
 SUFFIXES = (".tif", ".tiff")
 KIND = "TIFF"
+_HEADER = 8  # bytes before what a file holds
 
 
 def read(path: Path) -> Image:
@@ -143,6 +144,11 @@ def _check_kind(series: tifffile.TiffPageSeries, path: Path) -> None:
             f"`{path}` stores samples of {page.bitspersample} bits in format {page.sampleformat}, which are "
             "not read; convert it to 8, 16, 32 or 64 bits."
         )
+    if page.samplesperpixel > 1 and page.planarconfig not in set(tifffile.PLANARCONFIG):
+        raise FileError(  # tifffile would leave some of them undecoded
+            f"`{path}` is damaged: the {page.samplesperpixel} samples of a pixel lie in way "
+            f"{page.planarconfig}, which TIFF does not have."
+        )
     if not series.shape or 0 in series.shape:
         raise FileError(f"`{path}` holds an empty image ({size_text(series.shape)}).")
 
@@ -233,7 +239,10 @@ def _check_complete(series: tifffile.TiffPageSeries, path: Path, *, whole: bool 
     ratio = {NO_COMPRESSION: 1, **dict.fromkeys(DEFLATE, DEFLATE_LIMIT)}.get(page.compression)
     least = None if sparse else ratio
     check_promise(path, series.shape, series.dtype, least, page.bitspersample, whole)
-    ends = [start + count for pair in extents for start, count in zip(*pair, strict=True)]
+    parts = [(start, start + count) for pair in extents for start, count in zip(*pair, strict=True) if count]
+    if any(start < _HEADER for start, _ in parts):  # tifffile would read from wherever it is
+        raise FileError(f"`{path}` is damaged: its samples would begin within its first {_HEADER} bytes.")
+    ends = [end for _, end in parts]
     if ends and max(ends) > held:
         raise FileError(f"`{path}` is cut short: its pages end at byte {max(ends)}, the file at {held}.")
     return len(series.pages) - len(extents)

@@ -108,8 +108,16 @@ class FlatSource:
         self.order = layout.order
         self.header = without_samples(layout.shape, layout.dtype) if header is None else header
         self.codec_bytes = layout.codec_bytes
-        self._path, self._layout = path, layout
+        self._path, self._layout, self._handle = path, layout, -1
         self._handle = os.open(path, os.O_RDONLY)
+        size = math.prod(layout.shape) * layout.stored.itemsize
+        held = os.fstat(self._handle).st_size
+        if not 0 <= layout.offset <= held - size:
+            self.close()
+            raise FileError(
+                f"{self.name} is damaged or cut short: its array of shape {self.shape} would lie from byte "
+                f"{layout.offset} to {layout.offset + size}, and the file has {held}."
+            )
 
     def turn(self, order: Order, why: str) -> None:
         """Raise ValueError where it lies in another order: each part would be spread over all of the file."""

@@ -51,12 +51,13 @@ def open_source(value: Any, name: str = "source") -> StreamSource:
         There is no such file.
     """
     source = _from_path(Path(value), name) if is_path(value) else _from_array(value, name)
+    label = source.name if is_path(value) else f"`{name}`"
     if not source.shape or 0 in source.shape:
         source.close()
-        raise ValueError(f"`{name}` has shape {source.shape}; expected at least one sample.")
+        raise ValueError(f"{label} has shape {source.shape}; expected at least one sample.")
     if source.dtype.kind not in "biufc":
         source.close()
-        raise TypeError(f"`{name}` has dtype {source.dtype}; expected real or complex numbers.")
+        raise TypeError(f"{label} has dtype {source.dtype}; expected real or complex numbers.")
     return source
 
 
