@@ -78,7 +78,19 @@ class Traits:
     def units(self, unit: int) -> list[Interval]:
         """Return the slabs of `unit` indices that are written one after the other."""
         n = self.shape[0]
-        return [(begin, min(begin + unit, n)) for begin in range(0, n, unit)]
+        cut = [(begin, min(begin + unit, n)) for begin in range(0, n, unit)]
+        if len(cut) > 1 and n - cut[-1][0] < self.thinnest:
+            cut[-2:] = [(cut[-2][0], n)]
+        return cut
+
+    @property
+    def thinnest(self) -> int:
+        """Indices of the thinnest slab whose axes have an order.
+
+        One index of a volume of 10 x 1 x 49 lies in C order and in Fortran order. The core would take it for
+        the former, and sum along its axes in another order than in the whole.
+        """
+        return 1 if self.order == "C" else 2
 
 
 class Cut(NamedTuple):
@@ -143,7 +155,7 @@ def lengths(traits: Traits) -> Iterator[int]:
     """Yield the lengths of slabs that are tried, in ascending order."""
     n, halo = traits.shape[0], traits.line.taps - 1
     most = max(_SLAB_BYTES // max(traits.across * traits.source_item, 1), _HALOS * halo, 1)
-    unit = traits.target_rows
+    unit = aligned(traits.thinnest, traits.target_rows)
     while True:
         yield min(unit, n)
         if unit >= min(n, most):
