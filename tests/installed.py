@@ -1,8 +1,8 @@
 """What a user gets from a wheel: public verbs, the engine and the command line, without the repository.
 
-Run by ``make wheel`` and by ``test_wheel.py`` with the interpreter of a bare environment, from an empty folder
-and without a compiler: ``python installed.py SOURCES EXTRAS``, the extras that were installed with a comma
-between them. Ends with an error where something of an installed package does not work.
+Run by ``make wheel`` and by ``test_wheel.py`` with the interpreter of a bare environment, from an empty
+folder and without a compiler: ``python installed.py SOURCES EXTRAS``, the extras that were installed with a
+comma between them. Ends with an error where something of an installed package does not work.
 """
 
 from __future__ import annotations

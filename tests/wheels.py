@@ -108,7 +108,7 @@ def bare_environment(interpreter: str | Path, folder: Path) -> Path:
 
 
 def try_out(wheel: Path, python: Path, empty: Path, extras: str = "", options: Sequence[str] = ()) -> str:
-    """Install into a bare environment that sees no compiler, and return what the wheel says of itself there."""
+    """Install into a bare environment that sees no compiler, and return what it says there."""
     bare = {name: value for name, value in os.environ.items() if name not in HIDDEN}
     bare |= {"PATH": str(python.parent), "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
     for compiler in ("c++", "g++", "clang++", "cc"):

@@ -7,7 +7,8 @@ photograph, replace a kernel of your own by a cheaper one with a known error, an
 millimetres where a mask says what is known.
 
 ``pip install '.[demo]'`` in the folder of the sources brings all that it takes; the data come with
-scikit-image and nibabel. A notebook shows the pictures by itself, a script with ``plt.show()`` as its last line.
+scikit-image and nibabel. A notebook shows the pictures by itself, a script with ``plt.show()`` as its last
+line.
 """
 
 # %%
