@@ -88,8 +88,7 @@ print(sp.nn.audit(net, (1, 1, 24, 24)))
 # %%
 # The forms: ``dw-pw`` is depthwise then pointwise, with 1, 2, 3 kernels for each channel; ``pw-dw`` the other
 # way round; ``spatial`` a column, then a row; ``low-rank`` dense with fewer channels, then pointwise. The
-# last table says how far the weights are from each, and they are far: nothing asked this network to be
-# separable.
+# weights are far from each of them: nothing asked this network to be separable.
 
 # %%
 # Convert it
@@ -172,10 +171,12 @@ print(program.program)
 # Take it along
 # -------------
 #
-# The result is a plain module: it trains, saves and exports. After ``torch.onnx.export(small, (one,),
-# "small.onnx", dynamo=True)`` it is a file that runs anywhere, and here with ``sp.engine.load("small.onnx")``
-# or ``separable run small.onnx inputs.npy``. A network that you have as a file only is converted by
-# ``sp.onnx.separate`` or ``separable separate``.
+# The result is a plain module: it trains, saves and exports. As an ONNX file it runs anywhere::
+#
+#     torch.onnx.export(small, (one,), "small.onnx", dynamo=True, external_data=False)
+#
+# and here with ``sp.engine.load("small.onnx")`` or ``separable run small.onnx inputs.npy``. A network that you
+# have as a file only is converted by ``sp.onnx.separate`` or ``separable separate``.
 #
 # Not every network gains: go on with `when it does not pay <../theory/when-it-does-not-pay.html>`_, with
 # `converting <../networks/convert.html>`_ in full, or with the page for
