@@ -41,10 +41,10 @@ def repaired(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheels.repaired(built, tmp_path_factory.mktemp("repaired"))
 
 
-def members(wheel: Path) -> dict[str, int]:
-    """Return the files of a wheel and their checksums, without its own records."""
+def members(wheel: Path) -> set[str]:
+    """Return the names of the files in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
-        return {file.filename: file.CRC for file in archive.infolist() if ".dist-info/" not in file.filename}
+        return {name for name in archive.namelist() if not name.endswith("/")}
 
 
 def test_the_wheel_is_what_is_tested(built: Path) -> None:
@@ -57,7 +57,7 @@ def test_the_wheel_is_what_is_tested(built: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="auditwheel is for Linux")
 def test_the_wheel_is_for_many_linux_systems(built: Path, repaired: Path) -> None:
     assert repaired.stem.rpartition("-")[2].startswith(("manylinux", "musllinux"))
-    assert members(repaired).keys() == members(built).keys()  # no library of this system had to go with it
+    assert not members(built) ^ members(repaired)  # no library of this system had to go with it
 
 
 def test_the_wheel_works_alone(repaired: Path, tmp_path: Path) -> None:
