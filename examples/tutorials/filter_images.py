@@ -154,7 +154,9 @@ for number in range(scan.shape[3]):
 print(smooth)
 
 # %%
-# On the command line that is ``separable filter scan.nii.gz smooth.nii.gz --fwhm 6 --unit mm``.
+# On the command line that is::
+#
+#     separable filter scan.nii.gz smooth.nii.gz --fwhm 6 --unit mm
 #
 # Go on with the page for `what you use today <../how-to/index.html>`_, with
 # `kernels that have a name <../filters/kernels.html>`_, or with `why it works <../theory/index.html>`_.
