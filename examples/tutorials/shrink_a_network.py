@@ -175,8 +175,8 @@ print(program.program)
 #
 #     torch.onnx.export(small, (one,), "small.onnx", dynamo=True, external_data=False)
 #
-# and here with ``sp.engine.load("small.onnx")`` or ``separable run small.onnx inputs.npy``. A network that you
-# have as a file only is converted by ``sp.onnx.separate`` or ``separable separate``.
+# and here with ``sp.engine.load("small.onnx")`` or ``separable run small.onnx inputs.npy``. A network that
+# you have as a file only is converted by ``sp.onnx.separate`` or ``separable separate``.
 #
 # Not every network gains: go on with `when it does not pay <../theory/when-it-does-not-pay.html>`_, with
 # `converting <../networks/convert.html>`_ in full, or with the page for
