@@ -159,7 +159,7 @@ class _EngineClock:
             steps = network.measured(given, runs).steps
             computing = [step for step in steps if step.macs]
             rounds.append([step.measured_ms or 0.0 for step in computing or steps])
-        return sum(map(min, zip(*rounds, strict=True)))
+        return float(sum(map(min, zip(*rounds, strict=True))))
 
     def together(
         self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
