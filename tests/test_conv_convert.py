@@ -277,6 +277,7 @@ def test_factorizations_of_a_layer_do_not_grow_with_the_ranks(monkeypatch):
         network = chain((3, 16, 16))
         curves = Curves(network, "macs", CHEAPER, 8)
         for index, layer in enumerate(network.layers):
+            curves.begin(index)
             cheaper = curves.cheaper(index)
             moments = Moments(layer)
             for sample in network.samples(index, {}):
@@ -374,8 +375,9 @@ def test_what_loses_far_more_than_is_allowed_is_not_begun(monkeypatch):
 def test_ranks_of_many_channels_fill_registers():
     wide = chain((64, 256, 256), size=4)
     curves = Curves(wide, "macs", ["spatial", "low-rank"], 8)
-    for pairs in (curves.cheaper(index) for index in range(2)):
-        for some in pairs.values():
+    for index in range(2):
+        curves.begin(index)
+        for some in curves.cheaper(index).values():
             ranks = [rank for rank, _ in some]
             assert len(ranks) == len(set(ranks)) > 5
             # The last one may be the most that is cheaper than the layer.

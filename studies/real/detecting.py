@@ -23,7 +23,7 @@ GROUNDS: Final = (
 )  # fmt: skip
 PERSON: Final = "astronaut.png"
 FACES: Final = 100  # as many of the pictures of lfw_subset.npy, the first ones, are faces
-PASTED: Final = (2, 5)  # pictures in a scene, at least and at most
+PASTED: Final = (3, 6)  # pictures in a scene, at least and at most
 WIDTHS: Final = {"face": (40, 130), "person": (120, 300), "thing": (40, 160)}
 
 
@@ -121,7 +121,7 @@ def scene(faces: Array, rng: np.random.Generator) -> Array:
     """
     picture = Image.fromarray(_ground(rng))
     for _ in range(rng.integers(*PASTED, endpoint=True)):
-        kind = str(rng.choice(["face", "person", "thing"], p=[0.5, 0.3, 0.2]))
+        kind = str(rng.choice(["face", "person", "thing"], p=[0.6, 0.25, 0.15]))
         if kind == "face":
             part = _coloured(faces[rng.integers(len(faces))], rng)
         else:
