@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import separable as sp
-from benchmarks import engine_networks, engine_peers
+from benchmarks import engine_networks, engine_peers, libraries
 from benchmarks.convert_time import photographs
 from benchmarks.engine_latency import GROUP, Progress, Running, can_be_built, loaded_in, peers, restored
 from benchmarks.engine_networks import Floats
@@ -40,7 +40,7 @@ class Work:
 WORKS = (
     Work("resnet-18", "ResNet-18, 224 x 224", 0.2, 1, 16),
     Work("vgg16", "VGG16, 224 x 224", 0.25, 1, 16),
-    Work(DEMO, "the demo's network, 64 squares", 0.25, demo.BATCH, demo.CALIBRATION),
+    Work(DEMO, "the demo's network, 64 squares", 0.45, demo.BATCH, demo.CALIBRATION),
 )
 QUICK = Work(DEMO, "the demo's network, 4 squares", 0.6, 4, 32)
 
@@ -54,7 +54,7 @@ def measure(
 ) -> QuantityRecord:
     """Measure each dense network in each runtime, and the converted one in the engine and ONNX Runtime."""
     quantities: list[Quantity] = []
-    if can_be_built():
+    if can_be_built() and libraries.load("skimage") is not None:
         for work in (QUICK,) if quick else WORKS:
             progress(f"{NAME}: {work.title}, conversion")
             dense, converted = files(work)

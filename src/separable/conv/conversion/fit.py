@@ -44,8 +44,10 @@ _LARGE: Final = 1500
 # Outputs of a group that tell as much for a form that fits them apart.
 _OUTPUTS: Final = 32
 
-# Rounds of fitting to what passes the rectifier, and the gain of one below which they end.
+# Rounds of fitting to what passes the rectifier, fewer where each takes long, and the gain of one below which
+# they end.
 _ROUNDS: Final = 12
+_ROUNDS_LARGE: Final = 6
 _ROUND_GAIN: Final = 2e-3
 
 
@@ -156,11 +158,11 @@ class Fitter:
                     f"{moments.layer.weights.shape}; expected {wanted}, as {layer.name!r} has."
                 )
             self._excerpt = moments.excerpt
-            self._seen = moments.total
+            self._seen = moments.total.means
             self._variance = float(self._seen.variance_y.sum())
             taps = layer.taps
             self._fraction = shrinkage(moments.halves, taps, self._flat, ridge, self._workers)
-            self._problems = problems_of(self._seen, taps)
+            self._problems = problems_of(moments.total, taps)
             self._trusted = [
                 regularised(problem, flat, self._fraction, ridge)
                 for problem, flat in zip(self._problems, self._flat, strict=True)
@@ -199,12 +201,12 @@ class Fitter:
         first = min(sweeps, before) if rectified else sweeps
         fits = [self._solved(problem, form, rank, None, first) for problem in problems]
         fits = self._no_worse_than_blind(form, rank, fits)
-        mean_y = self._seen.mean_y
+        mean_y = self._seen.y
         if rectified:
             fits, mean_y = self._rectified(form, rank, problems, fits, rounds)
         weights = self._dense([flat for flat, _ in fits])
         carried = weights.reshape(layer.groups, layer.c_out // layer.groups, -1)
-        means = self._seen.mean_x.reshape(layer.groups, -1)
+        means = self._seen.x.reshape(layer.groups, -1)
         bias = mean_y - (carried @ means[:, :, np.newaxis]).reshape(-1)
         return self._finished(form, rank, weights, bias)
 
@@ -368,17 +370,18 @@ class Fitter:
         """
         assert self._excerpt is not None
         trust = 1 - self._fraction
-        mean_y = self._seen.mean_y
+        mean_y = self._seen.y
         best, least = (fits, mean_y), math.inf
-        for number in range(rounds + 1):
+        most = min(rounds, _ROUNDS_LARGE) if self.is_large else rounds
+        for number in range(most + 1):
             flats = [flat for flat, _ in fits]
             aim = Aim(self._seen, self._excerpt, flats, mean_y, self.layer.activation, self._workers)
             if aim.error < least:
                 best = fits, mean_y
-            if number == rounds or aim.error > (1 - _ROUND_GAIN) * least:
+            if number == most or aim.error > (1 - _ROUND_GAIN) * least:
                 break
             least = aim.error
-            mean_y = self._seen.mean_y + aim.shift
+            mean_y = self._seen.y + aim.shift
             fits = [
                 self._solved(
                     problem.aimed(problem.pull + trust * pull, problem.energies + trust * energies),

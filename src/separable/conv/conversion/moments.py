@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from ..forms.layer import ConvLayer
 from ..forms.outputs import of_outputs, outputs_of
 from ..scores.loss import Values
 
-__all__ = ["Excerpt", "MomentSums", "Moments", "bytes_of_sums", "patches"]
+__all__ = ["Excerpt", "Means", "MomentSums", "Moments", "bytes_of_sums", "patches"]
 
 # Patches are made and multiplied about this many bytes at a time.
 _BYTES_AT_ONCE: Final = 1 << 25
@@ -81,6 +81,22 @@ class Excerpt:
 def bytes_of_sums(unknowns: int) -> int:
     """Return the memory that sums over patches take: the products of their entries, and what waits."""
     return unknowns**2 * 4 + _WAITING if unknowns >= _SINGLE else unknowns**2 * 8
+
+
+class Means(NamedTuple):
+    """What is left of sums when their products are not needed any more.
+
+    Attributes
+    ----------
+    x : ndarray, shape ``(C_in*K,)``
+        Mean patch, channel-major.
+    y, variance_y : ndarray, shape ``(C_out,)``
+        Mean and variance of the outputs.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    variance_y: FloatArray
 
 
 class MomentSums:
@@ -163,6 +179,11 @@ class MomentSums:
         for name in ("_cross", "_sum_x", "_sum_y", "_squares"):
             setattr(total, name, getattr(self, name) + getattr(other, name))
         return total
+
+    @property
+    def means(self) -> Means:
+        """The means, and the variances of the outputs, without the products of patches."""
+        return Means(self.mean_x, self.mean_y, self.variance_y)
 
     @property
     def mean_x(self) -> FloatArray:

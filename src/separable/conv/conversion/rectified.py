@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..._base.types import FloatArray, RealArray
 from ..._base.workers import Workers
 from ..forms.activation import Activation, activation_of
-from .moments import Excerpt, MomentSums
+from .moments import Excerpt, Means
 
 __all__ = ["Aim"]
 
@@ -26,7 +26,7 @@ class Aim:
 
     Parameters
     ----------
-    seen : MomentSums
+    seen : Means
     excerpt : Excerpt
     flats : sequence of ndarray, shape ``(I*K, O)``
         What the layer's weights are in each group.
@@ -47,7 +47,7 @@ class Aim:
 
     def __init__(
         self,
-        seen: MomentSums,
+        seen: Means,
         excerpt: Excerpt,
         flats: Sequence[RealArray],
         mean_y: FloatArray,
@@ -56,7 +56,7 @@ class Aim:
     ) -> None:
         known = activation_of(activation) or Activation("relu")
         count, groups = len(excerpt.x), len(flats)
-        means = seen.mean_x.reshape(groups, -1).astype(np.float32)
+        means = seen.x.reshape(groups, -1).astype(np.float32)
         single = [flat.astype(np.float32) for flat in flats]
 
         def sums_of(start: int) -> list[_Sums]:
@@ -86,7 +86,7 @@ class Aim:
 
 
 def _sums(
-    seen: MomentSums,
+    seen: Means,
     excerpt: Excerpt,
     rows: slice,
     group: int,
@@ -109,7 +109,7 @@ def _sums(
     own = activation.of(outs)
     error = _squares(own(y - floor) - own(given - floor)).sum()
     change = own.aim(y - floor, given - floor) - (y - floor)
-    centred = y - seen.mean_y[outs].astype(np.float32)
+    centred = y - seen.y[outs].astype(np.float32)
     return (
         np.asarray(error),
         np.asarray(x.T @ change, np.float64),

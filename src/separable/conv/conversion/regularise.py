@@ -131,11 +131,13 @@ def shrinkage(
         return 0.0
     if not min(counts):
         return _TRIED[-1] / 2
-    return _of_kronecker(halves, taps) if taps > 1 else _judged(halves, weights, ridge, workers)
+    if taps > 1 or len(weights[0]) >= _SINGLE:
+        return _nearest(halves, taps)
+    return _judged(halves, weights, ridge, workers)
 
 
-def _of_kronecker(halves: Sequence[MomentSums], taps: int) -> float:
-    """Return the fraction that is nearest to the true covariance in the Frobenius norm [1]_.
+def _nearest(halves: Sequence[MomentSums], taps: int) -> float:
+    """Return the fraction whose covariance is nearest to the true one in the Frobenius norm [1]_.
 
     It is the expected squared error of the sample covariance over its squared distance to the target. Patches
     of one sample are not independent, so that the error is that of two halves: a quarter of the squared

@@ -144,7 +144,8 @@ class Walk:
             start = tuple(sorted(known))
             if start not in sessions:
                 made = [name for name in dict.fromkeys(names) if name not in known]
-                sessions[start] = Session(giving(stored, made, known), self._threads) if made else None
+                ahead = giving(stored, made, known) if made else None
+                sessions[start] = Session(ahead, self._threads, arena=False) if ahead else None
             session = sessions[start]
             yield part, feeds, {**known, **(session(known) if session else {})}
 
