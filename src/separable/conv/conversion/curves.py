@@ -40,6 +40,9 @@ _FASTER: Final = 1.25
 # Sweeps of descent where only the effect of an error on the network is measured.
 _SWEEPS: Final = 3
 
+# Groups of a layer from which on the closed form has to tell: descent goes through them one by one.
+_MANY_GROUPS: Final = 32
+
 # Layers of a network of which every single one matters; and the fraction of the MACs of all others that do
 # not.
 _FEW_LAYERS: Final = 16
@@ -219,7 +222,8 @@ class Curves:
         """Return how much an error of a layer changes the network's outputs, as one or two forms show."""
         by_error = sorted(tried, key=lambda candidate: candidate[3])
         known: list[tuple[float, float]] = []
-        sweeps = 0 if fitter.is_large else _SWEEPS  # the closed form tells as much
+        many = self._network.layers[index].groups > _MANY_GROUPS
+        sweeps = 0 if many or fitter.is_large else _SWEEPS  # the closed form tells as much
         probed = [by_error[len(by_error) // 2], by_error[-1]]
         # Of many layers each is tried out once: how its effect bends with the error matters less.
         for form, rank, _, error in probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]:
