@@ -24,7 +24,7 @@ PATIENCE, WORTH = 30.0, 1.1
 # With the pictures that calibrate, and those that judge.
 SUBJECTS: Final[tuple[tuple[Callable[[int, int], Subject], int, int], ...]] = (
     (reading.subject, 64, 200),
-    (detecting.subject, 64, 100),
+    (detecting.subject, 32, 100),
     (classifying.subject, 32, 64),
     (trained.residual, 64, 200),
     (trained.unet, 64, 200),
@@ -134,8 +134,8 @@ def _refused_soon(answer: Numbers) -> Verdict:
         MISSION,
         f"{answer['name']}: {answer['changed']} of {answer['layers']} layers converted, "
         f"{answer['speedup']:.2f} times as fast, after {took:.0f} seconds of one processor",
-        f"no layer is converted, or the whole is {WORTH} times as fast; the answer takes {PATIENCE:.0f} seconds "
-        "at most.",
+        f"no layer is converted, or the whole is {WORTH} times as fast; the answer takes "
+        f"{PATIENCE:.0f} seconds at most.",
         {
             "it is said soon": took <= PATIENCE,
             "it is left as it is": not answer["changed"] or answer["speedup"] >= WORTH,
@@ -170,11 +170,11 @@ def _answered(answer: Numbers) -> str:
     rows = [[reason, str(count)] for reason, count in answer["reasons"].items()]
     return (
         f"## {answer['name']}\n\nIt is made of depthwise separable convolutions; its weights and its "
-        f"{answer['inputs']} inputs are random. Asked for the default, the least time at which the outputs change "
-        f"by 0.005 of their variance, conversion answers after {answer['processor_seconds']:.0f} seconds of one "
-        f"processor: {answer['changed']} of {answer['layers']} layers are converted, the whole is "
-        f"{answer['speedup']:.2f} times as fast, and its outputs change by {answer['change']:.2g}.\n\n"
-        + table(["why layers stay as they are", "layers"], rows)
+        f"{answer['inputs']} inputs are random. Asked for the default, the least time at which the outputs "
+        f"change by 0.005 of their variance, conversion answers after {answer['processor_seconds']:.0f} "
+        f"seconds of one processor: {answer['changed']} of {answer['layers']} layers are converted, the "
+        f"whole is {answer['speedup']:.2f} times as fast, and the outputs change by "
+        f"{answer['change']:.2g}.\n\n" + table(["why layers stay as they are", "layers"], rows)
     )
 
 

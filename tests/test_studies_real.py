@@ -146,6 +146,18 @@ def test_larger_pictures_have_their_classes(name: str) -> None:
     assert set(made.train_y.unique().tolist()) == set(range(made.classes))
 
 
+def test_classes_lie_where_their_surfaces_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contrasts and mirrored pictures alike: of plain surfaces of three greys each class has its own grey."""
+    pictures = libraries.example("pictures")
+    greys = {"brick": 0.2, "grass": 0.5, "gravel": 0.8}
+    monkeypatch.setattr(pictures, "_upper_part", lambda name: (np.full((200, 200), greys[name]), 100))
+    made = pictures.surfaces(0, 12, 4)
+    for x, y in zip(made.train_x[:, 0].numpy(), made.train_y.numpy(), strict=True):
+        kinds = np.unique(y)
+        assert all(np.ptp(x[y == kind]) < 1e-6 for kind in kinds)
+        assert (np.diff([x[y == kind].mean() for kind in kinds]) > 0).all()
+
+
 @pytest.mark.parametrize(
     ("values", "half"), [([0.0] * 10, 0.3), ([0.0, 1.0] * 50, 0.0997)], ids=["all agree", "half differ"]
 )

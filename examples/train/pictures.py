@@ -119,9 +119,7 @@ def _contrasts(stack: npt.NDArray[np.float64], numbers: np.random.Generator) -> 
     return (stack - 0.5) * gain + 0.5 + shift
 
 
-def _half_mirrored(
-    stack: npt.NDArray[np.float64], numbers: np.random.Generator
-) -> npt.NDArray[np.float64]:
+def _half_mirrored(stack: npt.NDArray[np.float64], numbers: np.random.Generator) -> npt.NDArray[np.float64]:
     """Return pictures of which about half are mirrored."""
     mirrored = numbers.random((len(stack), 1, 1)) < 0.5
     return np.where(mirrored, stack[:, :, ::-1], stack)

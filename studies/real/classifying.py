@@ -34,7 +34,7 @@ def subject(calibration: int, held_out: int) -> Subject:
     counts = ", ".join(f"{(own == place).sum()} {name}" for place, name in enumerate(NAMES))
     return Subject(
         "VGG16",
-        f"{WHEEL[0]} {WHEEL[1]}; slices of a healthy head from nibabel, at other scales, angles and contrasts, "
+        f"{WHEEL[0]} {WHEEL[1]}; slices of a healthy head from nibabel, turned, scaled, of any contrast, "
         f"half of them with a bright spot drawn in; it calls those held out {counts}, and is judged by that",
         "classes as before",
         model,
@@ -61,7 +61,8 @@ def picture(head: Array, rng: np.random.Generator) -> Array:
     left, top, right, bottom = whole.getbbox() or (0, 0, *whole.size)
     margins = rng.uniform(-0.15, 0.15, 4) * np.array([right - left, bottom - top] * 2)
     ends = np.array([left, top, right, bottom]) + margins * [-1, -1, 1, 1]
-    cut = whole.crop(tuple(int(end) for end in ends)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    edges = (int(ends[0]), int(ends[1]), int(ends[2]), int(ends[3]))
+    cut = whole.crop(edges).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     if rng.random() < 0.5:
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     values = (np.asarray(cut, np.float32) / 255) ** rng.uniform(0.7, 1.5) * rng.uniform(0.6, 1.1)
@@ -80,6 +81,6 @@ def _spot(head: Array, rng: np.random.Generator) -> Array:
 
 
 def _slices() -> Array:
-    """Return slices at both times ``(N, 2, height, width)``, the nose upwards, the brightest hundredth at 1."""
+    """Return slices ``(N, times, height, width)``, the nose upwards, the brightest hundredth at 1."""
     stack = files.read(bundled(*VOLUME)).data.astype(float).transpose(2, 3, 1, 0)[:, :, ::-1]
     return np.asarray((stack / np.percentile(stack[stack > 0], 99)).clip(0, 1))

@@ -66,7 +66,7 @@ def subject(calibration: int, held_out: int) -> Subject:
         lambda given: np.array(
             [agreement(boxes(output), wanted) for output, wanted in zip(given, own, strict=True)]
         ),
-        (0.75, 0.5),
+        (0.75,),
     )
 
 

@@ -135,7 +135,14 @@ class Curves:
         return {form: pairs for form, pairs in cheaper.items() if pairs}
 
     def price(self, index: int, most: float) -> None:
-        """Time what is known of a layer by its rate alone; drop what is dearer, or has more effect than `most`."""
+        """Time the options of a layer that are known by a rate; drop those that do not pay, or lose more.
+
+        Parameters
+        ----------
+        index : int
+        most : float
+            The effect on the outputs that is not worth timing.
+        """
         dense, *others = self.options[index]
         of_form: dict[str, dict[int, Option]] = {}
         for option in others:
