@@ -127,8 +127,10 @@ def command_lines() -> list[str]:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path) -> Path:
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the documentation names."""
+    # As if nothing but the command were loaded: what other tests have left in memory counts otherwise.
+    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
     nibabel = pytest.importorskip("nibabel")
     image = pytest.importorskip("PIL.Image")
     onnx = pytest.importorskip("onnx")
@@ -145,6 +147,10 @@ def inputs(tmp_path: Path) -> Path:
     volume = nibabel.Nifti1Image(np.ones((6, 7, 8), np.float32), np.diag([2.0, 2.0, 3.0, 1.0]))
     nibabel.save(volume, tmp_path / "brain.nii.gz")
     np.save(tmp_path / "x.npy", samples[:2])
+    np.save(tmp_path / "scan.npy", samples[:, 0] * 1000)
+    image.fromarray(colours[0, ..., 0]).save(
+        tmp_path / "stack.tif", save_all=True, append_images=[image.fromarray(c) for c in colours[1:, ..., 0]]
+    )
     np.save(tmp_path / "kernel.npy", np.multiply.outer([1.0, 2.0, 1.0], [1.0, 0.0, -1.0]))
     return tmp_path
 

@@ -57,8 +57,10 @@ TESTED_BY = {
     "test_plan.py": "filters.words.plan",
     "test_running.py": "methods.algorithms.recursions",
     "test_stream.py": "stream.pipeline stream.slabs stream.stream_plan stream.window stream.places.arrays "
-    "stream.places.npy stream.places.place stream.places.table",
+    "stream.places.npy",
+    "test_stream_images.py": "stream.places.niftis stream.places.pipe stream.places.tiffs",
     "test_stream_zarr.py": "stream.places.hdf5 stream.places.zarrs",
+    "test_cli_slabs.py": "cli.verbs.filter_slabs stream.places.ngff",
     "test_cascade.py": "methods.algorithms.sequence",
     "test_scale.py": "kernel.rounding kernel.scale",
     "test_kernel.py": "kernel.picture",

@@ -110,6 +110,27 @@ def test_a_budget_of_time_is_of_the_whole_model(clock: CountingClock) -> None:
     assert report.milliseconds_after <= 0.7 * report.milliseconds_before + 1e-9
 
 
+class MoodyClock(CountingClock):
+    """The same on a machine that is now and then slow for the time of a comparison."""
+
+    def together(
+        self, parts: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
+    ) -> list[float]:
+        mood = (1.0, 1.0, 9.0)[len(self.batches) % 3]
+        return [mood * time for time in super().together(parts, feeds, seconds)]
+
+
+def test_moments_when_all_is_slow_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = []
+    for clock in (CountingClock(), MoodyClock()):
+        monkeypatch.setattr("separable.onnx.conversion.separate.clock_of", lambda *_, made=clock: made)
+        images = np.random.default_rng(0).standard_normal((24, 3, 12, 12)).astype(np.float32)
+        rows = sp.onnx.separate(models.vgg(), images, 0.9, never_slower=False, progress=False).report.layers
+        costs.append([[option.cost for option in row.options] for row in rows])
+    assert sum(map(len, costs[0])) == 9
+    np.testing.assert_allclose(np.concatenate(costs[1]), np.concatenate(costs[0]))
+
+
 def test_ranks_fill_whole_blocks_of_channels(clock: CountingClock) -> None:
     report = sp.onnx.separate(models.vgg(width=24), images(48), 0.9, threads=1).report
     ranks = {o.rank for row in report.layers for o in row.options if o.form in ("spatial", "low-rank")}

@@ -173,13 +173,14 @@ def test_npy_files(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "f.npy", np.asfortranarray(x))
     kernel = sp.families.gaussian([1.0, 2.0, 1.0])
-    expected = sp.correlate(x, kernel)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     sources = (tmp_path / "x.npy", str(tmp_path / "f.npy"), mapped, mapped[:])
     for number, source in enumerate(sources):
         path = tmp_path / f"y{number}.npy"
         sp.stream.filter(source, path, kernel)
-        np.testing.assert_array_equal(np.load(path), expected)
+        array = np.load(source) if isinstance(source, (str, Path)) else x
+        np.testing.assert_array_equal(np.load(path), sp.correlate(array, kernel))
+        assert np.load(path).flags.f_contiguous == (number == 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "f.npy",
         "x.npy",

@@ -23,6 +23,7 @@ from .verbs import calibrate as measuring
 from .verbs import demo as demonstrating
 from .verbs import factor as factoring
 from .verbs import filter as filtering
+from .verbs import filter_slabs as slabwise
 from .verbs import frontier as comparing
 from .verbs import learn as learning
 from .verbs import run as running
@@ -134,6 +135,8 @@ def factor(
         "profile are kept. OUT may be IN; it appears under its name once it is whole. With -o DIR any number "
         "of files are filtered into a directory, under their own names.",
         "What is unknown is left out: the file's own no-data value, --mask, and NaN with --nan omit.",
+        "With --memory, and from or into .zarr and .h5, one volume is filtered slab by slab, in memory that "
+        "is kept to; what was stopped, by Ctrl-C or otherwise, goes on when it is run again.",
     ),
     epilog=_examples(
         "filter photo.jpg soft.jpg --gaussian 2",
@@ -142,6 +145,7 @@ def factor(
         "filter image.npy out.npy --kernel psf.npy --normalise --tol 1e-3",
         "filter image.npy out.npy --kernel 'disk(5)' --mask known.png --nan omit",
         "filter tiles/*.tif -o smooth --box 5",
+        "filter scan.zarr smooth.zarr --gaussian 2 --memory 1GiB --dtype uint16",
     ),
 )
 @exits
@@ -150,7 +154,8 @@ def filter_files(
         list[Path],
         typer.Argument(
             metavar="FILES",
-            help="IN OUT, or with -o any number of inputs: .npy, PNG, JPEG, TIFF (stacks too) or NIfTI.",
+            help="IN OUT, or with -o any number of inputs: .npy, PNG, JPEG, TIFF (stacks too), NIfTI; IN OUT "
+            "also .zarr or .h5.",
         ),
     ],
     gaussian: options.Gaussian = None,
@@ -177,6 +182,8 @@ def filter_files(
     out: options.Filtered = None,
     dtype: options.Dtype = None,
     threads: options.Threads = None,
+    memory: options.Memory = None,
+    resume: options.Resumed = options.Resume.auto,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -198,7 +205,11 @@ def filter_files(
         normalise=normalise,
     )
     place = filtering.Place(axes, mode, cval, origin, dtype, threads, mask, nan.value, nodata)
-    filtering.run(files, out, wish, place, as_json=as_json, quiet=quiet)
+    slabs = slabwise.Slabs(memory, resume.value)
+    if slabs.serve(files, out):
+        slabwise.run(files, out, wish, place, slabs, as_json=as_json, quiet=quiet)
+    else:
+        filtering.run(files, out, wish, place, as_json=as_json, quiet=quiet)
 
 
 @app.command(

@@ -201,7 +201,8 @@ def _steps(unit: str, image: files.Image, axes: Sequence[int], source: Path) -> 
     if len(known) < len(steps):
         raise ValueError(
             f"`--unit {unit}` needs a voxel size, and `{source}` states none for axis "
-            f"{axes[steps.index(None)]} (NIfTI, ImageJ and OME TIFF do); pass pixels with --unit px."
+            f"{axes[steps.index(None)]} (NIfTI, ImageJ, OME TIFF and OME-Zarr do); pass pixels with --unit "
+            "px."
         )
     return tuple(known)
 

@@ -18,6 +18,13 @@ class Unit(str, Enum):
     nm = "nm"
 
 
+class Resume(str, Enum):
+    """Whether a run goes on where an earlier one stopped."""
+
+    auto = "auto"
+    never = "never"
+
+
 class NaN(str, Enum):
     """What NaN in a file means."""
 
@@ -31,6 +38,7 @@ def _option(metavar: str | None, text: str, panel: str | None = None) -> Any:
 
 _KERNEL, _TUNING, _PLACE = "Kernel (one of)", "Kernel, in detail", "Where and how"
 _UNKNOWN, _RESULT = "What is unknown", "What comes out"
+_LARGE = "Volumes larger than memory"
 
 # filter: which kernel
 Gaussian: TypeAlias = Annotated[str | None, _option("S[,S..]", "Gaussian of standard deviation S.", _KERNEL)]
@@ -82,6 +90,13 @@ NoData: TypeAlias = Annotated[
     str | None,
     _option("V|none", "Samples that are V are unknown. [dim]\\[default: as IN says][/]", _UNKNOWN),
 ]
+
+# filter: slab by slab
+Memory: TypeAlias = Annotated[
+    str | None,
+    _option("SIZE", "Filter in slabs, in this memory: 300MiB, 4GiB. [dim]\\[.zarr, .h5: 1GiB][/]", _LARGE),
+]
+Resumed: TypeAlias = Annotated[Resume, _option(None, "never: begin anew what a run left.", _LARGE)]
 
 # filter: what comes out
 Filtered: TypeAlias = Annotated[

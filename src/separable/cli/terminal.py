@@ -32,6 +32,7 @@ from .._base.errors import NotSeparableError
 from .._base.extras import MissingExtraError, extra
 from .._base.words.printable import printable
 from ..files.target import check_target
+from ..stream.journal import JournalError
 
 P = ParamSpec("P")
 Show: TypeAlias = Callable[[str, int, int], None]
@@ -42,7 +43,7 @@ _OPTIONS: Final = (
         name: f"--{name}"
         for name in (
             *("axes", "cval", "dtype", "mode", "order", "origin", "rank", "threads", "tol", "truncate"),
-            *("budget", "budgets", "by", "calibration", "forms", "skip"),
+            *("budget", "budgets", "by", "calibration", "forms", "memory", "skip"),
         )
     }
     | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}
@@ -89,6 +90,8 @@ def failure_of(error: Exception) -> str | None:
     """Return an error as the command line words it; None for a bug, which keeps its traceback."""
     if isinstance(error, (MissingExtraError, files.FileError)):
         return str(error)
+    if isinstance(error, JournalError):
+        return as_typed(str(error))
     if isinstance(error, MemoryError):
         return f"not enough memory. {error}".rstrip()
     if isinstance(error, (ValueError, TypeError)):
@@ -109,6 +112,7 @@ def as_typed(message: str) -> str:
     message = re.sub(rf"`{_NAME}(?:\[[^]`]*\])*`", option, message)
     message = re.sub(r"\b(rank|tol)=(?=\d)", r"--\1 ", message)
     message = re.sub(r"\bfallback='(\w+)'", r"--fallback \1", message)
+    message = re.sub(r"\b(resume)='(\w+)'", r"--\1 \2", message)
     message = re.sub(r"\bshapes='([^']*)'", r"--shape \1", message)
     return re.sub(r"\b([Rr]aise) tol\b", r"\1 --tol", message)
 
@@ -194,6 +198,31 @@ def _failure(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
+def pace(size: float, done: int, left: int, seconds: float) -> str:
+    """Return how fast a run is and what time is left, to follow its phase: ``, 120 MB/s, 2:30 left``.
+
+    Parameters
+    ----------
+    size : float
+        Bytes of a step.
+    done, left : int
+        Steps that took the time, and those to come.
+    seconds : float
+        The time.
+
+    Returns
+    -------
+    str
+        Empty before the first step is done.
+    """
+    if not done or seconds <= 0:
+        return ""
+    minutes, rest = divmod(round(seconds / done * left), 60)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f", {size * done / seconds / 1e6:.3g} MB/s, {clock} left"
+
+
 class _Percent(ProgressColumn):
     """How much is done, where that is known."""
 
@@ -202,7 +231,9 @@ class _Percent(ProgressColumn):
 
 
 @contextmanager
-def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> Iterator[Show]:
+def progress(
+    wanted: bool, *, remaining: bool = False, lines: bool = False, tenths: bool = False
+) -> Iterator[Show]:
     """Show a bar on stderr while the block runs, if that is a terminal.
 
     Parameters
@@ -214,6 +245,8 @@ def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> I
     lines : bool, optional
         Where stderr is no terminal, print a line for each phase, once a run has taken two seconds: what is
         done sooner, or refused, leaves nothing in a log but its errors.
+    tenths : bool, optional
+        Print also a line for each tenth of a phase, as a log of hours should have them.
 
     Yields
     ------
@@ -222,7 +255,7 @@ def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> I
     """
     console = plain_console(stderr=True)
     if wanted and lines and not console.is_terminal:
-        phases = _Phases()
+        phases = _Phases(tenths)
         try:
             yield phases.show
         finally:
@@ -242,9 +275,10 @@ def progress(wanted: bool, *, remaining: bool = False, lines: bool = False) -> I
 
 
 class _Phases:
-    """A line on stderr for each phase of a run that takes its time."""
+    """A line on stderr for each phase of a run that takes its time, and for each tenth of it if wanted."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenths: bool) -> None:
+        self._tenths, self._tenth = tenths, -1
         self._phase = self._said = ""
         self._speaks = False
         self._lock = threading.Lock()
@@ -254,7 +288,10 @@ class _Phases:
 
     def show(self, phase: str, done: int, total: int) -> None:
         with self._lock:
-            self._phase = phase
+            if not (self._tenths and total):
+                self._phase = phase
+            elif (tenth := 10 * done // total) != self._tenth:
+                self._tenth, self._phase = tenth, f"{10 * tenth} %, {phase}"
             self._say()
 
     def end(self) -> None:

@@ -60,7 +60,12 @@ def check_readable(path: Path) -> None:
 
 
 def check_promise(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], ratio: int | None, bits: int | None = None
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    ratio: int | None,
+    bits: int | None = None,
+    whole: bool = True,
 ) -> None:
     """Refuse a header that promises more samples than its file, or this machine, can hold.
 
@@ -74,6 +79,8 @@ def check_promise(
         where there is no limit.
     bits : int, optional
         Of one sample in the file, where these are packed.
+    whole : bool, optional
+        The array is to be in memory as a whole.
     """
     if any(length < 0 for length in shape):
         raise FileError(f"`{path}` is damaged: its header says {shape}, a negative length.")
@@ -83,7 +90,7 @@ def check_promise(
     stored = promised if bits is None else math.prod(shape) * bits // 8
     if ratio is not None and stored > held * ratio:
         raise FileError(f"`{path}` is damaged or cut short: {says}, but the file has {human_bytes(held)}.")
-    memory = physical_memory()
+    memory = physical_memory() if whole else None
     if memory is not None and promised > memory:
         raise FileError(
             f"`{path}` does not fit: {says}, but this machine has {human_bytes(memory)} of memory."

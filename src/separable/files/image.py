@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,28 @@ class Image:
 def unnamed(data: Array) -> Image:
     """Return an image whose every axis is space, without a voxel size."""
     return Image(data, "Q" * data.ndim, (None,) * data.ndim)
+
+
+def without_samples(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    axes: str = "",
+    spacing: tuple[float | None, ...] = (),
+    **known: Any,
+) -> Image:
+    """Return what a file says beside its samples: an image whose every sample is the same one, of no memory.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the samples in the file.
+    axes, spacing : optional
+        As of an `Image`; without them every axis is space of an unknown spacing.
+    **known
+        The other attributes of an `Image`.
+    """
+    samples = np.broadcast_to(np.zeros((), dtype), shape)
+    return Image(samples, axes or "Q" * len(shape), spacing or (None,) * len(shape), **known)
 
 
 def check_samples(image: Image, kind: str, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from .._base.foreign import through
 from .._base.types import Array
 from ..arrays import arguments
 from ..arrays import masks as masking
+from ..arrays.boundaries import Line
 from ..arrays.decorators import hinting
 from ..arrays.output import AS_IS, Overflow, Rounding, Storing, store, storing
 from ..cost.model import PredictedCost
@@ -40,6 +42,10 @@ CACHED_WEIGHTS = 1 << 14
 # Maximum number of plans in `Plan._others` of one for unknown samples: samples and both masks, in the plan's
 # dtype and in float64.
 _NORMALISERS = 6
+
+
+# Copies of the samples in the plan's precision that normalised sums apart from the mask's take.
+_SUMS_APART = 8
 
 
 class Task(NamedTuple):
@@ -183,7 +189,7 @@ class Plan:
             keywords = {"rounding": rounding, "overflow": overflow, "mask": mask, "nan": nan}
             return through(lambda array, into: self(array, into, threads, **keywords), x, output)  # type: ignore[no-any-return, arg-type]
         self._check_shape(x)
-        known = None if mask is None and nan == "propagate" else masking.known_of(x, mask, nan, self._outside)
+        known = None if mask is None and nan == "propagate" else masking.known_of(x, mask, nan, self.outside)
         integers = None
         if output is not None and (stored := arguments.output_dtype(output)).kind in "biu":
             integers = x.dtype, stored, rounding
@@ -245,7 +251,7 @@ class Plan:
         return new_array(self.shape, self.dtype)
 
     @property
-    def _outside(self) -> complex | None:
+    def outside(self) -> complex | None:
         """The padding constant; None where samples pad."""
         return self._setting.cval if self._setting.padded else None
 
@@ -322,6 +328,36 @@ class Plan:
         if integers[1].kind not in "biu":
             return False
         return self.suited(integers[0], masked, integers)._verdict(integers, masked).bounded
+
+    @property
+    def lines(self) -> list[Line]:
+        """Length, taps, shift and boundary mode of each axis of the arrays; 1 tap where not filtered."""
+        return self._setting.lines(len(self.shape))
+
+    def copied_bytes(self, source: np.dtype[Any], stored: np.dtype[Any]) -> int:
+        """Return the bytes per sample that a call copies beside `scratch_bytes`: other dtypes, and masks.
+
+        Parameters
+        ----------
+        source, stored : dtype
+            Of the arrays that it is called on, and of those that it stores results in.
+        """
+        item = max(self.dtype.itemsize, self._setting.computed.itemsize)
+        copied = 0 if converts(np.empty(0, source), self.dtype) else self.dtype.itemsize
+        copied += 0 if converts(np.empty(0, stored), self.dtype) else item
+        if self._setting.masked:
+            copied += 2 if self._form.takes_masks else _SUMS_APART * max(item, 8)
+        return copied
+
+    @property
+    def recipe(self) -> dict[str, str]:
+        """What results depend on, beside samples and machine: plans of one recipe give the same bits."""
+        return {
+            "kernel": _digest(self._task.kernel),
+            "method": self.method,
+            "tolerance": repr(self._task.tol),
+            "setting": repr(tuple(self._setting._replace(machine=None))),
+        }
 
     def _verdict(self, integers: Integers, masked: bool) -> Verdict:
         source, stored, rounding = integers
@@ -688,6 +724,17 @@ def _prepared(task: Task, setting: Setting, choice: Way) -> Plan:
         _levels=levels_of(task.kernel, form, setting, divisor),
         _others={},
     )
+
+
+def _digest(kernel: SeparableKernel | Array) -> str:
+    """Return a check sum of a kernel's numbers."""
+    terms = kernel.terms if isinstance(kernel, SeparableKernel) else ((kernel,),)
+    sums = hashlib.sha256()
+    for term in terms:
+        for taps in term:
+            sums.update(f"{taps.shape} {taps.dtype.str}".encode())
+            sums.update(np.ascontiguousarray(taps).tobytes())
+    return sums.hexdigest()
 
 
 def _exact_limit(form: Runnable, setting: Setting) -> float:

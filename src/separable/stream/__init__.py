@@ -1,7 +1,7 @@
 """Filters of arrays larger than memory: slab by slab, with the bits of the whole, resumed where they stopped.
 
 `plan` says what a filter reads, writes and takes in memory; `filter` runs it. Sources and targets are arrays
-of any library with a shape, a dtype and slicing, or paths: .npy, .zarr, .h5.
+of any library with a shape, a dtype and slicing, or paths: .npy, .zarr, .h5, .nii, .nii.gz, .tif.
 """
 
 from .._base.lazy import attach

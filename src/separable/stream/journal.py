@@ -37,7 +37,7 @@ class JournalError(RuntimeError):
 
 
 class FinishedUnit(NamedTuple):
-    """A finished part of the target: half-open indices of its first axis, and its bytes on the disk."""
+    """A finished part of the target: half-open indices of the axis that is cut, and its bytes on the disk."""
 
     begin: int
     end: int

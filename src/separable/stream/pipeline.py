@@ -18,7 +18,7 @@ from ..filters.core import extent_of, new_array
 from ..filters.plan import Plan
 from . import slabs
 from .journal import FinishedUnit, Journal, JournalError, journal_of
-from .places.place import StreamSource, StreamTarget
+from .places.place import StreamSource, StreamTarget, as_array
 from .slabs import Cut, Traits
 from .window import SlabWindow
 
@@ -48,24 +48,39 @@ def run_job(job: OpenFilter, facts: dict[str, Any], resume: bool, progress: Prog
         The target is there, and no journal of it.
     """
     path = job.target.path
-    if path is None:
-        job.target.begin(False)
-        _run_units(job, job.traits.units(job.cut.unit), lambda unit: None, progress)
-        job.target.finish()
-        return
-    if job.target.exists() and not journal_of(path).exists():
-        raise FileExistsError(f"`{path}` is there already; remove it, or write elsewhere.")
+    if job.target.exists() and (path is None or not journal_of(path).exists()):
+        raise FileExistsError(f"{job.target.name} is there already; remove it, or write elsewhere.")
+    with _explaining(job.target):
+        if path is None:
+            job.target.begin(resume)
+            _run_units(job, job.traits.units(job.cut.unit), lambda unit: None, progress)
+            job.target.finish()
+        else:
+            _run_with_journal(job, path, facts, resume, progress)
+
+
+@contextlib.contextmanager
+def _explaining(target: StreamTarget) -> Iterator[None]:
+    """Name the target, reason and fix where the disk is full, or fails."""
+    try:
+        yield
+    except Exception as error:
+        reason = explained(error, Path(target.name.strip("`")))
+        if reason is None:
+            raise
+        raise reason from error
+
+
+def _run_with_journal(
+    job: OpenFilter, path: str, facts: dict[str, Any], resume: bool, progress: Progress | None
+) -> None:
+    """Filter what the journal does not list, and remove it at the end."""
     header = {"source": job.source.identity(), **facts, "unit": job.cut.unit}
     if job.mask is not None:
         header["mask"] = job.mask.identity()
     journal = Journal(path, header, resume)
     try:
         _run_journalled(job, journal, progress)
-    except Exception as error:
-        reason = explained(error, Path(path))
-        if reason is None:
-            raise
-        raise reason from error
     finally:
         journal.close()
 
@@ -120,14 +135,12 @@ def _run_units(
     extent = _extent(job) if job.storage.clips else None
     slabs_of = _Slabs(job, units)
     total = done + len(units)
+    _tell(progress, done, total)
     with _threads(2 if job.cut.overlapped else 0) as threads:
         written: Future[None] | None = None
         for number, (places, first, samples, mask) in enumerate(slabs_of.read(threads)):
-            plan = job.plan.part(samples.shape, (first, *(0,) * (samples.ndim - 1)), extent)
             output = slabs_of.output(number)[: len(samples)]
-            storage = job.storage
-            how = {"rounding": storage.rounding, "overflow": storage.overflow}
-            plan(samples, output, job.threads, mask=mask, nan=storage.nan, **how)
+            _filter(job, first, samples, output, mask, extent)
             result = output[places[0] - first : places[1] - first]
             if written is not None:
                 written.result()
@@ -136,6 +149,23 @@ def _run_units(
         if written is not None:
             written.result()
             _tell(progress, total, total)
+
+
+def _filter(
+    job: OpenFilter,
+    first: int,
+    samples: Array,
+    output: Array,
+    mask: Array | None,
+    extent: tuple[float, float] | None,
+) -> None:
+    """Filter a slab, as it lies: the plan sees the array's axes in their own order, as the verb does."""
+    storage, order = job.storage, job.traits.order
+    plan = job.traits.part(job.plan, len(samples), first, extent)
+    x, result = as_array(samples, order), as_array(output, order)
+    known = None if mask is None else as_array(mask, order)
+    how = {"rounding": storage.rounding, "overflow": storage.overflow}
+    plan(x, result, job.threads, mask=known, nan=storage.nan, **how)
 
 
 def _write(target: StreamTarget, places: Interval, values: Array, record: Callable[[Interval], None]) -> None:
@@ -225,8 +255,7 @@ def _memory(shape: tuple[int, ...], dtype: Any) -> Array:
 
 def _extent(job: OpenFilter) -> tuple[float, float]:
     """Return the least and the largest known sample, by reading all of the source."""
-    setting, low, high = job.plan._setting, math.inf, -math.inf
-    outside = setting.cval if setting.padded else None
+    low, high = math.inf, -math.inf
     windows = [SlabWindow(job.source, job.cut.unit)]
     if job.mask is not None:
         windows.append(SlabWindow(job.mask, job.cut.unit))
@@ -235,7 +264,7 @@ def _extent(job: OpenFilter) -> tuple[float, float]:
             window.move(begin)
             window.fill(end)
         samples, *masks = (window.part(begin, end) for window in windows)
-        known = known_of(samples, masks[0] if masks else None, job.storage.nan, outside)
+        known = known_of(samples, masks[0] if masks else None, job.storage.nan, job.plan.outside)
         visible = None if known is None else known.of(samples)
         part = extent_of(samples, job.threads or 1, visible)
         low, high = min(low, part[0]), max(high, part[1])

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arrays.boundaries import Interval, Line
 from ..filters.plan import Plan
-from .places.place import StreamSource, StreamTarget
+from .places.place import Order, StreamSource, StreamTarget, as_lying
 from .window import aligned
 
 # Bytes of a slab beyond which a larger one gains nothing, unless its halo is long.
@@ -23,16 +23,14 @@ _HALOS = 6  # a slab is as long as so many halos, where memory allows: they are 
 # What a process takes beyond what it had when the plan was made: stacks of threads, what allocators keep.
 _SPARE = 24 << 20
 
-# Copies of the samples in the plan's precision that normalised sums apart from the mask's take.
-_SUMS_APART = 8
-
 
 @dataclass(frozen=True)
 class Traits:
     """What cuts depend on, of source, target and filter."""
 
-    shape: tuple[int, ...]
-    line: Line  # of the first axis
+    shape: tuple[int, ...]  # from the slowest axis, along which slabs are cut, to the fastest
+    order: Order  # whether the array's axes are these, or these reversed
+    line: Line  # of the slowest axis
     source_rows: int
     target_rows: int
     source_item: int
@@ -52,14 +50,15 @@ class Traits:
     ) -> Traits:
         """Return the traits of a filter from `source` to `target`, stored as `stored`."""
         return cls(
-            source.shape,
-            plan._setting.lines(len(source.shape))[0],
+            as_lying(source.shape, source.order),
+            source.order,
+            as_lying(tuple(plan.lines), source.order)[0],
             source.rows,
             1 if target is None else target.rows,
             source.dtype.itemsize,
             stored.itemsize,
             0 if mask is None else mask.rows,
-            _copied(plan, source.dtype, stored),
+            plan.copied_bytes(source.dtype, stored),
             (
                 max(source.codec_bytes, 0 if mask is None else mask.codec_bytes),
                 0 if target is None else target.codec_bytes,
@@ -68,13 +67,30 @@ class Traits:
 
     @property
     def across(self) -> int:
-        """Samples for one index of the first axis."""
+        """Samples for one index of the slowest axis."""
         return math.prod(self.shape[1:])
+
+    def part(self, plan: Plan, length: int, first: int, extent: tuple[float, float] | None = None) -> Plan:
+        """Return the plan of a slab of so many indices, from `first` on."""
+        shape = as_lying((length, *self.shape[1:]), self.order)
+        return plan.part(shape, as_lying((first, *(0,) * (len(shape) - 1)), self.order), extent)
 
     def units(self, unit: int) -> list[Interval]:
         """Return the slabs of `unit` indices that are written one after the other."""
         n = self.shape[0]
-        return [(begin, min(begin + unit, n)) for begin in range(0, n, unit)]
+        cut = [(begin, min(begin + unit, n)) for begin in range(0, n, unit)]
+        if len(cut) > 1 and n - cut[-1][0] < self.thinnest:
+            cut[-2:] = [(cut[-2][0], n)]
+        return cut
+
+    @property
+    def thinnest(self) -> int:
+        """Indices of the thinnest slab whose axes have an order.
+
+        One index of a volume of 10 x 1 x 49 lies in C order and in Fortran order. The core would take it for
+        the former, and sum along its axes in another order than in the whole.
+        """
+        return 1 if self.order == "C" else 2
 
 
 class Cut(NamedTuple):
@@ -108,7 +124,7 @@ def cut(plan: Plan, traits: Traits, unit: int, overlapped: bool) -> Cut:
     """Return a cut with the memory that it is predicted to take."""
     units = traits.units(unit)
     rows, slab = held(traits, units, overlapped), longest(traits, units)
-    scratch = plan.part((slab, *traits.shape[1:]), (0,) * len(traits.shape)).scratch_bytes
+    scratch = traits.part(plan, slab, 0).scratch_bytes
     taken = rows * traits.source_item + slab * (traits.target_item * (1 + overlapped) + traits.copied)
     if traits.mask_rows:
         taken += held(traits, units, overlapped, traits.mask_rows)
@@ -139,7 +155,7 @@ def lengths(traits: Traits) -> Iterator[int]:
     """Yield the lengths of slabs that are tried, in ascending order."""
     n, halo = traits.shape[0], traits.line.taps - 1
     most = max(_SLAB_BYTES // max(traits.across * traits.source_item, 1), _HALOS * halo, 1)
-    unit = traits.target_rows
+    unit = aligned(traits.thinnest, traits.target_rows)
     while True:
         yield min(unit, n)
         if unit >= min(n, most):
@@ -159,18 +175,6 @@ def bytes_read(traits: Traits, units: list[Interval]) -> int:
             total += end - begin
             last = end
     return total * traits.across * traits.source_item
-
-
-def _copied(plan: Plan, source: np.dtype[Any], stored: np.dtype[Any]) -> int:
-    """Return the bytes per sample of the copies that a filter takes: other dtypes, and masks."""
-    from ..filters.core import converts
-
-    item = max(plan.dtype.itemsize, plan._setting.computed.itemsize)
-    copied = 0 if converts(np.empty(0, source), plan.dtype) else plan.dtype.itemsize
-    copied += 0 if converts(np.empty(0, stored), plan.dtype) else item
-    if plan._setting.masked:
-        copied += 2 if plan._form.takes_masks else _SUMS_APART * max(item, 8)
-    return copied
 
 
 def resident() -> int:

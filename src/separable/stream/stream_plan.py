@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -14,10 +13,10 @@ from .._base.words.quantities import by, in_bytes
 from ..arrays.masks import Nan
 from ..arrays.output import Overflow, Rounding
 from ..filters.plan import Plan, core_info
-from ..kernel.value import SeparableKernel
 from . import slabs
 from .pipeline import OpenFilter, run_job
-from .places.table import open_source, open_target
+from .places.place import Order, StreamSource, StreamTarget, as_lying
+from .places.table import open_places
 from .slabs import Cut, Traits
 
 Resume: TypeAlias = Literal["auto", "never"]
@@ -51,9 +50,11 @@ class StreamPlan:
     passed_over : str or None
         The method that would be chosen in memory, where parts of an array by it would have other last bits.
     unit : int
-        Indices of the first axis that are filtered and written together.
+        Indices of `axis` that are filtered and written together.
     units : int
         How many slabs that makes.
+    notes : tuple of str
+        What the target does not hold of what the source says beside its samples.
     held : int
         Indices of the source in memory at most: a slab, its halo, what is read ahead, whole chunks.
     overlapped : bool
@@ -95,6 +96,24 @@ class StreamPlan:
     _storage: Storage
     _names: tuple[str, str]
     _threads: int | None
+    _order: Order
+    notes: tuple[str, ...]
+
+    @property
+    def filter_plan(self) -> Plan:
+        """How the whole array would be filtered in memory: the plan whose parts run; print it."""
+        return self._plan
+
+    @property
+    def axis(self) -> int:
+        """The axis that slabs are cut along: the first, or the last where it is the slowest in the files."""
+        return 0 if self._order == "C" else len(self.shape) - 1
+
+    @property
+    def halo(self) -> tuple[int, int]:
+        """Indices of the source that a slab takes with it, before its own and behind."""
+        line = self._plan.lines[self.axis]
+        return line.shift, line.taps - 1 - line.shift
 
     def run(
         self,
@@ -115,7 +134,7 @@ class StreamPlan:
         resume : {"auto", "never"}, optional
             Whether to go on where an earlier run of the same filter stopped, or begin anew.
         progress : callable, optional
-            Called with (slabs done, slabs in all).
+            Called with (slabs done, slabs in all), before the first and after each.
 
         Raises
         ------
@@ -144,9 +163,8 @@ class StreamPlan:
                 self.passed_over,
             )
         )
-        source = open_source(plan._source)
-        mask = None if plan._storage.mask is None else open_source(plan._storage.mask, "mask")
-        place = open_target(given, plan.shape, plan.dtype, source)
+        source, target_place, mask = open_places(plan._source, given, plan._storage.mask, plan.dtype)
+        place = cast("StreamTarget", target_place)
         try:
             cut = Cut(plan.unit, plan.overlapped, plan.held, plan.memory)
             traits = Traits.of(plan._plan, source, place, mask, plan.dtype)
@@ -160,16 +178,11 @@ class StreamPlan:
 
     def _facts(self) -> dict[str, Any]:
         """Return what a target is made of, beside the source: what a journal compares."""
-        plan, storage = self._plan, self._storage
-        setting = plan._setting._replace(machine=None)
-        info = core_info()
+        storage, info = self._storage, core_info()
         return {
             "shape": repr(self.shape),
             "dtype": self.dtype.str,
-            "kernel": _digest(plan._task.kernel),
-            "method": plan.method,
-            "tolerance": repr(plan._task.tol),
-            "setting": repr(tuple(setting)),
+            **self._plan.recipe,
             "storage": f"{storage.nan} {storage.rounding} {storage.overflow}",
             "version": _version(),
             "instruction set": f"{info['target']}, L2 {info['caches']['l2']}, L3 {info['caches']['l3']}",
@@ -179,22 +192,24 @@ class StreamPlan:
         return f"<StreamPlan {self.method}, shape {self.shape}, {self.units} slabs, {in_bytes(self.memory)}>"
 
     def __str__(self) -> str:
-        plan, line = self._plan, self._plan._setting.lines(len(self.shape))[0]
+        plan, (before, behind) = self._plan, self.halo
         source, target = self._names
         ways = f"{self.method}" + (f", {plan.terms} terms" if plan.terms > 1 else "")
         if self.passed_over:
             ways += f" ({self.passed_over})"
         twice = " (twice: results are clipped to what all samples allow)" if self._storage.clips else ""
-        halo = f", with {line.shift} before and {line.taps - 1 - line.shift} behind" if line.taps > 1 else ""
+        halo = f", with {before} before and {behind} behind" if before or behind else ""
+        length = f"{self.shape[self.axis]}" + (f" along axis {self.axis}" if self.axis else "")
         how = "reading, filtering and writing overlap" if self.overlapped else "one after the other"
         modes, least = "/".join(dict.fromkeys(plan.modes)), in_bytes(self.least_memory)
         rows = [
             ("kernel", f"{by(plan.taps, 'x')} along axes {plan.axes}, {modes}: {ways}"),
             ("source", f"{source}, {self.shape}: reads {in_bytes(self.bytes_read)}{twice}"),
             ("target", f"{target}, {self.dtype}: writes {in_bytes(self.bytes_written)} before compression"),
-            ("slabs", f"{self.units} of {self.unit} of {self.shape[0]}{halo}; {self.held} held; {how}"),
+            ("slabs", f"{self.units} of {self.unit} of {length}{halo}; {self.held} held; {how}"),
             ("memory", f"{in_bytes(self.memory)} of {in_bytes(self.memory_limit)}; {least} at the least"),
         ]
+        rows += [("note", note) for note in self.notes]
         return "\n".join(f"{name:7} {text}" for name, text in rows)
 
 
@@ -214,13 +229,12 @@ def planned(
     ValueError
         The least memory that it takes is more.
     """
-    read = open_source(source)
-    mask = None if storage.mask is None else open_source(storage.mask, "mask")
-    place = None if target is None else open_target(target, read.shape, storage.dtype, read)
+    read, place, mask = open_places(source, target, storage.mask, storage.dtype)
     try:
-        if mask is not None:
-            _check_mask(mask.shape, mask.dtype, read.shape)
         traits = Traits.of(plan, read, place, mask, storage.dtype)
+        for samples in (read, mask):
+            if samples is not None:
+                _check_forward(samples, traits)
         smallest = slabs.least(plan, traits)
         cut = slabs.chosen(plan, traits, memory)
         if cut is None:
@@ -236,8 +250,10 @@ def planned(
             target,
             plan,
             storage,
-            (read.name, "no target yet" if place is None else place.name),
+            (read.name + read.remark, "no target yet" if place is None else place.name + place.remark),
             threads,
+            read.order,
+            () if place is None else place.notes,
         )
     finally:
         for opened in (read, place, mask):
@@ -245,33 +261,26 @@ def planned(
                 opened.close()
 
 
-def _check_mask(shape: tuple[int, ...], dtype: np.dtype[Any], samples: tuple[int, ...]) -> None:
-    if shape != samples or dtype != np.bool_:
+def _check_forward(source: StreamSource, traits: Traits) -> None:
+    """Refuse to read the ends of a source twice that is read in one go."""
+    if source.forward and traits.line.mode == "wrap" and traits.line.taps > 1:
+        axis = as_lying(tuple(range(len(source.shape))), source.order)[0]
         raise ValueError(
-            f"`mask` has shape {shape} and dtype {dtype}; expected {samples} and bool, True where the source "
-            "is known."
+            f"`mode='wrap'` along axis {axis} reads the ends of {source.name} twice, which is decompressed "
+            "from front to back; decompress it first, or name another mode."
         )
 
 
 def _too_small(traits: Traits, smallest: Cut, memory: int) -> str:
     rows = f"chunks of {traits.source_rows} in the source and of {traits.target_rows} in the target"
+    axis = 0 if traits.order == "C" else len(traits.shape) - 1
+    shape = as_lying(traits.shape, traits.order)
     has = in_bytes(slabs.resident())
     return (
-        f"`memory={in_bytes(memory)}` is too small: slabs of {smallest.unit} of {traits.shape}, {rows} along "
-        f"the first axis, take {in_bytes(smallest.memory)} at the least, {has} of which this process has. "
+        f"`memory={in_bytes(memory)}` is too small: slabs of {smallest.unit} of {shape}, {rows} along "
+        f"axis {axis}, take {in_bytes(smallest.memory)} at the least, {has} of which this process has. "
         "Pass that much, or a target of thinner chunks."
     )
-
-
-def _digest(kernel: Any) -> str:
-    """Return a check sum of a kernel's numbers."""
-    terms = kernel.terms if isinstance(kernel, SeparableKernel) else ((kernel,),)
-    sums = hashlib.sha256()
-    for term in terms:
-        for taps in term:
-            sums.update(f"{taps.shape} {taps.dtype.str}".encode())
-            sums.update(np.ascontiguousarray(taps).tobytes())
-    return sums.hexdigest()
 
 
 def _version() -> str:

@@ -52,13 +52,15 @@ def plan(
     Parameters
     ----------
     source : path or array
-        A path that ends in ``.npy``, ``.zarr`` or ``.h5`` (``scan.h5/raw`` for one of several data sets), or
-        any object with ``shape``, ``dtype`` and slicing: of zarr, h5py, NumPy, Dask.
+        A path that ends in ``.npy``, ``.zarr``, ``.h5`` (``scan.h5/raw`` for one of several data sets),
+        ``.nii``, ``.nii.gz``, ``.tif`` or ``.tiff``, or any object with ``shape``, ``dtype`` and slicing: of
+        zarr, h5py, NumPy, Dask.
     kernel : SeparableKernel or array_like
         As in `sp.correlate`, with one axis for each filtered axis.
     target : path or array, optional
         Where the result goes: a path as above, or an array of its shape and dtype that takes slices. Slabs
-        end where its chunks do. A folder of zarr gets the source's chunks and shards.
+        end where its chunks do. A folder of zarr gets the source's chunks and shards, an image what its
+        format holds of the source's metadata.
     memory : str or int, optional
         What the process may take at most, with the interpreter: bytes, or ``"300MiB"``.
     mode, cval, origin, axes, tol, threads, rounding, overflow, nan : optional
@@ -66,7 +68,7 @@ def plan(
     dtype : dtype, optional
         Of the result; as `sp.correlate` gives it by default.
     mask : path or array of bool, optional
-        True where the source is known: of the source's shape.
+        True where the source is known, of uint8 what is not 0: of the source's shape.
     method : optional
         As in `sp.correlate`. By default the fastest for the whole array among those by which slabs have the
         bits of the whole: transforms do not, nor sums of cosines, cascades, and shapes of floats by running
@@ -79,13 +81,15 @@ def plan(
     Raises
     ------
     ValueError
-        An argument is out of its range; `memory` is too small; slabs by `method` would have other bits.
+        An argument is out of its range; `memory` is too small; slabs by `method` would have other bits;
+        source and target lie along different axes. `FileError`, of this kind, where a file is damaged, or
+        cannot hold the result.
     TypeError
         `source` or `target` is no path and no array.
     FileNotFoundError
         There is no such source, or no folder for the target.
     MissingExtraError
-        zarr or h5py is not installed.
+        What reads or writes the format is not installed.
 
     Examples
     --------

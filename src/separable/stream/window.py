@@ -9,11 +9,11 @@ import numpy as np
 
 from .._base.types import Array
 from ..filters.core import new_array
-from .places.place import StreamSource
+from .places.place import StreamSource, as_lying
 
 
 class SlabWindow:
-    """So many indices of a source's first axis, which counts on around it: index n is index 0.
+    """So many indices of a source's slowest axis, which counts on around it: index n is index 0.
 
     Parameters
     ----------
@@ -23,10 +23,11 @@ class SlabWindow:
     """
 
     def __init__(self, source: StreamSource, rows: int) -> None:
-        self._source, self._n = source, source.shape[0]
-        self._row = math.prod(source.shape[1:]) * source.dtype.itemsize
+        shape = as_lying(source.shape, source.order)
+        self._source, self._n = source, shape[0]
+        self._row = math.prod(shape[1:]) * source.dtype.itemsize
         memory = new_array((rows * self._row // 4 + 16,), np.dtype(np.float32)).view(np.uint8)
-        self._buffer: Array = memory[: rows * self._row].view(source.dtype).reshape(rows, *source.shape[1:])
+        self._buffer: Array = memory[: rows * self._row].view(source.dtype).reshape(rows, *shape[1:])
         self.first = self.last = 0  # what it holds
 
     def move(self, first: int) -> None:
@@ -53,7 +54,7 @@ class SlabWindow:
             self.last += end - begin
 
     def part(self, first: int, last: int) -> Array:
-        """Return what it holds from `first` to `last`, read-only."""
+        """Return what it holds from `first` to `last`, as it lies, read-only."""
         part = self._buffer[first - self.first : last - self.first]
         part.flags.writeable = False
         return part

@@ -117,8 +117,9 @@ def _print_filters(console: Console, done: filtering.Demo) -> None:
 def _print_network(console: Console, done: converting.Converted) -> None:
     fine_print = (
         f"right: of {done.squares} squares from parts of the photographs that training never saw. "
-        "data-free SVD: each layer the nearest by its weights, as many MACs. separable: fitted to "
-        f"{converting.CALIBRATION} squares without labels, not trained. ms: {converting.BATCH} squares in "
+        "data-free SVD: each layer the nearest single term by its weights. separable: to "
+        f"{converting.BUDGET:g} of the time, fitted to {converting.CALIBRATION} squares without labels, not "
+        f"trained. ms: {converting.BATCH} squares in "
         "ONNX Runtime, one thread, median."
     )
     console.print(

@@ -55,7 +55,7 @@ class Place:
         modes = self.mode.split(",")
         arguments.boundary_modes(modes, tuple(range(len(modes))))
         arguments.thread_count(self.threads)
-        _ = self.given_dtype, self.given_nodata, self.mask_samples
+        _ = self.given_dtype, self.given_nodata
 
     @functools.cached_property
     def given_dtype(self) -> np.dtype[Any] | None:
@@ -171,6 +171,7 @@ def run(
     work = jobs(paths, out)  # what can be refused without reading is refused first
     wish.check()
     place.check()
+    _ = place.mask_samples
     with progress(not quiet, lines=True) as show:
         if not work.several:
             outcomes: list[Outcome | _Failed] = [_filter(work.jobs[0], wish, place, show, quiet)]
@@ -239,7 +240,7 @@ def _filter(job: FileJob, wish: Wish, place: Place, show: Show, quiet: bool) -> 
     def show_share(fraction: float) -> None:
         show("filtering", round(_STEPS * fraction), _STEPS)
 
-    with _naming_what_is_unknown(place, image), following(show_share) as frames:
+    with naming_what_is_unknown(place, image), following(show_share) as frames:
         result, plan = files.filtered(image, granted.kernel, setting, stored, frames)
     times.append(time.perf_counter())
     show("writing", 0, 0)
@@ -263,7 +264,7 @@ def _colour_notes(read: files.Image, image: files.Image, job: FileJob) -> tuple[
 
 
 @contextmanager
-def _naming_what_is_unknown(place: Place, image: files.Image) -> Iterator[None]:
+def naming_what_is_unknown(place: Place, image: files.Image) -> Iterator[None]:
     """Name what made samples unknown, as it was typed, where a kernel cannot be used without them."""
     try:
         yield
@@ -280,7 +281,7 @@ def _naming_what_is_unknown(place: Place, image: files.Image) -> Iterator[None]:
         raise ValueError(message) from error
 
 
-def _how(plan: Plan) -> str:
+def how(plan: Plan) -> str:
     """Return how a plan runs: its method, by name."""
     terms = f", {plural(plan.terms, 'term')}" if plan.terms else ""
     return f"{plan.method}{terms}"
@@ -295,7 +296,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("out", f"{job.target}, {result.data.dtype.name}"),
         ("kernel", outcome.granted.text),
         ("axes", f"{axes}; mode {', '.join(dict.fromkeys(plan.modes))}"),
-        ("how", f"{_how(plan)}, {tables.saving(plan.macs, plan.dense_macs)}"),
+        ("how", f"{how(plan)}, {tables.saving(plan.macs, plan.dense_macs)}"),
         ("time", f"{laps}, {plural(plan.threads, 'thread')}"),
     ]
     return rows + [("note", note) for note in outcome.notes]
@@ -310,7 +311,7 @@ def _list_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
             rows.append(("kernel", kernel))
         size = f"{by(outcome.image.data.shape)} {outcome.result.data.dtype.name}"
         seconds = in_seconds(sum(outcome.seconds.values()))
-        rows.append(("out", f"{outcome.job.target}, {size}, {_how(outcome.plan)}, {seconds}"))
+        rows.append(("out", f"{outcome.job.target}, {size}, {how(outcome.plan)}, {seconds}"))
         rows += [("note", note) for note in outcome.notes]
     return rows
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..._base.extras import extra
 from ..._base.types import Array
 from ..guard import DEFLATE_LIMIT, FileError, check_promise, reading
-from ..image import Image, arranged, check_samples, size_text
+from ..image import Image, arranged, check_samples, size_text, without_samples
 from ..target import replacing
 
 if TYPE_CHECKING:
     import nibabel as nib
 
 SUFFIXES = (".nii", ".nii.gz")
+KIND = "NIfTI"
 
 # The dimensions of the standard: x, y, z, time, and three without a name.
 _AXES = "XYZTUVW"
@@ -42,33 +44,105 @@ def read(path: Path) -> Image:
     Samples with a slope or an intercept are scaled and returned as float32 (float64 if they are
     stored in more than 16 bits); without, they come as they are stored.
     """
+    with reading(path, KIND):
+        volume = _opened(path, whole=True)
+        data = _samples(volume)
+        return replace(_header(volume, data.dtype), data=data)
+
+
+def describe(path: Path) -> tuple[Image, NiftiSamples]:
+    """Return what a NIfTI file says of a volume, without its samples, and how they lie in it.
+
+    Raises
+    ------
+    FileError
+        As `read`, but for volumes larger than memory.
+    """
+    with reading(path, KIND):
+        volume = _opened(path, whole=False)
+        proxy: Any = volume.dataobj
+        stored = volume.get_data_dtype()
+        if _is_plain(proxy):
+            dtype, scale = stored.newbyteorder("="), None
+        else:
+            dtype, scale = _scaled_dtype(stored), (proxy.slope, proxy.inter)
+        if proxy.offset < 0:
+            raise FileError(f"`{path}` is damaged: its samples would begin at byte {proxy.offset}.")
+        return _header(volume, dtype), NiftiSamples(proxy.offset, stored, dtype, scale)
+
+
+def _opened(path: Path, *, whole: bool) -> nib.Nifti1Image:
+    """Return the volume of a file that is as long as its header says."""
     with extra("files"):
         import nibabel as nib
 
-    with reading(path, "NIfTI"):
-        volume = nib.load(path, mmap=False)
-        if not isinstance(volume, nib.Nifti1Image):
-            raise FileError(f"`{path}` is a {type(volume).__name__}, not a NIfTI-1 or NIfTI-2 volume.")
-        dtype = volume.get_data_dtype()
-        if dtype.kind not in "biufc":
-            raise FileError(
-                f"`{path}` holds {dtype} (RGB?), not numbers; split its colours into volumes first."
-            )
-        if not volume.shape or 0 in volume.shape:
-            raise FileError(f"`{path}` holds an empty volume ({size_text(volume.shape)}).")
-        check_promise(path, volume.shape, dtype, DEFLATE_LIMIT if path.suffix.lower() == ".gz" else 1)
-        data = _samples(volume)
-        spacing = _spacing(volume, nib.affines.voxel_sizes(volume.affine))
+    volume = nib.load(path, mmap=False)
+    if not isinstance(volume, nib.Nifti1Image):
+        raise FileError(f"`{path}` is a {type(volume).__name__}, not a NIfTI-1 or NIfTI-2 volume.")
+    dtype = volume.get_data_dtype()
+    if dtype.kind not in "biufc":
+        raise FileError(f"`{path}` holds {dtype} (RGB?), not numbers; split its colours into volumes first.")
+    if not volume.shape or 0 in volume.shape:
+        raise FileError(f"`{path}` holds an empty volume ({size_text(volume.shape)}).")
+    ratio = DEFLATE_LIMIT if path.suffix.lower() == ".gz" else 1
+    check_promise(path, volume.shape, dtype, ratio, whole=whole)
+    return volume
+
+
+def _header(volume: nib.Nifti1Image, dtype: np.dtype[Any]) -> Image:
+    import nibabel as nib
+
+    spacing = _spacing(volume, nib.affines.voxel_sizes(volume.affine))
     carried = _Carried(type(volume), volume.affine, volume.header)
-    return Image(data, _AXES[: data.ndim], spacing, carried=carried)
+    shape = tuple(int(n) for n in volume.shape)
+    return without_samples(shape, dtype, _AXES[: len(shape)], spacing, carried=carried)
+
+
+def _is_plain(proxy: Any) -> bool:
+    return bool((proxy.slope, proxy.inter) == (1, 0))
+
+
+def _scaled_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float32 if stored.itemsize <= 2 else np.float64)
 
 
 def _samples(volume: nib.Nifti1Image) -> Array:
-    stored: np.dtype[Any] = volume.get_data_dtype()
     proxy: Any = volume.dataobj
-    if (proxy.slope, proxy.inter) == (1, 0):
+    if _is_plain(proxy):
         return np.asarray(proxy.get_unscaled())
-    return np.asarray(proxy, dtype=np.float32 if stored.itemsize <= 2 else np.float64)
+    return np.asarray(proxy, dtype=_scaled_dtype(volume.get_data_dtype()))
+
+
+@dataclass(frozen=True)
+class NiftiSamples:
+    """How the samples of a volume lie in a NIfTI file.
+
+    Attributes
+    ----------
+    offset : int
+        The byte at which they begin, once the file is decompressed.
+    stored, dtype : dtype
+        Of the samples in the file, with their byte order, and of those that are read.
+    scale : (float, float) or None
+        Slope and intercept.
+    """
+
+    offset: int
+    stored: np.dtype[Any]
+    dtype: np.dtype[Any]
+    scale: tuple[float, float] | None
+
+    def scaled(self, part: Array) -> Array:
+        """Return samples of the file with slope and intercept: to the last bit as `read` gives them."""
+        from nibabel.volumeutils import apply_read_scaling
+
+        # As nibabel's ArrayProxy takes both for an array of a dtype that is asked for.
+        numbers = [np.asanyarray(number) for number in self.scale or (1.0, 0.0)]
+        slope, inter = (  # arrays of no axes
+            number.astype(self.dtype) if np.can_cast(number, self.dtype) else number for number in numbers
+        )
+        values: Array = apply_read_scaling(part, cast("Any", slope), cast("Any", inter))
+        return values.astype(np.promote_types(values.dtype, self.dtype), copy=False).astype(self.dtype)
 
 
 def _spacing(volume: nib.Nifti1Image, voxel: Array) -> tuple[float | None, ...]:
@@ -95,18 +169,7 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
 
 def write(path: Path, image: Image) -> None:
     """Write a volume; from a NIfTI volume, with its header, extensions and affine."""
-    with extra("files"):
-        import nibabel as nib
-
-    volume = _volume(image, path)
-    if isinstance(volume.carried, _Carried):
-        kind, affine, header = volume.carried.kind, volume.carried.affine, volume.carried.header
-    else:
-        kind = nib.Nifti2Image if max(volume.data.shape) > _MAX_NIFTI1 else nib.Nifti1Image
-        affine, header = np.diag([*_known(volume.spacing), 1.0]), None
-    stored = kind(volume.data, affine, header, dtype=volume.data.dtype)
-    if header is None and any(volume.spacing):
-        stored.header.set_xyzt_units("mm")
+    stored = _made(_volume(image, path), image.data.dtype)
     with replacing(path) as draft, draft.open("wb") as file:
         if path.suffix.lower() == ".gz":  # compressed as nibabel does it, without a time or a name inside
             with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as packed:
@@ -115,12 +178,71 @@ def write(path: Path, image: Image) -> None:
             stored.to_stream(file)
 
 
+def head(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[bytes, np.dtype[Any]]:
+    """Return all that `write` puts before the samples of a volume, and the dtype in which these follow.
+
+    Parameters
+    ----------
+    image : Image
+        Without samples, or with them.
+    dtype : dtype
+        Of the samples that are to be.
+    path : Path
+        For errors.
+
+    Raises
+    ------
+    FileError
+        As `check`; a NIfTI-1 header does not hold such a volume.
+    """
+    check(image, dtype, path)
+    with reading(path, KIND):
+        stored = _made(_volume(image, path), dtype)
+        stored.update_header()
+        header: Any = stored.header
+        header.set_slope_inter(1.0, 0.0)
+        content = io.BytesIO()
+        header.write_to(content)
+        start = int(header.get_data_offset())
+        return content.getvalue().ljust(start, b"\0"), dtype.newbyteorder(header.endianness)
+
+
+def disk_order(image: Image, path: Path) -> tuple[int, ...]:
+    """Return the axes of an image from the fastest to the slowest in a NIfTI file."""
+    ndim = image.data.ndim
+    if set(image.axes) == {"Q"}:
+        return tuple(range(ndim))
+    axes = _with_z(image).axes
+    _volume(image, path)
+    return tuple(sorted(range(ndim), key=lambda axis: _AXES.index(axes[axis])))
+
+
+def _made(volume: Image, dtype: np.dtype[Any]) -> nib.Nifti1Image:
+    """Return nibabel's image of a volume that will be stored in `dtype`."""
+    with extra("files"):
+        import nibabel as nib
+
+    if isinstance(volume.carried, _Carried):
+        kind, affine, header = volume.carried.kind, volume.carried.affine, volume.carried.header
+    else:
+        kind = nib.Nifti2Image if max(volume.data.shape) > _MAX_NIFTI1 else nib.Nifti1Image
+        affine, header = np.diag([*_known(volume.spacing), 1.0]), None
+    stored = kind(volume.data, affine, header, dtype=dtype)
+    if header is None and any(volume.spacing):
+        stored.header.set_xyzt_units("mm")
+    return stored
+
+
 def _volume(image: Image, path: Path) -> Image:
     if set(image.axes) == {"Q"} and image.data.ndim <= len(_AXES):
         return replace(image, axes=_AXES[: image.data.ndim])
+    return arranged(_with_z(image), _AXES, f"`{path}`: a NIfTI file holds volumes of space and time")
+
+
+def _with_z(image: Image) -> Image:
+    """Return an image whose unnamed pages are its z."""
     pages = next((letter for letter in "QI" if letter in image.axes and "Z" not in image.axes), "")
-    named = replace(image, axes=image.axes.replace(pages, "Z")) if pages else image
-    return arranged(named, _AXES, f"`{path}`: a NIfTI file holds volumes of space and time")
+    return replace(image, axes=image.axes.replace(pages, "Z")) if pages else image
 
 
 def _known(spacing: tuple[float | None, ...]) -> list[float]:

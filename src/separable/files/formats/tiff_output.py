@@ -28,6 +28,8 @@ _CLASSIC_LIMIT: Final = 2**32
 _BYTES_PER_PAGE: Final = 2048
 _GROWTH: Final = 1 + 1 / 2048
 
+_PLAIN: Final = "its samples are not compressed, so that a run that was stopped can go on."
+
 # Length, along axes that do not affect the layout, of the small image written as a trial before the work.
 _TRIED: Final = 2
 
@@ -60,13 +62,17 @@ class _Job:
     big: bool
     form: _Form
 
-    def write(self, stream: IO[bytes], data: Array) -> None:
+    def write(self, stream: IO[bytes], data: Array | None) -> None:
+        """Write the image's samples; without any, room for them."""
         import tifffile
 
         flavour = self.form.flavour
         imagej, ome = flavour == "imagej", flavour == "ome"
         with tifffile.TiffWriter(stream, bigtiff=self.big, imagej=imagej, ome=ome) as file:
-            file.write(data, **self.form.options)
+            if data is None:
+                file.write(shape=self.image.data.shape, dtype=self.dtype, **self.form.options)
+            else:
+                file.write(data, **self.form.options)
 
     def refusal(self) -> str:
         """Return why tifffile does not write such an image; empty if it does."""
@@ -80,6 +86,10 @@ class _Job:
         except Exception as error:  # tifffile checks its arguments while it writes; any kind of error
             return str(error) or type(error).__name__
         return ""
+
+    def lacking(self, *options: str) -> _Job:
+        kept = {key: value for key, value in self.form.options.items() if key not in options}
+        return replace(self, form=replace(self.form, options=kept))
 
     def having(self, **options: Any) -> _Job:
         return replace(self, form=replace(self.form, options={**self.form.options, **options}))
@@ -108,6 +118,67 @@ def write(path: Path, image: Image) -> None:
     job, _ = _prepared(image, image.data.dtype, path)
     with replacing(path) as draft, draft.open("w+b") as stream:
         job.write(stream, job.image.data)
+
+
+@dataclass(frozen=True)
+class TiffLayout:
+    """How a TIFF is written whose samples follow each other as they are, natively, to be filled in later.
+
+    Attributes
+    ----------
+    axes : tuple of int
+        Those of the image, from the slowest to the fastest in the file.
+    notes : tuple of str
+        What the file will not hold of what the source says.
+    """
+
+    axes: tuple[int, ...]
+    notes: tuple[str, ...]
+    _job: _Job
+
+    def prepare(self, path: Path) -> None:
+        """Write a file with room for the samples."""
+        with path.open("w+b") as stream:
+            self._job.write(stream, None)
+
+    def locate(self, path: Path) -> int:
+        """Return the byte at which the samples begin in such a file."""
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            (series,) = file.series
+            if series.dataoffset is None:
+                raise FileError(f"`{path}` is no TIFF whose samples lie one after the other.")
+            return int(series.dataoffset)
+
+
+def lay_out(image: Image, dtype: np.dtype[Any], path: Path) -> TiffLayout:
+    """Return how a picture or a stack is stored without compression, its samples as they are.
+
+    Parameters
+    ----------
+    image : Image
+        With samples or without.
+    dtype : dtype
+        Of the samples that are to be.
+    path : Path
+        For errors.
+
+    Raises
+    ------
+    FileError
+        As `check`; samples of one bit do not lie as they are.
+    """
+    if dtype == np.bool_:
+        raise FileError(f"`{path}`: samples of one bit are packed, for which `dtype` is uint8 here.")
+    job, notes = _prepared(image, dtype, path)
+    options = job.form.options
+    if "compression" in options:
+        notes = (*(note for note in notes if "compression becomes" not in note), _PLAIN)
+    job = job.lacking("compression", "predictor", "tile")
+    named = image if isinstance(image.carried, Carried) or set(image.axes) == {"Q"} else job.image
+    axes = tuple(map(image.axes.index, named.axes)) if named is not image else tuple(range(image.data.ndim))
+    return TiffLayout(axes, notes, job)
 
 
 def _prepared(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[_Job, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -25,9 +26,13 @@ __all__ = ["Clock", "LayerTimes", "Runtime", "clock_of", "signature_of"]
 
 Runtime: TypeAlias = Literal["engine", "onnxruntime"]
 
-# Runs of a layer by itself in the engine: as many as fit into so many milliseconds, of these two.
-_REPEATED_MS: Final = 60.0
-_REPEAT_LEAST, _REPEAT_MOST = 3, 30
+# Runs of a layer by itself in the engine: in so many rounds as many as fit into so many milliseconds, from
+# the fewest to the most. Before each round the thread sleeps so many seconds: on a busy machine those that
+# slept run first, and undisturbed for a while.
+_ROUNDS: Final = 5
+_ROUND_MS: Final = 12.0
+_FEWEST, _MOST = 2, 6
+_SLEEP: Final = 3e-3
 
 
 class Clock(Protocol):
@@ -147,10 +152,14 @@ class _EngineClock:
     def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
         network, given = _network(part, feeds, self._threads), dict(feeds)
         once = network.measured(given, 1).total_ms
-        runs = min(max(int(_REPEATED_MS / max(once, 1e-3)), _REPEAT_LEAST), _REPEAT_MOST)
-        steps = network.measured(given, runs).steps
-        computing = [step for step in steps if step.macs]
-        return sum(step.measured_ms or 0.0 for step in computing or steps)
+        runs = min(max(int(_ROUND_MS / max(once, 1e-3)), _FEWEST), _MOST)
+        rounds = []
+        for _ in range(_ROUNDS):
+            time.sleep(_SLEEP)
+            steps = network.measured(given, runs).steps
+            computing = [step for step in steps if step.macs]
+            rounds.append([step.measured_ms or 0.0 for step in computing or steps])
+        return sum(map(min, zip(*rounds, strict=True)))
 
     def together(
         self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None

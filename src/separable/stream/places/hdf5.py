@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..._base.extras import extra
+from ...files.guard import reading
 from .arrays import ArraySource
-from .flat import FlatTarget
+from .flat import FlatTarget, Layout
+from .ngff import hdf_header
 
 SUFFIXES = (".h5", ".hdf5")
 _DEFAULT = "data"
+_KIND = "HDF5"
 
 
 def split(path: Path) -> tuple[Path, str] | None:
@@ -29,10 +32,12 @@ class HdfSource(ArraySource):
     def __init__(self, path: Path, name: str) -> None:
         with extra("volumes"):
             import h5py
-        self._file = h5py.File(path, "r")
+        with reading(path, _KIND):
+            self._file = h5py.File(path, "r")
         self._path = path
         try:
-            super().__init__(self._data_set(h5py, path, name), f"`{path}`")
+            data_set = self._data_set(h5py, path, name)
+            super().__init__(data_set, f"`{path}`", hdf_header(data_set))
         except BaseException:
             self._file.close()
             raise
@@ -54,8 +59,12 @@ class HdfSource(ArraySource):
         return self._file[name]
 
     def read(self, begin: int, end: int, into: Any) -> None:
-        """Read a part in place."""
-        self.array.read_direct(into, np.s_[begin:end])
+        """Read a part, in place along the first axis; FileError where a chunk is damaged."""
+        with reading(self._path, _KIND):
+            if self.order == "C":
+                self.array.read_direct(into, np.s_[begin:end])
+            else:
+                super().read(begin, end, into)
 
     def identity(self) -> str:
         """Return where it lies, the file's size and the time of its last change."""
@@ -89,4 +98,4 @@ def hdf_target(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[An
         with h5py.File(draft, "r") as file:
             return int(h5py.h5d.open(file.id, key).get_offset())
 
-    return FlatTarget(path, shape, dtype, prepare, locate)
+    return FlatTarget(path, Layout(shape, "C", dtype, dtype), prepare, locate)

@@ -1,37 +1,70 @@
-"""The protocols of sources and targets, whose first axis is read and written in parts."""
+"""The protocols of sources and targets, which are read and written in parts along their slowest axis.
+
+In C order that is the first axis, in Fortran order, in which NIfTI lies, the last. Parts of an array in
+Fortran order are handed on with their axes reversed, as they lie on the disk; `as_array` turns them back.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from ..._base.types import Array
+from ...files.image import Image
+
+T = TypeVar("T")
+Order: TypeAlias = Literal["C", "F"]
+
+
+def as_lying(axes: tuple[T, ...], order: Order) -> tuple[T, ...]:
+    """Return what belongs to each axis, such as lengths, from the slowest to the fastest; and back again."""
+    return axes if order == "C" else axes[::-1]
+
+
+def as_array(part: Array, order: Order) -> Array:
+    """Return a view of a part, as it lies, with the array's axes in their order."""
+    return part if order == "C" else part.T
 
 
 class StreamSource(Protocol):
-    """An array that is read in parts.
+    """An array that is read in parts along its slowest axis.
 
     Attributes
     ----------
     name : str
         As messages call it.
+    remark : str
+        What plans say of it beside its name, such as that it is read in one go.
     shape : tuple of int
     dtype : dtype
+    order : {"C", "F"}
+        Whether parts are along the first axis, or along the last.
+    forward : bool
+        It is read from front to back alone; going back begins anew.
     rows : int
-        Indices of the first axis that are decoded together: a part that ends between is decoded twice.
+        Indices of that axis that are decoded together: a part that ends between is decoded twice.
     codec_bytes : int
         Memory taken by decoding, beside the array that is read into.
+    header : Image
+        What is known beside the samples, such as axes and spacing; no samples.
     """
 
     name: str
+    remark: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    order: Order
+    forward: bool
     rows: int
     codec_bytes: int
+    header: Image
+
+    def turn(self, order: Order, why: str) -> None:
+        """Be read in another order from now on; ValueError, with `why` it is asked, where it cannot be."""
 
     def read(self, begin: int, end: int, into: Array) -> None:
-        """Read the part from `begin` to `end` of the first axis into a C-contiguous array."""
+        """Read the part from `begin` to `end` into a C-contiguous array, as it lies."""
 
     def identity(self) -> str:
         """Return a text that changes when the source does."""
@@ -41,33 +74,42 @@ class StreamSource(Protocol):
 
 
 class StreamTarget(Protocol):
-    """An array that is written in parts.
+    """An array that is written in parts along its slowest axis.
 
     Attributes
     ----------
     name : str
         As messages call it.
+    remark : str
+        What plans say of it beside its name, such as that it is not resumed.
+    order : {"C", "F"}
+        Whether parts are along the first axis of the result, or along its last.
     rows : int
-        Indices of the first axis that are encoded together: parts end at multiples of it, or at the end.
+        Indices of that axis that are encoded together: parts end at multiples of it, or at the end.
     codec_bytes : int
         Memory taken by encoding, beside the array that is written.
     path : str or None
-        Where the finished target appears; None where it is not resumed, for want of a place for a journal.
+        Where the finished target appears; None where it is not resumed, and no journal is kept.
+    notes : tuple of str
+        What it does not hold of what the source says.
     """
 
     name: str
+    remark: str
+    order: Order
     rows: int
     codec_bytes: int
     path: str | None
+    notes: tuple[str, ...]
 
     def exists(self) -> bool:
         """Return whether the finished target is there."""
 
     def begin(self, resumed: bool) -> None:
-        """Make the draft, or open the one that is there."""
+        """Make the draft, or, where a run is gone on with, open the one that is there."""
 
     def write(self, begin: int, values: Array) -> None:
-        """Write a part, whose first index is `begin`."""
+        """Write a part, as it lies, whose first index is `begin`."""
 
     def synced(self, begin: int, end: int) -> int:
         """Return the bytes that a written part takes, once they are on the disk."""

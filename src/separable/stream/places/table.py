@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
-from . import hdf5, npy, zarrs
-from .arrays import ArraySource, ArrayTarget
+from ...files.guard import check_readable
+from . import hdf5, niftis, npy, tiffs, zarrs
+from .arrays import ArraySource, ArrayTarget, MaskSource
 from .place import StreamSource, StreamTarget
 
-_PATHS = "a path that ends in .npy, .zarr, .h5 or .hdf5 (scan.h5/name for one of several data sets)"
+_PATHS = (
+    "a path that ends in .npy, .zarr, .h5, .hdf5 (scan.h5/name for one of several data sets), .nii, .nii.gz, "
+    ".tif or .tiff"
+)
+_TIFF = (".tif", ".tiff")
 
 
 def is_path(value: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -27,7 +33,9 @@ def _looks_like_array(value: Any) -> bool:
 def _suffix(path: Path) -> str:
     if hdf5.split(path):
         return ".h5"
-    return ".zarr" if any(place.suffix == ".zarr" for place in (path, *path.parents)) else path.suffix.lower()
+    if any(place.suffix == ".zarr" for place in (path, *path.parents)):
+        return ".zarr"
+    return ".nii" if path.name.lower().endswith(niftis.PACKED) else path.suffix.lower()
 
 
 def open_source(value: Any, name: str = "source") -> StreamSource:
@@ -43,13 +51,39 @@ def open_source(value: Any, name: str = "source") -> StreamSource:
         There is no such file.
     """
     source = _from_path(Path(value), name) if is_path(value) else _from_array(value, name)
+    label = source.name if is_path(value) else f"`{name}`"
     if not source.shape or 0 in source.shape:
         source.close()
-        raise ValueError(f"`{name}` has shape {source.shape}; expected at least one sample.")
+        raise ValueError(f"{label} has shape {source.shape}; expected at least one sample.")
     if source.dtype.kind not in "biufc":
         source.close()
-        raise TypeError(f"`{name}` has dtype {source.dtype}; expected real or complex numbers.")
+        raise TypeError(f"{label} has dtype {source.dtype}; expected real or complex numbers.")
     return source
+
+
+def open_mask(value: Any, shape: tuple[int, ...]) -> StreamSource:
+    """Return the source of a mask for samples of `shape`.
+
+    Raises
+    ------
+    ValueError
+        It has another shape, or is neither of bool nor of bytes.
+    TypeError, FileNotFoundError
+        As `open_source`.
+    """
+    source = open_source(value, "mask")
+    if source.shape != shape or source.dtype not in (np.bool_, np.uint8, np.int8):
+        source.close()
+        raise ValueError(
+            f"`mask` has shape {source.shape} and dtype {source.dtype}; expected {shape} and bool or uint8, "
+            "True or not 0 where the source is known."
+        )
+    return MaskSource(source)
+
+
+def in_slabs_alone(path: Path) -> bool:
+    """Return whether a path is read and written by streams, and not by `separable.files`."""
+    return _suffix(path) in (".h5", ".zarr")
 
 
 def _from_array(value: Any, name: str) -> StreamSource:
@@ -72,6 +106,9 @@ def _from_path(path: Path, name: str) -> StreamSource:
         return zarrs.zarr_source(path)
     if suffix == ".npy":
         return npy.npy_source(path)
+    if suffix == ".nii" or suffix in _TIFF:
+        check_readable(path)
+        return niftis.nifti_source(path) if suffix == ".nii" else tiffs.tiff_source(path)
     raise ValueError(f"`{name}={str(path)!r}` has no ending that is known; expected {_PATHS}.")
 
 
@@ -93,15 +130,46 @@ def open_target(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], like: 
                 f"`target` is of type {type(value).__name__}; expected {_PATHS}, or an array with shape, "
                 "dtype and assignment to slices."
             )
-        return ArrayTarget(value, shape, dtype)
+        return ArrayTarget(value, shape, dtype, like.order)
     path = Path(value)
-    named = hdf5.split(path)
+    suffix, named = _suffix(path), hdf5.split(path)
     if not (named[0] if named else path).absolute().parent.is_dir():
         raise FileNotFoundError(f"`target={str(path)!r}`: there is no such folder; make it first.")
     if named:
         return hdf5.hdf_target(*named, shape, dtype)
     if path.suffix.lower() == ".zarr":
-        return zarrs.ZarrTarget(path, shape, dtype, getattr(like, "array", None))
-    if path.suffix.lower() == ".npy":
-        return npy.npy_target(path, shape, dtype)
+        return zarrs.ZarrTarget(path, shape, dtype, getattr(like, "array", None), like.order)
+    if suffix == ".npy":
+        return npy.npy_target(path, shape, dtype, like.order)
+    if suffix == ".nii":
+        return niftis.nifti_target(path, dtype, like.header)
+    if suffix in _TIFF:
+        return tiffs.tiff_target(path, dtype, like.header)
     raise ValueError(f"`target={str(path)!r}` has no ending that is known; expected {_PATHS}.")
+
+
+def open_places(
+    source: Any, target: Any, mask: Any, dtype: np.dtype[Any]
+) -> tuple[StreamSource, StreamTarget | None, StreamSource | None]:
+    """Return source, target and mask, which are read and written along one axis; None for none.
+
+    The axis is that of the source, unless the target can only be written along another.
+
+    Raises
+    ------
+    ValueError, TypeError, FileNotFoundError
+        As `open_source`, `open_mask` and `open_target`; source or mask are not read along that axis.
+    """
+    with ExitStack() as opened:
+        read = open_source(source)
+        opened.callback(read.close)
+        place = None if target is None else open_target(target, read.shape, dtype, read)
+        if place is not None and place.order != read.order:
+            read.turn(place.order, f"{place.name} is written")
+        known = None if mask is None else open_mask(mask, read.shape)
+        if known is not None:
+            opened.callback(known.close)
+            if known.order != read.order:
+                known.turn(read.order, f"{read.name} is read")
+        opened.pop_all()
+    return read, place, known

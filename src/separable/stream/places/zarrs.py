@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,18 +15,23 @@ import numpy as np
 from ..._base.atomic import sync_folder
 from ..._base.extras import extra
 from ..._base.types import Array
+from ...files.guard import reading
 from .arrays import ArraySource, codec_bytes, thickness
 from .flat import draft_of
+from .ngff import zarr_header
+from .place import Order, as_array
 
 _LARGEST_CHUNK = 1 << 20  # samples of a chunk, where the source has none
 _METADATA = ("zarr.json", ".zarray")
+_KIND = "zarr"
 
 
 def zarr_source(path: Path) -> ZarrSource:
-    """Return the array in a folder; ValueError where it holds a group."""
+    """Return the array in a folder; ValueError where it holds a group, FileError where it is damaged."""
     with extra("volumes"):
         import zarr
-    opened = zarr.open(str(path), mode="r")
+    with reading(path, _KIND):
+        opened = zarr.open(str(path), mode="r")
     if not hasattr(opened, "shape"):
         names = sorted(name for name, _ in opened.arrays())
         fix = f"pass '{path}/{names[0]}'" if names else "it has no arrays"
@@ -37,15 +43,19 @@ class ZarrSource(ArraySource):
     """An array of zarr."""
 
     def __init__(self, array: Any, path: Path) -> None:
-        super().__init__(array, f"`{path}`")
+        super().__init__(array, f"`{path}`", zarr_header(array, path))
         self._path = path
 
     def read(self, begin: int, end: int, into: Array) -> None:
-        """Read a part, decoded in place."""
+        """Read a part, along the first axis decoded in place; FileError where a chunk is damaged."""
         from zarr.buffer.cpu import NDBuffer
 
         lent: Any = into
-        self.array.get_basic_selection(slice(begin, end), out=NDBuffer(lent))
+        with reading(self._path, _KIND):
+            if self.order == "C":
+                self.array.get_basic_selection(slice(begin, end), out=NDBuffer(lent))
+            else:
+                super().read(begin, end, into)
 
     def identity(self) -> str:
         """Return where it lies, its metadata, and count, sizes and the last change of its files."""
@@ -62,7 +72,12 @@ class ZarrSource(ArraySource):
 class ZarrTarget:
     """An array of zarr in a folder beside the target, which gets the target's name when all is written."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], like: Any) -> None:
+    remark = ""
+    notes: tuple[str, ...] = ()
+
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], like: Any, order: Order
+    ) -> None:
         with extra("volumes"):
             import zarr  # noqa: F401
         self.name = f"`{path}`"
@@ -77,9 +92,11 @@ class ZarrTarget:
         # Format 2 has codecs of its own.
         followed = fits and getattr(getattr(like, "metadata", None), "zarr_format", 2) == 3
         self._compressors = like.compressors if followed else "auto"
+        self._names = like.metadata.dimension_names if followed and like.shape == shape else None
         self._array: Any = None
         grid = _Grid(shape, dtype, self._chunks, self._shards)
-        self.rows, self.codec_bytes = thickness(grid), codec_bytes(grid)
+        self.order = order
+        self.rows, self.codec_bytes = thickness(grid, order), codec_bytes(grid, order)
 
     def exists(self) -> bool:
         """Return whether the target is there."""
@@ -104,11 +121,15 @@ class ZarrTarget:
             chunks=self._chunks,
             shards=self._shards,
             compressors=codecs,
+            dimension_names=self._names,
         )
 
     def write(self, begin: int, values: Array) -> None:
         """Write whole chunks, or shards."""
-        self._array[begin : begin + len(values)] = values
+        if self.order == "C":
+            self._array[begin : begin + len(values)] = values
+        else:
+            self._array[..., begin : begin + len(values)] = as_array(values, self.order)
 
     def synced(self, begin: int, end: int) -> int:
         """Return the bytes of the chunks of a part, once they are on the disk."""
@@ -129,16 +150,16 @@ class ZarrTarget:
         return sum(os.stat(path).st_size for path in self._files(begin, end))
 
     def _files(self, begin: int, end: int) -> Iterator[str]:
-        """Yield the files of the chunks of a part: one folder for each index of the first axis."""
-        for chunk in range(begin // self.rows, -(-end // self.rows)):
-            place = self._draft / "c" / str(chunk)
-            if place.is_file():  # of a single axis
-                yield str(place)
-            elif place.exists():
-                for folder, _, names in os.walk(place):
-                    yield from (
-                        os.path.join(folder, name) for name in sorted(names) if not name.endswith(".partial")
-                    )
+        """Yield the files of the chunks of a part; chunks of zeros have none."""
+        own = range(begin // self.rows, -(-end // self.rows))
+        stored = self._shards or self._chunks
+        grid = [range(-(-n // chunk)) for n, chunk in zip(self._shape, stored, strict=True)]
+        grid[0 if self.order == "C" else -1] = own
+        root = os.path.join(self._draft, "c")
+        for chunk in itertools.product(*grid):
+            place = os.path.join(root, *map(str, chunk))
+            if os.path.exists(place):
+                yield place
 
     def finish(self) -> None:
         """Give the folder its name."""
