@@ -239,14 +239,17 @@ class ConversionRun:
     @cached_property
     def _cheaper(self) -> list[Candidates]:
         """The forms and ranks of each layer that cost less than it."""
-        return [self.curves.cheaper(index) for index in self._timed(self.curves.begin)]
+        costs = []
+        for index in self._timing():
+            self.curves.begin(index)
+            costs.append(self.curves.cheaper(index))
+        return costs
 
-    def _timed(self, what: Callable[[int], None]) -> Iterator[int]:
-        """Yield each layer behind something that times it."""
+    def _timing(self) -> Iterator[int]:
+        """Yield each layer, and tell that it is timed."""
         for index, layer in enumerate(self.layers):
             if self.curves.by == "time":  # the others are counted in no time
                 self._steps.say("timing", layer)
-            what(index)
             yield index
 
     @property
@@ -332,8 +335,9 @@ class ConversionRun:
         To time all forms takes longer than to see what they lose. So that is seen first, and only what may be
         taken is timed.
         """
-        layers = list(self._timed(self.curves.begin))
-        cheaper = [self.curves.rated(index) for index in layers]
+        for index in self._timing():
+            self.curves.begin(index)
+        cheaper = [self.curves.rated(index) for index in range(len(self.layers))]
         refusal = self._least_cost(self.curves.least_of(cheaper))
         if not refusal:
             self._measure_all(cheaper)
@@ -342,8 +346,8 @@ class ConversionRun:
             self.curves.forget()
             self._measured = False  # another goal asks for what was forgotten
             return refusal
-        for _ in self._timed(lambda index: self.curves.price(index, _HOPELESS * max_loss)):
-            pass
+        for index in self._timing():
+            self.curves.price(index, _HOPELESS * max_loss)
         return ""
 
     def _least_cost(self, least: float) -> str:
