@@ -66,6 +66,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_signature": False,
+    "ignore_repr_types": r"matplotlib",  # what the last call of a picture returns is no result
     "remove_config_comments": True,
     "min_reported_time": 1e6,
     "write_computation_times": False,

@@ -26,7 +26,12 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ["SEPARABLE_CACHE_DIR"] = os.devnull
 
 # What these make once is dear: each stays on one worker.
-TOGETHER = ("tests/test_demo.py", "tests/test_docs_site.py", "tests/test_nn_distill.py")
+TOGETHER = (
+    "tests/test_demo.py",
+    "tests/test_docs_site.py",
+    "tests/test_nn_distill.py",
+    "tests/test_wheel.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

