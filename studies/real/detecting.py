@@ -23,8 +23,9 @@ GROUNDS: Final = (
 )  # fmt: skip
 PERSON: Final = "astronaut.png"
 FACES: Final = 100  # as many of the pictures of lfw_subset.npy, the first ones, are faces
-PASTED: Final = (3, 6)  # pictures in a scene, at least and at most
-WIDTHS: Final = {"face": (40, 130), "person": (120, 300), "thing": (40, 160)}
+PASTED: Final = (4, 7)  # pictures in a scene, at least and at most
+WIDTHS: Final = {"face": (60, 120), "person": (100, 180), "thing": (40, 100)}
+GRID, ASIDE = 3, 25  # where they stand: rows and columns, and up to so many pixels beside their middles
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ def scene(faces: Array, rng: np.random.Generator) -> Array:
     rng : Generator
     """
     picture = Image.fromarray(_ground(rng))
-    for _ in range(rng.integers(*PASTED, endpoint=True)):
-        kind = str(rng.choice(["face", "person", "thing"], p=[0.6, 0.25, 0.15]))
+    for cell in rng.permutation(GRID**2)[: rng.integers(*PASTED, endpoint=True)]:
+        kind = str(rng.choice(["face", "person", "thing"], p=[0.45, 0.4, 0.15]))
         if kind == "face":
             part = _coloured(faces[rng.integers(len(faces))], rng)
         else:
@@ -130,9 +131,8 @@ def scene(faces: Array, rng: np.random.Generator) -> Array:
         part = part.resize((wide, wide * part.height // part.width), Image.Resampling.BICUBIC)
         if rng.random() < 0.5:
             part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        # Up to a quarter of it may be outside.
-        places = [int(rng.integers(-n // 4, max(SIZE - 3 * n // 4, 1))) for n in part.size]
-        picture.paste(part, (places[0], places[1]))
+        middle = (np.array(divmod(int(cell), GRID)) + 0.5) * SIZE / GRID + rng.uniform(-ASIDE, ASIDE, 2)
+        picture.paste(part, (int(middle[0]) - part.width // 2, int(middle[1]) - part.height // 2))
     values = np.asarray(picture, np.float32) / 255
     values = (values - 0.5) * rng.uniform(0.7, 1.1) + 0.5 + rng.uniform(-0.1, 0.1)
     values += rng.normal(0, rng.uniform(0, 0.03), values.shape)
