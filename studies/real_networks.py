@@ -25,7 +25,7 @@ PATIENCE, WORTH = 30.0, 1.1
 SUBJECTS: Final[tuple[tuple[Callable[[int, int], Subject], int, int], ...]] = (
     (reading.subject, 64, 200),
     (detecting.subject, 32, 100),
-    (classifying.subject, 32, 64),
+    (classifying.subject, 16, 64),
     (trained.residual, 64, 200),
     (trained.unet, 64, 200),
 )
