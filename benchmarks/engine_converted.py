@@ -18,6 +18,7 @@ from benchmarks.engine_networks import Floats
 from benchmarks.engine_peers import Runner
 from benchmarks.results import SEPARABLE, Quantity, QuantityRecord
 from benchmarks.timing import Effort, interleave
+from separable.conv.forms.table import CHEAPER
 from separable.demo import network as demo
 
 NAME = "engine-converted"
@@ -28,18 +29,21 @@ THREADS = (1, 2)
 
 @dataclass(frozen=True)
 class Work:
-    """A network, the fraction of its time that it is converted to, and inputs of a call and of the fit."""
+    """A network, the fraction of its time that it is converted to, inputs of a call and of the fit, forms."""
 
     name: str
     title: str
     budget: float
     batch: int
     inputs: int
+    forms: tuple[str, ...] = CHEAPER
 
 
 WORKS = (
     Work("resnet-18", "ResNet-18, 224 x 224", 0.2, 1, 16),
-    Work("vgg16", "VGG16, 224 x 224", 0.25, 1, 16),
+    Work(
+        "vgg16", "VGG16, 224 x 224", 0.25, 1, 16, ("spatial", "low-rank")
+    ),  # of the others a fit takes minutes
     Work(DEMO, "the demo's network, 64 squares", 0.45, demo.BATCH, demo.CALIBRATION),
 )
 QUICK = Work(DEMO, "the demo's network, 4 squares", 0.6, 4, 32)
@@ -77,8 +81,9 @@ def files(work: Work) -> tuple[Path, Path]:
         dense = engine_networks.path(engine_networks.named(work.name))
 
     def convert(file: Path) -> None:
-        inputs = _inputs(work, work.inputs)
-        sp.onnx.separate(dense, inputs, work.budget, by="time", threads=1, progress=False).save(file)
+        inputs, forms = _inputs(work, work.inputs), work.forms
+        done = sp.onnx.separate(dense, inputs, work.budget, by="time", forms=forms, threads=1, progress=False)
+        done.save(file)
 
     return dense, engine_networks.kept(f"{work.name}.{work.budget:g}.{work.inputs}.converted.onnx", convert)
 

@@ -125,10 +125,21 @@ def test_layers_converted_from_pytorch() -> None:
     assert all("3d" in name for name in refused)
 
 
+LIGHT_MODELS = (
+    "squeezenet",
+    "shufflenet",
+    "densenet121",
+    "inception_v1",
+    "inception_v2",
+    "resnet50",
+    "bvlc_alexnet",
+    "zfnet512",
+    "vgg19",
+)
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "densenet121", "inception_v2", "resnet50"])
+@pytest.mark.parametrize("name", LIGHT_MODELS)
 def test_light_models_agree_with_onnx_runtime(name: str) -> None:
     """Without the softmax at the end: all weights are alike, and the numbers before it without measure."""
     onnxruntime = pytest.importorskip("onnxruntime")
