@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from benchmarks import libraries
 from benchmarks.timing import Effort
 from docs.drawings.ink import Ink, curves
-from studies.real import forms, reading, trained
+from studies.real import classifying, detecting, forms, reading, refusing, trained
 from studies.real.forms import DECOUPLED, DENSE, ENGINE, OURS, RUNTIME, WEIGHTS
 from studies.real.subject import Subject
 from studies.study import Numbers, Progress, Study, Verdict, judged, table
@@ -19,13 +19,18 @@ MISSION: Final = "the goal of this package"
 FASTER, LOST = 1.5, 0.5  # times; points
 CLOCK: Final = 1.03  # times of equal networks differ by no more here
 MARKS: Final = {DENSE: "o", OURS: "s", WEIGHTS: "^", DECOUPLED: "D"}
-SUBJECTS: Final[tuple[Callable[[int, int], Subject], ...]] = (
-    reading.subject,
-    trained.residual,
-    trained.unet,
+# Seconds until a network that is not worth converting is said to be none; times as fast as would be worth it.
+PATIENCE, WORTH = 30.0, 1.1
+# With the pictures that calibrate, and those that judge.
+SUBJECTS: Final[tuple[tuple[Callable[[int, int], Subject], int, int], ...]] = (
+    (reading.subject, 64, 200),
+    (detecting.subject, 32, 100),
+    (classifying.subject, 16, 64),
+    (trained.residual, 64, 200),
+    (trained.unet, 64, 200),
 )
 # Those that need no download, and are small where few pictures are asked for.
-QUICK: Final = SUBJECTS[1:]
+QUICK: Final = tuple((make, 16, 20) for make, *_ in SUBJECTS[3:])
 
 
 def measure(small: bool, progress: Progress) -> Numbers:
@@ -34,10 +39,11 @@ def measure(small: bool, progress: Progress) -> Numbers:
     networks = {}
     with libraries.threads_restored():
         libraries.set_torch_threads(1)
-        for make in QUICK if small else SUBJECTS:
-            subject = make(16, 20) if small else make(64, 200)
+        for make, calibration, held_out in QUICK if small else SUBJECTS:
+            subject = make(calibration, held_out)
             networks[subject.name] = forms.compared(subject, effort, progress)
-    return {"networks": networks}
+        answer = refusing.answered(small, progress)
+    return {"networks": networks, "separable already": answer}
 
 
 def _of(network: Numbers, kind: str) -> list[Numbers]:
@@ -80,6 +86,8 @@ def judge(numbers: Numbers) -> list[Verdict]:
         )
     if any(_of(network, OURS) for network in networks.values()):
         verdicts += [_never_slower(networks), _data_are_worth_it(networks)]
+    if "separable already" in numbers:  # runs of before had no such network
+        verdicts.append(_refused_soon(numbers["separable already"]))
     return verdicts
 
 
@@ -119,6 +127,22 @@ def _data_are_worth_it(networks: Numbers) -> Verdict:
     )
 
 
+def _refused_soon(answer: Numbers) -> Verdict:
+    took = answer["processor_seconds"]
+    return judged(
+        "what is not worth converting is left as it is, and that is said soon",
+        MISSION,
+        f"{answer['name']}: {answer['changed']} of {answer['layers']} layers converted, "
+        f"{answer['speedup']:.2f} times as fast, after {took:.0f} seconds of one processor",
+        f"no layer is converted, or the whole is {WORTH} times as fast; the answer takes "
+        f"{PATIENCE:.0f} seconds at most.",
+        {
+            "it is said soon": took <= PATIENCE,
+            "it is left as it is": not answer["changed"] or answer["speedup"] >= WORTH,
+        },
+    )
+
+
 def tables(numbers: Numbers) -> str:
     """Return a table for each network, and what its conversion took."""
     pieces = []
@@ -136,7 +160,22 @@ def tables(numbers: Numbers) -> str:
             for row in network["rows"]
         ]
         pieces.append(f"## {name}\n\n{_told(network)}\n\n{table(heads, rows)}")
+    if "separable already" in numbers:
+        pieces.append(_answered(numbers["separable already"]))
     return "\n\n".join(pieces)
+
+
+def _answered(answer: Numbers) -> str:
+    """Return what was said of a network that is separable already."""
+    rows = [[reason, str(count)] for reason, count in answer["reasons"].items()]
+    return (
+        f"## {answer['name']}\n\nIt is made of depthwise separable convolutions; its weights and its "
+        f"{answer['inputs']} inputs are random. Asked for the default, the least time at which the outputs "
+        f"change by 0.005 of their variance, conversion answers after {answer['processor_seconds']:.0f} "
+        f"seconds of one processor: {answer['changed']} of {answer['layers']} layers are converted, the "
+        f"whole is {answer['speedup']:.2f} times as fast, and the outputs change by "
+        f"{answer['change']:.2g}.\n\n" + table(["why layers stay as they are", "layers"], rows)
+    )
 
 
 def _told(network: Numbers) -> str:

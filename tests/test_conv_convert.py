@@ -277,6 +277,7 @@ def test_factorizations_of_a_layer_do_not_grow_with_the_ranks(monkeypatch):
         network = chain((3, 16, 16))
         curves = Curves(network, "macs", CHEAPER, 8)
         for index, layer in enumerate(network.layers):
+            curves.begin(index)
             cheaper = curves.cheaper(index)
             moments = Moments(layer)
             for sample in network.samples(index, {}):
@@ -358,24 +359,94 @@ def test_what_cannot_save_a_tenth_is_not_begun(net, monkeypatch):
     assert all("leave 0.9" in row.reason and "of the macs" in row.reason for row in done.report.layers)
 
 
-def test_what_loses_far_more_than_is_allowed_is_not_begun(monkeypatch):
+@pytest.fixture(scope="module")
+def hopeless():
     hopeless = chain((3, 16, 16, 16))
     rng = np.random.default_rng(0)
     hopeless.layers = [  # weights of white noise, which no form fits
         replace(layer, weights=rng.standard_normal(layer.weights.shape)) for layer in hopeless.layers
     ]
     hopeless.batches = [rng.standard_normal(batch.shape) for batch in hopeless.batches]
+    return hopeless
+
+
+def test_what_loses_far_more_than_is_allowed_is_not_begun(hopeless, monkeypatch):
     monkeypatch.setattr(ConversionRun, "_fitted", lambda *_: pytest.fail("layers were fitted"))
     done = convert(hopeless, by="macs", max_loss=1e-5)
     assert not done.replacements
     assert all("to save 10% of the macs" in row.reason for row in done.report.layers)
 
 
+def test_what_is_hopeless_at_the_highest_rate_is_not_timed(hopeless, monkeypatch):
+    plain = Chain.milliseconds
+    monkeypatch.setattr(
+        Chain,
+        "milliseconds",
+        lambda net, index, new: plain(net, index, new) if new is None else pytest.fail("a form was timed"),
+    )
+    done = convert(hopeless, by="time", max_loss=1e-5)
+    assert not done.replacements
+    assert not done.report.frontier
+    for row in done.report.layers:
+        assert "to save 10% of the time, at the rate of the fastest layer," in row.reason
+        assert len(row.options) == 1  # what was not measured is not shown
+        assert row.milliseconds_before == row.milliseconds_after > 0
+
+
+def test_a_goal_after_one_that_was_hopeless_is_timed(hopeless):
+    with ConversionRun(hopeless, [goal_of(None, "time", 1e-5), goal_of(0.5, "time")]) as run:
+        assert not run.reach(goal_of(None, "time", 1e-5)).replacements
+        done = run.reach(goal_of(0.5, "time"))
+    after = sum(row.milliseconds_after for row in done.report.layers)
+    assert after <= 0.5 * sum(row.milliseconds_before for row in done.report.layers)
+    assert all(len(options) == len({(o.form, o.rank) for o in options}) for options in run.curves.options)
+
+
+def test_what_loses_little_at_the_highest_rate_is_timed(net, monkeypatch):
+    """Spatial forms take twice what their MACs say: they stand with that, or not at all."""
+    monkeypatch.setattr(net, "times", {"spatial": 2.0})
+    done = convert(net, by="time", max_loss=0.05)
+    assert done.replacements
+    assert done.report.output_change <= 0.05
+    seen = set()
+    for index, (layer, row) in enumerate(zip(net.layers, done.report.layers, strict=True)):
+        dense, *others = row.options
+        assert dense.cost == net.milliseconds(index, None)
+        for option in others:
+            seen.add(option.form)
+            times = 2.0 if option.form == "spatial" else 1.0
+            assert option.cost == pytest.approx(
+                times * FORMS[option.form].cost(layer, option.rank).macs / 1e6, rel=1e-6
+            )
+            assert option.cost < dense.cost
+            assert option.effect <= 30 * 0.05
+    assert len(seen) > 1
+
+
+def test_descent_of_many_groups_is_told_by_some_of_them(monkeypatch):
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((96, 1, 5, 5)).cumsum(2)
+    layer = ConvLayer("conv", weights, padding=((2, 2), (2, 2)), sizes=(9, 9), groups=96)
+    moments = Moments(layer)
+    x = rng.standard_normal((32, 96, 9, 9)).cumsum(2)
+    moments.add(x, layer(x))
+    fitter = Fitter(layer, moments)
+    solved, plain = [], Fitter._solved
+    monkeypatch.setattr(Fitter, "_solved", lambda *given: (solved.append(1), plain(*given))[1])
+    some = fitter.errors("spatial", [1, 2])
+    assert 0 < len(solved) <= 32
+    monkeypatch.setattr("separable.conv.conversion.fit._GROUPS", 96)
+    everything = fitter.errors("spatial", [1, 2])
+    assert len(solved) >= 96
+    assert some == pytest.approx(everything, rel=0.2)
+
+
 def test_ranks_of_many_channels_fill_registers():
     wide = chain((64, 256, 256), size=4)
     curves = Curves(wide, "macs", ["spatial", "low-rank"], 8)
-    for pairs in (curves.cheaper(index) for index in range(2)):
-        for some in pairs.values():
+    for index in range(2):
+        curves.begin(index)
+        for some in curves.cheaper(index).values():
             ranks = [rank for rank, _ in some]
             assert len(ranks) == len(set(ranks)) > 5
             # The last one may be the most that is cheaper than the layer.

@@ -447,6 +447,21 @@ def test_uncorrelated_channels_have_a_closed_form():
         assert found == pytest.approx(least, abs=2e-4 * problem.energy)
 
 
+def test_rounding_that_makes_a_step_indefinite_is_damped():
+    """Fewer patches than unknowns, and sums in single precision that are off by a ten thousandth."""
+    rng = np.random.default_rng(0)
+    channels, taps, outputs, patches = 24, 9, 16, 20
+    x = rng.standard_normal((patches, channels * taps))
+    y = x @ rng.standard_normal((channels * taps, outputs))
+    off = rng.standard_normal((channels * taps, channels * taps))
+    gram = x.T @ x / patches + 1e-4 * (off + off.T) / 2
+    pull, energies = x.T @ y / patches, np.square(y).mean(0)
+    problem = Quadratic(gram.astype(np.float32), pull.astype(np.float32), energies, taps)
+    filters = rng.standard_normal((channels, taps)).astype(np.float32)
+    losses = [descend_inputs(problem, [1] * channels, filters, sweeps, 1e-9)[2] for sweeps in (0, 5)]
+    assert losses[1] < 0.5 * losses[0]
+
+
 def test_estimated_errors_are_near_the_fitted_ones():
     rng = np.random.default_rng(14)
     layer = layer_of(rng, (12, 10, 3, 3), (8, 8))

@@ -78,11 +78,11 @@ def scenes(seed: int, train: int = 120, test: int = 40) -> Pictures:
     for side, count in enumerate((train, test)):
         stack = np.concatenate([_cuttings(pair[side], count, 64, numbers) for pair in cut])
         classes = torch.arange(len(sides)).repeat_interleave(count)
-        parts.append((_tensor(_contrasts(stack, numbers)), classes))
+        parts.append((_tensor(_contrasts(_half_mirrored(stack, numbers), numbers)), classes))
     return Pictures("scenes", *parts[0], *parts[1], len(sides))
 
 
-def surfaces(seed: int, train: int = 120, test: int = 200) -> Pictures:
+def surfaces(seed: int, train: int = 240, test: int = 200) -> Pictures:
     """Return pictures of 64 x 64 where two or three of brick, grass and gravel meet; a class for each pixel.
 
     Those held out are from the lower third of the photographs.
@@ -91,7 +91,10 @@ def surfaces(seed: int, train: int = 120, test: int = 200) -> Pictures:
     cut = [(image[:edge], image[edge:]) for image, edge in map(_upper_part, ("brick", "grass", "gravel"))]
     parts: list[Tensor] = []
     for side, count in enumerate((train, test)):
-        stacks = np.stack([_cuttings(pair[side], count, 64, numbers) for pair in cut], 1)
+        # Cuttings are mirrored before they are joined: classes are not.
+        stacks = np.stack(
+            [_half_mirrored(_cuttings(pair[side], count, 64, numbers), numbers) for pair in cut], 1
+        )
         where = np.stack([_regions(len(cut), 64, numbers) for _ in range(count)])
         joined = np.take_along_axis(stacks, where[:, None], 1)[:, 0]
         parts += [_tensor(_contrasts(joined, numbers)), torch.from_numpy(where).long()]
@@ -110,13 +113,16 @@ def _upper_part(name: str) -> tuple[npt.NDArray[np.float64], int]:
 
 
 def _contrasts(stack: npt.NDArray[np.float64], numbers: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return pictures whose contrast and brightness are drawn anew; half of them are mirrored."""
+    """Return pictures whose contrast and brightness are drawn anew."""
     shape = len(stack), 1, 1
     gain, shift = numbers.uniform(0.6, 1.2, shape), numbers.uniform(-0.15, 0.15, shape)
-    stack = (stack - 0.5) * gain + 0.5 + shift
-    mirrored = numbers.random(len(stack)) < 0.5
-    stack[mirrored] = stack[mirrored][:, :, ::-1]
-    return stack
+    return (stack - 0.5) * gain + 0.5 + shift
+
+
+def _half_mirrored(stack: npt.NDArray[np.float64], numbers: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Return pictures of which about half are mirrored."""
+    mirrored = numbers.random((len(stack), 1, 1)) < 0.5
+    return np.where(mirrored, stack[:, :, ::-1], stack)
 
 
 def _regions(count: int, size: int, numbers: np.random.Generator) -> npt.NDArray[np.int64]:

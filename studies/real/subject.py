@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
 from benchmarks import libraries
+
+BATCH: Final = 8  # inputs run at a time, where a model takes several
 
 Array = npt.NDArray[Any]
 
@@ -28,8 +30,8 @@ class Subject:
         What `scores` holds, as a heading.
     model : ModelProto
         Of one input, and one output that is judged: its first.
-    calibration, held_out : ndarray, shape ``(N, channels, height, width)``
-        No picture is among both.
+    calibration, held_out : ndarray, shape ``(N, ...)``
+        Pictures, as the model takes them. None is among both.
     scores : callable
         Of the outputs for `held_out`; returns a number from 0 to 1 for each of these.
     budgets : tuple of float
@@ -48,17 +50,26 @@ class Subject:
     @property
     def input(self) -> str:
         """The name of the input."""
-        return str(self.model.graph.input[0].name)
+        return input_of(self.model)
 
     def scored(self, model: ModelProto) -> Array:
         """Return the scores of a network in place of the original, run by ONNX Runtime."""
-        run = session(model)
-        size = 1 if self.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1 else 8
-        parts = [
-            run({self.input: self.held_out[start : start + size]})[0]
-            for start in range(0, len(self.held_out), size)
-        ]
-        return np.asarray(self.scores(np.concatenate(parts)), float)
+        return np.asarray(self.scores(outputs(model, self.held_out)), float)
+
+
+def input_of(model: ModelProto) -> str:
+    """Return the name of a model's input."""
+    return str(model.graph.input[0].name)
+
+
+def outputs(model: ModelProto, pictures: Array) -> Array:
+    """Return a model's first output for all pictures, run by ONNX Runtime on one thread."""
+    run = session(model)
+    size = 1 if model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1 else BATCH
+    parts = [
+        run({input_of(model): pictures[start : start + size]})[0] for start in range(0, len(pictures), size)
+    ]
+    return np.concatenate(parts)
 
 
 def session(model: ModelProto) -> Callable[[dict[str, Array]], Sequence[Array]]:

@@ -368,9 +368,13 @@ def _moved(
         damped = curvature.copy()
         damped.reshape(count, taps, count, taps)[own_block, :, own_block, :] += damping * diagonal
         damped[np.diag_indices_from(damped)] += least
-        step = Cholesky(damped).solve(slope.reshape(-1)).reshape(count, taps)
-        moved = orthonormal_terms(state.filters[terms] + step, inner, problem.own[channels])
-        other = state.with_filters(terms, moved)
+        try:
+            step = Cholesky(damped).solve(slope.reshape(-1)).reshape(count, taps)
+            moved = orthonormal_terms(state.filters[terms] + step, inner, problem.own[channels])
+            other = state.with_filters(terms, moved)
+        except np.linalg.LinAlgError:  # few data in single precision: more damping outweighs the rounding
+            damping *= _HARDER
+            continue
         if other.loss < state.loss:
             return other, max(damping * _EASIER, 1e-9)
         damping *= _HARDER

@@ -34,8 +34,14 @@ _LEFT: Final = 0.1
 _RANKS: Final = 16
 _RANKS_TIMED: Final = 8
 
+# Forms compute at no more than so many times the rate of the layer, as it is, that computes fastest.
+_FASTER: Final = 1.25
+
 # Sweeps of descent where only the effect of an error on the network is measured.
 _SWEEPS: Final = 3
+
+# Groups of a layer from which on the closed form has to tell: descent goes through them one by one.
+_MANY_GROUPS: Final = 32
 
 # Layers of a network of which every single one matters; and the fraction of the MACs of all others that do
 # not.
@@ -88,17 +94,70 @@ class Curves:
 
     # -- what each way of writing a layer costs, and what it does ---------------------------------------
 
-    def cheaper(self, index: int) -> Candidates:
-        """Return by form the ranks and costs of the next layer, `index`, that are less than its own."""
+    def begin(self, index: int) -> None:
+        """Put down what a layer costs as it is; the layers in running order."""
+        if index < len(self.options):
+            return
         layer = self._network.layers[index]
         timed = self.by == "time"
         dense = self._network.milliseconds(index, None) if timed else self._counted(DENSE, layer, 1)
         self.options.append([Option(UNCHANGED, 0, dense, 0.0, 0.0)])
+
+    def cheaper(self, index: int) -> Candidates:
+        """Return by form the ranks and costs of a layer that are less than its own."""
         if index in self.small:
             return {}
-        costs = {form: self._costs(index, FORMS[form]) for form in self.forms}
+        return self._below(index, {form: self._costs(index, FORMS[form]) for form in self.forms})
+
+    def rated(self, index: int) -> Candidates:
+        """Return the same, by the time that forms take at the highest rate of all layers, or a bit more."""
+        if index in self.small:
+            return {}
+        layers = self._network.layers
+        rates = [
+            layer.macs / options[0].cost
+            for number, (layer, options) in enumerate(zip(layers, self.options, strict=True))
+            if number not in self.small and options[0].cost > 0
+        ]
+        fastest, layer = _FASTER * max(rates, default=math.inf), layers[index]
+        costs = {
+            form: [
+                (rank, FORMS[form].cost(layer, rank).macs / fastest)
+                for rank in self._ranks(layer, FORMS[form])
+            ]
+            for form in self.forms
+        }
+        return self._below(index, costs)
+
+    def _below(self, index: int, costs: Mapping[str, list[tuple[int, float]]]) -> Candidates:
+        dense = self.options[index][0].cost
         cheaper = {form: [pair for pair in pairs if pair[1] < dense] for form, pairs in costs.items()}
         return {form: pairs for form, pairs in cheaper.items() if pairs}
+
+    def price(self, index: int, most: float) -> None:
+        """Time the options of a layer that are known by a rate; drop those that do not pay, or lose more.
+
+        Parameters
+        ----------
+        index : int
+        most : float
+            The effect on the outputs that is not worth timing.
+        """
+        dense, *others = self.options[index]
+        of_form: dict[str, dict[int, Option]] = {}
+        for option in others:
+            if option.effect <= most:
+                of_form.setdefault(option.form, {})[option.rank] = option
+        self.options[index] = [dense]
+        for form, options in of_form.items():
+            timed = self._timed(index, FORMS[form], list(options))
+            self.options[index] += [
+                replace(options[rank], cost=cost) for rank, cost in timed if cost < dense.cost
+            ]
+
+    def forget(self) -> None:
+        """Forget all options but the layers as they are: those that are known by their rate alone."""
+        self.options = [options[:1] for options in self.options]
 
     def _costs(self, index: int, form: LayerForm) -> list[tuple[int, float]]:
         """Return what the ranks of a layer's form cost."""
@@ -106,6 +165,10 @@ class Curves:
         ranks = self._ranks(layer, form)
         if self.by != "time":
             return [(rank, self._counted(form, layer, rank)) for rank in ranks]
+        return self._timed(index, form, ranks)
+
+    def _timed(self, index: int, form: LayerForm, ranks: Sequence[int]) -> list[tuple[int, float]]:
+        layer = self._network.layers[index]
         return _timed(
             ranks,
             [form.cost(layer, rank).macs for rank in ranks],
@@ -166,7 +229,8 @@ class Curves:
         """Return how much an error of a layer changes the network's outputs, as one or two forms show."""
         by_error = sorted(tried, key=lambda candidate: candidate[3])
         known: list[tuple[float, float]] = []
-        sweeps = 0 if fitter.is_large else _SWEEPS  # the closed form tells as much
+        many = self._network.layers[index].groups > _MANY_GROUPS
+        sweeps = 0 if many or fitter.is_large else _SWEEPS  # the closed form tells as much
         probed = [by_error[len(by_error) // 2], by_error[-1]]
         # Of many layers each is tried out once: how its effect bends with the error matters less.
         for form, rank, _, error in probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]:

@@ -44,6 +44,9 @@ _LARGE: Final = 1500
 # Outputs of a group that tell as much for a form that fits them apart.
 _OUTPUTS: Final = 32
 
+# Groups that tell as much, spread over all.
+_GROUPS: Final = 32
+
 # Rounds of fitting to what passes the rectifier, fewer where each takes long, and the gain of one below which
 # they end.
 _ROUNDS: Final = 12
@@ -268,6 +271,8 @@ class Fitter:
         if form.apart:  # some outputs stand for all
             step = -(-self.layer.c_out // self.layer.groups // _OUTPUTS)
             problems = [problem.of_outputs(slice(None, None, step)) for problem in problems]
+        fewer = form.apart or len(problems) > _GROUPS
+        problems = problems[:: -(-len(problems) // _GROUPS)]
         energy = sum(problem.energy for problem in problems)
         left = []
         for place in places:
@@ -275,7 +280,7 @@ class Fitter:
             fitted = [self._solved(problem, form, rank, None, _SWEEPS_SEEN)[0] for problem in problems]
             after = sum(problem.loss(flat) for problem, flat in zip(problems, fitted, strict=True))
             before = float(closed[place]) * self._variance
-            if form.apart:
+            if fewer:
                 before = sum(float(form.losses(self.layer, problem, [rank])[0]) for problem in problems)
             left.append(min(max(after, 0.0) / before, 1.0) if before > 1e-12 * energy else 1.0)
         gains: FloatArray = np.interp(np.arange(len(ranks)), places, left)

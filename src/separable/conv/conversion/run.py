@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from types import TracebackType
@@ -226,31 +226,38 @@ class ConversionRun:
 
     def measure(self) -> None:
         """Find the ways to write each layer, once: all that matters of some layers in one pass."""
-        if self._measured:
-            return
+        if not self._measured:
+            self._measure_all(self._cheaper)
+
+    def _measure_all(self, cheaper: Sequence[Candidates]) -> None:
         self._measured = True
         with blas_alone():
             self._steps.measures()
             for block in self._effort.blocks():
-                self._measure(block)
+                self._measure(block, cheaper)
 
     @cached_property
     def _cheaper(self) -> list[Candidates]:
         """The forms and ranks of each layer that cost less than it."""
         costs = []
+        for index in self._timing():
+            self.curves.begin(index)
+            costs.append(self.curves.cheaper(index))
+        return costs
+
+    def _timing(self) -> Iterator[int]:
+        """Yield each layer, and tell that it is timed."""
         for index, layer in enumerate(self.layers):
             if self.curves.by == "time":  # the others are counted in no time
                 self._steps.say("timing", layer)
-            costs.append(self.curves.cheaper(index))
-        return costs
+            yield index
 
     @property
     def _worth(self) -> float:
         """What all layers may cost at most for something worth having to be saved."""
         return self.curves.dense - _WORTH * (self.curves.dense + self._other)
 
-    def _measure(self, block: Sequence[int]) -> None:
-        cheaper = self._cheaper
+    def _measure(self, block: Sequence[int], cheaper: Sequence[Candidates]) -> None:
         moments = {
             index: self._empty(index, self._effort.measured_positions(index))
             for index in block
@@ -275,10 +282,7 @@ class ConversionRun:
             assert goal.budget is not None
             self.measure()
             return self._best(_allowed(self.curves, goal.budget, self._other))
-        refusal = self._least_cost()
-        if not refusal:
-            self.measure()
-            refusal = self._expected_loss(goal.max_loss)
+        refusal = self._refusal(goal.max_loss)
         return _Attempt(self._dense(), {}, 0.0, refusal) if refusal else self._cheapest(goal.max_loss)
 
     def _cheapest(self, max_loss: float) -> _Attempt:
@@ -313,15 +317,47 @@ class ConversionRun:
                 break
         return best
 
-    def _least_cost(self) -> str:
+    def _refusal(self, max_loss: float) -> str:
+        """Return in words why no conversion to a loss is begun; else all layers are measured."""
+        if not self._measured:
+            if self.curves.by == "time" and self._loss_of is None:
+                refusal = self._refusal_by_rate(max_loss)
+            else:
+                refusal = self._least_cost(self.curves.least_of(self._cheaper))
+            if refusal:
+                return refusal
+        self.measure()
+        return self._least_cost(self.curves.least) or self._expected_loss(max_loss)
+
+    def _refusal_by_rate(self, max_loss: float) -> str:
+        """Return the same of costs as low as the fastest of all layers makes them; else all are timed.
+
+        To time all forms takes longer than to see what they lose. So that is seen first, and only what may be
+        taken is timed.
+        """
+        for index in self._timing():
+            self.curves.begin(index)
+        cheaper = [self.curves.rated(index) for index in range(len(self.layers))]
+        refusal = self._least_cost(self.curves.least_of(cheaper))
+        if not refusal:
+            self._measure_all(cheaper)
+            refusal = self._expected_loss(max_loss, ", at the rate of the fastest layer,")
+        if refusal:
+            self.curves.forget()
+            self._measured = False  # another goal asks for what was forgotten
+            return refusal
+        for index in self._timing():
+            self.curves.price(index, _HOPELESS * max_loss)
+        return ""
+
+    def _least_cost(self, least: float) -> str:
         """Return in words what the cheapest forms leave, if they save nothing worth having."""
-        least = self.curves.least_of(self._cheaper)
         if least <= self._worth:
             return ""
         left = (least + self._other) / (self.curves.dense + self._other)
         return f"the cheapest forms of all layers leave {left:.2g} of the {self.curves.by}"
 
-    def _expected_loss(self, max_loss: float) -> str:
+    def _expected_loss(self, max_loss: float, how: str = "") -> str:
         """Return in words what the least saving worth having loses, if that is far too much."""
         if self._loss_of is not None or self._worth < self.curves.least:
             return ""
@@ -329,8 +365,8 @@ class ConversionRun:
         if effect <= _HOPELESS * max_loss:
             return ""
         return (
-            f"to save {_WORTH:.0%} of the {self.curves.by} is expected to change the outputs by {effect:.2g} "
-            f"of their variance, and {max_loss:g} is allowed"
+            f"to save {_WORTH:.0%} of the {self.curves.by}{how} is expected to change the outputs by "
+            f"{effect:.2g} of their variance, and {max_loss:g} is allowed"
         )
 
     def _dense(self) -> list[Option]:
