@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,33 +24,44 @@ BATCH: Final = {"resnet18": 64, "unet": 8}
 def residual(calibration: int, held_out: int) -> Subject:
     """Return a residual network of 18 layers that tells six photographs by their cuttings."""
     data, model = trained("resnet18", "scenes", calibration, held_out)
-    classes = data.test_y.numpy()
-    return Subject(
-        "ResNet-18",
-        "examples/train; cuttings of 64 x 64 of six photographs, held out: their lower thirds",
-        "classes right",
-        model,
-        data.train_x.numpy()[_some(len(data.train_x), calibration)],
-        data.test_x.numpy(),
-        lambda outputs: np.asarray(outputs.argmax(1) == classes, float),
-        (0.5,),
-    )
+    source = "examples/train; cuttings of 64 x 64 of six photographs, held out: their lower thirds"
+    return _subject("ResNet-18", source, "classes right", data, model, calibration, _right)
 
 
 def unet(calibration: int, held_out: int) -> Subject:
     """Return a U-Net that tells brick, grass and gravel in each pixel."""
     data, model = trained("unet", "surfaces", calibration, held_out)
+    source = (
+        "examples/train; brick, grass and gravel that meet in a picture of 64 x 64, held out: lower thirds"
+    )
+    return _subject("U-Net", source, "mean IoU", data, model, calibration, overlap)
+
+
+def _subject(
+    name: str,
+    source: str,
+    score: str,
+    data: Any,
+    model: ModelProto,
+    calibration: int,
+    scores: Callable[[Array, Array], Array],
+) -> Subject:
+    """Return a subject; `scores` takes the classes that a network gives, and those wanted."""
     classes = data.test_y.numpy()
     return Subject(
-        "U-Net",
-        "examples/train; brick, grass and gravel that meet in a picture of 64 x 64, held out: lower thirds",
-        "mean IoU",
+        name,
+        source,
+        score,
         model,
         data.train_x.numpy()[_some(len(data.train_x), calibration)],
         data.test_x.numpy(),
-        lambda outputs: overlap(outputs.argmax(1), classes),
+        lambda outputs: scores(outputs.argmax(1), classes),
         (0.5,),
     )
+
+
+def _right(given: Array, wanted: Array) -> Array:
+    return np.asarray(given == wanted, float)
 
 
 def overlap(given: Array, wanted: Array) -> Array:

@@ -281,24 +281,36 @@ def naming_what_is_unknown(place: Place, image: files.Image) -> Iterator[None]:
         raise ValueError(message) from error
 
 
-def how(plan: Plan) -> str:
+def _how(plan: Plan) -> str:
     """Return how a plan runs: its method, by name."""
     terms = f", {plural(plan.terms, 'term')}" if plan.terms else ""
     return f"{plan.method}{terms}"
 
 
-def _rows(outcome: Outcome) -> list[tuple[str, str]]:
-    image, result, plan, job = outcome.image, outcome.result, outcome.plan, outcome.job
-    axes = ", ".join(map(image.axis_text, outcome.axes))
-    laps = ", ".join(f"{name} {in_seconds(seconds)}" for name, seconds in outcome.seconds.items())
-    rows = [
+def filter_rows(
+    job: FileJob,
+    image: files.Image,
+    stored: np.dtype[Any],
+    granted: Granted,
+    plan: Plan,
+    axes: tuple[int, ...],
+) -> list[tuple[str, str]]:
+    """Return what is printed of a filter of a file, in memory or slab by slab: all but memory and time."""
+    names = ", ".join(map(image.axis_text, axes))
+    return [
         ("in", f"{job.source}, {by(image.data.shape)} {image.data.dtype.name}"),
-        ("out", f"{job.target}, {result.data.dtype.name}"),
-        ("kernel", outcome.granted.text),
-        ("axes", f"{axes}; mode {', '.join(dict.fromkeys(plan.modes))}"),
-        ("how", f"{how(plan)}, {tables.saving(plan.macs, plan.dense_macs)}"),
-        ("time", f"{laps}, {plural(plan.threads, 'thread')}"),
+        ("out", f"{job.target}, {stored.name}"),
+        ("kernel", granted.text),
+        ("axes", f"{names}; mode {', '.join(dict.fromkeys(plan.modes))}"),
+        ("how", f"{_how(plan)}, {tables.saving(plan.macs, plan.dense_macs)}"),
     ]
+
+
+def _rows(outcome: Outcome) -> list[tuple[str, str]]:
+    laps = ", ".join(f"{name} {in_seconds(seconds)}" for name, seconds in outcome.seconds.items())
+    stored, plan = outcome.result.data.dtype, outcome.plan
+    rows = filter_rows(outcome.job, outcome.image, stored, outcome.granted, plan, outcome.axes)
+    rows.append(("time", f"{laps}, {plural(plan.threads, 'thread')}"))
     return rows + [("note", note) for note in outcome.notes]
 
 
@@ -311,13 +323,21 @@ def _list_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
             rows.append(("kernel", kernel))
         size = f"{by(outcome.image.data.shape)} {outcome.result.data.dtype.name}"
         seconds = in_seconds(sum(outcome.seconds.values()))
-        rows.append(("out", f"{outcome.job.target}, {size}, {how(outcome.plan)}, {seconds}"))
+        rows.append(("out", f"{outcome.job.target}, {size}, {_how(outcome.plan)}, {seconds}"))
         rows += [("note", note) for note in outcome.notes]
     return rows
 
 
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    image, plan, job = outcome.image, outcome.plan, outcome.job
+def filter_facts(
+    job: FileJob,
+    image: files.Image,
+    stored: np.dtype[Any],
+    granted: Granted,
+    plan: Plan,
+    axes: tuple[int, ...],
+    place: Place,
+) -> dict[str, Any]:
+    """Return what `--json` says of a filter of a file, in memory or slab by slab: all but memory and time."""
     return {
         "input": str(job.source),
         "output": str(job.target),
@@ -325,20 +345,27 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
         "axes": image.axis_names,
         "spacing_mm": image.spacing,
         "dtype": image.data.dtype.name,
-        "output_dtype": outcome.result.data.dtype.name,
-        "nodata": "nan" if image.nodata is not None and math.isnan(image.nodata) else image.nodata,
-        "nan": outcome.place.nan,
-        "mask": None if outcome.place.mask is None else str(outcome.place.mask),
-        "filtered_axes": outcome.axes,
-        "kernel": outcome.granted.text,
+        "output_dtype": stored.name,
+        "nan": place.nan,
+        "mask": None if place.mask is None else str(place.mask),
+        "filtered_axes": axes,
+        "kernel": granted.text,
         "kernel_shape": plan.taps,
-        "sigma_px": outcome.granted.sigma,
+        "sigma_px": granted.sigma,
         "modes": plan.modes,
         "method": plan.method,
         "terms": plan.terms,
         "macs": plan.macs,
         "dense_macs": plan.dense_macs,
         "relative_l1": plan.error.relative_l1,
+    }
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    image, plan, stored = outcome.image, outcome.plan, outcome.result.data.dtype
+    shared = filter_facts(outcome.job, image, stored, outcome.granted, plan, outcome.axes, outcome.place)
+    return shared | {
+        "nodata": "nan" if image.nodata is not None and math.isnan(image.nodata) else image.nodata,
         "threads": plan.threads,
         "scratch_bytes": plan.scratch_bytes,
         "seconds": outcome.seconds,

@@ -14,7 +14,7 @@ from typing import Any, Final
 import typer
 
 from ... import files
-from ..._base.words.quantities import by, in_bytes, in_seconds, plural
+from ..._base.words.quantities import in_bytes, in_seconds, plural
 from ...report.text import tables
 from ...stream import verbs as stream
 from ...stream.journal import journal_of
@@ -23,7 +23,7 @@ from ...stream.stream_plan import Resume, StreamPlan
 from ..inputs import FileJob
 from ..kernel_options import Granted, Wish, grant, whole_numbers
 from ..terminal import Show, one_line, pace, plain_console, progress, same_file, say, typed
-from .filter import Place, how, naming_what_is_unknown
+from .filter import Place, filter_facts, filter_rows, naming_what_is_unknown
 
 _MEMORY: Final = "1GiB"  # unless --memory says it
 
@@ -222,17 +222,13 @@ def _naming_paths() -> Iterator[None]:
 
 
 def _rows(outcome: _Outcome) -> list[tuple[str, str]]:
-    image, job, stream_plan = outcome.image, outcome.job, outcome.plan
+    image, stream_plan = outcome.image, outcome.plan
     plan = stream_plan.filter_plan
-    axes = ", ".join(map(image.axis_text, plan.axes))
-    passed = f" ({stream_plan.passed_over})" if stream_plan.passed_over else ""
     threads = plural(outcome.place.threads or plan.threads, "thread")
-    rows = [
-        ("in", f"{job.source}, {by(image.data.shape)} {image.data.dtype.name}"),
-        ("out", f"{job.target}, {stream_plan.dtype.name}"),
-        ("kernel", outcome.granted.text),
-        ("axes", f"{axes}; mode {', '.join(dict.fromkeys(plan.modes))}"),
-        ("how", f"{how(plan)}, {tables.saving(plan.macs, plan.dense_macs)}{passed}"),
+    rows = filter_rows(outcome.job, image, stream_plan.dtype, outcome.granted, plan, plan.axes)
+    if stream_plan.passed_over:
+        rows[-1] = ("how", f"{rows[-1][1]} ({stream_plan.passed_over})")
+    rows += [
         ("slabs", outcome.slabs_text),
         ("memory", f"{in_bytes(stream_plan.memory)} of {in_bytes(stream_plan.memory_limit)}"),
         ("time", f"{in_seconds(outcome.seconds)}, {outcome.rate / 1e6:.3g} MB/s, {threads}"),
@@ -241,30 +237,12 @@ def _rows(outcome: _Outcome) -> list[tuple[str, str]]:
 
 
 def _facts(outcome: _Outcome) -> dict[str, Any]:
-    image, job, stream_plan = outcome.image, outcome.job, outcome.plan
+    image, place, stream_plan = outcome.image, outcome.place, outcome.plan
     plan = stream_plan.filter_plan
-    return {
-        "input": str(job.source),
-        "output": str(job.target),
-        "shape": stream_plan.shape,
-        "axes": image.axis_names,
-        "spacing_mm": image.spacing,
-        "dtype": image.data.dtype.name,
-        "output_dtype": stream_plan.dtype.name,
-        "nan": outcome.place.nan,
-        "mask": None if outcome.place.mask is None else str(outcome.place.mask),
-        "filtered_axes": plan.axes,
-        "kernel": outcome.granted.text,
-        "kernel_shape": plan.taps,
-        "sigma_px": outcome.granted.sigma,
-        "modes": plan.modes,
-        "method": plan.method,
+    shared = filter_facts(outcome.job, image, stream_plan.dtype, outcome.granted, plan, plan.axes, place)
+    return shared | {
         "passed_over": stream_plan.passed_over,
-        "terms": plan.terms,
-        "macs": plan.macs,
-        "dense_macs": plan.dense_macs,
-        "relative_l1": plan.error.relative_l1,
-        "threads": outcome.place.threads or plan.threads,
+        "threads": place.threads or plan.threads,
         "slabs": outcome.slabs,
         "slabs_filtered": outcome.filtered,
         "slab": stream_plan.unit,

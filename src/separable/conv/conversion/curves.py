@@ -109,25 +109,23 @@ class Curves:
             return {}
         return self._below(index, {form: self._costs(index, FORMS[form]) for form in self.forms})
 
-    def rated(self, index: int) -> Candidates:
-        """Return the same, by the time that forms take at the highest rate of all layers, or a bit more."""
-        if index in self.small:
-            return {}
-        layers = self._network.layers
-        rates = [
-            layer.macs / options[0].cost
-            for number, (layer, options) in enumerate(zip(layers, self.options, strict=True))
-            if number not in self.small and options[0].cost > 0
+    def rated(self) -> list[Candidates]:
+        """Return the same of all layers, by the time that forms take at the highest rate of any, or more."""
+        layers = dict(enumerate(self._network.layers))
+        large = [index for index in layers if index not in self.small]
+        costs = {index: self.options[index][0].cost for index in large}
+        rates = [layers[index].macs / cost for index, cost in costs.items() if cost > 0]
+        fastest = _FASTER * max(rates, default=math.inf)
+
+        def at_that_rate(layer: ConvLayer, form: LayerForm) -> list[tuple[int, float]]:
+            return [(rank, form.cost(layer, rank).macs / fastest) for rank in self._ranks(layer, form)]
+
+        return [
+            self._below(index, {form: at_that_rate(layer, FORMS[form]) for form in self.forms})
+            if index in costs
+            else {}
+            for index, layer in layers.items()
         ]
-        fastest, layer = _FASTER * max(rates, default=math.inf), layers[index]
-        costs = {
-            form: [
-                (rank, FORMS[form].cost(layer, rank).macs / fastest)
-                for rank in self._ranks(layer, FORMS[form])
-            ]
-            for form in self.forms
-        }
-        return self._below(index, costs)
 
     def _below(self, index: int, costs: Mapping[str, list[tuple[int, float]]]) -> Candidates:
         dense = self.options[index][0].cost
@@ -150,7 +148,7 @@ class Curves:
                 of_form.setdefault(option.form, {})[option.rank] = option
         self.options[index] = [dense]
         for form, options in of_form.items():
-            timed = self._timed(index, FORMS[form], list(options))
+            timed = self._milliseconds(index, FORMS[form], list(options))
             self.options[index] += [
                 replace(options[rank], cost=cost) for rank, cost in timed if cost < dense.cost
             ]
@@ -165,9 +163,9 @@ class Curves:
         ranks = self._ranks(layer, form)
         if self.by != "time":
             return [(rank, self._counted(form, layer, rank)) for rank in ranks]
-        return self._timed(index, form, ranks)
+        return self._milliseconds(index, form, ranks)
 
-    def _timed(self, index: int, form: LayerForm, ranks: Sequence[int]) -> list[tuple[int, float]]:
+    def _milliseconds(self, index: int, form: LayerForm, ranks: Sequence[int]) -> list[tuple[int, float]]:
         layer = self._network.layers[index]
         return _timed(
             ranks,

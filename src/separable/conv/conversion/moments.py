@@ -120,9 +120,8 @@ class MomentSums:
         # Variances of what has a large mean keep their digits if sums are taken about a patch's values.
         self._origin_x, self._origin_y = np.zeros_like(self._sum_x), np.zeros_like(self._sum_y)
         self._scale_x, self._scale_y = np.ones_like(self._sum_x), np.ones_like(self._sum_y)
-        # Patches and outputs that are still to be multiplied, in single precision, and their bytes.
+        # Patches and outputs that are still to be multiplied, in single precision.
         self._waiting: list[tuple[Values, Values]] = []
-        self._waiting_bytes = 0
 
     def start(self, rows: Values, wants: Values) -> None:
         """Set the origin and the scale: of some patches, shape ``(n, groups, size)``, and outputs."""
@@ -147,8 +146,7 @@ class MomentSums:
         read /= self._scale_x.astype(read.dtype)
         wanted /= self._scale_y.astype(read.dtype)
         self._waiting.append((read, wanted))
-        self._waiting_bytes += read.nbytes
-        if self._waiting_bytes >= _WAITING:
+        if sum(read.nbytes for read, _ in self._waiting) >= _WAITING:
             self._multiply_waiting()
 
     def _centred(self, values: Values, origin: FloatArray) -> Values:
@@ -159,7 +157,7 @@ class MomentSums:
     def _multiply_waiting(self) -> None:
         if self._waiting:
             read, wanted = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
-            self._waiting, self._waiting_bytes = [], 0
+            self._waiting = []
             self._multiply(read, wanted)
 
     def _multiply(self, read: Values, wanted: Values) -> None:
@@ -173,7 +171,7 @@ class MomentSums:
         other._multiply_waiting()
         total = object.__new__(MomentSums)
         vars(total).update(vars(self))
-        total._waiting, total._waiting_bytes = [], 0
+        total._waiting = []
         total.count = self.count + other.count
         total._products = [a + b for a, b in zip(self._products, other._products, strict=True)]
         for name in ("_cross", "_sum_x", "_sum_y", "_squares"):

@@ -337,7 +337,7 @@ class ConversionRun:
         """
         for index in self._timing():
             self.curves.begin(index)
-        cheaper = [self.curves.rated(index) for index in range(len(self.layers))]
+        cheaper = self.curves.rated()
         refusal = self._least_cost(self.curves.least_of(cheaper))
         if not refusal:
             self._measure_all(cheaper)

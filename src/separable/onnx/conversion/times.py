@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-import numpy as np
 import onnx
 from onnx.onnx_ml_pb2 import ModelProto
 
@@ -27,13 +25,10 @@ __all__ = ["Clock", "LayerTimes", "Runtime", "clock_of", "signature_of"]
 
 Runtime: TypeAlias = Literal["engine", "onnxruntime"]
 
-# Runs of a layer by itself in the engine: in so many rounds as many as fit into so many milliseconds, from
-# the fewest to the most. Before each round the thread sleeps so many seconds: on a busy machine those that
-# slept run first, and undisturbed for a while.
-_ROUNDS: Final = 5
-_ROUND_MS: Final = 12.0
-_FEWEST, _MOST = 2, 6
-_SLEEP: Final = 3e-3
+# Runs of a layer by itself in the engine: as many as fit into so many milliseconds, from the fewest to the
+# most.
+_REPEATED_MS: Final = 60.0
+_FEWEST, _MOST = 10, 30
 
 
 class Clock(Protocol):
@@ -153,14 +148,10 @@ class _EngineClock:
     def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
         network, given = _network(part, feeds, self._threads), dict(feeds)
         once = network.measured(given, 1).total_ms
-        runs = min(max(int(_ROUND_MS / max(once, 1e-3)), _FEWEST), _MOST)
-        rounds = []
-        for _ in range(_ROUNDS):
-            time.sleep(_SLEEP)
-            steps = network.measured(given, runs).steps
-            computing = [step for step in steps if step.macs]
-            rounds.append([step.measured_ms or 0.0 for step in computing or steps])
-        return float(np.min(rounds, axis=0).sum())
+        runs = min(max(int(_REPEATED_MS / max(once, 1e-3)), _FEWEST), _MOST)
+        steps = network.measured(given, runs).steps
+        computing = [step for step in steps if step.macs]
+        return sum(step.measured_ms or 0.0 for step in computing or steps)
 
     def together(
         self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None

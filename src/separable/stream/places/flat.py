@@ -96,7 +96,36 @@ def bytes_of(samples: Array) -> memoryview:
     return memoryview(samples.view(np.uint8))  # type: ignore[arg-type, unused-ignore]
 
 
-class FlatSource:
+class FileSource:
+    """What sources of one file share: it lies in one order, and is known by its place and last change."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: Order
+    _path: Path
+
+    def turn(self, order: Order, why: str) -> None:
+        """Raise ValueError where it lies in another order: each part would be spread over all of the file."""
+        if order == self.order or len(self.shape) < 2:
+            return
+        own, other = ("first", "last") if self.order == "C" else ("last", "first")
+        raise ValueError(
+            f"{self.name} lies in slabs along its {own} axis, and {why} in slabs along the {other}; "
+            "a .zarr is read and written along either."
+        )
+
+    def identity(self) -> str:
+        """Return where it lies, its size and the time of its last change."""
+        state = self._state()
+        array = f"{self.shape} {self.dtype.str}"
+        return f"{os.path.realpath(self._path)} {state.st_size} {state.st_mtime_ns} {array}"
+
+    def _state(self) -> os.stat_result:
+        return self._path.stat()
+
+
+class FlatSource(FileSource):
     """An array in a file, read without a mapping: mapped pages count as memory."""
 
     remark = ""
@@ -119,11 +148,6 @@ class FlatSource:
                 f"{layout.offset} to {layout.offset + size}, and the file has {held}."
             )
 
-    def turn(self, order: Order, why: str) -> None:
-        """Raise ValueError where it lies in another order: each part would be spread over all of the file."""
-        if order != self.order and len(self.shape) > 1:
-            raise ValueError(turned(self.name, self.order, why))
-
     def read(self, begin: int, end: int, into: Array) -> None:
         """Read a part; FileError where the file ends too early."""
         place = self._layout.offset + begin * self._layout.row
@@ -140,26 +164,14 @@ class FlatSource:
 
         self._layout.fill(into, read)
 
-    def identity(self) -> str:
-        """Return where it lies, its size and the time of its last change."""
-        state = os.fstat(self._handle)
-        array = f"{self.shape} {self.dtype.str}"
-        return f"{os.path.realpath(self._path)} {state.st_size} {state.st_mtime_ns} {array}"
+    def _state(self) -> os.stat_result:
+        return os.fstat(self._handle)
 
     def close(self) -> None:
         """Close the file."""
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
-
-
-def turned(name: str, order: Order, why: str) -> str:
-    """Return why a file is not read in another order than it lies in."""
-    own, other = ("first", "last") if order == "C" else ("last", "first")
-    return (
-        f"{name} lies in slabs along its {own} axis, and {why} in slabs along the {other}; "
-        "a .zarr is read and written along either."
-    )
 
 
 class FlatTarget:

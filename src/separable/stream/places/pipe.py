@@ -16,15 +16,15 @@ from ..._base.types import Array
 from ...files.guard import FileError, reading
 from ...files.image import Image
 from ..journal import JournalError
-from .flat import Layout, bytes_of, check_room, draft_of, turned
-from .place import Order, as_lying
+from .flat import FileSource, Layout, bytes_of, check_room, draft_of
+from .place import as_lying
 
 _LEVEL: Final = 1  # as `separable.files` writes: a scanner's noise hardly compresses at any level
 _BUFFERS: Final = 4 << 20  # bytes that gzip and its buffers take
 _SHRINKS: Final = 1032  # RFC 1951: by that factor at the most, so that the least room is known
 
 
-class PipeSource:
+class PipeSource(FileSource):
     """An array in a compressed file; what lies behind is reached by reading from the front again."""
 
     remark = ", decompressed from front to back"
@@ -38,11 +38,6 @@ class PipeSource:
         self._path, self._layout, self._kind = path, layout, kind
         self._stream: gzip.GzipFile | None = None
         self._place = 0  # bytes of the stream that were read
-
-    def turn(self, order: Order, why: str) -> None:
-        """Raise ValueError where it lies in another order."""
-        if order != self.order and len(self.shape) > 1:
-            raise ValueError(turned(self.name, self.order, why))
 
     def read(self, begin: int, end: int, into: Array) -> None:
         """Read a part, and what lies before it; FileError where the file is damaged or ends too early."""
@@ -67,12 +62,6 @@ class PipeSource:
                     f"{self.name} is cut short: it ends before the array of shape {self.shape} does."
                 )
             left, self._place = left[count:], self._place + count
-
-    def identity(self) -> str:
-        """Return where it lies, its size and the time of its last change."""
-        state = self._path.stat()
-        array = f"{self.shape} {self.dtype.str}"
-        return f"{os.path.realpath(self._path)} {state.st_size} {state.st_mtime_ns} {array}"
 
     def close(self) -> None:
         """Close the file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ...files.formats import tiff
 from ...files.image import Image
 from ...files.names import named_as
 from .arrays import layers
-from .flat import FlatSource, FlatTarget, Layout, turned
+from .flat import FileSource, FlatSource, FlatTarget, Layout
 from .niftis import lying
 from .place import Order, StreamSource
 
@@ -29,7 +28,7 @@ def tiff_source(path: Path) -> StreamSource:
     return FlatSource(path, layout, header)
 
 
-class TiffSource:
+class TiffSource(FileSource):
     """A stack that is decoded page by page."""
 
     remark = ", decoded page by page"
@@ -43,21 +42,10 @@ class TiffSource:
         self.codec_bytes = 3 * pages.page_bytes
         self._path, self._pages = path, pages
 
-    def turn(self, order: Order, why: str) -> None:
-        """Raise ValueError where pages would have to be read again and again."""
-        if order != self.order and len(self.shape) > 1:
-            raise ValueError(turned(self.name, self.order, why))
-
     def read(self, begin: int, end: int, into: Array) -> None:
         """Decode a part; FileError where a page is damaged."""
         for part, first, last in layers(begin, end, self.rows):
             self._pages.read(first, last, into[part])
-
-    def identity(self) -> str:
-        """Return where it lies, its size and the time of its last change."""
-        state = self._path.stat()
-        array = f"{self.shape} {self.dtype.str}"
-        return f"{os.path.realpath(self._path)} {state.st_size} {state.st_mtime_ns} {array}"
 
     def close(self) -> None:
         """Close the file."""
