@@ -85,4 +85,6 @@ def test_steps_that_are_too_far_for_single_precision_are_not_taken():
     rows, _, loss = descend_reduction(problem, start, 10, 0.0)
     assert np.isfinite(rows).all()
     assert loss <= problem.energy * (1 + 1e-5)
-    assert _reached(problem, np.full((4, 32), 1e30, np.float32)) is None
+    # What overflows fails in some of LAPACK's kernels; in others it comes to no weights at all.
+    far = _reached(problem, np.full((4, 32), 1e30, np.float32))
+    assert far is None or far.loss >= problem.energy * (1 - 1e-5)

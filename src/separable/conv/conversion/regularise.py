@@ -27,7 +27,7 @@ _SINGLE: Final = 1500
 # Standard deviations whose squares, of any sums, single precision holds.
 _FITS: Final = 1e12
 
-# Outputs of a group that judge a fraction, spread over them.
+# Outputs of a group that are fitted and judge a fraction, spread over them.
 _OUTPUTS: Final = 64
 
 # Patches per unknown from which the sample covariance is used without shrinkage: it gains less than a
@@ -170,14 +170,16 @@ def _judged(
 
     All samples are twice as many, and need half of it.
     """
-    first, second = (_Half(half, 1) for half in halves)
+    some = slice(None, None, -(-weights[0].shape[1] // _OUTPUTS))
+    first, second = (_Half(half, 1, some) for half in halves)
+    judging = [flat[:, some] for flat in weights]
     run = (workers or Workers()).map
 
     def loss(fraction: float, pair: tuple[_Half, _Half]) -> float:
         known, unseen = pair
         problems = [
             regularised(problem, flat, fraction, ridge)
-            for problem, flat in zip(known.problems, weights, strict=True)
+            for problem, flat in zip(known.problems, judging, strict=True)
         ]
         # Where the original weights are right, only fewer channels than they have tell fractions apart.
         narrow = [problem.reduction[0][:, : -(-problem.pull.shape[1] // 2)] for problem in problems]
@@ -206,17 +208,17 @@ def _marginals(gram: RealArray, taps: int) -> tuple[RealArray, RealArray]:
 
 
 class _Half:
-    """Some of the samples: fitted to, or judged by."""
+    """Some of the samples, and some of the outputs: fitted to, or judged by."""
 
-    def __init__(self, sums: MomentSums, taps: int) -> None:
-        self.problems = problems_of(sums, taps)
+    def __init__(self, sums: MomentSums, taps: int, some: slice) -> None:
+        self.problems = [problem.of_outputs(some) for problem in problems_of(sums, taps)]
         self.mean_x, self.mean_y = (m.reshape(len(sums.cross), -1) for m in (sums.mean_x, sums.mean_y))
+        self.mean_y = self.mean_y[:, some]
 
     def loss(self, fitted: Sequence[RealArray], known: _Half) -> float:
-        """Return the squared error of weights whose bias comes from other samples, on some of the outputs."""
+        """Return the squared error of weights whose bias comes from other samples."""
         error = 0.0
         for n, (problem, weights) in enumerate(zip(self.problems, fitted, strict=True)):
-            some = slice(None, None, -(-weights.shape[1] // _OUTPUTS))
             apart = self.mean_y[n] - known.mean_y[n] - (self.mean_x[n] - known.mean_x[n]) @ weights
-            error += problem.of_outputs(some).loss(weights[:, some]) + float(np.square(apart[some]).sum())
+            error += problem.loss(weights) + float(np.square(apart).sum())
         return error
