@@ -1,4 +1,5 @@
 from . import conv as conv
+from . import dask as dask
 from . import engine as engine
 from . import families as families
 from . import ndimage as ndimage
