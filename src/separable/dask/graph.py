@@ -190,7 +190,7 @@ class _Graph:
         if mask is None:
             return *reads, None, []
         lengths = zip(stretched, mask.chunks, mask.shape, self._x.shape, strict=True)
-        mask_window = Window(tuple(followed(s, c) if n == own else held(s) for s, c, n, own in lengths))
+        mask_window = Window(tuple(followed(s, c) if n == own else held(s, c) for s, c, n, own in lengths))
         return *reads, mask_window, self._blocks(mask, mask_window)
 
     def _blocks(self, array: da.Array, window: Window) -> list[_Key]:

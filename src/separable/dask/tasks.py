@@ -61,7 +61,7 @@ class BlockFilter:
     ) -> Array:
         """Return the filtered chunk of a window."""
         if 0 in window.shape:
-            return np.empty(window.shape, self.dtype)
+            return np.empty([end - begin for begin, end in window.places], self.dtype)
         x, known = self._read(window, blocks, mask_window, mask_blocks)
         part = self.plan.part(x.shape, window.starts, extent)
         how: Any = {"nan": self.nan, "rounding": self.rounding, "overflow": self.overflow}

@@ -74,10 +74,10 @@ def followed(stretch: Stretch, chunks: Sequence[int]) -> Stretch:
     return _stretch(stretch.read, stretch.written, [0, *itertools.accumulate(chunks)])
 
 
-def held(stretch: Stretch) -> Stretch:
-    """Return the one position of an axis along which an array is repeated."""
-    length = min(stretch.length, 1)
-    return Stretch((0, length), (0, length), (0,) * length, ((0, 1),) * length, (1,) * length)
+def held(stretch: Stretch, chunks: Sequence[int]) -> Stretch:
+    """Return the one position of an axis along which an array, of these chunks, is repeated."""
+    place = (0, min(stretch.length, 1))
+    return _stretch(place, place, [0, *itertools.accumulate(chunks)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +97,15 @@ class Window:
         return tuple(stretch.read[0] for stretch in self.stretches)
 
     @property
+    def places(self) -> tuple[Interval, ...]:
+        """The positions of the chunk."""
+        return tuple(stretch.written for stretch in self.stretches)
+
+    @property
     def written(self) -> tuple[slice, ...]:
         """Where the chunk lies in it."""
-        return tuple(
-            slice(stretch.written[0] - stretch.read[0], stretch.written[1] - stretch.read[0])
-            for stretch in self.stretches
-        )
+        starts = zip(self.places, self.starts, strict=True)
+        return tuple(slice(begin - start, end - start) for (begin, end), start in starts)
 
     def chunks(self) -> Iterator[tuple[int, ...]]:
         """Yield the indices of the chunks that it reads, as `assembled` takes their blocks."""

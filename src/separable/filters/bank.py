@@ -36,6 +36,7 @@ class Single(Described, Protocol):
     @property
     def cost(self) -> PredictedCost: ...  # noqa: D102
     def readable(self, x: Array) -> Array: ...  # noqa: D102
+    def __dask_tokenize__(self) -> object: ...
     def keeps_levels(  # noqa: D102
         self, source: np.dtype[Any], output: np.dtype[Any], rounding: Rounding
     ) -> bool: ...
@@ -236,7 +237,7 @@ class Bank:
         ]
 
     def __dask_tokenize__(self) -> object:
-        return type(self).__name__, self.plans, self.together
+        return type(self).__name__, tuple(plan.__dask_tokenize__() for plan in self.plans), self.together
 
     def __reduce__(self) -> tuple[Any, ...]:
         restore, terms, flip, threads = self._recipe

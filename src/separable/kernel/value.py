@@ -239,7 +239,7 @@ class SeparableKernel:
         return self
 
     def __dask_tokenize__(self) -> object:
-        return type(self).__name__, self.terms, repr(self.error), self.noise
+        return type(self).__name__, self.shape, _bytes(self.terms), repr(self.error), self.noise
 
     def __reduce__(
         self,
