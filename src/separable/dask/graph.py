@@ -100,8 +100,7 @@ def filtered(
             f"`output` is {stored.name}, but the result is {plan.dtype.name}; pass "
             f"output='{plan.dtype.name}', or filter x.real and x.imag apart."
         )
-    alone = all(count == 1 for count in x.numblocks)
-    task = BlockFilter(plan, x.dtype, stored, nan, rounding, overflow, alone, threads)
+    task = BlockFilter(plan, x.dtype, stored, nan, rounding, overflow, threads)
     return _Graph(x, task, _mask_of(mask, x), verb).array()
 
 

@@ -31,8 +31,6 @@ class BlockFilter:
         Of the array.
     stored : dtype or None
         Of the result, where it was named.
-    alone : bool
-        The array is one chunk, which is filtered as it lies.
     threads : int or None
         By default one in a task beside others.
     """
@@ -43,7 +41,6 @@ class BlockFilter:
     nan: Nan
     rounding: Rounding
     overflow: Overflow
-    alone: bool
     threads: int | None
 
     @property
@@ -88,17 +85,15 @@ class BlockFilter:
     ) -> tuple[Array, Array | None]:
         """Return samples and mask of a window.
 
-        They lie in C order, as the whole would: the order of sums follows that of the axes in memory.
+        They lie in C order, as the whole does: the order of sums follows that of the axes in memory.
         """
-        x = window.assembled(blocks, self.samples)
-        if not self.alone:
-            x = np.ascontiguousarray(x)
+        x = np.ascontiguousarray(window.assembled(blocks, self.samples))
         if mask_window is None:
             return x, None
         return x, mask_window.assembled(mask_blocks, np.dtype(np.bool_), "mask")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values = (self.samples, self.stored, self.nan, self.rounding, self.overflow, self.alone, self.threads)
+        values = (self.samples, self.stored, self.nan, self.rounding, self.overflow, self.threads)
         return _restored, (pickle.dumps((self.plan, *values)),)
 
 
