@@ -123,11 +123,11 @@ def test_what_a_cluster_began_goes_on_in_one_process(client: Any, tmp_path: Path
 
 
 def test_results_that_all_samples_decide(client: Any, tmp_path: Path) -> None:
-    x = volume("u2")
-    plan, target = planned(tmp_path, x=x, dtype="u2", rounding="truncate")
+    x = volume("f8")
+    plan, target = planned(tmp_path, x=x, dtype="i8", rounding="truncate")
     assert plan._storage.clips
     plan.run(distributed=client)
-    expected = sp.correlate(x, KERNEL, output="u2", rounding="truncate", method=plan.method)
+    expected = sp.correlate(x, KERNEL, output="i8", rounding="truncate", method=plan.method)
     np.testing.assert_array_equal(result_of(target), expected)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from .._base.foreign import read
 from .._base.types import Array
 from ..kernel.value import SeparableKernel
 from .output import snapped
@@ -67,7 +68,7 @@ def known_of(x: Array, mask: npt.ArrayLike | None, nan: str, cval: complex | Non
 
 
 def _mask(x: Array, mask: npt.ArrayLike) -> Array:
-    known = np.asarray(mask)
+    known = read("mask", mask)
     check_mask(known.dtype, known.shape, x.shape)
     return np.broadcast_to(known, x.shape)
 
