@@ -310,11 +310,50 @@ def test_what_does_not_fit_is_refused_before_it_is_read(name: str, monkeypatch: 
     class Chunked(Large):
         def map_overlap(self) -> None: ...
 
-    with pytest.raises(MemoryError, match=r"by blocks: [xy]\.map_overlap\("):
+    with pytest.raises(MemoryError, match=r"chunk by chunk: sp\.dask\.gaussian\([xy], "):
         ALL[name](Chunked())
     monkeypatch.setattr(foreign, "_free_memory", lambda: None)
     with pytest.raises(AssertionError, match="read"):
         ALL[name](Large())
+
+
+def test_masks_that_do_not_fit_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "_free_memory", lambda: 8.0 * 2**30)
+    with pytest.raises(MemoryError, match=r"`mask` is a .*Large of 1.02e\+03 GiB"):
+        sp.gaussian(X, 1, mask=Large())
+
+
+def test_lazy_arrays_that_do_not_fit_name_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    da, xr = pytest.importorskip("dask.array"), pytest.importorskip("xarray")
+    zarr, h5py = pytest.importorskip("zarr"), pytest.importorskip("h5py")
+    monkeypatch.setattr(foreign, "_free_memory", lambda: 8.0 * 2**30)
+    shape, chunks = (1 << 10,) * 3, (128,) * 3  # 4 GiB, none of which is there
+    lazy = da.zeros(shape, chunks=chunks, dtype="f4")
+    stored = zarr.create_array(str(tmp_path / "x.zarr"), shape=shape, chunks=chunks, dtype="f4")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        data_set = file.create_dataset("x", shape, "f4", chunks=chunks)
+        slabs = r"slab by slab: sp\.stream\.filter\("
+        for array, words in (
+            (lazy, r"sp\.dask\.gaussian\(x, sigma\)"),
+            (stored, slabs),
+            (data_set, slabs),
+            (xr.DataArray(lazy), r"import separable\.xarray, then x\.separable\.gaussian"),
+        ):
+            with pytest.raises(MemoryError, match=words):
+                sp.gaussian(array, 1)
+
+
+def test_files_that_xarray_has_not_read_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    xr = pytest.importorskip("xarray")
+    pytest.importorskip("scipy")
+    xr.Dataset({"x": (("y", "z"), X)}).to_netcdf(tmp_path / "x.nc", engine="scipy")
+    monkeypatch.setattr(foreign, "_free_memory", lambda: 100.0)
+    monkeypatch.setattr(foreign, "_SMALL", 10)
+    with xr.open_dataset(tmp_path / "x.nc", engine="scipy") as opened:
+        with pytest.raises(MemoryError, match=r"x\.chunk\(\)\.separable\.gaussian"):
+            sp.gaussian(opened["x"], 1)
+        read = opened["x"].load()
+        np.testing.assert_array_equal(sp.gaussian(read, 1).values, sp.gaussian(X, 1))
 
 
 def test_free_memory_is_known_here() -> None:

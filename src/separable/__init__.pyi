@@ -1,10 +1,12 @@
 from . import conv as conv
+from . import dask as dask
 from . import engine as engine
 from . import families as families
 from . import ndimage as ndimage
 from . import nn as nn
 from . import onnx as onnx
 from . import stream as stream
+from . import xarray as xarray
 from ._base.caches import clear_caches as clear_caches
 from ._base.errors import EffortWarning as EffortWarning
 from ._base.errors import NotSeparableError as NotSeparableError

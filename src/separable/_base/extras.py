@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 Extra: TypeAlias = Literal[
-    "cli", "compile", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes"
+    "cli", "compile", "dask", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes", "xarray"
 ]
 
 
@@ -21,7 +21,7 @@ def extra(name: Extra) -> Iterator[None]:
 
     Parameters
     ----------
-    name : {"cli", "compile", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes"}
+    name : {"cli", "compile", "dask", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes", ...}
         The extra of this package that brings the modules imported inside the block.
 
     Raises

@@ -104,13 +104,22 @@ def _check_size(name: str, value: Any) -> None:
     free = _free_memory()
     if free is None or size <= _PART_OF_FREE * free:
         return
-    way = "filter it slab by slab: sp.stream.filter(source, target, kernel)"
-    if hasattr(value, "map_overlap"):
-        way += f", or by blocks: {name}.map_overlap(function, depth=the kernel's reach)"
     raise MemoryError(
         f"`{name}` is a {kind(value)} of {size / 2**30:.3g} GiB, which would be read whole, but only "
-        f"{free / 2**30:.3g} GiB are free and a quarter of them may be used; {way}."
+        f"{free / 2**30:.3g} GiB are free and a quarter of them may be used. {_way_of(name, value)}; "
+        f"np.asarray({name}) reads it whole all the same."
     )
+
+
+def _way_of(name: str, value: Any) -> str:
+    """Return how an array that does not fit into memory is filtered."""
+    slabs = "sp.stream.filter(source, target, kernel)"
+    if _is_labelled(value) and hasattr(value, "coords"):
+        lazily = "" if getattr(value, "chunks", None) else ".chunk()"
+        return f"Filter it chunk by chunk: import separable.xarray, then {name}{lazily}.separable.gaussian(sigma), say"
+    if hasattr(value, "map_overlap"):
+        return f"Filter it chunk by chunk: sp.dask.gaussian({name}, sigma), say, or slab by slab: {slabs}"
+    return f"Filter it slab by slab: {slabs}, or chunk by chunk: sp.dask of dask.array.from_array({name})"
 
 
 def _size(value: Any) -> float:
@@ -123,8 +132,8 @@ def _size(value: Any) -> float:
 
 
 def _lies_in_memory(value: Any) -> bool:
-    if _is_labelled(value):  # chunked (lazy), or around an array
-        return getattr(value, "chunks", None) is None
+    if _is_labelled(value):  # chunked, still in its file, or around an array
+        return getattr(value, "chunks", None) is None and getattr(value, "_in_memory", True) is True
     return _is_table(value) or any(hasattr(value, way) for way in _IN_MEMORY)
 
 
@@ -153,8 +162,12 @@ def _free_memory() -> float | None:
 
 
 def _is_labelled(value: Any) -> bool:
-    """Tell whether this is an array with names of axes, as xarray has them."""
-    return hasattr(value, "dims") and hasattr(value, "copy") and hasattr(value, "values")
+    """Tell whether this is an array with names of axes, as xarray has them.
+
+    Its values are not asked for: one that is still in its file would read them.
+    """
+    has_values = hasattr(type(value), "values") or "values" in getattr(value, "__dict__", ())
+    return has_values and hasattr(value, "dims") and hasattr(value, "copy")
 
 
 def _is_table(value: Any) -> bool:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from .._base.foreign import dtype_of as dtype_of
 from .._base.foreign import output_of, read
 from .._base.numbers import as_number, as_real, as_whole, each_of, entries, instead
+from .._base.schedulers import in_task
 from .._base.types import Array
 from .._base.words.messages import meant_mode, shown
 from .boundaries import MODES, ModeName
@@ -349,9 +350,9 @@ def tolerance(tol: float | None) -> float | None:
 
 
 def thread_count(threads: int | None) -> int:
-    """Return the maximum threads to use; None takes `default_threads`."""
+    """Return the maximum threads to use; None takes `default_threads`, and one in a task of Dask."""
     if threads is None:
-        return min(default_threads(), _MOST_THREADS)
+        return 1 if shares_cores() else min(default_threads(), _MOST_THREADS)
     count = as_whole(threads)
     if count is None:
         raise TypeError(f"`threads={shown(threads)}` is not a whole number{instead(threads)}.")
@@ -360,17 +361,28 @@ def thread_count(threads: int | None) -> int:
     return min(count, _MOST_THREADS)
 
 
+def shares_cores() -> bool:
+    """Return whether other tasks of Dask have the other cores, and SEPARABLE_NUM_THREADS says nothing else."""
+    return in_task() and _wanted_threads() is None
+
+
+@functools.lru_cache(maxsize=1)
+def _wanted_threads() -> int | None:
+    """Return SEPARABLE_NUM_THREADS if set; read once per process, as OMP_NUM_THREADS is."""
+    wanted = os.environ.get("SEPARABLE_NUM_THREADS", "").strip()
+    if not wanted:
+        return None
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise ValueError(f"environment: SEPARABLE_NUM_THREADS={wanted!r} is not a whole number >= 1.")
+    return int(wanted)
+
+
 @functools.lru_cache(maxsize=1)
 def default_threads() -> int:
-    """Return SEPARABLE_NUM_THREADS if set, else the number of cores this process may use.
-
-    Read once per process, as OMP_NUM_THREADS is.
-    """
-    wanted = os.environ.get("SEPARABLE_NUM_THREADS", "").strip()
-    if wanted:
-        if not wanted.isdecimal() or int(wanted) < 1:
-            raise ValueError(f"environment: SEPARABLE_NUM_THREADS={wanted!r} is not a whole number >= 1.")
-        return int(wanted)
+    """Return SEPARABLE_NUM_THREADS if set, else the number of cores this process may use."""
+    wanted = _wanted_threads()
+    if wanted is not None:
+        return wanted
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from .._base.foreign import read
 from .._base.types import Array
 from ..kernel.value import SeparableKernel
 from .output import snapped
@@ -56,8 +57,7 @@ def known_of(x: Array, mask: npt.ArrayLike | None, nan: str, cval: complex | Non
     TypeError
         `mask` is not bool.
     """
-    if nan not in NANS:
-        raise ValueError(f"`nan={nan!r}` is unknown; expected 'propagate' or 'omit'.")
+    check_nan(nan)
     outside = cval is None or nan != "omit" or cval == cval
     omit = nan == "omit" and x.dtype.kind in "fc"
     full = None if mask is None else _mask(x, mask)
@@ -68,17 +68,28 @@ def known_of(x: Array, mask: npt.ArrayLike | None, nan: str, cval: complex | Non
 
 
 def _mask(x: Array, mask: npt.ArrayLike) -> Array:
-    known = np.asarray(mask)
-    if known.dtype != np.bool_:
+    known = read("mask", mask)
+    check_mask(known.dtype, known.shape, x.shape)
+    return np.broadcast_to(known, x.shape)
+
+
+def check_mask(dtype: np.dtype[Any], shape: tuple[int, ...], of: tuple[int, ...]) -> None:
+    """Raise TypeError unless a mask is of bool, ValueError unless its shape broadcasts to that of `x`."""
+    if dtype != np.bool_:
         raise TypeError(
-            f"`mask` has dtype {known.dtype}; expected bool, True where `x` is known (pass mask != 0, say)."
+            f"`mask` has dtype {dtype}; expected bool, True where `x` is known (pass mask != 0, say)."
         )
-    try:
-        return np.broadcast_to(known, x.shape)
-    except ValueError:
-        raise ValueError(
-            f"`mask` has shape {known.shape}, which does not broadcast to the shape {x.shape} of `x`."
-        ) from None
+    fits = len(shape) <= len(of) and all(
+        n in (1, wanted) for n, wanted in zip(reversed(shape), reversed(of), strict=False)
+    )
+    if not fits:
+        raise ValueError(f"`mask` has shape {shape}, which does not broadcast to the shape {of} of `x`.")
+
+
+def check_nan(nan: str) -> None:
+    """Raise ValueError unless `nan` is a name."""
+    if nan not in NANS:
+        raise ValueError(f"`nan={nan!r}` is unknown; expected 'propagate' or 'omit'.")
 
 
 def check_weights(kernel: SeparableKernel | Array) -> None:

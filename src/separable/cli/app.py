@@ -136,7 +136,8 @@ def factor(
         "of files are filtered into a directory, under their own names.",
         "What is unknown is left out: the file's own no-data value, --mask, and NaN with --nan omit.",
         "With --memory, and from or into .zarr and .h5, one volume is filtered slab by slab, in memory that "
-        "is kept to; what was stopped, by Ctrl-C or otherwise, goes on when it is run again.",
+        "is kept to; what was stopped, by Ctrl-C or otherwise, goes on when it is run again. With "
+        "--distributed the workers of a cluster of Dask filter the slabs.",
     ),
     epilog=_examples(
         "filter photo.jpg soft.jpg --gaussian 2",
@@ -146,6 +147,7 @@ def factor(
         "filter image.npy out.npy --kernel 'disk(5)' --mask known.png --nan omit",
         "filter tiles/*.tif -o smooth --box 5",
         "filter scan.zarr smooth.zarr --gaussian 2 --memory 1GiB --dtype uint16",
+        "filter scan.zarr smooth.zarr --gaussian 2 --distributed tcp://10.0.0.1:8786",
     ),
 )
 @exits
@@ -184,6 +186,7 @@ def filter_files(
     threads: options.Threads = None,
     memory: options.Memory = None,
     resume: options.Resumed = options.Resume.auto,
+    distributed: options.Distributed = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -205,7 +208,7 @@ def filter_files(
         normalise=normalise,
     )
     place = filtering.Place(axes, mode, cval, origin, dtype, threads, mask, nan.value, nodata)
-    slabs = slabwise.Slabs(memory, resume.value)
+    slabs = slabwise.Slabs(memory, resume.value, distributed)
     if slabs.serve(files, out):
         slabwise.run(files, out, wish, place, slabs, as_json=as_json, quiet=quiet)
     else:

@@ -97,6 +97,9 @@ Memory: TypeAlias = Annotated[
     _option("SIZE", "Filter in slabs, in this memory: 300MiB, 4GiB. [dim]\\[.zarr, .h5: 1GiB][/]", _LARGE),
 ]
 Resumed: TypeAlias = Annotated[Resume, _option(None, "never: begin anew what a run left.", _LARGE)]
+Distributed: TypeAlias = Annotated[
+    str | None, _option("ADDRESS", "Filter slabs on the workers of this scheduler of Dask.", _LARGE)
+]
 
 # filter: what comes out
 Filtered: TypeAlias = Annotated[

@@ -36,6 +36,7 @@ class Single(Described, Protocol):
     @property
     def cost(self) -> PredictedCost: ...  # noqa: D102
     def readable(self, x: Array) -> Array: ...  # noqa: D102
+    def __dask_tokenize__(self) -> object: ...
     def keeps_levels(  # noqa: D102
         self, source: np.dtype[Any], output: np.dtype[Any], rounding: Rounding
     ) -> bool: ...
@@ -169,7 +170,7 @@ class Bank:
             result = new_array(shape, self.dtype)
         else:
             result = arguments.output_array(output, original, shape, self.dtype)
-        count = self.threads if threads is None else arguments.thread_count(threads)
+        count = self._count(threads)
         alone = list(self._alone)
         for group in self._groups:
             if all(self.plans[n].keeps_levels(source.dtype, result.dtype, rounding) for n in group.members):
@@ -179,6 +180,12 @@ class Bank:
         for n in alone:
             self.plans[n](source, result[n], count, rounding=rounding, overflow=overflow)
         return result
+
+    def _count(self, threads: int | None) -> int:
+        """Return the threads of a call that asks for so many."""
+        if threads is not None:
+            return arguments.thread_count(threads)
+        return 1 if self._recipe.threads is None and arguments.shares_cores() else self.threads
 
     def _run(
         self, group: Group, source: Array, result: Array, threads: int, rounding: Rounding, overflow: Overflow
@@ -228,6 +235,9 @@ class Bank:
             f"{self.macs} MACs per sample, {alone} one by one",
             f"kernels' relative l1 error at most {worst:.2g}",
         ]
+
+    def __dask_tokenize__(self) -> object:
+        return type(self).__name__, tuple(plan.__dask_tokenize__() for plan in self.plans), self.together
 
     def __reduce__(self) -> tuple[Any, ...]:
         restore, terms, flip, threads = self._recipe

@@ -164,6 +164,8 @@ def bounded(how: Storing, source: Array, dtype: np.dtype[Any], threads: int, kno
 
 def extent_of(x: Array, threads: int, mask: Array | None = None) -> tuple[float, float]:
     """Return the least and the largest sample where `mask` is True; infinities where there is none."""
+    if not converts(x, np.dtype(np.float64)):  # float16, another byte order
+        x = x.astype(np.promote_types(x.dtype.newbyteorder("="), np.float32))
     return core_extent(x.shape, x, threads, mask)
 
 

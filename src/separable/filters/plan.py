@@ -168,7 +168,7 @@ class Plan:
         output : ndarray, dtype or dtype name, optional
             Where to store the result, as in `correlate`; a new array of `dtype` by default.
         threads : int, optional
-            Threads to use at most; the plan's own by default.
+            Threads to use at most; the plan's own by default, and one in a task of Dask.
         rounding, overflow, mask, nan : optional
             How integers are stored and what is unknown, as in `correlate`.
 
@@ -208,7 +208,7 @@ class Plan:
         known: masking.Known | None,
     ) -> Array:
         """Return the filtered array; the plan must suit it (`suited`)."""
-        count = self.threads if threads is None else min(arguments.thread_count(threads), self._busy_threads)
+        count = self._count(threads)
         result = self._result(x, output)
         source = self._converted(x)
         integer_verdict = None
@@ -235,6 +235,12 @@ class Plan:
             how = bounded(how, source, result.dtype, count, None)
             store(values, result, how._replace(divisor=1.0))
         return result
+
+    def _count(self, threads: int | None) -> int:
+        """Return the threads of a call that asks for so many."""
+        if threads is not None:
+            return min(arguments.thread_count(threads), self._busy_threads)
+        return 1 if self._task.threads is None and arguments.shares_cores() else self.threads
 
     def _sweep(self, source: Array, result: Array, threads: int, how: Storing) -> None:
         run(self._jobs, self.dtype, source, result, threads, how, None, divides=self._form.divides)
@@ -472,6 +478,10 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return description.notebook(self)
+
+    def __dask_tokenize__(self) -> object:
+        recipe = tuple(self.recipe.items())
+        return type(self).__name__, recipe, self.dtype.str, self.terms, self.macs, self._extent
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._whole is not None:

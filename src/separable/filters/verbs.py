@@ -95,8 +95,8 @@ def correlate(
         None takes the cheapest whose results are negative, or not 0, only where sums of products can be, as
         long as no `tol` > 0 is given: terms that do not cancel, and transforms with their results mended.
     threads : int, optional
-        Threads to use at most; by default SEPARABLE_NUM_THREADS, or all cores. The result does not
-        depend on it.
+        Threads to use at most; by default SEPARABLE_NUM_THREADS, or all cores, but one in a task of Dask,
+        beside which others run. The result does not depend on it.
     rounding : {"nearest", "truncate"}, optional
         How results are stored in integers: rounded to the nearest (halves to the even), or towards 0.
         There is one rounding, at the end. Where the arithmetic is exact (taps that are whole numbers
@@ -373,10 +373,10 @@ def gaussian(
     source = x if type(x) is np.ndarray else arguments.input_array(x)
     if channel_axis is not None:
         axes = arguments.axes_beside(channel_axis, axes, source.ndim)
-    count = (axes is None and source.ndim) or _count_axes(axes, source.ndim)
+    count = (axes is None and source.ndim) or count_axes(axes, source.ndim)
     if fwhm is not None or sigma is None:
         sigma = width_of(sigma, fwhm)
-    kernel = _gaussian_kernel(
+    kernel = gaussian_kernel(
         arguments.reals("sigma", sigma, count),
         arguments.wholes("order", order, count),
         truncate if type(truncate) is float else arguments.reals("truncate", truncate, 1)[0],
@@ -388,13 +388,14 @@ def gaussian(
 
 
 @kept
-def _gaussian_kernel(
+def gaussian_kernel(
     sigma: tuple[float, ...],
     order: tuple[int, ...],
     truncate: float,
     radius: tuple[int, ...] | None,
     spacing: tuple[float, ...] | None,
 ) -> SeparableKernel:
+    """Return the Gaussian with these entries for each filtered axis."""
     if spacing is None:
         return families.gaussian(sigma, order=order, truncate=truncate, radius=radius)
     for axis, length in enumerate(spacing):
@@ -459,18 +460,19 @@ def uniform(
     source = x if type(x) is np.ndarray else arguments.input_array(x)
     if channel_axis is not None:
         axes = arguments.axes_beside(channel_axis, axes, source.ndim)
-    count = (axes is None and source.ndim) or _count_axes(axes, source.ndim)
-    kernel = _box_kernel(arguments.wholes("size", size, count))
+    count = (axes is None and source.ndim) or count_axes(axes, source.ndim)
+    kernel = box_kernel(arguments.wholes("size", size, count))
     asked = (mode, cval, origin, axes, None, method, False)
     return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
 
 
 @kept
-def _box_kernel(size: tuple[int, ...]) -> SeparableKernel:
+def box_kernel(size: tuple[int, ...]) -> SeparableKernel:
+    """Return the mean over a box."""
     return families.box(size)
 
 
-def _count_axes(axes: arguments.Axes, ndim: int) -> int:
+def count_axes(axes: arguments.Axes, ndim: int) -> int:
     """Return how many axes are filtered: at least one."""
     count = ndim if axes is None else len(arguments.filtered_axes(axes, ndim))
     if count == 0:

@@ -238,6 +238,9 @@ class SeparableKernel:
     def __deepcopy__(self, memo: dict[int, Any]) -> SeparableKernel:
         return self
 
+    def __dask_tokenize__(self) -> object:
+        return type(self).__name__, self.shape, _bytes(self.terms), repr(self.error), self.noise
+
     def __reduce__(
         self,
     ) -> tuple[Callable[..., SeparableKernel], tuple[tuple[Term, ...], ErrorBounds, float | None]]:

@@ -50,6 +50,14 @@ def journal_of(target: str) -> Path:
     return path.with_name(f"{path.name}.journal")
 
 
+def header_of(target: str) -> dict[str, Any] | None:
+    """Return what the journal of a target, which another process holds, says; None where there is none."""
+    try:
+        return _header(journal_of(target).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
 class Journal:
     """The journal of a target, locked while this process holds it.
 

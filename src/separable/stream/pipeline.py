@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .._base.atomic import explained
 from .._base.types import Array
@@ -15,7 +15,7 @@ from .._base.words.quantities import in_bytes
 from ..arrays.boundaries import Interval
 from ..arrays.masks import known_of
 from ..filters.core import extent_of, new_array
-from ..filters.plan import Plan
+from ..filters.plan import Plan, core_info
 from . import slabs
 from .journal import FinishedUnit, Journal, JournalError, journal_of
 from .places.place import StreamSource, StreamTarget, as_array
@@ -39,8 +39,20 @@ class OpenFilter(NamedTuple):
     threads: int | None
 
 
-def run_job(job: OpenFilter, facts: dict[str, Any], resume: bool, progress: Progress | None) -> None:
+# Filters and writes units elsewhere, and records each; called with the progress and the units done before.
+Runner: TypeAlias = Callable[[OpenFilter, Journal, list[Interval], "Progress | None", int], None]
+
+
+def run_job(
+    job: OpenFilter,
+    facts: dict[str, Any],
+    resume: bool,
+    progress: Progress | None,
+    runner: Runner | None = None,
+) -> None:
     """Filter all of the source, or what an earlier run left; the target appears at the end.
+
+    `runner` is for targets with a journal.
 
     Raises
     ------
@@ -53,10 +65,28 @@ def run_job(job: OpenFilter, facts: dict[str, Any], resume: bool, progress: Prog
     with _explaining(job.target):
         if path is None:
             job.target.begin(resume)
-            _run_units(job, job.traits.units(job.cut.unit), lambda unit: None, progress)
+            run_units(job, job.traits.units(job.cut.unit), lambda unit: None, progress)
             job.target.finish()
         else:
-            _run_with_journal(job, path, facts, resume, progress)
+            _run_with_journal(job, path, facts, resume, progress, runner)
+
+
+def program() -> dict[str, str]:
+    """Return what results depend on beside the filter: a version, and the core of a machine."""
+    info = core_info()
+    return {
+        "version": _version(),
+        "instruction set": f"{info['target']}, L2 {info['caches']['l2']}, L3 {info['caches']['l3']}",
+    }
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("separable")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 @contextlib.contextmanager
@@ -72,7 +102,12 @@ def _explaining(target: StreamTarget) -> Iterator[None]:
 
 
 def _run_with_journal(
-    job: OpenFilter, path: str, facts: dict[str, Any], resume: bool, progress: Progress | None
+    job: OpenFilter,
+    path: str,
+    facts: dict[str, Any],
+    resume: bool,
+    progress: Progress | None,
+    runner: Runner | None,
 ) -> None:
     """Filter what the journal does not list, and remove it at the end."""
     header = {"source": job.source.identity(), **facts, "unit": job.cut.unit}
@@ -80,12 +115,14 @@ def _run_with_journal(
         header["mask"] = job.mask.identity()
     journal = Journal(path, header, resume)
     try:
-        _run_journalled(job, journal, progress)
+        _run_journalled(job, journal, progress, runner)
     finally:
         journal.close()
 
 
-def _run_journalled(job: OpenFilter, journal: Journal, progress: Progress | None) -> None:
+def _run_journalled(
+    job: OpenFilter, journal: Journal, progress: Progress | None, runner: Runner | None
+) -> None:
     """Filter the units that the journal does not list, and record each when it is on the disk."""
     job = _as_begun(job, int(journal.header["unit"]))
     units = job.traits.units(job.cut.unit)
@@ -100,12 +137,18 @@ def _run_journalled(job: OpenFilter, journal: Journal, progress: Progress | None
         journal.forget(there)
     done = {(unit.begin, unit.end) for unit in there}
 
-    def record(places: Interval) -> None:
-        journal.append(FinishedUnit(*places, job.target.synced(*places)))
-
-    _run_units(job, [unit for unit in units if unit not in done], record, progress, len(done))
+    left = [unit for unit in units if unit not in done]
+    if runner is None:
+        run_units(job, left, lambda unit: journal.append(finished(job, unit)), progress, len(done))
+    else:
+        runner(job, journal, left, progress, len(done))
     job.target.finish()
     journal.remove()
+
+
+def finished(job: OpenFilter, unit: Interval) -> FinishedUnit:
+    """Return the record of a unit that was written, once it is on the disk."""
+    return FinishedUnit(*unit, job.target.synced(*unit))
 
 
 def _as_begun(job: OpenFilter, unit: int) -> OpenFilter:
@@ -122,20 +165,25 @@ def _as_begun(job: OpenFilter, unit: int) -> OpenFilter:
     )
 
 
-def _run_units(
+def run_units(
     job: OpenFilter,
     units: list[Interval],
     record: Callable[[Interval], None],
     progress: Progress | None,
     done: int = 0,
+    extent: tuple[float, float] | None = None,
 ) -> None:
-    """Filter and write units; `record` is called with each when it is written."""
+    """Filter and write units; `record` is called with each when it is written.
+
+    `extent` is that of all samples, where results depend on it: it is looked for if it is not given.
+    """
     if not units:
         return
-    extent = _extent(job) if job.storage.clips else None
+    if job.storage.clips and extent is None:
+        extent = extent_over(job, job.traits.units(job.cut.unit))
     slabs_of = _Slabs(job, units)
     total = done + len(units)
-    _tell(progress, done, total)
+    tell(progress, done, total)
     with _threads(2 if job.cut.overlapped else 0) as threads:
         written: Future[None] | None = None
         for number, (places, first, samples, mask) in enumerate(slabs_of.read(threads)):
@@ -144,11 +192,11 @@ def _run_units(
             result = output[places[0] - first : places[1] - first]
             if written is not None:
                 written.result()
-                _tell(progress, done + number, total)
+                tell(progress, done + number, total)
             written = threads(_write, job.target, places, result, record)
         if written is not None:
             written.result()
-            _tell(progress, total, total)
+            tell(progress, total, total)
 
 
 def _filter(
@@ -173,7 +221,8 @@ def _write(target: StreamTarget, places: Interval, values: Array, record: Callab
     record(places)
 
 
-def _tell(progress: Progress | None, done: int, total: int) -> None:
+def tell(progress: Progress | None, done: int, total: int) -> None:
+    """Say how many units of how many are done, if somebody listens."""
     if progress is not None:
         progress(done, total)
 
@@ -253,13 +302,13 @@ def _memory(shape: tuple[int, ...], dtype: Any) -> Array:
     return memory.reshape(shape)
 
 
-def _extent(job: OpenFilter) -> tuple[float, float]:
-    """Return the least and the largest known sample, by reading all of the source."""
+def extent_over(job: OpenFilter, units: list[Interval]) -> tuple[float, float]:
+    """Return the least and the largest known sample of units of the source, by reading them."""
     low, high = math.inf, -math.inf
     windows = [SlabWindow(job.source, job.cut.unit)]
     if job.mask is not None:
         windows.append(SlabWindow(job.mask, job.cut.unit))
-    for begin, end in job.traits.units(job.cut.unit):
+    for begin, end in units:
         for window in windows:
             window.move(begin)
             window.fill(end)

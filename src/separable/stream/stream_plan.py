@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from .._base.words.messages import kind
 from .._base.words.quantities import by, in_bytes
 from ..arrays.masks import Nan
 from ..arrays.output import Overflow, Rounding
-from ..filters.plan import Plan, core_info
+from ..filters.plan import Plan
 from . import slabs
-from .pipeline import OpenFilter, run_job
+from .cluster import Cluster
+from .pipeline import OpenFilter, program, run_job
 from .places.place import Order, StreamSource, StreamTarget, as_lying
-from .places.table import open_places
+from .places.table import is_path, open_places
 from .slabs import Cut, Traits
 
 Resume: TypeAlias = Literal["auto", "never"]
@@ -121,6 +125,7 @@ class StreamPlan:
         *,
         resume: Resume = "auto",
         progress: Callable[[int, int], object] | None = None,
+        distributed: Any = None,
     ) -> None:
         """Filter the source into the target.
 
@@ -135,9 +140,18 @@ class StreamPlan:
             Whether to go on where an earlier run of the same filter stopped, or begin anew.
         progress : callable, optional
             Called with (slabs done, slabs in all), before the first and after each.
+        distributed : str or distributed.Client, optional
+            The address of a scheduler of Dask, or a client of it: its workers filter the slabs, each one at a
+            time with the worker's threads, in `memory`. They must see source and target under the paths that
+            are given, which cannot be arrays. This process keeps the journal: slabs of workers that died are
+            filtered by others.
 
         Raises
         ------
+        ValueError
+            With `distributed`, a place that several processes do not share; there is no worker.
+        RuntimeError
+            Workers died again and again in one slab.
         FileExistsError
             The target is there.
         JournalError
@@ -163,29 +177,55 @@ class StreamPlan:
                 self.passed_over,
             )
         )
-        source, target_place, mask = open_places(plan._source, given, plan._storage.mask, plan.dtype)
+        runner = None if distributed is None else Cluster(distributed, plan._shared(given)._opened)
+        with plan._opened(given) as job:
+            if runner is not None:
+                runner.check(job)
+            run_job(job, plan._facts(), resume == "auto", progress, runner)
+
+    @contextmanager
+    def _opened(self, target: Any, threads: int | None = None) -> Iterator[OpenFilter]:
+        """Yield the filter with its places open; `threads` are those by default."""
+        source, target_place, mask = open_places(self._source, target, self._storage.mask, self.dtype)
         place = cast("StreamTarget", target_place)
         try:
-            cut = Cut(plan.unit, plan.overlapped, plan.held, plan.memory)
-            traits = Traits.of(plan._plan, source, place, mask, plan.dtype)
-            limits = plan.memory_limit, plan._threads
-            job = OpenFilter(plan._plan, source, place, mask, plan._storage, traits, cut, *limits)
-            run_job(job, plan._facts(), resume == "auto", progress)
+            cut = Cut(self.unit, self.overlapped, self.held, self.memory)
+            traits = Traits.of(self._plan, source, place, mask, self.dtype)
+            limits = self.memory_limit, threads if self._threads is None else self._threads
+            yield OpenFilter(self._plan, source, place, mask, self._storage, traits, cut, *limits)
         finally:
             for opened in (source, place, mask):
                 if opened is not None:
                     opened.close()
 
+    def _shared(self, target: Any) -> StreamPlan:
+        """Return the plan with paths that name the same files in other processes.
+
+        Raises
+        ------
+        ValueError
+            A place is no path.
+        """
+        places = {"source": self._source, "target": target, "mask": self._storage.mask}
+        for name, place in places.items():
+            if place is not None and not is_path(place):
+                raise ValueError(
+                    f"`{name}` is a {kind(place)}, which other processes do not have; with `distributed` pass "
+                    "paths that all workers see."
+                )
+        paths = {name: place if place is None else os.path.abspath(place) for name, place in places.items()}
+        storage = self._storage._replace(mask=paths["mask"])
+        return replace(self, _source=paths["source"], _target=paths["target"], _storage=storage)
+
     def _facts(self) -> dict[str, Any]:
         """Return what a target is made of, beside the source: what a journal compares."""
-        storage, info = self._storage, core_info()
+        storage = self._storage
         return {
             "shape": repr(self.shape),
             "dtype": self.dtype.str,
             **self._plan.recipe,
             "storage": f"{storage.nan} {storage.rounding} {storage.overflow}",
-            "version": _version(),
-            "instruction set": f"{info['target']}, L2 {info['caches']['l2']}, L3 {info['caches']['l3']}",
+            **program(),
         }
 
     def __repr__(self) -> str:
@@ -282,11 +322,3 @@ def _too_small(traits: Traits, smallest: Cut, memory: int) -> str:
         "Pass that much, or a target of thinner chunks."
     )
 
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("separable")
-    except PackageNotFoundError:
-        return "unknown"

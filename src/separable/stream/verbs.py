@@ -14,9 +14,8 @@ from .._base.words.messages import shown
 from ..arrays import arguments
 from ..arrays.masks import Nan
 from ..arrays.output import Overflow, Rounding, check_names
-from ..filters.plan import Plan, build
-from ..filters.request import Request
 from ..kernel.value import SeparableKernel
+from .parted import plan_in_parts, request_of
 from .places.table import open_source
 from .stream_plan import Resume, Storage, StreamPlan, planned
 
@@ -105,10 +104,10 @@ def plan(
     opened = open_source(source)
     shape, samples = opened.shape, opened.dtype
     opened.close()
-    stored, request = _request(
+    stored, request = request_of(
         shape, samples, dtype, (mode, cval, origin, axes, tol, method), mask, nan, rounding
     )
-    chosen, passed_over = _chosen(kernel, request, threads)
+    chosen, passed_over = plan_in_parts(kernel, request, threads)
     result = chosen.dtype if stored is None else stored
     clips = stored is not None and chosen.clips((samples, stored, rounding), request.masked)
     storage = Storage(result, mask, nan, rounding, overflow, clips)
@@ -169,47 +168,6 @@ def filter(
     asked |= {"mask": mask, "nan": nan, "tol": tol, "method": method, "threads": threads}
     asked |= {"rounding": rounding, "overflow": overflow}
     plan(source, kernel, target=target, memory=memory, **asked).run(resume=resume, progress=progress)
-
-
-def _request(
-    shape: tuple[int, ...],
-    samples: np.dtype[Any],
-    dtype: npt.DTypeLike | None,
-    asked: tuple[Any, ...],
-    mask: Any,
-    nan: str,
-    rounding: Rounding,
-) -> tuple[np.dtype[Any] | None, Request]:
-    """Return the dtype of the result, if it was named, and the request that the verb in memory would make."""
-    working = arguments.working_dtype(samples)
-    stored = None if dtype is None else arguments.dtype_of("dtype", dtype)
-    if stored is not None:
-        working = arguments.stored_in(working, stored)
-    mode, cval, origin, axes, tol, method = asked
-    mode, cval, origin, axes, tol = arguments.plain(mode, cval, origin, axes, tol, working)
-    masked = mask is not None or (nan == "omit" and (samples.kind in "fc" or cval != cval))
-    integers = (samples, stored, rounding) if stored is not None and stored.kind in "biu" else None
-    return stored, Request(
-        *(shape, working, mode, cval, origin, axes, tol, method, False),
-        whole=samples.kind in "biu",
-        masked=masked,
-        integers=integers,
-    )
-
-
-def _chosen(
-    kernel: SeparableKernel | npt.ArrayLike, request: Request, threads: int | None
-) -> tuple[Plan, str | None]:
-    """Return the plan by a method for arrays in parts, and what is said of the one passed over."""
-    if not isinstance(kernel, SeparableKernel):
-        kernel = arguments.input_array(kernel, "kernel")
-        if kernel.dtype.kind == "c":
-            raise ValueError("`kernel` is complex; filter by its real and its imaginary part.")
-    alone = build(kernel, request, threads)
-    reason = alone.differs_in_parts
-    if reason is None or request.method not in (None, "auto"):
-        return build(kernel, request, threads, parted=True), None
-    return build(kernel, request, threads, parted=True), f"not {alone.method}, which {reason}"
 
 
 def size_of(memory: str | int) -> int:

@@ -30,10 +30,11 @@ _MEMORY: Final = "1GiB"  # unless --memory says it
 
 @dataclass(frozen=True)
 class Slabs:
-    """How a volume is cut, and whether an earlier run is gone on with, as typed."""
+    """How a volume is cut, whether an earlier run is gone on with, and who filters, as typed."""
 
     memory: str | None = None
     resume: Resume = "auto"
+    distributed: str | None = None
 
     def serve(self, paths: Sequence[Path], out: Path | None) -> bool:
         """Return whether files are filtered slab by slab: memory was typed, or a path is of a volume.
@@ -43,7 +44,9 @@ class Slabs:
         ValueError
             If something was typed that goes with slabs alone, and they are not.
         """
-        if self.memory is not None or any(map(table.in_slabs_alone, [*paths, *([out] if out else [])])):
+        if self.memory is not None or self.distributed is not None:
+            return True
+        if any(map(table.in_slabs_alone, [*paths, *([out] if out else [])])):
             return True
         if self.resume != "auto":
             raise ValueError("`--resume` goes with --memory, or with a .zarr or .h5; pass one of them.")
@@ -115,7 +118,7 @@ def run(
         granted = grant(wish, image, axes, job.source)
         with typed("--mask", "mask"), naming_what_is_unknown(place, image), _naming_paths():
             plan = _planned(job, image, axes, granted, wish, place, slabs)
-        outcome = _run(_Outcome(job, image, granted, plan, place), slabs.resume, show)
+        outcome = _run(_Outcome(job, image, granted, plan, place), slabs, show)
     if as_json:
         print(json.dumps(_facts(outcome)))
     elif not quiet:
@@ -184,7 +187,7 @@ def _planned(
     )
 
 
-def _run(outcome: _Outcome, resume: Resume, show: Show) -> _Outcome:
+def _run(outcome: _Outcome, slabs: Slabs, show: Show) -> _Outcome:
     """Filter; say where it stopped where Ctrl-C stops it."""
     plan, began = outcome.plan, time.perf_counter()
     first, last, of = -1, 0, plan.units
@@ -196,7 +199,7 @@ def _run(outcome: _Outcome, resume: Resume, show: Show) -> _Outcome:
         show(f"filtering{now}", done, total)
 
     try:
-        plan.run(resume=resume, progress=tell)
+        plan.run(resume=slabs.resume, progress=tell, distributed=slabs.distributed)
     except KeyboardInterrupt:
         said = f"interrupted after {last} of {plural(of, 'slab')}"
         kept = journal_of(str(outcome.job.target))

@@ -217,11 +217,15 @@ class FlatTarget:
         if not (resumed and self._draft.exists()):
             check_room(self._path, self._bytes)
             self._prepare(self._draft)
-        self._offset = self._locate(self._draft)
-        self._handle = os.open(self._draft, os.O_RDWR)
+        self.join()
         if not resumed and os.fstat(self._handle).st_size < self._offset + self._bytes:
             os.ftruncate(self._handle, self._offset + self._bytes)
         os.fsync(self._handle)
+
+    def join(self) -> None:
+        """Open the draft that is there."""
+        self._offset = self._locate(self._draft)
+        self._handle = os.open(self._draft, os.O_RDWR)
 
     def write(self, begin: int, values: Array) -> None:
         """Write a part."""

@@ -6,7 +6,7 @@ Fortran order are handed on with their axes reversed, as they lie on the disk; `
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -122,3 +122,11 @@ class StreamTarget(Protocol):
 
     def close(self) -> None:
         """Close what was opened."""
+
+
+@runtime_checkable
+class SharedTarget(Protocol):
+    """A target whose parts several processes write at a time."""
+
+    def join(self) -> None:
+        """Open the draft that another process has made."""

@@ -109,7 +109,7 @@ class ZarrTarget:
         if resumed and (self._draft / "zarr.json").exists():
             for left in self._draft.rglob("*.partial"):  # by a process that was killed
                 left.unlink()
-            self._array = zarr.open(str(self._draft), mode="r+")
+            self.join()
             return
         if self._draft.exists():
             shutil.rmtree(self._draft)
@@ -123,6 +123,12 @@ class ZarrTarget:
             compressors=codecs,
             dimension_names=self._names,
         )
+
+    def join(self) -> None:
+        """Open the draft that is there."""
+        import zarr
+
+        self._array = zarr.open(str(self._draft), mode="r+")
 
     def write(self, begin: int, values: Array) -> None:
         """Write whole chunks, or shards."""
