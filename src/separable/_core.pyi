@@ -415,6 +415,23 @@ def add_full(
     dst_row: int,
     after: _After | None = None,
 ) -> None: ...
+def add_recurrent(
+    program: Program,
+    kind: str,
+    times: int,
+    sequences: int,
+    width: int,
+    directions: Sequence[
+        tuple[
+            bool,
+            FullWeights,
+            tuple[_Address, Sequence[int]],
+            tuple[_Address, Sequence[int]],
+            tuple[_Address | None, _Address | None],
+            tuple[_Address | None, _Address | None],
+        ]
+    ],
+) -> None: ...
 def add_matmul(
     program: Program,
     batch: Sequence[int],

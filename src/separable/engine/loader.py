@@ -91,7 +91,7 @@ def load(
             fallback=fallback is not None,
             shapes=lengths,
         )
-    if lengths is not None:
+    if lengths is not None and not program.depends_on_values:
         try:
             program.plan()
         except UnsupportedOperationsError:

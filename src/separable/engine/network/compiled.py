@@ -20,7 +20,7 @@ from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, lengths_of, shown
 from .plan import NetworkPlan
-from .plan_cache import PlanCache, Shapes
+from .plan_cache import PlanCache, Shapes, Values
 from .records import ProfileRecord, StepRecord, step_records
 
 __all__ = ["CompiledNetwork"]
@@ -60,6 +60,8 @@ class CompiledNetwork:
         self._read, self._graph, self._source = read, graph, source
         self._threads, self._fallback = threads, fallback
         self._shapes = shapes
+        self._settled = tuple(name for name, kind in graph.inputs.items() if _decides(kind))
+        self._values: Values | None = None if self._settled else ()  # of the latest call
         self._store = WeightStore()
         self._plans = PlanCache(self._planned, self._store)
         self._times: dict[NetworkPlan, Array] = {}
@@ -83,6 +85,11 @@ class CompiledNetwork:
     def nodes_read(self) -> int:
         """Nodes of the network as it was read."""
         return len(self._read.nodes)
+
+    @property
+    def depends_on_values(self) -> bool:
+        """Whether nothing is planned before the first call: an input of one whole number decides what runs."""
+        return bool(self._settled)
 
     @property
     def threads(self) -> int:
@@ -137,15 +144,29 @@ class CompiledNetwork:
         return next(iter(results.values())) if len(results) == 1 else results
 
     def _plan_of(self, feeds: list[Array]) -> NetworkPlan:
-        return self._plans.get(tuple([array.shape for array in feeds]))
+        values: Values = ()
+        if self._settled:
+            given = dict(zip(self._graph.inputs, feeds, strict=True))
+            values = tuple([(name, given[name].tobytes()) for name in self._settled])
+            self._values = values
+        return self._plans.get(tuple([array.shape for array in feeds]), values)
 
-    def _planned(self, given: Shapes) -> NetworkPlan:
+    def _planned(self, given: Shapes, values: Values) -> NetworkPlan:
         lengths_of(self._graph.inputs, given)
         shapes = dict(zip(self._graph.inputs, given, strict=True))
+        settled = {
+            name: np.frombuffer(data, self._graph.inputs[name].dtype).reshape(shapes[name])
+            for name, data in values
+        }
         try:
             with naming(self._source):
                 return NetworkPlan(
-                    self._graph, shapes, self._store, fallback=self._fallback, threads=self._threads
+                    self._graph,
+                    shapes,
+                    self._store,
+                    fallback=self._fallback,
+                    threads=self._threads,
+                    settled=settled,
                 )
         except (FileError, ValueError) as error:
             if isinstance(error.__cause__, UnsupportedOperationsError):
@@ -187,7 +208,12 @@ class CompiledNetwork:
         if shapes.keys() != self._graph.inputs.keys():
             names = ", ".join(f"`{name}`" for name in self._graph.inputs)
             raise ValueError(f"`shapes` has to name each input once; these are {names}.")
-        return self._plans.get(tuple(tuple(shapes[name]) for name in self._graph.inputs))
+        if self._values is None:
+            raise ValueError(
+                f"what runs depends on the values of {', '.join(f'`{name}`' for name in self._settled)}; "
+                "call the program once."
+            )
+        return self._plans.get(tuple(tuple(shapes[name]) for name in self._graph.inputs), self._values)
 
     def plan_for(self, shapes: Any = None) -> NetworkPlan:
         """Return the same, where there may be one shape for the only input."""
@@ -286,12 +312,20 @@ class CompiledNetwork:
 
     def _random_feeds(self, plan: NetworkPlan) -> list[Array]:
         random = np.random.default_rng(_SEED)
+        values = dict(self._values or ())
         return [
-            random.standard_normal(_lengths(kind)).astype(kind.dtype)
+            np.frombuffer(values[name], kind.dtype).reshape(_lengths(kind))
+            if name in values
+            else random.standard_normal(_lengths(kind)).astype(kind.dtype)
             if kind.dtype.kind == "f"
             else np.zeros(_lengths(kind), kind.dtype)
-            for kind in plan.inputs.values()
+            for name, kind in plan.inputs.items()
         ]
+
+
+def _decides(kind: TensorType) -> bool:
+    """Whether an input is one whole number: a rate, a flag or a length, for each value of which a plan is made."""
+    return kind.dtype.kind in "iub" and all(length == 1 for length in kind.shape)
 
 
 def _least(times: Array) -> Array:

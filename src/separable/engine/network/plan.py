@@ -36,6 +36,8 @@ class NetworkPlan:
     fallback : bool
         Whether ONNX Runtime runs what the engine does not.
     threads : int
+    settled : mapping of str to ndarray, optional
+        The values of inputs that it is made for.
 
     Attributes
     ----------
@@ -59,12 +61,14 @@ class NetworkPlan:
         *,
         fallback: bool = False,
         threads: int = 1,
+        settled: Mapping[str, Array] | None = None,
     ) -> None:
         def make(lengths: Mapping[str, tuple[int, ...]]) -> Graph:
-            return in_native_form(simplified(_static(graph, lengths, fallback)))
+            return in_native_form(simplified(_static(valued, lengths, fallback)))
 
-        self.graph = make(shapes)
-        self.inputs = dict(self.graph.inputs)
+        valued = graph if not settled else _with_values(graph, settled)
+        self.graph = make({name: shape for name, shape in shapes.items() if name in valued.inputs})
+        self.inputs = {name: self.graph.inputs.get(name, kind) for name, kind in graph.inputs.items()}
         self.outputs = {name: _type(self.graph, name) for name in self.graph.outputs}
         for name, kind in {**self.inputs, **self.outputs}.items():
             check_fits(f"tensor `{name}`", _lengths(kind), _bytes(kind))
@@ -141,6 +145,13 @@ class NetworkPlan:
             for name in {*part.inputs, *part.outputs}:
                 if last.get(name, -1) <= number:
                     del known[name]
+
+
+def _with_values(graph: Graph, settled: Mapping[str, Array]) -> Graph:
+    """Return a graph in which some inputs are constants."""
+    inputs = {name: kind for name, kind in graph.inputs.items() if name not in settled}
+    types = {name: kind for name, kind in graph.types.items() if name not in settled}
+    return graph.with_(inputs=inputs, constants={**graph.constants, **settled}, types=types)
 
 
 def _static(graph: Graph, shapes: Mapping[str, tuple[int, ...]], fallback: bool) -> Graph:
