@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -246,12 +246,25 @@ def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
             continue
         sizes = [int(graph.types[name].shape[1]) for name in node.inputs]
         fits = all(size % lanes == 0 for size in sizes[:-1]) and len(set(node.inputs)) == len(node.inputs)
-        makers = [producers.get(name) for name in node.inputs]
+        names = [_halved(producers, node.inputs, place) for place in range(len(node.inputs))]
+        makers = [producers.get(name) for name in names if name]
         if not fits or any(maker is None or maker.op not in made_in_blocks for maker in makers):
             continue
         first = 0
-        for name, size in zip(node.inputs, sizes, strict=True):
-            if name not in found and name not in graph.outputs:
+        for name, size in zip(names, sizes, strict=True):
+            if name and name not in found and name not in graph.outputs:
                 found[name] = (out, first)
             first += size
     return found
+
+
+def _halved(producers: Mapping[str, Node], names: Sequence[str], place: int) -> str:
+    """Return a tensor of a concatenation; where all parts of a Split follow each other, what was split, once."""
+    maker = producers.get(names[place])
+    if maker is None or maker.op != "Split" or int(maker.attributes.get("axis", 0)) != 1:
+        return names[place]
+    parts = maker.outputs
+    first = place - parts.index(names[place])
+    if first < 0 or tuple(names[first : first + len(parts)]) != parts:
+        return names[place]
+    return maker.inputs[0] if first == place else ""

@@ -121,7 +121,15 @@ def _image(held: Blocked | Plain) -> Any:
     strides = held.strides
     height, row = (held.shape[2], strides[2]) if len(held.shape) == 4 else (1, 0)
     shape = (held.shape[0], held.shape[1], height, held.shape[-1])
-    return _core.Image(*held.address, shape, 1, (strides[0], strides[1], row, strides[-1]), (0, 0, 0, 0))
+    pitches = (strides[0], strides[1], row, strides[-1])
+    return _core.Image(*held.address, shape, _block(held), pitches, (0, 0, 0, 0))
+
+
+def _block(held: Blocked | Plain) -> int:
+    """Return how many channels of a pixel lie next to each other: of an array with channels last, all of them."""
+    if isinstance(held, Blocked):
+        return held.lanes
+    return held.shape[1] if held.strides[1] == 1 else 1
 
 
 def _source(builder: Builder, node: Node) -> Blocked | Plain:
@@ -149,7 +157,7 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
     if depthwise:
         packed = None, builder.store.depthwise(weights[:, 0], bias)
     else:
-        block = src.lanes if isinstance(src, Blocked) else builder.lanes if src is None else 1
+        block = builder.lanes if src is None else _block(src)
         short = width <= _SHORT_ROW and not is_pointwise(node)
         packed = builder.store.conv(weights, bias, int(attributes["group"]), block, short), None
 
