@@ -24,7 +24,8 @@ ptrdiff_t beyond(ptrdiff_t results, ptrdiff_t stride, ptrdiff_t kernel, ptrdiff_
   return std::max<ptrdiff_t>(0, (results - 1) * stride + (kernel - 1) * dilation + 1 - before - samples);
 }
 
-// Zeros in the pixels around rows of a block of results.
+}  // namespace
+
 void clear_around(const Image& image, float* block, ptrdiff_t row_pitch, Range rows) {
   const size_t lanes = size_t(image.pixel_pitch) * sizeof(float);
   for (ptrdiff_t y = rows.from; y < rows.to && (image.left || image.right); y++) {
@@ -38,8 +39,6 @@ void clear_around(const Image& image, float* block, ptrdiff_t row_pitch, Range r
   for (ptrdiff_t y = 0; rows.to == image.height && y < image.bottom; y++)
     std::memset(block + (image.height + y) * row_pitch - image.left * image.pixel_pitch, 0, whole);
 }
-
-}  // namespace
 
 Step::Fetched WeightStream::ahead(const char* used, const char* own_end) {
   const ptrdiff_t window = ptrdiff_t(kWindowShare * double(caches().l2));

@@ -88,6 +88,9 @@ class Stage {
   Image src_, dst_;  // shapes; where they lie is told by each call
 };
 
+// Zeros in the pixels around rows of a block of results.
+void clear_around(const Image& image, float* block, ptrdiff_t row_pitch, Range rows);
+
 class ConvStage final : public Stage {
  public:
   ConvStage(const Geometry& g, const Ending& end, const Image& src, const Image& dst,

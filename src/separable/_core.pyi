@@ -296,7 +296,13 @@ class ConvWeights:
     """Weights (C_out, C_in/groups, H, W), packed for samples in blocks of so many channels."""
 
     def __init__(
-        self, weights: _Floats, bias: _Floats | None, groups: int, block: int, short_rows: bool = False
+        self,
+        weights: _Floats,
+        bias: _Floats | None,
+        groups: int,
+        block: int,
+        short_rows: bool = False,
+        winograd: bool = False,
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...

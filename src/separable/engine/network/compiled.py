@@ -15,7 +15,7 @@ from ...files.guard import FileError
 from ...onnx.model.names import ModelError, naming
 from ..graph.ir import Graph, TensorType
 from ..graph.static import static
-from ..passes import trace
+from ..passes import PassMemory, trace
 from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, lengths_of, shown
@@ -63,6 +63,7 @@ class CompiledNetwork:
         self._settled = tuple(name for name, kind in graph.inputs.items() if _decides(kind))
         self._values: Values | None = None if self._settled else ()  # of the latest call
         self._store = WeightStore()
+        self._memory: PassMemory = {}
         self._plans = PlanCache(self._planned, self._store)
         self._times: dict[NetworkPlan, Array] = {}
 
@@ -167,6 +168,7 @@ class CompiledNetwork:
                     fallback=self._fallback,
                     threads=self._threads,
                     settled=settled,
+                    memory=self._memory,
                 )
         except (FileError, ValueError) as error:
             if isinstance(error.__cause__, UnsupportedOperationsError):

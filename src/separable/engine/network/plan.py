@@ -11,7 +11,7 @@ from ..._base.types import Array
 from ...onnx.model.sizes import check_fits
 from ..graph.ir import Graph, TensorType
 from ..graph.static import is_known, static
-from ..passes import simplified
+from ..passes import PassMemory, simplified
 from ..program.images import apart
 from ..program.lower import may_be_native
 from ..program.native_forms import in_native_form
@@ -38,6 +38,8 @@ class NetworkPlan:
     threads : int
     settled : mapping of str to ndarray, optional
         The values of inputs that it is made for.
+    memory : PassMemory, optional
+        Of the other plans of the network.
 
     Attributes
     ----------
@@ -62,9 +64,10 @@ class NetworkPlan:
         fallback: bool = False,
         threads: int = 1,
         settled: Mapping[str, Array] | None = None,
+        memory: PassMemory | None = None,
     ) -> None:
         def make(lengths: Mapping[str, tuple[int, ...]]) -> Graph:
-            return in_native_form(simplified(_static(valued, lengths, fallback)))
+            return in_native_form(simplified(_static(valued, lengths, fallback), memory))
 
         valued = graph if not settled else _with_values(graph, settled)
         self.graph = make({name: shape for name, shape in shapes.items() if name in valued.inputs})

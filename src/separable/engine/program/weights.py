@@ -53,13 +53,19 @@ class WeightStore:
         return self._made[key][0]
 
     def conv(
-        self, weights: Array, bias: Array | None, groups: int, block: int, short_rows: bool = False
+        self,
+        weights: Array,
+        bias: Array | None,
+        groups: int,
+        block: int,
+        short_rows: bool = False,
+        winograd: bool = False,
     ) -> Any:
         """Return the weights (C_out, C_in/groups, H, W) of a convolution of samples in blocks of channels."""
         return self._get(
-            ("conv", groups, block, short_rows),
+            ("conv", groups, block, short_rows, winograd),
             (weights, bias),
-            lambda: _core.ConvWeights(_floats(weights), _maybe(bias), groups, block, short_rows),
+            lambda: _core.ConvWeights(_floats(weights), _maybe(bias), groups, block, short_rows, winograd),
         )
 
     def depthwise(self, weights: Array, bias: Array | None) -> Any:
@@ -79,7 +85,7 @@ class WeightStore:
         )
 
     def _get(self, kind: tuple[object, ...], arrays: tuple[Array | None, ...], pack: Any) -> Any:
-        key = (_core.core_info()["target"], *kind, *(_identity(array) for array in arrays))
+        key = (_core.target(), *kind, *(_identity(array) for array in arrays))
         self._asked.add(key)
         if key not in self._packed:
             self._packed[key] = (pack(), arrays)

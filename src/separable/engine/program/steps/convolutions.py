@@ -12,7 +12,7 @@ from .... import _core
 from ...._base.types import Array
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
-from ..chains import is_depthwise, is_pointwise
+from ..chains import is_depthwise, is_pointwise, is_winograd
 from ..memory import Blocked, Buffer, Plain
 from .windows import global_pool
 
@@ -78,7 +78,8 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
     if len(nodes) == 1 and _is_full(builder, first):
         return _full_conv(builder, first)
     src = _source(builder, first)
-    stages = [_stage(builder, node, src if node is first else None) for node in nodes]
+    winograd = len(nodes) == 1 and isinstance(src, Blocked) and is_winograd(first, builder.shape)
+    stages = [_stage(builder, node, src if node is first else None, winograd) for node in nodes]
     dst = builder.result(last.outputs[0])
     residual = builder.blocked(_input(last, 3)) if _input(last, 3) else None
     scale = _vector(builder, _input(first, 4)) if _input(first, 4) else None
@@ -143,7 +144,7 @@ def _source(builder: Builder, node: Node) -> Blocked | Plain:
     return held if forwards else builder.plain(name, contiguous=True)
 
 
-def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
+def _stage(builder: Builder, node: Node, src: Blocked | Plain | None, winograd: bool = False) -> Any:
     """Return a function that makes the core's stage; its weights are packed now."""
     attributes = node.attributes
     _, channels, height, width = builder.image_shape(node.outputs[0])
@@ -158,8 +159,8 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
         packed = None, builder.store.depthwise(weights[:, 0], bias)
     else:
         block = builder.lanes if src is None else _block(src)
-        short = width <= _SHORT_ROW and not is_pointwise(node)
-        packed = builder.store.conv(weights, bias, int(attributes["group"]), block, short), None
+        short = width <= _SHORT_ROW and not is_pointwise(node) and not winograd
+        packed = builder.store.conv(weights, bias, int(attributes["group"]), block, short, winograd), None
 
     def make() -> Any:
         return _core.Stage(

@@ -117,12 +117,12 @@ def _of_input(builder: Builder, node: Node, number: int, label: str) -> tuple[Pl
     weights, own = (builder.constant(node.inputs[place])[number] for place in (1, 2))
     gates = weights.shape[0]
     width = gates // _GATES[node.op]
-    biased = len(node.inputs) > 3 and bool(node.inputs[3])
-    both: Array = (
-        builder.constant(node.inputs[3])[number] if biased else np.zeros(2 * gates, np.float32)
-    ).astype(np.float32, copy=False)
     store = builder.store
-    bias, later = store.derived("gates", (both,), lambda: _biases(node.op, both, width))
+    bias: Array | None = None
+    later: Array | None = None
+    if len(node.inputs) > 3 and node.inputs[3]:
+        both = builder.constant(node.inputs[3])[number]
+        bias, later = store.derived("gates", (both,), lambda: _biases(node.op, both, width))
     (turned,) = store.derived("turned", (own,), lambda: (np.ascontiguousarray(own.T),))
     packed = store.full(weights, bias, True)
     x = _rows(builder, node.inputs[0])
