@@ -270,6 +270,17 @@ def test_a_new_length_takes_only_the_passes_that_helped_before() -> None:
     assert len(program._memory) == 1
 
 
+def test_as_many_plans_are_kept_as_are_asked_for() -> None:
+    net = Net()
+    model = net.model(net.node("Relu", net.input("x", ["n", "width"])))
+    program = sp.engine.load(model, plans=3)
+    for width in range(2, 9):
+        program(numbers(2, width))
+    assert len(program._plans) == 3
+    with pytest.raises(ValueError, match="`plans=0` is too small"):
+        sp.engine.load(model, plans=0)
+
+
 # -- convolutions --------------------------------------------------------------------------------------
 
 

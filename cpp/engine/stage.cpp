@@ -69,7 +69,12 @@ ConvStage::ConvStage(const Geometry& g, const Ending& end, const Image& src, con
   const ptrdiff_t share = ptrdiff_t(kSourceShare * double(caches().l2));
   band_rows_ = std::clamp<ptrdiff_t>(share / row, 1, kMostLines);
   band_columns_ = std::max<ptrdiff_t>(1, dst.width);
-  if (row > share) band_columns_ = std::clamp<ptrdiff_t>(share / (row / band_columns_), kLeastColumns, band_columns_);
+  if (row > share && dst.width > kLeastColumns) {
+    const ptrdiff_t pixel = row / dst.width, taps = weights_->shape().width;
+    band_columns_ = std::clamp<ptrdiff_t>(share / pixel, kLeastColumns, dst.width);
+    if (g.dilation_x > band_columns_ * g.stride_x)  // each tap reads a part of the row of its own
+      band_columns_ = std::clamp<ptrdiff_t>(share / (pixel * taps), kLeastColumns, dst.width);
+  }
   copies_.height = 0;
   plan_copies(src);
   for (const ConvWeights::Panel& p : weights_->panels())

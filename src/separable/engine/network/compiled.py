@@ -20,7 +20,7 @@ from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, lengths_of, shown
 from .plan import NetworkPlan
-from .plan_cache import PlanCache, Shapes, Values
+from .plan_cache import MOST_PLANS, PlanCache, Shapes, Values
 from .records import ProfileRecord, StepRecord, step_records
 
 __all__ = ["CompiledNetwork"]
@@ -45,6 +45,8 @@ class CompiledNetwork:
         Whether ONNX Runtime runs what the engine does not.
     shapes : mapping of str to tuple of int, optional
         Of the inputs: what is planned at once, and what is printed.
+    plans : int, optional
+        That are kept.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class CompiledNetwork:
         threads: int = 1,
         fallback: bool = False,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
+        plans: int = MOST_PLANS,
     ) -> None:
         self._read, self._graph, self._source = read, graph, source
         self._threads, self._fallback = threads, fallback
@@ -64,7 +67,7 @@ class CompiledNetwork:
         self._values: Values | None = None if self._settled else ()  # of the latest call
         self._store = WeightStore()
         self._memory: PassMemory = {}
-        self._plans = PlanCache(self._planned, self._store)
+        self._plans = PlanCache(self._planned, self._store, plans)
         self._times: dict[NetworkPlan, Array] = {}
 
     @property
@@ -129,7 +132,8 @@ class CompiledNetwork:
         Notes
         -----
         Several threads may call one program at once. The results are the same, bit for bit, for any number of
-        threads. What is planned for each shape of the inputs is kept: the last 16 plans, or 1 GiB of them.
+        threads. What is planned for each shape of the inputs is kept: the last 16 plans (`plans` of
+        `separable.engine.load`), or 1 GiB of them.
         """
         feeds = feeds_of(self._graph.inputs, {} if x is None and not self._graph.inputs else x)
         plan = self._plan_of(feeds)

@@ -30,10 +30,14 @@ class PlanCache:
         Returns the plan of some shapes and values; it is called by one thread at a time.
     store : WeightStore
         Of the weights that all plans share.
+    most : int, optional
+        Plans that are kept.
     """
 
-    def __init__(self, make: Callable[[Shapes, Values], NetworkPlan], store: WeightStore) -> None:
-        self._make, self._store = make, store
+    def __init__(
+        self, make: Callable[[Shapes, Values], NetworkPlan], store: WeightStore, most: int = MOST_PLANS
+    ) -> None:
+        self._make, self._store, self._most = make, store, most
         self._plans: OrderedDict[Hashable, NetworkPlan] = OrderedDict()
         self._weights: dict[Hashable, frozenset[tuple[object, ...]]] = {}
         self._lookup, self._making = threading.Lock(), threading.Lock()
@@ -73,7 +77,7 @@ class PlanCache:
             self._plans[key] = plan
             total = sum(plan.memory_bytes for plan in self._plans.values())
             gone = False
-            while len(self._plans) > 1 and (len(self._plans) > MOST_PLANS or total > MOST_BYTES):
+            while len(self._plans) > 1 and (len(self._plans) > self._most or total > MOST_BYTES):
                 oldest, evicted = self._plans.popitem(last=False)
                 total -= evicted.memory_bytes
                 del self._weights[oldest]

@@ -122,7 +122,8 @@ def _image(held: Blocked | Plain) -> Any:
     strides = held.strides
     height, row = (held.shape[2], strides[2]) if len(held.shape) == 4 else (1, 0)
     shape = (held.shape[0], held.shape[1], height, held.shape[-1])
-    pitches = (strides[0], strides[1], row, strides[-1])
+    pixel = _block(held) if shape[3] == 1 and _block(held) > 1 else strides[-1]
+    pitches = (strides[0], strides[1], row, pixel)
     return _core.Image(*held.address, shape, _block(held), pitches, (0, 0, 0, 0))
 
 
@@ -130,7 +131,8 @@ def _block(held: Blocked | Plain) -> int:
     """Return how many channels of a pixel lie next to each other: of an array with channels last, all of them."""
     if isinstance(held, Blocked):
         return held.lanes
-    return held.shape[1] if held.strides[1] == 1 else 1
+    count, last = held.shape[1], held.strides[-1]
+    return count if held.strides[1] == 1 and (held.shape[-1] == 1 or last == count) else 1
 
 
 def _source(builder: Builder, node: Node) -> Blocked | Plain:
