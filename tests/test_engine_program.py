@@ -286,7 +286,7 @@ def test_plans_share_weights_and_the_latest_are_kept(monkeypatch: pytest.MonkeyP
 def test_weights_of_plans_that_are_gone_go_too() -> None:
     """Gemm behind a Reshape to what the batch gives: its weights are folded anew in every plan."""
     store = WeightStore()
-    cache = plan_cache.PlanCache(lambda shapes: _plan_with_weights(store, shapes[0][0]), store)
+    cache = plan_cache.PlanCache(lambda shapes, _: _plan_with_weights(store, shapes[0][0]), store)
     for count in range(1, plan_cache.MOST_PLANS + 9):
         cache.get(((count,),))
     assert len(cache) == plan_cache.MOST_PLANS == len(store)

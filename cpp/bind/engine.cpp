@@ -103,6 +103,7 @@ void bind_engine(nb::module_& m) {
       .def("__len__", &BoundProgram::steps);
   bind_engine_convolutions(m);
   bind_engine_plain(m);
+  bind_engine_recurrent(m);
 }
 
 }  // namespace sep::bind

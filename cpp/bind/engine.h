@@ -41,5 +41,6 @@ class BoundProgram {
 
 void bind_engine_convolutions(nb::module_& m);
 void bind_engine_plain(nb::module_& m);
+void bind_engine_recurrent(nb::module_& m);
 
 }  // namespace sep::bind

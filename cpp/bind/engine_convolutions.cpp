@@ -42,7 +42,7 @@ Image image_of(int base, ptrdiff_t at, const std::vector<ptrdiff_t>& shape, ptrd
 }
 
 std::shared_ptr<ConvWeights> conv_weights(FloatArray weights, MaybeBias bias, ptrdiff_t groups, ptrdiff_t block,
-                                          bool short_rows) {
+                                          bool short_rows, bool winograd) {
   if (weights.ndim() != 4 || groups < 1 || weights.size() == 0)
     throw nb::value_error("weights are (C_out, C_in/groups, H, W)");
   const ConvShape s{ptrdiff_t(weights.shape(1)) * groups, ptrdiff_t(weights.shape(0)), groups,
@@ -50,8 +50,10 @@ std::shared_ptr<ConvWeights> conv_weights(FloatArray weights, MaybeBias bias, pt
   if (s.c_out % groups || block < 1) throw nb::value_error("groups do not divide the channels");
   if (s.height > kMostKernel || s.width > kMostKernel) throw nb::value_error("a kernel has too many taps");
   if (bias && ptrdiff_t(bias->size()) != s.c_out) throw nb::value_error("bias has another length");
+  if (winograd && (s.height != 3 || s.width != 3 || groups != 1))
+    throw nb::value_error("Winograd's convolution has 3 x 3 taps in one group");
   nb::gil_scoped_release free;
-  return std::make_shared<ConvWeights>(s, block, weights.data(), bias ? bias->data() : nullptr, short_rows);
+  return std::make_shared<ConvWeights>(s, block, weights.data(), bias ? bias->data() : nullptr, short_rows, winograd);
 }
 
 std::shared_ptr<DepthwiseWeights> depthwise_weights(FloatArray weights, MaybeBias bias) {
@@ -109,6 +111,10 @@ void check_stages(const ChainSpec& spec) {
     const ptrdiff_t below = (s.height - 1) * g.stride_y + (height - 1) * g.dilation_y + 1 - g.top - src.height;
     const ptrdiff_t right = (s.width - 1) * g.stride_x + (width - 1) * g.dilation_x + 1 - g.left - src.width;
     const bool first = n == 0, blocked = src.block == lanes && src.pixel_pitch == lanes;
+    if (s.conv && s.conv->winograd() &&
+        (!blocked || spec.scale || spec.stages.size() > 1 || g.stride_y != 1 || g.stride_x != 1 || g.dilation_y != 1 ||
+         g.dilation_x != 1))
+      throw nb::value_error("Winograd's convolution stands alone, and reads neighbouring pixels of blocks");
     if (s.conv && s.conv->block() != src.block) throw nb::value_error("weights were packed for another layout");
     if (s.depthwise &&
         (!blocked || (first && (g.top > src.top || g.left > src.left || below > src.bottom || right > src.right))))
@@ -135,13 +141,13 @@ void add_chain(BoundProgram& program, const Image& src, const Image& dst, const 
   if (stages.empty()) throw nb::value_error("a chain has one stage at least");
   ChainSpec spec{src, dst, stages, add, std::nullopt, std::nullopt};
   const ptrdiff_t lanes = target().blocks->lanes;
+  if (scale) spec.scale = Place{scale->first, scale->second};
   check_stages(spec);
   check_image(program, src, "src", false);
   check_image(program, dst, "dst", true);
   if (add) check_image(program, *add, "residual", false);
   if (scale) {
     if (!stages[0].conv) throw nb::value_error("a scale belongs to a convolution");
-    spec.scale = Place{scale->first, scale->second};
     program.check(*spec.scale, 0, src.batch * round_up(src.channels, lanes) - 1, "scale", false);
   }
   if (!means) return program.add(std::make_unique<ChainStep>(spec));
@@ -170,7 +176,8 @@ void bind_engine_convolutions(nb::module_& m) {
           },
           "base"_a, "at"_a, "shape"_a, "block"_a, "pitches"_a, "around"_a);
   nb::class_<ConvWeights>(m, "ConvWeights")
-      .def(nb::new_(&conv_weights), "weights"_a, "bias"_a.none(), "groups"_a, "block"_a, "short_rows"_a = false)
+      .def(nb::new_(&conv_weights), "weights"_a, "bias"_a.none(), "groups"_a, "block"_a, "short_rows"_a = false,
+           "winograd"_a = false)
       .def_prop_ro("nbytes", &ConvWeights::bytes);
   nb::class_<DepthwiseWeights>(m, "DepthwiseWeights")
       .def(nb::new_(&depthwise_weights), "weights"_a, "bias"_a.none())

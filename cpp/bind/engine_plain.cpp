@@ -33,14 +33,15 @@ using Indices = nb::ndarray<const int64_t, nb::ndim<2>, nb::c_contig, nb::device
 using Weights = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 // In the order of the enumerations.
-const std::vector<std::string> kOperations = {"first", "add", "sub", "mul", "div", "pow", "min", "max", "prelu"};
+const std::vector<std::string> kOperations = {"first", "add",   "sub",  "mul",        "div",   "pow",   "min",
+                                               "max",   "prelu", "equal", "less", "less_equal", "where", "unless"};
 const std::vector<std::string> kFunctions = {
     "none",  "relu",         "relu6",    "clip",       "leaky_relu", "thresholded_relu",
     "neg",   "abs",          "sign",     "sqrt",       "reciprocal", "square",
     "floor", "ceil",         "round",    "exp",        "log",        "erf",
     "tanh",  "sigmoid",      "softplus", "softsign",   "mish",       "elu",
     "selu",  "hard_sigmoid", "silu",     "hard_swish", "gelu",       "gelu_tanh"};
-const std::vector<std::string> kReductions = {"sum", "mean", "max", "min", "prod", "l1", "l2", "sum_square"};
+const std::vector<std::string> kReductions = {"sum", "mean", "max", "min", "prod", "l1", "l2", "sum_square", "argmax", "argmin"};
 
 template <class T>
 T named(const std::vector<std::string>& names, const std::string& name) {

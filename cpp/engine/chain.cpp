@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/machine.h"
+#include "engine/winograd/winograd.h"
 
 namespace sep {
 namespace {
@@ -19,6 +20,7 @@ constexpr double kSharedWeights = 0.25;    // of the L2 cache, at most, where ev
 Range share(ptrdiff_t n, ptrdiff_t piece, ptrdiff_t pieces) { return {n * piece / pieces, n * (piece + 1) / pieces}; }
 
 std::unique_ptr<Stage> stage_of(const StageSpec& s, const Image& src, const Image& dst, bool scaled) {
+  if (s.conv && s.conv->winograd()) return std::make_unique<WinogradStage>(s.geometry, s.end, src, dst, s.conv);
   if (s.conv) return std::make_unique<ConvStage>(s.geometry, s.end, src, dst, s.conv, scaled);
   return std::make_unique<DepthwiseStage>(s.geometry, s.end, src, dst, s.depthwise);
 }
@@ -56,7 +58,8 @@ void ChainStep::plan_rings() {
   }
   slots_.resize(between_.size());
   if (n == 1) {  // rows are divided among pieces as they come; with sums, channels are
-    band_rows_ = spec_.sums ? spec_.dst.height : 1;
+    const StageSpec& s = spec_.stages[0];
+    band_rows_ = spec_.sums ? spec_.dst.height : s.conv && s.conv->winograd() ? ptrdiff_t(kWinogradTile) : 1;
     return;
   }
   for (band_rows_ = std::min(kBandRows, spec_.dst.height);; band_rows_--) {

@@ -17,10 +17,10 @@ std::vector<ptrdiff_t> panel_sizes(ptrdiff_t n, ptrdiff_t most) {
 }  // namespace
 
 ConvWeights::ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* weights, const float* bias,
-                         bool short_rows)
-    : shape_(shape), block_(block), lanes_(target().blocks->lanes), bytes_(0) {
+                         bool short_rows, bool winograd)
+    : shape_(shape), block_(block), winograd_(winograd), lanes_(target().blocks->lanes), bytes_(0) {
   const ptrdiff_t group_in = shape.c_in / shape.groups, group_out = shape.c_out / shape.groups;
-  const ptrdiff_t taps = shape.height * shape.width;
+  const ptrdiff_t taps = winograd ? kWinogradProducts : shape.height * shape.width;
   Panel panel{};
   for (ptrdiff_t vectors : panel_sizes(ceil_div(shape.c_out, lanes_), short_rows ? target().blocks->wide : 2)) {
     const ptrdiff_t first = panel.first * lanes_, last = std::min(first + vectors * lanes_, shape.c_out) - 1;
@@ -40,7 +40,7 @@ ConvWeights::ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* w
       const ptrdiff_t o = p.first * lanes_ + i;
       biases[i] = bias && o < shape.c_out ? bias[o] : 0.0f;
     }
-    fill(p, packed, weights);
+    winograd ? fill_products(p, packed, weights) : fill(p, packed, weights);
     p.weights = packed, p.bias = biases;
   }
 }
@@ -61,6 +61,32 @@ void ConvWeights::fill(Panel& p, float* packed, const float* weights) const {
         }
     c0 = c1;
   }
+}
+
+// Values of the kernel's polynomials at the points, over what the samples' ones come to there.
+void ConvWeights::fill_products(Panel& p, float* packed, const float* weights) const {
+  constexpr double a = kWinogradPoints[0], b = kWinogradPoints[1];
+  constexpr double points[] = {0, a, -a, b, -b};
+  double rows[6][3] = {{}, {}, {}, {}, {}, {0, 0, 1}};
+  for (int i = 0; i < 5; i++) {
+    double over = 1;
+    for (int j = 0; j < 5; j++) over *= i == j ? 1 : points[i] - points[j];
+    for (int k = 0; k < 3; k++) rows[i][k] = (k == 0 ? 1 : k == 1 ? points[i] : points[i] * points[i]) / over;
+  }
+  const ptrdiff_t width = p.vectors * lanes_, first = p.first * lanes_, step = shape_.c_in * width;
+  std::fill_n(packed, kWinogradProducts * step, 0.0f);
+  for (ptrdiff_t i = 0; i < std::min(width, shape_.c_out - first); i++)
+    for (ptrdiff_t c = 0; c < shape_.c_in; c++) {
+      const float* taps = weights + ((first + i) * shape_.c_in + c) * 9;
+      double across[3][6];
+      for (int v = 0; v < 3; v++)
+        for (int x = 0; x < 6; x++)
+          across[v][x] = rows[x][0] * taps[3 * v] + rows[x][1] * taps[3 * v + 1] + rows[x][2] * taps[3 * v + 2];
+      for (int y = 0; y < 6; y++)
+        for (int x = 0; x < 6; x++)
+          packed[(y * 6 + x) * step + c * width + i] =
+              float(rows[y][0] * across[0][x] + rows[y][1] * across[1][x] + rows[y][2] * across[2][x]);
+    }
 }
 
 DepthwiseWeights::DepthwiseWeights(ptrdiff_t channels, ptrdiff_t height, ptrdiff_t width, const float* weights,

@@ -21,8 +21,10 @@ struct ConvShape {
 class ConvWeights {
  public:
   // weights: (c_out, c_in / groups, height, width); bias: c_out, or null. block: channels of a block of the samples.
-  // short_rows: results come in rows of few pixels, so that panels are wider.
-  ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* weights, const float* bias, bool short_rows);
+  // short_rows: results come in rows of few pixels, so that panels are wider. winograd: those of Winograd's products
+  // instead of taps, [panel][product][channel][vectors][lanes]; of a kernel of 3 x 3 in one group.
+  ConvWeights(const ConvShape& shape, ptrdiff_t block, const float* weights, const float* bias, bool short_rows,
+              bool winograd);
 
   // Up to kMostVectors neighbouring vectors of results, and the channels that they depend on.
   struct Panel {
@@ -33,6 +35,7 @@ class ConvWeights {
   const std::vector<Panel>& panels() const { return panels_; }
   const ConvShape& shape() const { return shape_; }
   ptrdiff_t block() const { return block_; }
+  bool winograd() const { return winograd_; }
   int lanes() const { return lanes_; }
   size_t bytes() const { return bytes_; }
   Step::Fetched all() const { return {reinterpret_cast<const char*>(panels_[0].weights), ptrdiff_t(bytes_)}; }
@@ -40,9 +43,11 @@ class ConvWeights {
 
  private:
   void fill(Panel& panel, float* packed, const float* weights) const;
+  void fill_products(Panel& panel, float* packed, const float* weights) const;
 
   ConvShape shape_;
   ptrdiff_t block_;
+  bool winograd_;
   int lanes_;
   size_t bytes_;
   ptrdiff_t largest_ = 0;

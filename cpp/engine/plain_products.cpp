@@ -95,7 +95,11 @@ Step::Fetched FullStep::weights() const {
   return {reinterpret_cast<const char*>(weights_->panel(0)), ptrdiff_t(weights_->bytes_read())};
 }
 
+// Whether panels of a matrix that is read as it lies are packed on the way: they are read by so many rows.
+bool FullStep::packs() const { return !weights_->packed() && rows_ > kFewRows; }
+
 size_t FullStep::scratch_bytes() const {
+  if (packs()) return Scratch::bytes<float>(weights_->inner() * weights_->table().panel);
   return weights_->packed() || x_column_ == 1 ? 0 : Scratch::bytes<float>(rows_ * weights_->inner());
 }
 
@@ -105,7 +109,7 @@ void FullStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char
   const bool far = w.bytes_read() > caches().l2 / 2;
   const float* x = memory.at(x_);
   ptrdiff_t x_row = x_row_, x_column = x_column_;
-  if (scratch_bytes()) {
+  if (!packs() && scratch_bytes()) {
     float* const lines = reinterpret_cast<float*>(scratch);
     w.table().copy({x, lines, rows_, w.inner(), x_row, x_column, w.inner(), 1});
     x = lines, x_row = w.inner(), x_column = 1;
@@ -113,7 +117,7 @@ void FullStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char
   for (ptrdiff_t i = range.first; i < range.last; i++) {
     const Range rows = share_of(rows_, i / w.panels(), row_parts(rows_, weights_->inner()));
     const ptrdiff_t panel = i % w.panels(), column = panel * w.table().panel;
-    const ProductArgs product{x + rows.first * x_row,
+    ProductArgs product{x + rows.first * x_row,
                               x_row,
                               x_column,
                               w.panel(panel),
@@ -127,7 +131,12 @@ void FullStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char
                               false,
                               far,
                               after_};
-    w.packed() ? multiply(w.table(), product) : w.table().dots(product);
+    if (packs()) {
+      float* const packed = reinterpret_cast<float*>(scratch);
+      pack(w.table(), w.panel(panel), w.inner(), product.columns, 1, w.inner(), packed);
+      product.w = packed, product.w_row = w.width(panel), product.far = false;
+    }
+    w.packed() || packs() ? multiply(w.table(), product) : w.table().dots(product);
   }
 }
 

@@ -49,6 +49,7 @@ class FullStep : public Step {
   void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
 
  private:
+  bool packs() const;
   std::shared_ptr<const FullWeights> weights_;
   ptrdiff_t rows_, x_row_, x_column_, dst_row_;
   Place x_, dst_;

@@ -14,6 +14,7 @@ constexpr double kPanelShare = 0.2;           // of the L2 cache: larger panels 
 constexpr double kWeightShare = 0.4;          // of the L1 cache, for the weights that all lines read in turn
 constexpr double kWindowShare = 0.35;         // of the L2 cache, for weights that are asked for ahead of time
 constexpr double kSourceShare = 0.35;         // of the L2 cache, for the samples that all panels read in turn
+constexpr ptrdiff_t kLeastColumns = 96;       // of a row that is divided: fewer would read its weights too often
 constexpr ptrdiff_t kShortRow = 10;           // pixels: such rows are taken together, as a tile holds more
 constexpr ptrdiff_t kCopiedBytes = 96 << 10;  // of rows that are copied at once
 
@@ -23,7 +24,8 @@ ptrdiff_t beyond(ptrdiff_t results, ptrdiff_t stride, ptrdiff_t kernel, ptrdiff_
   return std::max<ptrdiff_t>(0, (results - 1) * stride + (kernel - 1) * dilation + 1 - before - samples);
 }
 
-// Zeros in the pixels around rows of a block of results.
+}  // namespace
+
 void clear_around(const Image& image, float* block, ptrdiff_t row_pitch, Range rows) {
   const size_t lanes = size_t(image.pixel_pitch) * sizeof(float);
   for (ptrdiff_t y = rows.from; y < rows.to && (image.left || image.right); y++) {
@@ -37,8 +39,6 @@ void clear_around(const Image& image, float* block, ptrdiff_t row_pitch, Range r
   for (ptrdiff_t y = 0; rows.to == image.height && y < image.bottom; y++)
     std::memset(block + (image.height + y) * row_pitch - image.left * image.pixel_pitch, 0, whole);
 }
-
-}  // namespace
 
 Step::Fetched WeightStream::ahead(const char* used, const char* own_end) {
   const ptrdiff_t window = ptrdiff_t(kWindowShare * double(caches().l2));
@@ -66,7 +66,15 @@ ConvStage::ConvStage(const Geometry& g, const Ending& end, const Image& src, con
                      std::shared_ptr<const ConvWeights> weights, bool scaled)
     : Stage(g, end, src, dst), weights_(std::move(weights)), scaled_(scaled) {
   const ptrdiff_t row = std::max<ptrdiff_t>(1, src.channels * src.width * g.stride_y * ptrdiff_t(sizeof(float)));
-  band_rows_ = std::clamp<ptrdiff_t>(ptrdiff_t(kSourceShare * double(caches().l2)) / row, 1, kMostLines);
+  const ptrdiff_t share = ptrdiff_t(kSourceShare * double(caches().l2));
+  band_rows_ = std::clamp<ptrdiff_t>(share / row, 1, kMostLines);
+  band_columns_ = std::max<ptrdiff_t>(1, dst.width);
+  if (row > share && dst.width > kLeastColumns) {
+    const ptrdiff_t pixel = row / dst.width, taps = weights_->shape().width;
+    band_columns_ = std::clamp<ptrdiff_t>(share / pixel, kLeastColumns, dst.width);
+    if (g.dilation_x > band_columns_ * g.stride_x)  // each tap reads a part of the row of its own
+      band_columns_ = std::clamp<ptrdiff_t>(share / (pixel * taps), kLeastColumns, dst.width);
+  }
   copies_.height = 0;
   plan_copies(src);
   for (const ConvWeights::Panel& p : weights_->panels())
@@ -85,7 +93,10 @@ void ConvStage::plan_copies(const Image& src) {
   const ptrdiff_t right = beyond(dst_.width, g.stride_x, s.width, g.dilation_x, g.left, src.width);
   if (g.top <= src.top && g.left <= src.left && bottom <= src.bottom && right <= src.right) return;
   copies_ = src;
-  copies_.row_pitch = (g.left + src.width + right) * src.pixel_pitch;
+  const ptrdiff_t halo = (s.width - 1) * g.dilation_x + 1 - g.stride_x;  // a part of a row reads beside itself
+  if (halo > band_columns_ * g.stride_x) band_columns_ = dst_.width;
+  const ptrdiff_t wide = band_columns_ < dst_.width ? band_columns_ * g.stride_x + halo : g.left + src.width + right;
+  copies_.row_pitch = wide * src.pixel_pitch;
   const ptrdiff_t row = copies_.row_pitch * src.blocks() * ptrdiff_t(sizeof(float));
   while (band_rows_ > 1 && needs({0, band_rows_}).count() * row > kCopiedBytes) band_rows_--;
   copies_.height = needs({0, band_rows_}).count();
@@ -125,7 +136,8 @@ size_t ConvStage::scratch_bytes() const {
 
 void ConvStage::run(const StageCall& call) const {
   for (ptrdiff_t y = call.rows.from; y < call.rows.to; y += band_rows_)
-    band(call, {y, std::min(y + band_rows_, call.rows.to)});
+    for (ptrdiff_t x = 0; x < dst_.width; x += band_columns_)
+      band(call, {y, std::min(y + band_rows_, call.rows.to)}, {x, std::min(x + band_columns_, dst_.width)});
   if (call.dst.slots) return;
   for (ptrdiff_t part = call.parts.from; part < call.parts.to; part++) {
     const ConvWeights::Panel& p = weights_->panels()[size_t(part)];
@@ -134,11 +146,14 @@ void ConvStage::run(const StageCall& call) const {
   }
 }
 
-// The samples of results `rows`, with zeros around them.
-float* ConvStage::copied(const StageCall& call, Range rows) const {
+// The samples of the results in some rows and columns, with zeros around them.
+float* ConvStage::copied(const StageCall& call, Range rows, Range columns) const {
   float* memory = reinterpret_cast<float*>(call.scratch) + (scaled_ ? round_up(weights_->largest_panel(), 16) : 0);
   const Range need = needs(rows);
-  const ptrdiff_t left = geometry_.left * src_.pixel_pitch, wide = src_.width * src_.pixel_pitch;
+  const ptrdiff_t first = columns.from * geometry_.stride_x - geometry_.left;
+  const ptrdiff_t from = std::clamp<ptrdiff_t>(first, 0, src_.width);
+  const ptrdiff_t to = std::clamp<ptrdiff_t>(first + copies_.width, from, src_.width);
+  const ptrdiff_t left = (from - first) * src_.pixel_pitch, wide = (to - from) * src_.pixel_pitch;
   for (ptrdiff_t b = 0; b < src_.blocks(); b++)
     for (ptrdiff_t y = need.from; y < need.to; y++) {
       float* row = memory + b * copies_.block_pitch + (y - need.from) * copies_.row_pitch;
@@ -147,22 +162,24 @@ float* ConvStage::copied(const StageCall& call, Range rows) const {
         continue;
       }
       std::memset(row, 0, size_t(left) * sizeof(float));
-      std::memcpy(row + left, call.src.at + b * call.src.block_pitch + call.src.offset(y),
+      std::memcpy(row + left, call.src.at + b * call.src.block_pitch + call.src.offset(y) + from * src_.pixel_pitch,
                   size_t(wide) * sizeof(float));
       std::memset(row + left + wide, 0, size_t(copies_.row_pitch - left - wide) * sizeof(float));
     }
   return memory;
 }
 
-void ConvStage::band(const StageCall& call, Range rows) const {
+void ConvStage::band(const StageCall& call, Range rows, Range columns) const {
   const Geometry& g = geometry_;
-  const ptrdiff_t width = dst_.width;
+  const ptrdiff_t width = columns.count();
+  const ptrdiff_t to = columns.from * call.dst.pixel_pitch;
+  const ptrdiff_t added = call.add ? columns.from * call.add->pixel_pitch : 0;
   Line lines[kMostLines];
   if (copies_.height) {
-    const float* src = copied(call, rows);
+    const float* src = copied(call, rows, columns);
     for (ptrdiff_t i = 0; i < rows.count(); i++)
-      lines[i] = {i * g.stride_y * copies_.row_pitch, call.dst.offset(rows.from + i),
-                  call.add ? call.add->offset(rows.from + i) : 0, width};
+      lines[i] = {i * g.stride_y * copies_.row_pitch, call.dst.offset(rows.from + i) + to,
+                  call.add ? call.add->offset(rows.from + i) + added : 0, width};
     return multiply(call, src, lines, rows.count());
   }
   const bool apart = !call.dst.flat(rows, width) && !call.dst.slots && width <= kShortRow;
@@ -175,8 +192,8 @@ void ConvStage::band(const StageCall& call, Range rows) const {
   }
   for (ptrdiff_t i = 0; i < rows.count(); i++) {
     const ptrdiff_t y = rows.from + i;
-    lines[i] = {call.src.offset(y * g.stride_y - g.top) - g.left * src_.pixel_pitch, call.dst.offset(y),
-                call.add ? call.add->offset(y) : 0, width};
+    lines[i] = {call.src.offset(y * g.stride_y - g.top) + (columns.from * g.stride_x - g.left) * src_.pixel_pitch,
+                call.dst.offset(y) + to, call.add ? call.add->offset(y) + added : 0, width};
   }
   multiply(call, call.src.at, lines, rows.count());
 }

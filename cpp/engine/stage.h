@@ -88,6 +88,9 @@ class Stage {
   Image src_, dst_;  // shapes; where they lie is told by each call
 };
 
+// Zeros in the pixels around rows of a block of results.
+void clear_around(const Image& image, float* block, ptrdiff_t row_pitch, Range rows);
+
 class ConvStage final : public Stage {
  public:
   ConvStage(const Geometry& g, const Ending& end, const Image& src, const Image& dst,
@@ -104,14 +107,14 @@ class ConvStage final : public Stage {
   bool pointwise() const;
   std::vector<Segment> segments(const Image& layout, Range channels) const;
   void plan_copies(const Image& src);
-  void band(const StageCall& call, Range rows) const;
-  float* copied(const StageCall& call, Range rows) const;
+  void band(const StageCall& call, Range rows, Range columns) const;
+  float* copied(const StageCall& call, Range rows, Range columns) const;
   void multiply(const StageCall& call, const float* src, const Line* lines, ptrdiff_t n) const;
   const float* scaled(const StageCall& call, const ConvWeights::Panel& panel) const;
 
   std::shared_ptr<const ConvWeights> weights_;
   bool scaled_;
-  ptrdiff_t band_rows_;
+  ptrdiff_t band_rows_, band_columns_;  // of results that are made at once
   // Where src has no zeros around it, the rows of a band are copied to where there are; else these copies have no rows.
   Image copies_;
   std::vector<std::vector<Segment>> segments_;  // of each panel

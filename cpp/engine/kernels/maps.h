@@ -103,6 +103,16 @@ SEP_INLINE V combined(V a, V b) {
       return max_of(a, b);
     case Operation::prelu:
       return a < V{} ? a * b : a;
+    case Operation::equal:
+      return a == b ? all(1.0f) : V{};
+    case Operation::less:
+      return a < b ? all(1.0f) : V{};
+    case Operation::less_equal:
+      return a <= b ? all(1.0f) : V{};
+    case Operation::where:
+      return a != V{} ? b : V{};
+    case Operation::unless:
+      return a != V{} ? V{} : b;
   }
 }
 
@@ -155,6 +165,16 @@ void combine_any(const ElementwiseArgs& g, float low, float high) {
       return combine<Operation::max>(g, low, high);
     case Operation::prelu:
       return combine<Operation::prelu>(g, low, high);
+    case Operation::equal:
+      return combine<Operation::equal>(g, low, high);
+    case Operation::less:
+      return combine<Operation::less>(g, low, high);
+    case Operation::less_equal:
+      return combine<Operation::less_equal>(g, low, high);
+    case Operation::where:
+      return combine<Operation::where>(g, low, high);
+    case Operation::unless:
+      return combine<Operation::unless>(g, low, high);
   }
 }
 

@@ -5,10 +5,11 @@
 #include "engine/kernels/images.h"
 #include "engine/kernels/lines.h"
 #include "engine/kernels/maps.h"
+#include "engine/kernels/cells.h"
 #include "engine/kernels/products.h"
 
 namespace sep {
 extern const PlainTable SEP_OF_TARGET(plain);
 const PlainTable SEP_OF_TARGET(plain) = {kWide,  kPanel * kWide, copy,  fill, elementwise,
-                                         reduce, softmax,        weigh, pool, product, dots};
+                                         reduce, softmax,        weigh, pool, product, lstm, gru, dots};
 }  // namespace sep

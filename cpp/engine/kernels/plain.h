@@ -5,7 +5,9 @@
 
 namespace sep {
 
-enum class Operation : int { first, add, sub, mul, div, pow, min, max, prelu };  // first: a; prelu: a >= 0 ? a : a * b
+// first: a; prelu: a >= 0 ? a : a * b. What is true is 1, what is not is 0; where: b where a is not 0, else 0; unless: the
+// other way round.
+enum class Operation : int { first, add, sub, mul, div, pow, min, max, prelu, equal, less, less_equal, where, unless };
 enum class Function : int {
   none,
   relu,
@@ -38,7 +40,7 @@ enum class Function : int {
   gelu,
   gelu_tanh
 };
-enum class Reduction : int { sum, mean, max, min, prod, l1, l2, sum_square };
+enum class Reduction : int { sum, mean, max, min, prod, l1, l2, sum_square, argmax, argmin };  // the first one's index
 
 // A function and its parameters, as ONNX defines them. clip: alpha is the lower end, beta the upper one; selu: beta is
 // gamma.
@@ -137,6 +139,17 @@ struct ProductArgs {
   After after;
 };
 
+// One step of a recurrent layer for `rows` sequences of `width` numbers each: what follows its products.
+// lstm: gates [row][i, o, f, c][width]; state is the cell. dst = sigmoid(o) * tanh(cell)
+// gru: gates [row][z, r, h][width] of the input, and of the state in `more`, of which r scales h's; state is what was
+// given before. dst = (1 - z) * tanh(h) + z * state
+struct CellArgs {
+  const float *gates, *more;
+  const float* state;
+  float *next, *dst;  // next: of lstm, the next cell, which may be the state
+  ptrdiff_t rows, width, gates_row, more_row, state_row, dst_row;
+};
+
 struct PlainTable {
   int lanes;
   int panel;  // columns of a product, a multiple of lanes
@@ -148,6 +161,8 @@ struct PlainTable {
   void (*weigh)(const WeighArgs&);
   void (*pool)(const PoolArgs&);
   void (*product)(const ProductArgs&);
+  void (*lstm)(const CellArgs&);
+  void (*gru)(const CellArgs&);
   void (*dots)(const ProductArgs&);  // of w[j * w_row + c] instead, and x_column = 1; accumulates nothing
 };
 

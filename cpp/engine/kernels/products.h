@@ -10,7 +10,7 @@ using sep::ProductArgs;
 
 constexpr int kPanel = kManyRegisters ? 4 : 2;  // vectors
 constexpr int kRows = 6;                        // whose sums the registers hold beside a panel's vectors
-constexpr int kDots = 4;                        // rows, and columns, whose dot products the registers hold
+constexpr int kDotRows = 4, kDotColumns = kManyRegisters ? 4 : 3;  // whose dot products the registers hold
 constexpr int kAhead = 4096;                    // bytes fetched ahead of a panel that lies in memory
 
 // M rows of N vectors. S terms at a time have sums of their own, where M rows alone would wait for each other.
@@ -133,7 +133,7 @@ __attribute__((noinline)) void dots_of(const ProductArgs& g, const float* x, con
   }
 }
 
-template <int N, int M = kDots>
+template <int N, int M = kDotRows>
 SEP_INLINE void dots_rows(const ProductArgs& g, ptrdiff_t rows, const float* x, const float* w, float* dst,
                           const float* start) {
   if (rows == M) return dots_of<M, N>(g, x, w, dst, start);
@@ -143,14 +143,14 @@ SEP_INLINE void dots_rows(const ProductArgs& g, ptrdiff_t rows, const float* x, 
 // Groups of rows and columns follow from the arguments alone.
 void dots(const ProductArgs& g) {
   for (ptrdiff_t j = 0; j < g.columns;) {
-    const ptrdiff_t columns = g.columns - j < kDots ? 1 : kDots;
+    const ptrdiff_t columns = g.columns - j < kDotColumns ? 1 : kDotColumns;
     const float* start = g.start ? g.start + j : nullptr;
-    for (ptrdiff_t i = 0; i < g.rows; i += kDots) {
-      const ptrdiff_t rows = g.rows - i < kDots ? g.rows - i : kDots;
+    for (ptrdiff_t i = 0; i < g.rows; i += kDotRows) {
+      const ptrdiff_t rows = g.rows - i < kDotRows ? g.rows - i : kDotRows;
       const float *x = g.x + i * g.x_row, *w = g.w + j * g.w_row;
       float* dst = g.dst + i * g.dst_row + j;
-      if (columns == kDots)
-        dots_rows<kDots>(g, rows, x, w, dst, start);
+      if (columns == kDotColumns)
+        dots_rows<kDotColumns>(g, rows, x, w, dst, start);
       else
         dots_rows<1>(g, rows, x, w, dst, start);
     }

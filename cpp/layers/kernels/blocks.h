@@ -70,6 +70,36 @@ struct BlockDepthwiseArgs {
   Ending end;
 };
 
+// Winograd's convolution F(4x4, 3x3) (arXiv:1509.09308): tiles of 6 x 6 samples give 4 x 4 results by 36 products
+// instead of 144. The points of its polynomials are 0, +-3/4, +-3/2 and infinity, of those tried the ones whose rounding
+// errors are least: twice those of the sums themselves.
+constexpr double kWinogradPoints[] = {0.75, 1.5};
+constexpr int kWinogradTile = 4, kWinogradProducts = 36;
+
+// One tile: dst[t * dst_step + b * lanes + lane] for products t and blocks b. Samples outside of the rows [top, bottom)
+// and the pixels [left, right) are zero.
+struct WinogradInArgs {
+  const float* src;  // pixel (0, 0)
+  ptrdiff_t block_pitch, row_pitch, blocks;
+  ptrdiff_t y, x;  // where the tile begins
+  ptrdiff_t top, left, bottom, right;
+  float* dst;
+  ptrdiff_t dst_step;
+};
+
+// One tile of one vector of results, of its products src[t * src_step + lane].
+struct WinogradOutArgs {
+  const float* src;
+  ptrdiff_t src_step;
+  const float* bias;
+  float* dst;
+  ptrdiff_t dst_row;
+  const float* add;  // the residual; null: none
+  ptrdiff_t add_row;
+  int rows, pixels;  // that are results, at most 4 each
+  Ending end;
+};
+
 struct BlockTable {
   int lanes;
   int wide;  // vectors of a panel for rows of few pixels
@@ -77,6 +107,8 @@ struct BlockTable {
   void (*depthwise)(const BlockDepthwiseArgs&);
   // out[i][width] = weights[i][width] * scale[i], i < n; width: a multiple of lanes
   void (*scale)(const float* weights, const float* scale, ptrdiff_t n, ptrdiff_t width, float* out);
+  void (*winograd_in)(const WinogradInArgs&);
+  void (*winograd_out)(const WinogradOutArgs&);
 };
 
 }  // namespace sep

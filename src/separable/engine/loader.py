@@ -9,12 +9,14 @@ from typing import Final, Literal
 from onnx.onnx_ml_pb2 import ModelProto
 
 from ..arrays import arguments
+from ..conv.algebra.geometry import whole
 from ..onnx.model.files import Stored, read_model
 from ..onnx.model.graph import GraphIndex
 from ..onnx.model.lengths import Hints, input_shapes
 from ..onnx.model.names import naming
 from ..report.programs import Profile, Program
 from .graph.reader import graph_of
+from .network.plan_cache import MOST_PLANS
 from .passes import simplified
 from .program.plan import UnsupportedOperationsError
 
@@ -31,6 +33,7 @@ def load(
     *,
     threads: int | None = None,
     fallback: Fallback | None = None,
+    plans: int = MOST_PLANS,
 ) -> Program:
     """Read a network and return it as a native program, which runs in float32 on the CPU.
 
@@ -49,6 +52,9 @@ def load(
     fallback : {"onnxruntime"}, optional
         What runs the operations that the engine does not; `print` says which these are. By default they are
         an error that lists all of them.
+    plans : int, optional
+        How many plans are kept, each of a shape of the inputs (and of a value, where an input is one whole
+        number): those used last, and no more than 1 GiB of them.
 
     Returns
     -------
@@ -79,6 +85,7 @@ def load(
     if fallback is not None and fallback not in _FALLBACKS:
         raise ValueError(f"`fallback={fallback!r}`; expected one of {', '.join(map(repr, _FALLBACKS))}.")
     count = arguments.thread_count(threads)
+    plans = whole(plans, "plans")
     stored = read_model(path_or_model)
     with naming(path_or_model):
         lengths = _lengths(stored, shapes)
@@ -90,8 +97,9 @@ def load(
             threads=count,
             fallback=fallback is not None,
             shapes=lengths,
+            plans=plans,
         )
-    if lengths is not None:
+    if lengths is not None and not program.depends_on_values:
         try:
             program.plan()
         except UnsupportedOperationsError:

@@ -19,6 +19,7 @@ from onnx.onnx_ml_pb2 import (
 from ..._base.types import Array
 from ...onnx.model.files import Stored
 from ...onnx.model.graph import reads
+from ...onnx.model.lengths import name_of_length
 from ...onnx.model.names import ModelError
 from .elements import DTYPES
 from .ir import Graph, Node, TensorType
@@ -217,7 +218,7 @@ def _type(info: ValueInfoProto) -> TensorType | None:
     shape = tuple(
         dim.dim_value
         if dim.HasField("dim_value") and dim.dim_value >= 0
-        else dim.dim_param or f"{info.name}.{axis}"
+        else name_of_length(info.name, axis, dim.dim_param)
         for axis, dim in enumerate(kind.shape.dim)
     )
     return TensorType(DTYPES[kind.elem_type], shape)

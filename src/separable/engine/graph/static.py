@@ -24,8 +24,8 @@ __all__ = ["Unknown", "is_known", "static"]
 # that no values decide: they are tried on zeros.
 _TRIED: Final = frozenset(
     """
-    Attention CumProd Det DynamicQuantizeLinear EyeLike GRU GridSample LSTM MatMulInteger
-    NegativeLogLikelihoodLoss QLinearMatMul QuantizeLinear RMSNormalization RNN ReverseSequence
+    Attention CumProd Det DynamicQuantizeLinear EyeLike GridSample MatMulInteger
+    NegativeLogLikelihoodLoss QLinearMatMul QuantizeLinear RMSNormalization ReverseSequence
     RotaryEmbedding SoftmaxCrossEntropyLoss SwiGLU
     """.split()  # noqa: SIM905
 )

@@ -15,12 +15,12 @@ from ...files.guard import FileError
 from ...onnx.model.names import ModelError, naming
 from ..graph.ir import Graph, TensorType
 from ..graph.static import static
-from ..passes import trace
+from ..passes import PassMemory, trace
 from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, lengths_of, shown
 from .plan import NetworkPlan
-from .plan_cache import PlanCache, Shapes
+from .plan_cache import MOST_PLANS, PlanCache, Shapes, Values
 from .records import ProfileRecord, StepRecord, step_records
 
 __all__ = ["CompiledNetwork"]
@@ -45,6 +45,8 @@ class CompiledNetwork:
         Whether ONNX Runtime runs what the engine does not.
     shapes : mapping of str to tuple of int, optional
         Of the inputs: what is planned at once, and what is printed.
+    plans : int, optional
+        That are kept.
     """
 
     def __init__(
@@ -56,12 +58,16 @@ class CompiledNetwork:
         threads: int = 1,
         fallback: bool = False,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
+        plans: int = MOST_PLANS,
     ) -> None:
         self._read, self._graph, self._source = read, graph, source
         self._threads, self._fallback = threads, fallback
         self._shapes = shapes
+        self._settled = tuple(name for name, kind in graph.inputs.items() if _decides(kind))
+        self._values: Values | None = None if self._settled else ()  # of the latest call
         self._store = WeightStore()
-        self._plans = PlanCache(self._planned, self._store)
+        self._memory: PassMemory = {}
+        self._plans = PlanCache(self._planned, self._store, plans)
         self._times: dict[NetworkPlan, Array] = {}
 
     @property
@@ -83,6 +89,11 @@ class CompiledNetwork:
     def nodes_read(self) -> int:
         """Nodes of the network as it was read."""
         return len(self._read.nodes)
+
+    @property
+    def depends_on_values(self) -> bool:
+        """Whether nothing is planned before the first call: an input of one whole number decides what runs."""
+        return bool(self._settled)
 
     @property
     def threads(self) -> int:
@@ -121,7 +132,8 @@ class CompiledNetwork:
         Notes
         -----
         Several threads may call one program at once. The results are the same, bit for bit, for any number of
-        threads. What is planned for each shape of the inputs is kept: the last 16 plans, or 1 GiB of them.
+        threads. What is planned for each shape of the inputs is kept: the last 16 plans (`plans` of
+        `separable.engine.load`), or 1 GiB of them.
         """
         feeds = feeds_of(self._graph.inputs, {} if x is None and not self._graph.inputs else x)
         plan = self._plan_of(feeds)
@@ -137,15 +149,30 @@ class CompiledNetwork:
         return next(iter(results.values())) if len(results) == 1 else results
 
     def _plan_of(self, feeds: list[Array]) -> NetworkPlan:
-        return self._plans.get(tuple([array.shape for array in feeds]))
+        values: Values = ()
+        if self._settled:
+            given = dict(zip(self._graph.inputs, feeds, strict=True))
+            values = tuple([(name, given[name].tobytes()) for name in self._settled])
+            self._values = values
+        return self._plans.get(tuple([array.shape for array in feeds]), values)
 
-    def _planned(self, given: Shapes) -> NetworkPlan:
+    def _planned(self, given: Shapes, values: Values) -> NetworkPlan:
         lengths_of(self._graph.inputs, given)
         shapes = dict(zip(self._graph.inputs, given, strict=True))
+        settled = {
+            name: np.frombuffer(data, self._graph.inputs[name].dtype).reshape(shapes[name])
+            for name, data in values
+        }
         try:
             with naming(self._source):
                 return NetworkPlan(
-                    self._graph, shapes, self._store, fallback=self._fallback, threads=self._threads
+                    self._graph,
+                    shapes,
+                    self._store,
+                    fallback=self._fallback,
+                    threads=self._threads,
+                    settled=settled,
+                    memory=self._memory,
                 )
         except (FileError, ValueError) as error:
             if isinstance(error.__cause__, UnsupportedOperationsError):
@@ -187,7 +214,12 @@ class CompiledNetwork:
         if shapes.keys() != self._graph.inputs.keys():
             names = ", ".join(f"`{name}`" for name in self._graph.inputs)
             raise ValueError(f"`shapes` has to name each input once; these are {names}.")
-        return self._plans.get(tuple(tuple(shapes[name]) for name in self._graph.inputs))
+        if self._values is None:
+            raise ValueError(
+                f"what runs depends on the values of {', '.join(f'`{name}`' for name in self._settled)}; "
+                "call the program once."
+            )
+        return self._plans.get(tuple(tuple(shapes[name]) for name in self._graph.inputs), self._values)
 
     def plan_for(self, shapes: Any = None) -> NetworkPlan:
         """Return the same, where there may be one shape for the only input."""
@@ -286,12 +318,20 @@ class CompiledNetwork:
 
     def _random_feeds(self, plan: NetworkPlan) -> list[Array]:
         random = np.random.default_rng(_SEED)
+        values = dict(self._values or ())
         return [
-            random.standard_normal(_lengths(kind)).astype(kind.dtype)
+            np.frombuffer(values[name], kind.dtype).reshape(_lengths(kind))
+            if name in values
+            else random.standard_normal(_lengths(kind)).astype(kind.dtype)
             if kind.dtype.kind == "f"
             else np.zeros(_lengths(kind), kind.dtype)
-            for kind in plan.inputs.values()
+            for name, kind in plan.inputs.items()
         ]
+
+
+def _decides(kind: TensorType) -> bool:
+    """Whether an input is one whole number: a rate, a flag or a length, for each value of which a plan is made."""
+    return kind.dtype.kind in "iub" and all(length == 1 for length in kind.shape)
 
 
 def _least(times: Array) -> Array:

@@ -50,7 +50,7 @@ class NativePart:
     Parameters
     ----------
     graph : Graph
-        Static and simplified: what it reads and gives is float32, and computed.
+        Static and simplified: what it reads and gives is computed, and float32 or what steps carry as float32.
     store : WeightStore
     images : int, optional
         Of a batch, which are run one by one; the graph is that of one image.
@@ -60,6 +60,8 @@ class NativePart:
         self._plan = StaticPlan(graph, None, store, images)
         self.inputs, self.outputs = tuple(graph.inputs), graph.outputs
         self.operations: Sequence[Operation] = self._plan.operations
+        kinds = (*graph.inputs.values(), *self._plan.outputs.values())
+        self._is_float = all(kind.dtype == np.float32 for kind in kinds)
 
     def run(
         self,
@@ -69,6 +71,19 @@ class NativePart:
         nanoseconds: Array | None = None,
     ) -> None:
         """Run it once; `nanoseconds` has one number for each operation."""
+        if self._is_float:
+            return self._run(inputs, outputs, threads, nanoseconds)
+        made = [
+            array if array.dtype == np.float32 else np.empty(array.shape, np.float32) for array in outputs
+        ]
+        self._run([array.astype(np.float32, copy=False) for array in inputs], made, threads, nanoseconds)
+        for array, result in zip(outputs, made, strict=True):
+            if result is not array:
+                np.copyto(array, result, casting="unsafe")
+
+    def _run(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int, nanoseconds: Array | None
+    ) -> None:
         if nanoseconds is None:
             self._plan.run(inputs, outputs, threads)
             return

@@ -11,7 +11,7 @@ from ..._base.types import Array
 from ...onnx.model.sizes import check_fits
 from ..graph.ir import Graph, TensorType
 from ..graph.static import is_known, static
-from ..passes import simplified
+from ..passes import PassMemory, simplified
 from ..program.images import apart
 from ..program.lower import may_be_native
 from ..program.native_forms import in_native_form
@@ -36,6 +36,10 @@ class NetworkPlan:
     fallback : bool
         Whether ONNX Runtime runs what the engine does not.
     threads : int
+    settled : mapping of str to ndarray, optional
+        The values of inputs that it is made for.
+    memory : PassMemory, optional
+        Of the other plans of the network.
 
     Attributes
     ----------
@@ -59,12 +63,15 @@ class NetworkPlan:
         *,
         fallback: bool = False,
         threads: int = 1,
+        settled: Mapping[str, Array] | None = None,
+        memory: PassMemory | None = None,
     ) -> None:
         def make(lengths: Mapping[str, tuple[int, ...]]) -> Graph:
-            return in_native_form(simplified(_static(graph, lengths, fallback)))
+            return in_native_form(simplified(_static(valued, lengths, fallback), memory))
 
-        self.graph = make(shapes)
-        self.inputs = dict(self.graph.inputs)
+        valued = graph if not settled else _with_values(graph, settled)
+        self.graph = make({name: shape for name, shape in shapes.items() if name in valued.inputs})
+        self.inputs = {name: self.graph.inputs.get(name, kind) for name, kind in graph.inputs.items()}
         self.outputs = {name: _type(self.graph, name) for name in self.graph.outputs}
         for name, kind in {**self.inputs, **self.outputs}.items():
             check_fits(f"tensor `{name}`", _lengths(kind), _bytes(kind))
@@ -141,6 +148,13 @@ class NetworkPlan:
             for name in {*part.inputs, *part.outputs}:
                 if last.get(name, -1) <= number:
                     del known[name]
+
+
+def _with_values(graph: Graph, settled: Mapping[str, Array]) -> Graph:
+    """Return a graph in which some inputs are constants."""
+    inputs = {name: kind for name, kind in graph.inputs.items() if name not in settled}
+    types = {name: kind for name, kind in graph.types.items() if name not in settled}
+    return graph.with_(inputs=inputs, constants={**graph.constants, **settled}, types=types)
 
 
 def _static(graph: Graph, shapes: Mapping[str, tuple[int, ...]], fallback: bool) -> Graph:

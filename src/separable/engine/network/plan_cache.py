@@ -11,9 +11,10 @@ from ..program.lower import target
 from ..program.weights import WeightStore
 from .plan import NetworkPlan
 
-__all__ = ["MOST_BYTES", "MOST_PLANS", "PlanCache", "Shapes"]
+__all__ = ["MOST_BYTES", "MOST_PLANS", "PlanCache", "Shapes", "Values"]
 
 Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in order
+Values = tuple[tuple[str, bytes], ...]  # of the inputs that a plan is made for, by name
 
 # What is kept at most: the plan used last always is, whatever it takes.
 MOST_PLANS: Final = 16
@@ -21,18 +22,22 @@ MOST_BYTES: Final = 2**30
 
 
 class PlanCache:
-    """Plans by the shapes of the inputs and the instruction set; those not used for the longest time go.
+    """Plans by the shapes of the inputs, values that decide what runs, and the instruction set; those not used for the longest time go.
 
     Parameters
     ----------
     make : callable
-        Returns the plan of some shapes; it is called by one thread at a time.
+        Returns the plan of some shapes and values; it is called by one thread at a time.
     store : WeightStore
         Of the weights that all plans share.
+    most : int, optional
+        Plans that are kept.
     """
 
-    def __init__(self, make: Callable[[Shapes], NetworkPlan], store: WeightStore) -> None:
-        self._make, self._store = make, store
+    def __init__(
+        self, make: Callable[[Shapes, Values], NetworkPlan], store: WeightStore, most: int = MOST_PLANS
+    ) -> None:
+        self._make, self._store, self._most = make, store, most
         self._plans: OrderedDict[Hashable, NetworkPlan] = OrderedDict()
         self._weights: dict[Hashable, frozenset[tuple[object, ...]]] = {}
         self._lookup, self._making = threading.Lock(), threading.Lock()
@@ -40,9 +45,9 @@ class PlanCache:
     def __len__(self) -> int:
         return len(self._plans)
 
-    def get(self, shapes: Shapes) -> NetworkPlan:
-        """Return the plan of some shapes, made now if need be."""
-        key = (target(), shapes)
+    def get(self, shapes: Shapes, values: Values = ()) -> NetworkPlan:
+        """Return the plan of some shapes and values, made now if need be."""
+        key = (target(), shapes, values)
         plan = self._find(key)
         if plan is not None:
             return plan
@@ -50,7 +55,7 @@ class PlanCache:
             plan = self._find(key)  # another thread may have made it meanwhile
             if plan is None:
                 self._store.asked()
-                plan = self._make(shapes)
+                plan = self._make(shapes, values)
                 self._weights[key] = self._store.asked()
                 self._keep(key, plan)
         return plan
@@ -72,7 +77,7 @@ class PlanCache:
             self._plans[key] = plan
             total = sum(plan.memory_bytes for plan in self._plans.values())
             gone = False
-            while len(self._plans) > 1 and (len(self._plans) > MOST_PLANS or total > MOST_BYTES):
+            while len(self._plans) > 1 and (len(self._plans) > self._most or total > MOST_BYTES):
                 oldest, evicted = self._plans.popitem(last=False)
                 total -= evicted.memory_bytes
                 del self._weights[oldest]

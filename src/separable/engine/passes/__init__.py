@@ -17,7 +17,7 @@ from .residuals import residuals
 from .squeeze_excite import gate_sums, means, scales
 from .transposed import transposed
 
-__all__ = ["PASSES", "simplified", "trace"]
+__all__ = ["PASSES", "PassMemory", "simplified", "trace"]
 
 # In order: a channel shuffle is seen before its reshapes are joined with others; then what has many forms is
 # written in one; activations are recognised before a constant of theirs is folded into a convolution; what a
@@ -50,12 +50,21 @@ PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
 _MOST_ROUNDS: Final = 8
 
 
-def simplified(graph: Graph) -> Graph:
+# Of graphs by what their nodes do, in order: the passes that changed them. A network is planned for many shapes, whose
+# graphs differ in lengths alone: what found nothing in one finds nothing in the others, but for lengths of one.
+PassMemory = dict[tuple[str, ...], tuple[Callable[[Graph], Graph], ...]]
+_MOST_REMEMBERED: Final = 64
+
+
+def simplified(graph: Graph, memory: PassMemory | None = None) -> Graph:
     """Return the graph after all passes, again and again until none finds anything.
 
     Parameters
     ----------
     graph : Graph
+    memory : PassMemory, optional
+        Of graphs of the same network: where one did the same, only the passes that changed it are taken. New
+        ones are put in.
 
     Returns
     -------
@@ -67,8 +76,20 @@ def simplified(graph: Graph) -> Graph:
     ModelError
         If a node does not take what it is given.
     """
-    *_, (_, last) = trace(graph)
-    return last
+    if memory is None:
+        *_, (_, last) = trace(graph)
+        return last
+    key = tuple([node.op for node in graph.nodes])
+    helpful = memory.get(key)
+    if helpful is None:
+        found = list(_changes(graph))
+        if len(memory) >= _MOST_REMEMBERED:
+            memory.clear()
+        memory[key] = tuple([rewrite for rewrite, _ in found])
+        return found[-1][1] if found else graph
+    for rewrite in helpful:
+        graph = _rewritten(rewrite, graph)
+    return graph
 
 
 def trace(graph: Graph) -> Iterator[tuple[str, Graph]]:
@@ -90,12 +111,18 @@ def trace(graph: Graph) -> Iterator[tuple[str, Graph]]:
         If a node does not take what it is given.
     """
     yield "given", graph
+    for rewrite, changed in _changes(graph):
+        yield rewrite.__name__, changed
+
+
+def _changes(graph: Graph) -> Iterator[tuple[Callable[[Graph], Graph], Graph]]:
+    """Yield each pass that changed the graph, with what it made of it."""
     for _ in range(_MOST_ROUNDS):
         start = graph
         for rewrite in PASSES:
             before, graph = graph, _rewritten(rewrite, graph)
             if graph is not before:
-                yield rewrite.__name__, graph
+                yield rewrite, graph
         if graph is start:
             return
 

@@ -57,14 +57,18 @@ class Builder:
         self.constants: list[tuple[Buffer, Array]] = []
         self._around, self._places = around, places
         self._held: dict[str, list[Held]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
     # -- tensors -----------------------------------------------------------------------------------------
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
-        if name in self.graph.constants:
-            return self.graph.constants[name].shape
-        return tuple(int(length) for length in self.graph.types[name].shape)
+        known = self._shapes.get(name)
+        if known is None:
+            array = self.graph.constants.get(name)
+            shape = self.graph.types[name].shape if array is None else array.shape
+            known = self._shapes[name] = tuple(map(int, shape))
+        return known
 
     def image_shape(self, name: str) -> tuple[int, int, int, int]:
         """Return the shape of a tensor of feature maps as (N, C, H, W)."""

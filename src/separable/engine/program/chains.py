@@ -9,7 +9,7 @@ from typing import Final
 from ... import _core
 from ..graph.ir import Graph, Node
 
-__all__ = ["chains", "is_depthwise", "is_pointwise"]
+__all__ = ["chains", "is_depthwise", "is_pointwise", "is_winograd"]
 
 # Of the L2 cache: what is larger than that between two convolutions stays there in rings of rows instead.
 _SHARE: Final = 0.35
@@ -17,6 +17,12 @@ _SHARE: Final = 0.35
 _WEIGHT_SHARE: Final = 0.25
 _FLOAT: Final = 4  # bytes
 _MOST_FILTERS: Final = 2  # depthwise ones of a chain: threads compute the rows between their bands twice
+
+# Winograd's convolution takes four times the memory for weights: of no layer more than that, in bytes.
+_MOST_PRODUCTS: Final = 20 << 20
+_TILE: Final = 4  # pixels of a tile of its results, along each axis
+_LEAST_SAVED: Final = 2.2  # times as many multiplications otherwise, borders of incomplete tiles included
+_LEAST_CHANNELS: Final = 16  # read and made: of fewer, transforms take longer than products
 
 
 def is_depthwise(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
@@ -33,6 +39,18 @@ def is_pointwise(node: Node) -> bool:
         and not any(attributes["pads"])
         and attributes["group"] == 1
     )
+
+
+def is_winograd(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
+    """Whether Winograd's algorithm computes a convolution of blocks in less time than its sums take."""
+    attributes, weights = node.attributes, shape(node.inputs[1])
+    ones = (*attributes["strides"], *attributes["dilations"], attributes["group"])
+    if weights[2:] != (3, 3) or set(ones) != {1} or _input(node, 4) or min(weights[:2]) < _LEAST_CHANNELS:
+        return False
+    height, width = shape(node.outputs[0])[2:]
+    tiles = -(-height // _TILE) * -(-width // _TILE)
+    products = 36 * weights[0] * weights[1] * _FLOAT
+    return bool(products <= _MOST_PRODUCTS and 9 * height * width >= _LEAST_SAVED * 36 * tiles)
 
 
 def chains(graph: Graph) -> list[tuple[Node, ...]]:
@@ -66,6 +84,8 @@ class _Search:
             if node.op != "Conv" or id(node) in self._taken or len(self._shape(node.outputs[0])) != 4:
                 continue
             if node.attributes["group"] != 1 and not self._filters_apart(node):
+                continue
+            if is_winograd(node, self._shape):
                 continue
             group = [node]
             weights = self._weight_bytes(node)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from ..graph.values import VALUES
 from .builder import Builder, UnsupportedError, around_of
+from .carried import MOVES, Carried, carried
 from .chains import chains
 from .memory import Buffer, Plain
 from .native_forms import FORMS
 from .operations import Operation
-from .steps import arrangement, convolutions, elements, windows
+from .steps import arrangement, convolutions, elements, logic, recurrent, windows
 from .weights import WeightStore
 
 __all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]
@@ -42,6 +43,13 @@ NATIVE: Final[Mapping[str, _Lower]] = {
     **dict.fromkeys(("MaxPool", "AveragePool"), windows.pool),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), windows.global_pool),
     "Resize": windows.resize,
+    **dict.fromkeys(("LSTM", "GRU"), recurrent.recurrent),
+    **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), logic.compare),
+    **dict.fromkeys(("And", "Or", "Xor"), logic.connect),
+    "Not": logic.negate,
+    "Where": logic.where,
+    "Cast": logic.cast,
+    **dict.fromkeys(("ArgMax", "ArgMin"), logic.position),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), arrangement.reshape),
     "Transpose": arrangement.transpose,
     "Expand": arrangement.expand,
@@ -82,14 +90,33 @@ def may_be_native(op: str) -> bool:
     return op in NATIVE or op in FORMS or op in VALUES or op in _TURNED
 
 
+# Of these all operands may be of another type, and must be what float32 holds.
+_TRUTHS: Final = frozenset(
+    (*("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), "And", "Or", "Xor", "Not", "Where", "Cast")
+)
+_CARRIES: Final = _TRUTHS | MOVES | {"ArgMax", "ArgMin"}
+
+
+def _dtype(graph: Graph, name: str) -> np.dtype[Any] | None:
+    """Return the type of a tensor's elements; None where there is none."""
+    if name in graph.constants:
+        return graph.constants[name].dtype
+    kind = graph.types.get(name) or graph.inputs.get(name)
+    return None if kind is None else kind.dtype
+
+
 def unsupported(graph: Graph) -> list[tuple[Node, str]]:
     """Return the nodes of a graph that have no native step by their kind or dtype, with what is wrong."""
     found = []
+    held = carried(graph)
+    loose = {name for name, how in held.items() if how is Carried.rounded and name in graph.outputs}
     for node in graph.nodes:
+        read = node.inputs if node.op in _TRUTHS else node.inputs[:1]
         others = [
-            str(graph.types[name].dtype)
-            for name in (*node.inputs[:1], *node.outputs)
-            if name in graph.types and graph.types[name].dtype != np.float32
+            str(_dtype(graph, name))
+            for name in (*read, *node.outputs)
+            if _dtype(graph, name) not in (None, np.float32)
+            and (name not in held or name in loose or node.op not in _CARRIES)
         ]
         if node.op not in NATIVE and not (others and node.op in FORMS):
             found.append((node, f"{node.op}"))
@@ -219,12 +246,25 @@ def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
             continue
         sizes = [int(graph.types[name].shape[1]) for name in node.inputs]
         fits = all(size % lanes == 0 for size in sizes[:-1]) and len(set(node.inputs)) == len(node.inputs)
-        makers = [producers.get(name) for name in node.inputs]
+        names = [_halved(producers, node.inputs, place) for place in range(len(node.inputs))]
+        makers = [producers.get(name) for name in names if name]
         if not fits or any(maker is None or maker.op not in made_in_blocks for maker in makers):
             continue
         first = 0
-        for name, size in zip(node.inputs, sizes, strict=True):
-            if name not in found and name not in graph.outputs:
+        for name, size in zip(names, sizes, strict=True):
+            if name and name not in found and name not in graph.outputs:
                 found[name] = (out, first)
             first += size
     return found
+
+
+def _halved(producers: Mapping[str, Node], names: Sequence[str], place: int) -> str:
+    """Return a tensor of a concatenation; where all parts of a Split follow each other, what was split, once."""
+    maker = producers.get(names[place])
+    if maker is None or maker.op != "Split" or int(maker.attributes.get("axis", 0)) != 1:
+        return names[place]
+    parts = maker.outputs
+    first = place - parts.index(names[place])
+    if first < 0 or tuple(names[first : first + len(parts)]) != parts:
+        return names[place]
+    return maker.inputs[0] if first == place else ""

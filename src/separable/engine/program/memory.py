@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 __all__ = ["Blocked", "Buffer", "Held", "Plain", "assign", "rounded"]
@@ -159,6 +159,26 @@ class Blocked:
     def has_around(self, around: Iterable[int]) -> bool:
         """Whether there are at least so many zeros around the maps."""
         return all(have >= want for have, want in zip(self.around, around, strict=True))
+
+    def box(self, first: tuple[int, int], size: tuple[int, int]) -> Blocked:
+        """Return some rows and pixels of each map, from (first row, first pixel) on; what lies around is not zero."""
+        offset = self.offset + first[0] * self.pitches[2] + first[1] * self.lanes
+        shape = (*self.shape[:2], *size)
+        return Blocked(self.buffer, shape, self.lanes, self.pitches, (0, 0, 0, 0), offset, self.rank)
+
+    def reshaped(self, shape: tuple[int, ...]) -> Blocked | None:
+        """Return the maps with axes of one pixel added, dropped or exchanged; None where that is no view."""
+        if len(shape) not in (3, 4) or shape[:2] != self.shape[:2]:
+            return None
+        size = (1, shape[2]) if len(shape) == 3 else (shape[2], shape[3])
+        if size == self.shape[2:]:
+            return replace(self, rank=len(shape))
+        row = self.lanes if self.shape[2] == 1 else self.pitches[2]
+        if size != self.shape[:1:-1] or 1 not in size or row != self.lanes:
+            return None
+        pitches = (*self.pitches[:2], size[1] * self.lanes)
+        made = (self.shape[0], self.shape[1], *size)
+        return replace(self, shape=made, pitches=pitches, around=(0, 0, 0, 0), rank=len(shape))
 
     def channels(self, first: int, count: int) -> Blocked:
         """Return some of the channels, from the first one of a block on."""

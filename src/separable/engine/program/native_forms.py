@@ -206,6 +206,36 @@ def _across_channels(rewrite: _Rewrite, node: Node) -> bool:
     return rewrite.finish(node)
 
 
+# -- convolutions ------------------------------------------------------------------------------------
+
+
+def _upright(rewrite: _Rewrite, node: Node) -> bool:
+    """Write a convolution of columns, which are one pixel wide, as one of rows: pixels are neighbours there."""
+    x, weights, out, written = node.inputs[0], node.inputs[1], node.outputs[0], node.attributes
+    shape, made = rewrite.shape(x), rewrite.shape(out)
+    alone = len([name for name in (*node.inputs[3:], *node.outputs[1:]) if name]) == 0
+    if len(shape) != 4 or weights not in rewrite.constants or not alone or shape[2] == 1:
+        return False
+    high, wide = written["kernel_shape"]
+    if shape[3] != 1 or made[3] != 1 or wide != 1 or any(written["pads"][1::2]):
+        return False
+    kernel = rewrite.constants[weights]
+    turned = rewrite.number(kernel.reshape(*kernel.shape[:2], 1, high), out)
+    row = (*shape[:2], 1, shape[2])
+    x = rewrite.add("Reshape", (x, rewrite.integers(row, out)), row, out)
+    low, before, end, behind = written["pads"]
+    attributes = {
+        **{name: tuple(written[name])[::-1] for name in ("kernel_shape", "strides", "dilations")},
+        **{name: written[name] for name in (*_APPLIED, "alpha", "group") if name in written},
+        "pads": (before, low, behind, end),
+    }
+    line = (*made[:2], 1, made[2])
+    y = rewrite.add("Conv", (x, turned, *node.inputs[2:3]), line, out, **attributes)
+    rewrite.add("Reshape", (y, rewrite.integers(made, out)), made, out)
+    rewrite.nodes[-1] = rewrite.nodes[-1].with_(outputs=node.outputs)
+    return True
+
+
 # -- elementwise -------------------------------------------------------------------------------------
 
 
@@ -341,6 +371,7 @@ def _tile(rewrite: _Rewrite, node: Node) -> bool:
 
 # What is rewritten, by ONNX's name. A form appends nodes, or returns False where there is nothing to do.
 FORMS: Final[Mapping[str, _Form]] = {
+    "Conv": _upright,
     "InstanceNormalization": _instance_norm,
     "GroupNormalization": _group_norm,
     "LayerNormalization": _layer_norm,

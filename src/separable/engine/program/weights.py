@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class WeightStore:
 
     def __init__(self) -> None:
         self._packed: dict[tuple[object, ...], tuple[Any, tuple[Array | None, ...]]] = {}
+        self._made: dict[tuple[object, ...], tuple[tuple[Array, ...], tuple[Array, ...]]] = {}
         self._asked: set[tuple[object, ...]] = set()
 
     def __len__(self) -> int:
@@ -39,15 +40,32 @@ class WeightStore:
     def keep(self, keys: Collection[tuple[object, ...]]) -> None:
         """Forget all packed weights but these."""
         self._packed = {key: held for key, held in self._packed.items() if key in keys}
+        self._made = {key: held for key, held in self._made.items() if key in keys}
+
+    def derived(
+        self, kind: str, arrays: tuple[Array, ...], make: Callable[[], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
+        """Return what is computed of constants before it is packed: the same arrays for all plans."""
+        key = (kind, *(_identity(array) for array in arrays))
+        self._asked.add(key)
+        if key not in self._made:
+            self._made[key] = (make(), arrays)
+        return self._made[key][0]
 
     def conv(
-        self, weights: Array, bias: Array | None, groups: int, block: int, short_rows: bool = False
+        self,
+        weights: Array,
+        bias: Array | None,
+        groups: int,
+        block: int,
+        short_rows: bool = False,
+        winograd: bool = False,
     ) -> Any:
         """Return the weights (C_out, C_in/groups, H, W) of a convolution of samples in blocks of channels."""
         return self._get(
-            ("conv", groups, block, short_rows),
+            ("conv", groups, block, short_rows, winograd),
             (weights, bias),
-            lambda: _core.ConvWeights(_floats(weights), _maybe(bias), groups, block, short_rows),
+            lambda: _core.ConvWeights(_floats(weights), _maybe(bias), groups, block, short_rows, winograd),
         )
 
     def depthwise(self, weights: Array, bias: Array | None) -> Any:
@@ -67,7 +85,7 @@ class WeightStore:
         )
 
     def _get(self, kind: tuple[object, ...], arrays: tuple[Array | None, ...], pack: Any) -> Any:
-        key = (_core.core_info()["target"], *kind, *(_identity(array) for array in arrays))
+        key = (_core.target(), *kind, *(_identity(array) for array in arrays))
         self._asked.add(key)
         if key not in self._packed:
             self._packed[key] = (pack(), arrays)

@@ -15,7 +15,15 @@ from onnx.onnx_ml_pb2 import GraphProto, ValueInfoProto
 
 from ...conv.algebra.geometry import whole
 
-__all__ = ["Hints", "OpenShape", "declared_shape", "input_shapes", "name_open_lengths", "open_lengths"]
+__all__ = [
+    "Hints",
+    "OpenShape",
+    "declared_shape",
+    "input_shapes",
+    "name_of_length",
+    "name_open_lengths",
+    "open_lengths",
+]
 
 # Lengths of the axes: a number, or the name of an open length.
 OpenShape: TypeAlias = tuple[int | str, ...]
@@ -49,12 +57,13 @@ def declared_shape(info: ValueInfoProto) -> OpenShape | None:
     return tuple(
         dim.dim_value
         if dim.HasField("dim_value") and dim.dim_value > 0
-        else _name(info.name, axis, dim.dim_param)
+        else name_of_length(info.name, axis, dim.dim_param)
         for axis, dim in enumerate(kind.shape.dim)
     )
 
 
-def _name(tensor: str, axis: int, given: str) -> str:
+def name_of_length(tensor: str, axis: int, given: str) -> str:
+    """Return what an open length is called: as the model calls it, or after its place where that is no name."""
     return f"{tensor}.{axis}" if given in _NAMELESS else given
 
 
@@ -88,7 +97,7 @@ def name_open_lengths(graph: GraphProto) -> None:
     for info in (*graph.input, *graph.output, *graph.value_info):
         for axis, dim in enumerate(info.type.tensor_type.shape.dim):
             if dim.HasField("dim_value") and dim.dim_value <= 0:
-                dim.dim_param = _name(info.name, axis, "")
+                dim.dim_param = name_of_length(info.name, axis, "")
 
 
 # -- what a user says --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Output types of products of matrices, and of reductions over axes."""
+"""Output types of products of matrices, of recurrent layers, and of reductions over axes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from .operands import Kind, Length, Operands, ShapeError, axis_of, broadcast, one_dtype
+from .operands import Kind, Length, Lengths, Operands, ShapeError, axis_of, broadcast, one_dtype
 
 __all__ = ["RULES"]
 
@@ -41,6 +41,21 @@ def _matmul(given: Operands) -> list[Kind]:
     return [(one_dtype(given.types), (*shape, *ends))]
 
 
+def _recurrent(given: Operands) -> list[Kind]:
+    """Results of all times, and the state (and the cell) at the end: (times, directions, batch, width)."""
+    x, weights = given.shape(), given.shape(2)
+    if len(x) != 3 or len(given.shape(1)) != 3 or len(weights) != 3:
+        raise ShapeError(f"inputs of shapes {x}, {given.shape(1)} and {weights}; expected three axes each")
+    _check_inner(x[2], given.shape(1)[2], given)
+    directions, width = weights[0], given.attribute("hidden_size", weights[2])
+    if given.attribute("layout", 0):
+        all_times: Lengths = (x[0], x[1], directions, width)
+        end: Lengths = (x[0], directions, width)
+    else:
+        all_times, end = (x[0], directions, x[1], width), (directions, x[1], width)
+    return [(given.dtype(), all_times), (given.dtype(), end), (given.dtype(), end)]
+
+
 def _reduction(given: Operands) -> list[Kind]:
     shape = given.shape()
     axes = given.integers(1) if given.has(1) else []
@@ -67,6 +82,7 @@ _REDUCTIONS: Final = """
 RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
     **dict.fromkeys(_REDUCTIONS.split(), _reduction),
     "ArgMax": _position,
     "ArgMin": _position,

@@ -37,6 +37,10 @@ def reshape(builder: Builder, node: Node) -> None:
         if len(shape) > 2:
             builder.hold(out, blocked)
         return
+    view = None if blocked is None else blocked.reshaped(shape)
+    if view is not None and not any(isinstance(held, Plain) for held in builder.held(name)):
+        builder.hold(out, view)
+        return
     source = builder.plain(name, contiguous=True)
     builder.hold(
         out, Plain(source.buffer, shape, Plain.contiguous(source.buffer, shape).strides, source.offset)
@@ -81,6 +85,8 @@ def concat(builder: Builder, node: Node) -> None:
         if all(size % builder.lanes == 0 for size in sizes[:-1]):
             builder.clear_around(out, builder.result(out))
             return _concat_blocks(builder, node)
+    if axis > 1 and len(builder.shape(out)) in (3, 4) and all(map(builder.is_blocked, node.inputs)):
+        return _concat_maps(builder, node, axis)
     target = builder.plain_result(out)
     first = 0
     for name in node.inputs:
@@ -90,6 +96,20 @@ def concat(builder: Builder, node: Node) -> None:
             part = Plain(target.buffer, shape, target.strides, offset)
             builder.copy(name, builder.plain(name), part)
         first += shape[axis]
+
+
+def _concat_maps(builder: Builder, node: Node, axis: int) -> None:
+    """Put maps beside or below each other, in blocks."""
+    out = node.outputs[0]
+    target = builder.result(out)
+    builder.clear_around(out, target)
+    down = axis == 2 and len(builder.shape(out)) == 4
+    first = 0
+    for name in node.inputs:
+        source = builder.blocked(name)
+        rows, pixels = source.shape[2:]
+        builder.copy(name, source, target.box((first, 0) if down else (0, first), (rows, pixels)))
+        first += rows if down else pixels
 
 
 def _concat_blocks(builder: Builder, node: Node) -> None:
@@ -140,12 +160,17 @@ def _part(builder: Builder, name: str, out: str, cuts: dict[int, tuple[int, int]
     shape = builder.shape(out)
     if 0 in shape:
         raise UnsupportedError("an empty tensor")
-    if set(cuts) == {1} and cuts[1][1] == 1 and builder.is_blocked(name) and len(shape) in (3, 4):
-        first = cuts[1][0]
+    unit = all(step == 1 for _, step in cuts.values())
+    if unit and 0 not in cuts and builder.is_blocked(name) and len(shape) in (3, 4):
+        first = cuts.get(1, (0, 1))[0]
         whole = builder.blocked(name)
         # Lanes behind the last channel hold others: nobody reads them, but a depthwise filter's mean may.
         if first % builder.lanes == 0:
-            builder.hold(out, whole.channels(first, shape[1]))
+            part = whole.channels(first, shape[1])
+            if set(cuts) - {1}:
+                down, along = (cuts.get(axis, (0, 1))[0] for axis in ((2, 3) if len(shape) == 4 else (-1, 2)))
+                part = part.box((down, along), builder.image_shape(out)[2:])
+            builder.hold(out, part)
             return
     source = builder.plain(name)
     offset = source.offset + sum(first * source.strides[axis] for axis, (first, _) in cuts.items())

@@ -12,7 +12,7 @@ from .... import _core
 from ...._base.types import Array
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
-from ..chains import is_depthwise, is_pointwise
+from ..chains import is_depthwise, is_pointwise, is_winograd
 from ..memory import Blocked, Buffer, Plain
 from .windows import global_pool
 
@@ -78,7 +78,8 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
     if len(nodes) == 1 and _is_full(builder, first):
         return _full_conv(builder, first)
     src = _source(builder, first)
-    stages = [_stage(builder, node, src if node is first else None) for node in nodes]
+    winograd = len(nodes) == 1 and isinstance(src, Blocked) and is_winograd(first, builder.shape)
+    stages = [_stage(builder, node, src if node is first else None, winograd) for node in nodes]
     dst = builder.result(last.outputs[0])
     residual = builder.blocked(_input(last, 3)) if _input(last, 3) else None
     scale = _vector(builder, _input(first, 4)) if _input(first, 4) else None
@@ -121,7 +122,17 @@ def _image(held: Blocked | Plain) -> Any:
     strides = held.strides
     height, row = (held.shape[2], strides[2]) if len(held.shape) == 4 else (1, 0)
     shape = (held.shape[0], held.shape[1], height, held.shape[-1])
-    return _core.Image(*held.address, shape, 1, (strides[0], strides[1], row, strides[-1]), (0, 0, 0, 0))
+    pixel = _block(held) if shape[3] == 1 and _block(held) > 1 else strides[-1]
+    pitches = (strides[0], strides[1], row, pixel)
+    return _core.Image(*held.address, shape, _block(held), pitches, (0, 0, 0, 0))
+
+
+def _block(held: Blocked | Plain) -> int:
+    """Return how many channels of a pixel lie next to each other: of an array with channels last, all of them."""
+    if isinstance(held, Blocked):
+        return held.lanes
+    count, last = held.shape[1], held.strides[-1]
+    return count if held.strides[1] == 1 and (held.shape[-1] == 1 or last == count) else 1
 
 
 def _source(builder: Builder, node: Node) -> Blocked | Plain:
@@ -135,7 +146,7 @@ def _source(builder: Builder, node: Node) -> Blocked | Plain:
     return held if forwards else builder.plain(name, contiguous=True)
 
 
-def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
+def _stage(builder: Builder, node: Node, src: Blocked | Plain | None, winograd: bool = False) -> Any:
     """Return a function that makes the core's stage; its weights are packed now."""
     attributes = node.attributes
     _, channels, height, width = builder.image_shape(node.outputs[0])
@@ -149,9 +160,9 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None) -> Any:
     if depthwise:
         packed = None, builder.store.depthwise(weights[:, 0], bias)
     else:
-        block = src.lanes if isinstance(src, Blocked) else builder.lanes if src is None else 1
-        short = width <= _SHORT_ROW and not is_pointwise(node)
-        packed = builder.store.conv(weights, bias, int(attributes["group"]), block, short), None
+        block = builder.lanes if src is None else _block(src)
+        short = width <= _SHORT_ROW and not is_pointwise(node) and not winograd
+        packed = builder.store.conv(weights, bias, int(attributes["group"]), block, short, winograd), None
 
     def make() -> Any:
         return _core.Stage(

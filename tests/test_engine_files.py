@@ -1,0 +1,42 @@
+"""Networks out of published packages, where their wheels have been downloaded (SEPARABLE_STUDIES_CACHE): never fetched here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+import separable as sp  # noqa: E402 (needs onnx)
+from benchmarks import engine_files, engine_real  # noqa: E402
+from benchmarks.engine_files import RealNetwork  # noqa: E402
+
+OFF = 1e-4  # of the largest output
+CASES = [(network, case) for network in engine_files.NETWORKS for case in range(len(network.cases))]
+
+
+@pytest.mark.parametrize(("network", "case"), CASES, ids=[f"{one.name}-{case}" for one, case in CASES])
+def test_a_real_network_runs_whole_and_as_in_onnx_runtime(network: RealNetwork, case: int) -> None:
+    if not network.is_here():
+        pytest.skip(f"the wheel of {' '.join(network.wheel)} is not there")
+    feeds = network.sample(case)
+    program = sp.engine.load(network.path(), threads=1)
+    found = program(feeds)
+    results = found if isinstance(found, dict) else {program.outputs[0]: found}
+    assert engine_real.difference(results, engine_real.reference(network.path(), feeds)) <= OFF
+    assert not any(operation.kind.startswith("ONNX Runtime") for operation in program.plan().operations)
+
+
+def test_lines_of_text_of_any_width_share_packed_weights_and_few_plans() -> None:
+    network = engine_files.named("ocr-reading")
+    if not network.is_here():
+        pytest.skip("the wheel of rapidocr-onnxruntime is not there")
+    program = sp.engine.load(network.path(), threads=1, plans=4)
+    rng = np.random.default_rng(0)
+    sizes = []
+    for width in rng.integers(16, 120, 12) * 4:
+        program(rng.standard_normal((1, 3, 48, int(width)), np.float32))
+        sizes.append(program.weights_bytes)
+    assert len(program._plans) == 4
+    assert max(sizes) <= 1.2 * sizes[0]
