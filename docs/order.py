@@ -13,8 +13,12 @@ PAGES: Final = (
     "smooth_mri",
     "deconvolve_a_stack",
     "run_a_network",
+    "mobile_networks",
     "replace_one_layer",
     "accuracy_and_milliseconds",
+    "segment_surfaces",
+    "segment_mri",
+    "keyword_spotting",
     "line_follower",
 )
 

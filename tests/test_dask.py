@@ -176,7 +176,9 @@ def test_halos_reach_over_many_chunks_and_around(mode: str) -> None:
     x = np.random.default_rng(3).random(23)
     kernel = np.random.default_rng(4).random(61)  # more than twice around
     for chunks in (1, 2, (5, 0, 7, 1, 10)):
-        result = sp.dask.correlate(da.from_array(x, chunks=chunks), kernel, mode=mode, cval=3.5, method="direct")
+        result = sp.dask.correlate(
+            da.from_array(x, chunks=chunks), kernel, mode=mode, cval=3.5, method="direct"
+        )
         expected = sp.correlate(x, kernel, mode=mode, cval=3.5, method="direct")
         np.testing.assert_array_equal(result.compute(), expected)
 
@@ -304,7 +306,9 @@ def test_tokens_are_of_what_decides_the_result() -> None:
         tokenize(kernel(), sp.plan(kernel(), (30, 30)), bank(1.0))
     x = da.ones((30, 30), chunks=8)
     assert sp.dask.gaussian(x, 2).name == sp.dask.gaussian(x, 2).name
-    names = {sp.dask.gaussian(x, 2, **more).name for more in ({}, {"mode": "wrap"}, {"output": "u1"}, {"order": 1})}
+    names = {
+        sp.dask.gaussian(x, 2, **more).name for more in ({}, {"mode": "wrap"}, {"output": "u1"}, {"order": 1})
+    }
     assert len(names) == 4
 
 
@@ -326,7 +330,9 @@ def test_filters_are_prepared_once_in_a_process() -> None:
 
 
 def _filter_in(graph: dict[Any, Any]) -> BlockFilter:
-    listed = [part for value in graph.values() for part in (value if isinstance(value, tuple) else value.args)]
+    listed = [
+        part for value in graph.values() for part in (value if isinstance(value, tuple) else value.args)
+    ]
     return next(part for part in listed if isinstance(part, BlockFilter))
 
 

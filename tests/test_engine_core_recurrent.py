@@ -48,7 +48,10 @@ def test_two_directions_at_once(kind: str, times: int, count: int, width: int) -
     gates, weights = numbers(*shape), numbers(2, width, many * width, seed=1) / np.float32(width**0.5)
     state, cell, bias = (numbers(2, count, width, seed=n) for n in (2, 3, 4))
     bias = bias[:, 0, :].repeat(many, 1)[:, : many * width]
-    packed = [_core.FullWeights(np.ascontiguousarray(w), b if kind == "gru" else None) for w, b in zip(weights, bias, strict=True)]
+    packed = [
+        _core.FullWeights(np.ascontiguousarray(w), b if kind == "gru" else None)
+        for w, b in zip(weights, bias, strict=True)
+    ]
     each = times * count * many * width
 
     def add(program: Any, at: tuple[int, int]) -> None:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402 (needs onnx)
 import separable as sp  # noqa: E402
 from separable import _core  # noqa: E402
 from separable.engine.graph.ir import Graph, Node, TensorType  # noqa: E402
-from separable.engine.program.carried import Carried, carried  # noqa: E402
+from separable.engine.program.carried import CarriedAs, carried  # noqa: E402
 
 Array = npt.NDArray[Any]
 OFF = 2e-6  # of the largest number of an output
@@ -65,7 +65,9 @@ def numbers(*shape: int, seed: int = 1) -> Array:
     return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
 
 
-def agree(model: Any, *several: dict[str, Array], off: float = OFF, kinds: Sequence[str] = ()) -> sp.engine.Program:
+def agree(
+    model: Any, *several: dict[str, Array], off: float = OFF, kinds: Sequence[str] = ()
+) -> sp.engine.Program:
     """Compare a program, which holds no part of another runtime, on one and two threads; return it."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -76,7 +78,10 @@ def agree(model: Any, *several: dict[str, Array], off: float = OFF, kinds: Seque
     program, other = (sp.engine.load(model, threads=threads) for threads in (1, 2))
     for feeds in several:
         wanted = dict(zip(program.outputs, session.run(list(program.outputs), feeds), strict=True))
-        results = [found if isinstance(found := one(feeds), dict) else {program.outputs[0]: found} for one in (program, other)]
+        results = [
+            found if isinstance(found := one(feeds), dict) else {program.outputs[0]: found}
+            for one in (program, other)
+        ]
         for name, array in wanted.items():
             found = results[0][name]
             assert (found.dtype, found.shape) == (array.dtype, array.shape)
@@ -103,7 +108,9 @@ def target(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.usefixtures("target")
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-@pytest.mark.parametrize(("times", "count", "length", "width"), [(1, 1, 5, 3), (7, 2, 12, 19), (4, 30, 33, 32)])
+@pytest.mark.parametrize(
+    ("times", "count", "length", "width"), [(1, 1, 5, 3), (7, 2, 12, 19), (4, 30, 33, 32)]
+)
 def test_recurrent_layers(op: str, direction: str, times: int, count: int, length: int, width: int) -> None:
     net = Net()
     ways, gates = (2 if direction == "bidirectional" else 1), (4 if op == "LSTM" else 3)
@@ -111,7 +118,11 @@ def test_recurrent_layers(op: str, direction: str, times: int, count: int, lengt
     first = [net.input(name, [ways, "batch", width]) for name in ("h", "c")[: 2 if op == "LSTM" else 1]]
     layer = [net.weights(ways, gates * width, length), net.weights(ways, gates * width, width)]
     bias = net.normal(ways, 2 * gates * width)
-    more = {"direction": direction, "hidden_size": width, **({"linear_before_reset": 1} if op == "GRU" else {})}
+    more = {
+        "direction": direction,
+        "hidden_size": width,
+        **({"linear_before_reset": 1} if op == "GRU" else {}),
+    }
     made = net.node(op, x, *layer, bias, "", *first, outputs=3 if op == "LSTM" else 2, **more)
     turned = net.node("Transpose", made[0], perm=[0, 2, 1, 3])
     rows = net.node("Reshape", turned, net.constant([0, 0, -1], np.int64))
@@ -125,7 +136,15 @@ def test_an_lstm_without_bias_and_state_in_a_chain_of_two() -> None:
     x = net.input("x", ["batch", 8, "time"])
     y = net.node("Transpose", x, perm=[2, 0, 1])
     for length in (8, 14):
-        y, *_ = net.node("LSTM", y, net.weights(2, 28, length), net.weights(2, 28, 7), outputs=3, hidden_size=7, direction="bidirectional")
+        y, *_ = net.node(
+            "LSTM",
+            y,
+            net.weights(2, 28, length),
+            net.weights(2, 28, 7),
+            outputs=3,
+            hidden_size=7,
+            direction="bidirectional",
+        )
         y = net.node("Transpose", y, perm=[0, 2, 1, 3])
         y = net.node("Reshape", y, net.constant([0, 0, -1], np.int64))
     program = agree(net.model(y), {"x": numbers(3, 8, 11)}, {"x": numbers(1, 8, 4)})
@@ -179,7 +198,9 @@ def test_comparisons_choices_and_casts() -> None:
     agree(model, feeds)
     program = sp.engine.load(net.model(chosen), threads=1)
     wanted = onnxruntime.InferenceSession(net.model(chosen).SerializeToString()).run(None, feeds)[0]
-    np.testing.assert_allclose(program(feeds), wanted, rtol=1e-6)  # NaN and infinities where nothing is chosen
+    np.testing.assert_allclose(
+        program(feeds), wanted, rtol=1e-6
+    )  # NaN and infinities where nothing is chosen
 
 
 @pytest.mark.usefixtures("target")
@@ -197,7 +218,9 @@ def test_bytes_become_rows_of_a_matrix() -> None:
     net = Net()
     x = net.input("bytes", ["n", 6], INT32)
     column = net.node("Reshape", x, net.constant([-1, 6, 1], np.int64))
-    hot = net.node("Cast", net.node("Equal", column, net.constant(np.arange(9)[None, None], np.int32)), to=FLOAT)
+    hot = net.node(
+        "Cast", net.node("Equal", column, net.constant(np.arange(9)[None, None], np.int32)), to=FLOAT
+    )
     y = net.node("MatMul", hot, net.normal(9, 4))
     far = np.array([[0, 8, 2**31 - 1, -1, 2**24 + 1, 7]], np.int32)
     agree(net.model(y), {"bytes": far}, {"bytes": np.full((3, 6), 5, np.int32)})
@@ -206,7 +229,10 @@ def test_bytes_become_rows_of_a_matrix() -> None:
 def test_whole_numbers_that_float32_may_not_hold_are_refused() -> None:
     net = Net()
     x = net.input("x", [4], INT32)
-    for model in (net.model(net.node("Reshape", x, net.constant([2, 2], np.int64))), net.model(net.node("Add", x, x))):
+    for model in (
+        net.model(net.node("Reshape", x, net.constant([2, 2], np.int64))),
+        net.model(net.node("Add", x, x)),
+    ):
         with pytest.raises(sp.engine.UnsupportedOperationsError, match="int32"):
             sp.engine.load(model)
 
@@ -216,7 +242,12 @@ def test_what_is_carried_is_told_by_types_and_operations() -> None:
     made = {"same": TensorType(np.dtype(bool), (3,)), "sum": TensorType(np.dtype(np.int64), (3,))}
     nodes = (Node("Equal", ("far", "few"), ("same",)), Node("Add", ("far", "far"), ("sum",)))
     graph = Graph("g", types, ("same",), nodes, {"few": np.arange(3)}, {**types, **made})
-    assert carried(graph) == {"flag": Carried.exact, "far": Carried.rounded, "few": Carried.exact, "same": Carried.exact}
+    assert carried(graph) == {
+        "flag": CarriedAs.exact,
+        "far": CarriedAs.rounded,
+        "few": CarriedAs.exact,
+        "same": CarriedAs.exact,
+    }
 
 
 # -- what decides before anything runs -----------------------------------------------------------------
@@ -227,14 +258,19 @@ def rates() -> Any:
     net = Net()
     rate = [net.input("x", ["n", 1, 16]), net.input("sr", [], INT64)][1]
     fast = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["y"], strides=[2])], "fast", [], [onnx.ValueInfoProto(name="y")]
+        [helper.make_node("Conv", ["x", "w"], ["y"], strides=[2])],
+        "fast",
+        [],
+        [onnx.ValueInfoProto(name="y")],
     )
     slow = helper.make_graph(
         [helper.make_node("Slice", ["x", "from", "to", "axis"], ["z"]), helper.make_node("Relu", ["z"], ["y"])],
         "slow", [], [onnx.ValueInfoProto(name="y")],
     )  # fmt: skip
     net.held += [numpy_helper.from_array(np.ones((1, 1, 2), np.float32), "w")]
-    net.held += [numpy_helper.from_array(np.array([n]), name) for name, n in (("from", 0), ("to", 8), ("axis", 2))]
+    net.held += [
+        numpy_helper.from_array(np.array([n]), name) for name, n in (("from", 0), ("to", 8), ("axis", 2))
+    ]
     is_fast = net.node("Equal", rate, net.constant(16000, np.int64))
     return net.model(net.node("If", is_fast, then_branch=fast, else_branch=slow))
 
@@ -306,7 +342,12 @@ def test_kernels_of_3_x_3_by_winograds_algorithm(
     gate = net.node("Mul", y, net.node("Sigmoid", y))
     z = net.node("Conv", gate, net.weights(made, made, 3, 3), pads=[1, 1, 1, 1])
     z = net.node("Relu", net.node("Add", z, gate))
-    agree(net.model(gate, z), {"x": numbers(1, channels, height, width)}, {"x": numbers(3, channels, height, width)}, off=4e-6)
+    agree(
+        net.model(gate, z),
+        {"x": numbers(1, channels, height, width)},
+        {"x": numbers(3, channels, height, width)},
+        off=4e-6,
+    )
 
 
 def test_convolutions_of_columns_run_as_rows() -> None:
@@ -324,9 +365,14 @@ def test_signals_that_go_round_in_a_circle_stay_in_blocks() -> None:
     x = net.input("x", ["n", 16, 700])
     y = net.node("Relu", net.node("Conv", x, net.weights(32, 16, 1)))
     for step in (1, 4, 64, 300):
-        ends = [net.node("Slice", y, *(net.constant([n], np.int64) for n in cut)) for cut in ((-step, 700, 2), (0, step, 2))]
+        ends = [
+            net.node("Slice", y, *(net.constant([n], np.int64) for n in cut))
+            for cut in ((-step, 700, 2), (0, step, 2))
+        ]
         round_ = net.node("Concat", ends[0], y, ends[1], axis=2)
-        y = net.node("Add", net.node("Relu", net.node("Conv", round_, net.weights(32, 32, 3), dilations=[step])), y)
+        y = net.node(
+            "Add", net.node("Relu", net.node("Conv", round_, net.weights(32, 32, 3), dilations=[step])), y
+        )
     program = agree(net.model(y), {"x": numbers(1, 16, 700)})
     assert sum(step.kind == "to plain" for step in program.steps()) == 1  # the output
 

@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "examples" / "gallery"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
+TRAIN = ROOT / "examples" / "train"
 
 Left = Mapping[str, Any]
 
@@ -86,6 +87,44 @@ def accuracy_and_milliseconds(left: Left) -> None:
     assert converted > dense - 0.03 > by_weights + 0.1
 
 
+def mobile_networks(left: Left) -> None:
+    assert left["worst"] < 1e-4
+    assert left["profile"].macs == sum(macs for _, macs, _ in left["kinds"].values())
+
+
+def segment_surfaces(left: Left) -> None:
+    assert left["macs"]["separable"] < left["macs"]["dense"] / 4
+    assert left["difference"] < 1e-4
+    for name, classes in left["told"].items():
+        assert classes.shape == left["scenes"].test_y.shape, name
+        whole = left["ious"][name].nan_to_num(1)
+        assert bool(((whole >= 0) & (whole <= 1)).all())
+
+
+def segment_mri(left: Left) -> None:
+    assert left["audits"]["separable"].macs < left["audits"]["dense"].macs / 4
+    assert left["difference"] < 1e-3
+    assert left["changed"][left["REACH"]] == 0  # blocks that overlap by what a voxel depends on
+    assert float(left["dice"](left["truth"]).mean()) == 1
+
+
+def keyword_spotting(left: Left) -> None:
+    assert left["difference"] < 1e-4
+    assert set(left["factors"]) == {
+        (name, runtime)
+        for name in ("DS-CNN, log-mel", "1-D, samples")
+        for runtime in ("engine", "ONNX Runtime")
+    }
+    # The ring gives in a stream what the whole second gives at once.
+    frames = left["Ring"](49, 20)
+    for frame in left["log_mel"](left["sound"][: left["RATE"]]):
+        frames.write(frame)
+    whole = left["log_mel"](left["sound"][: left["RATE"]])
+    np.testing.assert_array_equal(frames.read(), whole)
+    for number, (begin, end, word) in enumerate(left["spans"]):
+        assert 0 <= begin < end <= left["length"], (number, word)
+
+
 def line_follower(left: Left) -> None:
     assert set(left["drives"]) == {
         (period, name) for period in ("long", "between", "short") for name in ("dense", "separable")
@@ -103,7 +142,8 @@ CHECKS: dict[str, Callable[[Left], None]] = {
     check.__name__: check
     for check in (
         blur_sharpen_edges, defocus, scipy_code, vessel_directions, texture_filter_bank, smooth_mri,
-        deconvolve_a_stack, run_a_network, replace_one_layer, accuracy_and_milliseconds, line_follower,
+        deconvolve_a_stack, run_a_network, mobile_networks, replace_one_layer, accuracy_and_milliseconds,
+        segment_surfaces, segment_mri, keyword_spotting, line_follower,
     )
 }  # fmt: skip
 
@@ -122,19 +162,25 @@ def test_every_page_has_its_check_and_its_place() -> None:
 
 
 def imported(script: Path) -> set[str]:
-    """The packages that a script imports."""
+    """The packages that a script imports, by modules of examples/train too."""
     tree = ast.parse(script.read_text(encoding="utf-8"))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    return {name.partition(".")[0] for name in names}
+    packages: set[str] = set()
+    for name in {name.partition(".")[0] for name in names}:
+        beside = TRAIN / f"{name}.py"
+        packages |= imported(beside) if beside.exists() else {name}
+    return packages
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_page_runs_and_shows_what_it_says(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for package in sorted(imported(script)) + ["onnxscript"] * (script.stem == "line_follower"):
+    wanted = imported(script)
+    for package in sorted(wanted) + ["onnxscript"] * ("torch" in wanted):
         pytest.importorskip(package)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setenv("SEPARABLE_SMALL", "1")
     monkeypatch.chdir(tmp_path)

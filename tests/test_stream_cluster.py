@@ -62,7 +62,9 @@ def result_of(path: Path) -> Array:
     return np.load(path) if path.suffix == ".npy" else zarr.open(str(path), mode="r")[:]
 
 
-def planned(tmp_path: Path, suffix: str = ".npy", x: Array | None = None, **asked: Any) -> tuple[StreamPlan, Path]:
+def planned(
+    tmp_path: Path, suffix: str = ".npy", x: Array | None = None, **asked: Any
+) -> tuple[StreamPlan, Path]:
     source = stored(volume() if x is None else x, tmp_path / f"x{suffix}")
     target = tmp_path / f"y{suffix}"
     plan = sp.stream.plan(source, KERNEL, target=target, memory="4GiB", **asked)
@@ -193,6 +195,8 @@ def test_in_a_shell(client: Any, command: Run, tmp_path: Path) -> None:
     )
     assert (done.code, done.err) == (0, "")
     np.testing.assert_array_equal(np.load(target), sp.correlate(volume(), KERNEL, method="separable"))
-    again = command(["filter", str(source), str(target), "--gaussian", "2", "--distributed", "tcp://127.0.0.1:1"])
+    again = command(
+        ["filter", str(source), str(target), "--gaussian", "2", "--distributed", "tcp://127.0.0.1:1"]
+    )
     assert again.code == 1
     assert "is there already" in again.err

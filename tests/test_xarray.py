@@ -101,8 +101,14 @@ def test_coordinates_that_are_not_even_are_refused() -> None:
         (lambda a: a.separable.gaussian(1.0, dims=("x", "x")), "names one twice"),
         (lambda a: a.separable.gaussian(1.0, dims=()), "names none"),
         (lambda a: a.separable.gaussian({"x": 1.0}, dims=("x", "y")), "pass an entry for each"),
-        (lambda a: a.separable.gaussian({"x": 1.0}, order={"y": 1}), r"`order=.*filtered dimensions are \('x',\)"),
-        (lambda a: a.separable.gaussian(1.0, mask=xr.DataArray([True], dims="t")), "`mask` has the dimension 't'"),
+        (
+            lambda a: a.separable.gaussian({"x": 1.0}, order={"y": 1}),
+            r"`order=.*filtered dimensions are \('x',\)",
+        ),
+        (
+            lambda a: a.separable.gaussian(1.0, mask=xr.DataArray([True], dims="t")),
+            "`mask` has the dimension 't'",
+        ),
     ],
 )
 def test_wrong_names_are_refused(call: Any, words: str) -> None:

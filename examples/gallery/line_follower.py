@@ -227,23 +227,33 @@ for label, period in periods.items():
         )
 
 # %%
-# How long the answers of a whole lap take, and where the robots drive if the period lies between the two:
+# How long the answers of a whole lap take; what share of them misses the deadline, for every period (solid in
+# the time of the thread, dotted by the clock on the wall); and where the robots drive if the period lies
+# between the two:
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+figure = plt.figure(figsize=(10, 5.6), layout="constrained")
+panels = figure.subplot_mosaic([["times", "floor"], ["missed", "floor"]], width_ratios=(1, 1.1))
 most = 1e3 * max(np.percentile(drives["long", name][1], 98) for name in programs)
-right.imshow(to_drive.floor, cmap="gray", vmin=0, vmax=1.2)
+panels["floor"].imshow(to_drive.floor, cmap="gray", vmin=0, vmax=1.2)
 for name, colour in {"dense": "C1", "separable": "C0"}.items():
-    path, taken = drives["between", name][0], drives["long", name][1]
-    label = f"{name}: {(taken > between).mean():.0%} longer than the period"
-    left.hist(1e3 * taken, bins=40, range=(0, most), color=colour, alpha=0.8, label=label)
-    right.plot(path[:, 1], path[:, 0], color=colour, linewidth=2.5, label=name)
-left.axvline(1e3 * between, color="0.2", linestyle="--", label="period")
-left.set_xlabel("milliseconds until the answer")
-left.set_ylabel("answers")
-left.legend(frameon=False)
-right.set_title("the floor, and where each one drove")
-right.legend(loc="upper right")
-right.set_axis_off()
+    path, (_, taken, waited) = drives["between", name][0], drives["long", name]
+    panels["times"].hist(1e3 * taken, bins=40, range=(0, most), color=colour, alpha=0.8, label=name)
+    for seconds, line in ((taken, "-"), (waited, ":")):
+        missed = 1 - np.arange(1, len(seconds) + 1) / len(seconds)
+        panels["missed"].step(1e3 * np.sort(seconds), 100 * missed, line, color=colour, where="post")
+    late = f"{name}: {(taken > between).mean():.0%} too late for the period"
+    panels["floor"].plot(path[:, 1], path[:, 0], color=colour, linewidth=2.5, label=late)
+    middle, tail, longest = 1e3 * np.percentile(taken, (50, 99, 100))
+    print(f"{name:9s} median {middle:.2f} ms, 99 in 100 within {tail:.2f} ms, the longest {longest:.2f} ms")
+for key, label in (("times", "answers"), ("missed", "deadlines missed, %")):
+    for period in periods.values():
+        panels[key].axvline(1e3 * period, color="0.5", linestyle="--", linewidth=0.8)
+    panels[key].set(xlim=(0, max(most, 1.1e3 * max(periods.values()))), ylabel=label)
+panels["times"].legend(frameon=False, title="dashed: the three periods")
+panels["missed"].set_xlabel("milliseconds")
+panels["floor"].set_title("the floor, and where each one drove")
+panels["floor"].legend(loc="upper right", fontsize=9)
+panels["floor"].set_axis_off()
 
 # %%
 # What the robot sees, far above and near below, with the point of the line that is asked for:

@@ -142,3 +142,10 @@ def accuracy(net: nn.Module, data: Pictures) -> float:
     """Return the percentage of the held-out pictures that are told right."""
     found = torch.cat([net(x).argmax(dim=1) for x in data.test_x.split(256)])
     return 100 * float((found == data.test_y).float().mean())
+
+
+def overlaps(given: Tensor, wanted: Tensor, classes: int) -> Tensor:
+    """Return the IoU of each class over all samples: what is of it in both, of what is of it in either."""
+    both = [((given == k) & (wanted == k)).sum() for k in range(classes)]
+    either = [((given == k) | (wanted == k)).sum() for k in range(classes)]
+    return torch.stack(both) / torch.stack(either)

@@ -1,6 +1,7 @@
 """Labelled sets of pictures that come with installed packages: digits, faces and textures.
 
-Two more are of 64 x 64: cuttings of six photographs, and surfaces that meet, with a class for each pixel.
+Two more are of 64 x 64: cuttings of six photographs, and surfaces that meet, with a class for each pixel;
+these may have another size.
 """
 
 from __future__ import annotations
@@ -82,10 +83,10 @@ def scenes(seed: int, train: int = 120, test: int = 40) -> Pictures:
     return Pictures("scenes", *parts[0], *parts[1], len(sides))
 
 
-def surfaces(seed: int, train: int = 240, test: int = 200) -> Pictures:
-    """Return pictures of 64 x 64 where two or three of brick, grass and gravel meet; a class for each pixel.
+def surfaces(seed: int, train: int = 240, test: int = 200, size: int = 64) -> Pictures:
+    """Return square pictures where two or three of brick, grass and gravel meet; a class for each pixel.
 
-    Those held out are from the lower third of the photographs.
+    Those held out are from the lower third of the photographs, which is 171 pixels high.
     """
     numbers = np.random.default_rng(seed)
     cut = [(image[:edge], image[edge:]) for image, edge in map(_upper_part, ("brick", "grass", "gravel"))]
@@ -93,9 +94,9 @@ def surfaces(seed: int, train: int = 240, test: int = 200) -> Pictures:
     for side, count in enumerate((train, test)):
         # Cuttings are mirrored before they are joined: classes are not.
         stacks = np.stack(
-            [_half_mirrored(_cuttings(pair[side], count, 64, numbers), numbers) for pair in cut], 1
+            [_half_mirrored(_cuttings(pair[side], count, size, numbers), numbers) for pair in cut], 1
         )
-        where = np.stack([_regions(len(cut), 64, numbers) for _ in range(count)])
+        where = np.stack([_regions(len(cut), size, numbers) for _ in range(count)])
         joined = np.take_along_axis(stacks, where[:, None], 1)[:, 0]
         parts += [_tensor(_contrasts(joined, numbers)), torch.from_numpy(where).long()]
     return Pictures("surfaces", *parts, len(cut))

@@ -235,7 +235,9 @@ class _Graph:
         share = read_share(self._axes, x.shape)
         if share <= _MOST_READ or x.size == 0:
             return
-        chunks = tuple(min(n, max(4 * line.taps, max(c))) for n, line, c in zip(x.shape, lines, x.chunks, strict=True))
+        chunks = tuple(
+            min(n, max(4 * line.taps, max(c))) for n, line, c in zip(x.shape, lines, x.chunks, strict=True)
+        )
         warnings.warn(
             f"chunks of {x.chunksize} are short beside a kernel of {tuple(line.taps for line in lines)} taps: "
             f"tasks read {share:.3g} times the samples of the array. Larger chunks take less: "

@@ -15,7 +15,6 @@ from .._base.types import Array
 from ..arrays.boundaries import Interval, Line
 
 
-
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """One axis of a window: positions that are read, those that are written, and where samples come from.
@@ -134,7 +133,10 @@ class Window:
 def _moves(stretch: Stretch) -> list[tuple[slice, slice]]:
     """Return where the part of each chunk goes, and which part that is."""
     ends = itertools.accumulate(end - begin for begin, end in stretch.cuts)
-    return [(slice(end - (cut[1] - cut[0]), end), slice(*cut)) for end, cut in zip(ends, stretch.cuts, strict=True)]
+    return [
+        (slice(end - (cut[1] - cut[0]), end), slice(*cut))
+        for end, cut in zip(ends, stretch.cuts, strict=True)
+    ]
 
 
 def _checked(block: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> Array:
@@ -149,5 +151,7 @@ def _checked(block: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str
 
 def read_share(windows: Sequence[Sequence[Stretch]], shape: Sequence[int]) -> float:
     """Return how many times as many samples as the array has are read in all."""
-    along = [sum(stretch.length for stretch in axis) / max(n, 1) for axis, n in zip(windows, shape, strict=True)]
+    along = [
+        sum(stretch.length for stretch in axis) / max(n, 1) for axis, n in zip(windows, shape, strict=True)
+    ]
     return math.prod(along)

@@ -83,7 +83,9 @@ class Cluster:
         with _connected(self._given) as client:
             extent = None
             if job.storage.clips and units:
-                extents = _results(client, partial(_extent_of, order), job.traits.units(job.cut.unit), job.cut)
+                extents = _results(
+                    client, partial(_extent_of, order), job.traits.units(job.cut.unit), job.cut
+                )
                 parts = list(extents)
                 extent = min(low for low, _ in parts), max(high for _, high in parts)
             with closing(_results(client, partial(_filtered, order, extent), units, job.cut)) as results:
@@ -129,7 +131,9 @@ def _connected(given: Any) -> Iterator[Any]:
 
 def _check_workers(client: Any) -> None:
     if not client.nthreads():
-        raise ValueError(f"the cluster at {client.scheduler.address} has no workers; start some, and run again.")
+        raise ValueError(
+            f"the cluster at {client.scheduler.address} has no workers; start some, and run again."
+        )
 
 
 def _results(client: Any, work: Callable[[Any], Any], units: list[Any], cut: Cut) -> Iterator[Any]:

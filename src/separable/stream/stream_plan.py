@@ -321,4 +321,3 @@ def _too_small(traits: Traits, smallest: Cut, memory: int) -> str:
         f"axis {axis}, take {in_bytes(smallest.memory)} at the least, {has} of which this process has. "
         "Pass that much, or a target of thinner chunks."
     )
-

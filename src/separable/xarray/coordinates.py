@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _UNEVEN: Final = 1e-3
 
 
-class Step(NamedTuple):
+class CoordinateStep(NamedTuple):
     """How a coordinate goes on from sample to sample.
 
     Attributes
@@ -71,7 +71,7 @@ def for_each(name: str, value: Any, dims: tuple[Hashable, ...]) -> Any:
     return tuple(value[dim] for dim in dims)
 
 
-def step_of(array: xr.DataArray, dim: Hashable) -> Step:
+def step_of(array: xr.DataArray, dim: Hashable) -> CoordinateStep:
     """Return the step of a dimension's coordinate.
 
     Raises
@@ -82,7 +82,7 @@ def step_of(array: xr.DataArray, dim: Hashable) -> Step:
     coordinate = array.coords.get(dim)
     if coordinate is None or coordinate.size < 2:
         times = coordinate is not None and coordinate.dtype.kind in "mM"
-        return Step(1.0, False, times)
+        return CoordinateStep(1.0, False, times)
     values = np.asarray(coordinate.values)
     times = values.dtype.kind in "mM"
     if values.dtype.kind not in "iufmM":
@@ -102,10 +102,10 @@ def step_of(array: xr.DataArray, dim: Hashable) -> Step:
             "so that a width in its units is none in samples. Interpolate first (array.interp), or leave it out "
             f"to filter in samples: array.drop_vars({dim!r})."
         )
-    return Step(abs(step), step < 0, times)
+    return CoordinateStep(abs(step), step < 0, times)
 
 
-def in_units(name: str, value: Any, dims: tuple[Hashable, ...], steps: Sequence[Step]) -> Any:
+def in_units(name: str, value: Any, dims: tuple[Hashable, ...], steps: Sequence[CoordinateStep]) -> Any:
     """Return widths as numbers, those along times in seconds; None stays.
 
     Raises
@@ -124,7 +124,7 @@ def in_units(name: str, value: Any, dims: tuple[Hashable, ...], steps: Sequence[
     return tuple(widths)
 
 
-def _paired(value: Any, steps: Sequence[Step]) -> list[tuple[Step, Any]]:
+def _paired(value: Any, steps: Sequence[CoordinateStep]) -> list[tuple[CoordinateStep, Any]]:
     listed = value if isinstance(value, (tuple, list)) and len(value) == len(steps) else (value,) * len(steps)
     return list(zip(steps, listed, strict=True))
 

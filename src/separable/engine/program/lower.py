@@ -13,7 +13,7 @@ from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from ..graph.values import VALUES
 from .builder import Builder, UnsupportedError, around_of
-from .carried import MOVES, Carried, carried
+from .carried import MOVES, CarriedAs, carried
 from .chains import chains
 from .memory import Buffer, Plain
 from .native_forms import FORMS
@@ -92,7 +92,15 @@ def may_be_native(op: str) -> bool:
 
 # Of these all operands may be of another type, and must be what float32 holds.
 _TRUTHS: Final = frozenset(
-    (*("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), "And", "Or", "Xor", "Not", "Where", "Cast")
+    (
+        *("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
+        "And",
+        "Or",
+        "Xor",
+        "Not",
+        "Where",
+        "Cast",
+    )
 )
 _CARRIES: Final = _TRUTHS | MOVES | {"ArgMax", "ArgMin"}
 
@@ -109,7 +117,7 @@ def unsupported(graph: Graph) -> list[tuple[Node, str]]:
     """Return the nodes of a graph that have no native step by their kind or dtype, with what is wrong."""
     found = []
     held = carried(graph)
-    loose = {name for name, how in held.items() if how is Carried.rounded and name in graph.outputs}
+    loose = {name for name, how in held.items() if how is CarriedAs.rounded and name in graph.outputs}
     for node in graph.nodes:
         read = node.inputs if node.op in _TRUTHS else node.inputs[:1]
         others = [
