@@ -21,6 +21,7 @@ from ..._base.types import RealArray
 from .cholesky import Cholesky
 
 __all__ = [
+    "TAPS_AT_ONCE",
     "TIE",
     "Quadratic",
     "alternate_outputs",
@@ -37,7 +38,7 @@ __all__ = [
 
 # Maximum total taps of filters solved in one dense system; more are solved in groups. Such a system is
 # factored in a fiftieth of a second and takes 8 MiB.
-_TAPS_AT_ONCE: Final = 1024
+TAPS_AT_ONCE: Final = 1024
 
 # Equations from which on systems that are solved side by side are factored as symmetric ones: of 512 in half
 # the time of LAPACK's LU decomposition, of fewer in more.
@@ -334,7 +335,7 @@ def _blocks(ranks: Sequence[int], taps: int) -> list[tuple[slice, slice]]:
     blocks, start = [], 0
     while start < len(ranks):
         first = int(ends[start]) - ranks[start]
-        stop = max(start + 1, int(np.searchsorted(ends, first + _TAPS_AT_ONCE // taps, side="right")))
+        stop = max(start + 1, int(np.searchsorted(ends, first + TAPS_AT_ONCE // taps, side="right")))
         if ends[stop - 1] > first:
             blocks.append((slice(start, stop), slice(first, int(ends[stop - 1]))))
         start = stop

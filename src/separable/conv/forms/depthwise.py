@@ -10,6 +10,7 @@ import numpy as np
 
 from ..._base.types import FloatArray, RealArray
 from ..algebra.descent import (
+    TAPS_AT_ONCE,
     Quadratic,
     alternate_outputs,
     descend_inputs,
@@ -97,6 +98,10 @@ class _DepthwiseFirstForm(_PairForm):
             terms = layer.c_in * self.limited(layer, rank)
             filters = ConvPart(depthwise, layer.c_in, terms, layer.c_in, axes)
         return filters, ConvPart(pointwise, terms, layer.c_out, layer.groups, ())
+
+    def systems(self, layer: ConvLayer, rank: Rank) -> int:
+        filters = sum(rank_per_channel(rank, layer.c_in // layer.groups))
+        return -(-filters * layer.taps // TAPS_AT_ONCE)
 
     def convs(
         self, layer: ConvLayer, rank: Rank, weights: FloatArray, bias: FloatArray | None

@@ -116,6 +116,10 @@ class LayerForm(Protocol):
         tuple of ConvPart
         """
 
+    def systems(self, layer: ConvLayer, rank: Rank) -> int:
+        """Return how many systems of equations, as large as all terms, a sweep of descent solves."""
+        return 1
+
     def convs(
         self, layer: ConvLayer, rank: Rank, weights: FloatArray, bias: FloatArray | None
     ) -> tuple[ConvLayer, ...]:
