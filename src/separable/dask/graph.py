@@ -21,7 +21,7 @@ from ..arrays.boundaries import Line
 from ..kernel.value import SeparableKernel
 from ..stream.parted import plan_in_parts, request_of
 from .tasks import BlockFilter, extent_over
-from .windows import Stretch, ChunkWindow, followed, held, read_share, stretches
+from .windows import ChunkWindow, Stretch, followed, held, read_share, stretches
 
 if TYPE_CHECKING:
     import dask.array as da
