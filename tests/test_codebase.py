@@ -33,6 +33,8 @@ FLOORS = [
     {"report"},
     {"engine"},
     {"onnx.model"},
+    {"xarray"},
+    {"dask"},
     {"stream"},
     {"files", "ndimage"},
     {"calibrate"},

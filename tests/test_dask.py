@@ -19,7 +19,7 @@ import separable as sp
 from separable._base.schedulers import in_task
 from separable.arrays.boundaries import CANONICAL, Line, sources
 from separable.dask.tasks import BlockFilter
-from separable.dask.windows import Window, stretches
+from separable.dask.windows import ChunkWindow, stretches
 from separable.stream.parted import plan_in_parts, request_of
 
 dask = pytest.importorskip("dask")
@@ -190,7 +190,7 @@ def test_stretches_are_what_lies_there(n: int, taps: int, data: st.DataObject) -
     samples = np.arange(n)
     blocks = np.split(samples, np.cumsum(chunks)[:-1])
     for stretch in stretches(line, chunks):
-        window = Window((stretch,))
+        window = ChunkWindow((stretch,))
         taken = window.assembled([blocks[chunk] for (chunk,) in window.chunks()], samples.dtype)
         np.testing.assert_array_equal(taken, samples[sources(np.arange(*stretch.read), n, "wrap")])
         assert len(taken[window.written]) == stretch.written[1] - stretch.written[0]
@@ -280,7 +280,7 @@ def test_wrong_arguments_are_refused_at_once(asked: Any, error: Any, words: str)
 
 def test_complex_weights_and_results() -> None:
     x = da.ones(8, chunks=4)
-    with pytest.raises(ValueError, match="complex.*real and its imaginary part"):
+    with pytest.raises(ValueError, match=r"complex.*real and its imaginary part"):
         sp.dask.correlate(x, [1, 2j])
     with pytest.raises(TypeError, match="result is complex128"):
         sp.dask.gaussian(x * 1j, 1, output="f8")

@@ -61,6 +61,8 @@ TESTED_BY = {
     "test_stream_images.py": "stream.places.niftis stream.places.pipe stream.places.tiffs",
     "test_stream_zarr.py": "stream.places.hdf5 stream.places.zarrs",
     "test_cli_slabs.py": "cli.verbs.filter_slabs stream.places.ngff",
+    "test_dask.py": "dask.graph dask.verbs",
+    "test_xarray.py": "xarray.accessor",
     "test_cascade.py": "methods.algorithms.sequence",
     "test_scale.py": "kernel.rounding kernel.scale",
     "test_kernel.py": "kernel.picture",

@@ -106,3 +106,24 @@ def test_a_missing_extra_says_what_to_install() -> None:
     done = run(code)
     assert done.returncode != 0
     assert "pip install 'separable[cli]'" in done.stderr
+
+
+def test_dask_and_xarray_are_asked_for_where_they_are_used() -> None:
+    code = """
+import numpy as np
+import separable as sp
+
+uses = {
+    "dask": lambda: sp.dask.gaussian(np.ones(3), 1),
+    "xarray": lambda: __import__("separable.xarray"),
+}
+for extra, use in uses.items():
+    try:
+        use()
+    except ImportError as error:
+        assert f"pip install 'separable[{extra}]'" in str(error), error
+    else:
+        raise AssertionError(extra)
+print("done")
+"""
+    assert output(REFUSING + code) == "done\n"

@@ -16,7 +16,6 @@ import separable as sp
 from separable.stream import cluster as clusters
 from separable.stream.cluster import Cluster
 from separable.stream.journal import Journal, JournalError, journal_of
-from separable.stream.stream_plan import StreamPlan
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
@@ -64,7 +63,7 @@ def result_of(path: Path) -> Array:
 
 def planned(
     tmp_path: Path, suffix: str = ".npy", x: Array | None = None, **asked: Any
-) -> tuple[StreamPlan, Path]:
+) -> tuple[sp.stream.StreamPlan, Path]:
     source = stored(volume() if x is None else x, tmp_path / f"x{suffix}")
     target = tmp_path / f"y{suffix}"
     plan = sp.stream.plan(source, KERNEL, target=target, memory="4GiB", **asked)
@@ -162,10 +161,10 @@ def test_no_cluster(tmp_path: Path) -> None:
     plan, _ = planned(tmp_path)
     with pytest.raises(TypeError, match=r"`distributed` is a int; expected the address"):
         plan.run(distributed=5)
-    with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty:
-        with pytest.raises(ValueError, match="has no workers"):
-            plan.run(distributed=empty.scheduler_address)
-    refused = pytest.raises(ConnectionError, match="no scheduler of Dask answers at 'tcp://127.0.0.1:1'")
+    no_workers = distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0")
+    with no_workers as empty, pytest.raises(ValueError, match="has no workers"):
+        plan.run(distributed=empty.scheduler_address)
+    refused = pytest.raises(ConnectionError, match=r"no scheduler of Dask answers at 'tcp://127.0.0.1:1'")
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), refused:
         plan.run(distributed="tcp://127.0.0.1:1")
 
@@ -175,7 +174,7 @@ def test_a_worker_with_another_program_is_refused(tmp_path: Path) -> None:
     with plan._opened(target) as job:
         header = {"source": job.source.identity(), **plan._facts(), "unit": plan.unit}
         order = clusters.Order(plan._opened, str(target), job.cut, header)
-        with pytest.raises(FileNotFoundError, match="journal of .* is not there"):
+        with pytest.raises(FileNotFoundError, match=r"journal of .* is not there"):
             clusters._check(order, job, "tcp://here")
         journal = Journal(str(target), header, False)
         clusters._check(order, job, "tcp://here")

@@ -6,7 +6,6 @@ from . import ndimage as ndimage
 from . import nn as nn
 from . import onnx as onnx
 from . import stream as stream
-from . import xarray as xarray
 from ._base.caches import clear_caches as clear_caches
 from ._base.errors import EffortWarning as EffortWarning
 from ._base.errors import NotSeparableError as NotSeparableError

@@ -21,7 +21,7 @@ def extra(name: Extra) -> Iterator[None]:
 
     Parameters
     ----------
-    name : {"cli", "compile", "dask", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes", ...}
+    name : {"cli", "compile", "dask", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", ...}
         The extra of this package that brings the modules imported inside the block.
 
     Raises

@@ -116,7 +116,8 @@ def _way_of(name: str, value: Any) -> str:
     slabs = "sp.stream.filter(source, target, kernel)"
     if _is_labelled(value) and hasattr(value, "coords"):
         lazily = "" if getattr(value, "chunks", None) else ".chunk()"
-        return f"Filter it chunk by chunk: import separable.xarray, then {name}{lazily}.separable.gaussian(sigma), say"
+        call = f"{name}{lazily}.separable.gaussian(sigma)"
+        return f"Filter it chunk by chunk: import separable.xarray, then {call}, say"
     if hasattr(value, "map_overlap"):
         return f"Filter it chunk by chunk: sp.dask.gaussian({name}, sigma), say, or slab by slab: {slabs}"
     return f"Filter it slab by slab: {slabs}, or chunk by chunk: sp.dask of dask.array.from_array({name})"

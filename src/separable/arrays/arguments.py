@@ -362,7 +362,7 @@ def thread_count(threads: int | None) -> int:
 
 
 def shares_cores() -> bool:
-    """Return whether other tasks of Dask have the other cores, and SEPARABLE_NUM_THREADS says nothing else."""
+    """Return whether other tasks of Dask have the other cores, unless SEPARABLE_NUM_THREADS says how many."""
     return in_task() and _wanted_threads() is None
 
 

@@ -13,16 +13,15 @@ import numpy.typing as npt
 
 from .._base.extras import extra
 from .._base.types import Array
-from .._base.words.messages import kind, shown
+from .._base.words.messages import kind
 from ..arrays import arguments
 from ..arrays import masks as masking
 from ..arrays import output as storing
 from ..arrays.boundaries import Line
-from ..filters.plan import Plan
 from ..kernel.value import SeparableKernel
 from ..stream.parted import plan_in_parts, request_of
 from .tasks import BlockFilter, extent_over
-from .windows import Stretch, Window, followed, held, read_share, stretches
+from .windows import ChunkWindow, Stretch, followed, held, read_share, stretches
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -70,8 +69,8 @@ def checked_array(x: Any, verb: str) -> da.Array:
         )
     if not isinstance(meta, np.ndarray):
         raise TypeError(
-            f"`x` has blocks of {kind(meta)}; filters run on blocks of NumPy: pass x.map_blocks(convert), with "
-            "the function that converts a block."
+            f"`x` has blocks of {kind(meta)}; filters run on blocks of NumPy: pass x.map_blocks(convert), "
+            "with the function that converts a block."
         )
     return x
 
@@ -101,7 +100,7 @@ def filtered(
             f"output='{plan.dtype.name}', or filter x.real and x.imag apart."
         )
     task = BlockFilter(plan, x.dtype, stored, nan, rounding, overflow, threads)
-    return _Graph(x, task, _mask_of(mask, x), verb).array()
+    return _FilterGraph(x, task, _mask_of(mask, x), verb).array()
 
 
 def _stored_dtype(output: Any) -> np.dtype[Any] | None:
@@ -134,18 +133,19 @@ def _mask_of(mask: Any, x: da.Array) -> da.Array | None:
         return None
     import dask.array as da
 
-    known = mask if isinstance(mask, da.Array) else arguments.input_array(mask, "mask")
+    known: Any = mask if isinstance(mask, da.Array) else arguments.input_array(mask, "mask")
     if any(n != n for n in known.shape):
         raise ValueError("`mask` has chunks of unknown lengths; call mask.compute_chunk_sizes() first.")
     masking.check_mask(known.dtype, known.shape, x.shape)
     known = known[(np.newaxis,) * (x.ndim - known.ndim)]
     if isinstance(known, da.Array):
-        return known
+        return cast("da.Array", known)
     alike = zip(known.shape, x.shape, x.chunks, strict=True)
-    return da.from_array(known, chunks=tuple(c if n == wanted else (n,) for n, wanted, c in alike))
+    chunks = tuple(c if n == wanted else (n,) for n, wanted, c in alike)
+    return cast("da.Array", da.from_array(known, chunks=chunks))
 
 
-class _Graph:
+class _FilterGraph:
     """The tasks that filter `x`, and what they depend on."""
 
     def __init__(self, x: da.Array, task: BlockFilter, mask: da.Array | None, verb: str) -> None:
@@ -183,16 +183,18 @@ class _Graph:
 
     def _reads(self, stretched: Sequence[Stretch]) -> tuple[Any, ...]:
         """Return the window of a chunk and the keys of its blocks; and those of the mask."""
-        window = Window(tuple(stretched))
+        window = ChunkWindow(tuple(stretched))
         reads: tuple[Any, ...] = window, self._blocks(self._x, window)
         mask = self._mask
         if mask is None:
             return *reads, None, []
         lengths = zip(stretched, mask.chunks, mask.shape, self._x.shape, strict=True)
-        mask_window = Window(tuple(followed(s, c) if n == own else held(s, c) for s, c, n, own in lengths))
+        mask_window = ChunkWindow(
+            tuple(followed(s, c) if n == own else held(s, c) for s, c, n, own in lengths)
+        )
         return *reads, mask_window, self._blocks(mask, mask_window)
 
-    def _blocks(self, array: da.Array, window: Window) -> list[_Key]:
+    def _blocks(self, array: da.Array, window: ChunkWindow) -> list[_Key]:
         """Return the keys of the blocks of a window; each is one object, however many tasks take it."""
         name = array.name
         return [self._keys.setdefault((name, index), (name, *index)) for index in window.chunks()]
@@ -221,7 +223,7 @@ class _Graph:
 
         x, dtype = self._x, self._task.dtype
         meta = np.empty((0,) * x.ndim, dtype)
-        sources = [x] if self._mask is None else [x, self._mask]
+        sources: list[Any] = [x] if self._mask is None else [x, self._mask]
         if _by_expressions():
             return _expression(self._layer, sources, self._name, x, meta)
         graph = HighLevelGraph.from_collections(self._name, self._layer, dependencies=sources)
@@ -235,12 +237,12 @@ class _Graph:
         share = read_share(self._axes, x.shape)
         if share <= _MOST_READ or x.size == 0:
             return
-        chunks = tuple(
-            min(n, max(4 * line.taps, max(c))) for n, line, c in zip(x.shape, lines, x.chunks, strict=True)
-        )
+        along = zip(x.shape, lines, x.chunks, strict=True)
+        chunks = tuple(min(n, max(4 * line.taps, *lengths)) for n, line, lengths in along)
+        taps = tuple(line.taps for line in lines)
         warnings.warn(
-            f"chunks of {x.chunksize} are short beside a kernel of {tuple(line.taps for line in lines)} taps: "
-            f"tasks read {share:.3g} times the samples of the array. Larger chunks take less: "
+            f"chunks of {x.chunksize} are short beside a kernel of {taps} taps: tasks read {share:.3g} times "
+            "the samples of the array. Larger chunks take less: "
             f"x.rechunk({chunks}).",
             da.PerformanceWarning,
             stacklevel=7,

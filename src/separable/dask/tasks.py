@@ -15,7 +15,7 @@ from ..arrays.masks import Nan, known_of
 from ..arrays.output import Overflow, Rounding
 from ..filters.core import extent_of
 from ..filters.plan import Plan
-from .windows import Window
+from .windows import ChunkWindow
 
 Extent = tuple[float, float]
 
@@ -50,9 +50,9 @@ class BlockFilter:
 
     def __call__(
         self,
-        window: Window,
+        window: ChunkWindow,
         blocks: Sequence[Any],
-        mask_window: Window | None = None,
+        mask_window: ChunkWindow | None = None,
         mask_blocks: Sequence[Any] = (),
         extent: Extent | None = None,
     ) -> Array:
@@ -68,9 +68,9 @@ class BlockFilter:
 
     def extent(
         self,
-        window: Window,
+        window: ChunkWindow,
         blocks: Sequence[Any],
-        mask_window: Window | None = None,
+        mask_window: ChunkWindow | None = None,
         mask_blocks: Sequence[Any] = (),
     ) -> Extent:
         """Return the least and the largest known sample of a chunk; infinities where there is none."""
@@ -81,7 +81,11 @@ class BlockFilter:
         return extent_of(x, self.threads or 1, None if known is None else known.of(x))
 
     def _read(
-        self, window: Window, blocks: Sequence[Any], mask_window: Window | None, mask_blocks: Sequence[Any]
+        self,
+        window: ChunkWindow,
+        blocks: Sequence[Any],
+        mask_window: ChunkWindow | None,
+        mask_blocks: Sequence[Any],
     ) -> tuple[Array, Array | None]:
         """Return samples and mask of a window.
 
@@ -99,7 +103,7 @@ class BlockFilter:
 
 @kept
 def _restored(data: bytes) -> BlockFilter:
-    """Return the filter that was pickled, once in a process: its plan takes longer to prepare than a chunk."""
+    """Return the filter that was pickled, once in a process: its plan takes longer than a chunk."""
     return BlockFilter(*pickle.loads(data))
 
 

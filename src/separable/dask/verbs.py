@@ -43,8 +43,8 @@ def correlate(
 ) -> da.Array:
     """Correlate a Dask array with a kernel, chunk by chunk, with the bits of the whole.
 
-    There is one task a chunk, which takes the blocks that its halo reaches, however many: chunks may be of any
-    lengths, shorter than the kernel too, and stay as they are.
+    There is one task a chunk, which takes the blocks that its halo reaches, however many: chunks may be of
+    any lengths, shorter than the kernel too, and stay as they are.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def correlate(
     Returns
     -------
     dask.array.Array
-        Of the shape and the chunks of `x`. Computed, it has the bits of ``separable.correlate(x.compute(), ...)``
-        by the method that was chosen.
+        Of the shape and the chunks of `x`. Computed, it has the bits of
+        ``separable.correlate(x.compute(), ...)`` by the method that was chosen.
 
     Raises
     ------

@@ -80,7 +80,7 @@ def held(stretch: Stretch, chunks: Sequence[int]) -> Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class ChunkWindow:
     """A chunk with its halo: a stretch along each axis."""
 
     stretches: tuple[Stretch, ...]

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -63,13 +63,13 @@ class Cluster:
         """
         if job.source.forward or (job.mask is not None and job.mask.forward):
             raise ValueError(
-                f"{job.source.name} is read from front to back, by one process; with `distributed` pass a .zarr, "
-                ".npy, .h5, .nii or .tif."
+                f"{job.source.name} is read from front to back, by one process; with `distributed` pass a "
+                ".zarr, .npy, .h5, .nii or .tif."
             )
         if job.target.path is None or not isinstance(job.target, SharedTarget):
             raise ValueError(
-                f"{job.target.name} is written from front to back, by one process; with `distributed` write a "
-                ".zarr, .npy, .h5, .nii or .tif."
+                f"{job.target.name} is written from front to back, by one process; with `distributed` write "
+                "a .zarr, .npy, .h5, .nii or .tif."
             )
 
     def __call__(
@@ -136,7 +136,9 @@ def _check_workers(client: Any) -> None:
         )
 
 
-def _results(client: Any, work: Callable[[Any], Any], units: list[Any], cut: Cut) -> Iterator[Any]:
+def _results(
+    client: Any, work: Callable[[Any], Any], units: list[Any], cut: Cut
+) -> Generator[Any, None, None]:
     """Yield what `work` returns on a worker for each unit, in the order in which they end.
 
     Few are under way at a time. Where one fails, those that are being written are waited for: nobody writes
@@ -194,8 +196,9 @@ def _result(future: Any, cut: Cut) -> Any:
         return future.result()
     except KilledWorker as error:
         raise RuntimeError(
-            f"workers died again and again while they filtered one slab, which takes about {in_bytes(cut.memory)} "
-            "in each; what is finished is kept. Give workers more memory, or pass less `memory`, and run again."
+            "workers died again and again while they filtered one slab, which takes about "
+            f"{in_bytes(cut.memory)} in each; what is finished is kept. Give workers more memory, or pass "
+            "less `memory`, and run again."
         ) from error
     except (Cancelled, CancelledError) as error:
         raise ConnectionError("the cluster has gone; what is finished is kept: run again.") from error

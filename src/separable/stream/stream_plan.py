@@ -210,8 +210,8 @@ class StreamPlan:
         for name, place in places.items():
             if place is not None and not is_path(place):
                 raise ValueError(
-                    f"`{name}` is a {kind(place)}, which other processes do not have; with `distributed` pass "
-                    "paths that all workers see."
+                    f"`{name}` is a {kind(place)}, which other processes do not have; with `distributed` "
+                    "pass paths that all workers see."
                 )
         paths = {name: place if place is None else os.path.abspath(place) for name, place in places.items()}
         storage = self._storage._replace(mask=paths["mask"])

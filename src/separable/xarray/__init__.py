@@ -1,6 +1,7 @@
 """Filters of labelled arrays: dimensions by name, widths in the units of the coordinates.
 
-``import separable.xarray`` gives every `xarray.DataArray` the accessor ``.separable``. Arrays of Dask stay lazy.
+``import separable.xarray`` gives every `xarray.DataArray` the accessor ``.separable``. Arrays of Dask stay
+lazy.
 """
 
 from .._base.lazy import attach

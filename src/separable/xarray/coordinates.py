@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -13,7 +13,7 @@ from .._base.words.messages import shown
 if TYPE_CHECKING:
     import xarray as xr
 
-# Largest distance of a coordinate from an even one, in samples: float32 holds them so, and files print them so.
+# Largest distance of a coordinate from an even one, in samples: those in float32 and in few digits are even.
 _UNEVEN: Final = 1e-3
 
 
@@ -87,8 +87,8 @@ def step_of(array: xr.DataArray, dim: Hashable) -> CoordinateStep:
     times = values.dtype.kind in "mM"
     if values.dtype.kind not in "iufmM":
         raise ValueError(
-            f"the coordinate {dim!r} has dtype {values.dtype}, which has no lengths; leave it out to filter in "
-            f"samples: array.drop_vars({dim!r})."
+            f"the coordinate {dim!r} has dtype {values.dtype}, which has no lengths; leave it out to filter "
+            f"in samples: array.drop_vars({dim!r})."
         )
     unit = np.timedelta64(1, "s") if times else 1.0
     places = (values - values[0]) / unit if times else values.astype(np.float64) - float(values[0])
@@ -96,11 +96,11 @@ def step_of(array: xr.DataArray, dim: Hashable) -> CoordinateStep:
     distance = np.abs(places - step * np.arange(len(places))).max()
     if not distance <= _UNEVEN * abs(step) or step == 0:
         steps = np.diff(places)
-        of = " seconds" if times else ""
+        between = f"from {steps.min():.6g} to {steps.max():.6g}" + (" seconds" if times else "")
         raise ValueError(
-            f"the coordinate {dim!r} is not even: its steps are from {steps.min():.6g} to {steps.max():.6g}{of}, "
-            "so that a width in its units is none in samples. Interpolate first (array.interp), or leave it out "
-            f"to filter in samples: array.drop_vars({dim!r})."
+            f"the coordinate {dim!r} is not even: its steps are {between}, so that a width in its units is "
+            "none in samples. Interpolate first (array.interp), or leave it out to filter in samples: "
+            f"array.drop_vars({dim!r})."
         )
     return CoordinateStep(abs(step), step < 0, times)
 
@@ -130,7 +130,7 @@ def _paired(value: Any, steps: Sequence[CoordinateStep]) -> list[tuple[Coordinat
 
 
 def _is_duration(value: Any) -> bool:
-    return isinstance(value, (str, datetime.timedelta, np.timedelta64))
+    return isinstance(value, (str, dt.timedelta, np.timedelta64))
 
 
 def _seconds(duration: Any) -> float:
