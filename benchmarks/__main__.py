@@ -35,6 +35,7 @@ from benchmarks import (
     regret,
     running,
     store,
+    streams,
     summary,
 )
 from benchmarks.cases import works
@@ -95,6 +96,7 @@ def benchmarks() -> dict[str, Benchmark]:
         "wide-gaussians": lambda s: running.gaussians(s.run, s.quick, _progress),
         "memory": lambda s: memory.measure(s.run, s.quick, _progress),
         "conv-memory": lambda s: conv_memory.measure(s.run, s.quick, s.peers, _progress),
+        streams.NAME: lambda s: streams.measure(s.run, s.quick, s.effort.rounds, s.peers, _progress),
         **{f"convert-{data}": accuracy(data) for data in convert_accuracy.SETS},
         convert_architectures.NAME: lambda s: convert_architectures.measure(s.run, s.quick, _progress),
         "convert-latency": lambda s: convert_latency.measure(s.run, s.quick, _progress),

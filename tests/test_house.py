@@ -60,6 +60,7 @@ TESTED_BY = {
     "stream.places.npy",
     "test_stream_images.py": "stream.places.niftis stream.places.pipe stream.places.tiffs",
     "test_stream_zarr.py": "stream.places.hdf5 stream.places.zarrs",
+    "test_stream_chunks.py": "stream.chunks.shard stream.chunks.writer",
     "test_cli_slabs.py": "cli.verbs.filter_slabs stream.places.ngff",
     "test_cascade.py": "methods.algorithms.sequence",
     "test_scale.py": "kernel.rounding kernel.scale",
