@@ -86,7 +86,9 @@ def _images(name: str, *shapes: tuple[int, ...]) -> tuple[Shapes, ...]:
 
 
 def _speech(*batches: int, rate: bool = True) -> tuple[Shapes, ...]:
-    return tuple({"input": (n, 576), "state": (2, n, 128), **({"sr": ()} if rate else {})} for n in batches)
+    return tuple(
+        {"input": (n, 576), "state": (2, n, 128), **({"sr": ()} if rate else {})} for n in batches
+    )
 
 
 def _signals(*batches: int) -> tuple[Shapes, ...]:

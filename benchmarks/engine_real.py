@@ -183,7 +183,5 @@ def _ratios(rows: Sequence[Row]) -> list[Quantity]:
     ratios = list(found.values())
     middle = float(np.median(ratios))
     note = "of the convolutional ones, beside the best of the others"
-    each = [
-        Quantity(f"ours, {label}", ratio, ratio, ratio, "x the time", WORST) for label, ratio in found.items()
-    ]
+    each = [Quantity(f"ours, {label}", ratio, ratio, ratio, "x the time", WORST) for label, ratio in found.items()]
     return [Quantity("ours, median", middle, min(ratios), max(ratios), "x the time", MEDIAN, note), *each]

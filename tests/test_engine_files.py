@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-import separable as sp
-from benchmarks import engine_files, engine_real
-from benchmarks.engine_files import RealNetwork
+import separable as sp  # noqa: E402 (needs onnx)
+from benchmarks import engine_files, engine_real  # noqa: E402
+from benchmarks.engine_files import RealNetwork  # noqa: E402
 
 OFF = 1e-4  # of the largest output
 CASES = [(network, case) for network in engine_files.NETWORKS for case in range(len(network.cases))]

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from .._base.extras import extra
 from .._base.types import Array
-from .._base.words.messages import kind
+from .._base.words.messages import kind, shown
 from ..arrays import arguments
 from ..arrays import masks as masking
 from ..arrays import output as storing
 from ..arrays.boundaries import Line
+from ..filters.plan import Plan
 from ..kernel.value import SeparableKernel
 from ..stream.parted import plan_in_parts, request_of
 from .tasks import BlockFilter, extent_over

@@ -200,24 +200,26 @@ def run_units(
     tell(progress, done, total)
     if job.storage.clips and extent is None:
         extent = extent_over(job, job.traits.units(job.cut))
-    with _threads(job.places.threads) as (budget, behind):
-        with contextlib.closing(_Slabs(job, units, budget)) as slabs_of:
-            written: Future[None] | None = None
-            for number, slab in enumerate(slabs_of.read()):
-                output = slabs_of.output(number, slab)
-                _filter(job, slab, output, extent, budget)
-                result = output[slab.unit.within(slab.read.rows[0], (slab.read.columns or (0, 0))[0])]
-                if written is not None:
-                    written.result()
-                    tell(progress, done + number, total)
-                if job.cut.overlapped:
-                    written = behind.submit(_write, job.target, slab.unit, result, record, budget)
-                else:
-                    budget.start(write_tasks(job.target, slab.unit, result)).wait()
-                    written = behind.submit(record, slab.unit)
+    with (
+        _threads(job.places.threads) as (budget, behind),
+        contextlib.closing(_Slabs(job, units, budget)) as slabs_of,
+    ):
+        written: Future[None] | None = None
+        for number, slab in enumerate(slabs_of.read()):
+            output = slabs_of.output(number, slab)
+            _filter(job, slab, output, extent, budget)
+            result = output[slab.unit.within(slab.read.rows[0], (slab.read.columns or (0, 0))[0])]
             if written is not None:
                 written.result()
-                tell(progress, total, total)
+                tell(progress, done + number, total)
+            if job.cut.overlapped:
+                written = behind.submit(_write, job.target, slab.unit, result, record, budget)
+            else:
+                budget.start(write_tasks(job.target, slab.unit, result)).wait()
+                written = behind.submit(record, slab.unit)
+        if written is not None:
+            written.result()
+            tell(progress, total, total)
 
 
 @contextlib.contextmanager

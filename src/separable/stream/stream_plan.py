@@ -228,7 +228,7 @@ class StreamPlan:
                     f"`{name}` is a {kind(place)}, which other processes do not have; with `distributed` pass "
                     "paths that all workers see."
                 )
-        paths = {name: place if place is None else os.path.abspath(place) for name, place in places.items()}
+        paths = {name: place and os.path.abspath(place) for name, place in places.items()}
         storage = self._storage._replace(mask=paths["mask"])
         return replace(self, _source=paths["source"], _target=paths["target"], _storage=storage)
 
