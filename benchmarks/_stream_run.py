@@ -57,13 +57,14 @@ def _stream(job: dict[str, Any]) -> dict[str, Any]:
     import zarr  # noqa: F401  # importing it counts for nobody
 
     import separable as sp
-    from separable.stream.chunks import reader
+    from separable.stream.chunks import reader as module
 
+    reader: Any = module
     read, fill = 0, reader.fill_from
 
     def counted(handle: int, into: memoryview, place: int) -> int:
         nonlocal read
-        count = fill(handle, into, place)
+        count: int = fill(handle, into, place)
         read += count
         return count
 
@@ -93,7 +94,7 @@ def _decode(job: dict[str, Any]) -> dict[str, Any]:
     """Decode all chunks, one after the other, on one thread."""
     import zarr
 
-    array = zarr.open(job["source"], mode="r")
+    array: Any = zarr.open(job["source"], mode="r")
     if job["by"] == "zarr":
         before = _cpu()
         for box in _boxes(array):
@@ -117,7 +118,7 @@ def _encode(job: dict[str, Any]) -> dict[str, Any]:
     """Encode and write all chunks of the result, one after the other, on one thread."""
     import zarr
 
-    array = zarr.open(job["target"], mode="r")
+    array: Any = zarr.open(job["target"], mode="r")
     into = zarr.create_array(
         job["floor"], shape=array.shape, dtype=array.dtype, chunks=array.chunks, compressors=array.compressors
     )
@@ -146,7 +147,7 @@ def _dask_image(job: dict[str, Any]) -> dict[str, Any]:
     import zarr
     from dask_image.ndfilters import gaussian_filter
 
-    source = zarr.open(job["source"], mode="r")
+    source: Any = zarr.open(job["source"], mode="r")
     target = zarr.create_array(
         job["target"], shape=source.shape, dtype="f4", chunks=source.chunks, compressors=source.compressors
     )

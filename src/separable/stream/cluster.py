@@ -63,8 +63,8 @@ class Cluster:
         """
         if any(source.forward for source in job.places.sources):
             raise ValueError(
-                f"{job.places.source.name} is read from front to back, by one process; with `distributed` pass "
-                "a .zarr, .npy, .h5, .nii or .tif."
+                f"{job.places.source.name} is read from front to back, by one process; with `distributed` "
+                "pass a .zarr, .npy, .h5, .nii or .tif."
             )
         if job.target.path is None or not isinstance(job.target, SharedTarget):
             raise ValueError(

@@ -190,9 +190,9 @@ def run_units(
 ) -> None:
     """Filter and write units; `record` is called with each when it is written.
 
-    `extent` is that of all samples, where results depend on it: it is looked for if it is not given. While one
-    is filtered, the one before may be on its way to the disk, and no other: a run that is killed repeats two at
-    most.
+    `extent` is that of all samples, where results depend on it: it is looked for if it is not given. While
+    one is filtered, the one before may be on its way to the disk, and no other: a run that is killed repeats
+    two at most.
     """
     if not units:
         return

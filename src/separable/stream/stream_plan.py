@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
+from .._base.memory import resident
 from .._base.words.messages import kind
 from .._base.words.quantities import by, in_bytes, plural
 from ..arrays.arguments import thread_count
@@ -228,7 +229,7 @@ class StreamPlan:
                     f"`{name}` is a {kind(place)}, which other processes do not have; with `distributed` pass "
                     "paths that all workers see."
                 )
-        paths = {name: place and os.path.abspath(place) for name, place in places.items()}
+        paths = {name: None if path is None else os.path.abspath(path) for name, path in places.items()}
         storage = self._storage._replace(mask=paths["mask"])
         return replace(self, _source=paths["source"], _target=paths["target"], _storage=storage)
 
@@ -362,7 +363,7 @@ def _too_small(traits: Traits, smallest: Cut, memory: int) -> str:
     rows = f"chunks of {traits.source_rows} in the source and of {traits.target_rows} in the target"
     axis = 0 if traits.order == "C" else len(traits.shape) - 1
     shape = as_lying(traits.shape, traits.order)
-    has = in_bytes(slabs.resident())
+    has = in_bytes(resident())
     cut = "slabs" if smallest.width is None else f"columns of {smallest.width}, in parts"
     return (
         f"`memory={in_bytes(memory)}` is too small: {cut} of {smallest.unit} of {shape}, {rows} along "
