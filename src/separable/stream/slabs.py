@@ -15,7 +15,7 @@ from .._base.types import Array
 from ..arrays.boundaries import Interval, Line
 from ..filters.plan import Plan
 from .parts import Part
-from .places.place import Order, PartedSource, PartedTarget, StreamSource, StreamTarget, as_lying
+from .places.place import Order, StreamSource, StreamTarget, as_lying, parted_source, parted_target
 from .window import aligned
 
 # Bytes of a slab beyond which a larger one gains nothing, unless its halo is long.
@@ -46,21 +46,21 @@ class Places(NamedTuple):
     @property
     def has_columns(self) -> bool:
         """Whether all are read and written in columns too."""
-        if len(self.source.shape) < 2 or not isinstance(self.target, PartedTarget | None):
+        if len(self.source.shape) < 2 or (self.target is not None and parted_target(self.target) is None):
             return False
-        return all(isinstance(opened, PartedSource) and opened.columns > 0 for opened in self.sources)
+        parted = map(parted_source, self.sources)
+        return all(source is not None and source.columns > 0 for source in parted)
 
     @property
     def codec_bytes(self) -> tuple[int, int]:
         """Memory that is taken by decoding, and by encoding."""
-        target = 0 if self.target is None else self.target.codec_bytes
-        if isinstance(self.target, PartedTarget):
-            target += self.threads * self.target.thread_bytes
-        taken = []
-        for opened in self.sources:
-            threads = self.threads * opened.thread_bytes if isinstance(opened, PartedSource) else 0
-            taken.append(opened.codec_bytes + threads)
-        return sum(taken), target
+        encoding = 0 if self.target is None else self.target.codec_bytes
+        if (target := parted_target(self.target)) is not None:
+            encoding += self.threads * target.thread_bytes
+        decoding = sum(source.codec_bytes for source in self.sources)
+        for source in map(parted_source, self.sources):
+            decoding += 0 if source is None else self.threads * source.thread_bytes
+        return decoding, encoding
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Traits:
             plan.copied_bytes(source.dtype, stored),
             places.codec_bytes,
             lines[1] if columned else None,
-            source.columns if isinstance(source, PartedSource) else 0,
-            target.columns if isinstance(target, PartedTarget) else 1,
+            0 if (decoded := parted_source(source)) is None else decoded.columns,
+            1 if (encoded := parted_target(target)) is None else encoded.columns,
         )
 
     def across(self, columns: int | None = None) -> int:

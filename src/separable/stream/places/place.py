@@ -186,6 +186,16 @@ class SharedTarget(Protocol):
         """Open the draft that another process has made."""
 
 
+def parted_source(source: object) -> PartedSource | None:
+    """Return a source if several threads read it, and columns of it."""
+    return source if isinstance(source, PartedSource) else None
+
+
+def parted_target(target: object) -> PartedTarget | None:
+    """Return a target if several threads write it, and columns of it."""
+    return target if isinstance(target, PartedTarget) else None
+
+
 def read_tasks(source: StreamSource, part: Part, into: Array) -> list[Task]:
     """Return the tasks that read a part of a source: one, where it is read in one go."""
     if isinstance(source, PartedSource):
