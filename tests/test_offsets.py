@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import separable as sp
 from separable._base import memory, offsets
+from separable.stream.journal import FinishedUnit, Journal, JournalError
 
 POSIX = ("preadv", "pread", "pwrite", "fdatasync")
 
@@ -58,3 +60,23 @@ def test_the_memory_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
     monkeypatch.setattr(sys, "platform", "win32")
     assert memory.resident() > 10 << 20
+
+
+def test_a_journal_where_files_are_locked_by_msvcrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = set[int]()
+
+    def locking(handle: int, mode: int, count: int) -> None:
+        inode = os.fstat(handle).st_ino
+        if inode in held:
+            raise OSError("locked")
+        held.add(inode)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setattr(sys, "platform", "win32")
+    target = str(tmp_path / "y.npy")
+    journal = Journal(target, {"unit": 1}, True)
+    with pytest.raises(JournalError, match="is being written by process"):
+        Journal(target, {"unit": 1}, True)
+    journal.append(FinishedUnit(0, 1, 4))
+    journal.remove()
+    assert not list(tmp_path.iterdir())
