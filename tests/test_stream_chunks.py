@@ -16,7 +16,7 @@ from separable.stream.budget import ThreadBudget
 from separable.stream.chunks.ahead import ReadAhead
 from separable.stream.chunks.codec import codec_of
 from separable.stream.chunks.grid import touched
-from separable.stream.parts import Part, alone
+from separable.stream.parts import Region, alone
 
 zarr = pytest.importorskip("zarr")
 KERNEL = sp.families.gaussian([1.0, 1.0])
@@ -187,5 +187,5 @@ def test_the_grid_of_a_box() -> None:
     assert places[0].in_box == (slice(0, 1), slice(0, 4))
     assert places[0].in_chunk == (slice(3, 4), slice(0, 4))
     assert places[2].in_chunk == (slice(0, 1), slice(0, 4))
-    assert Part((1, 2), (3, 4)).box((9, 9, 9)) == ((1, 2), (3, 4), (0, 9))
-    assert Part((1, 2)).within(1, 0) == (slice(0, 1),)
+    assert Region((1, 2), (3, 4)).box((9, 9, 9)) == ((1, 2), (3, 4), (0, 9))
+    assert Region((1, 2)).within(1, 0) == (slice(0, 1),)

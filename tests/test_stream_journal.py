@@ -16,7 +16,7 @@ import stream_kills
 
 import separable as sp
 from separable.stream.journal import FinishedUnit, Journal, journal_of
-from separable.stream.parts import Part
+from separable.stream.parts import Region
 from separable.stream.places import flat
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks and signals of POSIX")
@@ -212,7 +212,7 @@ def test_a_full_disk_keeps_what_is_finished(
 ) -> None:
     target, write = tmp_path / "y.npy", flat.FlatTarget._write
 
-    def full(self: flat.FlatTarget, part: Part, values: Any) -> None:
+    def full(self: flat.FlatTarget, part: Region, values: Any) -> None:
         if part.rows[0] >= 80:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(self, part, values)

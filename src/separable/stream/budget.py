@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-from .parts import Task
+from .parts import Chore
 
 
 class Batch:
@@ -49,11 +49,11 @@ class ThreadBudget:
         self._changed = threading.Condition()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="separable-stream")
 
-    def start(self, tasks: Iterable[Task]) -> Batch:
+    def start(self, tasks: Iterable[Chore]) -> Batch:
         """Begin tasks, in their order."""
         return Batch([self._pool.submit(self._run, task) for task in tasks])
 
-    def _run(self, task: Task) -> None:
+    def _run(self, task: Chore) -> None:
         data = task.wait()
         with self._changed:
             self._changed.wait_for(lambda: self._free > 0 and not self._filters)

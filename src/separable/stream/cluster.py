@@ -15,7 +15,7 @@ from .._base.extras import extra
 from .._base.words.messages import kind
 from .._base.words.quantities import in_bytes
 from .journal import FinishedUnit, Journal, JournalError, header_of
-from .parts import Part
+from .parts import Region
 from .pipeline import OpenFilter, Progress, extent_over, finished, program, run_units, tell
 from .places.place import SharedTarget
 from .slabs import Cut
@@ -73,7 +73,7 @@ class Cluster:
             )
 
     def __call__(
-        self, job: OpenFilter, journal: Journal, units: list[Part], progress: Progress | None, done: int
+        self, job: OpenFilter, journal: Journal, units: list[Region], progress: Progress | None, done: int
     ) -> None:
         """Have units filtered, and record each."""
         target = os.path.abspath(str(job.target.path))
@@ -199,7 +199,7 @@ def _result(future: Any, cut: Cut) -> Any:
         raise ConnectionError("the cluster has gone; what is finished is kept: run again.") from error
 
 
-def _filtered(order: Order, extent: Extent | None, unit: Part) -> FinishedUnit:
+def _filtered(order: Order, extent: Extent | None, unit: Region) -> FinishedUnit:
     """Filter and write a unit, on a worker; return its record."""
     records: list[FinishedUnit] = []
     with _opened(order) as job:
@@ -207,7 +207,7 @@ def _filtered(order: Order, extent: Extent | None, unit: Part) -> FinishedUnit:
     return records[0]
 
 
-def _extent_of(order: Order, unit: Part) -> Extent:
+def _extent_of(order: Order, unit: Region) -> Extent:
     """Return the least and the largest known sample of a unit, on a worker."""
     with _opened(order) as job:
         return extent_over(job, [unit])

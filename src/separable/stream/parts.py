@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ..arrays.boundaries import Interval
 
 
-class Part(NamedTuple):
+class Region(NamedTuple):
     """A part of an array: indices of its slowest axis, and of the next one (None: all of them)."""
 
     rows: Interval
@@ -34,7 +34,7 @@ def _nothing() -> None:
     return None
 
 
-class Task(NamedTuple):
+class Chore(NamedTuple):
     """A piece of work for one thread, and what it waits for before: a disk, while another thread may work.
 
     `work` is called with what `wait` returns.
@@ -44,6 +44,6 @@ class Task(NamedTuple):
     wait: Callable[[], Any] = _nothing
 
 
-def alone(work: Callable[[], object]) -> Task:
+def alone(work: Callable[[], object]) -> Chore:
     """Return a task that waits for nothing."""
-    return Task(lambda _: work())
+    return Chore(lambda _: work())

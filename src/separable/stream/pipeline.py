@@ -19,7 +19,7 @@ from ..filters.plan import Plan, core_info
 from . import slabs
 from .budget import Batch, ThreadBudget
 from .journal import FinishedUnit, Journal, JournalError, journal_of
-from .parts import Part
+from .parts import Region
 from .places.place import PartedSource, StreamTarget, as_array, stored, synced, write_tasks
 from .slabs import Cut, Places, Traits
 from .window import SlabWindow
@@ -40,7 +40,7 @@ class OpenFilter(NamedTuple):
 
 
 # Filters and writes units elsewhere, and records each; called with the progress and the units done before.
-Runner: TypeAlias = Callable[[OpenFilter, Journal, list[Part], "Progress | None", int], None]
+Runner: TypeAlias = Callable[[OpenFilter, Journal, list[Region], "Progress | None", int], None]
 
 
 def run_job(
@@ -150,12 +150,12 @@ def _run_journalled(
     journal.remove()
 
 
-def finished(job: OpenFilter, unit: Part) -> FinishedUnit:
+def finished(job: OpenFilter, unit: Region) -> FinishedUnit:
     """Return the record of a unit that was written, once it is on the disk."""
     return FinishedUnit(*_places(job, unit), synced(job.target, unit))
 
 
-def _places(job: OpenFilter, unit: Part) -> tuple[int, int]:
+def _places(job: OpenFilter, unit: Region) -> tuple[int, int]:
     """Return the indices of a unit in a journal, which counts on from column to column."""
     (begin, end), n = unit.rows, job.traits.shape[0]
     before = 0 if unit.columns is None else unit.columns[0] * n
@@ -182,8 +182,8 @@ def _called(unit: int, width: int | None) -> str:
 
 def run_units(
     job: OpenFilter,
-    units: list[Part],
-    record: Callable[[Part], None],
+    units: list[Region],
+    record: Callable[[Region], None],
     progress: Progress | None,
     done: int = 0,
     extent: tuple[float, float] | None = None,
@@ -236,8 +236,8 @@ def _threads(count: int) -> Iterator[tuple[ThreadBudget, ThreadPoolExecutor]]:
 class _Slab(NamedTuple):
     """What is in memory for a unit: the part that was read, its samples, and which of them are known."""
 
-    unit: Part
-    read: Part
+    unit: Region
+    read: Region
     samples: Array
     mask: Array | None
 
@@ -261,9 +261,9 @@ def _filter(
 
 def _write(
     target: StreamTarget,
-    unit: Part,
+    unit: Region,
     values: Array,
-    record: Callable[[Part], None],
+    record: Callable[[Region], None],
     budget: ThreadBudget,
 ) -> None:
     budget.start(write_tasks(target, unit, values)).wait()
@@ -279,7 +279,7 @@ def tell(progress: Progress | None, done: int, total: int) -> None:
 class _Slabs:
     """The slabs of a source with their halos, one after the other, the next one read ahead."""
 
-    def __init__(self, job: OpenFilter, units: list[Part], budget: ThreadBudget) -> None:
+    def __init__(self, job: OpenFilter, units: list[Region], budget: ThreadBudget) -> None:
         traits, self._ahead = job.traits, job.cut.overlapped
         self._budget, self._coming = budget, Batch([])
         self._units, self._reads = units, [traits.read_for(unit) for unit in units]
@@ -331,7 +331,7 @@ class _Slabs:
         self._coming.cancel()
 
 
-def _windows(job: OpenFilter, units: list[Part]) -> list[SlabWindow]:
+def _windows(job: OpenFilter, units: list[Region]) -> list[SlabWindow]:
     """Return the windows of source and mask, for units with their halos."""
     traits, overlapped = job.traits, job.cut.overlapped
     width = slabs.widest(traits, units)
@@ -350,13 +350,13 @@ def _memory(size: int, dtype: Any) -> Array:
     return memory
 
 
-def extent_over(job: OpenFilter, units: list[Part]) -> tuple[float, float]:
+def extent_over(job: OpenFilter, units: list[Region]) -> tuple[float, float]:
     """Return the least and the largest known sample of units of the source, by reading them."""
     with _threads(job.places.threads) as (budget, _):
         return _extent(job, units, budget)
 
 
-def _extent(job: OpenFilter, units: list[Part], budget: ThreadBudget) -> tuple[float, float]:
+def _extent(job: OpenFilter, units: list[Region], budget: ThreadBudget) -> tuple[float, float]:
     low, high = math.inf, -math.inf
     windows = _windows(job, units)
     for unit in units:

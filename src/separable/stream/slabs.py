@@ -14,7 +14,7 @@ from .._base.memory import resident
 from .._base.types import Array
 from ..arrays.boundaries import Interval, Line
 from ..filters.plan import Plan
-from .parts import Part
+from .parts import Region
 from .places.place import Order, StreamSource, StreamTarget, as_lying, parted_source, parted_target
 from .window import aligned
 
@@ -108,27 +108,27 @@ class Traits:
         return math.prod(self.shape[1:] if columns is None else (columns, *self.shape[2:]))
 
     def part(
-        self, plan: Plan, lengths: tuple[int, ...], read: Part, extent: tuple[float, float] | None = None
+        self, plan: Plan, lengths: tuple[int, ...], read: Region, extent: tuple[float, float] | None = None
     ) -> Plan:
         """Return the plan of a part of these lengths, which is read."""
         shape = as_lying((*lengths, *self.shape[len(lengths) :]), self.order)
         starts = (read.rows[0], 0 if read.columns is None else read.columns[0], *(0,) * len(shape))
         return plan.part(shape, as_lying(starts[: len(shape)], self.order), extent)
 
-    def read_for(self, unit: Part) -> Part:
+    def read_for(self, unit: Region) -> Region:
         """Return what is read for a unit: in mode wrap, it may lie beyond the ends."""
         rows = self.line.read_for(unit.rows)
         if unit.columns is None or self.second is None:
-            return Part(rows)
-        return Part(rows, self.second.read_for(unit.columns))
+            return Region(rows)
+        return Region(rows, self.second.read_for(unit.columns))
 
-    def units(self, cut: Cut) -> list[Part]:
+    def units(self, cut: Cut) -> list[Region]:
         """Return what is written together, one after the other: slabs, or columns of parts."""
         rows = self._pieces(self.shape[0], cut.unit)
         if cut.width is None or self.second is None:
-            return [Part(interval) for interval in rows]
+            return [Region(interval) for interval in rows]
         columns = self._pieces(self.shape[1], cut.width)
-        return [Part(interval, column) for column in columns for interval in rows]
+        return [Region(interval, column) for column in columns for interval in rows]
 
     def _pieces(self, n: int, unit: int) -> list[Interval]:
         cut = [(begin, min(begin + unit, n)) for begin in range(0, n, unit)]
@@ -162,7 +162,7 @@ def _same_bits(plan: Plan, mask: StreamSource | None, source: StreamSource) -> b
     return len(source.shape) > 2 or not plan.masked
 
 
-def held(traits: Traits, units: list[Part], overlapped: bool, rows: int | None = None) -> int:
+def held(traits: Traits, units: list[Region], overlapped: bool, rows: int | None = None) -> int:
     """Return how many indices of a source are in memory at most."""
     most, rows = 0, rows or traits.source_rows
     reads = [traits.read_for(unit) for unit in units if unit.columns == units[0].columns]
@@ -176,18 +176,18 @@ def held(traits: Traits, units: list[Part], overlapped: bool, rows: int | None =
     return most
 
 
-def longest(traits: Traits, units: list[Part]) -> int:
+def longest(traits: Traits, units: list[Region]) -> int:
     """Return the indices of the longest slab with its halo."""
     return max(last - first for first, last in (traits.read_for(unit).rows for unit in units))
 
 
-def widest(traits: Traits, units: list[Part]) -> int | None:
+def widest(traits: Traits, units: list[Region]) -> int | None:
     """Return the indices of the next axis in the widest column with its halo; None without columns."""
     reads = [traits.read_for(unit).columns for unit in units]
     return max((read[1] - read[0] for read in reads if read is not None), default=None)
 
 
-def column_reads(traits: Traits, units: list[Part]) -> list[Interval]:
+def column_reads(traits: Traits, units: list[Region]) -> list[Interval]:
     """Return what each column reads of the next axis, one after the other."""
     reads = (traits.read_for(unit).columns for unit in units)
     return list(dict.fromkeys(read for read in reads if read is not None))
@@ -198,7 +198,7 @@ def cut(plan: Plan, traits: Traits, unit: int, overlapped: bool, width: int | No
     units = traits.units(Cut(unit, width, overlapped, 0, 0, 0))
     rows, slab, wide = held(traits, units, overlapped), longest(traits, units), widest(traits, units)
     lengths = (slab,) if wide is None else (slab, wide)
-    read = Part((0, slab), None if wide is None else (0, wide))
+    read = Region((0, slab), None if wide is None else (0, wide))
     scratch = traits.part(plan, lengths, read).scratch_bytes
     taken = rows * traits.source_item + slab * (traits.target_item * (1 + overlapped) + traits.copied)
     if traits.mask_rows:
@@ -207,7 +207,7 @@ def cut(plan: Plan, traits: Traits, unit: int, overlapped: bool, width: int | No
     return Cut(unit, width, overlapped, rows, memory, _strip_bytes(traits, units))
 
 
-def _strip_bytes(traits: Traits, units: list[Part]) -> int:
+def _strip_bytes(traits: Traits, units: list[Region]) -> int:
     """Return the bytes of the source that two columns share at most, where whole chunks are kept."""
     reads, most = column_reads(traits, units), 0
     if traits.source_columns > 1:
@@ -290,7 +290,7 @@ def widths(traits: Traits) -> Iterator[int]:
         count += max(1, count // 4)
 
 
-def bytes_read(traits: Traits, units: list[Part]) -> int:
+def bytes_read(traits: Traits, units: list[Region]) -> int:
     """Return the bytes of the source that are read in all; what is decoded or read twice counts twice."""
     rows, last = 0, None
     own = [unit for unit in units if unit.columns == units[0].columns]
@@ -303,7 +303,7 @@ def bytes_read(traits: Traits, units: list[Part]) -> int:
     return rows * _columns_read(traits, units) * traits.source_item
 
 
-def _columns_read(traits: Traits, units: list[Part]) -> int:
+def _columns_read(traits: Traits, units: list[Region]) -> int:
     """Return the samples that are read for one index of the slowest axis, in all columns."""
     reads = column_reads(traits, units)
     if not reads:

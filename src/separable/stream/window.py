@@ -11,7 +11,7 @@ import numpy as np
 from .._base.types import Array
 from ..arrays.boundaries import Interval
 from ..filters.core import new_array
-from .parts import Part, Task, alone
+from .parts import Chore, Region, alone
 from .places.place import PartedSource, StreamSource, all_of, as_lying, read_tasks
 
 
@@ -61,15 +61,15 @@ class SlabWindow:
             ctypes.memmove(start, start + gone * row, kept * row)
         self.first = first
 
-    def fill(self, last: int) -> list[Task]:
+    def fill(self, last: int) -> list[Chore]:
         """Return the tasks that read up to `last`, and on to the end of its chunks if there is room."""
-        tasks = list[Task]()
+        tasks = list[Chore]()
         for at, rows in self._spans(self.last, self.first, last):
             place = at - self.first
             into = self._buffer[place : place + rows[1] - rows[0]]
             for left, columns in self._segments(self.columns):
                 part = into if columns is None else into[:, left : left + columns[1] - columns[0]]
-                tasks += read_tasks(self._source, Part(rows, columns), part)
+                tasks += read_tasks(self._source, Region(rows, columns), part)
             self.last = at + rows[1] - rows[0]
         if isinstance(self._source, PartedSource) or len(tasks) < 2:
             return tasks
@@ -82,7 +82,7 @@ class SlabWindow:
         follows = columns == self.columns and self.first <= first <= self.last
         for _, rows in self._spans(self.last if follows else first, first, last):
             for _, segment in self._segments(columns):
-                self._source.foresee(Part(rows, segment))
+                self._source.foresee(Region(rows, segment))
 
     def _spans(self, at: int, first: int, last: int) -> Iterator[tuple[int, Interval]]:
         """Yield what is to be read: where it begins, and the interval of the source."""

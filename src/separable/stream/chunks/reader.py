@@ -15,7 +15,7 @@ from ..._base.offsets import BINARY, fill_from
 from ..._base.types import Array
 from ...arrays.boundaries import Interval
 from ...files.guard import reading
-from ..parts import Task
+from ..parts import Chore
 from .ahead import Buffers, Held, ReadAhead, depth_for
 from .codec import ChunkCodec, codec_of
 from .grid import Index, Touch, touched
@@ -62,7 +62,7 @@ class ChunkReader:
     def _kept(self, index: Index) -> bool:
         return self._strips is not None and self._strips.holds(index)
 
-    def pieces(self, box: tuple[Interval, ...], into: Array) -> list[Task]:
+    def pieces(self, box: tuple[Interval, ...], into: Array) -> list[Chore]:
         """Return the tasks that fill an array with a box: one a chunk."""
         self.foresee(box)
         tasks = []
@@ -70,10 +70,10 @@ class ChunkReader:
             out = into[touch.in_box]
             columns = box[self._axis]
             if self._kept(touch.number) and not self._ahead.expects(touch.number):
-                tasks.append(Task(partial(self._restore, touch, out, columns)))
+                tasks.append(Chore(partial(self._restore, touch, out, columns)))
             else:
                 wait = partial(self._ahead.get, touch.number)
-                tasks.append(Task(partial(self._place, touch, out, columns), wait))
+                tasks.append(Chore(partial(self._place, touch, out, columns), wait))
         return tasks
 
     def _fetch(self, index: Index) -> Held | None:

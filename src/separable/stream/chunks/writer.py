@@ -16,7 +16,7 @@ from ..._base.atomic import sync_folder
 from ..._base.offsets import BINARY, write_at
 from ..._base.types import Array
 from ...arrays.boundaries import Interval
-from ..parts import Task, alone
+from ..parts import Chore, alone
 from .codec import ChunkCodec, codec_of
 from .grid import Index, touched
 from .shard import ShardLayout, layout_of
@@ -74,7 +74,7 @@ class ChunkWriter:
         self._memory = threading.local()
         self._made = set[str]()  # folders
 
-    def pieces(self, box: tuple[Interval, ...], values: Array) -> list[Task]:
+    def pieces(self, box: tuple[Interval, ...], values: Array) -> list[Chore]:
         """Return the tasks that write a box of whole files: one a file.
 
         Raises

@@ -16,7 +16,7 @@ from ..._base.types import Array
 from ...arrays.boundaries import Interval
 from ...files.image import Image, without_samples
 from ..chunks.grid import touched
-from ..parts import Part, Task, alone
+from ..parts import Chore, Region, alone
 from .place import Order, PartedSource, StreamSource, all_of, as_array, as_lying, read_tasks
 
 _PARALLEL = 10  # chunks that libraries hold encoded and decoded at a time
@@ -82,7 +82,7 @@ class ArraySource:
         self.columns = thickness(self.array, order, 1)
         self.codec_bytes = codec_bytes(self.array, order)
 
-    def pieces(self, part: Part, into: Array) -> list[Task]:
+    def pieces(self, part: Region, into: Array) -> list[Chore]:
         """Return the tasks that read a part: one slice, or of zarr one for each chunk.
 
         So no more threads of zarr's own work than tasks run: each waits for one.
@@ -113,7 +113,7 @@ class ArraySource:
         key = as_lying(tuple(slice(*interval) for interval in box), self.order)
         np.copyto(into, as_array(np.asarray(self.array[key]), self.order), casting="no")
 
-    def foresee(self, part: Part) -> None:
+    def foresee(self, part: Region) -> None:
         """Do nothing: reading ahead is the library's affair."""
 
     def keep(self, reads: Sequence[Interval], folder: Path) -> None:
@@ -170,7 +170,7 @@ class MaskSource:
         self._source.read(begin, end, samples)
         np.not_equal(samples, 0, out=into)
 
-    def pieces(self, part: Part, into: Array) -> list[Task]:
+    def pieces(self, part: Region, into: Array) -> list[Chore]:
         """Return the tasks that read a part: one for each chunk of the axis that columns are cut along."""
         samples = into.view(self._source.dtype)
         if self._source.dtype == np.bool_:
@@ -182,15 +182,15 @@ class MaskSource:
         tasks = []
         for touch in touched((part.rows, (begin, end)), (part.rows[1], step)):
             first = begin + touch.in_box[1].start
-            inner = Part(part.rows, (first, begin + touch.in_box[1].stop))
+            inner = Region(part.rows, (first, begin + touch.in_box[1].stop))
             tasks.append(alone(partial(self._known, inner, samples[:, touch.in_box[1]])))
         return tasks
 
-    def _known(self, part: Part, samples: Array) -> None:
+    def _known(self, part: Region, samples: Array) -> None:
         all_of(read_tasks(self._source, part, samples))
         np.not_equal(samples, 0, out=samples.view(np.bool_))
 
-    def foresee(self, part: Part) -> None:
+    def foresee(self, part: Region) -> None:
         """Tell the source."""
         if isinstance(self._source, PartedSource):
             self._source.foresee(part)
@@ -241,7 +241,7 @@ class ArrayTarget:
         else:
             self.array[(..., slice(begin, begin + len(values)))] = as_array(values, self.order)
 
-    def pieces(self, part: Part, values: Array) -> list[Task]:
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
         """Return the tasks that assign a part: one, or of zarr one for each chunk or shard."""
         box = as_lying(part.box(as_lying(tuple(self.array.shape), self.order)), self.order)
         result, array = as_array(values, self.order), self.array
@@ -266,11 +266,11 @@ class ArrayTarget:
             for touch in touched(box, stored)
         ]
 
-    def synced_part(self, part: Part) -> int:
+    def synced_part(self, part: Region) -> int:
         """Return 0: what becomes of it is the array's affair."""
         return 0
 
-    def stored_part(self, part: Part) -> int:
+    def stored_part(self, part: Region) -> int:
         """Return 0."""
         return 0
 

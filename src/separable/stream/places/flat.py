@@ -21,7 +21,7 @@ from ..._base.words.quantities import in_bytes
 from ...arrays.boundaries import Interval
 from ...files.guard import FileError
 from ...files.image import Image, without_samples
-from ..parts import Part, Task, alone
+from ..parts import Chore, Region, alone
 from .place import Order, as_lying
 
 _BLOCK: Final = 1 << 20  # samples that are converted at a time
@@ -71,7 +71,7 @@ class Layout:
         count = lying[1] if len(lying) > 1 else 1
         return count, self.row // max(count, 1)
 
-    def place(self, part: Part) -> tuple[int, int, int]:
+    def place(self, part: Region) -> tuple[int, int, int]:
         """Return where a part begins behind the offset, its bytes for one index, and how far these lie apart.
 
         Where a part has all indices of the next axis it lies in one piece.
@@ -80,7 +80,7 @@ class Layout:
         begin = part.rows[0] * self.row + first[0] * self.pieces[1]
         return begin, (first[1] - first[0]) * self.pieces[1], self.row
 
-    def rows_of(self, part: Part) -> Iterator[Interval]:
+    def rows_of(self, part: Region) -> Iterator[Interval]:
         """Yield intervals of the slowest axis that are worth a task each."""
         step = max(1, _PIECE // max(self.place(part)[1], 1))
         for begin in range(*part.rows, step):
@@ -177,9 +177,9 @@ class FlatSource(FileSource):
 
     def read(self, begin: int, end: int, into: Array) -> None:
         """Read a part; FileError where the file ends too early."""
-        self._read(Part((begin, end)), into)
+        self._read(Region((begin, end)), into)
 
-    def _read(self, part: Part, into: Array) -> None:
+    def _read(self, part: Region, into: Array) -> None:
         begin, width, apart = self._layout.place(part)
         place = self._layout.offset + begin
 
@@ -198,7 +198,7 @@ class FlatSource(FileSource):
             place = self._layout.offset + begin + number * apart
             self._layout.fill(row, read)
 
-    def pieces(self, part: Part, into: Array) -> list[Task]:
+    def pieces(self, part: Region, into: Array) -> list[Chore]:
         """Return the tasks that read a part."""
         first = part.rows[0]
         return [
@@ -206,7 +206,7 @@ class FlatSource(FileSource):
             for rows in self._layout.rows_of(part)
         ]
 
-    def foresee(self, part: Part) -> None:
+    def foresee(self, part: Region) -> None:
         """Do nothing: the system reads ahead in a file."""
 
     def keep(self, reads: Sequence[Interval], folder: Path) -> None:
@@ -278,9 +278,9 @@ class FlatTarget:
 
     def write(self, begin: int, values: Array) -> None:
         """Write a part."""
-        self._write(Part((begin, begin + len(values))), values)
+        self._write(Region((begin, begin + len(values))), values)
 
-    def _write(self, part: Part, values: Array) -> None:
+    def _write(self, part: Region, values: Array) -> None:
         begin, width, apart = self._layout.place(part)
         for number, row in enumerate([values] if width == apart else values):
             place = self._offset + begin + number * apart
@@ -288,7 +288,7 @@ class FlatTarget:
                 write_at(self._handle, block, place)
                 place += block.nbytes
 
-    def pieces(self, part: Part, values: Array) -> list[Task]:
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
         """Return the tasks that write a part."""
         first = part.rows[0]
         return [
@@ -298,18 +298,18 @@ class FlatTarget:
 
     def synced(self, begin: int, end: int) -> int:
         """Return the bytes of a part, which are on the disk."""
-        return self.synced_part(Part((begin, end)))
+        return self.synced_part(Region((begin, end)))
 
     def stored(self, begin: int, end: int) -> int:
         """Return the bytes of a part that lie within the file."""
-        return self.stored_part(Part((begin, end)))
+        return self.stored_part(Region((begin, end)))
 
-    def synced_part(self, part: Part) -> int:
+    def synced_part(self, part: Region) -> int:
         """Return the bytes of a part, which are on the disk."""
         os.fdatasync(self._handle) if hasattr(os, "fdatasync") else os.fsync(self._handle)
         return self.stored_part(part)
 
-    def stored_part(self, part: Part) -> int:
+    def stored_part(self, part: Region) -> int:
         """Return the bytes of a part that lie within the file."""
         begin, width, apart = self._layout.place(part)
         there = os.fstat(self._handle).st_size - self._offset - begin

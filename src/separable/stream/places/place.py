@@ -15,7 +15,7 @@ import numpy as np
 from ..._base.types import Array
 from ...arrays.boundaries import Interval
 from ...files.image import Image
-from ..parts import Part, Task, alone
+from ..parts import Chore, Region, alone
 
 T = TypeVar("T")
 Order: TypeAlias = Literal["C", "F"]
@@ -143,10 +143,10 @@ class PartedSource(Protocol):
     columns: int
     thread_bytes: int
 
-    def pieces(self, part: Part, into: Array) -> list[Task]:
+    def pieces(self, part: Region, into: Array) -> list[Chore]:
         """Return the tasks that read a part into an array, as it lies."""
 
-    def foresee(self, part: Part) -> None:
+    def foresee(self, part: Region) -> None:
         """Begin to read what `pieces` will be asked for next, as far as there is room."""
 
     def keep(self, reads: Sequence[Interval], folder: Path) -> None:
@@ -168,13 +168,13 @@ class PartedTarget(Protocol):
     columns: int
     thread_bytes: int
 
-    def pieces(self, part: Part, values: Array) -> list[Task]:
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
         """Return the tasks that write a part, as it lies."""
 
-    def synced_part(self, part: Part) -> int:
+    def synced_part(self, part: Region) -> int:
         """Return the bytes that a written part takes, once they are on the disk."""
 
-    def stored_part(self, part: Part) -> int:
+    def stored_part(self, part: Region) -> int:
         """Return the bytes that a part takes on the disk now."""
 
 
@@ -196,31 +196,31 @@ def parted_target(target: object) -> PartedTarget | None:
     return target if isinstance(target, PartedTarget) else None
 
 
-def read_tasks(source: StreamSource, part: Part, into: Array) -> list[Task]:
+def read_tasks(source: StreamSource, part: Region, into: Array) -> list[Chore]:
     """Return the tasks that read a part of a source: one, where it is read in one go."""
     if isinstance(source, PartedSource):
         return source.pieces(part, into)
     return [alone(lambda: source.read(*part.rows, into))]
 
 
-def write_tasks(target: StreamTarget, part: Part, values: Array) -> list[Task]:
+def write_tasks(target: StreamTarget, part: Region, values: Array) -> list[Chore]:
     """Return the tasks that write a part of a target: one, where it is written in one go."""
     if isinstance(target, PartedTarget):
         return target.pieces(part, values)
     return [alone(lambda: target.write(part.rows[0], values))]
 
 
-def synced(target: StreamTarget, part: Part) -> int:
+def synced(target: StreamTarget, part: Region) -> int:
     """Return the bytes that a written part takes, once they are on the disk."""
     return target.synced_part(part) if isinstance(target, PartedTarget) else target.synced(*part.rows)
 
 
-def stored(target: StreamTarget, part: Part) -> int:
+def stored(target: StreamTarget, part: Region) -> int:
     """Return the bytes that a part takes on the disk now."""
     return target.stored_part(part) if isinstance(target, PartedTarget) else target.stored(*part.rows)
 
 
-def all_of(tasks: Sequence[Task]) -> None:
+def all_of(tasks: Sequence[Chore]) -> None:
     """Do all tasks, one after the other."""
     for task in tasks:
         task.work(task.wait())

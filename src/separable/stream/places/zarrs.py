@@ -19,7 +19,7 @@ from ...arrays.boundaries import Interval
 from ...files.guard import reading
 from ..chunks.reader import KIND, reader_of
 from ..chunks.writer import DRAFT, ChunkFiles, ChunkWriter, writer_of
-from ..parts import Part, Task
+from ..parts import Chore, Region
 from .arrays import ArraySource, ArrayTarget, thickness
 from .flat import draft_of
 from .ngff import zarr_header
@@ -66,9 +66,9 @@ class ZarrSource(ArraySource):
 
     def read(self, begin: int, end: int, into: Array) -> None:
         """Read a part; FileError where a chunk is damaged."""
-        all_of(self.pieces(Part((begin, end)), into))
+        all_of(self.pieces(Region((begin, end)), into))
 
-    def pieces(self, part: Part, into: Array) -> list[Task]:
+    def pieces(self, part: Region, into: Array) -> list[Chore]:
         """Return the tasks that read a part, one for each chunk."""
         if self._reader is None:
             return super().pieces(part, into)
@@ -78,10 +78,10 @@ class ZarrSource(ArraySource):
         with reading(self._path, KIND):
             super()._copy(box, into)
 
-    def _box(self, part: Part) -> tuple[Interval, ...]:
+    def _box(self, part: Region) -> tuple[Interval, ...]:
         return as_lying(part.box(as_lying(self.shape, self.order)), self.order)
 
-    def foresee(self, part: Part) -> None:
+    def foresee(self, part: Region) -> None:
         """Begin to read the bytes of a part's chunks."""
         if self._reader is not None:
             self._reader.foresee(self._box(part))
@@ -180,9 +180,9 @@ class ZarrTarget:
 
     def write(self, begin: int, values: Array) -> None:
         """Write whole chunks, or shards."""
-        all_of(self.pieces(Part((begin, begin + len(values))), values))
+        all_of(self.pieces(Region((begin, begin + len(values))), values))
 
-    def pieces(self, part: Part, values: Array) -> list[Task]:
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
         """Return the tasks that write a part, one for each chunk or shard."""
         box = self._box(part)
         if self._writer is None or self._files is None or not self._files.whole(box):
@@ -190,22 +190,22 @@ class ZarrTarget:
             return ArrayTarget(self._array, self._shape, self._dtype, self.order).pieces(part, values)
         return self._writer.pieces(box, as_array(values, self.order))
 
-    def _box(self, part: Part) -> tuple[Interval, ...]:
+    def _box(self, part: Region) -> tuple[Interval, ...]:
         return as_lying(part.box(as_lying(self._shape, self.order)), self.order)
 
     def synced(self, begin: int, end: int) -> int:
         """Return the bytes of the chunks of a part, once they are on the disk."""
-        return self.synced_part(Part((begin, end)))
+        return self.synced_part(Region((begin, end)))
 
     def stored(self, begin: int, end: int) -> int:
         """Return the bytes of the chunks of a part."""
-        return self.stored_part(Part((begin, end)))
+        return self.stored_part(Region((begin, end)))
 
-    def synced_part(self, part: Part) -> int:
+    def synced_part(self, part: Region) -> int:
         """Return the bytes of the chunks of a part, once they are on the disk."""
         return 0 if self._files is None else self._files.synced(self._box(part))
 
-    def stored_part(self, part: Part) -> int:
+    def stored_part(self, part: Region) -> int:
         """Return the bytes of the chunks of a part."""
         return 0 if self._files is None else self._files.stored(self._box(part))
 
@@ -279,7 +279,7 @@ class ZarrArrayTarget(ArrayTarget):
             grid = _Grid(shape, dtype, tuple(array.chunks), getattr(array, "shards", None))
             self.codec_bytes, self.thread_bytes = 0, grid.thread_bytes
 
-    def pieces(self, part: Part, values: Array) -> list[Task]:
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
         """Return the tasks that write a part, one for each chunk or shard."""
         box = as_lying(part.box(as_lying(tuple(self.array.shape), self.order)), self.order)
         if self._writer is None or not self._files.whole(box):
