@@ -127,8 +127,9 @@ def wrong(case: Case, folder: Path) -> str | None:
     plan = cut(plan, case)
     plan.run(target)
     result = _result(target)
-    known = None if case.mask is None else case.mask != 0
-    output = np.empty(x.shape, plan.dtype, "F" if plan.axis else "C")
+    order: Any = "F" if plan.axis else "C"
+    known = None if case.mask is None else np.asarray(case.mask != 0, order=order)
+    output = np.empty(x.shape, plan.dtype, order)
     expected = sp.correlate(
         x, case.kernel, output=output, method=plan.method, mask=known, threads=others, **case.asked
     )

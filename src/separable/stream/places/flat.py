@@ -191,7 +191,7 @@ class FlatSource(FileSource):
                 )
             place += into.nbytes
 
-        if width == apart:
+        if width == apart and into.flags.c_contiguous:  # not within a column that is wider, in mode wrap
             self._layout.fill(into, read)
             return
         for number, row in enumerate(into):
