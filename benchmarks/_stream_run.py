@@ -134,7 +134,7 @@ def _encode(job: dict[str, Any]) -> dict[str, Any]:
             )
             place.parent.mkdir(parents=True, exist_ok=True)
             full = chunk if chunk.shape == array.chunks else np.resize(chunk, array.chunks)
-            data = codecs[0].encode(full) if codecs else full
+            data: Any = codecs[0].encode(full) if codecs else full
             with open(place, "wb", buffering=0) as file:
                 file.write(data)
         cpu += _cpu() - before
@@ -143,7 +143,7 @@ def _encode(job: dict[str, Any]) -> dict[str, Any]:
 
 def _dask_image(job: dict[str, Any]) -> dict[str, Any]:
     import dask
-    import dask.array as da
+    import dask.array
     import zarr
     from dask_image.ndfilters import gaussian_filter
 
@@ -151,6 +151,7 @@ def _dask_image(job: dict[str, Any]) -> dict[str, Any]:
     target = zarr.create_array(
         job["target"], shape=source.shape, dtype="f4", chunks=source.chunks, compressors=source.compressors
     )
+    da: Any = dask.array
     before = _cpu()
     with dask.config.set(scheduler="threads", num_workers=THREADS):
         da.store(gaussian_filter(da.from_array(source, chunks=source.chunks), 2.0), target, lock=False)
