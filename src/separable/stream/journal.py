@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .._base.atomic import lock, sync_folder
-from .._base.offsets import BINARY, fill_from, write_at
+from .system.offsets import BINARY, fill_from, write_at
 
 _MAGIC: Final = b"separable journal 1\n".ljust(32, b"\0")
 _OWNER: Final = 96  # bytes of the process and the machine that write

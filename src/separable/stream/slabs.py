@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._base.memory import resident
 from .._base.types import Array
 from ..arrays.boundaries import Interval, Line
 from ..filters.plan import Plan
 from .parts import Region
 from .places.place import Order, StreamSource, StreamTarget, as_lying, parted_source, parted_target
+from .system.memory import resident
 from .window import aligned
 
 # Bytes of a slab beyond which a larger one gains nothing, unless its halo is long.

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from .._base.memory import resident
 from .._base.words.messages import kind
 from .._base.words.quantities import by, in_bytes, plural
 from ..arrays.arguments import thread_count
@@ -24,6 +23,7 @@ from .pipeline import OpenFilter, program, run_job
 from .places.place import Order, StreamSource, StreamTarget, as_lying
 from .places.table import is_path, open_places
 from .slabs import Cut, Places, Traits
+from .system.memory import resident
 
 Resume: TypeAlias = Literal["auto", "never"]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ..._base.offsets import BINARY, fill_from
 from ..._base.types import Array
 from ...arrays.boundaries import Interval
 from ...files.guard import reading
 from ..parts import Chore
+from ..system.offsets import BINARY, fill_from
 from .ahead import Buffers, Held, ReadAhead, depth_for
 from .codec import ChunkCodec, codec_of
 from .grid import Index, Touch, touched

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ..._base.offsets import fill_from
 from ..._base.types import Array
+from ..system.offsets import fill_from
 from .grid import Index
 
 _ABSENT: Final = 2**64 - 1

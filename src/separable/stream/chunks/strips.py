@@ -11,9 +11,9 @@ from threading import Lock
 
 import numpy as np
 
-from ..._base.offsets import fill_from, write_at
 from ..._base.types import Array
 from ...arrays.boundaries import Interval
+from ..system.offsets import fill_from, write_at
 
 
 class Strips:

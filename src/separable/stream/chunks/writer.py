@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from ..._base.atomic import sync_folder
-from ..._base.offsets import BINARY, write_at
 from ..._base.types import Array
 from ...arrays.boundaries import Interval
 from ..parts import Chore, alone
+from ..system.offsets import BINARY, write_at
 from .codec import ChunkCodec, codec_of
 from .grid import Index, touched
 from .shard import ShardLayout, layout_of

@@ -15,13 +15,13 @@ from typing import Any, Final
 import numpy as np
 
 from ..._base.atomic import sync_folder
-from ..._base.offsets import BINARY, fill_from, write_at
 from ..._base.types import Array
 from ..._base.words.quantities import in_bytes
 from ...arrays.boundaries import Interval
 from ...files.guard import FileError
 from ...files.image import Image, without_samples
 from ..parts import Chore, Region, alone
+from ..system.offsets import BINARY, fill_from, write_at
 from .place import Order, as_lying
 
 _BLOCK: Final = 1 << 20  # samples that are converted at a time

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import separable as sp
-from separable._base import memory, offsets
 from separable.stream.journal import FinishedUnit, Journal, JournalError
+from separable.stream.system import memory, offsets
 
 POSIX = ("preadv", "pread", "pwrite", "fdatasync")
 
