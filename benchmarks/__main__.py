@@ -36,6 +36,7 @@ from benchmarks import (
     regret,
     running,
     store,
+    streams,
     summary,
 )
 from benchmarks.cases import works
@@ -97,6 +98,7 @@ def benchmarks() -> dict[str, Benchmark]:
         "memory": lambda s: memory.measure(s.run, s.quick, _progress),
         dask_arrays.NAME: lambda s: dask_arrays.measure(s.run, s.quick, _progress),
         "conv-memory": lambda s: conv_memory.measure(s.run, s.quick, s.peers, _progress),
+        streams.NAME: lambda s: streams.measure(s.run, s.quick, s.effort.rounds, s.peers, _progress),
         **{f"convert-{data}": accuracy(data) for data in convert_accuracy.SETS},
         convert_architectures.NAME: lambda s: convert_architectures.measure(s.run, s.quick, _progress),
         "convert-latency": lambda s: convert_latency.measure(s.run, s.quick, _progress),

@@ -172,7 +172,7 @@ def test_no_cluster(tmp_path: Path) -> None:
 def test_a_worker_with_another_program_is_refused(tmp_path: Path) -> None:
     plan, target = planned(tmp_path)
     with plan._opened(target) as job:
-        header = {"source": job.source.identity(), **plan._facts(), "unit": plan.unit}
+        header = {"source": job.places.source.identity(), **plan._facts(), "unit": plan.unit, "column": None}
         order = clusters.Order(plan._opened, str(target), job.cut, header)
         with pytest.raises(FileNotFoundError, match=r"journal of .* is not there"):
             clusters._check(order, job, "tcp://here")

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
-import random
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import stream_kills
 
 import separable as sp
 from separable.stream.journal import FinishedUnit, Journal, journal_of
+from separable.stream.parts import Region
 from separable.stream.places import flat
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks and signals of POSIX")
 KERNEL = sp.families.gaussian([2.0, 1.0, 1.0])
-KILLS = int(os.environ.get("SEPARABLE_KILLS", "5"))
+KILLS = int(os.environ.get("SEPARABLE_KILLS", "3"))
 
 # Runs the filter on slabs of 4; says how many are done; slowly, so that it can be killed.
 _RUN = """
@@ -85,33 +84,23 @@ def opened(target: Path) -> np.ndarray:
     return whole
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
-def test_killed_at_random_moments(source: Path, tmp_path: Path, suffix: str) -> None:
-    read = source
+@pytest.mark.parametrize(("suffix", "width"), [(".npy", None), (".zarr", 8)])
+def test_killed_at_random_moments(tmp_path: Path, suffix: str, width: int | None) -> None:
     if suffix == ".zarr":
-        read = tmp_path / "x.zarr"
-        pytest.importorskip("zarr").create_array(str(read), data=np.load(source), chunks=(8, 24, 24))
-    target, done = tmp_path / f"y{suffix}", 0
-    for _ in range(KILLS):
-        running = start(read, target, 0.02)
-        assert running.stdout is not None
-        line = running.stdout.readline()  # it has begun
-        if line:
-            time.sleep(random.uniform(0, 0.3))
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
-        if target.exists():
-            if not journal_of(str(target)).exists():  # it was faster
-                assert_whole(source, target)
-                shutil.rmtree(target) if target.is_dir() else target.unlink()
-                done = 0
-            continue
-        now = units_of(target)
-        assert now >= done  # nothing that was finished is lost
-        done = now
-    if not target.exists() or journal_of(str(target)).exists():
-        out = complete(read, target).split()
-        assert not out or int(out[0]) >= done
+        pytest.importorskip("zarr")
+    said = stream_kills.check(KILLS, suffix, width, tmp_path, seed=KILLS)
+    assert f"{KILLS} kills" in said  # at most two units repeated after each
+
+
+@pytest.mark.parametrize("bytes_", [0, 13, 32])
+def test_killed_within_the_append_of_a_record(source: Path, tmp_path: Path, bytes_: int) -> None:
+    target = tmp_path / "y.npy"
+    running = stream_kills.launched(source, target, None, (3, bytes_), 0.0)
+    begun, recorded, finished = stream_kills.ended(running, target)
+    assert not finished
+    assert recorded == 3 + (bytes_ == 32)
+    assert begun - recorded <= 2
+    complete(source, target)
     assert_whole(source, target)
 
 
@@ -221,19 +210,19 @@ def test_killed_between_the_renaming_and_the_end_of_the_journal(source: Path, tm
 def test_a_full_disk_keeps_what_is_finished(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, write = tmp_path / "y.npy", flat.FlatTarget.write
+    target, write = tmp_path / "y.npy", flat.FlatTarget._write
 
-    def full(self: flat.FlatTarget, begin: int, values: Any) -> None:
-        if begin >= 80:
+    def full(self: flat.FlatTarget, part: Region, values: Any) -> None:
+        if part.rows[0] >= 80:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(self, begin, values)
+        write(self, part, values)
 
-    monkeypatch.setattr(flat.FlatTarget, "write", full)
+    monkeypatch.setattr(flat.FlatTarget, "_write", full)
     running = begun(source, target)
     with pytest.raises(OSError, match="the disk is full"):
         sp.stream.filter(source, target, KERNEL)
     assert units_of(target) >= max(running, 9)
-    monkeypatch.setattr(flat.FlatTarget, "write", write)
+    monkeypatch.setattr(flat.FlatTarget, "_write", write)
     sp.stream.filter(source, target, KERNEL)
     assert_whole(source, target)
 

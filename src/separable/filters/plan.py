@@ -325,6 +325,11 @@ class Plan:
         )
 
     @property
+    def masked(self) -> bool:
+        """Whether it is for arrays some of whose samples may be unknown."""
+        return self._setting.masked
+
+    @property
     def differs_in_parts(self) -> str | None:
         """Why parts of an array may have other last bits than the whole by this method; None: they do not."""
         return self._form.differs_in_parts(self._setting)

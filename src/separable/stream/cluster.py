@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from .._base.extras import extra
 from .._base.words.messages import kind
 from .._base.words.quantities import in_bytes
-from ..arrays.boundaries import Interval
 from .journal import FinishedUnit, Journal, JournalError, header_of
+from .parts import Region
 from .pipeline import OpenFilter, Progress, extent_over, finished, program, run_units, tell
 from .places.place import SharedTarget
 from .slabs import Cut
@@ -61,10 +61,10 @@ class Cluster:
         ------
         ValueError
         """
-        if job.source.forward or (job.mask is not None and job.mask.forward):
+        if any(source.forward for source in job.places.sources):
             raise ValueError(
-                f"{job.source.name} is read from front to back, by one process; with `distributed` pass a "
-                ".zarr, .npy, .h5, .nii or .tif."
+                f"{job.places.source.name} is read from front to back, by one process; with `distributed` "
+                "pass a .zarr, .npy, .h5, .nii or .tif."
             )
         if job.target.path is None or not isinstance(job.target, SharedTarget):
             raise ValueError(
@@ -73,7 +73,7 @@ class Cluster:
             )
 
     def __call__(
-        self, job: OpenFilter, journal: Journal, units: list[Interval], progress: Progress | None, done: int
+        self, job: OpenFilter, journal: Journal, units: list[Region], progress: Progress | None, done: int
     ) -> None:
         """Have units filtered, and record each."""
         target = os.path.abspath(str(job.target.path))
@@ -83,9 +83,7 @@ class Cluster:
         with _connected(self._given) as client:
             extent = None
             if job.storage.clips and units:
-                extents = _results(
-                    client, partial(_extent_of, order), job.traits.units(job.cut.unit), job.cut
-                )
+                extents = _results(client, partial(_extent_of, order), job.traits.units(job.cut), job.cut)
                 parts = list(extents)
                 extent = min(low for low, _ in parts), max(high for _, high in parts)
             with closing(_results(client, partial(_filtered, order, extent), units, job.cut)) as results:
@@ -204,15 +202,15 @@ def _result(future: Any, cut: Cut) -> Any:
         raise ConnectionError("the cluster has gone; what is finished is kept: run again.") from error
 
 
-def _filtered(order: Order, extent: Extent | None, unit: Interval) -> FinishedUnit:
+def _filtered(order: Order, extent: Extent | None, unit: Region) -> FinishedUnit:
     """Filter and write a unit, on a worker; return its record."""
     records: list[FinishedUnit] = []
     with _opened(order) as job:
-        run_units(job, [unit], lambda places: records.append(finished(job, places)), None, extent=extent)
+        run_units(job, [unit], lambda part: records.append(finished(job, part)), None, extent=extent)
     return records[0]
 
 
-def _extent_of(order: Order, unit: Interval) -> Extent:
+def _extent_of(order: Order, unit: Region) -> Extent:
     """Return the least and the largest known sample of a unit, on a worker."""
     with _opened(order) as job:
         return extent_over(job, [unit])
@@ -250,7 +248,7 @@ def _check(order: Order, job: OpenFilter, address: str) -> None:
     told = json.dumps([order.target, order.header], sort_keys=True)
     if told in _CHECKED:
         return
-    own = {**program(), "source": job.source.identity()}
+    own = {**program(), "source": job.places.source.identity()}
     for name, value in own.items():
         if value != order.header[name]:
             raise JournalError(

@@ -10,11 +10,13 @@ import json
 import os
 import socket
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .._base.atomic import lock, sync_folder
+from .system.offsets import BINARY, fill_from, write_at
 
 _MAGIC: Final = b"separable journal 1\n".ljust(32, b"\0")
 _OWNER: Final = 96  # bytes of the process and the machine that write
@@ -22,6 +24,8 @@ _LENGTHS: Final = struct.Struct("<II")  # of the header, and its check sum
 _RECORD: Final = struct.Struct("<4sQQQ")  # tag, first and last index, bytes on the disk; then the check sum
 _SIZE: Final = 32
 _TAG: Final = b"unit"
+CUTS: Final = ("unit", "column")  # of headers: how a run is cut, which those that follow take on
+_BEYOND: Final = 1 << 30  # a byte of the file
 _START: Final = len(_MAGIC) + _OWNER + _LENGTHS.size
 
 
@@ -94,7 +98,7 @@ class Journal:
                 _check(target, stored, header)
                 self.header = stored
                 self._end = self._read(content)
-            os.pwrite(self._handle, _owner(), len(_MAGIC))
+            write_at(self._handle, _owner(), len(_MAGIC))
         except BaseException:
             self.close()
             raise
@@ -104,7 +108,7 @@ class Journal:
         text = json.dumps(header, sort_keys=True).encode()
         head = _MAGIC + _owner() + _LENGTHS.pack(len(text), zlib.crc32(text)) + text
         os.ftruncate(self._handle, 0)
-        _write(self._handle, head, 0)
+        write_at(self._handle, head, 0)
         os.fsync(self._handle)
         sync_folder(self.path.parent)
         return len(head)
@@ -124,7 +128,7 @@ class Journal:
     def append(self, unit: FinishedUnit) -> None:
         """Record a finished unit, on the disk when this returns."""
         body = _RECORD.pack(_TAG, *unit)
-        _write(self._handle, body + zlib.crc32(body).to_bytes(4, "little"), self._end)
+        write_at(self._handle, body + zlib.crc32(body).to_bytes(4, "little"), self._end)
         os.fsync(self._handle)
         self._end += _SIZE
         self.units.append(unit)
@@ -138,6 +142,8 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the journal of a target that is finished."""
+        if sys.platform == "win32":  # there a file that is open cannot be removed
+            self.close()
         self.path.unlink(missing_ok=True)
         sync_folder(self.path.parent)
         self.close()
@@ -152,9 +158,11 @@ class Journal:
 def _locked(path: Path, target: str) -> int:
     """Return the open journal, locked; JournalError where another process holds it."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if not lock(handle):
-            owner = os.pread(handle, _OWNER, len(_MAGIC)).rstrip(b"\0 ").decode(errors="replace")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o666)
+        if not _lock(handle):
+            name = bytearray(_OWNER)
+            fill_from(handle, memoryview(name), len(_MAGIC))
+            owner = name.rstrip(b"\0 ").decode(errors="replace")
             os.close(handle)
             raise JournalError(
                 f"`{target}` is being written by {owner or 'another process'}; wait for it, or write "
@@ -165,15 +173,23 @@ def _locked(path: Path, target: str) -> int:
         os.close(handle)
 
 
+def _lock(handle: int) -> bool:
+    """Return whether nobody else writes; on Windows by a lock of one byte that no journal reaches."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(handle, _BEYOND, os.SEEK_SET)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    return lock(handle)
+
+
 def _content(handle: int) -> bytes:
-    size, parts, place = os.fstat(handle).st_size, [], 0
-    while place < size:
-        part = os.pread(handle, size - place, place)
-        if not part:
-            break
-        parts.append(part)
-        place += len(part)
-    return b"".join(parts)
+    content = bytearray(os.fstat(handle).st_size)
+    return bytes(content[: fill_from(handle, memoryview(content), 0)])
 
 
 def _header(content: bytes) -> dict[str, Any] | None:
@@ -190,7 +206,7 @@ def _header(content: bytes) -> dict[str, Any] | None:
 
 def _check(target: str, stored: dict[str, Any], header: dict[str, Any]) -> None:
     """Raise JournalError where what is finished is not part of what is asked for."""
-    different = [name for name in header if name != "unit" and stored.get(name) != header[name]]
+    different = [name for name in header if name not in CUTS and stored.get(name) != header[name]]
     if different:
         name = different[0]
         raise JournalError(
@@ -201,9 +217,3 @@ def _check(target: str, stored: dict[str, Any], header: dict[str, Any]) -> None:
 
 def _owner() -> bytes:
     return f"process {os.getpid()} on {socket.gethostname()}"[:_OWNER].encode()[:_OWNER].ljust(_OWNER)
-
-
-def _write(handle: int, data: bytes, place: int) -> None:
-    while data:
-        count = os.pwrite(handle, data, place)
-        data, place = data[count:], place + count

@@ -1,9 +1,10 @@
-"""A run: slabs are read, filtered and written; each by a thread of its own where they overlap."""
+"""A run: parts are read, filtered and written by one number of threads, steps beside each other."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import Any, NamedTuple, TypeAlias
 from .._base.atomic import explained
 from .._base.types import Array
 from .._base.words.quantities import in_bytes
-from ..arrays.boundaries import Interval
 from ..arrays.masks import known_of
 from ..filters.core import extent_of, new_array
 from ..filters.plan import Plan, core_info
 from . import slabs
+from .budget import Batch, ThreadBudget
 from .journal import FinishedUnit, Journal, JournalError, journal_of
-from .places.place import StreamSource, StreamTarget, as_array
-from .slabs import Cut, Traits
+from .parts import Region
+from .places.place import PartedSource, StreamTarget, as_array, stored, synced, write_tasks
+from .slabs import Cut, Places, Traits
 from .window import SlabWindow
 
 Progress = Callable[[int, int], object]
@@ -29,18 +31,16 @@ class OpenFilter(NamedTuple):
     """A filter with its source and its target open."""
 
     plan: Plan
-    source: StreamSource
+    places: Places
     target: StreamTarget
-    mask: StreamSource | None
     storage: Any
     traits: Traits
     cut: Cut
     memory: int  # that may be taken
-    threads: int | None
 
 
 # Filters and writes units elsewhere, and records each; called with the progress and the units done before.
-Runner: TypeAlias = Callable[[OpenFilter, Journal, list[Interval], "Progress | None", int], None]
+Runner: TypeAlias = Callable[[OpenFilter, Journal, list[Region], "Progress | None", int], None]
 
 
 def run_job(
@@ -65,7 +65,7 @@ def run_job(
     with _explaining(job.target):
         if path is None:
             job.target.begin(resume)
-            run_units(job, job.traits.units(job.cut.unit), lambda unit: None, progress)
+            run_units(job, job.traits.units(job.cut), lambda unit: None, progress)
             job.target.finish()
         else:
             _run_with_journal(job, path, facts, resume, progress, runner)
@@ -110,9 +110,9 @@ def _run_with_journal(
     runner: Runner | None,
 ) -> None:
     """Filter what the journal does not list, and remove it at the end."""
-    header = {"source": job.source.identity(), **facts, "unit": job.cut.unit}
-    if job.mask is not None:
-        header["mask"] = job.mask.identity()
+    header = {"source": job.places.source.identity(), **facts, "unit": job.cut.unit, "column": job.cut.width}
+    if job.places.mask is not None:
+        header["mask"] = job.places.mask.identity()
     journal = Journal(path, header, resume)
     try:
         _run_journalled(job, journal, progress, runner)
@@ -124,20 +124,24 @@ def _run_journalled(
     job: OpenFilter, journal: Journal, progress: Progress | None, runner: Runner | None
 ) -> None:
     """Filter the units that the journal does not list, and record each when it is on the disk."""
-    job = _as_begun(job, int(journal.header["unit"]))
-    units = job.traits.units(job.cut.unit)
+    job = _as_begun(job, int(journal.header["unit"]), journal.header.get("column"))
+    units = {_places(job, unit): unit for unit in job.traits.units(job.cut)}
     if job.target.exists():  # killed between the renaming and the end of the journal
-        if len({(unit.begin, unit.end) for unit in journal.units} & set(units)) < len(units):
+        if len({(unit.begin, unit.end) for unit in journal.units} & units.keys()) < len(units):
             raise FileExistsError(f"`{job.target.path}` is there already; remove it, or write elsewhere.")
         journal.remove()
         return
     job.target.begin(bool(journal.units))
-    there = [unit for unit in journal.units if job.target.stored(unit.begin, unit.end) == unit.stored]
+    there = [
+        unit
+        for unit in journal.units
+        if (part := units.get((unit.begin, unit.end))) and stored(job.target, part) == unit.stored
+    ]
     if len(there) < len(journal.units):
         journal.forget(there)
     done = {(unit.begin, unit.end) for unit in there}
 
-    left = [unit for unit in units if unit not in done]
+    left = [unit for places, unit in units.items() if places not in done]
     if runner is None:
         run_units(job, left, lambda unit: journal.append(finished(job, unit)), progress, len(done))
     else:
@@ -146,79 +150,124 @@ def _run_journalled(
     journal.remove()
 
 
-def finished(job: OpenFilter, unit: Interval) -> FinishedUnit:
+def finished(job: OpenFilter, unit: Region) -> FinishedUnit:
     """Return the record of a unit that was written, once it is on the disk."""
-    return FinishedUnit(*unit, job.target.synced(*unit))
+    return FinishedUnit(*_places(job, unit), synced(job.target, unit))
 
 
-def _as_begun(job: OpenFilter, unit: int) -> OpenFilter:
-    """Return the filter in slabs as long as those that are finished; JournalError if they take too much."""
-    if unit == job.cut.unit:
+def _places(job: OpenFilter, unit: Region) -> tuple[int, int]:
+    """Return the indices of a unit in a journal, which counts on from column to column."""
+    (begin, end), n = unit.rows, job.traits.shape[0]
+    before = 0 if unit.columns is None else unit.columns[0] * n
+    return before + begin, before + end
+
+
+def _as_begun(job: OpenFilter, unit: int, width: int | None) -> OpenFilter:
+    """Return the filter in slabs, or columns, like the finished ones; JournalError if they take too much."""
+    if (unit, width) == (job.cut.unit, job.cut.width):
         return job
-    cuts = [slabs.cut(job.plan, job.traits, unit, overlapped) for overlapped in (True, False)]
+    cuts = [slabs.cut(job.plan, job.traits, unit, overlapped, width) for overlapped in (True, False)]
     for cut in cuts:
         if cut.memory <= job.memory:
             return job._replace(cut=cut)
     raise JournalError(
-        f"`{job.target.path}` was begun in slabs of {unit}, which take {in_bytes(cuts[-1].memory)}; "
+        f"`{job.target.path}` was begun in {_called(unit, width)}, which take {in_bytes(cuts[-1].memory)}; "
         "pass that much `memory`, or resume='never' to begin anew."
     )
 
 
+def _called(unit: int, width: int | None) -> str:
+    return f"slabs of {unit}" if width is None else f"columns of {width}, in parts of {unit}"
+
+
 def run_units(
     job: OpenFilter,
-    units: list[Interval],
-    record: Callable[[Interval], None],
+    units: list[Region],
+    record: Callable[[Region], None],
     progress: Progress | None,
     done: int = 0,
     extent: tuple[float, float] | None = None,
 ) -> None:
     """Filter and write units; `record` is called with each when it is written.
 
-    `extent` is that of all samples, where results depend on it: it is looked for if it is not given.
+    `extent` is that of all samples, where results depend on it: it is looked for if it is not given. While
+    one is filtered, the one before may be on its way to the disk, and no other: a run that is killed repeats
+    two at most.
     """
     if not units:
         return
-    if job.storage.clips and extent is None:
-        extent = extent_over(job, job.traits.units(job.cut.unit))
-    slabs_of = _Slabs(job, units)
     total = done + len(units)
     tell(progress, done, total)
-    with _threads(2 if job.cut.overlapped else 0) as threads:
+    if job.storage.clips and extent is None:
+        extent = extent_over(job, job.traits.units(job.cut))
+    with (
+        _threads(job.places.threads) as (budget, behind),
+        contextlib.closing(_Slabs(job, units, budget)) as slabs_of,
+    ):
         written: Future[None] | None = None
-        for number, (places, first, samples, mask) in enumerate(slabs_of.read(threads)):
-            output = slabs_of.output(number)[: len(samples)]
-            _filter(job, first, samples, output, mask, extent)
-            result = output[places[0] - first : places[1] - first]
+        for number, slab in enumerate(slabs_of.read()):
+            output = slabs_of.output(number, slab)
+            _filter(job, slab, output, extent, budget)
+            result = output[slab.unit.within(slab.read.rows[0], (slab.read.columns or (0, 0))[0])]
             if written is not None:
                 written.result()
                 tell(progress, done + number, total)
-            written = threads(_write, job.target, places, result, record)
+            if job.cut.overlapped:
+                written = behind.submit(_write, job.target, slab.unit, result, record, budget)
+            else:
+                budget.start(write_tasks(job.target, slab.unit, result)).wait()
+                written = behind.submit(record, slab.unit)
         if written is not None:
             written.result()
             tell(progress, total, total)
 
 
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[tuple[ThreadBudget, ThreadPoolExecutor]]:
+    """Yield the threads that work, and one that waits for results to be on the disk."""
+    budget, behind = ThreadBudget(count), ThreadPoolExecutor(1, thread_name_prefix="separable-behind")
+    try:
+        yield budget, behind
+    finally:
+        behind.shutdown(wait=True, cancel_futures=True)
+        budget.close()
+
+
+class _Slab(NamedTuple):
+    """What is in memory for a unit: the part that was read, its samples, and which of them are known."""
+
+    unit: Region
+    read: Region
+    samples: Array
+    mask: Array | None
+
+
 def _filter(
     job: OpenFilter,
-    first: int,
-    samples: Array,
+    slab: _Slab,
     output: Array,
-    mask: Array | None,
     extent: tuple[float, float] | None,
+    budget: ThreadBudget,
 ) -> None:
     """Filter a slab, as it lies: the plan sees the array's axes in their own order, as the verb does."""
     storage, order = job.storage, job.traits.order
-    plan = job.traits.part(job.plan, len(samples), first, extent)
-    x, result = as_array(samples, order), as_array(output, order)
-    known = None if mask is None else as_array(mask, order)
+    plan = job.traits.part(job.plan, slab.samples.shape, slab.read, extent)
+    x, result = as_array(slab.samples, order), as_array(output, order)
+    known = None if slab.mask is None else as_array(slab.mask, order)
     how = {"rounding": storage.rounding, "overflow": storage.overflow}
-    plan(x, result, job.threads, mask=known, nan=storage.nan, **how)
+    with budget.most() as threads:
+        plan(x, result, threads, mask=known, nan=storage.nan, **how)
 
 
-def _write(target: StreamTarget, places: Interval, values: Array, record: Callable[[Interval], None]) -> None:
-    target.write(places[0], values)
-    record(places)
+def _write(
+    target: StreamTarget,
+    unit: Region,
+    values: Array,
+    record: Callable[[Region], None],
+    budget: ThreadBudget,
+) -> None:
+    budget.start(write_tasks(target, unit, values)).wait()
+    record(unit)
 
 
 def tell(progress: Progress | None, done: int, total: int) -> None:
@@ -230,91 +279,98 @@ def tell(progress: Progress | None, done: int, total: int) -> None:
 class _Slabs:
     """The slabs of a source with their halos, one after the other, the next one read ahead."""
 
-    def __init__(self, job: OpenFilter, units: list[Interval]) -> None:
-        traits, overlapped = job.traits, job.cut.overlapped
-        self._units, self._line = units, traits.line
-        self._ahead = overlapped
-        self._windows = [SlabWindow(job.source, slabs.held(traits, units, overlapped))]
-        if job.mask is not None:
-            self._windows.append(SlabWindow(job.mask, slabs.held(traits, units, overlapped, job.mask.rows)))
-        longest = slabs.longest(traits, units)
-        dtype, across = job.storage.dtype, traits.shape[1:]
-        self._outputs = [_memory((longest, *across), dtype) for _ in range(1 + overlapped)]
+    def __init__(self, job: OpenFilter, units: list[Region], budget: ThreadBudget) -> None:
+        traits, self._ahead = job.traits, job.cut.overlapped
+        self._budget, self._coming = budget, Batch([])
+        self._units, self._reads = units, [traits.read_for(unit) for unit in units]
+        self._windows = _windows(job, units)
+        width = slabs.widest(traits, units)
+        size = slabs.longest(traits, units) * traits.across(width)
+        self._outputs = [_memory(size, job.storage.dtype) for _ in range(1 + self._ahead)]
+        columns = slabs.column_reads(traits, units)
+        if len(columns) > 1 and job.cut.strips:
+            path = job.target.path
+            folder = Path(tempfile.gettempdir()) if path is None else Path(path).absolute().parent
+            for source in job.places.sources:
+                if isinstance(source, PartedSource):
+                    source.keep(columns, folder)
 
-    def output(self, number: int) -> Array:
+    def output(self, number: int, slab: _Slab) -> Array:
         """Return the array for the results of a slab: not that of the one before, which is being written."""
-        return self._outputs[number % len(self._outputs)]
+        return slabs.block(self._outputs[number % len(self._outputs)], slab.samples.shape)
 
-    def read(self, threads: _Submit) -> Iterator[tuple[Interval, int, Array, Array | None]]:
-        """Yield each unit, the first index of its slab with halo, samples and mask."""
-        coming: Future[None] | None = None
-        reads = [self._line.read_for(places) for places in self._units]
-        for number, (places, (first, last)) in enumerate(zip(self._units, reads, strict=True)):
-            if coming is not None:
-                coming.result()
+    def read(self) -> Iterator[_Slab]:
+        """Yield what is in memory for each unit."""
+        for number, (unit, read) in enumerate(zip(self._units, self._reads, strict=True)):
+            self._coming.wait()
             for window in self._windows:
-                window.move(first)
-                window.fill(last)
-            following = reads[number + 1] if number + 1 < len(reads) else None
-            if self._ahead and following is not None and following[0] <= last:
-                coming = threads(self._fill, following[1])
-            else:
-                coming = None
-            samples, *masks = (window.part(first, last) for window in self._windows)
-            yield places, first, samples, masks[0] if masks else None
-        if coming is not None:
-            coming.result()
+                if window.columns != read.columns:
+                    window.turn_to(read.columns)
+                window.move(read.rows[0])
+            self._begin(number)
+            self._coming.wait()
+            following = self._reads[number + 1] if number + 1 < len(self._reads) else None
+            joined = following is not None and following.columns == read.columns
+            if self._ahead and joined and following is not None and following.rows[0] <= read.rows[1]:
+                self._begin(number + 1)
+            samples, *masks = (window.part(*read.rows) for window in self._windows)
+            yield _Slab(unit, read, samples, masks[0] if masks else None)
 
-    def _fill(self, last: int) -> None:
-        for window in self._windows:
-            window.fill(last)
+    def _begin(self, number: int) -> None:
+        """Begin to read what a unit lacks, and to read ahead what comes then."""
+        last = self._reads[number].rows[1]
+        tasks = [task for window in self._windows for task in window.fill(last)]
+        self._coming = self._budget.start(tasks)
+        if tasks and number + 1 < len(self._reads):
+            columns, (first, last) = self._reads[number + 1].columns, self._reads[number + 1].rows
+            for window in self._windows:
+                window.foresee(columns, first, last)
 
-
-_Submit = Callable[..., "Future[None]"]
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[_Submit]:
-    """Yield a function that runs another in one of `count` threads; at once, where there are none."""
-    if count == 0:
-        yield _at_once
-        return
-    pool = ThreadPoolExecutor(count, thread_name_prefix="separable-stream")
-    try:
-        yield pool.submit
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    def close(self) -> None:
+        """Drop what is still being read."""
+        self._coming.cancel()
 
 
-def _at_once(function: Callable[..., None], *arguments: Any) -> Future[None]:
-    done: Future[None] = Future()
-    function(*arguments)
-    done.set_result(None)
-    return done
+def _windows(job: OpenFilter, units: list[Region]) -> list[SlabWindow]:
+    """Return the windows of source and mask, for units with their halos."""
+    traits, overlapped = job.traits, job.cut.overlapped
+    width = slabs.widest(traits, units)
+    return [
+        SlabWindow(source, slabs.held(traits, units, overlapped, source.rows), width)
+        for source in job.places.sources
+    ]
 
 
-def _memory(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return an aligned array of any dtype."""
+def _memory(size: int, dtype: Any) -> Array:
+    """Return aligned memory for so many samples of any dtype."""
     import numpy as np
 
-    size = math.prod(shape) * dtype.itemsize
-    memory: Array = new_array((size // 4 + 16,), np.dtype(np.float32)).view(np.uint8)[:size].view(dtype)
-    return memory.reshape(shape)
+    count = size * dtype.itemsize
+    memory: Array = new_array((count // 4 + 16,), np.dtype(np.float32)).view(np.uint8)[:count].view(dtype)
+    return memory
 
 
-def extent_over(job: OpenFilter, units: list[Interval]) -> tuple[float, float]:
+def extent_over(job: OpenFilter, units: list[Region]) -> tuple[float, float]:
     """Return the least and the largest known sample of units of the source, by reading them."""
+    with _threads(job.places.threads) as (budget, _):
+        return _extent(job, units, budget)
+
+
+def _extent(job: OpenFilter, units: list[Region], budget: ThreadBudget) -> tuple[float, float]:
     low, high = math.inf, -math.inf
-    windows = [SlabWindow(job.source, job.cut.unit)]
-    if job.mask is not None:
-        windows.append(SlabWindow(job.mask, job.cut.unit))
-    for begin, end in units:
+    windows = _windows(job, units)
+    for unit in units:
+        tasks = []
         for window in windows:
-            window.move(begin)
-            window.fill(end)
-        samples, *masks = (window.part(begin, end) for window in windows)
+            if window.columns != unit.columns:
+                window.turn_to(unit.columns)
+            window.move(unit.rows[0])
+            tasks += window.fill(unit.rows[1])
+        budget.start(tasks).wait()
+        samples, *masks = (window.part(*unit.rows) for window in windows)
         known = known_of(samples, masks[0] if masks else None, job.storage.nan, job.plan.outside)
         visible = None if known is None else known.of(samples)
-        part = extent_of(samples, job.threads or 1, visible)
+        with budget.most() as threads:
+            part = extent_of(samples, threads, visible)
         low, high = min(low, part[0]), max(high, part[1])
     return low, high

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from .._base.words.messages import kind
-from .._base.words.quantities import by, in_bytes
+from .._base.words.quantities import by, in_bytes, plural
+from ..arrays.arguments import thread_count
 from ..arrays.masks import Nan
 from ..arrays.output import Overflow, Rounding
 from ..filters.plan import Plan
@@ -21,7 +22,8 @@ from .cluster import Cluster
 from .pipeline import OpenFilter, program, run_job
 from .places.place import Order, StreamSource, StreamTarget, as_lying
 from .places.table import is_path, open_places
-from .slabs import Cut, Traits
+from .slabs import Cut, Places, Traits
+from .system.memory import resident
 
 Resume: TypeAlias = Literal["auto", "never"]
 
@@ -56,7 +58,11 @@ class StreamPlan:
     unit : int
         Indices of `axis` that are filtered and written together.
     units : int
-        How many slabs that makes.
+        How many slabs, or parts of columns, that makes.
+    width : int or None
+        Indices of `column_axis` that belong to a column; None where whole slabs fit into memory.
+    columns : int
+        How many columns are filtered, one after the other; 1 where it is slabs.
     notes : tuple of str
         What the target does not hold of what the source says beside its samples.
     held : int
@@ -65,6 +71,9 @@ class StreamPlan:
         Reading, filtering and writing overlap; not where memory is too small for it.
     bytes_read, bytes_written : int
         As arrays in memory, before they are compressed.
+    strip_bytes : int
+        On the disk while it runs: decoded samples that the next column needs too. 0 where nothing is decoded,
+        and columns read their halos again.
     memory, least_memory, memory_limit : int
         Bytes that the process is predicted to take with the interpreter, that it could take at the least, and
         that it was allowed.
@@ -89,8 +98,11 @@ class StreamPlan:
     units: int
     held: int
     overlapped: bool
+    width: int | None
+    columns: int
     bytes_read: int
     bytes_written: int
+    strip_bytes: int
     memory: int
     least_memory: int
     memory_limit: int
@@ -101,6 +113,7 @@ class StreamPlan:
     _names: tuple[str, str]
     _threads: int | None
     _order: Order
+    _source_rows: int
     notes: tuple[str, ...]
 
     @property
@@ -114,9 +127,17 @@ class StreamPlan:
         return 0 if self._order == "C" else len(self.shape) - 1
 
     @property
+    def column_axis(self) -> int:
+        """The axis that columns are cut along: the next one after `axis` on the disk."""
+        return 1 if self._order == "C" else len(self.shape) - 2
+
+    @property
     def halo(self) -> tuple[int, int]:
         """Indices of the source that a slab takes with it, before its own and behind."""
-        line = self._plan.lines[self.axis]
+        return self._halo(self.axis)
+
+    def _halo(self, axis: int) -> tuple[int, int]:
+        line = self._plan.lines[axis]
         return line.shift, line.taps - 1 - line.shift
 
     def run(
@@ -183,20 +204,15 @@ class StreamPlan:
                 runner.check(job)
             run_job(job, plan._facts(), resume == "auto", progress, runner)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _opened(self, target: Any, threads: int | None = None) -> Iterator[OpenFilter]:
         """Yield the filter with its places open; `threads` are those by default."""
-        source, target_place, mask = open_places(self._source, target, self._storage.mask, self.dtype)
-        place = cast("StreamTarget", target_place)
-        try:
-            cut = Cut(self.unit, self.overlapped, self.held, self.memory)
-            traits = Traits.of(self._plan, source, place, mask, self.dtype)
-            limits = self.memory_limit, threads if self._threads is None else self._threads
-            yield OpenFilter(self._plan, source, place, mask, self._storage, traits, cut, *limits)
-        finally:
-            for opened in (source, place, mask):
-                if opened is not None:
-                    opened.close()
+        count = threads if self._threads is None else self._threads
+        with opened_places(self._source, target, self._storage, count) as places:
+            cut = Cut(self.unit, self.width, self.overlapped, self.held, self.memory, self.strip_bytes)
+            traits = Traits.of(self._plan, places, self.dtype)
+            place = cast("StreamTarget", places.target)
+            yield OpenFilter(self._plan, places, place, self._storage, traits, cut, self.memory_limit)
 
     def _shared(self, target: Any) -> StreamPlan:
         """Return the plan with paths that name the same files in other processes.
@@ -213,7 +229,7 @@ class StreamPlan:
                     f"`{name}` is a {kind(place)}, which other processes do not have; with `distributed` "
                     "pass paths that all workers see."
                 )
-        paths = {name: place if place is None else os.path.abspath(place) for name, place in places.items()}
+        paths = {name: None if path is None else os.path.abspath(path) for name, path in places.items()}
         storage = self._storage._replace(mask=paths["mask"])
         return replace(self, _source=paths["source"], _target=paths["target"], _storage=storage)
 
@@ -229,28 +245,62 @@ class StreamPlan:
         }
 
     def __repr__(self) -> str:
-        return f"<StreamPlan {self.method}, shape {self.shape}, {self.units} slabs, {in_bytes(self.memory)}>"
+        cut = "slabs" if self.width is None else f"parts of {self.columns} columns"
+        return f"<StreamPlan {self.method}, shape {self.shape}, {self.units} {cut}, {in_bytes(self.memory)}>"
 
     def __str__(self) -> str:
-        plan, (before, behind) = self._plan, self.halo
+        plan = self._plan
         source, target = self._names
         ways = f"{self.method}" + (f", {plan.terms} terms" if plan.terms > 1 else "")
         if self.passed_over:
             ways += f" ({self.passed_over})"
         twice = " (twice: results are clipped to what all samples allow)" if self._storage.clips else ""
-        halo = f", with {before} before and {behind} behind" if before or behind else ""
-        length = f"{self.shape[self.axis]}" + (f" along axis {self.axis}" if self.axis else "")
-        how = "reading, filtering and writing overlap" if self.overlapped else "one after the other"
         modes, least = "/".join(dict.fromkeys(plan.modes)), in_bytes(self.least_memory)
         rows = [
             ("kernel", f"{by(plan.taps, 'x')} along axes {plan.axes}, {modes}: {ways}"),
             ("source", f"{source}, {self.shape}: reads {in_bytes(self.bytes_read)}{twice}"),
             ("target", f"{target}, {self.dtype}: writes {in_bytes(self.bytes_written)} before compression"),
-            ("slabs", f"{self.units} of {self.unit} of {length}{halo}; {self.held} held; {how}"),
+            *self._cuts(),
             ("memory", f"{in_bytes(self.memory)} of {in_bytes(self.memory_limit)}; {least} at the least"),
         ]
         rows += [("note", note) for note in self.notes]
         return "\n".join(f"{name:7} {text}" for name, text in rows)
+
+    def _cuts(self) -> list[tuple[str, str]]:
+        """Return what is said of slabs, or of columns and their parts."""
+        layers = -(-self.held // self._source_rows)
+        chunks = f" ({plural(layers, 'layer')} of chunks)" if self._source_rows > 1 else ""
+        how = "reading, filtering and writing overlap" if self.overlapped else "one after the other"
+        length = f"{self.shape[self.axis]}" + (f" along axis {self.axis}" if self.axis else "")
+        slab = f"{self.unit} of {length}{_beside(self.halo)}; {self.held} held{chunks}; {how}"
+        if self.width is None:
+            return [("slabs", f"{self.units} of {slab}")]
+        halo = _beside(self._halo(self.column_axis))
+        shared = "halo strips are read again"
+        if self.strip_bytes:
+            shared = f"halo strips are kept on the disk, {in_bytes(self.strip_bytes)}, not decoded again"
+        length = f"{self.shape[self.column_axis]} along axis {self.column_axis}"
+        return [
+            ("columns", f"{self.columns} of {self.width} of {length}{halo}; {shared}"),
+            ("parts", f"{self.units // self.columns} a column, of {slab}"),
+        ]
+
+
+def _beside(halo: tuple[int, int]) -> str:
+    return ", with {} before and {} behind".format(*halo) if any(halo) else ""
+
+
+@contextlib.contextmanager
+def opened_places(source: Any, target: Any, storage: Storage, threads: int | None) -> Iterator[Places]:
+    """Yield source, target and mask, open."""
+    count = thread_count(threads)
+    read, place, mask = open_places(source, target, storage.mask, storage.dtype)
+    try:
+        yield Places(read, place, mask, count)
+    finally:
+        for opened in (read, place, mask):
+            if opened is not None:
+                opened.close()
 
 
 def planned(
@@ -269,22 +319,23 @@ def planned(
     ValueError
         The least memory that it takes is more.
     """
-    read, place, mask = open_places(source, target, storage.mask, storage.dtype)
-    try:
-        traits = Traits.of(plan, read, place, mask, storage.dtype)
-        for samples in (read, mask):
-            if samples is not None:
-                _check_forward(samples, traits)
+    with opened_places(source, target, storage, threads) as places:
+        read, place = places.source, places.target
+        traits = Traits.of(plan, places, storage.dtype)
+        for samples in places.sources:
+            _check_forward(samples, traits)
         smallest = slabs.least(plan, traits)
         cut = slabs.chosen(plan, traits, memory)
         if cut is None:
             raise ValueError(_too_small(traits, smallest, memory))
-        units = traits.units(cut.unit)
+        units = traits.units(cut)
         return StreamPlan(
             *(read.shape, storage.dtype, plan.method, passed_over),
             *(cut.unit, len(units), cut.held, cut.overlapped),
+            *(cut.width, len({unit.columns for unit in units})),
             slabs.bytes_read(traits, units) * (2 if storage.clips else 1),
             math.prod(read.shape) * storage.dtype.itemsize,
+            cut.strips,
             *(cut.memory, smallest.memory, memory),
             source,
             target,
@@ -293,12 +344,9 @@ def planned(
             (read.name + read.remark, "no target yet" if place is None else place.name + place.remark),
             threads,
             read.order,
+            read.rows,
             () if place is None else place.notes,
         )
-    finally:
-        for opened in (read, place, mask):
-            if opened is not None:
-                opened.close()
 
 
 def _check_forward(source: StreamSource, traits: Traits) -> None:
@@ -315,9 +363,10 @@ def _too_small(traits: Traits, smallest: Cut, memory: int) -> str:
     rows = f"chunks of {traits.source_rows} in the source and of {traits.target_rows} in the target"
     axis = 0 if traits.order == "C" else len(traits.shape) - 1
     shape = as_lying(traits.shape, traits.order)
-    has = in_bytes(slabs.resident())
+    has = in_bytes(resident())
+    cut = "slabs" if smallest.width is None else f"columns of {smallest.width}, in parts"
     return (
-        f"`memory={in_bytes(memory)}` is too small: slabs of {smallest.unit} of {shape}, {rows} along "
+        f"`memory={in_bytes(memory)}` is too small: {cut} of {smallest.unit} of {shape}, {rows} along "
         f"axis {axis}, take {in_bytes(smallest.memory)} at the least, {has} of which this process has. "
         "Pass that much, or a target of thinner chunks."
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from .._base.types import Array
+from ..arrays.boundaries import Interval
 from ..filters.core import new_array
-from .places.place import StreamSource, as_lying
+from .parts import Chore, Region, alone
+from .places.place import PartedSource, StreamSource, all_of, as_lying, read_tasks
 
 
 class SlabWindow:
@@ -20,15 +23,32 @@ class SlabWindow:
     source : StreamSource
     rows : int
         Indices that it holds at most.
+    width : int, optional
+        Indices of the next axis that it holds at most, where it holds a column; this axis counts on as well.
+
+    Attributes
+    ----------
+    columns : (int, int) or None
+        The column that it holds; None where it holds whole slabs.
+    first, last : int
+        The interval that it holds.
     """
 
-    def __init__(self, source: StreamSource, rows: int) -> None:
-        shape = as_lying(source.shape, source.order)
-        self._source, self._n = source, shape[0]
-        self._row = math.prod(shape[1:]) * source.dtype.itemsize
-        memory = new_array((rows * self._row // 4 + 16,), np.dtype(np.float32)).view(np.uint8)
-        self._buffer: Array = memory[: rows * self._row].view(source.dtype).reshape(rows, *shape[1:])
-        self.first = self.last = 0  # what it holds
+    def __init__(self, source: StreamSource, rows: int, width: int | None = None) -> None:
+        self._shape = as_lying(source.shape, source.order)
+        self._source, self._n, self._rows = source, self._shape[0], rows
+        lengths = (rows, *self._shape[1:]) if width is None else (rows, width, *self._shape[2:])
+        size = math.prod(lengths) * source.dtype.itemsize
+        memory = new_array((size // 4 + 16,), np.dtype(np.float32)).view(np.uint8)
+        self._memory: Array = memory[:size].view(source.dtype)
+        self.turn_to(None if width is None else (0, width))
+
+    def turn_to(self, columns: Interval | None) -> None:
+        """Let go of everything, and hold a column from now on."""
+        self.columns, self.first, self.last = columns, 0, 0
+        across = self._shape[1:] if columns is None else (columns[1] - columns[0], *self._shape[2:])
+        count = self._rows * math.prod(across)
+        self._buffer: Array = self._memory[:count].reshape(self._rows, *across)
 
     def move(self, first: int) -> None:
         """Let go of all before `first`, and of everything where that was not read up to there."""
@@ -37,21 +57,55 @@ class SlabWindow:
             return
         kept, gone = self.last - first, first - self.first
         if gone and kept:  # NumPy would copy it first: both overlap
-            start = self._buffer.ctypes.data
-            ctypes.memmove(start, start + gone * self._row, kept * self._row)
+            start, row = self._buffer.ctypes.data, self._buffer.strides[0]
+            ctypes.memmove(start, start + gone * row, kept * row)
         self.first = first
 
-    def fill(self, last: int) -> None:
-        """Read up to `last`, and on to where the source's chunks end as far as there is room."""
-        while self.last < last:
-            begin = self.last % self._n
-            end = min(begin + last - self.last, self._n)
-            if 0 <= self.last < self._n:
+    def fill(self, last: int) -> list[Chore]:
+        """Return the tasks that read up to `last`, and on to the end of its chunks if there is room."""
+        tasks = list[Chore]()
+        for at, rows in self._spans(self.last, self.first, last):
+            place = at - self.first
+            into = self._buffer[place : place + rows[1] - rows[0]]
+            for left, columns in self._segments(self.columns):
+                part = into if columns is None else into[:, left : left + columns[1] - columns[0]]
+                tasks += read_tasks(self._source, Region(rows, columns), part)
+            self.last = at + rows[1] - rows[0]
+        if isinstance(self._source, PartedSource) or len(tasks) < 2:
+            return tasks
+        return [alone(lambda: all_of(tasks))]  # it is read by one thread at a time
+
+    def foresee(self, columns: Interval | None, first: int, last: int) -> None:
+        """Have the source begin to read what `fill` asks for next, in this column or in another one."""
+        if not isinstance(self._source, PartedSource):
+            return
+        follows = columns == self.columns and self.first <= first <= self.last
+        for _, rows in self._spans(self.last if follows else first, first, last):
+            for _, segment in self._segments(columns):
+                self._source.foresee(Region(rows, segment))
+
+    def _spans(self, at: int, first: int, last: int) -> Iterator[tuple[int, Interval]]:
+        """Yield what is to be read: where it begins, and the interval of the source."""
+        while at < last:
+            begin = at % self._n
+            end = min(begin + last - at, self._n)
+            if 0 <= at < self._n:
                 end = min(aligned(end, self._source.rows), self._n)
-                end = min(end, begin + len(self._buffer) - (self.last - self.first))
-            place = self.last - self.first
-            self._source.read(begin, end, self._buffer[place : place + end - begin])
-            self.last += end - begin
+                end = min(end, begin + self._rows - (at - first))
+            yield at, (begin, end)
+            at += end - begin
+
+    def _segments(self, columns: Interval | None) -> Iterator[tuple[int, Interval | None]]:
+        """Yield where each part of a column lies in it, and the interval of the source."""
+        if columns is None:
+            yield 0, None
+            return
+        at, n = columns[0], self._shape[1]
+        while at < columns[1]:
+            begin = at % n
+            end = min(begin + columns[1] - at, n)
+            yield at - columns[0], (begin, end)
+            at += end - begin
 
     def part(self, first: int, last: int) -> Array:
         """Return what it holds from `first` to `last`, as it lies, read-only."""

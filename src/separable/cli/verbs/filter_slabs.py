@@ -79,6 +79,8 @@ class _Outcome:
         text = f"{self.slabs}" + (
             f" of {plan.unit} of {length}" if self.slabs == plan.units else f" of {length}"
         )
+        if plan.width is not None:
+            text += f", in {plan.columns} columns of {plan.width} along axis {plan.column_axis}"
         if any(plan.halo):
             text += ", with {} before and {} behind".format(*plan.halo)
         left = self.slabs - self.filtered
@@ -250,6 +252,10 @@ def _facts(outcome: _Outcome) -> dict[str, Any]:
         "slabs_filtered": outcome.filtered,
         "slab": stream_plan.unit,
         "slab_axis": stream_plan.axis,
+        "columns": stream_plan.columns,
+        "column": stream_plan.width,
+        "column_axis": stream_plan.column_axis,
+        "strip_bytes": stream_plan.strip_bytes,
         "memory_bytes": stream_plan.memory,
         "memory_limit_bytes": stream_plan.memory_limit,
         "least_memory_bytes": stream_plan.least_memory,

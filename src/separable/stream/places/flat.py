@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +17,15 @@ import numpy as np
 from ..._base.atomic import sync_folder
 from ..._base.types import Array
 from ..._base.words.quantities import in_bytes
+from ...arrays.boundaries import Interval
 from ...files.guard import FileError
 from ...files.image import Image, without_samples
+from ..parts import Chore, Region, alone
+from ..system.offsets import BINARY, fill_from, write_at
 from .place import Order, as_lying
 
 _BLOCK: Final = 1 << 20  # samples that are converted at a time
-_LARGEST: Final = 1 << 30  # bytes of a call of the system
+_PIECE: Final = 8 << 20  # bytes that one task reads or writes at the least
 
 
 def draft_of(path: Path) -> Path:
@@ -58,6 +63,28 @@ class Layout:
     def row(self) -> int:
         """Bytes in the file for one index of the slowest axis."""
         return math.prod(as_lying(self.shape, self.order)[1:]) * self.stored.itemsize
+
+    @property
+    def pieces(self) -> tuple[int, int]:
+        """Indices of the next axis, and bytes in the file for one of them."""
+        lying = as_lying(self.shape, self.order)
+        count = lying[1] if len(lying) > 1 else 1
+        return count, self.row // max(count, 1)
+
+    def place(self, part: Region) -> tuple[int, int, int]:
+        """Return where a part begins behind the offset, its bytes for one index, and how far these lie apart.
+
+        Where a part has all indices of the next axis it lies in one piece.
+        """
+        first = part.columns or (0, self.pieces[0])
+        begin = part.rows[0] * self.row + first[0] * self.pieces[1]
+        return begin, (first[1] - first[0]) * self.pieces[1], self.row
+
+    def rows_of(self, part: Region) -> Iterator[Interval]:
+        """Yield intervals of the slowest axis that are worth a task each."""
+        step = max(1, _PIECE // max(self.place(part)[1], 1))
+        for begin in range(*part.rows, step):
+            yield begin, min(begin + step, part.rows[1])
 
     @property
     def as_is(self) -> bool:
@@ -130,15 +157,15 @@ class FlatSource(FileSource):
 
     remark = ""
     forward = False
-    rows = 1
+    rows = columns = 1
 
     def __init__(self, path: Path, layout: Layout, header: Image | None = None) -> None:
         self.name, self.shape, self.dtype = f"`{path}`", layout.shape, layout.dtype
         self.order = layout.order
         self.header = without_samples(layout.shape, layout.dtype) if header is None else header
-        self.codec_bytes = layout.codec_bytes
+        self.codec_bytes, self.thread_bytes = 0, layout.codec_bytes
         self._path, self._layout, self._handle = path, layout, -1
-        self._handle = os.open(path, os.O_RDONLY)
+        self._handle = os.open(path, os.O_RDONLY | BINARY)
         size = math.prod(layout.shape) * layout.stored.itemsize
         held = os.fstat(self._handle).st_size
         if not 0 <= layout.offset <= held - size:
@@ -150,19 +177,40 @@ class FlatSource(FileSource):
 
     def read(self, begin: int, end: int, into: Array) -> None:
         """Read a part; FileError where the file ends too early."""
-        place = self._layout.offset + begin * self._layout.row
+        self._read(Region((begin, end)), into)
 
-        def read(left: memoryview) -> None:
+    def _read(self, part: Region, into: Array) -> None:
+        begin, width, apart = self._layout.place(part)
+        place = self._layout.offset + begin
+
+        def read(into: memoryview) -> None:
             nonlocal place
-            while left.nbytes:
-                count = os.preadv(self._handle, [left[:_LARGEST]], place)
-                if count == 0:
-                    raise FileError(
-                        f"{self.name} is cut short: it ends before the array of shape {self.shape} does."
-                    )
-                left, place = left[count:], place + count
+            if fill_from(self._handle, into, place) < into.nbytes:
+                raise FileError(
+                    f"{self.name} is cut short: it ends before the array of shape {self.shape} does."
+                )
+            place += into.nbytes
 
-        self._layout.fill(into, read)
+        if width == apart and into.flags.c_contiguous:  # not within a column that is wider, in mode wrap
+            self._layout.fill(into, read)
+            return
+        for number, row in enumerate(into):
+            place = self._layout.offset + begin + number * apart
+            self._layout.fill(row, read)
+
+    def pieces(self, part: Region, into: Array) -> list[Chore]:
+        """Return the tasks that read a part."""
+        first = part.rows[0]
+        return [
+            alone(partial(self._read, part._replace(rows=rows), into[rows[0] - first : rows[1] - first]))
+            for rows in self._layout.rows_of(part)
+        ]
+
+    def foresee(self, part: Region) -> None:
+        """Do nothing: the system reads ahead in a file."""
+
+    def keep(self, reads: Sequence[Interval], folder: Path) -> None:
+        """Do nothing: what columns share is read again, and nothing is decoded."""
 
     def _state(self) -> os.stat_result:
         return os.fstat(self._handle)
@@ -190,7 +238,7 @@ class FlatTarget:
     """
 
     remark = ""
-    rows = 1
+    rows = columns = 1
 
     def __init__(
         self,
@@ -202,7 +250,8 @@ class FlatTarget:
     ) -> None:
         self.name = f"`{path}`"
         self.path: str | None = str(path)
-        self.order, self.codec_bytes, self.notes = layout.order, layout.codec_bytes, notes
+        self.order, self.notes = layout.order, notes
+        self.codec_bytes, self.thread_bytes = 0, layout.codec_bytes
         self._path, self._draft, self._layout = path, draft_of(path), layout
         self._prepare, self._locate = prepare, locate
         self._bytes = math.prod(layout.shape) * layout.stored.itemsize
@@ -225,29 +274,52 @@ class FlatTarget:
     def join(self) -> None:
         """Open the draft that is there."""
         self._offset = self._locate(self._draft)
-        self._handle = os.open(self._draft, os.O_RDWR)
+        self._handle = os.open(self._draft, os.O_RDWR | BINARY)
 
     def write(self, begin: int, values: Array) -> None:
         """Write a part."""
-        place = self._offset + begin * self._layout.row
-        for left in self._layout.blocks(values):
-            while left.nbytes:
-                count = os.pwrite(self._handle, left[:_LARGEST], place)
-                left, place = left[count:], place + count
+        self._write(Region((begin, begin + len(values))), values)
+
+    def _write(self, part: Region, values: Array) -> None:
+        begin, width, apart = self._layout.place(part)
+        for number, row in enumerate([values] if width == apart else values):
+            place = self._offset + begin + number * apart
+            for block in self._layout.blocks(row):
+                write_at(self._handle, block, place)
+                place += block.nbytes
+
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
+        """Return the tasks that write a part."""
+        first = part.rows[0]
+        return [
+            alone(partial(self._write, part._replace(rows=rows), values[rows[0] - first : rows[1] - first]))
+            for rows in self._layout.rows_of(part)
+        ]
 
     def synced(self, begin: int, end: int) -> int:
         """Return the bytes of a part, which are on the disk."""
-        os.fdatasync(self._handle) if hasattr(os, "fdatasync") else os.fsync(self._handle)
-        return self.stored(begin, end)
+        return self.synced_part(Region((begin, end)))
 
     def stored(self, begin: int, end: int) -> int:
         """Return the bytes of a part that lie within the file."""
-        there = os.fstat(self._handle).st_size - self._offset - begin * self._layout.row
-        return max(0, min((end - begin) * self._layout.row, there))
+        return self.stored_part(Region((begin, end)))
+
+    def synced_part(self, part: Region) -> int:
+        """Return the bytes of a part, which are on the disk."""
+        os.fdatasync(self._handle) if hasattr(os, "fdatasync") else os.fsync(self._handle)
+        return self.stored_part(part)
+
+    def stored_part(self, part: Region) -> int:
+        """Return the bytes of a part that lie within the file."""
+        begin, width, apart = self._layout.place(part)
+        there = os.fstat(self._handle).st_size - self._offset - begin
+        whole, rest = divmod(max(there, 0), apart)
+        return min(whole * width + min(rest, width), (part.rows[1] - part.rows[0]) * width)
 
     def finish(self) -> None:
         """Give the file its name."""
         os.fsync(self._handle)
+        self.close()  # Windows renames no open file
         os.replace(self._draft, self._path)
         sync_folder(self._path.parent)
 
@@ -265,8 +337,7 @@ def check_room(path: Path, size: int) -> None:
     ------
     OSError
     """
-    free = os.statvfs(path.parent)
-    room = free.f_bavail * free.f_frsize
+    room = shutil.disk_usage(path.parent).free
     if room < size:
         raise OSError(
             errno.ENOSPC,

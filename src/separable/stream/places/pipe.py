@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, cast
@@ -132,6 +133,8 @@ class PipeTarget:
         cast("gzip.GzipFile", self._stream).close()
         file.flush()
         os.fsync(file.fileno())
+        if sys.platform == "win32":  # there a file that is open cannot be renamed
+            file.close()
         os.replace(self._draft, self._path)
         sync_folder(self._path.parent)
         file.close()
@@ -142,6 +145,8 @@ class PipeTarget:
         if self._file is not None:
             with suppress(OSError):  # a full disk, say
                 cast("gzip.GzipFile", self._stream or self._file).close()
+            if sys.platform == "win32":
+                self._file.close()
             self._draft.unlink(missing_ok=True)
             self._file.close()
             self._file = self._stream = None

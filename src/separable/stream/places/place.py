@@ -6,12 +6,16 @@ Fortran order are handed on with their axes reversed, as they lie on the disk; `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
 from ..._base.types import Array
+from ...arrays.boundaries import Interval
 from ...files.image import Image
+from ..parts import Chore, Region, alone
 
 T = TypeVar("T")
 Order: TypeAlias = Literal["C", "F"]
@@ -125,8 +129,98 @@ class StreamTarget(Protocol):
 
 
 @runtime_checkable
+class PartedSource(Protocol):
+    """What a source has beside, where several threads read it, and columns of it: parts of the next axis too.
+
+    Attributes
+    ----------
+    columns : int
+        Indices of that axis that are decoded together.
+    thread_bytes : int
+        Memory taken by each thread that decodes, beside `codec_bytes`.
+    """
+
+    columns: int
+    thread_bytes: int
+
+    def pieces(self, part: Region, into: Array) -> list[Chore]:
+        """Return the tasks that read a part into an array, as it lies."""
+
+    def foresee(self, part: Region) -> None:
+        """Begin to read what `pieces` will be asked for next, as far as there is room."""
+
+    def keep(self, reads: Sequence[Interval], folder: Path) -> None:
+        """Keep what is decoded for a column and needed for the next one; each reads one of `reads`."""
+
+
+@runtime_checkable
+class PartedTarget(Protocol):
+    """What a target has beside, where several threads write it, and columns: parts of the next axis too.
+
+    Attributes
+    ----------
+    columns : int
+        Indices of that axis that are encoded together.
+    thread_bytes : int
+        Memory taken by each thread that encodes, beside `codec_bytes`.
+    """
+
+    columns: int
+    thread_bytes: int
+
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
+        """Return the tasks that write a part, as it lies."""
+
+    def synced_part(self, part: Region) -> int:
+        """Return the bytes that a written part takes, once they are on the disk."""
+
+    def stored_part(self, part: Region) -> int:
+        """Return the bytes that a part takes on the disk now."""
+
+
+@runtime_checkable
 class SharedTarget(Protocol):
     """A target whose parts several processes write at a time."""
 
     def join(self) -> None:
         """Open the draft that another process has made."""
+
+
+def parted_source(source: object) -> PartedSource | None:
+    """Return a source if several threads read it, and columns of it."""
+    return source if isinstance(source, PartedSource) else None
+
+
+def parted_target(target: object) -> PartedTarget | None:
+    """Return a target if several threads write it, and columns of it."""
+    return target if isinstance(target, PartedTarget) else None
+
+
+def read_tasks(source: StreamSource, part: Region, into: Array) -> list[Chore]:
+    """Return the tasks that read a part of a source: one, where it is read in one go."""
+    if isinstance(source, PartedSource):
+        return source.pieces(part, into)
+    return [alone(lambda: source.read(*part.rows, into))]
+
+
+def write_tasks(target: StreamTarget, part: Region, values: Array) -> list[Chore]:
+    """Return the tasks that write a part of a target: one, where it is written in one go."""
+    if isinstance(target, PartedTarget):
+        return target.pieces(part, values)
+    return [alone(lambda: target.write(part.rows[0], values))]
+
+
+def synced(target: StreamTarget, part: Region) -> int:
+    """Return the bytes that a written part takes, once they are on the disk."""
+    return target.synced_part(part) if isinstance(target, PartedTarget) else target.synced(*part.rows)
+
+
+def stored(target: StreamTarget, part: Region) -> int:
+    """Return the bytes that a part takes on the disk now."""
+    return target.stored_part(part) if isinstance(target, PartedTarget) else target.stored(*part.rows)
+
+
+def all_of(tasks: Sequence[Chore]) -> None:
+    """Do all tasks, one after the other."""
+    for task in tasks:
+        task.work(task.wait())

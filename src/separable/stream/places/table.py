@@ -130,7 +130,8 @@ def open_target(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], like: 
                 f"`target` is of type {type(value).__name__}; expected {_PATHS}, or an array with shape, "
                 "dtype and assignment to slices."
             )
-        return ArrayTarget(value, shape, dtype, like.order)
+        local = zarrs.local_target(value, shape, dtype, like.order)
+        return local or ArrayTarget(value, shape, dtype, like.order)
     path = Path(value)
     suffix, named = _suffix(path), hdf5.split(path)
     if not (named[0] if named else path).absolute().parent.is_dir():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,25 @@ import numpy as np
 from ..._base.atomic import sync_folder
 from ..._base.extras import extra
 from ..._base.types import Array
+from ...arrays.boundaries import Interval
 from ...files.guard import reading
-from .arrays import ArraySource, codec_bytes, thickness
+from ..chunks.reader import KIND, reader_of
+from ..chunks.writer import DRAFT, ChunkFiles, ChunkWriter, writer_of
+from ..parts import Chore, Region
+from .arrays import ArraySource, ArrayTarget, thickness
 from .flat import draft_of
 from .ngff import zarr_header
-from .place import Order, as_array
+from .place import Order, all_of, as_array, as_lying
 
 _LARGEST_CHUNK = 1 << 20  # samples of a chunk, where the source has none
 _METADATA = ("zarr.json", ".zarray")
-_KIND = "zarr"
 
 
 def zarr_source(path: Path) -> ZarrSource:
     """Return the array in a folder; ValueError where it holds a group, FileError where it is damaged."""
     with extra("volumes"):
         import zarr
-    with reading(path, _KIND):
+    with reading(path, KIND):
         opened = zarr.open(str(path), mode="r")
     if not hasattr(opened, "shape"):
         names = sorted(name for name, _ in opened.arrays())
@@ -44,18 +47,54 @@ class ZarrSource(ArraySource):
 
     def __init__(self, array: Any, path: Path) -> None:
         super().__init__(array, f"`{path}`", zarr_header(array, path))
-        self._path = path
+        self._path, self._reader = path, reader_of(array, path)
+        self._measure()
+
+    def _measure(self) -> None:
+        """Take on what our own reader takes: chunks of shards one by one, where zarr decodes whole shards."""
+        if self._reader is None:
+            return
+        chunks = as_lying(tuple(int(n) for n in self.array.chunks), self.order)
+        lengths = as_lying(self.shape, self.order)
+        self.rows, self.columns = min(chunks[0], lengths[0]), min((*chunks[1:2], *lengths[1:2]), default=1)
+        self.codec_bytes, self.thread_bytes = self._reader.ahead_bytes, self._reader.thread_bytes
+
+    def turn(self, order: Order, why: str) -> None:
+        """Be read along another axis."""
+        super().turn(order, why)
+        self._measure()
 
     def read(self, begin: int, end: int, into: Array) -> None:
-        """Read a part, along the first axis decoded in place; FileError where a chunk is damaged."""
-        from zarr.buffer.cpu import NDBuffer
+        """Read a part; FileError where a chunk is damaged."""
+        all_of(self.pieces(Region((begin, end)), into))
 
-        lent: Any = into
-        with reading(self._path, _KIND):
-            if self.order == "C":
-                self.array.get_basic_selection(slice(begin, end), out=NDBuffer(lent))
-            else:
-                super().read(begin, end, into)
+    def pieces(self, part: Region, into: Array) -> list[Chore]:
+        """Return the tasks that read a part, one for each chunk."""
+        if self._reader is None:
+            return super().pieces(part, into)
+        return self._reader.pieces(self._box(part), as_array(into, self.order))
+
+    def _copy(self, box: tuple[Interval, ...], into: Array) -> None:
+        with reading(self._path, KIND):
+            super()._copy(box, into)
+
+    def _box(self, part: Region) -> tuple[Interval, ...]:
+        return as_lying(part.box(as_lying(self.shape, self.order)), self.order)
+
+    def foresee(self, part: Region) -> None:
+        """Begin to read the bytes of a part's chunks."""
+        if self._reader is not None:
+            self._reader.foresee(self._box(part))
+
+    def keep(self, reads: Sequence[Interval], folder: Path) -> None:
+        """Keep decoded what a column and the next one need."""
+        if self._reader is not None:
+            self._reader.keep(reads, 1 if self.order == "C" else len(self.shape) - 2, folder)
+
+    def close(self) -> None:
+        """End what reads ahead."""
+        if self._reader is not None:
+            self._reader.close()
 
     def identity(self) -> str:
         """Return where it lies, its metadata, and count, sizes and the last change of its files."""
@@ -96,7 +135,10 @@ class ZarrTarget:
         self._array: Any = None
         grid = _Grid(shape, dtype, self._chunks, self._shards)
         self.order = order
-        self.rows, self.codec_bytes = thickness(grid, order), codec_bytes(grid, order)
+        self.rows, self.codec_bytes = thickness(grid, order), 0
+        self.columns, self.thread_bytes = thickness(grid, order, 1), grid.thread_bytes
+        self._files: ChunkFiles | None = None
+        self._writer: ChunkWriter | None = None
 
     def exists(self) -> bool:
         """Return whether the target is there."""
@@ -107,65 +149,65 @@ class ZarrTarget:
         import zarr
 
         if resumed and (self._draft / "zarr.json").exists():
-            for left in self._draft.rglob("*.partial"):  # by a process that was killed
+            for left in self._draft.rglob(f"*{DRAFT}"):  # by a process that was killed
                 left.unlink()
             self.join()
             return
         if self._draft.exists():
             shutil.rmtree(self._draft)
         codecs: Any = self._compressors
-        self._array = zarr.create_array(
-            str(self._draft),
-            shape=self._shape,
-            dtype=self._dtype,
-            chunks=self._chunks,
-            shards=self._shards,
-            compressors=codecs,
-            dimension_names=self._names,
+        self._open(
+            zarr.create_array(
+                str(self._draft),
+                shape=self._shape,
+                dtype=self._dtype,
+                chunks=self._chunks,
+                shards=self._shards,
+                compressors=codecs,
+                dimension_names=self._names,
+            )
         )
 
     def join(self) -> None:
         """Open the draft that is there."""
         import zarr
 
-        self._array = zarr.open(str(self._draft), mode="r+")
+        self._open(zarr.open(str(self._draft), mode="r+"))
+
+    def _open(self, array: Any) -> None:
+        self._array, self._files = array, ChunkFiles(array, self._draft)
+        self._writer = writer_of(array, self._files)
 
     def write(self, begin: int, values: Array) -> None:
         """Write whole chunks, or shards."""
-        if self.order == "C":
-            self._array[begin : begin + len(values)] = values
-        else:
-            self._array[..., begin : begin + len(values)] = as_array(values, self.order)
+        all_of(self.pieces(Region((begin, begin + len(values))), values))
+
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
+        """Return the tasks that write a part, one for each chunk or shard."""
+        box = self._box(part)
+        if self._writer is None or self._files is None or not self._files.whole(box):
+            # Codecs that zarr alone knows, or a part of a chunk, which it reads before.
+            return ArrayTarget(self._array, self._shape, self._dtype, self.order).pieces(part, values)
+        return self._writer.pieces(box, as_array(values, self.order))
+
+    def _box(self, part: Region) -> tuple[Interval, ...]:
+        return as_lying(part.box(as_lying(self._shape, self.order)), self.order)
 
     def synced(self, begin: int, end: int) -> int:
         """Return the bytes of the chunks of a part, once they are on the disk."""
-        folders = set()
-        for path in self._files(begin, end):
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            folders.add(os.path.dirname(path))
-        for folder in folders:
-            sync_folder(Path(folder))
-        return self.stored(begin, end)
+        return self.synced_part(Region((begin, end)))
 
     def stored(self, begin: int, end: int) -> int:
         """Return the bytes of the chunks of a part."""
-        return sum(os.stat(path).st_size for path in self._files(begin, end))
+        return self.stored_part(Region((begin, end)))
 
-    def _files(self, begin: int, end: int) -> Iterator[str]:
-        """Yield the files of the chunks of a part; chunks of zeros have none."""
-        own = range(begin // self.rows, -(-end // self.rows))
-        stored = self._shards or self._chunks
-        grid = [range(-(-n // chunk)) for n, chunk in zip(self._shape, stored, strict=True)]
-        grid[0 if self.order == "C" else -1] = own
-        root = os.path.join(self._draft, "c")
-        for chunk in itertools.product(*grid):
-            place = os.path.join(root, *map(str, chunk))
-            if os.path.exists(place):
-                yield place
+    def synced_part(self, part: Region) -> int:
+        """Return the bytes of the chunks of a part, once they are on the disk."""
+        return 0 if self._files is None else self._files.synced(self._box(part))
+
+    def stored_part(self, part: Region) -> int:
+        """Return the bytes of the chunks of a part."""
+        return 0 if self._files is None else self._files.stored(self._box(part))
 
     def finish(self) -> None:
         """Give the folder its name."""
@@ -189,6 +231,12 @@ class _Grid:
     ) -> None:
         self.shape, self.dtype, self.chunks, self.shards = shape, dtype, chunks, shards
 
+    @property
+    def thread_bytes(self) -> int:
+        """Memory that a thread takes to encode: a chunk, its bytes twice, and a shard's."""
+        held = 3 * math.prod(self.chunks) + (math.prod(self.shards) if self.shards else 0)
+        return held * self.dtype.itemsize
+
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return chunks that are about as long along all axes."""
@@ -204,7 +252,44 @@ def _states(folder: str) -> Iterator[os.stat_result]:
 
 def local_array(array: Any) -> ZarrSource | None:
     """Return the source of a zarr array whose files lie in a folder; None for all else."""
+    folder = _folder(array)
+    return None if folder is None else ZarrSource(array, folder)
+
+
+def local_target(
+    array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order
+) -> ZarrArrayTarget | None:
+    """Return the target of a zarr array whose files lie in a folder; None for all else."""
+    folder = _folder(array)
+    if folder is None or getattr(array, "read_only", False):
+        return None
+    return ZarrArrayTarget(array, shape, dtype, order, folder)
+
+
+class ZarrArrayTarget(ArrayTarget):
+    """An array of zarr that is there, encoded by threads of ours."""
+
+    def __init__(
+        self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order, folder: Path
+    ) -> None:
+        super().__init__(array, shape, dtype, order)
+        self._files = ChunkFiles(array, folder)
+        self._writer = writer_of(array, self._files)
+        if self._writer is not None:
+            grid = _Grid(shape, dtype, tuple(array.chunks), getattr(array, "shards", None))
+            self.codec_bytes, self.thread_bytes = 0, grid.thread_bytes
+
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
+        """Return the tasks that write a part, one for each chunk or shard."""
+        box = as_lying(part.box(as_lying(tuple(self.array.shape), self.order)), self.order)
+        if self._writer is None or not self._files.whole(box):
+            return super().pieces(part, values)
+        return self._writer.pieces(box, as_array(values, self.order))
+
+
+def _folder(array: Any) -> Path | None:
+    """Return the folder of a zarr array; None where it has none, or is of another library."""
     if type(array).__module__.split(".")[0] != "zarr" or not hasattr(array, "shape"):
         return None
     root = getattr(array.store, "root", None)
-    return None if root is None else ZarrSource(array, Path(root) / array.path)
+    return None if root is None else Path(root) / array.path
