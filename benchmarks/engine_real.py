@@ -23,6 +23,8 @@ from benchmarks.timing import Effort, Stopwatch, interleave
 NAME: Final = "engine-real"
 MEDIAN, WORST = 1 / 1.2, 1 / 0.8  # of the best peer's time: what is asked of the median, and of each network
 OFF: Final = 1e-4  # of the largest output, beside ONNX Runtime without optimisations
+# Or so many times what its own optimisations change: some outputs are near zero, some sums are of many terms.
+OWN: Final = 2.0
 QUICK: Final = "speech-sequence"
 
 Outputs = dict[str, Array]
@@ -77,16 +79,16 @@ def _runtimes(only: tuple[str, ...]) -> dict[str, Load]:
 
 def _row(network: RealNetwork, case: int, effort: Effort, runtimes: dict[str, Load]) -> Row:
     path, feeds = network.path(), network.sample(case)
-    wanted = reference(path, feeds)
+    wanted, allowed = reference(path, feeds)
     with restored():
         loaded = {name: load(path, feeds, 1) for name, load in runtimes.items()}
         watches = {name: Stopwatch(_rested(one), one.call) for name, one in loaded.items()}
         for watch in watches.values():
             watch.first()
         apart = {name: difference(one.result(), wanted) for name, one in loaded.items()}
-        if not apart[SEPARABLE] <= OFF:  # written so that NaN does not pass
+        if not apart[SEPARABLE] <= allowed:  # written so that NaN does not pass
             raise WrongResultError(
-                f"{network.title}: ours is {apart[SEPARABLE]:.1e} of the largest output away from ONNX Runtime"
+                f"{network.title}: ours is {apart[SEPARABLE]:.1e} of the largest output away from theirs"
             )
         interleave(list(watches.values()), effort)
     cells = []
@@ -108,9 +110,11 @@ def _rested(loaded: Loaded) -> Callable[[], None]:
     return prepare
 
 
-def reference(path: Path, feeds: dict[str, Array]) -> Outputs:
-    """Return what ONNX Runtime gives without optimisations."""
-    return _onnx_runtime(path, feeds, 1, optimised=False).result()
+def reference(path: Path, feeds: dict[str, Array]) -> tuple[Outputs, float]:
+    """Return what ONNX Runtime gives without optimisations, and how far from that others may be."""
+    wanted = _onnx_runtime(path, feeds, 1, optimised=False).result()
+    own = difference(_onnx_runtime(path, feeds, 1).result(), wanted)
+    return wanted, max(OFF, OWN * own)
 
 
 def difference(found: Outputs, wanted: Outputs) -> float:
@@ -183,5 +187,7 @@ def _ratios(rows: Sequence[Row]) -> list[Quantity]:
     ratios = list(found.values())
     middle = float(np.median(ratios))
     note = "of the convolutional ones, beside the best of the others"
-    each = [Quantity(f"ours, {label}", ratio, ratio, ratio, "x the time", WORST) for label, ratio in found.items()]
+    each = [
+        Quantity(f"ours, {label}", ratio, ratio, ratio, "x the time", WORST) for label, ratio in found.items()
+    ]
     return [Quantity("ours, median", middle, min(ratios), max(ratios), "x the time", MEDIAN, note), *each]

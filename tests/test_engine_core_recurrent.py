@@ -20,7 +20,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def lstm(gates: np.ndarray, weights: np.ndarray, state: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return the state of all times, for the sums of the input (times, batch, 4 * width), gates i, o, f, c."""
+    """Return the state of all times, for sums of the input (times, batch, 4 * width): gates i, o, f, c."""
     results = []
     for x in gates:
         i, o, f, c = np.split(x + state @ weights, 4, axis=-1)

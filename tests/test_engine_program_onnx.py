@@ -33,14 +33,17 @@ from separable.engine.program.native_forms import FORMS  # noqa: E402
 Array = npt.NDArray[Any]
 
 # Of whose cases all inputs but the first are weights of a network.
-WEIGHTED = {"Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
+WEIGHTED = {
+    *("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
+    *("LSTM", "GRU"),
+}
 
 # What has a shape only where all of its inputs are constants.
 SHAPING = {"ConstantOfShape", "NonZero", "Range"}
 
 # Operations with native steps, or a form in others, of which the engine runs no case of ONNX: all of these
-# ask for more results.
-WITHOUT_CASES = {"LayerNormalization"}
+# ask for more results, or scale the state before its product.
+WITHOUT_CASES = {"LayerNormalization", "GRU"}
 
 
 @pytest.fixture(scope="module")

@@ -263,10 +263,9 @@ def rates() -> Any:
         [],
         [onnx.ValueInfoProto(name="y")],
     )
-    slow = helper.make_graph(
-        [helper.make_node("Slice", ["x", "from", "to", "axis"], ["z"]), helper.make_node("Relu", ["z"], ["y"])],
-        "slow", [], [onnx.ValueInfoProto(name="y")],
-    )  # fmt: skip
+    cut = helper.make_node("Slice", ["x", "from", "to", "axis"], ["z"])
+    ends = [onnx.ValueInfoProto(name="y")]
+    slow = helper.make_graph([cut, helper.make_node("Relu", ["z"], ["y"])], "slow", [], ends)
     net.held += [numpy_helper.from_array(np.ones((1, 1, 2), np.float32), "w")]
     net.held += [
         numpy_helper.from_array(np.array([n]), name) for name, n in (("from", 0), ("to", 8), ("axis", 2))

@@ -41,7 +41,8 @@ const std::vector<std::string> kFunctions = {
     "floor", "ceil",         "round",    "exp",        "log",        "erf",
     "tanh",  "sigmoid",      "softplus", "softsign",   "mish",       "elu",
     "selu",  "hard_sigmoid", "silu",     "hard_swish", "gelu",       "gelu_tanh"};
-const std::vector<std::string> kReductions = {"sum", "mean", "max", "min", "prod", "l1", "l2", "sum_square", "argmax", "argmin"};
+const std::vector<std::string> kReductions = {"sum", "mean", "max",        "min",    "prod",
+                                              "l1",  "l2",   "sum_square", "argmax", "argmin"};
 
 template <class T>
 T named(const std::vector<std::string>& names, const std::string& name) {

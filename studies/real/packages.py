@@ -59,5 +59,7 @@ def _wheel(package: str, version: str) -> Path:
             )
         kept = kept_wheel(package, version)
     if kept is None:
-        raise RuntimeError(f"{package} {version} was downloaded, but not as a wheel for this version of Python.")
+        raise RuntimeError(
+            f"{package} {version} was downloaded, but not as a wheel for this version of Python."
+        )
     return kept

@@ -5,8 +5,8 @@
 
 namespace sep {
 
-// first: a; prelu: a >= 0 ? a : a * b. What is true is 1, what is not is 0; where: b where a is not 0, else 0; unless: the
-// other way round.
+// first: a; prelu: a >= 0 ? a : a * b. What is true is 1, what is not is 0; where: b where a is not 0, else 0; unless:
+// the other way round.
 enum class Operation : int { first, add, sub, mul, div, pow, min, max, prelu, equal, less, less_equal, where, unless };
 enum class Function : int {
   none,

@@ -8,7 +8,7 @@
 namespace sep {
 namespace {
 
-constexpr double kTileShare = 0.5;                   // of the L2 cache, for the samples of tiles that are taken together
+constexpr double kTileShare = 0.5;                      // of the L2 cache, for samples of tiles that are taken together
 constexpr ptrdiff_t kLeastTiles = 12, kMostTiles = 96;  // fewer read all weights too often
 
 }  // namespace

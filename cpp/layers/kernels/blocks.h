@@ -71,8 +71,8 @@ struct BlockDepthwiseArgs {
 };
 
 // Winograd's convolution F(4x4, 3x3) (arXiv:1509.09308): tiles of 6 x 6 samples give 4 x 4 results by 36 products
-// instead of 144. The points of its polynomials are 0, +-3/4, +-3/2 and infinity, of those tried the ones whose rounding
-// errors are least: twice those of the sums themselves.
+// instead of 144. The points of its polynomials are 0, +-3/4, +-3/2 and infinity, of ten sets that were tried the one
+// of the least rounding errors: twice those of the sums themselves (128 channels).
 constexpr double kWinogradPoints[] = {0.75, 1.5};
 constexpr int kWinogradTile = 4, kWinogradProducts = 36;
 

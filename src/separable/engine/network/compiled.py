@@ -92,7 +92,7 @@ class CompiledNetwork:
 
     @property
     def depends_on_values(self) -> bool:
-        """Whether nothing is planned before the first call: an input of one whole number decides what runs."""
+        """Whether an input of one whole number decides what runs: nothing is planned before a call."""
         return bool(self._settled)
 
     @property
@@ -330,7 +330,7 @@ class CompiledNetwork:
 
 
 def _decides(kind: TensorType) -> bool:
-    """Whether an input is one whole number: a rate, a flag or a length, for each value of which a plan is made."""
+    """Whether an input is one whole number, such as a rate or a flag: each value has plans of its own."""
     return kind.dtype.kind in "iub" and all(length == 1 for length in kind.shape)
 
 

@@ -50,7 +50,7 @@ class NativePart:
     Parameters
     ----------
     graph : Graph
-        Static and simplified: what it reads and gives is computed, and float32 or what steps carry as float32.
+        Static and simplified: what it reads and gives is computed, and float32 or what is carried as that.
     store : WeightStore
     images : int, optional
         Of a batch, which are run one by one; the graph is that of one image.

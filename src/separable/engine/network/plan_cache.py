@@ -22,7 +22,7 @@ MOST_BYTES: Final = 2**30
 
 
 class PlanCache:
-    """Plans by the shapes of the inputs, values that decide what runs, and the instruction set; those not used for the longest time go.
+    """Plans by shapes and deciding values of the inputs, and the instruction set; the oldest ones go.
 
     Parameters
     ----------

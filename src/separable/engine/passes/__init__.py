@@ -50,8 +50,9 @@ PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
 _MOST_ROUNDS: Final = 8
 
 
-# Of graphs by what their nodes do, in order: the passes that changed them. A network is planned for many shapes, whose
-# graphs differ in lengths alone: what found nothing in one finds nothing in the others, but for lengths of one.
+# Of graphs by what their nodes do, in order: the passes that changed them. A network is planned for many
+# shapes, whose graphs differ in lengths alone: what found nothing in one finds nothing in the others, but for
+# lengths of one.
 PassMemory = dict[tuple[str, ...], tuple[Callable[[Graph], Graph], ...]]
 _MOST_REMEMBERED: Final = 64
 

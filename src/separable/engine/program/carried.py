@@ -1,4 +1,4 @@
-"""Tensors that are no float32 and are computed with all the same: truth values and whole numbers, as float32."""
+"""Tensors of other types that are computed with all the same: truth values and whole numbers, as float32."""
 
 from __future__ import annotations
 
@@ -53,28 +53,28 @@ def carried(graph: Graph) -> Mapping[str, CarriedAs]:
     mapping of str to CarriedAs
         Inputs and results; of constants, those whose numbers float32 has.
     """
-    held: dict[str, CarriedAs] = {}
+    found: dict[str, CarriedAs] = {}
     for name, kind in graph.inputs.items():
         if kind.dtype.kind in "iub":
             small = kind.dtype.kind == "b" or kind.dtype.itemsize <= 2
-            held[name] = CarriedAs.exact if small else CarriedAs.rounded
+            found[name] = CarriedAs.exact if small else CarriedAs.rounded
     for name, array in graph.constants.items():
         if array.dtype.kind in "iub" and (not array.size or np.abs(array.astype(np.float64)).max() <= _WHOLE):
-            held[name] = CarriedAs.exact
+            found[name] = CarriedAs.exact
     for node in graph.nodes:
-        how = _of(node, graph, held)
+        how = _of(node, graph, found)
         if how is not None:
-            held.update(
+            found.update(
                 (name, how) for name in node.outputs if name and graph.types[name].dtype != np.float32
             )
-    return held
+    return found
 
 
-def _of(node: Node, graph: Graph, held: Mapping[str, CarriedAs]) -> CarriedAs | None:
+def _of(node: Node, graph: Graph, found: Mapping[str, CarriedAs]) -> CarriedAs | None:
     """Return how results of a node are held; None where they are not."""
-    given = [_held(name, graph, held) for name in node.inputs if name]
+    given = [_held(name, graph, found) for name in node.inputs if name]
     if node.op in _COMPARISONS:
-        loose = [name for name in node.inputs if held.get(name) is CarriedAs.rounded]
+        loose = [name for name in node.inputs if found.get(name) is CarriedAs.rounded]
         others = [name for name in node.inputs if name not in loose]
         if None in given or (loose and any(name not in graph.constants for name in others)):
             return None
@@ -83,7 +83,7 @@ def _of(node: Node, graph: Graph, held: Mapping[str, CarriedAs]) -> CarriedAs | 
         return CarriedAs.exact if all(how is CarriedAs.exact for how in given) else None
     if node.op in ("ArgMax", "ArgMin"):
         shape = graph.types[node.inputs[0]].shape
-        fits = not node.attributes.get("select_last_index") and int(max(shape, default=1)) <= _WHOLE  # type: ignore[type-var]
+        fits = not node.attributes.get("select_last_index") and int(max(shape, default=1)) <= _WHOLE
         return CarriedAs.exact if given == ["float"] and fits else None
     if node.op == "Cast":
         return _cast(node, graph.types[node.outputs[0]], given[0])
@@ -108,9 +108,9 @@ def _cast(node: Node, kind: TensorType, given: CarriedAs | str | None) -> Carrie
     return CarriedAs.exact if wide and given is CarriedAs.exact else None
 
 
-def _held(name: str, graph: Graph, held: Mapping[str, CarriedAs]) -> CarriedAs | str | None:
-    if name in held:
-        return held[name]
+def _held(name: str, graph: Graph, found: Mapping[str, CarriedAs]) -> CarriedAs | str | None:
+    if name in found:
+        return found[name]
     kind = graph.types.get(name) or graph.inputs.get(name)
     array = graph.constants.get(name)
     dtype = array.dtype if array is not None else None if kind is None else kind.dtype

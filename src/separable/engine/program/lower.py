@@ -115,6 +115,9 @@ def _dtype(graph: Graph, name: str) -> np.dtype[Any] | None:
 
 def unsupported(graph: Graph) -> list[tuple[Node, str]]:
     """Return the nodes of a graph that have no native step by their kind or dtype, with what is wrong."""
+    made = [graph.types[name] for node in graph.nodes for name in node.outputs if name]
+    if all(kind.dtype == np.float32 for kind in (*graph.inputs.values(), *made)):
+        return [(node, node.op) for node in graph.nodes if node.op not in NATIVE]
     found = []
     held = carried(graph)
     loose = {name for name, how in held.items() if how is CarriedAs.rounded and name in graph.outputs}
@@ -267,7 +270,7 @@ def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
 
 
 def _halved(producers: Mapping[str, Node], names: Sequence[str], place: int) -> str:
-    """Return a tensor of a concatenation; where all parts of a Split follow each other, what was split, once."""
+    """Return a tensor of a concatenation; of all parts of a Split in sequence, what was split, once."""
     maker = producers.get(names[place])
     if maker is None or maker.op != "Split" or int(maker.attributes.get("axis", 0)) != 1:
         return names[place]

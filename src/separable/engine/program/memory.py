@@ -161,7 +161,7 @@ class Blocked:
         return all(have >= want for have, want in zip(self.around, around, strict=True))
 
     def box(self, first: tuple[int, int], size: tuple[int, int]) -> Blocked:
-        """Return some rows and pixels of each map, from (first row, first pixel) on; what lies around is not zero."""
+        """Return some rows and pixels of each map, from (row, pixel) on; what lies around is not zero."""
         offset = self.offset + first[0] * self.pitches[2] + first[1] * self.lanes
         shape = (*self.shape[:2], *size)
         return Blocked(self.buffer, shape, self.lanes, self.pitches, (0, 0, 0, 0), offset, self.rank)

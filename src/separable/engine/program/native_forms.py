@@ -210,7 +210,7 @@ def _across_channels(rewrite: _Rewrite, node: Node) -> bool:
 
 
 def _upright(rewrite: _Rewrite, node: Node) -> bool:
-    """Write a convolution of columns, which are one pixel wide, as one of rows: pixels are neighbours there."""
+    """Write a convolution of columns one pixel wide as one of rows: pixels are neighbours there."""
     x, weights, out, written = node.inputs[0], node.inputs[1], node.outputs[0], node.attributes
     shape, made = rewrite.shape(x), rewrite.shape(out)
     alone = len([name for name in (*node.inputs[3:], *node.outputs[1:]) if name]) == 0

@@ -63,7 +63,7 @@ def declared_shape(info: ValueInfoProto) -> OpenShape | None:
 
 
 def name_of_length(tensor: str, axis: int, given: str) -> str:
-    """Return what an open length is called: as the model calls it, or after its place where that is no name."""
+    """Return what an open length is called: as in the model, or after its place where it has no name."""
     return f"{tensor}.{axis}" if given in _NAMELESS else given
 
 

@@ -128,7 +128,7 @@ def _image(held: Blocked | Plain) -> Any:
 
 
 def _block(held: Blocked | Plain) -> int:
-    """Return how many channels of a pixel lie next to each other: of an array with channels last, all of them."""
+    """Return how many channels of a pixel lie together: all of them, where channels come last."""
     if isinstance(held, Blocked):
         return held.lanes
     count, last = held.shape[1], held.strides[-1]

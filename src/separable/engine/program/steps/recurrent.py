@@ -72,9 +72,7 @@ def recurrent(builder: Builder, node: Node) -> None:
                 backwards,
                 weights,
                 gates,
-                Plain(
-                    y.buffer, (times, count, width), y.strides[:2] + (1,), y.offset + number * y.strides[2]
-                ),
+                Plain(y.buffer, (times, count, width), (*y.strides[:2], 1), y.offset + number * y.strides[2]),
                 (_first(builder, node, 5, number), _first(builder, node, 6, number)),
                 (_slice(lasts[0], number), _slice(lasts[1], number)),
             )
