@@ -21,7 +21,7 @@ from onnx import TensorProto, helper  # noqa: E402
 import separable as sp  # noqa: E402
 from separable.cli.network_tables import largest, output_facts  # noqa: E402
 from separable.cli.networks.network_inputs import GivenFiles  # noqa: E402
-from separable.engine.peers import setting, side_by_side  # noqa: E402
+from separable.engine.peers import request, side_by_side  # noqa: E402
 from separable.engine.peers.runtimes import ReadyModel, Runtime  # noqa: E402
 
 Array = np.ndarray[Any, Any]
@@ -303,7 +303,7 @@ def test_bench_leaves_out_what_is_not_there_and_says_so(run: Run, monkeypatch: p
         Runtime("missing", "Missing", "no_such_module", refuse),
         Runtime("refusing", "Refusing", "onnx", refuse),
     )
-    monkeypatch.setattr(setting, "RUNTIMES", others)
+    monkeypatch.setattr(request, "RUNTIMES", others)
     done = run("bench vgg.onnx --rounds 1 --times-only")
     assert done.code == 0
     said = " ".join(done.out.split())

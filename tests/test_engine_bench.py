@@ -24,7 +24,7 @@ import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 import separable as sp  # noqa: E402
 from separable.conv.audits.machine import copy_speed, kernel_target, processor  # noqa: E402
 from separable.engine.peers import alone as processes  # noqa: E402
-from separable.engine.peers import runtimes, setting, subjects  # noqa: E402
+from separable.engine.peers import request, runtimes, subjects  # noqa: E402
 from separable.engine.peers.side_by_side import bench  # noqa: E402
 from separable.engine.times import clock  # noqa: E402
 from separable.engine.times.records import (  # noqa: E402
@@ -273,7 +273,7 @@ def test_results_that_differ_without_bound_are_said(monkeypatch: pytest.MonkeyPa
     def wrong(*_: object) -> runtimes.ReadyModel:
         return runtimes.ReadyModel(lambda: None, lambda: {"head_out": nothing})
 
-    monkeypatch.setattr(setting, "RUNTIMES", (runtimes.Runtime("wrong", "Wrong", "onnx", wrong),))
+    monkeypatch.setattr(request, "RUNTIMES", (runtimes.Runtime("wrong", "Wrong", "onnx", wrong),))
     (times,) = bench(models.vgg(width=16), runtimes=["wrong"], **QUICK).models
     assert times.times[0].error == math.inf
     assert "NaN or infinite" in times.times[0].notes[0]

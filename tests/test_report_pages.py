@@ -337,13 +337,13 @@ def test_the_page_of_a_bench_holds_its_numbers(tmp_path: Path) -> None:
     rows = data["datasets"]["rows0"]
     assert [row["row"] for row in rows] == [
         "separable, 1 thread",
-        "separable, 2 threads",
         "OpenVINO, 1 thread",
+        "separable, 2 threads",
         "OpenVINO, 2 threads",
     ]
     ours, peer = b.models[0].times
     assert (rows[0]["least"], rows[0]["p50"]) == (ours.least_ms, pytest.approx(ours.median_ms, rel=1e-4))
-    assert rows[2]["p99"] == pytest.approx(peer.quantile_ms(0.99), rel=1e-4)
+    assert rows[1]["p99"] == pytest.approx(peer.quantile_ms(0.99), rel=1e-4)
     assert [row["ms"] for row in data["datasets"]["calls0"][:20]] == pytest.approx(ours.milliseconds)
     assert [row["row"] for row in data["datasets"]["loads0"]] == [
         "separable, 1 thread",

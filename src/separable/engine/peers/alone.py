@@ -16,7 +16,7 @@ import numpy as np
 
 from .runtimes import RUNTIMES, Runtime, engine_runtime
 
-__all__ = ["Alone", "AloneError", "alone", "peak_memory"]
+__all__ = ["Alone", "AloneError", "alone", "answer", "peak_memory"]
 
 _SECONDS: Final = 300.0  # after which a process is ended
 _LONGEST: Final = 200  # characters of what a process says of its failure

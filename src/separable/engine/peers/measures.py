@@ -19,8 +19,8 @@ from ...onnx.model.names import ModelError
 from ..times.clock import Samples, interleaved
 from ..times.records import ModelTimes, RuntimeTimes
 from .alone import Alone, AloneError, alone
+from .request import BenchRequest
 from .runtimes import ENGINE
-from .setting import Setting
 from .subjects import Subject
 
 __all__ = ["measured"]
@@ -33,7 +33,7 @@ Key: TypeAlias = tuple[int, int, str]  # place of a model, threads, runtime
 
 def measured(
     group: dict[int, Subject],
-    setting: Setting,
+    setting: BenchRequest,
     failed: dict[int, tuple[str, Exception]],
     show: Progress,
 ) -> list[ModelTimes]:
@@ -73,7 +73,7 @@ def measured(
     ]
 
 
-def _load(group: Mapping[int, Subject], setting: Setting, show: Progress) -> None:
+def _load(group: Mapping[int, Subject], setting: BenchRequest, show: Progress) -> None:
     steps = list(itertools.product(group.values(), setting.threads, setting.runtimes))
     for number, (subject, threads, runtime) in enumerate(steps):
         show(number, len(steps), f"loading {subject.name}: {runtime.name}, {plural(threads, 'thread')}")
@@ -88,7 +88,7 @@ def _load(group: Mapping[int, Subject], setting: Setting, show: Progress) -> Non
 
 
 def _loads(
-    group: Mapping[int, Subject], keys: Sequence[Key], setting: Setting, show: Progress
+    group: Mapping[int, Subject], keys: Sequence[Key], setting: BenchRequest, show: Progress
 ) -> dict[Key, Alone | AloneError]:
     """Return for each row what processes of its own say, or why they do not."""
     answers: dict[Key, Alone | AloneError] = {}
@@ -129,7 +129,7 @@ def _model_times(
     samples: Samples[Key],
     errors: Mapping[Key, float],
     loads: Mapping[Key, Alone | AloneError],
-    setting: Setting,
+    setting: BenchRequest,
 ) -> ModelTimes:
     rows = []
     for runtime in setting.runtimes:

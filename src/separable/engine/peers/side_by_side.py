@@ -22,8 +22,8 @@ from ...report.progress import shown
 from ..times.clock import REST
 from ..times.records import BenchMachine, FailedModel, ModelTimes
 from .measures import measured
+from .request import BenchRequest, chosen, sources_of, thread_counts
 from .runtimes import ENGINE, REFERENCE, Runtime
-from .setting import Setting, chosen, sources_of, thread_counts
 from .subjects import groups_of, reason_of, subjects_of
 
 __all__ = ["Bench", "bench"]
@@ -96,7 +96,7 @@ def bench(
     """
     sources = sources_of(models)
     asked, missing = chosen(runtimes, fallback)
-    setting = Setting(
+    setting = BenchRequest(
         shapes,
         count(batch, "batch"),
         thread_counts(threads),

@@ -17,8 +17,8 @@ from ...onnx.model.files import read_model
 from ...onnx.model.graph import GraphIndex
 from ...onnx.model.lengths import input_shapes
 from ...onnx.model.names import ModelError, name_of, naming
+from .request import BenchRequest
 from .runtimes import ReadyModel, reference_outputs
-from .setting import Setting
 
 __all__ = ["Subject", "groups_of", "reason_of", "subjects_of"]
 
@@ -42,7 +42,7 @@ class Subject:
 
 
 def subjects_of(
-    sources: Sequence[Any], setting: Setting, failed: dict[int, tuple[str, Exception]], show: Progress
+    sources: Sequence[Any], setting: BenchRequest, failed: dict[int, tuple[str, Exception]], show: Progress
 ) -> dict[int, Subject]:
     """Return the models that can be read, by place; say of the others why not."""
     subjects = {}
@@ -63,7 +63,7 @@ def _name(source: Any) -> str:
     return name_of(source, str(source.graph.name) if isinstance(source, ModelProto) else "")
 
 
-def _subject(source: Any, name: str, setting: Setting) -> Subject:
+def _subject(source: Any, name: str, setting: BenchRequest) -> Subject:
     with naming(source):
         stored = read_model(source)
         lengths = input_shapes(GraphIndex(stored).given(), setting.shapes, batch=setting.batch)
@@ -80,7 +80,7 @@ def _subject(source: Any, name: str, setting: Setting) -> Subject:
     return Subject(source, name, feeds, size, wanted)
 
 
-def groups_of(subjects: Mapping[int, Subject], setting: Setting) -> list[dict[int, Subject]]:
+def groups_of(subjects: Mapping[int, Subject], setting: BenchRequest) -> list[dict[int, Subject]]:
     """Return models that are timed together: all of them, or as many as the memory holds."""
     limit = _SHARE * (physical_memory() or float("inf"))
     rows = _COPIES * len(setting.runtimes) * len(setting.threads)

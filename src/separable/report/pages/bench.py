@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ..._base.words.printable import printable
 from ..._base.words.quantities import by, plural, times
 from ..text.audits import milliseconds
-from ..text.benches import calls, columns, headline, remarks
+from ..text.benches import calls, columns, machine, remarks
 from ..text.conversions import count
 from .bench_charts import MARKS, latency_chart, load_chart, memory_chart
 from .page import Cell, Heading, Row, rendered, short
@@ -55,7 +55,7 @@ def page(bench: BenchRecord) -> str:
         "bench.html",
         {"charts": charts, "detailed": [], "datasets": datasets, "details": [], "first": 0},
         title=title,
-        machine=headline(bench),
+        machine=machine(bench),
         sums=_sums(bench),
         sections=sections,
         headings=headings,
@@ -86,7 +86,6 @@ def _sums(bench: BenchRecord) -> list[tuple[str, str, str]]:
         ("fused multiply-adds of a thread", f"{peak:.0f}", "GFLOP/s"),
         ("copied by a thread", f"{copy:.1f}", "GB/s"),
         ("calls of each", calls(bench).removesuffix(" calls"), plural(bench.rounds, "round")),
-        ("cores", f"{bench.machine.cores}", bench.machine.target),
     ]
 
 
@@ -115,10 +114,8 @@ def _drawn(
     """Return the charts of a model: name, what is drawn, title, text, whether it is wide; add their data."""
     lines = [
         ({"row": f"{timed.runtime}, {plural(model.threads, 'thread')}", "runtime": timed.runtime}, timed)
-        for timed_by in runtimes
         for model in models
         for timed in model.times
-        if timed.runtime == timed_by
     ]
     datasets[f"calls{place}"] = [
         line | {"ms": short(ms)} for line, timed in lines for ms in timed.milliseconds
@@ -144,7 +141,7 @@ def _drawn(
         )
     ]
     if datasets[f"loads{place}"]:
-        text = "From the file to the first result, in a process of its own."
+        text = "From the file to the first result, in a process of its own. Not measured: left out."
         drawn.append((f"load{place}", load_chart(place, runtimes), "Load time", text, False))
     if datasets[f"memories{place}"]:
         text = "The most that a process held, load included; grey: before the model was read."

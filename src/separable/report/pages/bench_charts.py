@@ -35,7 +35,7 @@ def latency_chart(place: int, runtimes: Sequence[str], log: bool) -> Spec:
     """
     rows, calls = alt.Chart(alt.NamedData(f"rows{place}")), alt.Chart(alt.NamedData(f"calls{place}"))
     scale = alt.Scale(type="log", nice=False, padding=12) if log else alt.Scale(zero=True)
-    axis = _numbers()
+    axis = _numbers(grid=not log)  # whose lines are many on a logarithmic one
     named = "ms of a call, logarithmic" if log else "ms of a call"
 
     def at(field: str) -> alt.X:
@@ -89,8 +89,8 @@ def _colours(runtimes: Sequence[str]) -> alt.Color:
     return alt.Color("runtime:N", scale=alt.Scale(domain=list(runtimes), range=marks), legend=None)
 
 
-def _numbers() -> alt.Axis:
-    return alt.Axis(format=".3~g", tickCount=_FEW_TICKS, labelOverlap=True)
+def _numbers(grid: bool = True) -> alt.Axis:
+    return alt.Axis(format=".3~g", tickCount=_FEW_TICKS, labelOverlap=True, grid=grid)
 
 
 def _finished(chart: alt.Chart | alt.LayerChart) -> Spec:

@@ -14,11 +14,12 @@ from .columns import aligned
 from .conversions import count
 
 __all__ = [
-    "Column",
+    "BenchColumn",
     "calls",
     "columns",
     "error",
     "headline",
+    "machine",
     "narrow",
     "notebook",
     "remarks",
@@ -30,7 +31,7 @@ _WIDE: Final = 79  # characters of a line
 _ABSENT: Final = "-"
 
 
-class Column(NamedTuple):
+class BenchColumn(NamedTuple):
     """A column of the table: its heading, its number for a row (None: not measured), how that is written."""
 
     heading: str
@@ -43,20 +44,20 @@ class Column(NamedTuple):
         return _ABSENT if value is None else self.text(value)
 
 
-def columns(bench: BenchRecord) -> list[Column]:
+def columns(bench: BenchRecord) -> list[BenchColumn]:
     """Return the columns of numbers, without those that were measured of nothing."""
     quantiles = [
-        Column(f"p{100 * share:.0f}", lambda model, timed, share=share: timed.quantile_ms(share), _ms)  # type: ignore[misc]
+        BenchColumn(f"p{100 * share:.0f}", lambda model, timed, share=share: timed.quantile_ms(share), _ms)  # type: ignore[misc]
         for share in QUANTILES
     ]
     everything = [
-        Column("least", lambda model, timed: timed.least_ms, _ms),
+        BenchColumn("least", lambda model, timed: timed.least_ms, _ms),
         *quantiles,
-        Column("peak", lambda model, timed: model.of_peak(timed), lambda share: f"{100 * share:.0f} %"),
-        Column("ours", lambda model, timed: model.over_ours(timed), times),
-        Column("load", lambda model, timed: timed.load_ms, _ms),
-        Column("memory", lambda model, timed: timed.memory_bytes, lambda size: in_bytes(int(size))),
-        Column("error", lambda model, timed: timed.error, error),
+        BenchColumn("peak", lambda model, timed: model.of_peak(timed), lambda share: f"{100 * share:.0f} %"),
+        BenchColumn("ours", lambda model, timed: model.over_ours(timed), times),
+        BenchColumn("load", lambda model, timed: timed.load_ms, _ms),
+        BenchColumn("memory", lambda model, timed: timed.memory_bytes, lambda size: in_bytes(int(size))),
+        BenchColumn("error", lambda model, timed: timed.error, error),
     ]
     rows = [(model, timed) for model in bench.models for timed in model.times]
     return [column for column in everything if any(column.value(*row) is not None for row in rows)]
@@ -132,11 +133,16 @@ def notebook(bench: BenchRecord) -> str:
 
 def headline(bench: BenchRecord) -> str:
     """Return what the times are of, in one line."""
-    machine = bench.machine
     copy = max((model.copy_gbs for model in bench.models), default=0.0)
     peak = max((model.peak_gflops / model.threads for model in bench.models), default=0.0)
     speeds = f": {peak:.0f} GFLOP/s, copies {copy:.1f} GB/s a thread" if bench.models else ""
-    return f"{printable(machine.processor)}, {plural(machine.cores, 'core')}, {machine.target}{speeds}"
+    return f"{machine(bench)}{speeds}"
+
+
+def machine(bench: BenchRecord) -> str:
+    """Return the processor, the cores and the instruction set."""
+    name = printable(bench.machine.processor)
+    return f"{name}, {plural(bench.machine.cores, 'core')}, {bench.machine.target}"
 
 
 def title(model: ModelTimes) -> str:

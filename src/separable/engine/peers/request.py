@@ -15,11 +15,11 @@ from ...arrays import arguments
 from ...onnx.model.lengths import Hints
 from .runtimes import RUNTIMES, Runtime, engine_runtime
 
-__all__ = ["Setting", "chosen", "sources_of", "thread_counts"]
+__all__ = ["BenchRequest", "chosen", "sources_of", "thread_counts"]
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchRequest:
     """What is measured of every model."""
 
     shapes: Hints | None
