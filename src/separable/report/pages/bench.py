@@ -121,10 +121,10 @@ def _drawn(
         line | {"ms": short(ms)} for line, timed in lines for ms in timed.milliseconds
     ]
     datasets[f"rows{place}"] = [line | _quantiles(timed) for line, timed in lines]
-    datasets[f"loads{place}"] = [
+    datasets[f"loads{place}"] = loads = [
         line | {"load": short(timed.load_ms)} for line, timed in lines if timed.load_ms is not None
     ]
-    datasets[f"memories{place}"] = [
+    datasets[f"memories{place}"] = memories = [
         line | {"memory": short(timed.memory_bytes / _MIB), "before": short((timed.before_bytes or 0) / _MIB)}
         for line, timed in lines
         if timed.memory_bytes is not None
@@ -134,18 +134,18 @@ def _drawn(
     drawn = [
         (
             f"latency{place}",
-            latency_chart(place, runtimes, log),
+            latency_chart(place, len(lines), runtimes, log),
             "Calls",
             "Each stroke is a call, the diamond their median, the line from the least to what 99 % kept to.",
             True,
         )
     ]
-    if datasets[f"loads{place}"]:
+    if loads:
         text = "From the file to the first result, in a process of its own. Not measured: left out."
-        drawn.append((f"load{place}", load_chart(place, runtimes), "Load time", text, False))
-    if datasets[f"memories{place}"]:
+        drawn.append((f"load{place}", load_chart(place, len(loads), runtimes), "Load time", text, False))
+    if memories:
         text = "The most that a process held, load included; grey: before the model was read."
-        drawn.append((f"memory{place}", memory_chart(place, runtimes), "Memory", text, False))
+        drawn.append((f"memory{place}", memory_chart(place, len(memories), runtimes), "Memory", text, False))
     return drawn
 
 

@@ -17,13 +17,15 @@ _ROW: Final = 26  # pixels
 _FEW_TICKS: Final = 5
 
 
-def latency_chart(place: int, runtimes: Sequence[str], log: bool) -> Spec:
+def latency_chart(place: int, rows: int, runtimes: Sequence[str], log: bool) -> Spec:
     """Return the chart of all calls of a model: a stroke for each, a line for each runtime and its threads.
 
     Parameters
     ----------
     place : int
         Of the model: its data sets are "calls" and "rows" with this number.
+    rows : int
+        How many there are.
     runtimes : sequence of str
         In the order of their colours.
     log : bool
@@ -33,7 +35,7 @@ def latency_chart(place: int, runtimes: Sequence[str], log: bool) -> Spec:
     -------
     dict
     """
-    rows, calls = alt.Chart(alt.NamedData(f"rows{place}")), alt.Chart(alt.NamedData(f"calls{place}"))
+    sums, calls = alt.Chart(alt.NamedData(f"rows{place}")), alt.Chart(alt.NamedData(f"calls{place}"))
     scale = alt.Scale(type="log", nice=False, padding=12) if log else alt.Scale(zero=True)
     axis = _numbers(grid=not log)  # whose lines are many on a logarithmic one
     named = "ms of a call, logarithmic" if log else "ms of a call"
@@ -42,17 +44,17 @@ def latency_chart(place: int, runtimes: Sequence[str], log: bool) -> Spec:
         return alt.X(f"{field}:Q", title=named, scale=scale, axis=axis)
 
     tooltip = ["row:N", *(alt.Tooltip(f"{name}:Q", format=".4~g") for name in ("least", "p50", "p90", "p99"))]
-    span = rows.mark_rule(color="--soft", strokeWidth=1).encode(x=at("least"), x2="p99:Q", y=_rows())
+    span = sums.mark_rule(color="--soft", strokeWidth=1).encode(x=at("least"), x2="p99:Q", y=_rows())
     strokes = calls.mark_tick(thickness=1.5, opacity=0.55, bandSize=16).encode(
         x=at("ms"), y=_rows(), color=_colours(runtimes), tooltip=["row:N", alt.Tooltip("ms:Q", format=".4~g")]
     )
-    middle = rows.mark_point(shape="diamond", size=80, filled=True, opacity=1, color="--ink").encode(
+    middle = sums.mark_point(shape="diamond", size=80, filled=True, opacity=1, color="--ink").encode(
         x=at("p50"), y=_rows(), tooltip=tooltip
     )
-    return _finished(span + strokes + middle)
+    return _finished(span + strokes + middle, rows)
 
 
-def load_chart(place: int, runtimes: Sequence[str]) -> Spec:
+def load_chart(place: int, rows: int, runtimes: Sequence[str]) -> Spec:
     """Return the chart of the time to the first result."""
     chart = (
         alt.Chart(alt.NamedData(f"loads{place}"))
@@ -64,10 +66,10 @@ def load_chart(place: int, runtimes: Sequence[str]) -> Spec:
             tooltip=["row:N", alt.Tooltip("load:Q", format=".4~g")],
         )
     )
-    return _finished(chart)
+    return _finished(chart, rows)
 
 
-def memory_chart(place: int, runtimes: Sequence[str]) -> Spec:
+def memory_chart(place: int, rows: int, runtimes: Sequence[str]) -> Spec:
     """Return the chart of the memory of a process, and what of it was held before the model was read."""
     base = alt.Chart(alt.NamedData(f"memories{place}"))
     tooltip = ["row:N", alt.Tooltip("memory:Q", format=".4~g"), alt.Tooltip("before:Q", format=".4~g")]
@@ -76,7 +78,7 @@ def memory_chart(place: int, runtimes: Sequence[str]) -> Spec:
         x=alt.X("memory:Q", **x), y=_rows(), color=_colours(runtimes), tooltip=tooltip
     )
     before = base.mark_bar(color="--before").encode(x=alt.X("before:Q", **x), y=_rows(), tooltip=tooltip)
-    return _finished(whole + before)
+    return _finished(whole + before, rows)
 
 
 def _rows() -> alt.Y:
@@ -93,7 +95,7 @@ def _numbers(grid: bool = True) -> alt.Axis:
     return alt.Axis(format=".3~g", tickCount=_FEW_TICKS, labelOverlap=True, grid=grid)
 
 
-def _finished(chart: alt.Chart | alt.LayerChart) -> Spec:
-    spec: Spec = chart.properties(width="container", height={"step": _ROW}).to_dict()
+def _finished(chart: alt.Chart | alt.LayerChart, rows: int) -> Spec:
+    spec: Spec = chart.properties(width="container", height=_ROW * rows).to_dict()
     # The page has a configuration of its own, for light and dark; no schema is to be looked up.
     return {key: value for key, value in spec.items() if key not in ("config", "$schema")}
