@@ -19,11 +19,10 @@ import onnx_models as models  # noqa: E402 (needs onnx and onnxruntime)
 from onnx import TensorProto, helper  # noqa: E402
 
 import separable as sp  # noqa: E402
-from separable.cli.network_tables import largest, output_facts, side_by_side  # noqa: E402
+from separable.cli.network_tables import largest, output_facts  # noqa: E402
 from separable.cli.networks.network_inputs import GivenFiles  # noqa: E402
-from separable.onnx.audits import runtimes  # noqa: E402
-from separable.onnx.audits import side_by_side as timed  # noqa: E402
-from separable.onnx.audits.side_by_side import ModelTimes, RuntimeTimes  # noqa: E402
+from separable.engine.peers import request, side_by_side  # noqa: E402
+from separable.engine.peers.runtimes import ReadyModel, Runtime  # noqa: E402
 
 Array = np.ndarray[Any, Any]
 
@@ -31,7 +30,8 @@ Array = np.ndarray[Any, Any]
 @pytest.fixture
 def run(command: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command line in a folder with models and inputs, in a terminal of 80 columns, without rests."""
-    monkeypatch.setattr(timed.compare, "__kwdefaults__", {**timed.compare.__kwdefaults__, "rest": 0.0})
+    defaults = {**side_by_side.bench.__kwdefaults__, "rest": 0.0}
+    monkeypatch.setattr(side_by_side.bench, "__kwdefaults__", defaults)
     onnx.save(models.vgg(width=16), "vgg.onnx")
     onnx.save(sum_and_product(), "two.onnx")
     np.save("x.npy", inputs(3))
@@ -199,6 +199,13 @@ def test_run_hands_over_what_the_engine_does_not_run_only_if_asked(run: Run) -> 
         ("bench vgg.onnx --threads one", "`--threads one`"),
         ("bench vgg.onnx --rounds 0", "`--rounds 0`"),
         ("bench vgg.onnx --batch 0", "`--batch 0`"),
+        ("bench vgg.onnx --runtimes engin", "Did you mean 'engine'?"),
+        ("bench vgg.onnx --runtimes litert", "expected some of 'engine', 'onnxruntime', 'openvino'"),
+        ("bench vgg.onnx --html missing/page.html", "does not exist"),
+        ("bench vgg.onnx --html vgg.onnx", "`--html vgg.onnx` is the model's own place"),
+        ("bench vgg.onnx --times-only --shape nonsense=3", "`vgg.onnx`"),
+        ("bench vgg.onnx --times-only --batch 4 --shape image:1,3,12,12", "`vgg.onnx`"),
+        ("bench x.npy --times-only", "`x.npy`"),
     ],
 )
 def test_what_is_wrong_is_one_line(run: Run, line: str, said: str) -> None:
@@ -213,41 +220,99 @@ def test_what_is_wrong_is_one_line(run: Run, line: str, said: str) -> None:
 # -- bench -------------------------------------------------------------------------------------------
 
 
-def test_bench_compares_models_and_threads_in_one_table(run: Run) -> None:
-    done = run("bench vgg.onnx two.onnx --threads 1,2 --rounds 1 --batch 2")
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_bench_compares_models_and_threads_in_one_table(
+    run: Run, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = run("bench vgg.onnx two.onnx --threads 1,2 --rounds 1 --batch 2 --times-only")
     assert (done.code, done.err) == (0, "")
-    assert done.out.count("vgg.onnx") >= 3
-    assert done.out.count("ONNX Runtime") >= 4
-    assert max(map(len, done.out.splitlines())) <= 80
-    facts = json.loads(run("bench vgg.onnx two.onnx --threads 1,2 --rounds 1 --batch 2 --json").out)["models"]
-    assert [(each["model"], each["threads"]) for each in facts] == [
+    assert max(map(len, done.out.splitlines())) <= columns
+    for words in ("vgg.onnx, 1 thread: image 2 x 3 x 12 x 12", "two.onnx, 2 threads", "not installed", "p90"):
+        assert words in " ".join(done.out.split())
+    assert done.out.count("\nONNX Runtime" if columns >= 80 else "\n  ONNX Runtime") == 4
+    assert "load" not in done.out
+
+
+def test_bench_in_json_holds_what_was_measured(run: Run) -> None:
+    done = run("bench vgg.onnx two.onnx --threads 1,2 --rounds 2 --batch 2 --json --times-only")
+    facts = json.loads(done.out)
+    models = facts["models"]
+    assert [(each["model"], each["threads"]) for each in models] == [
         ("vgg.onnx", 1),
         ("vgg.onnx", 2),
         ("two.onnx", 1),
         ("two.onnx", 2),
     ]
-    assert facts[0]["inputs"] == {"image": [2, 3, 12, 12]}
-    ours, peer, *_ = facts[0]["times"]
+    assert models[0]["inputs"] == {"image": [2, 3, 12, 12]}
+    ours, peer, *_ = models[0]["times"]
     assert (ours["runtime"], peer["runtime"]) == ("separable", "ONNX Runtime")
-    assert 0 < ours["least_ms"] <= ours["median_ms"]
-    assert ours["difference"] < 1e-4
+    assert 0 < ours["least_ms"] <= ours["median_ms"] <= ours["p90_ms"] <= ours["p99_ms"]
+    assert len(ours["milliseconds"]) == len(peer["milliseconds"]) >= 2
+    assert ours["error"] < 1e-4
     assert peer["over_ours"] == pytest.approx(peer["least_ms"] / ours["least_ms"])
+    assert (ours["load_ms"], ours["memory_bytes"]) == (None, None)
+    assert (facts["page"], facts["failed"], facts["batch"], facts["rounds"]) == (None, [], 2, 2)
+    assert facts["machine"]["versions"]["ONNX Runtime"] == peer["version"]
+
+
+def test_bench_measures_memory_and_load_time_and_writes_a_page(run: Run) -> None:
+    pytest.importorskip("altair")
+    done = run("bench vgg.onnx --rounds 1 --html page.html --json")
+    assert (done.code, done.err) == (0, "")
+    facts = json.loads(done.out)
+    for row in facts["models"][0]["times"]:
+        assert row["notes"] == []
+        assert row["load_ms"] > 0
+        assert row["memory_bytes"] > row["before_bytes"] > 1e6
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "MiB of a process" in page
+    assert facts["page"] == "page.html"
+
+
+def test_bench_takes_the_runtimes_that_are_asked_for(run: Run) -> None:
+    done = run("bench vgg.onnx --runtimes onnxruntime,engine --rounds 1 --times-only --json")
+    assert [row["runtime"] for row in json.loads(done.out)["models"][0]["times"]] == [
+        "ONNX Runtime",
+        "separable",
+    ]
+    done = run("bench vgg.onnx --runtimes onnxruntime --rounds 1 --times-only --json")
+    (row,) = json.loads(done.out)["models"][0]["times"]
+    assert (row["over_ours"], row["of_peak"]) == (None, None)
+
+
+def test_one_bad_model_does_not_lose_the_others(run: Run) -> None:
+    Path("bad.onnx").write_bytes(b"no model")
+    done = run("bench bad.onnx vgg.onnx --rounds 1 --times-only")
+    assert done.code == 1
+    assert "vgg.onnx, 1 thread" in done.out
+    assert done.err.startswith("separable: `bad.onnx`")
+    assert done.err.count("\n") == 1
+    facts = json.loads(run("bench bad.onnx vgg.onnx --rounds 1 --times-only --json").out)
+    assert [each["model"] for each in facts["models"]] == ["vgg.onnx"]
+    assert [each["model"] for each in facts["failed"]] == ["bad.onnx"]
+    done = run("bench bad.onnx bad.onnx --rounds 1 --times-only")
+    assert (done.code, done.out) == (2, "")
 
 
 def test_bench_leaves_out_what_is_not_there_and_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> runtimes.ReadyModel:
+    def refuse(*_: object) -> ReadyModel:
         raise OSError("no such luck")
 
     others = (
-        runtimes.Runtime("Missing", "no_such_module", refuse),
-        runtimes.Runtime("Refusing", "onnx", refuse),
+        Runtime("missing", "Missing", "no_such_module", refuse),
+        Runtime("refusing", "Refusing", "onnx", refuse),
     )
-    monkeypatch.setattr(timed, "RUNTIMES", others)
-    done = run("bench vgg.onnx --rounds 1")
+    monkeypatch.setattr(request, "RUNTIMES", others)
+    done = run("bench vgg.onnx --rounds 1 --times-only")
     assert done.code == 0
-    assert "Missing is not installed" in done.out
-    assert "Refusing refuses it: no such luck" in " ".join(done.out.split())
-    assert "differs" in done.out
+    said = " ".join(done.out.split())
+    assert "not installed Missing" in said
+    assert "Refusing refuses it: no such luck" in said
+    done = run("bench vgg.onnx --rounds 1 --times-only --runtimes refusing")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "separable: `vgg.onnx`: Refusing refuses it: no such luck.\n"
+    assert "Missing is not installed" in run("bench vgg.onnx --runtimes missing").err
 
 
 def test_a_batch_that_the_model_does_not_take_is_refused(run: Run) -> None:
@@ -255,31 +320,7 @@ def test_a_batch_that_the_model_does_not_take_is_refused(run: Run) -> None:
     done = run("bench fixed.onnx --batch 4")
     assert done.code == 2
     assert "`--batch 4`" in done.err
-
-
-def times(difference: float | None = None) -> ModelTimes:
-    rows = (RuntimeTimes("separable", "1", 2.0, 3.0, difference), RuntimeTimes("ONNX Runtime", "2", 5.0, 6.0))
-    return ModelTimes({"x": (1, 3, 224, 224)}, 1, 150_000_000, 300.0, rows)
-
-
-def test_ratios_and_shares_of_the_peak() -> None:
-    model = times()
-    assert model.best_ms == pytest.approx(1.0)
-    assert [model.of_peak(each) for each in model.times] == pytest.approx([0.5, 0.2])
-    assert [model.over_ours(each) for each in model.times] == pytest.approx([1.0, 2.5])
-
-
-@pytest.mark.parametrize("columns", [50, 60, 74, 80, 120])
-def test_the_table_of_times_fits(columns: int, capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console
-
-    long = "folder/" * 8 + "[bold]network.onnx"
-    Console(width=columns, markup=False).print(side_by_side([(long, times(1e-6)), ("b", times())], columns))
-    out = capsys.readouterr().out
-    assert max(map(len, out.splitlines())) <= columns
-    assert "[bold]" in "".join(line.strip().split(" ")[0] for line in out.splitlines())
-    assert "2.5x" in out
-    assert "50 %" in out
+    assert "`fixed.onnx`" in done.err
 
 
 def test_only_rows_of_scores_are_ranked() -> None:

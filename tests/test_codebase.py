@@ -29,6 +29,7 @@ FLOORS = [
     {"demo"},
     {"nn"},  # whose networks are timed as ONNX models
     {"onnx"},
+    {"engine.peers"},
     {"engine.loader"},
     {"report"},
     {"engine"},
@@ -49,7 +50,7 @@ FLOORS = [
 ]
 CORE = {"_core"}  # the compiled part
 # Parts of a subpackage that have a floor of their own: what reads models lies below what converts them.
-APART = {"engine.loader", "onnx.model"}
+APART = {"engine.loader", "engine.peers", "onnx.model"}
 DOORS = {"_base", "calibrate", "conv", "cost", "engine", "filters", "kernel", "methods"}  # what reaches it
 OPTIONAL = {"kernel": "matplotlib", "methods": "scipy"}  # used where it is installed, imported on first use
 NUMPY_ALONE = set().union(*FLOORS[FLOORS.index({"filters"}) :]) | {"__init__"}

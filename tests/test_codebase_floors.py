@@ -33,10 +33,10 @@ FLOORS = {
         {"layers"},
     ],
     "onnx": [{"audits", "frontiers"}, {"conversion"}, {"costs"}, {"model"}],
-    "engine": [{"loader"}, {"network"}, {"program"}, {"passes"}, {"graph"}],
+    "engine": [{"peers"}, {"loader"}, {"network", "times"}, {"program"}, {"passes"}, {"graph"}],
     # Records lie below, in conv. `audits` and `conversions` are what users print and save.
     "report": [
-        {"audits", "conversions", "frontiers", "programs"},
+        {"audits", "benches", "conversions", "frontiers", "programs"},
         {"paged"},
         {"pages", "pictures"},
         {"text"},

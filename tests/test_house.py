@@ -111,9 +111,11 @@ TESTED_BY = {
     "test_onnx_hostile.py": "onnx.model.sizes",
     "test_engine_program.py": "engine.loader engine.program.builder engine.program.memory "
     "engine.program.operations report.pages.program report.text.programs",
+    "test_engine_bench.py": "engine.peers.measures",
     "test_engine_random.py": "engine.program.steps.arrangement engine.program.chains "
     "engine.program.steps.elements engine.program.steps.windows",
-    "test_report_pages.py": "report.pages.audit report.pages.conversion "
+    "test_report_pages.py": "report.pages.audit report.pages.bench report.pages.bench_charts "
+    "report.pages.conversion "
     "report.pages.frontier report.text.audits report.text.columns report.text.frontiers",
     "test_cli_frontier.py": "cli.networks.targets cli.verbs.frontier",
 }

@@ -26,7 +26,9 @@ from separable.conv.conversion.records import ConvertedLayer, Option
 from separable.conv.forms.layer import ConvLayer
 from separable.conv.frontiers.records import LeftOut, PointRecord
 from separable.conv.scores.records import OutputLoss, Score
+from separable.engine.times.records import BenchMachine, FailedModel, ModelTimes, RuntimeTimes
 from separable.report.audits import Audit
+from separable.report.benches import Bench
 from separable.report.conversions import SeparationReport
 from separable.report.frontiers import Frontier
 from separable.report.paged import Paged
@@ -125,7 +127,30 @@ def frontier_of(count: int = 4, names: tuple[str, ...] = (), score: bool = False
     )
 
 
-def page_of(what: Audit | SeparationReport | Frontier[PointRecord], folder: Path) -> Path:
+def bench_of(count: int = 2, names: tuple[str, ...] = ()) -> Bench:
+    """Return so many models in two runtimes with one and with two threads; OpenVINO did not start alone."""
+    models = []
+    for n in range(count):
+        name = f"{names[n % len(names)] if names else 'net'}{n}.onnx"
+        for threads in (1, 2):
+            base = (n + 1) / threads
+            calls = tuple(base * (1 + 0.004 * k * k) for k in range(20))
+            ours = RuntimeTimes("separable", "1.0", calls, 3.0, 50 << 20, 40 << 20, 1e-6)
+            slow = tuple((30.0 if n else 1.5) * call for call in calls)
+            note = f"memory and load time not measured: {name}"
+            peer = RuntimeTimes("OpenVINO", "2026.4", slow, error=math.inf, notes=(note,))
+            refused = (f"ONNX Runtime refuses it: {name}",)
+            shapes = {"image": (1, 3, 224, 224)}
+            models.append(
+                ModelTimes(name, shapes, threads, 20_000_000, 100.0 * threads, 12.5, (ours, peer), refused)
+            )
+    machine = BenchMachine("Processor", 2, "x86-64-v4", {"Python": "3.11", "separable": "1.0"})
+    failed = tuple(FailedModel(f"{name}.onnx", f"`{name}.onnx` is damaged") for name in names[:1])
+    reference = "ONNX Runtime with optimisations off"
+    return Bench(tuple(models), machine, 20, 1, 60.0, reference, ("LiteRT",), failed)
+
+
+def page_of(what: Paged, folder: Path) -> Path:
     path = folder / "page.html"
     what.to_html(path)
     return path
@@ -304,6 +329,41 @@ def test_the_page_of_an_audit_does_not_frighten(tmp_path: Path) -> None:
     assert str(a).index("weights alone do not tell") < str(a).index("layer ")  # it comes first
 
 
+def test_the_page_of_a_bench_holds_its_numbers(tmp_path: Path) -> None:
+    b = bench_of()
+    data = data_of(path := page_of(b, tmp_path))
+    names = ["latency0", "load0", "memory0", "latency1", "load1", "memory1"]
+    assert list(data["charts"]) == names
+    rows = data["datasets"]["rows0"]
+    assert [row["row"] for row in rows] == [
+        "separable, 1 thread",
+        "OpenVINO, 1 thread",
+        "separable, 2 threads",
+        "OpenVINO, 2 threads",
+    ]
+    ours, peer = b.models[0].times
+    assert (rows[0]["least"], rows[0]["p50"]) == (ours.least_ms, pytest.approx(ours.median_ms, rel=1e-4))
+    assert rows[1]["p99"] == pytest.approx(peer.quantile_ms(0.99), rel=1e-4)
+    assert [row["ms"] for row in data["datasets"]["calls0"][:20]] == pytest.approx(ours.milliseconds)
+    assert [row["row"] for row in data["datasets"]["loads0"]] == [
+        "separable, 1 thread",
+        "separable, 2 threads",
+    ]
+    assert data["datasets"]["memories0"][0]["memory"] == 50
+    assert "logarithmic" not in json.dumps(data["charts"]["latency0"])
+    assert "logarithmic" in json.dumps(data["charts"]["latency1"])
+    heading, *cells = Page(path.read_text(encoding="utf-8")).rows
+    assert len(cells) == 8
+    assert all(len(row) == len(heading) for row in cells)
+    first, second = (dict(zip(heading, row, strict=True)) for row in cells[:2])
+    assert (first["memory"], first["load"], first["error"], first["ours"]) == ("50 MiB", "3", "1e-06", "1x")
+    assert (second["memory"], second["load"], second["error"], second["ours"]) == ("-", "-", "inf", "1.5x")
+    body = " ".join(re.sub(r"<[^>]*>", " ", path.read_text("utf-8").split("<script")[0]).split())
+    assert "1 thread: separable takes 1 ms at least; OpenVINO 1.5x as long" in body
+    assert "not installed LiteRT" in body
+    assert "ONNX Runtime refuses it" in body
+
+
 def test_axes_name_layers() -> None:
     from separable.report.pages.page import axis_labels
 
@@ -356,7 +416,7 @@ def test_both_faces_write_the_page_of_a_conversion(tmp_path: Path) -> None:
 # --- nothing else is needed, and nothing can be brought in --------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [audit_of, report_of, frontier_of])
+@pytest.mark.parametrize("make", [audit_of, report_of, frontier_of, bench_of])
 def test_nothing_is_loaded_and_names_are_only_text(make: Any, tmp_path: Path) -> None:
     text = page_of(make(5, NAMES), tmp_path).read_text(encoding="utf-8")
     page = Page(text)
@@ -508,6 +568,9 @@ def charts_in(dom: str) -> dict[str, int]:
     return found
 
 
+BENCH = " ".join(f"latency{n} 84 load{n} 2 memory{n} 4" for n in range(5))
+
+
 @pytest.mark.parametrize(
     ("make", "scheme", "size", "charts"),
     [
@@ -515,10 +578,13 @@ def charts_in(dom: str) -> dict[str, int]:
         (report_of, "dark", (420, 2400), "layers 10 errors 5 frontier 5 options 17"),
         (frontier_of, "light", (400, 2400), "milliseconds 7 MACs 7"),
         (frontier_of, "dark", (1400, 1500), "milliseconds 7 MACs 7"),
+        (bench_of, "light", (400, 3000), BENCH),
+        (bench_of, "dark", (1400, 1800), BENCH),
     ],
     ids=[
         *("audit, light and wide", "conversion, dark and narrow"),
         *("frontier, light and narrow", "frontier, dark and wide"),
+        *("bench, light and narrow", "bench, dark and wide"),
     ],
 )
 def test_charts_are_drawn(

@@ -441,14 +441,16 @@ def run(
 
 @app.command(
     help=_paragraphs(
-        "Time models in the engine and in the runtimes that are installed, side by side.",
-        "ONNX Runtime and OpenVINO are taken where they are installed, in float32. They run in turn in one "
-        "process, with pauses. over ours: how many times as long a runtime takes, by the least of its times.",
+        "Measure models in the engine and in the runtimes that are installed, side by side.",
+        "ONNX Runtime and OpenVINO are taken where they are installed, in float32. All are called in turn in "
+        "one process, with pauses; load time and memory are those of processes of their own. ours: how many "
+        "times as long as the engine a runtime takes, by the least of its times.",
     ),
     epilog=_examples(
         "bench model.onnx",
-        "bench model.onnx --threads 1,2 --batch 8",
+        "bench model.onnx --threads 1,2 --batch 8 --html page.html",
         "bench dense.onnx separable.onnx --shape height=224,width=224 --json",
+        "bench model.onnx --runtimes engine,onnxruntime --rounds 100 --times-only",
     ),
 )
 @exits
@@ -457,15 +459,17 @@ def bench(
     shapes: options.Shapes = None,
     batch: options.TimedBatch = 1,
     threads: options.TimedThreads = "1",
+    runtimes: options.TimedRuntimes = None,
     rounds: options.Rounds = 20,
     fallback: options.EngineFallback = None,
+    times_only: options.TimesOnly = False,
+    html: options.Html = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Time models side by side."""
-    setting = timing.TimingSetting(
-        shapes or [], batch, threads, rounds, None if fallback is None else "onnxruntime"
-    )
-    timing.run(models, setting, as_json)
+    handed = None if fallback is None else "onnxruntime"
+    setting = timing.TimingSetting(shapes or [], batch, threads, runtimes, rounds, handed, times_only)
+    timing.run(models, setting, html, as_json)
 
 
 @app.command(

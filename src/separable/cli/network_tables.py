@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,14 +13,13 @@ from rich.text import Text
 
 from .._base.types import Array
 from .._base.words.printable import printable
-from .._base.words.quantities import by, percent, plural, tenths, times
+from .._base.words.quantities import by, plural, tenths, times
 from ..report.text.audits import milliseconds
 from ..report.text.conversions import count
 from ..report.text.tables import facts
 
 if TYPE_CHECKING:
     from ..engine.loader import Profile
-    from ..onnx.audits.side_by_side import ModelTimes, RuntimeTimes
 
 __all__ = [
     "facts",
@@ -29,13 +28,10 @@ __all__ = [
     "output_rows",
     "profiled",
     "runtimes",
-    "side_by_side",
-    "side_by_side_notes",
 ]
 
 _TOP: Final = 5  # values of a sample that are shown
 _MOST_SAMPLES: Final = 10
-_WIDE: Final = 74  # characters that a row of times needs
 
 
 # -- what a network gives ----------------------------------------------------------------------------
@@ -124,103 +120,6 @@ def profiled(profile: Profile, width: int) -> RenderableType:
 
 
 # -- times -------------------------------------------------------------------------------------------
-
-
-def side_by_side(done: Sequence[tuple[str, ModelTimes]], width: int) -> RenderableType:
-    """Return the times of models in several runtimes: a row for each, or a line where there is less room.
-
-    Parameters
-    ----------
-    done : sequence of (str, ModelTimes)
-    width : int
-        Of the terminal, in characters.
-    """
-    return _wide_times(done) if width >= _WIDE else _narrow_times(done)
-
-
-def _wide_times(done: Sequence[tuple[str, ModelTimes]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("network", overflow="fold")
-    for heading in ("threads", "runtime", "ms", "median", "of peak", "over ours", "differs"):
-        table.add_column(heading, justify="left" if heading == "runtime" else "right", no_wrap=True)
-    for name, model in done:
-        for number, timed in enumerate(model.times):
-            table.add_row(
-                Text(printable(name) if number == 0 else ""),
-                str(model.threads) if number == 0 else "",
-                timed.runtime,
-                milliseconds(timed.least_ms),
-                milliseconds(timed.median_ms),
-                percent(round(model.of_peak(timed), 3)),
-                _ratio(model, timed),
-                _apart(timed),
-                end_section=number == len(model.times) - 1,
-            )
-    return table
-
-
-def _narrow_times(done: Sequence[tuple[str, ModelTimes]]) -> Table:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(overflow="fold")
-    for name, model in done:
-        grid.add_row(Text(f"{printable(name)}, {plural(model.threads, 'thread')}", style="bold"))
-        lines = Table.grid(padding=(0, 2))
-        for column in range(5):
-            lines.add_column(justify="right" if column else "left", no_wrap=True)
-        for timed in model.times:
-            lines.add_row(
-                f"  {timed.runtime}",
-                f"{milliseconds(timed.least_ms)} ms",
-                f"({milliseconds(timed.median_ms)})",
-                percent(round(model.of_peak(timed), 3)),
-                _ratio(model, timed),
-            )
-        grid.add_row(lines)
-    return grid
-
-
-def _work(model: ModelTimes) -> str:
-    shapes = ", ".join(f"{name} {by(shape)}" for name, shape in model.inputs.items())
-    return f"{shapes}: {count(model.macs)} MACs"
-
-
-def _ratio(model: ModelTimes, timed: RuntimeTimes) -> Text:
-    if timed is model.times[0]:
-        return Text()
-    ratio = model.over_ours(timed)
-    return Text(times(ratio), style="green" if ratio >= 1 else "yellow")
-
-
-def _apart(timed: RuntimeTimes) -> str:
-    return "" if timed.difference is None else f"{timed.difference:.0e}"
-
-
-def side_by_side_notes(done: Sequence[tuple[str, ModelTimes]]) -> list[tuple[str, str]]:
-    """Return what a reader of the times has to know: versions, the machine's peak, and what is missing."""
-    versions = dict.fromkeys(f"{timed.runtime} {timed.version}" for _, model in done for timed in model.times)
-    peaks: dict[int, float] = {}
-    for _, model in done:
-        peaks[model.threads] = max(peaks.get(model.threads, 0.0), model.peak_gflops)
-    refused = dict.fromkeys(
-        said if said.endswith("installed") else f"{name}: {said}"
-        for name, model in done
-        for said in model.refused
-    )
-    reference = next((timed.runtime for _, model in done for timed in model.times[1:]), None)
-    works = dict.fromkeys((printable(name), _work(model)) for name, model in done)
-    rows = [
-        *((name, work) for name, work in works),
-        ("versions", ", ".join(versions)),
-        *(
-            ("peak", f"{peak:.0f} GFLOP/s, {plural(n, 'thread')}: fused multiply-adds")
-            for n, peak in peaks.items()
-        ),
-        ("ms", "the least, and the median, of runs in turn in one process"),
-        ("over ours", "how many times as long as separable: the least of each"),
-    ]
-    if reference is not None:
-        rows.append(("differs", f"from {reference}, relative to its largest output"))
-    return [*rows, *(("left out", said) for said in refused)]
 
 
 def runtimes(seconds: Mapping[str, Mapping[str, float]], macs: Mapping[str, int]) -> Table:

@@ -226,8 +226,19 @@ TimedBatch: TypeAlias = Annotated[
 TimedThreads: TypeAlias = Annotated[
     str, _option("N[,N..]", "Of each runtime; several are timed in turn.", _TIMES)
 ]
+TimedRuntimes: TypeAlias = Annotated[
+    str | None,
+    _option("NAME[,NAME..]", "engine, onnxruntime, openvino. [dim]\\[default: all installed][/]", _TIMES),
+]
 Rounds: TypeAlias = Annotated[
-    int, typer.Option("--rounds", metavar="N", help="Samples of each runtime.", rich_help_panel=_TIMES)
+    int,
+    typer.Option(
+        "--rounds", metavar="N", help="In each, all runtimes are called in turn.", rich_help_panel=_TIMES
+    ),
+]
+TimesOnly: TypeAlias = Annotated[
+    bool,
+    typer.Option("--times-only", help="Leave out load time and memory.", rich_help_panel=_TIMES),
 ]
 
 # separate: the calibration data and the goal

@@ -47,7 +47,7 @@ _OPTIONS: Final = (
         )
     }
     | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}
-    | {name: f"--{name}" for name in ("batch", "rounds", "fallback")}
+    | {name: f"--{name}" for name in ("batch", "rounds", "fallback", "runtimes")}
 )
 _NAME: Final = f"({'|'.join(_OPTIONS)})"
 

@@ -233,8 +233,8 @@ def runner(model: ModelProto) -> Callable[[Array], Array]:
 
 def _in_both_runtimes(models: Mapping[str, ModelProto], squares: Array) -> dict[str, dict[str, float]]:
     """Return the least seconds of a batch, by form and runtime: all run in turn, with one thread each."""
-    from ..onnx.audits.runtimes import RUNTIMES, engine_runtime
-    from ..onnx.audits.side_by_side import interleaved
+    from ..engine.peers.runtimes import RUNTIMES, engine_runtime
+    from ..engine.times.clock import interleaved
 
     peer = next(runtime for runtime in RUNTIMES if runtime.name == PEER)
     ready = {
@@ -242,7 +242,9 @@ def _in_both_runtimes(models: Mapping[str, ModelProto], squares: Array) -> dict[
         for form, model in models.items()
         for name, runtime in ((PEER, peer), (ENGINE, engine_runtime()))
     }
-    seconds, _ = interleaved(ready, ROUNDS, rest=0.0)  # with one thread there is none that goes on polling
+    seconds = interleaved(
+        ready, ROUNDS, rest=0.0
+    ).seconds  # with one thread there is none that goes on polling
     return {form: {name: min(seconds[form, name]) for name in (PEER, ENGINE)} for form in models}
 
 

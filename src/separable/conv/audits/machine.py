@@ -16,7 +16,7 @@ from ...arrays import arguments
 from ...cost import model as costs
 from ..cost import Cost
 
-__all__ = ["Machine", "fma_peak", "this_machine"]
+__all__ = ["Machine", "copy_speed", "fma_peak", "kernel_target", "processor", "this_machine"]
 
 # Threads that copy at once while the memory's speed is measured: more than these seldom add any, and each
 # takes 128 MiB.
@@ -179,3 +179,45 @@ def fma_peak(threads: int = 1) -> float:
     float
     """
     return 1e9 * threads * measure("fma")
+
+
+def copy_speed() -> float:
+    """Return the bytes per second that one thread reads and writes as it copies, as measured now.
+
+    No cache holds what is copied.
+
+    Returns
+    -------
+    float
+    """
+    return 1e9 * measure("stream")
+
+
+def processor() -> str:
+    """Return the processor's name; family and model number tell hypervisors' generic names apart.
+
+    Returns
+    -------
+    str
+    """
+    import platform  # which is rarely needed
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()
+    except (OSError, ValueError):
+        return platform.processor() or platform.machine()
+    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = entries.get("model name", platform.machine())
+    if "cpu family" in entries and "model" in entries:
+        name += f" (family {entries['cpu family']}, model {entries['model']})"
+    return name
+
+
+def kernel_target() -> str:
+    """Return the instruction set that the kernels run in, such as "x86-64-v4".
+
+    Returns
+    -------
+    str
+    """
+    return str(core_info()["target"])

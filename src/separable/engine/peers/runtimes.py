@@ -1,7 +1,7 @@
 """Runtimes that run one model side by side: the engine, and those of others that are installed.
 
 Each is used as for the least time of one call: inputs stand where they are, outputs are written in place, and
-all compute in float32.
+all compute in float32. Nothing is imported before it is asked for: `alone` measures the memory of one.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, Union
 
 import numpy as np
-from onnx.onnx_ml_pb2 import ModelProto
 
 from ... import __version__
 from ..._base.types import Array
-from ...engine.loader import Program, load
-from ..model.names import ModelError, in_short
 
-__all__ = ["ENGINE", "RUNTIMES", "ReadyModel", "Runtime", "engine_runtime"]
+if TYPE_CHECKING:
+    from onnx.onnx_ml_pb2 import ModelProto
 
-Source: TypeAlias = str | os.PathLike[str] | ModelProto
+    from ..loader import Program
+
+__all__ = ["ENGINE", "REFERENCE", "RUNTIMES", "ReadyModel", "Runtime", "engine_runtime", "reference_outputs"]
+
+Source: TypeAlias = Union[str, os.PathLike[str], "ModelProto"]
 Feeds: TypeAlias = Mapping[str, Array]
 
 ENGINE: Final = "separable"
+REFERENCE: Final = "ONNX Runtime"  # without optimisations: whom results are compared with
 
 _SILENT: Final = 4  # ONNX Runtime's messages: fatal ones only
 
@@ -57,13 +60,17 @@ class Runtime:
 
     Attributes
     ----------
+    key : str
+        What a user calls it.
     name : str
+        What it is called where people read.
     module : str
         What Python imports.
     load : callable
         Makes a `ReadyModel` of a model, its inputs and a number of threads.
     """
 
+    key: str
     name: str
     module: str
     load: Callable[[Source, Feeds, int], ReadyModel]
@@ -89,6 +96,8 @@ class Runtime:
         ModelError
             If the runtime refuses the model, whatever its own errors are.
         """
+        from ...onnx.model.names import ModelError, in_short
+
         try:
             return self.load(source, feeds, threads)
         except Exception as error:
@@ -99,6 +108,8 @@ def engine_runtime(fallback: Literal["onnxruntime"] | None = None) -> Runtime:
     """Return the engine as one of the runtimes."""
 
     def load_here(source: Source, feeds: Feeds, threads: int) -> ReadyModel:
+        from ..loader import load
+
         shapes = {name: array.shape for name, array in feeds.items()}
         program = load(source, shapes, threads=threads, fallback=fallback)
         first = program(dict(feeds))
@@ -106,18 +117,46 @@ def engine_runtime(fallback: Literal["onnxruntime"] | None = None) -> Runtime:
         given = dict(feeds)
         return ReadyModel(lambda: program(given, out=results), lambda: results, program)
 
-    return Runtime(ENGINE, ENGINE, load_here)
+    return Runtime("engine", ENGINE, "separable.engine.loader", load_here)
 
 
-def _load_onnx_runtime(source: Source, feeds: Feeds, threads: int) -> ReadyModel:
+def _content(source: Source) -> str | bytes:
+    """Return a file's path, or a model as the bytes of a file."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else source.SerializeToString()
+
+
+def _session(source: Source, threads: int, optimised: bool = True) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    model = source.SerializeToString() if isinstance(source, ModelProto) else os.fspath(source)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(_content(source), options, providers=["CPUExecutionProvider"])
+
+
+def reference_outputs(source: Source, feeds: Feeds) -> dict[str, Array]:
+    """Return what ONNX Runtime makes of a model as it stands, no node fused or folded.
+
+    Raises
+    ------
+    ModelError
+        If it refuses the model.
+    """
+    from ...onnx.model.names import ModelError, in_short
+
+    try:
+        session = _session(source, 1, optimised=False)
+        names = [entry.name for entry in session.get_outputs()]
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    except Exception as error:  # ONNX Runtime's exceptions have no common class
+        raise ModelError(f"{REFERENCE} refuses it: {in_short(error).rstrip('.')}.") from error
+
+
+def _load_onnx_runtime(source: Source, feeds: Feeds, threads: int) -> ReadyModel:
+    session = _session(source, threads)
     names = [entry.name for entry in session.get_outputs()]
     first = session.run(names, dict(feeds))
     results: dict[str, Array] = {name: np.array(y) for name, y in zip(names, first, strict=True)}
@@ -137,7 +176,8 @@ def _load_openvino(source: Source, feeds: Feeds, threads: int) -> ReadyModel:
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(source.SerializeToString() if isinstance(source, ModelProto) else Path(source))
+    content = _content(source)
+    model = core.read_model(content if isinstance(content, bytes) else Path(content))
     model.reshape({name: list(array.shape) for name, array in feeds.items()})
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
@@ -161,6 +201,6 @@ def _load_openvino(source: Source, feeds: Feeds, threads: int) -> ReadyModel:
 
 # What a model is compared with.
 RUNTIMES: Final = (
-    Runtime("ONNX Runtime", "onnxruntime", _load_onnx_runtime),
-    Runtime("OpenVINO", "openvino", _load_openvino),
+    Runtime("onnxruntime", "ONNX Runtime", "onnxruntime", _load_onnx_runtime),
+    Runtime("openvino", "OpenVINO", "openvino", _load_openvino),
 )

@@ -1,0 +1,1 @@
+"""Times of whole networks: taken in turn, and kept as records."""
