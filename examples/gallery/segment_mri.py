@@ -40,7 +40,7 @@ SMALL = "SEPARABLE_SMALL" in os.environ  # a part of the data, as the tests take
 WIDTH = 4 if SMALL else 16  # channels of the first layer
 EPOCHS = 1 if SMALL else 8
 
-data = tissues(train=4 if SMALL else 96, block=(16, 16, 8) if SMALL else (48, 48, 24), seed=0)
+data = tissues(train=4 if SMALL else 96, block=(16, 16, 8) if SMALL else (40, 40, 16), seed=0)
 if SMALL:
     data = type(data)(
         data.name, data.train_x, data.train_y, data.test_x[..., :8], data.test_y[..., :8], data.classes
