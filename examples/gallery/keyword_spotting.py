@@ -82,7 +82,7 @@ pictures = replace(data, train_x=in_mel(data.train_x), test_x=in_mel(data.test_x
 
 figure, panels = plt.subplots(1, 5, figsize=(10, 2.2), layout="constrained", sharey=True)
 for panel, number in zip(panels, range(0, len(data.test_x), max(1, len(data.test_x) // 5)), strict=False):
-    panel.imshow(pictures.test_x[number, 0].T, origin="lower", aspect="auto", extent=(0, 1, 0, BANDS))
+    panel.imshow(pictures.test_x[number, 0].numpy().T, origin="lower", aspect="auto", extent=(0, 1, 0, BANDS))
     panel.set_title(CLASSES[data.test_y[number]])
     panel.set_xlabel("seconds")
 panels[0].set_ylabel("band")

@@ -9,7 +9,7 @@ native programs, their outputs and milliseconds beside those of ONNX Runtime, an
 # %%
 # These networks are separable by design: nearly all of their layers are depthwise or 1 x 1 convolutions. The
 # files are those of this package's benchmarks, layer by layer as published, with random weights: times and
-# differences of outputs need no trained ones, which would have to be downloaded.
+# differences of outputs need no trained ones.
 
 import os
 import sys

@@ -135,7 +135,7 @@ figure, panels = plt.subplots(1, 5, figsize=(10, 3.6), layout="constrained")
 panels[0].imshow(seen[:, :, middle].T, cmap="gray", origin="lower")
 panels[0].set_title("as seen")
 for panel, (name, classes) in zip(panels[1:], {"by the rule": truth, **told}.items(), strict=True):
-    panel.imshow(classes[0, :, :, middle].T, cmap="cividis", origin="lower", interpolation="nearest")
+    panel.imshow(classes[0, :, :, middle].numpy().T, cmap="cividis", origin="lower", interpolation="nearest")
     panel.set_title(name)
 for panel in panels:
     panel.set_axis_off()
