@@ -38,7 +38,7 @@ from side_by_side import exported, least_times, runtimes
 from words import CLASSES, COMMANDS, RATE
 
 SMALL = "SEPARABLE_SMALL" in os.environ  # a part of the data, as the tests take
-EPOCHS = 1 if SMALL else 10
+EPOCHS = 1 if SMALL else 12
 
 data = words.keywords(train=2 if SMALL else 64, test=1 if SMALL else 24, copies=1 if SMALL else 2, seed=0)
 print(f"said by {'espeak-ng' if words.ESPEAK else 'formants, as espeak-ng is not installed'}")
@@ -126,7 +126,7 @@ nets, rights = {}, {}
 for name, build, clips in (("DS-CNN, log-mel", ds_cnn, pictures), ("1-D, samples", raw_net, data)):
     torch.manual_seed(0)
     start = time.perf_counter()
-    nets[name] = train(build(), clips, EPOCHS)
+    nets[name] = train(build(), clips, EPOCHS, batch=32)
     rights[name] = accuracy(nets[name], clips)
     audit = sp.nn.audit(nets[name], clips.test_x[:1])
     print(

@@ -38,7 +38,7 @@ from side_by_side import exported, in_onnx_runtime, least_times
 
 SMALL = "SEPARABLE_SMALL" in os.environ  # a part of the data, as the tests take
 WIDTH = 4 if SMALL else 16  # channels of the first layer
-EPOCHS = 1 if SMALL else 8
+EPOCHS = 1 if SMALL else 6
 
 data = tissues(train=4 if SMALL else 96, block=(16, 16, 8) if SMALL else (40, 40, 16), seed=0)
 if SMALL:
