@@ -93,7 +93,7 @@ def mobile_networks(left: Left) -> None:
 
 
 def segment_surfaces(left: Left) -> None:
-    assert left["macs"]["separable"] < left["macs"]["dense"] / 4
+    assert left["macs"]["separable"] < left["macs"]["dense"] / 3
     assert left["difference"] < 1e-4
     for name, classes in left["told"].items():
         assert classes.shape == left["scenes"].test_y.shape, name
@@ -102,7 +102,7 @@ def segment_surfaces(left: Left) -> None:
 
 
 def segment_mri(left: Left) -> None:
-    assert left["audits"]["separable"].macs < left["audits"]["dense"].macs / 4
+    assert left["audits"]["separable"].macs < left["audits"]["dense"].macs / 3
     assert left["difference"] < 1e-3
     assert left["changed"][left["REACH"]] == 0  # blocks that overlap by what a voxel depends on
     assert float(left["dice"](left["truth"]).mean()) == 1
@@ -162,10 +162,10 @@ def test_every_page_has_its_check_and_its_place() -> None:
 
 
 def imported(script: Path) -> set[str]:
-    """The packages that a script imports, by modules of examples/train too."""
+    """The packages that a script imports as it starts, by modules of examples/train too."""
     tree = ast.parse(script.read_text(encoding="utf-8"))
-    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    names = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and node.module]
     packages: set[str] = set()
     for name in {name.partition(".")[0] for name in names}:
         beside = TRAIN / f"{name}.py"

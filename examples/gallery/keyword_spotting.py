@@ -38,7 +38,7 @@ from side_by_side import exported, least_times, runtimes
 from words import CLASSES, COMMANDS, RATE
 
 SMALL = "SEPARABLE_SMALL" in os.environ  # a part of the data, as the tests take
-EPOCHS = 1 if SMALL else 10
+EPOCHS = 1 if SMALL else 12
 
 data = words.keywords(train=2 if SMALL else 64, test=1 if SMALL else 24, copies=1 if SMALL else 2, seed=0)
 print(f"said by {'espeak-ng' if words.ESPEAK else 'formants, as espeak-ng is not installed'}")
@@ -82,7 +82,7 @@ pictures = replace(data, train_x=in_mel(data.train_x), test_x=in_mel(data.test_x
 
 figure, panels = plt.subplots(1, 5, figsize=(10, 2.2), layout="constrained", sharey=True)
 for panel, number in zip(panels, range(0, len(data.test_x), max(1, len(data.test_x) // 5)), strict=False):
-    panel.imshow(pictures.test_x[number, 0].T, origin="lower", aspect="auto", extent=(0, 1, 0, BANDS))
+    panel.imshow(pictures.test_x[number, 0].numpy().T, origin="lower", aspect="auto", extent=(0, 1, 0, BANDS))
     panel.set_title(CLASSES[data.test_y[number]])
     panel.set_xlabel("seconds")
 panels[0].set_ylabel("band")
@@ -126,7 +126,7 @@ nets, rights = {}, {}
 for name, build, clips in (("DS-CNN, log-mel", ds_cnn, pictures), ("1-D, samples", raw_net, data)):
     torch.manual_seed(0)
     start = time.perf_counter()
-    nets[name] = train(build(), clips, EPOCHS)
+    nets[name] = train(build(), clips, EPOCHS, batch=32)
     rights[name] = accuracy(nets[name], clips)
     audit = sp.nn.audit(nets[name], clips.test_x[:1])
     print(

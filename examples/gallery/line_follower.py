@@ -239,8 +239,8 @@ for name, colour in {"dense": "C1", "separable": "C0"}.items():
     path, (_, taken, waited) = drives["between", name][0], drives["long", name]
     panels["times"].hist(1e3 * taken, bins=40, range=(0, most), color=colour, alpha=0.8, label=name)
     for seconds, line in ((taken, "-"), (waited, ":")):
-        missed = 1 - np.arange(1, len(seconds) + 1) / len(seconds)
-        panels["missed"].step(1e3 * np.sort(seconds), 100 * missed, line, color=colour, where="post")
+        missed = np.linspace(100, 0, len(seconds) + 1)  # of the answers, for a period from one of them on
+        panels["missed"].step(1e3 * np.sort([0, *seconds]), missed, line, color=colour, where="post")
     late = f"{name}: {(taken > between).mean():.0%} too late for the period"
     panels["floor"].plot(path[:, 1], path[:, 0], color=colour, linewidth=2.5, label=late)
     middle, tail, longest = 1e3 * np.percentile(taken, (50, 99, 100))

@@ -9,7 +9,7 @@ native programs, their outputs and milliseconds beside those of ONNX Runtime, an
 # %%
 # These networks are separable by design: nearly all of their layers are depthwise or 1 x 1 convolutions. The
 # files are those of this package's benchmarks, layer by layer as published, with random weights: times and
-# differences of outputs need no trained ones, which would have to be downloaded.
+# differences of outputs need no trained ones.
 
 import os
 import sys
@@ -43,16 +43,20 @@ if SMALL:
 # ``load`` takes a path or a model. Norms and activations are in the convolutions; a squeeze-excite is a mean
 # that is summed up where a convolution stores, and a scale that is applied where the next one reads.
 
-models = {network.title: onnx.load(engine_networks.path(network)) for network in networks}
+titles = [network.title.partition(",")[0] for network in networks]
+models = {
+    title: onnx.load(engine_networks.path(network)) for title, network in zip(titles, networks, strict=True)
+}
 programs = {}
-print("network                           MACs   nodes   steps    loaded in   weights   memory of a call")
+print(f"pictures of {networks[0].shape[1]} x {networks[0].shape[2]}")
+print("network                  MACs   nodes   steps   loaded in   weights   memory of a call")
 for network, (title, model) in zip(networks, models.items(), strict=True):
     start = time.perf_counter()
     programs[title] = sp.engine.load(model, {"x": (1, *network.shape)}, threads=1)
     loaded = time.perf_counter() - start
     profile = programs[title].profile(repeat=3)
     print(
-        f"{title:28s} {profile.macs / 1e6:7.1f} M  {len(model.graph.node):6d}  {len(profile.steps):6d}"
+        f"{title:19s} {profile.macs / 1e6:7.1f} M  {len(model.graph.node):6d}  {len(profile.steps):6d}"
         f"   {1e3 * loaded:7.0f} ms   {programs[title].weights_bytes / 2**20:4.1f} MB"
         f"   {programs[title].memory() / 2**20:7.1f} MB"
     )
@@ -78,11 +82,11 @@ for batch in batches:
     times = least_times(runs, 3 if SMALL else max(5, 40 // batch))
     least |= {(title, batch, runtime): seconds for (title, runtime), seconds in times.items()}
 
-print("network                        batch       engine   ONNX Runtime   as fast as")
+print("network               batch       engine   ONNX Runtime")
 for title in models:
     for batch in batches:
         mine, peer = (1e3 * least[title, batch, runtime] for runtime in ("engine", "ONNX Runtime"))
-        print(f"{title:28s} {batch:7d}   {mine:7.2f} ms     {peer:7.2f} ms   {peer / mine:4.2f} times")
+        print(f"{title:19s} {batch:7d}   {mine:7.2f} ms     {peer:7.2f} ms: {peer / mine:4.2f} times as fast")
 print(f"largest difference of outputs: {worst:.0e} of the largest one")
 
 figure, panels = plt.subplots(1, len(batches), figsize=(10, 2.6), layout="constrained", sharey=True)
@@ -92,7 +96,7 @@ for panel, batch in zip(panels, batches, strict=True):
         widths = [1e3 * least[title, batch, runtime] for title in models]
         bars = panel.barh(rows + shift, widths, 0.38, color=colour, label=runtime)
         panel.bar_label(bars, fmt="%.1f", padding=3)
-    panel.set_yticks(rows, [title.partition(",")[0] for title in models])
+    panel.set_yticks(rows, list(models))
     panel.set_xlabel(f"milliseconds, {batch} picture{'s' * (batch > 1)}, one thread")
     panel.margins(x=0.15)
 panels[0].invert_yaxis()

@@ -153,10 +153,10 @@ print(f"largest difference of scores from those of ONNX Runtime: {difference:.0e
 colours = {"cmap": "Set2", "vmin": 0, "vmax": 7, "interpolation": "nearest"}
 figure, panels = plt.subplots(4, 4, figsize=(8, 8.4), layout="constrained")
 for column, panel in enumerate(panels[0]):
-    panel.imshow(scenes.test_x[column, 0], cmap="gray")
+    panel.imshow(scenes.test_x[column, 0].numpy(), cmap="gray")
     rows = {"what is there": scenes.test_y, **told}
     for below, (name, classes) in zip(panels[1:, column], rows.items(), strict=True):
-        below.imshow(classes[column], **colours)
+        below.imshow(classes[column].numpy(), **colours)
         if column == 0:
             below.set_ylabel(name)
 panels[0, 0].set_ylabel("scene")
