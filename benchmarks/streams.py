@@ -129,14 +129,14 @@ class _Bench:
         self._make(size)
         ours, theirs = [], []
         for _ in range(self._rounds):
-            ours.append(float(self._run("stream", memory=PROMISES[-1])["cpu"]))
+            ours.append(float(self._run("stream", memory=PROMISES[0])["cpu"]))
             theirs.append(float(self._run("dask-image")["cpu"]))
         self._clear()
         ratios = [own / other for own, other in zip(ours, theirs, strict=True)]
-        label = f"{size.words}: CPU time"
+        label = f"{size.words}: CPU time within {PROMISES[0]} MiB"
         return [
             self._quantity(label, ours, "s", None),
-            self._quantity(f"{label} of dask-image", theirs, "s", None),
+            self._quantity(f"{size.words}: CPU time of dask-image", theirs, "s", None),
             self._quantity(f"{label} over dask-image's", ratios, "x", 1 / PEER[self._codec]),
         ]
 
