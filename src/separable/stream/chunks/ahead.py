@@ -22,7 +22,7 @@ def depth_for(chunk: int) -> int:
     return min(max(_BYTES // max(chunk, 1), _DEPTHS[0]), _DEPTHS[1])
 
 
-class Held(NamedTuple):
+class LentBytes(NamedTuple):
     """Bytes in memory that is lent: `give_back` it."""
 
     memory: Array
@@ -46,15 +46,15 @@ class Buffers:
     def __init__(self, usual: int) -> None:
         self._usual, self._free, self._lock = usual, list[Array](), Lock()
 
-    def take(self, size: int) -> Held:
+    def take(self, size: int) -> LentBytes:
         """Return memory for so many bytes."""
         with self._lock:
             memory = self._free.pop() if self._free else None
         if memory is None or len(memory) < size:
             memory = np.empty(max(size, self._usual), np.uint8)
-        return Held(memory, size)
+        return LentBytes(memory, size)
 
-    def give_back(self, held: Held) -> None:
+    def give_back(self, held: LentBytes) -> None:
         """Take memory back."""
         with self._lock:
             self._free.append(held.memory)

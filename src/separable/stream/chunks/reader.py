@@ -16,7 +16,7 @@ from ...arrays.boundaries import Interval
 from ...files.guard import reading
 from ..parts import Chore
 from ..system.offsets import BINARY, fill_from
-from .ahead import Buffers, Held, ReadAhead, depth_for
+from .ahead import Buffers, LentBytes, ReadAhead, depth_for
 from .codec import ChunkCodec, codec_of
 from .grid import Index, Touch, touched
 from .shard import ShardIndices, layout_of
@@ -76,7 +76,7 @@ class ChunkReader:
                 tasks.append(Chore(partial(self._place, touch, out, columns), wait))
         return tasks
 
-    def _fetch(self, index: Index) -> Held | None:
+    def _fetch(self, index: Index) -> LentBytes | None:
         """Return the bytes of a chunk; None where it is not stored."""
         file, place, size = index, 0, -1
         with reading(self._folder, KIND):
@@ -103,7 +103,7 @@ class ChunkReader:
         """Return the open file of a chunk, or of a shard."""
         return os.open(self._folder / self._key(index), os.O_RDONLY | BINARY)
 
-    def _place(self, touch: Touch, out: Array, columns: Interval, held: Held | None) -> None:
+    def _place(self, touch: Touch, out: Array, columns: Interval, held: LentBytes | None) -> None:
         """Decode a chunk and copy what is asked for."""
         if held is None:
             out[...] = self._codec.filled()
