@@ -21,6 +21,7 @@ REST: Final = 0.06  # seconds
 _WARM: Final = 3e-3  # seconds of calls after a rest, which lets caches cool and the clock fall
 _ROUND: Final = 2e-3  # seconds: shorter calls are timed several times in a round, each by itself
 _MOST: Final = 10  # calls of a round
+_TRIALS: Final = 3  # calls before the rounds, which tell how many of them a round has
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def interleaved(
     """
     slowest: dict[Hashable, float] = {}
     for key, call in calls.items():
-        slowest[alike(key)] = max(slowest.get(alike(key), 0.0), _timed(call))
+        least = min(_timed(call) for _ in range(_TRIALS))
+        slowest[alike(key)] = max(slowest.get(alike(key), 0.0), least)
     repeats = {key: min(_MOST, math.ceil(_ROUND / max(slowest[alike(key)], 1e-9))) for key in calls}
     seconds: dict[K, list[float]] = {key: [] for key in calls}
     peak, copy = 0.0, copy_speed()

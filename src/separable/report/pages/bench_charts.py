@@ -73,11 +73,12 @@ def memory_chart(place: int, rows: int, runtimes: Sequence[str]) -> Spec:
     """Return the chart of the memory of a process, and what of it was held before the model was read."""
     base = alt.Chart(alt.NamedData(f"memories{place}"))
     tooltip = ["row:N", alt.Tooltip("memory:Q", format=".4~g"), alt.Tooltip("before:Q", format=".4~g")]
-    x = {"title": "MiB of a process", "axis": _numbers()}
-    whole = base.mark_bar().encode(
-        x=alt.X("memory:Q", **x), y=_rows(), color=_colours(runtimes), tooltip=tooltip
-    )
-    before = base.mark_bar(color="--before").encode(x=alt.X("before:Q", **x), y=_rows(), tooltip=tooltip)
+
+    def at(field: str) -> alt.X:
+        return alt.X(f"{field}:Q", title="MiB of a process", axis=_numbers())
+
+    whole = base.mark_bar().encode(x=at("memory"), y=_rows(), color=_colours(runtimes), tooltip=tooltip)
+    before = base.mark_bar(color="--before").encode(x=at("before"), y=_rows(), tooltip=tooltip)
     return _finished(whole + before, rows)
 
 
