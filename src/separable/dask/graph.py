@@ -139,7 +139,7 @@ def _mask_of(mask: Any, x: da.Array) -> da.Array | None:
     masking.check_mask(known.dtype, known.shape, x.shape)
     known = known[(np.newaxis,) * (x.ndim - known.ndim)]
     if isinstance(known, da.Array):
-        return cast("da.Array", known)
+        return known
     alike = zip(known.shape, x.shape, x.chunks, strict=True)
     chunks = tuple(c if n == wanted else (n,) for n, wanted, c in alike)
     return cast("da.Array", da.from_array(known, chunks=chunks))
