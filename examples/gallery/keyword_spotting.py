@@ -208,6 +208,7 @@ print(f"{length:.0f} seconds of sound, {sum(word in COMMANDS for *_, word in spa
 # may be up to a second after it began, as it has to be in the ring.
 
 THRESHOLD = 0.6
+COLOURS = dict(zip(COMMANDS, [*(f"C{number}" for number in range(7)), "black", "C8", "C9"], strict=True))
 
 
 def commands_heard(answers):
@@ -235,7 +236,7 @@ def judged(heard):
 figure, panels = plt.subplots(3, 1, figsize=(10, 6.4), layout="constrained", sharex=True)
 panels[0].plot(np.arange(len(sound))[::8] / RATE, sound[::8], color="0.6", linewidth=0.5)
 for begin, end, word in spans:
-    colour = f"C{COMMANDS.index(word)}" if word in COMMANDS else "0.5"
+    colour = COLOURS.get(word, "0.6")
     panels[0].text((begin + end) / 2, 0.75, word, ha="center", color=colour, fontsize=8)
 panels[0].set(ylim=(-0.9, 0.95), ylabel="sound")
 scores = {}
@@ -243,10 +244,10 @@ for name, panel in zip(nets, panels[1:], strict=True):
     heard, smooth = commands_heard(results[name, "engine"][0][0])
     scores[name] = judged(heard)
     moments = (np.arange(len(smooth)) + 1) * CHUNKS * HOP / RATE
-    for number in range(len(COMMANDS)):
-        panel.plot(moments, smooth[:, number], color=f"C{number}", linewidth=1.2)
+    for number, word in enumerate(COMMANDS):
+        panel.plot(moments, smooth[:, number], color=COLOURS[word], linewidth=1.2)
     for moment, word in heard:
-        panel.text(moment, 1.04, word, ha="center", color=f"C{COMMANDS.index(word)}", fontsize=8)
+        panel.text(moment, 1.04, word, ha="center", color=COLOURS[word], fontsize=8)
     panel.axhline(THRESHOLD, color="0.8", linewidth=0.8, zorder=0)
     panel.set(ylim=(0, 1.15), ylabel=f"{name}\nprobability")
     count = sum(word in COMMANDS for *_, word in spans)
