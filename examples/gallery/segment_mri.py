@@ -14,8 +14,8 @@ which a volume in blocks is told as in one piece.
 # Nibabel brings two volumes of a head along, 128 x 96 x 24 voxels. Their tissues are told by a rule: outside
 # of the head, and within it dark, grey and bright, between two thresholds (Otsu's) of the scan over its mean
 # around each voxel. What the network sees is harder: the scan as a poor coil would show it, under a smooth
-# gain that is different each time, with noise. It learns from blocks of the left half of the first volume, and
-# is judged by the right half of the second one.
+# gain that is different each time, with noise. It learns from blocks of the left half of the first volume,
+# and is judged by the right half of the second one.
 
 import itertools
 import os
