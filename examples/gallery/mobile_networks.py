@@ -65,8 +65,8 @@ for network, (title, model) in zip(networks, models.items(), strict=True):
 # Beside what people use today
 # ----------------------------
 #
-# ONNX Runtime runs the same files. The least time of a call, with one thread, all in turn; for one picture
-# and for a batch, whose plan is made at the first call.
+# ONNX Runtime runs the same files. The least time of a call, with one thread and in the time of that thread,
+# all in turn; for one picture and for a batch, whose plan is made at the first call.
 
 sessions = {title: in_onnx_runtime(model) for title, model in models.items()}
 batches = (1, 2) if SMALL else (1, 8)

@@ -168,6 +168,7 @@ for panel in panels.flat:
 # -------------
 #
 # The least time of a scene, with one thread, dense and separable, here and in ONNX Runtime, all in turn.
+# Times are those of the thread: they leave out what else the machine does.
 
 least = least_times({key: lambda run=run: run(scene) for key, run in runs.items()}, 3 if SMALL else 60)
 print("network        MACs        engine   ONNX Runtime")

@@ -60,11 +60,15 @@ def in_onnx_runtime(model: ModelProto, threads: int = 1) -> Run:
 
 
 def least_times(runs: Mapping[K, Callable[[], Any]], rounds: int) -> dict[K, float]:
-    """Return the least seconds that each run took, over some rounds in which they take turns."""
+    """Return the least seconds that each run took, over some rounds in which they take turns.
+
+    They are those of the thread that calls: neither what else the machine does is counted, nor what other
+    threads do for a run.
+    """
     least = dict.fromkeys(runs, float("inf"))
     for _ in range(rounds):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = time.thread_time()
             run()
-            least[name] = min(least[name], time.perf_counter() - start)
+            least[name] = min(least[name], time.thread_time() - start)
     return least

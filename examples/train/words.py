@@ -81,9 +81,12 @@ def spoken(word: str, voice: Voice) -> Floats:
     return said[loud[0] : loud[-1] + 1][:RATE]
 
 
-def all_spoken(words: tuple[str, ...], speakers: list[Voice]) -> list[tuple[str, Floats]]:
-    """Return each word by each voice."""
-    pairs = [(word, voice) for voice in speakers for word in words]
+def all_spoken(speakers: list[Voice], others: int) -> list[tuple[str, Floats]]:
+    """Return each command by each voice, and some other words by each, in turn."""
+    pairs = []
+    for number, voice in enumerate(speakers):
+        more = [OTHERS[(number * others + place) % len(OTHERS)] for place in range(others)]
+        pairs += [(word, voice) for word in (*COMMANDS, *more)]
     with ThreadPoolExecutor(2) as pool:  # who speaks is another process
         return [
             (word, said)
@@ -127,9 +130,8 @@ def clips(
 
 def keywords(train: int, test: int, copies: int, seed: int) -> Pictures:
     """Return clips ``(N, 1, RATE)`` by so many voices to train with, and by others that are held out."""
-    words = COMMANDS + OTHERS
-    x, y = clips(all_spoken(words, voices(train, False, seed)), copies, 0.1, seed)
-    heard, wanted = clips(all_spoken(words, voices(test, True, seed)), 1, 0.0, seed + 1)
+    x, y = clips(all_spoken(voices(train, False, seed), 4), copies, 0.1, seed)
+    heard, wanted = clips(all_spoken(voices(test, True, seed), 4), 1, 0.0, seed + 1)
     tensors = [torch.from_numpy(part) for part in (x[:, None], y, heard[:, None], wanted)]
     return Pictures("keywords", *tensors, len(CLASSES))
 
