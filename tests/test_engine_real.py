@@ -237,6 +237,14 @@ def test_whole_numbers_that_float32_may_not_hold_are_refused() -> None:
             sp.engine.load(model)
 
 
+def test_double_precision_is_refused_and_not_rounded() -> None:
+    net = Net()
+    x = net.input("x", [4], TensorProto.DOUBLE)
+    model = net.model(net.node("Add", net.node("Relu", x), x))
+    with pytest.raises(sp.engine.UnsupportedOperationsError, match="Relu of float64"):
+        sp.engine.load(model)
+
+
 def test_what_is_carried_is_told_by_types_and_operations() -> None:
     types = {"flag": TensorType(np.dtype(bool), (3,)), "far": TensorType(np.dtype(np.int64), (3,))}
     made = {"same": TensorType(np.dtype(bool), (3,)), "sum": TensorType(np.dtype(np.int64), (3,))}

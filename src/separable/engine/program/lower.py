@@ -124,9 +124,10 @@ def unsupported(graph: Graph) -> list[tuple[Node, str]]:
     for node in graph.nodes:
         read = node.inputs if node.op in _TRUTHS else node.inputs[:1]
         others = [
-            str(_dtype(graph, name))
+            str(kind)
             for name in (*read, *node.outputs)
-            if _dtype(graph, name) not in (None, np.float32)
+            if (kind := _dtype(graph, name)) is not None  # NumPy takes None for float64
+            and kind != np.float32
             and (name not in held or name in loose or node.op not in _CARRIES)
         ]
         if node.op not in NATIVE and not (others and node.op in FORMS):
