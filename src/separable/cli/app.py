@@ -467,8 +467,15 @@ def bench(
     as_json: options.AsJson = False,
 ) -> None:
     """Time models side by side."""
-    handed = None if fallback is None else "onnxruntime"
-    setting = timing.TimingSetting(shapes or [], batch, threads, runtimes, rounds, handed, times_only)
+    setting = timing.TimingSetting(
+        shapes or [],
+        batch,
+        threads,
+        runtimes,
+        rounds,
+        None if fallback is None else "onnxruntime",
+        times_only,
+    )
     timing.run(models, setting, html, as_json)
 
 

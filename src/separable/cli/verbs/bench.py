@@ -59,7 +59,7 @@ def run(models: Sequence[Path], setting: TimingSetting, html: Path | None, as_js
             rounds=setting.rounds,
             fallback=setting.fallback,
             times_only=setting.times_only,
-            progress=lambda step, steps, phase: show(phase, step, steps),
+            progress=lambda done, total, step: show(step, done, total),
         )
     if html is not None:
         done.to_html(html)

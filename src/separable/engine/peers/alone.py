@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import platform
 import subprocess
 import sys
 import time
@@ -124,7 +125,7 @@ def _runtime(key: str, fallback: Any) -> Runtime:
 def peak_memory() -> int | None:
     """Return the most bytes of memory that this process held at once; None where the system does not tell."""
     most = _held("VmHWM")  # not what `getrusage` says on Linux: that is the parent's as well
-    if most is not None or sys.platform == "linux":
+    if most is not None or platform.system() == "Linux":
         return most
     try:
         import resource

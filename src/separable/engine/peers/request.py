@@ -49,8 +49,9 @@ def sources_of(models: Any) -> list[Any]:
 
 def thread_counts(threads: Any) -> tuple[int, ...]:
     """Return the numbers of threads that are asked for, each once; None takes all cores."""
-    if threads is None or not isinstance(threads, (Sequence, np.ndarray)) or isinstance(threads, str):
-        return (arguments.thread_count(threads),)
+    if isinstance(threads, str) or not isinstance(threads, (Sequence, np.ndarray)):
+        alone: Any = threads
+        return (arguments.thread_count(alone),)
     if not len(threads):
         raise ValueError("`threads` is empty; expected at least one number.")
     return tuple(dict.fromkeys(map(arguments.thread_count, threads)))

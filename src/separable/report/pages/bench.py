@@ -113,7 +113,7 @@ def _drawn(
 ) -> list[tuple[str, Any, str, str, bool]]:
     """Return the charts of a model: name, what is drawn, title, text, whether it is wide; add their data."""
     lines = [
-        ({"row": f"{timed.runtime}, {plural(model.threads, 'thread')}", "runtime": timed.runtime}, timed)
+        ({"row": f"{timed.runtime}, {model.threads}", "runtime": timed.runtime}, timed)
         for model in models
         for timed in model.times
     ]
