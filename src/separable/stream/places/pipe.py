@@ -80,6 +80,7 @@ class PipeTarget:
     path: str | None = None
     remark = ", compressed in one go and not resumed"
     rows = 1
+    in_order = True
 
     def __init__(self, path: Path, layout: Layout, head: bytes, notes: tuple[str, ...] = ()) -> None:
         self.name, self.order, self.notes = f"`{path}`", layout.order, notes
