@@ -287,9 +287,8 @@ def _plan(
     stored, request = request_of(shape, samples, dtype, asked, mask, nan, rounding)
     chosen, passed_over = plan_in_parts(kernel, request, threads)
     result = chosen.dtype if stored is None else stored
-    clips = stored is not None and not copied
-    clips = clips and chosen.clips((samples, stored, rounding), request.masked)
-    storage = Storage(result, mask, nan, rounding, overflow, clips, copied, levels)
+    clips = stored is not None and chosen.clips((samples, stored, rounding), request.masked)
+    storage = Storage(result, mask, nan, rounding, overflow, clips and not copied, copied, levels)
     return planned(source, target, chosen, storage, limit, threads, passed_over)
 
 

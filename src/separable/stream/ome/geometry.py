@@ -94,9 +94,11 @@ def levels_of(
     ValueError
         There are not so many levels; a spacing is not known and `isotropic` asks for it.
     """
-    if pyramid.isotropic and any(spacing[axis] is None for axis in spatial):
+    unknown = [axis for axis in spatial if spacing[axis] is None]
+    if pyramid.isotropic and unknown:
         raise ValueError(
-            "`isotropic=True` goes by the distance of samples, which the source does not say; pass False."
+            "`isotropic` goes by the distance of neighbouring samples, and the source states none for axis "
+            f"{unknown[0]}; leave it out."
         )
     made = [Level(tuple(shape), (1,) * len(shape))]
     while pyramid.levels is None or len(made) < pyramid.levels:

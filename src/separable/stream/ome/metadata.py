@@ -1,4 +1,4 @@
-"""What an OME-Zarr picture says of its axes and of where its samples lie, and how it is written (OME-NGFF 0.5).
+"""What an OME-Zarr picture says of its axes and of where its samples lie, as OME-NGFF 0.5 writes it.
 
 Read are 0.4 and 0.5, by `places.ngff`; what a source of another kind says is put in the same words.
 """

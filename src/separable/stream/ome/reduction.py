@@ -144,13 +144,14 @@ class Means:
 
 def _halved(part: Array, axis: int, dtype: np.dtype[Any]) -> Array:
     """Return the sums of neighbours along an axis; the last one stands alone where their number is odd."""
-    before = (slice(None),) * axis
-    even, odd = part[(*before, slice(0, None, 2))], part[(*before, slice(1, None, 2))]
-    sums = np.empty(even.shape, dtype)
-    pairs = (*before, slice(0, odd.shape[axis]))
-    np.add(even[pairs], odd, out=sums[pairs], dtype=dtype)
-    if even.shape[axis] > odd.shape[axis]:
-        sums[(*before, -1)] = even[(*before, -1)]
+
+    def along(*places: int | None) -> tuple[slice, ...]:
+        return (*(slice(None) for _ in range(axis)), slice(*places))
+
+    even, odd = part[along(0, None, 2)], part[along(1, None, 2)]
+    sums, count = np.empty(even.shape, dtype), odd.shape[axis]
+    np.add(even[along(count)], odd, out=sums[along(count)], dtype=dtype)
+    sums[along(count, None)] = even[along(count, None)]
     return sums
 
 

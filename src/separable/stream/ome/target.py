@@ -1,4 +1,4 @@
-"""OME-Zarr pictures as targets: all levels are made of a slab while it is in memory, and metadata come last."""
+"""OME-Zarr pictures as targets: levels are made of slabs while these are in memory, metadata come last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from ..._base.atomic import sync_folder
 from ..._base.extras import extra
 from ..._base.types import Array
 from ...files.image import Image
-from ..places.arrays import thickness
 from ..places.flat import draft_of
 from ..places.place import Order, as_lying
 from ..places.zarrs import ZarrForm, ZarrTarget
@@ -96,10 +95,11 @@ class OmeTarget:
         orders: tuple[Order, Order],
         pyramid: Pyramid,
     ) -> None:
-        self.name, self.path = f"`{path}`", str(path)
+        self.name = f"`{path}`"
+        self.path: str | None = str(path)
         self.picture, self.levels, self.pyramid = picture, levels, pyramid
         self._path, self._draft, self._dtype = path, draft_of(path), dtype
-        self.order, self._stored_order = orders
+        self.order = orders[0]
         self._arrays = [
             ZarrTarget(path, level.shape, dtype, _clipped(form, level.shape), orders[1], self._draft / str(n))
             for n, level in enumerate(levels)
