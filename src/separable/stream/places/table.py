@@ -12,13 +12,13 @@ import numpy as np
 from ...files.guard import check_readable
 from ..ome.geometry import Pyramid
 from ..ome.target import SUFFIX, ome_target
-from . import hdf5, niftis, npy, tiffs, zarrs
+from . import hdf5, niftis, npy, tiffs, volumes, zarrs
 from .arrays import ArraySource, ArrayTarget, MaskSource
 from .place import StreamSource, StreamTarget
 
 _PATHS = (
     "a path that ends in .npy, .zarr, .h5, .hdf5 (scan.h5/name for one of several data sets), .nii, .nii.gz, "
-    ".tif or .tiff"
+    ".tif, .tiff, .nrrd, .mha, or as a source .nhdr, .mhd or a folder of DICOM"
 )
 _LEVELS = "smaller levels go into OME-Zarr; expected a target that ends in .ome.zarr, or in .zarr"
 _TIFF = (".tif", ".tiff")
@@ -112,6 +112,8 @@ def _from_path(path: Path, name: str) -> StreamSource:
     if suffix == ".nii" or suffix in _TIFF:
         check_readable(path)
         return niftis.nifti_source(path) if suffix == ".nii" else tiffs.tiff_source(path)
+    if path.is_dir() or suffix in (*volumes.NRRD, *volumes.METAIMAGE, *volumes.DICOM):
+        return volumes.volume_source(path)
     raise ValueError(f"`{name}={str(path)!r}` has no ending that is known; expected {_PATHS}.")
 
 
@@ -162,6 +164,8 @@ def open_target(
         return npy.npy_target(path, shape, dtype, like.order)
     if suffix == ".nii":
         return niftis.nifti_target(path, dtype, like.header)
+    if suffix in (*volumes.NRRD, *volumes.METAIMAGE):
+        return volumes.volume_target(path, dtype, like.header)
     if suffix in _TIFF:
         return tiffs.tiff_target(path, dtype, like.header)
     raise ValueError(f"`target={str(path)!r}` has no ending that is known; expected {_PATHS}.")
