@@ -157,7 +157,7 @@ def test_axes_are_halved_until_they_are_short_or_alike() -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"levels=9` is more than there are: 3, the last of shape \(1, 1\)"):
         levels_of((3, 3), (0, 1), (None, None), (9, 9), Pyramid(9))
-    with pytest.raises(ValueError, match="`isotropic` goes by the distance.*none for axis 0; leave it out"):
+    with pytest.raises(ValueError, match=r"`isotropic` goes by the distance.*none for axis 0; leave it out"):
         levels_of((3, 3), (0, 1), (None, 1.0), (9, 9), alike)
     one = Level((2, 2), (4, 1))
     assert placed(one, (0.5, 2.0), (10.0, 0.0), "mean") == ((2.0, 2.0), (10.75, 0.0))
@@ -180,7 +180,7 @@ def test_what_no_picture_can_be_is_refused(tmp_path: Path, wrong: dict[str, Any]
     asked: dict[str, Any] = {"target": tmp_path / "y.ome.zarr", "memory": "4GiB", **wrong}
     with pytest.raises(ValueError, match=message):
         sp.stream.pyramid(np.zeros((9, 9, 9)), **asked)
-    with pytest.raises(ValueError, match="pyramid=-1` is no number of smaller levels"):
+    with pytest.raises(ValueError, match=r"pyramid=-1` is no number of smaller levels"):
         sp.stream.plan(np.zeros((9, 9, 9)), None, pyramid=-1)
     assert list(tmp_path.iterdir()) == []
 
@@ -329,7 +329,7 @@ def test_what_ome_zarr_does_not_hold_is_refused(tmp_path: Path) -> None:
     ):
         sp.stream.filter(source, tmp_path / "y.ome.zarr", KERNEL)
     with pytest.raises(
-        files.FileError, match="has 2 or 3 axes, or names for them, not 3 x 3 x 3 x 3 samples"
+        files.FileError, match=r"has 2 or 3 axes, or names for them, not 3 x 3 x 3 x 3 samples"
     ):
         sp.stream.pyramid(np.zeros((3,) * 4), tmp_path / "y.ome.zarr")
     axes = tuple(OmeAxis(name, "space") for name in "zyx")
@@ -345,7 +345,7 @@ def test_metadata_that_are_damaged_are_not_trusted(tmp_path: Path) -> None:
     for old, new in (('"s0"', '"../../etc"'), ("[2.0, 0.5, 0.5]", f"[{10**400}, 1, 1]"), ("100.0", "NaN")):
         (source / "zarr.json").write_text(json.dumps(json.loads(text)).replace(old, new))
         if old == '"s0"':
-            with pytest.raises(ValueError, match="is a group of zarr, not an array"):
+            with pytest.raises(ValueError, match=r"is a group of zarr, not an array"):
                 sp.stream.plan(source, KERNEL)
             continue
         target = tmp_path / f"y{len(new)}.ome.zarr"
@@ -465,7 +465,7 @@ def test_other_levels_are_refused_by_name(large: Path, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             sp.stream.pyramid(large, target, levels=3, memory="4GiB")
     for other in ({"levels": 2}, {"levels": 3, "reduction": "sample"}):
-        with pytest.raises(sp.stream.JournalError, match="was begun with another levels"):
+        with pytest.raises(sp.stream.JournalError, match=r"was begun with another levels"):
             sp.stream.pyramid(large, target, memory="4GiB", **other)
     sp.stream.pyramid(large, target, levels=3, memory="4GiB")
     np.testing.assert_array_equal(level(target, 1), np.rint(means(volume((151, 30, 34)), (2,) * 3)))

@@ -220,8 +220,8 @@ def filter_files(
 @app.command(
     help=_paragraphs(
         "Write a volume as an OME-Zarr picture with smaller levels, filtered first if asked for.",
-        "The volume is read once, slab by slab, in memory that is kept to; what was stopped goes on when it is "
-        "run again. Axes, units, scale and translation are kept, and those of each level say where its "
+        "The volume is read once, slab by slab, in memory that is kept to; what was stopped goes on when it "
+        "is run again. Axes, units, scale and translation are kept, and those of each level say where its "
         "samples lie.",
     ),
     epilog=_examples(

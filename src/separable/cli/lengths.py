@@ -14,7 +14,7 @@ from .. import files
 _PER_MM: Final = {"nm": 1e6, "um": 1e3, "mm": 1.0, "cm": 0.1, "m": 1e-3}
 _PX: Final = "px"
 _ALIASES: Final = (
-    {name: "um" for name in ("µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre")}
+    dict.fromkeys(("µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre"), "um")
     | {"nanometer": "nm", "nanometre": "nm", "millimeter": "mm", "millimetre": "mm", "pixel": _PX}
     | {"pixels": _PX, "samples": _PX, "voxels": _PX}
 )
@@ -70,8 +70,8 @@ def _known(option: str, text: str, name: str) -> str:
     unit = _ALIASES.get(name, name)
     if unit and unit != _PX and unit not in _PER_MM:
         raise ValueError(
-            f"`{option} {text}`: `{name}` is no unit of length; expected one of {', '.join(_PER_MM)}, or none "
-            "for samples."
+            f"`{option} {text}`: `{name}` is no unit of length; expected one of {', '.join(_PER_MM)}, or "
+            "none for samples."
         )
     return unit
 

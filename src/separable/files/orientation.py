@@ -1,7 +1,7 @@
 """Where a volume lies: affines of NIfTI, and origin and directions in the words of DICOM, NRRD and MetaImage.
 
-An affine takes indices along x, y and z to millimetres towards right, front and top (RAS). DICOM, ITK and most
-NRRD files count towards left and back (LPS).
+An affine takes indices along x, y and z to millimetres towards right, front and top (RAS). DICOM, ITK and
+most NRRD files count towards left and back (LPS).
 """
 
 from __future__ import annotations

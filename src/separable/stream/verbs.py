@@ -281,7 +281,7 @@ def _plan(
     copied = kernel is None
     if kernel is None:
         if mask is not None or nan != "propagate":
-            raise ValueError("`mask` and `nan` go with a kernel, and there is none; pass one.")
+            raise ValueError("masks and nan='omit' go with a kernel, and there is none; pass one.")
         kernel, asked = SeparableKernel([[np.ones(1)]]), ("reflect", 0.0, 0, 0, None, "auto")
         dtype = samples if dtype is None else dtype
     stored, request = request_of(shape, samples, dtype, asked, mask, nan, rounding)

@@ -1,4 +1,4 @@
-"""DICOM series, a folder of slices: read in the order of their positions, with rescale slope and intercept."""
+"""DICOM series, a folder of slices: read in the order of their positions, with slope and intercept."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class _Slice(NamedTuple):
     position: FloatArray | None
     slope: float
     intercept: float
+    compressed: bool
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,10 @@ class DicomSlices:
         path, (slope, intercept) = self.paths[number], self._scales[number]
         stored = _pixels(path, (self.shape[1], self.shape[0]))
         if self.dtype.kind == "i" and (slope, intercept) != (1.0, 0.0):
-            return stored.astype(self.dtype) + self.dtype.type(int(intercept))
+            return np.asarray(stored.astype(self.dtype) + self.dtype.type(int(intercept)))
         if self.dtype.kind != "f":
             return stored.astype(self.dtype, copy=False)
-        return (stored.astype(np.float64) * slope + intercept).astype(self.dtype)
+        return np.asarray((stored.astype(np.float64) * slope + intercept).astype(self.dtype))
 
 
 def read(path: Path) -> Image:
@@ -100,16 +101,16 @@ def describe(path: Path, *, whole: bool = False) -> tuple[Image, DicomSlices]:
     with extra("dicom"):
         import pydicom  # noqa: F401
     slices = _series(path)
-    _check_alike(slices)
-    first = slices[0].entries
-    slices, affine = _sorted(path, slices)
-    steps = _steps(slices, affine)
-    dtype = _result_dtype(slices)
+    with reading(path, KIND):
+        _check_alike(slices)
+        first = slices[0].entries
+        slices, affine = _sorted(path, slices)
+        steps = _steps(slices, affine)
+        dtype = _result_dtype(slices)
     shape = (int(first.Columns), int(first.Rows), len(slices))
     stored = np.dtype(f"u{int(first.BitsAllocated) // 8}")
-    for item in slices if whole else slices[:1]:
-        compressed = bool(item.entries.file_meta.TransferSyntaxUID.is_compressed)
-        check_promise(item.path, shape[:2], stored, None if compressed else 1, whole=whole)
+    for item in slices:
+        check_promise(item.path, shape[:2], stored, None if item.compressed else 1)
     check_promise(slices[0].path, shape, dtype, None, whole=whole)
     scales = tuple((item.slope, item.intercept) for item in slices)
     made = DicomSlices(tuple(item.path for item in slices), shape, dtype, scales)
@@ -196,7 +197,8 @@ def _checked(path: Path, entries: pydicom.Dataset) -> _Slice:
     )
     if not math.isfinite(slope) or not math.isfinite(intercept) or slope == 0:
         raise FileError(f"`{path}` is damaged: its slope is {slope}, its intercept {intercept}.")
-    return _Slice(path, entries, position, slope, intercept)
+    compressed = bool(entries.file_meta.TransferSyntaxUID.is_compressed)
+    return _Slice(path, entries, position, slope, intercept, compressed)
 
 
 def _number(value: Any, default: float) -> float:
@@ -218,7 +220,8 @@ def _check_alike(slices: Sequence[_Slice]) -> None:
             own, other = item.entries.get(name), first.entries.get(name)
             if own != other:
                 raise FileError(
-                    f"`{item.path}` has {name} {own}, and `{first.path}` {other}; expected slices of one volume."
+                    f"`{item.path}` has {name} {own}, and `{first.path}` {other}; expected slices of one "
+                    "volume."
                 )
         for name, count in (("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
             pair = [_vector(one.entries.get(name), count) for one in (item, first)]
@@ -276,8 +279,8 @@ def _check_even(slices: list[_Slice], positions: FloatArray, normal: FloatArray)
     if float(aside.max()) > max(_GAP * usual, _SAME_PLACE):
         number = int(aside.argmax())
         raise FileError(
-            f"`{slices[number + 1].path}` lies {aside[number]:.4g} mm beside the line of the others; expected "
-            "slices of one volume."
+            f"`{slices[number + 1].path}` lies {aside[number]:.4g} mm beside the line of the others; "
+            "expected slices of one volume."
         )
 
 

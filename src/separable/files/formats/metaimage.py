@@ -13,7 +13,7 @@ import numpy as np
 
 from ..._base.types import Array
 from ..guard import FileError, reading
-from ..image import Image, arranged, check_samples, without_samples, with_z
+from ..image import Image, arranged, check_samples, with_z, without_samples
 from ..orientation import affine_of, axes_placed, lengths_of, lps_of
 from ..target import replacing
 from .raw import Packing, RawSamples, data_file, header_text, numbers_text

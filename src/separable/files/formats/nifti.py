@@ -108,7 +108,7 @@ def _placed(volume: nib.Nifti1Image) -> Array | None:
     if not (header["sform_code"] or header["qform_code"]) or not np.isfinite(affine).all():
         return None
     unit = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
-    return np.diag([unit, unit, unit, 1.0]) @ affine
+    return np.asarray(np.diag([unit, unit, unit, 1.0]) @ affine)
 
 
 def _is_plain(proxy: Any) -> bool:
@@ -239,9 +239,8 @@ def _made(volume: Image, dtype: np.dtype[Any]) -> nib.Nifti1Image:
         kind, affine, header = volume.carried.kind, volume.carried.affine, volume.carried.header
     else:
         kind = nib.Nifti2Image if max(volume.data.shape) > _MAX_NIFTI1 else nib.Nifti1Image
-        affine, header = axes_placed(volume), None
-        if affine is None:
-            affine = np.diag([*_known(volume.spacing), 1.0])
+        placed, header = axes_placed(volume), None
+        affine = np.diag([*_known(volume.spacing), 1.0]) if placed is None else placed
     stored = kind(volume.data, affine, header, dtype=dtype)
     if header is None and axes_placed(volume) is not None:
         stored.set_qform(affine, _SCANNER)

@@ -1,4 +1,4 @@
-"""NRRD volumes, .nrrd and .nhdr: fields of the header are carried over, with spacing, directions and origin."""
+"""NRRD volumes, .nrrd and .nhdr: spacing, directions, origin and other fields are carried over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..._base.extras import extra
 from ..._base.types import Array
 from ..guard import FileError, reading
-from ..image import Image, arranged, check_samples, without_samples, with_z
+from ..image import Image, arranged, check_samples, with_z, without_samples
 from ..orientation import affine_of, axes_placed, lps_of
 from ..target import replacing
 from .raw import Packing, RawSamples, data_file, header_text, numbers_text
@@ -108,23 +108,24 @@ def _samples(path: Path, fields: dict[str, Any], end: int) -> RawSamples:
     sizes = tuple(int(n) for n in fields["sizes"])
     if len(sizes) != fields["dimension"] or not 0 < len(sizes) <= _MOST_AXES:
         raise FileError(f"`{path}` is damaged: it has {fields['dimension']} axes, and sizes {sizes}.")
-    kind, packing = _TYPES.get(fields["type"]), _PACKINGS.get(fields["encoding"].lower())
-    if kind is None:
-        raise FileError(f"`{path}` holds samples of type {fields['type']!r}, which are no numbers.")
-    if packing is None:
-        raise FileError(f"`{path}` has encoding {fields['encoding']!r}; expected {', '.join(_PACKINGS)}.")
+    name, encoding = str(fields["type"]), str(fields["encoding"]).lower()
+    if name not in _TYPES:
+        raise FileError(f"`{path}` holds samples of type {name!r}, which are no numbers.")
+    if encoding not in _PACKINGS:
+        raise FileError(f"`{path}` has encoding {encoding!r}; expected one of {', '.join(_PACKINGS)}.")
+    kind, packing = _TYPES[name], _PACKINGS[encoding]
     order = fields.get("endian", sys.byteorder if kind[1] == "1" or packing == "text" else None)
     if order not in ("little", "big"):
         raise FileError(f"`{path}` is damaged: its field `endian` is {order!r}; expected little or big.")
     stored = np.dtype(("<" if order == "little" else ">") + kind)
-    name = fields.get("data file", fields.get("datafile"))
-    holder = path if name is None else data_file(path, name)
+    apart = fields.get("data file", fields.get("datafile"))
+    holder = path if apart is None else data_file(path, str(apart))
     skip = fields.get("byte skip", fields.get("byteskip", 0))
     if fields.get("line skip", fields.get("lineskip", 0)) or (skip and packing):
         raise FileError(
             f"`{path}` skips lines, or bytes that are compressed, before its samples; rewrite it."
         )
-    offset = end if name is None else 0
+    offset = end if apart is None else 0
     if skip == -1:
         offset = holder.stat().st_size - math.prod(sizes) * stored.itemsize
     elif skip:

@@ -146,7 +146,7 @@ class _Inflated(io.RawIOBase):
             given = self._state.unconsumed_tail or self._file.read(_BLOCK)
             part = self._state.decompress(given, left.nbytes)
             if not part and not given:
-                return 0
+                raise EOFError("its compressed samples end before their end is marked")
             if part:
                 left[: len(part)] = part
                 return len(part)
