@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import separable as sp
 from separable import files
 from separable.stream.ome import reduction
-from separable.stream.ome.geometry import Level, Pyramid, levels_of, placed
+from separable.stream.ome.geometry import OmeLevel, Pyramid, levels_of, placed
 from separable.stream.ome.metadata import OmeAxis, OmePicture, rendering_of
 from separable.stream.ome.target import SUFFIX
 
@@ -79,7 +79,7 @@ KINDS = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "?", "f2", "f4", "f8", 
 
 
 @st.composite
-def arrays(draw: st.DrawFn) -> tuple[Array, tuple[Level, ...], list[int]]:
+def arrays(draw: st.DrawFn) -> tuple[Array, tuple[OmeLevel, ...], list[int]]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     ndim, dtype = draw(st.integers(1, 3)), np.dtype(draw(st.sampled_from(KINDS)))
     shape = tuple(draw(st.integers(1, 17)) for _ in range(ndim))
@@ -104,12 +104,12 @@ def rounded(block: Array) -> int:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(arrays(), st.sampled_from([1, 30, 1000]))
 def test_levels_are_exact_however_rows_come(
-    case: tuple[Array, tuple[Level, ...], list[int]], block: int
+    case: tuple[Array, tuple[OmeLevel, ...], list[int]], block: int
 ) -> None:
     x, made, cuts = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reduction, "_BLOCK", block)
-        for kind in (reduction.Means, reduction.Samples):
+        for kind in (reduction.LevelMeans, reduction.LevelSamples):
             results = [np.zeros(one.shape, x.dtype) for one in made]
             done, place, reduce = [0] * len(made), 0, kind(made, x.dtype)
             for cut in [*cuts, len(x)]:
@@ -120,10 +120,10 @@ def test_levels_are_exact_however_rows_come(
                 place = min(place + cut, len(x))
             for number, one in enumerate(made[1:], 1):
                 assert done[number] == one.shape[0]
-                check(results[number], x, one, kind is reduction.Samples)
+                check(results[number], x, one, kind is reduction.LevelSamples)
 
 
-def check(result: Array, x: Array, one: Level, sampled: bool) -> None:
+def check(result: Array, x: Array, one: OmeLevel, sampled: bool) -> None:
     if sampled:
         np.testing.assert_array_equal(result, x[tuple(slice(None, None, f) for f in one.factors)])
         return
@@ -140,7 +140,7 @@ def check(result: Array, x: Array, one: Level, sampled: bool) -> None:
 def test_means_of_the_largest_floats_do_not_overflow() -> None:
     x = np.full((8, 8, 8), 1.7e308)
     made = levels_of(x.shape, (0, 1, 2), (None,) * 3, (1, 1, 1), Pyramid(None))
-    for _, _, rows in reduction.Means(made, x.dtype).take(x):
+    for _, _, rows in reduction.LevelMeans(made, x.dtype).take(x):
         np.testing.assert_array_equal(rows, 1.7e308)
 
 
@@ -159,7 +159,7 @@ def test_axes_are_halved_until_they_are_short_or_alike() -> None:
         levels_of((3, 3), (0, 1), (None, None), (9, 9), Pyramid(9))
     with pytest.raises(ValueError, match=r"`isotropic` goes by the distance.*none for axis 0; leave it out"):
         levels_of((3, 3), (0, 1), (None, 1.0), (9, 9), alike)
-    one = Level((2, 2), (4, 1))
+    one = OmeLevel((2, 2), (4, 1))
     assert placed(one, (0.5, 2.0), (10.0, 0.0), "mean") == ((2.0, 2.0), (10.75, 0.0))
     assert placed(one, (0.5, 2.0), (10.0, 0.0), "sample") == ((2.0, 2.0), (10.0, 0.0))
 

@@ -49,7 +49,7 @@ class Pyramid(NamedTuple):
             raise ValueError(f"`reduction={shown(self.reduction)}` is unknown; expected 'mean' or 'sample'.")
 
 
-class Level(NamedTuple):
+class OmeLevel(NamedTuple):
     """A level of a pyramid.
 
     Attributes
@@ -73,7 +73,7 @@ def levels_of(
     spacing: Sequence[float | None],
     chunks: Sequence[int],
     pyramid: Pyramid,
-) -> tuple[Level, ...]:
+) -> tuple[OmeLevel, ...]:
     """Return the levels of a picture, the whole one first.
 
     A level has a sample for each begun pair of the one before along each axis of space that is longer than 1.
@@ -100,7 +100,7 @@ def levels_of(
             "`isotropic` goes by the distance of neighbouring samples, and the source states none for axis "
             f"{unknown[0]}; leave it out."
         )
-    made = [Level(tuple(shape), (1,) * len(shape))]
+    made = [OmeLevel(tuple(shape), (1,) * len(shape))]
     while pyramid.levels is None or len(made) < pyramid.levels:
         last = made[-1]
         if pyramid.levels is None and all(last.shape[axis] <= chunks[axis] for axis in spatial):
@@ -114,12 +114,12 @@ def levels_of(
                 f"{last.shape}."
             )
         factors = tuple(n * 2 if axis in halved else n for axis, n in enumerate(last.factors))
-        made.append(Level(tuple(-(-n // f) for n, f in zip(shape, factors, strict=True)), factors))
+        made.append(OmeLevel(tuple(-(-n // f) for n, f in zip(shape, factors, strict=True)), factors))
     return tuple(made)
 
 
 def _halved(
-    level: Level, spatial: Sequence[int], spacing: Sequence[float | None], isotropic: bool
+    level: OmeLevel, spatial: Sequence[int], spacing: Sequence[float | None], isotropic: bool
 ) -> list[int]:
     """Return the axes that are halved for the level that follows."""
     able = [axis for axis in spatial if level.shape[axis] > 1]
@@ -131,7 +131,7 @@ def _halved(
 
 
 def placed(
-    level: Level, scale: Sequence[float], translation: Sequence[float], reduction: Reduction
+    level: OmeLevel, scale: Sequence[float], translation: Sequence[float], reduction: Reduction
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return scale and translation of a level: where the centre of its first sample lies.
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ...files.guard import FileError
 from ...files.image import Image, size_text
-from .geometry import Level, Reduction, placed
+from .geometry import OmeLevel, Reduction, placed
 
 VERSION: Final = "0.5"
 
@@ -83,7 +83,7 @@ class OmePicture:
         ranks = [_ORDER.get(kind, 1) for kind in kinds]
         return "" if ranks == sorted(ranks) else "expected time before channels before space"
 
-    def attributes(self, levels: Sequence[Level], reduction: Reduction) -> dict[str, Any]:
+    def attributes(self, levels: Sequence[OmeLevel], reduction: Reduction) -> dict[str, Any]:
         """Return the attributes of the group that holds its levels, 0, 1 and so on."""
         places = [placed(level, self.scale, self.translation, reduction) for level in levels]
         moved = any(start for _, begins in places for start in begins)

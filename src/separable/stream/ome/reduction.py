@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ..._base.types import Array
-from .geometry import Level, Reduction
+from .geometry import OmeLevel, Reduction
 
 _BLOCK: Final = 4 << 20  # samples that are taken up at a time, and one row at the least
 _HALF: Final = np.uint64(32)  # bits of the two parts in which words of 64 bits are summed
@@ -25,17 +25,17 @@ class LevelRows(NamedTuple):
     rows: Array
 
 
-class Samples:
+class LevelSamples:
     """Every so many samples along each axis, the first among them.
 
     Parameters
     ----------
-    levels : sequence of Level
+    levels : sequence of OmeLevel
         The whole picture first.
     dtype : dtype
     """
 
-    def __init__(self, levels: Sequence[Level], dtype: np.dtype[Any]) -> None:
+    def __init__(self, levels: Sequence[OmeLevel], dtype: np.dtype[Any]) -> None:
         self._levels, self._place = levels, 0
 
     def begin(self, row: int) -> None:
@@ -54,7 +54,7 @@ class Samples:
                 yield LevelRows(number, first, part)
 
 
-class Means:
+class LevelMeans:
     """The means of the samples that those of each level stand for, rounded once.
 
     Integers are summed up exactly and halves round to even; floats are summed in float64, in an order that
@@ -62,12 +62,12 @@ class Means:
 
     Parameters
     ----------
-    levels : sequence of Level
+    levels : sequence of OmeLevel
         The whole picture first.
     dtype : dtype
     """
 
-    def __init__(self, levels: Sequence[Level], dtype: np.dtype[Any]) -> None:
+    def __init__(self, levels: Sequence[OmeLevel], dtype: np.dtype[Any]) -> None:
         self._levels, self._dtype = levels, dtype
         self._sums = _Sums.of(dtype, levels[-1].factors)
         self._carried: list[tuple[Array, ...] | None] = [None] * len(levels)  # a row that waits for a second
@@ -125,7 +125,7 @@ class Means:
         self._carried[number] = tuple(part[-1:].copy() for part in parts) if waits else None
         return tuple(made)
 
-    def _counts(self, level: Level, first: int, count: int) -> Array | int:
+    def _counts(self, level: OmeLevel, first: int, count: int) -> Array | int:
         """Return how many samples each sum is of: an array where a level ends within a sample of its own."""
         full = math.prod(level.factors)
         whole = self._levels[0].shape
@@ -160,7 +160,7 @@ def block_rows(shape: Sequence[int]) -> int:
     return max(1, _BLOCK // max(math.prod(shape[1:]), 1))
 
 
-def reduction_bytes(levels: Sequence[Level], dtype: np.dtype[Any], reduction: Reduction) -> int:
+def reduction_bytes(levels: Sequence[OmeLevel], dtype: np.dtype[Any], reduction: Reduction) -> int:
     """Return the memory that is taken to make the smaller levels."""
     if len(levels) < 2:
         return 0

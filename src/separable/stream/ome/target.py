@@ -19,9 +19,9 @@ from ...files.image import Image
 from ..places.flat import draft_of
 from ..places.place import Order, as_lying
 from ..places.zarrs import ZarrForm, ZarrTarget
-from .geometry import Level, Pyramid, levels_of
+from .geometry import OmeLevel, Pyramid, levels_of
 from .metadata import OmePicture, picture_of
-from .reduction import Means, Samples, reduction_bytes
+from .reduction import LevelMeans, LevelSamples, reduction_bytes
 
 SUFFIX: Final = ".ome.zarr"
 _LARGEST_CHUNK: Final = 1 << 20  # samples of a chunk, where the source has none: 64 along three axes
@@ -77,7 +77,7 @@ class OmeTarget:
     Attributes
     ----------
     picture : OmePicture
-    levels : tuple of Level
+    levels : tuple of OmeLevel
         As they lie in the arrays.
     pyramid : Pyramid
     """
@@ -90,7 +90,7 @@ class OmeTarget:
         path: Path,
         dtype: np.dtype[Any],
         picture: OmePicture,
-        levels: tuple[Level, ...],
+        levels: tuple[OmeLevel, ...],
         form: ZarrForm,
         orders: tuple[Order, Order],
         pyramid: Pyramid,
@@ -104,9 +104,9 @@ class OmeTarget:
             ZarrTarget(path, level.shape, dtype, _clipped(form, level.shape), orders[1], self._draft / str(n))
             for n, level in enumerate(levels)
         ]
-        self._lying = [Level(*(as_lying(part, orders[1]) for part in level)) for level in levels]
+        self._lying = [OmeLevel(*(as_lying(part, orders[1]) for part in level)) for level in levels]
         self.rows = self._arrays[0].rows
-        make = Samples if pyramid.reduction == "sample" else Means
+        make = LevelSamples if pyramid.reduction == "sample" else LevelMeans
         self._reduction = make(self._lying, dtype)
         whole = self._arrays[0]
         self.codec_bytes = whole.codec_bytes + whole.thread_bytes + self._level_bytes()
