@@ -32,6 +32,7 @@ from PIL import Image as PillowImage
 from separable import files
 from separable._base.extras import MissingExtraError
 from separable.files import guard
+from separable.files.formats import metaimage, nrrd
 
 Bytes = bytearray
 Mutation = Callable[[Bytes, np.random.Generator], Bytes]
@@ -72,7 +73,14 @@ def seeds() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = Path(name)
-        for write in (_write_arrays, _write_pictures, _write_tiffs, _write_tiff_flavours, _write_volumes):
+        for write in (
+            _write_arrays,
+            _write_pictures,
+            _write_tiffs,
+            _write_tiff_flavours,
+            _write_volumes,
+            _write_headed,
+        ):
             write(folder)
         found = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     examples = Path(nib.__file__).parent / "tests" / "data"
@@ -159,6 +167,29 @@ def _write_volumes(folder: Path) -> None:
         volume.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"kept"))
         nib.save(volume, folder / name)
     nib.save(nib.Nifti2Image(_samples((5, 6, 7, 2), "u1"), np.eye(4)), folder / "second.nii")
+
+
+def _write_headed(folder: Path) -> None:
+    """Write volumes behind headers of text, and a slice of DICOM."""
+    place = np.diag([-0.5, -0.7, 2.0, 1.0])
+    for name, dtype in (("first", "u1"), ("second", ">i2"), ("third", "f4")):
+        image = files.Image(_samples((5, 6, 7), dtype), "XYZ", (0.5, 0.7, 2.0), affine=place)
+        for suffix in (".nrrd", ".mha"):
+            files.write(folder / f"{name}{suffix}", image)
+    packed = files.Image(_samples((5, 6, 7)), "XYZ", (0.5, 0.7, 2.0))
+    begin, _ = nrrd.head(packed, packed.data.dtype, folder / "packed.nrrd", packed=True)
+    (folder / "packed.nrrd").write_bytes(begin + gzip.compress(packed.data.tobytes(), mtime=0))
+    body = zlib.compress(packed.data.tobytes())
+    begin, _ = metaimage.head(packed, packed.data.dtype, folder / "packed.mha", len(body))
+    (folder / "packed.mha").write_bytes(begin + body)
+    text = "NRRD0004\ntype: short\ndimension: 2\nsizes: 3 2\nencoding: ascii\n\n1 2 3\n4 5 6\n"
+    (folder / "text.nrrd").write_text(text)
+    with contextlib.suppress(ModuleNotFoundError):
+        import pydicom
+
+        path = pydicom.data.get_testdata_file("CT_small.dcm")
+        if path:
+            (folder / "slice.dcm").write_bytes(Path(path).read_bytes())
 
 
 # -- mutations ---------------------------------------------------------------------------------------
@@ -276,6 +307,8 @@ def _rewritten(body: Bytes, rng: np.random.Generator) -> Bytes:
         b"0.5",
         b"XYCZT",
     ]
+    words += [b"sizes:", b"dimension:", b"little", b"raw", b"gzip", b"domain", b"(-0.5", b"5 6 7", b"MET_"]
+    words += [b"NDims = 3", b"LOCAL", b"= False", b"= True", b"none", b"space", b"endian", b"TransformMatrix"]
     words += [b"uint16", b"SizeC", b"slices", b"Pixels", b"-9999", b"/OME", b"ImageJ"]
     found = [word for word in words if word in body]
     if not found:
@@ -322,6 +355,9 @@ _OF_FORMAT: dict[str, list[Mutation]] = {
     ".npy": [_rewritten],
     ".png": [_rechunked, _rechunked],
     ".jpg": [],
+    ".nrrd": [_rewritten, _rewritten],
+    ".mha": [_rewritten, _rewritten],
+    ".dcm": [],
 }
 
 

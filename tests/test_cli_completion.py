@@ -52,7 +52,7 @@ def _run(*words: str, environment: dict[str, str]) -> str:
     [
         ("separable f", {"factor", "filter", "frontier"}),
         ("separable filter --ga", {"--gaussian"}),
-        ("separable filter --unit ''", {"px", "mm", "um", "nm"}),
+        ("separable filter --unit ''", {"px", "m", "cm", "mm", "um", "nm"}),
         ("separable filter --box ''", set()),  # nothing of ours: bash then completes the names of files
     ],
 )

@@ -44,7 +44,10 @@ def run(command: Run) -> Run:
         ("filter x.npy y.npy --box 3 --threads two", "`--threads two` is not a whole number, such as 4."),
         ("filter x.npy y.npy --box 3 --threads=2.5", "`--threads 2.5` is not a whole number"),
         ("filter x.npy y.npy --gaussian 1 --truncate x", "`--truncate x` is not a number, such as 1.5."),
-        ("filter x.npy y.npy --gaussian 1 --unit foot", "`--unit foot`: expected one of px, mm, um, nm."),
+        (
+            "filter x.npy y.npy --gaussian 1 --unit foot",
+            "`--unit foot`: expected one of px, m, cm, mm, um, nm.",
+        ),
         ("filter x.npy y.npy --box 3 --nan omitt", "expected one of propagate, omit. Did you mean omit?"),
         ("filter x.npy y.npy --box 3 --nodata x", "`--nodata x` is no number; expected one, nan, or none"),
         ("filter x.npy y.npy --box 3 --axes 7", "`--axes 7`: `x.npy` has 2 axes, 0 to 1."),

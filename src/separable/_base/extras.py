@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 Extra: TypeAlias = Literal[
-    "cli", "compile", "dask", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes", "xarray"
-]
+    "cli", "compile", "dask", "demo", "dicom", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes",
+    "xarray",
+]  # fmt: skip
 
 
 class MissingExtraError(ImportError):
@@ -21,7 +22,7 @@ def extra(name: Extra) -> Iterator[None]:
 
     Parameters
     ----------
-    name : {"cli", "compile", "dask", "demo", "files", "ndimage", "nn", "onnx", "plot", "report", ...}
+    name : {"cli", "compile", "dask", "demo", "dicom", "files", "ndimage", "nn", "onnx", "plot", ...}
         The extra of this package that brings the modules imported inside the block.
 
     Raises

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ..stream.ome.geometry import Pyramid
 from . import options, usage
 from .kernel_options import Wish
 from .networks.calibration_inputs import Data
@@ -26,6 +27,7 @@ from .verbs import filter as filtering
 from .verbs import filter_slabs as slabwise
 from .verbs import frontier as comparing
 from .verbs import learn as learning
+from .verbs import pyramid as halving
 from .verbs import run as running
 from .verbs import separate as separating
 
@@ -213,6 +215,65 @@ def filter_files(
         slabwise.run(files, out, wish, place, slabs, as_json=as_json, quiet=quiet)
     else:
         filtering.run(files, out, wish, place, as_json=as_json, quiet=quiet)
+
+
+@app.command(
+    help=_paragraphs(
+        "Write a volume as an OME-Zarr picture with smaller levels, filtered first if asked for.",
+        "The volume is read once, slab by slab, in memory that is kept to; what was stopped goes on when it "
+        "is run again. Axes, units, scale and translation are kept, and those of each level say where its "
+        "samples lie.",
+    ),
+    epilog=_examples(
+        "pyramid scan.zarr scan.ome.zarr",
+        "pyramid scan.ome.zarr smooth.ome.zarr --gaussian 2um --levels 5 --dtype uint16",
+        "pyramid stack.tif stack.ome.zarr --isotropic --memory 4GiB",
+    ),
+)
+@exits
+def pyramid(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IN OUT", help="IN: .zarr, .h5, .npy, NIfTI, TIFF; OUT: a folder, .ome.zarr or .zarr."
+        ),
+    ],
+    levels: options.Levels = None,
+    reduction: options.Reduction = options.Reduced.mean,
+    isotropic: options.Isotropic = False,
+    gaussian: options.Gaussian = None,
+    fwhm: options.Fwhm = None,
+    box: options.Box = None,
+    kernel: options.Kernel = None,
+    unit: options.SigmaUnit = options.Unit.px,
+    truncate: options.Truncate = 4.0,
+    normalise: options.Normalise = False,
+    axes: options.Axes = None,
+    mode: options.Mode = "reflect",
+    cval: options.Cval = 0.0,
+    mask: options.Mask = None,
+    nan: options.Nan = options.NaN.propagate,
+    dtype: options.Dtype = None,
+    threads: options.Threads = None,
+    memory: options.Memory = None,
+    resume: options.Resumed = options.Resume.auto,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write levels."""
+    wish = Wish(
+        gaussian=gaussian,
+        fwhm=fwhm,
+        box=box,
+        kernel=kernel,
+        truncate=truncate,
+        unit=unit.value,
+        normalise=normalise,
+    )
+    place = filtering.Place(axes, mode, cval, "0", dtype, threads, mask, nan.value)
+    made = Pyramid(levels, reduction.value, isotropic)
+    slabs = slabwise.Slabs(memory, resume.value)
+    halving.run(files, wish, place, slabs, made, as_json=as_json, quiet=quiet)
 
 
 @app.command(

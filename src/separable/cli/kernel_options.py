@@ -21,13 +21,12 @@ from ..factor import factor
 from ..families._parameters import MAX_TAPS
 from ..kernel.value import ErrorBounds, SeparableKernel
 from . import kernel_argument as by_name
+from .lengths import Lengths, lengths, steps
 from .terminal import naming, typed
 
 Weights: TypeAlias = SeparableKernel | npt.NDArray[Any]
 T = TypeVar("T")
 
-# Units of length, and how many make a millimetre; px does not depend on the voxel size.
-_PER_MM: Final = {"mm": 1.0, "um": 1e3, "nm": 1e6}
 _FWHM: Final = 2.0 * math.sqrt(2.0 * math.log(2.0))  # full width at half maximum of a Gaussian of sigma 1
 _KERNELS: Final = ("gaussian", "fwhm", "box", "sobel", "log", "unsharp", "kernel")
 _CANCELLED: Final = 1e-6  # sum of weights over their l1 norm below which a kernel is a derivative
@@ -52,6 +51,11 @@ class Wish:
     rank: int | None = None
     tol: float | None = None
     normalise: bool = False
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was typed that a kernel is made of."""
+        return self != Wish(unit=self.unit, truncate=self.truncate)
 
     def name(self) -> str:
         """Return which kernel was asked for.
@@ -85,12 +89,18 @@ class Wish:
         """
         name = self.name()
         if name in _GAUSSIANS:
-            _lengths(f"--{name}", getattr(self, name))
+            _ = self.lengths
             whole_numbers("--order", self.order)
         elif name == "box":
             whole_numbers("--box", self.box or "")
         elif name == "kernel":
             _ = self.weights
+
+    @property
+    def lengths(self) -> Lengths:
+        """The standard deviations or widths of a Gaussian, as typed."""
+        name = self.name()
+        return lengths(f"--{name}", getattr(self, name), self.unit)
 
     @functools.cached_property
     def weights(self) -> Weights:
@@ -153,7 +163,12 @@ def grant(wish: Wish, image: files.Image, axes: Sequence[int], source: Path) -> 
     ValueError
         If a number is not what the kernel takes, or if the voxel size is not known.
     """
-    steps = _steps(wish.unit, image, axes, source)
+    name = wish.name()
+    distances = (1.0,) * len(axes)
+    if name in _GAUSSIANS:
+        unit = wish.lengths.unit
+        typed_unit = f"--unit {unit}" if wish.unit == unit else f"--{name} {getattr(wish, name)}"
+        distances = steps(typed_unit, unit, image, axes, source)
     make: dict[str, Callable[[Wish, tuple[int, ...], tuple[float, ...]], Granted]] = {
         "gaussian": _gaussian,
         "fwhm": _gaussian,
@@ -163,7 +178,7 @@ def grant(wish: Wish, image: files.Image, axes: Sequence[int], source: Path) -> 
         "unsharp": _unsharp,
         "kernel": _given,
     }
-    return make[wish.name()](wish, tuple(axes), steps)
+    return make[name](wish, tuple(axes), distances)
 
 
 def numbers(option: str, text: str, count: int | None = None) -> tuple[float, ...]:
@@ -192,29 +207,6 @@ def _parsed(
     return values * count
 
 
-def _steps(unit: str, image: files.Image, axes: Sequence[int], source: Path) -> tuple[float, ...]:
-    """Return the distance of neighbouring samples along each axis, in the unit that was asked for."""
-    if unit == "px":
-        return (1.0,) * len(axes)
-    steps = [image.spacing[axis] for axis in axes]
-    known = [step * _PER_MM[unit] for step in steps if step is not None]
-    if len(known) < len(steps):
-        raise ValueError(
-            f"`--unit {unit}` needs a voxel size, and `{source}` states none for axis "
-            f"{axes[steps.index(None)]} (NIfTI, ImageJ, OME TIFF and OME-Zarr do); pass pixels with --unit "
-            "px."
-        )
-    return tuple(known)
-
-
-def _lengths(option: str, text: str, count: int | None = None) -> tuple[float, ...]:
-    values = numbers(option, text, count)
-    if not all(0 <= value < math.inf for value in values):
-        what = "a width" if option == "--fwhm" else "a standard deviation"
-        raise ValueError(f"`{option} {text}`: {what} is a number >= 0, such as 1.5.")
-    return values
-
-
 @dataclass(frozen=True)
 class _Widths:
     """Standard deviations in samples along each axis, and how they were typed."""
@@ -237,44 +229,45 @@ class _Widths:
             return family(self.sigma, truncate=truncate, **options)
 
 
-def _widths(wish: Wish, steps: tuple[float, ...]) -> _Widths:
+def _widths(wish: Wish, distances: tuple[float, ...]) -> _Widths:
     name = wish.name()
     option, typed_text = f"--{name}", getattr(wish, name)
     scale = _FWHM if name == "fwhm" else 1.0
-    lengths = _lengths(option, typed_text, len(steps))
-    sigma = tuple(value / scale / step for value, step in zip(lengths, steps, strict=True))
+    values, unit = lengths(option, typed_text, wish.unit, len(distances))
+    sigma = tuple(value / scale / step for value, step in zip(values, distances, strict=True))
     shown = f"{_by(sigma)} samples"
-    if wish.unit != "px":
-        shown = f"{_by([value / scale for value in lengths])} {wish.unit} = {shown}"
+    if unit != "px":
+        shown = f"{_by([value / scale for value in values])} {unit} = {shown}"
     if name == "fwhm":
-        shown = f"{shown} (FWHM {typed_text} {wish.unit})"
+        bare = typed_text.replace(" ", "").removesuffix(unit)
+        shown = f"{shown} (FWHM {bare} {unit})"
     return _Widths(f"{option} {typed_text}", shown, sigma)
 
 
-def _gaussian(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
-    widths = _widths(wish, steps)
+def _gaussian(wish: Wish, axes: tuple[int, ...], distances: tuple[float, ...]) -> Granted:
+    widths = _widths(wish, distances)
     order = whole_numbers("--order", wish.order, len(axes))
     kernel = widths.kernel(families.gaussian, wish.truncate, order=order)
     # A derivative is per millimetre where sigma is in millimetres.
-    scale = math.prod(step**-n for step, n in zip(steps, order, strict=True))
+    scale = math.prod(step**-n for step, n in zip(distances, order, strict=True))
     derived = f", derivative {_by(order)}" if any(order) else ""
     return Granted(_scaled(kernel, scale), f"Gaussian, sigma {widths.text}{derived}", widths.sigma)
 
 
-def _log(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
-    widths = _widths(wish, steps)
+def _log(wish: Wish, axes: tuple[int, ...], distances: tuple[float, ...]) -> Granted:
+    widths = _widths(wish, distances)
     seconds = widths.kernel(families.laplacian_of_gaussian, wish.truncate).terms
     # A second derivative is per square millimetre where sigma is in millimetres.
     scaled = (
-        _scaled(SeparableKernel([second]), step**-2) for second, step in zip(seconds, steps, strict=True)
+        _scaled(SeparableKernel([second]), step**-2) for second, step in zip(seconds, distances, strict=True)
     )
     terms = [kernel.terms[0] for kernel in scaled]
     return Granted(SeparableKernel(terms), f"Laplacian of Gaussian, sigma {widths.text}", widths.sigma)
 
 
-def _unsharp(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+def _unsharp(wish: Wish, axes: tuple[int, ...], distances: tuple[float, ...]) -> Granted:
     """Sharpen: x + amount * (x - Gaussian of x), as one kernel of two terms."""
-    widths = _widths(wish, steps)
+    widths = _widths(wish, distances)
     blur = widths.kernel(families.gaussian, wish.truncate, order=(0,) * len(axes))
     impulse = [np.eye(1, length, length // 2)[0] for length in blur.shape]
     sharp = SeparableKernel([impulse])
@@ -283,19 +276,19 @@ def _unsharp(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Gra
     return Granted(SeparableKernel(terms), text, widths.sigma)
 
 
-def _box(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+def _box(wish: Wish, axes: tuple[int, ...], distances: tuple[float, ...]) -> Granted:
     size = whole_numbers("--box", wish.box or "", len(axes))
     return Granted(families.box(size), f"box, mean of {_by(size)}")
 
 
-def _sobel(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+def _sobel(wish: Wish, axes: tuple[int, ...], distances: tuple[float, ...]) -> Granted:
     if wish.sobel not in axes:
         allowed = ", ".join(map(str, axes))
         raise ValueError(f"`--sobel {wish.sobel}` is not one of the filtered axes ({allowed}).")
     return Granted(families.sobel(axes.index(wish.sobel), ndim=len(axes)), f"Sobel along axis {wish.sobel}")
 
 
-def _given(wish: Wish, axes: tuple[int, ...], steps: tuple[float, ...]) -> Granted:
+def _given(wish: Wish, axes: tuple[int, ...], distances: tuple[float, ...]) -> Granted:
     name, kernel = wish.kernel or "", wish.weights
     if kernel.ndim != len(axes):
         raise ValueError(

@@ -13,6 +13,8 @@ class Unit(str, Enum):
     """What a standard deviation is measured in."""
 
     px = "px"
+    m = "m"
+    cm = "cm"
     mm = "mm"
     um = "um"
     nm = "nm"
@@ -23,6 +25,13 @@ class Resume(str, Enum):
 
     auto = "auto"
     never = "never"
+
+
+class Reduced(str, Enum):
+    """What a sample of a smaller level is."""
+
+    mean = "mean"
+    sample = "sample"
 
 
 class NaN(str, Enum):
@@ -41,7 +50,9 @@ _UNKNOWN, _RESULT = "What is unknown", "What comes out"
 _LARGE = "Volumes larger than memory"
 
 # filter: which kernel
-Gaussian: TypeAlias = Annotated[str | None, _option("S[,S..]", "Gaussian of standard deviation S.", _KERNEL)]
+Gaussian: TypeAlias = Annotated[
+    str | None, _option("S[,S..]", "Gaussian of standard deviation S: in samples, or such as 2um.", _KERNEL)
+]
 Fwhm: TypeAlias = Annotated[
     str | None, _option("W[,W..]", "Gaussian W wide at half its height: W = 2.355 S.", _KERNEL)
 ]
@@ -55,7 +66,9 @@ Kernel: TypeAlias = Annotated[
 ]
 
 # filter: what belongs to one kernel or another
-SigmaUnit: TypeAlias = Annotated[Unit, _option(None, "Of S and W; all but px go by the voxel size.", _TUNING)]
+SigmaUnit: TypeAlias = Annotated[
+    Unit, _option(None, "Of S and W without a unit of their own; all but px go by the voxel size.", _TUNING)
+]
 Order: TypeAlias = Annotated[str, _option("D[,D..]", "Gaussians: derivative along each axis.", _TUNING)]
 Truncate: TypeAlias = Annotated[float, _option("T", "Cut Gaussians at T standard deviations.", _TUNING)]
 Amount: TypeAlias = Annotated[float, _option("A", "--unsharp: its strength.", _TUNING)]
@@ -99,6 +112,27 @@ Memory: TypeAlias = Annotated[
 Resumed: TypeAlias = Annotated[Resume, _option(None, "never: begin anew what a run left.", _LARGE)]
 Distributed: TypeAlias = Annotated[
     str | None, _option("ADDRESS", "Filter slabs on the workers of this scheduler of Dask.", _LARGE)
+]
+
+# pyramid
+_LEVELS = "Levels"
+
+
+Levels: TypeAlias = Annotated[
+    int | None,
+    _option("N", "With the largest. [dim]\\[default: until the smallest fits into a chunk][/]", _LEVELS),
+]
+Reduction: TypeAlias = Annotated[
+    Reduced,
+    _option(None, "mean of the samples of the largest that it stands for, or the first of them.", _LEVELS),
+]
+Isotropic: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--isotropic",
+        help="Do not halve axes with samples twice as far apart as the finest's.",
+        rich_help_panel=_LEVELS,
+    ),
 ]
 
 # filter: what comes out

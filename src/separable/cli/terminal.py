@@ -44,6 +44,7 @@ _OPTIONS: Final = (
         for name in (
             *("axes", "cval", "dtype", "mode", "order", "origin", "rank", "threads", "tol", "truncate"),
             *("budget", "budgets", "by", "calibration", "forms", "memory", "skip"),
+            *("isotropic", "levels", "reduction"),
         )
     }
     | {"size": "--box", "batch_size": "--batch-size", "shapes": "--shape"}

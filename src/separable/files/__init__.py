@@ -1,4 +1,4 @@
-"""Images and volumes in the files people have: .npy, PNG, JPEG, TIFF (stacks too) and NIfTI.
+"""Images and volumes in files: .npy, PNG, JPEG, TIFF (stacks too), NIfTI, NRRD, MetaImage, DICOM series.
 
 ``read`` returns an `Image`: samples, what each axis means, voxel size, and what its format needs to
 write it again. ``write`` stores one, in the same format with everything that was carried over

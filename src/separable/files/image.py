@@ -35,6 +35,9 @@ class Image:
         The sample that means "not known", NaN too; None where the file does not say one.
     notes : tuple of str
         What the reader of the file could not take from it, or had to guess.
+    affine : (4, 4) ndarray or None
+        From indices along the axes X, Y and Z to millimetres towards right, front and top, as NIfTI has it;
+        None where the file does not say where it lies.
 
     Examples
     --------
@@ -52,6 +55,7 @@ class Image:
     carried: object = None
     nodata: float | None = None
     notes: tuple[str, ...] = ()
+    affine: Array | None = None
 
     @property
     def spatial(self) -> tuple[int, ...]:
@@ -144,6 +148,12 @@ def arranged(image: Image, order: str, holds: str) -> Image:
         axes="".join(image.axes[axis] for axis in places),
         spacing=tuple(image.spacing[axis] for axis in places),
     )
+
+
+def with_z(image: Image) -> Image:
+    """Return an image whose unnamed pages are its z."""
+    pages = next((letter for letter in "QI" if letter in image.axes and "Z" not in image.axes), "")
+    return replace(image, axes=image.axes.replace(pages, "Z")) if pages else image
 
 
 def size_text(shape: tuple[int, ...]) -> str:

@@ -132,11 +132,7 @@ def _run_journalled(
         journal.remove()
         return
     job.target.begin(bool(journal.units))
-    there = [
-        unit
-        for unit in journal.units
-        if (part := units.get((unit.begin, unit.end))) and stored(job.target, part) == unit.stored
-    ]
+    there = _still_there(job.target, journal.units, units)
     if len(there) < len(journal.units):
         journal.forget(there)
     done = {(unit.begin, unit.end) for unit in there}
@@ -153,6 +149,19 @@ def _run_journalled(
 def finished(job: OpenFilter, unit: Region) -> FinishedUnit:
     """Return the record of a unit that was written, once it is on the disk."""
     return FinishedUnit(*_places(job, unit), synced(job.target, unit))
+
+
+def _still_there(
+    target: StreamTarget, listed: list[FinishedUnit], units: dict[tuple[int, int], Region]
+) -> list[FinishedUnit]:
+    """Return the units of an earlier run that need not be written again."""
+    there: list[FinishedUnit] = []
+    for unit in listed:
+        part = units.get((unit.begin, unit.end))
+        follows = unit.begin == (there[-1].end if there else 0) or not target.in_order
+        if part is not None and follows and stored(target, part) == unit.stored:
+            there.append(unit)
+    return there
 
 
 def _places(job: OpenFilter, unit: Region) -> tuple[int, int]:
@@ -254,6 +263,9 @@ def _filter(
     plan = job.traits.part(job.plan, slab.samples.shape, slab.read, extent)
     x, result = as_array(slab.samples, order), as_array(output, order)
     known = None if slab.mask is None else as_array(slab.mask, order)
+    if storage.copied and x.dtype == result.dtype:
+        result[...] = x
+        return
     how = {"rounding": storage.rounding, "overflow": storage.overflow}
     with budget.most() as threads:
         plan(x, result, threads, mask=known, nan=storage.nan, **how)

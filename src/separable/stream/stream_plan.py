@@ -19,6 +19,8 @@ from ..arrays.output import Overflow, Rounding
 from ..filters.plan import Plan
 from . import slabs
 from .cluster import Cluster
+from .ome.geometry import Pyramid
+from .ome.target import OmeTarget
 from .pipeline import OpenFilter, program, run_job
 from .places.place import Order, StreamSource, StreamTarget, as_lying
 from .places.table import is_path, open_places
@@ -37,6 +39,8 @@ class Storage(NamedTuple):
     rounding: Rounding
     overflow: Overflow
     clips: bool  # results are clipped to what all samples allow: the source is read twice
+    copied: bool = False  # there is no kernel
+    pyramid: Pyramid | None = None  # the target is an OME-Zarr picture of these levels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,6 +67,8 @@ class StreamPlan:
         Indices of `column_axis` that belong to a column; None where whole slabs fit into memory.
     columns : int
         How many columns are filtered, one after the other; 1 where it is slabs.
+    levels : tuple of tuple of int
+        Shapes of an OME-Zarr picture, the largest first; empty for other targets.
     notes : tuple of str
         What the target does not hold of what the source says beside its samples.
     held : int
@@ -115,6 +121,7 @@ class StreamPlan:
     _order: Order
     _source_rows: int
     notes: tuple[str, ...]
+    levels: tuple[tuple[int, ...], ...]
 
     @property
     def filter_plan(self) -> Plan:
@@ -202,7 +209,10 @@ class StreamPlan:
         with plan._opened(given) as job:
             if runner is not None:
                 runner.check(job)
-            run_job(job, plan._facts(), resume == "auto", progress, runner)
+            facts = plan._facts()
+            if isinstance(job.target, OmeTarget):
+                facts["levels"] = job.target.made
+            run_job(job, facts, resume == "auto", progress, runner)
 
     @contextlib.contextmanager
     def _opened(self, target: Any, threads: int | None = None) -> Iterator[OpenFilter]:
@@ -256,13 +266,16 @@ class StreamPlan:
             ways += f" ({self.passed_over})"
         twice = " (twice: results are clipped to what all samples allow)" if self._storage.clips else ""
         modes, least = "/".join(dict.fromkeys(plan.modes)), in_bytes(self.least_memory)
+        kernel = f"{by(plan.taps, 'x')} along axes {plan.axes}, {modes}: {ways}"
         rows = [
-            ("kernel", f"{by(plan.taps, 'x')} along axes {plan.axes}, {modes}: {ways}"),
+            ("kernel", "none: samples stay as they are" if self._storage.copied else kernel),
             ("source", f"{source}, {self.shape}: reads {in_bytes(self.bytes_read)}{twice}"),
             ("target", f"{target}, {self.dtype}: writes {in_bytes(self.bytes_written)} before compression"),
             *self._cuts(),
             ("memory", f"{in_bytes(self.memory)} of {in_bytes(self.memory_limit)}; {least} at the least"),
         ]
+        if len(self.levels) > 1:
+            rows.insert(3, ("levels", ", ".join(by(shape, "x") for shape in self.levels)))
         rows += [("note", note) for note in self.notes]
         return "\n".join(f"{name:7} {text}" for name, text in rows)
 
@@ -294,7 +307,7 @@ def _beside(halo: tuple[int, int]) -> str:
 def opened_places(source: Any, target: Any, storage: Storage, threads: int | None) -> Iterator[Places]:
     """Yield source, target and mask, open."""
     count = thread_count(threads)
-    read, place, mask = open_places(source, target, storage.mask, storage.dtype)
+    read, place, mask = open_places(source, target, storage.mask, storage.dtype, storage.pyramid)
     try:
         yield Places(read, place, mask, count)
     finally:
@@ -329,12 +342,13 @@ def planned(
         if cut is None:
             raise ValueError(_too_small(traits, smallest, memory))
         units = traits.units(cut)
+        levels = tuple(level.shape for level in place.levels) if isinstance(place, OmeTarget) else ()
         return StreamPlan(
             *(read.shape, storage.dtype, plan.method, passed_over),
             *(cut.unit, len(units), cut.held, cut.overlapped),
             *(cut.width, len({unit.columns for unit in units})),
             slabs.bytes_read(traits, units) * (2 if storage.clips else 1),
-            math.prod(read.shape) * storage.dtype.itemsize,
+            sum(map(math.prod, levels or (read.shape,))) * storage.dtype.itemsize,
             cut.strips,
             *(cut.memory, smallest.memory, memory),
             source,
@@ -346,6 +360,7 @@ def planned(
             read.order,
             read.rows,
             () if place is None else place.notes,
+            levels,
         )
 
 

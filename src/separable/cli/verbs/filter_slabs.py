@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import typer
 
 from ... import files
-from ..._base.words.quantities import in_bytes, in_seconds, plural
+from ..._base.words.quantities import by, in_bytes, in_seconds, plural
 from ...report.text import tables
 from ...stream import verbs as stream
 from ...stream.journal import journal_of
+from ...stream.ome.geometry import Pyramid
 from ...stream.places import table
 from ...stream.stream_plan import Resume, StreamPlan
 from ..inputs import FileJob
@@ -25,16 +27,18 @@ from ..kernel_options import Granted, Wish, grant, whole_numbers
 from ..terminal import Show, one_line, pace, plain_console, progress, same_file, say, typed
 from .filter import Place, filter_facts, filter_rows, naming_what_is_unknown
 
+_UNFILTERED: Final = Granted(np.ones(1), "none: samples stay as they are")
 _MEMORY: Final = "1GiB"  # unless --memory says it
 
 
 @dataclass(frozen=True)
 class Slabs:
-    """How a volume is cut, whether an earlier run is gone on with, and who filters, as typed."""
+    """How a volume is cut, whether a run is gone on with, who filters, and what levels are made, as typed."""
 
     memory: str | None = None
     resume: Resume = "auto"
     distributed: str | None = None
+    levels: Pyramid | None = None  # of the picture that is written
 
     def serve(self, paths: Sequence[Path], out: Path | None) -> bool:
         """Return whether files are filtered slab by slab: memory was typed, or a path is of a volume.
@@ -59,7 +63,7 @@ class _Outcome:
 
     job: FileJob
     image: files.Image  # without samples
-    granted: Granted
+    granted: Granted | None  # None: samples stay as they are
     plan: StreamPlan
     place: Place
     seconds: float = 0.0
@@ -90,7 +94,7 @@ class _Outcome:
 def run(
     paths: Sequence[Path],
     out: Path | None,
-    wish: Wish,
+    wish: Wish | None,
     place: Place,
     slabs: Slabs,
     *,
@@ -109,7 +113,8 @@ def run(
         With 130, if it was interrupted from the keyboard.
     """
     job = _job(paths, out)
-    wish.check()
+    if wish is not None:
+        wish.check()
     place.check()
     if place.given_nodata is not None:
         raise ValueError("`--nodata` does not go with slabs (--memory); pass a --mask, or --nodata none.")
@@ -117,7 +122,7 @@ def run(
         show("planning", 0, 0)
         image = _header(job, place)
         axes = place.filtered_axes(image, job.source)
-        granted = grant(wish, image, axes, job.source)
+        granted = None if wish is None else grant(wish, image, axes, job.source)
         with typed("--mask", "mask"), naming_what_is_unknown(place, image), _naming_paths():
             plan = _planned(job, image, axes, granted, wish, place, slabs)
         outcome = _run(_Outcome(job, image, granted, plan, place), slabs, show)
@@ -165,27 +170,32 @@ def _planned(
     job: FileJob,
     image: files.Image,
     axes: tuple[int, ...],
-    granted: Granted,
-    wish: Wish,
+    granted: Granted | None,
+    wish: Wish | None,
     place: Place,
     slabs: Slabs,
 ) -> StreamPlan:
     origin, modes = whole_numbers("--origin", place.origin), place.mode.split(",")
     mode: Any = modes if len(modes) > 1 else place.mode
+    levels = slabs.levels or Pyramid()
+    smaller = None if levels.levels is None else levels.levels - 1
     return stream.plan(
         job.source,
-        granted.kernel,
+        None if granted is None else granted.kernel,
         target=job.target,
         memory=slabs.memory or _MEMORY,
         mode=mode,
         cval=place.cval,
         origin=origin if len(origin) > 1 else origin[0],
         axes=axes,
-        dtype=place.stored_dtype(image),
+        dtype=place.stored_dtype(image) if granted else place.given_dtype,
         mask=place.mask,
         nan=place.nan,
-        tol=wish.tol if wish.rank is None else None,
+        tol=wish.tol if wish and wish.rank is None else None,
         threads=place.threads,
+        pyramid=smaller,
+        reduction=levels.reduction,
+        isotropic=levels.isotropic,
     )
 
 
@@ -230,9 +240,14 @@ def _rows(outcome: _Outcome) -> list[tuple[str, str]]:
     image, stream_plan = outcome.image, outcome.plan
     plan = stream_plan.filter_plan
     threads = plural(outcome.place.threads or plan.threads, "thread")
-    rows = filter_rows(outcome.job, image, stream_plan.dtype, outcome.granted, plan, plan.axes)
-    if stream_plan.passed_over:
+    granted = outcome.granted or _UNFILTERED
+    rows = filter_rows(outcome.job, image, stream_plan.dtype, granted, plan, plan.axes)
+    if outcome.granted is None:
+        del rows[3:]  # axes and method
+    elif stream_plan.passed_over:
         rows[-1] = ("how", f"{rows[-1][1]} ({stream_plan.passed_over})")
+    if len(stream_plan.levels) > 1:
+        rows.append(("levels", ", ".join(by(shape, "x") for shape in stream_plan.levels)))
     rows += [
         ("slabs", outcome.slabs_text),
         ("memory", f"{in_bytes(stream_plan.memory)} of {in_bytes(stream_plan.memory_limit)}"),
@@ -244,9 +259,11 @@ def _rows(outcome: _Outcome) -> list[tuple[str, str]]:
 def _facts(outcome: _Outcome) -> dict[str, Any]:
     image, place, stream_plan = outcome.image, outcome.place, outcome.plan
     plan = stream_plan.filter_plan
-    shared = filter_facts(outcome.job, image, stream_plan.dtype, outcome.granted, plan, plan.axes, place)
+    granted = outcome.granted or _UNFILTERED
+    shared = filter_facts(outcome.job, image, stream_plan.dtype, granted, plan, plan.axes, place)
     return shared | {
         "passed_over": stream_plan.passed_over,
+        "levels": stream_plan.levels,
         "threads": place.threads or plan.threads,
         "slabs": outcome.slabs,
         "slabs_filtered": outcome.filtered,

@@ -14,7 +14,8 @@ import numpy as np
 from ..._base.extras import extra
 from ..._base.types import Array
 from ..guard import DEFLATE_LIMIT, FileError, check_promise, reading
-from ..image import Image, arranged, check_samples, size_text, without_samples
+from ..image import Image, arranged, check_samples, size_text, with_z, without_samples
+from ..orientation import axes_placed
 from ..target import replacing
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ KIND = "NIfTI"
 _AXES = "XYZTUVW"
 _MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _MAX_NIFTI1 = 32767  # lengths are int16 in NIfTI-1, int64 in NIfTI-2
+_SCANNER = 1  # code of an affine to the scanner's millimetres
 _GZIP_LEVEL = 1  # nibabel's default: a scanner's noise hardly compresses at any level
 _DTYPES = frozenset(["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q", "f", "d", "F", "D"])
 
@@ -95,7 +97,18 @@ def _header(volume: nib.Nifti1Image, dtype: np.dtype[Any]) -> Image:
     spacing = _spacing(volume, nib.affines.voxel_sizes(volume.affine))
     carried = _Carried(type(volume), volume.affine, volume.header)
     shape = tuple(int(n) for n in volume.shape)
-    return without_samples(shape, dtype, _AXES[: len(shape)], spacing, carried=carried)
+    affine = _placed(volume)
+    return without_samples(shape, dtype, _AXES[: len(shape)], spacing, carried=carried, affine=affine)
+
+
+def _placed(volume: nib.Nifti1Image) -> Array | None:
+    """Return the affine in millimetres; None where the header does not say that it has one."""
+    header: Any = volume.header
+    affine = np.asarray(volume.affine)
+    if not (header["sform_code"] or header["qform_code"]) or not np.isfinite(affine).all():
+        return None
+    unit = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+    return np.asarray(np.diag([unit, unit, unit, 1.0]) @ affine)
 
 
 def _is_plain(proxy: Any) -> bool:
@@ -212,7 +225,7 @@ def disk_order(image: Image, path: Path) -> tuple[int, ...]:
     ndim = image.data.ndim
     if set(image.axes) == {"Q"}:
         return tuple(range(ndim))
-    axes = _with_z(image).axes
+    axes = with_z(image).axes
     _volume(image, path)
     return tuple(sorted(range(ndim), key=lambda axis: _AXES.index(axes[axis])))
 
@@ -226,8 +239,12 @@ def _made(volume: Image, dtype: np.dtype[Any]) -> nib.Nifti1Image:
         kind, affine, header = volume.carried.kind, volume.carried.affine, volume.carried.header
     else:
         kind = nib.Nifti2Image if max(volume.data.shape) > _MAX_NIFTI1 else nib.Nifti1Image
-        affine, header = np.diag([*_known(volume.spacing), 1.0]), None
+        placed, header = axes_placed(volume), None
+        affine = np.diag([*_known(volume.spacing), 1.0]) if placed is None else placed
     stored = kind(volume.data, affine, header, dtype=dtype)
+    if header is None and axes_placed(volume) is not None:
+        stored.set_qform(affine, _SCANNER)
+        stored.set_sform(affine, _SCANNER)
     if header is None and any(volume.spacing):
         stored.header.set_xyzt_units("mm")
     return stored
@@ -236,13 +253,7 @@ def _made(volume: Image, dtype: np.dtype[Any]) -> nib.Nifti1Image:
 def _volume(image: Image, path: Path) -> Image:
     if set(image.axes) == {"Q"} and image.data.ndim <= len(_AXES):
         return replace(image, axes=_AXES[: image.data.ndim])
-    return arranged(_with_z(image), _AXES, f"`{path}`: a NIfTI file holds volumes of space and time")
-
-
-def _with_z(image: Image) -> Image:
-    """Return an image whose unnamed pages are its z."""
-    pages = next((letter for letter in "QI" if letter in image.axes and "Z" not in image.axes), "")
-    return replace(image, axes=image.axes.replace(pages, "Z")) if pages else image
+    return arranged(with_z(image), _AXES, f"`{path}`: a NIfTI file holds volumes of space and time")
 
 
 def _known(spacing: tuple[float | None, ...]) -> list[float]:

@@ -10,7 +10,7 @@ import numpy as np
 from .. import target
 from ..guard import FileError, check_readable
 from ..image import Image
-from . import nifti, npy, pillow, tiff
+from . import dicom, metaimage, nifti, npy, nrrd, pillow, tiff
 
 
 class _Format(Protocol):
@@ -24,11 +24,14 @@ _FORMATS: dict[str, _Format] = {
     **dict.fromkeys(pillow.SUFFIXES, pillow),
     **dict.fromkeys(tiff.SUFFIXES, tiff),
     **dict.fromkeys(nifti.SUFFIXES, nifti),
+    **dict.fromkeys(nrrd.SUFFIXES, nrrd),
+    **dict.fromkeys(metaimage.SUFFIXES, metaimage),
+    **dict.fromkeys(dicom.SUFFIXES, dicom),
 }
 
 
 def read(path: Path) -> Image:
-    """Return the samples of a file and what it says about them.
+    """Return the samples of a file, or of a folder with a DICOM series, and what it says about them.
 
     Raises
     ------
@@ -51,6 +54,8 @@ def read(path: Path) -> Image:
     ((3, 4), (None, None))
     >>> folder.cleanup()
     """
+    if path.is_dir():
+        return dicom.read(path)
     form = _format(path)
     check_readable(path)
     return form.read(path)

@@ -214,6 +214,7 @@ class ArrayTarget:
 
     path: str | None = None
     remark = ""
+    in_order = False
     notes: tuple[str, ...] = ()
 
     def __init__(self, array: Any, shape: tuple[int, ...], dtype: np.dtype[Any], order: Order) -> None:

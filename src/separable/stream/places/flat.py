@@ -239,6 +239,7 @@ class FlatTarget:
 
     remark = ""
     rows = columns = 1
+    in_order = False
 
     def __init__(
         self,

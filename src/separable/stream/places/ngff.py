@@ -7,12 +7,12 @@ attribute ``element_size_um`` that Fiji and ilastik write.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ...files.image import Image, without_samples
+from ..ome.metadata import OmeAxis, OmePicture, rendering_of
 
 # Units of length, by the names of UDUNITS-2 that OME-NGFF takes and by their signs, in millimetres.
 _MILLIMETRES: Final = (
@@ -21,6 +21,7 @@ _MILLIMETRES: Final = (
     | {"mm": 1.0, "cm": 10.0, "m": 1e3}
 )
 _LETTERS: Final = {"x": "X", "y": "Y", "z": "Z", "t": "T", "time": "T", "c": "C", "channel": "C"}
+_LARGEST: Final = 1e300  # distances beyond which a file means none
 _GROUPS: Final = ("zarr.json", ".zattrs")
 
 
@@ -29,9 +30,10 @@ def zarr_header(array: Any, path: Path) -> Image:
     shape, dtype = tuple(int(n) for n in array.shape), array.dtype
     for group in path.parents:
         for content in _attributes(group):
-            known = _multiscale(content, group, path, len(shape))
+            known = _multiscale(content, group, path, shape)
             if known is not None:
-                return without_samples(shape, dtype, *known)
+                letters, spacing, picture = known
+                return without_samples(shape, dtype, letters, spacing, carried=picture)
         if not any((group / name).exists() for name in (*_GROUPS, ".zgroup")):
             break
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
@@ -62,24 +64,59 @@ def _attributes(group: Path) -> Iterator[dict[str, Any]]:
             yield inner if isinstance(inner, dict) else {}
 
 
+def full_resolution(group: Path) -> Path | None:
+    """Return where the largest level of an OME-Zarr picture lies; None where a group holds none."""
+    for content in _attributes(group):
+        for picture in _dicts(content.get("multiscales")):
+            for level in _dicts(picture.get("datasets")):
+                place = Path(str(level.get("path")))
+                if not place.is_absolute() and ".." not in place.parts:
+                    return group / place
+    return None
+
+
 def _multiscale(
-    content: dict[str, Any], group: Path, path: Path, ndim: int
-) -> tuple[str, tuple[float | None, ...]] | None:
-    """Return letters and spacing of an array that is one level of an OME-Zarr picture; None if it is none."""
+    content: dict[str, Any], group: Path, path: Path, shape: tuple[int, ...]
+) -> tuple[str, tuple[float | None, ...], OmePicture | None] | None:
+    """Return letters, spacing and what else is known of an array; None if it is no level of a picture."""
+    ndim = len(shape)
     for picture in _dicts(content.get("multiscales")):
-        axes = _dicts(picture.get("axes"))
-        for level in _dicts(picture.get("datasets")):
+        axes, levels = _dicts(picture.get("axes")), _dicts(picture.get("datasets"))
+        for number, level in enumerate(levels):
             if len(axes) != ndim or group / str(level.get("path")) != path:
                 continue
+            place = _place(level.get("coordinateTransformations"), ndim)
+            more = _place(picture.get("coordinateTransformations"), ndim) or ((1.0,) * ndim, (0.0,) * ndim)
+            letters = "".join(map(_letter, axes))
+            if place is None:
+                return letters, (None,) * ndim, None
+            scale = tuple(step * factor for step, factor in zip(place[0], more[0], strict=True))
+            moved = zip(place[1], *more, strict=True)
             units = [_MILLIMETRES.get(str(axis.get("unit"))) for axis in axes]
-            steps = _scale(level.get("coordinateTransformations"), ndim)
-            more = _scale(picture.get("coordinateTransformations"), ndim) or (1.0,) * ndim
-            spacing: list[float | None] = [None] * ndim
-            for number, unit in enumerate(units):
-                if steps is not None and unit is not None:
-                    spacing[number] = steps[number] * more[number] * unit
-            return "".join(map(_letter, axes)), tuple(spacing)
+            spacing = tuple(
+                None if unit is None else step * unit for step, unit in zip(scale, units, strict=True)
+            )
+            known = OmePicture(
+                tuple(map(_axis, axes)),
+                scale,
+                tuple(start * factor + offset for start, factor, offset in moved),
+                name if isinstance(name := picture.get("name"), str) else "",
+                len(levels) - number,
+                rendering_of(content.get("omero"), _channels(axes, shape)),
+            )
+            return letters, spacing, known
     return None
+
+
+def _axis(axis: dict[str, Any]) -> OmeAxis:
+    name, unit = str(axis.get("name")), axis.get("unit")
+    kind = axis.get("type") or {"t": "time", "c": "channel"}.get(name, "space")
+    return OmeAxis(name, str(kind), unit if isinstance(unit, str) else "")
+
+
+def _channels(axes: list[dict[str, Any]], shape: tuple[int, ...]) -> int:
+    kinds = [_axis(axis).kind for axis in axes]
+    return shape[kinds.index("channel")] if "channel" in kinds else 1
 
 
 def _letter(axis: dict[str, Any]) -> str:
@@ -96,19 +133,30 @@ def _letters(names: Any, ndim: int) -> str:
     return "".join(letters) if len(set(named)) == len(named) else ""
 
 
-def _scale(transformations: Any, ndim: int) -> Sequence[float] | None:
+def _place(transformations: Any, ndim: int) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Return scale and translation; None where there is no scale."""
+    scale: Sequence[float] | None = None
+    translation: Sequence[float] = (0.0,) * ndim
     for item in _dicts(transformations):
         if item.get("type") == "scale":
-            return _positive(item.get("scale"), ndim)
-    return None
+            scale = _positive(item.get("scale"), ndim)
+        elif item.get("type") == "translation":
+            translation = _finite(item.get("translation"), ndim) or translation
+    return None if scale is None else (scale, translation)
 
 
 def _positive(numbers: Any, count: int) -> Sequence[float] | None:
     """Return so many positive numbers; None for anything else that a file may hold."""
+    kept = _finite(numbers, count)
+    return kept if kept is not None and min(kept, default=1.0) > 0 else None
+
+
+def _finite(numbers: Any, count: int) -> Sequence[float] | None:
     if not isinstance(numbers, list) or len(numbers) != count:
         return None
-    kept = [float(n) for n in numbers if isinstance(n, (int, float)) and not isinstance(n, bool)]
-    return kept if len(kept) == count and all(0 < n < math.inf for n in kept) else None
+    plain = [n for n in numbers if isinstance(n, (int, float)) and not isinstance(n, bool)]
+    kept = [float(n) for n in plain if abs(n) < _LARGEST]  # NaN is not
+    return kept if len(kept) == count else None
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, cast
@@ -32,12 +34,20 @@ class PipeSource(FileSource):
     forward = True
     rows = 1
 
-    def __init__(self, path: Path, layout: Layout, header: Image, kind: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        layout: Layout,
+        header: Image,
+        kind: str,
+        opened: Callable[[], IO[bytes]] | None = None,
+    ) -> None:
         self.name, self.shape, self.dtype = f"`{path}`", layout.shape, layout.dtype
         self.order, self.header = layout.order, header
         self.codec_bytes = layout.codec_bytes + _BUFFERS
         self._path, self._layout, self._kind = path, layout, kind
-        self._stream: gzip.GzipFile | None = None
+        self._opened = opened or self._unpacked
+        self._stream: IO[bytes] | None = None
         self._place = 0  # bytes of the stream that were read
 
     def read(self, begin: int, end: int, into: Array) -> None:
@@ -46,7 +56,7 @@ class PipeSource(FileSource):
         with reading(self._path, self._kind):
             if self._stream is None or place < self._place:
                 self.close()
-                self._stream, self._place = gzip.GzipFile(self._path, "rb"), 0
+                self._stream, self._place = self._opened(), 0
             skipped = bytes_of(np.empty(min(place - self._place, 1 << 20), np.uint8))
             while self._place < place:
                 self._fill(skipped[: place - self._place])
@@ -54,8 +64,11 @@ class PipeSource(FileSource):
             if end == as_lying(self.shape, self.order)[0]:
                 self._stream.read(1)  # behind the last byte the check sum is looked at
 
+    def _unpacked(self) -> IO[bytes]:
+        return cast("IO[bytes]", gzip.GzipFile(self._path, "rb"))
+
     def _fill(self, left: memoryview) -> None:
-        stream = cast("gzip.GzipFile", self._stream)
+        stream = cast("io.RawIOBase", self._stream)
         while left.nbytes:
             count = stream.readinto(left)
             if not count:
@@ -80,6 +93,7 @@ class PipeTarget:
     path: str | None = None
     remark = ", compressed in one go and not resumed"
     rows = 1
+    in_order = True
 
     def __init__(self, path: Path, layout: Layout, head: bytes, notes: tuple[str, ...] = ()) -> None:
         self.name, self.order, self.notes = f"`{path}`", layout.order, notes

@@ -94,6 +94,8 @@ class StreamTarget(Protocol):
         Memory taken by encoding, beside the array that is written.
     path : str or None
         Where the finished target appears; None where it is not resumed, and no journal is kept.
+    in_order : bool
+        Parts are written from the front to the back: those behind one that is missing are written again.
     notes : tuple of str
         What it does not hold of what the source says.
     """
@@ -104,6 +106,7 @@ class StreamTarget(Protocol):
     rows: int
     codec_bytes: int
     path: str | None
+    in_order: bool
     notes: tuple[str, ...]
 
     def exists(self) -> bool:

@@ -10,14 +10,17 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from ...files.guard import check_readable
-from . import hdf5, niftis, npy, tiffs, zarrs
+from ..ome.geometry import Pyramid
+from ..ome.target import SUFFIX, ome_target
+from . import hdf5, niftis, npy, tiffs, volumes, zarrs
 from .arrays import ArraySource, ArrayTarget, MaskSource
 from .place import StreamSource, StreamTarget
 
 _PATHS = (
     "a path that ends in .npy, .zarr, .h5, .hdf5 (scan.h5/name for one of several data sets), .nii, .nii.gz, "
-    ".tif or .tiff"
+    ".tif, .tiff, .nrrd, .mha, or as a source .nhdr, .mhd or a folder of DICOM"
 )
+_LEVELS = "smaller levels go into OME-Zarr; expected a target that ends in .ome.zarr, or in .zarr"
 _TIFF = (".tif", ".tiff")
 
 
@@ -109,21 +112,34 @@ def _from_path(path: Path, name: str) -> StreamSource:
     if suffix == ".nii" or suffix in _TIFF:
         check_readable(path)
         return niftis.nifti_source(path) if suffix == ".nii" else tiffs.tiff_source(path)
+    if path.is_dir() or suffix in (*volumes.NRRD, *volumes.METAIMAGE, *volumes.DICOM):
+        return volumes.volume_source(path)
     raise ValueError(f"`{name}={str(path)!r}` has no ending that is known; expected {_PATHS}.")
 
 
-def open_target(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], like: StreamSource) -> StreamTarget:
+def open_target(
+    value: Any,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    like: StreamSource,
+    pyramid: Pyramid | None = None,
+) -> StreamTarget:
     """Return the target that an argument names, for an array of `shape` and `dtype` chunked as the source is.
+
+    With a `pyramid` it is an OME-Zarr picture of so many levels.
 
     Raises
     ------
     ValueError
-        It is a path without a known ending; an array of another shape or dtype.
+        It is a path without a known ending; an array of another shape or dtype; it cannot have levels.
     TypeError
         It is no path, and no array.
     FileNotFoundError
         There is no such folder.
     """
+    if pyramid is not None and not (is_path(value) and Path(value).suffix.lower() == ".zarr"):
+        name = f"`target={str(value)!r}`" if is_path(value) else f"`target` is of type {type(value).__name__}"
+        raise ValueError(f"{name}: {_LEVELS}.")
     if not is_path(value):
         if not _looks_like_array(value) or not hasattr(value, "__setitem__"):
             raise TypeError(
@@ -138,19 +154,25 @@ def open_target(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], like: 
         raise FileNotFoundError(f"`target={str(path)!r}`: there is no such folder; make it first.")
     if named:
         return hdf5.hdf_target(*named, shape, dtype)
+    if pyramid is not None or path.name.lower().endswith(SUFFIX):
+        array = getattr(like, "array", None)
+        return ome_target(path, dtype, like.header, array, like.order, pyramid or Pyramid())
     if path.suffix.lower() == ".zarr":
-        return zarrs.ZarrTarget(path, shape, dtype, getattr(like, "array", None), like.order)
+        form = zarrs.ZarrForm.like(getattr(like, "array", None), shape)
+        return zarrs.ZarrTarget(path, shape, dtype, form, like.order)
     if suffix == ".npy":
         return npy.npy_target(path, shape, dtype, like.order)
     if suffix == ".nii":
         return niftis.nifti_target(path, dtype, like.header)
+    if suffix in (*volumes.NRRD, *volumes.METAIMAGE):
+        return volumes.volume_target(path, dtype, like.header)
     if suffix in _TIFF:
         return tiffs.tiff_target(path, dtype, like.header)
     raise ValueError(f"`target={str(path)!r}` has no ending that is known; expected {_PATHS}.")
 
 
 def open_places(
-    source: Any, target: Any, mask: Any, dtype: np.dtype[Any]
+    source: Any, target: Any, mask: Any, dtype: np.dtype[Any], pyramid: Pyramid | None = None
 ) -> tuple[StreamSource, StreamTarget | None, StreamSource | None]:
     """Return source, target and mask, which are read and written along one axis; None for none.
 
@@ -164,7 +186,7 @@ def open_places(
     with ExitStack() as opened:
         read = open_source(source)
         opened.callback(read.close)
-        place = None if target is None else open_target(target, read.shape, dtype, read)
+        place = None if target is None else open_target(target, read.shape, dtype, read, pyramid)
         if place is not None and place.order != read.order:
             read.turn(place.order, f"{place.name} is written")
         known = None if mask is None else open_mask(mask, read.shape)

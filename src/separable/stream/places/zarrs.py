@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ..chunks.writer import DRAFT, ChunkFiles, ChunkWriter, writer_of
 from ..parts import Chore, Region
 from .arrays import ArraySource, ArrayTarget, thickness
 from .flat import draft_of
-from .ngff import zarr_header
+from .ngff import full_resolution, zarr_header
 from .place import Order, all_of, as_array, as_lying
 
 _LARGEST_CHUNK = 1 << 20  # samples of a chunk, where the source has none
@@ -30,16 +30,27 @@ _METADATA = ("zarr.json", ".zarray")
 
 
 def zarr_source(path: Path) -> ZarrSource:
-    """Return the array in a folder; ValueError where it holds a group, FileError where it is damaged."""
+    """Return the array in a folder, or the largest level of an OME-Zarr picture.
+
+    Raises
+    ------
+    ValueError
+        It holds a group of something else.
+    FileError
+        It is damaged.
+    """
     with extra("volumes"):
         import zarr
+    place = path
     with reading(path, KIND):
         opened = zarr.open(str(path), mode="r")
+        if not hasattr(opened, "shape") and (level := full_resolution(path)) is not None:
+            place, opened = level, zarr.open(str(level), mode="r")
     if not hasattr(opened, "shape"):
-        names = sorted(name for name, _ in opened.arrays())
-        fix = f"pass '{path}/{names[0]}'" if names else "it has no arrays"
-        raise ValueError(f"`{path}` is a group of zarr, not an array; {fix}.")
-    return ZarrSource(opened, path)
+        names = sorted(name for name, _ in opened.members())
+        fix = f"pass '{place}/{names[0]}'" if names else "it has no arrays"
+        raise ValueError(f"`{place}` is a group of zarr, not an array; {fix}.")
+    return ZarrSource(opened, place)
 
 
 class ZarrSource(ArraySource):
@@ -108,32 +119,65 @@ class ZarrSource(ArraySource):
         return f"{os.path.realpath(self._path)} {meta.hexdigest()} {count} {size} {newest}"
 
 
+class ZarrForm(NamedTuple):
+    """How an array of zarr is stored.
+
+    Attributes
+    ----------
+    chunks, shards
+        Lengths; None for no shards.
+    compressors
+        As `zarr.create_array` takes them.
+    names : sequence of str or None
+        Of the dimensions.
+    """
+
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None = None
+    compressors: Any = "auto"
+    names: Any = None
+
+    @classmethod
+    def like(cls, array: Any, shape: tuple[int, ...]) -> ZarrForm:
+        """Return the form of another array, as far as one of `shape` may have it."""
+        shards: Any = getattr(array, "shards", None)
+        chunks: Any = getattr(array, "chunks", None)
+        if not chunks or len(chunks) != len(shape) or isinstance(chunks[0], (tuple, list)):
+            return cls(_chunks(shape))
+        # Format 2 has codecs of its own.
+        followed = getattr(getattr(array, "metadata", None), "zarr_format", 2) == 3
+        return cls(
+            tuple(map(int, chunks)),
+            tuple(map(int, shards)) if shards else None,
+            array.compressors if followed else "auto",
+            array.metadata.dimension_names if followed and array.shape == shape else None,
+        )
+
+
 class ZarrTarget:
     """An array of zarr in a folder beside the target, which gets the target's name when all is written."""
 
     remark = ""
+    in_order = False
     notes: tuple[str, ...] = ()
 
     def __init__(
-        self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], like: Any, order: Order
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        form: ZarrForm,
+        order: Order,
+        draft: Path | None = None,
     ) -> None:
         with extra("volumes"):
             import zarr  # noqa: F401
         self.name = f"`{path}`"
         self.path: str | None = str(path)
-        self._path, self._draft = path, draft_of(path)
-        self._shape, self._dtype = shape, dtype
-        shards: Any = getattr(like, "shards", None)
-        chunks: Any = getattr(like, "chunks", None)
-        fits = chunks and len(chunks) == len(shape) and not isinstance(chunks[0], (tuple, list))
-        self._chunks = tuple(map(int, chunks)) if fits else _chunks(shape)
-        self._shards = tuple(map(int, shards)) if fits and shards else None
-        # Format 2 has codecs of its own.
-        followed = fits and getattr(getattr(like, "metadata", None), "zarr_format", 2) == 3
-        self._compressors = like.compressors if followed else "auto"
-        self._names = like.metadata.dimension_names if followed and like.shape == shape else None
+        self._path, self._draft = path, draft or draft_of(path)
+        self._shape, self._dtype, self._form = shape, dtype, form
         self._array: Any = None
-        grid = _Grid(shape, dtype, self._chunks, self._shards)
+        grid = _Grid(shape, dtype, form.chunks, form.shards)
         self.order = order
         self.rows, self.codec_bytes = thickness(grid, order), 0
         self.columns, self.thread_bytes = thickness(grid, order, 1), grid.thread_bytes
@@ -155,16 +199,16 @@ class ZarrTarget:
             return
         if self._draft.exists():
             shutil.rmtree(self._draft)
-        codecs: Any = self._compressors
+        form = self._form
         self._open(
             zarr.create_array(
                 str(self._draft),
                 shape=self._shape,
                 dtype=self._dtype,
-                chunks=self._chunks,
-                shards=self._shards,
-                compressors=codecs,
-                dimension_names=self._names,
+                chunks=form.chunks,
+                shards=form.shards,
+                compressors=form.compressors,
+                dimension_names=form.names,
             )
         )
 
@@ -192,6 +236,12 @@ class ZarrTarget:
 
     def _box(self, part: Region) -> tuple[Interval, ...]:
         return as_lying(part.box(as_lying(self._shape, self.order)), self.order)
+
+    def read(self, begin: int, end: int) -> Array:
+        """Return a part that was written, as it lies."""
+        if self.order == "C":
+            return np.asarray(self._array[begin:end])
+        return np.ascontiguousarray(as_array(np.asarray(self._array[..., begin:end]), self.order))
 
     def synced(self, begin: int, end: int) -> int:
         """Return the bytes of the chunks of a part, once they are on the disk."""

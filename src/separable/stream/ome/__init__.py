@@ -1,0 +1,1 @@
+"""OME-Zarr pictures: their axes, their levels, and how these are made while slabs are in memory."""
