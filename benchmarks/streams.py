@@ -28,7 +28,6 @@ from benchmarks.results import Quantity, QuantityRecord
 
 NAME: Final = "stream"
 CHILD: Final = Path(__file__).with_name("_stream_run.py")
-SOURCES: Final = Path(__file__).resolve().parents[1] / "src"
 PROMISES: Final = (300, 1024)  # MiB
 ROUNDS: Final = 3
 FLOOR: Final = 1.25  # times decoding the source and encoding the result
@@ -153,7 +152,7 @@ class _Bench:
         """Do one thing in a process of its own; return what it prints."""
         paths = {"source": str(self._folder / "x.zarr"), "target": str(self._folder / "y.zarr")}
         job = json.dumps({"what": what, "floor": str(self._folder / "z.zarr"), **paths, **how})
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCES), *sys.path[1:]])}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         done = subprocess.run(
             [sys.executable, str(CHILD), job], capture_output=True, text=True, env=environment, check=False
         )

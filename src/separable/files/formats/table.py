@@ -29,6 +29,9 @@ _FORMATS: dict[str, _Format] = {
     **dict.fromkeys(dicom.SUFFIXES, dicom),
 }
 
+# A folder with such a name is no file, rather than a series without images.
+_OF_FILES = tuple(suffix for suffix, form in _FORMATS.items() if form is not dicom)
+
 
 def read(path: Path) -> Image:
     """Return the samples of a file, or of a folder with a DICOM series, and what it says about them.
@@ -54,7 +57,7 @@ def read(path: Path) -> Image:
     ((3, 4), (None, None))
     >>> folder.cleanup()
     """
-    if path.is_dir():
+    if path.is_dir() and not path.name.lower().endswith(_OF_FILES):
         return dicom.read(path)
     form = _format(path)
     check_readable(path)
