@@ -115,10 +115,12 @@ def _print_filters(console: Console, done: filtering.Demo) -> None:
 
 
 def _print_network(console: Console, done: converting.Converted) -> None:
+    budget = done.separation.report.budget
+    assert budget is not None
     fine_print = (
         f"right: of {done.squares} squares from parts of the photographs that training never saw. "
         "data-free SVD: each layer the nearest single term by its weights. separable: to "
-        f"{converting.BUDGET:g} of the time, fitted to {converting.CALIBRATION} squares without labels, not "
+        f"{budget:.2g} of the time, fitted to {converting.CALIBRATION} squares without labels, not "
         f"trained. ms: {converting.BATCH} squares in "
         "ONNX Runtime, one thread, median."
     )
