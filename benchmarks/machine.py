@@ -34,22 +34,16 @@ def facts() -> dict[str, Any]:
 
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    from separable.arrays import arguments
+
+    return arguments.usable_cores()
 
 
 def cpu_model() -> str:
     """Return the processor's name; family and model number tell hypervisors' generic names apart."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    name = entries.get("model name", platform.machine())
-    if "cpu family" in entries and "model" in entries:
-        name += f" (family {entries['cpu family']}, model {entries['model']})"
-    return name
+    from separable.conv.audits.machine import processor
+
+    return processor()
 
 
 def caches() -> dict[str, str]:

@@ -46,6 +46,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log) if config.getoption("dist") == "load" else None
 
 
+@pytest.fixture(autouse=True)
+def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if nothing but the library were loaded: what tests leave in memory counts in plans of streams."""
+    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
+
+
 @pytest.fixture
 def command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -68,3 +74,9 @@ def command(
 
     yield call
     signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def run(command: Run) -> Run:
+    """Run the command, given its arguments, in an empty directory and a terminal of 80 columns."""
+    return lambda *arguments: command([str(argument) for argument in arguments])

@@ -26,12 +26,6 @@ Array = np.ndarray[Any, Any]
 BRAIN = Path(nib.__file__).parent / "tests" / "data"
 
 
-@pytest.fixture
-def run(command: Run) -> Run:
-    """Run the command in an empty directory, in a terminal of 80 columns."""
-    return lambda *arguments: command([str(argument) for argument in arguments])
-
-
 def names(folder: Path | None = None) -> list[str]:
     return sorted(path.name for path in (folder or Path.cwd()).iterdir())
 

@@ -22,12 +22,6 @@ pytest.importorskip("typer")
 Array = np.ndarray[Any, Any]
 
 
-@pytest.fixture
-def run(command: Run) -> Run:
-    """Run the command in an empty directory, in a terminal of 80 columns."""
-    return lambda *arguments: command([str(argument) for argument in arguments])
-
-
 def names(folder: str = ".") -> list[str]:
     return sorted(path.name for path in Path(folder).iterdir())
 

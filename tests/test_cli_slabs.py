@@ -25,18 +25,6 @@ h5py = pytest.importorskip("h5py")
 Array = np.ndarray[Any, Any]
 
 
-@pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded: what other tests have left in memory counts otherwise."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
-
-
-@pytest.fixture
-def run(command: Run) -> Run:
-    """Run the command in an empty directory, in a terminal of 80 columns."""
-    return lambda *arguments: command([str(argument) for argument in arguments])
-
-
 def volume(dtype: str = "f4") -> Array:
     return np.random.default_rng(5).integers(0, 900, (60, 24, 20)).astype(dtype)
 

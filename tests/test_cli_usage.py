@@ -23,12 +23,6 @@ Array = np.ndarray[Any, Any]
 CLI = Path(sp.__file__).parent / "cli"
 
 
-@pytest.fixture
-def run(command: Run) -> Run:
-    """Run the command in an empty directory, in a terminal of 80 columns."""
-    return lambda *arguments: command([str(argument) for argument in arguments])
-
-
 # -- usage errors ------------------------------------------------------------------------------------
 
 

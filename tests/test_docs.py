@@ -127,10 +127,8 @@ def command_lines() -> list[str]:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def inputs(tmp_path: Path) -> Path:
     """A folder with the files that the documentation names."""
-    # As if nothing but the command were loaded: what other tests have left in memory counts otherwise.
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
     nibabel = pytest.importorskip("nibabel")
     image = pytest.importorskip("PIL.Image")
     onnx = pytest.importorskip("onnx")

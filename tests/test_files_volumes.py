@@ -26,18 +26,6 @@ KERNEL = sp.families.gaussian([1.0, 1.5, 2.0])
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS and LPS
 
 
-@pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded: what other tests have left in memory counts otherwise."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
-
-
-@pytest.fixture
-def run(command: Run) -> Run:
-    """Run the command in an empty directory."""
-    return lambda *arguments: command([str(argument) for argument in arguments])
-
-
 def samples(shape: tuple[int, ...] = (7, 6, 9), dtype: str = "i2") -> Array:
     return np.random.default_rng(3).integers(0, 120, shape).astype(dtype)
 

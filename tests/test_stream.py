@@ -20,12 +20,6 @@ from separable.stream.verbs import size_of
 EXAMPLES = int(os.environ.get("SEPARABLE_EXAMPLES", "40"))
 
 
-@pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded: what other tests have left in memory counts otherwise."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
-
-
 class Sliced:
     """An array of a library that only slices; counts what is read."""
 

@@ -22,12 +22,6 @@ zarr = pytest.importorskip("zarr")
 KERNEL = sp.families.gaussian([1.0, 1.0])
 
 
-@pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded: what other tests have left in memory counts otherwise."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
-
-
 def picture() -> np.ndarray:
     return np.random.default_rng(2).integers(0, 99, (50, 40)).astype(np.float32)
 

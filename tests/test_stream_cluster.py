@@ -38,9 +38,8 @@ def client() -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded, and slabs of a few indices were long."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
+def long_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if slabs of a few indices were long."""
     monkeypatch.setattr("separable.stream.slabs._SLAB_BYTES", 1 << 12)
     monkeypatch.setattr("separable.stream.slabs._HALOS", 1)
 

@@ -20,12 +20,6 @@ CASES = int(os.environ.get("SEPARABLE_STREAM_CASES", "12"))
 KERNEL = sp.families.gaussian([1.5, 1.0, 1.0])
 
 
-@pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded: what other tests have left in memory counts otherwise."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
-
-
 def test_random_cuts_have_the_bits_of_the_verb() -> None:
     stream_cases = pytest.importorskip("stream_cases")
     assert stream_cases.run(CASES, 0) == []

@@ -31,12 +31,6 @@ KERNEL = sp.families.gaussian([1.0, 1.5, 2.0])
 RANDOM = int(os.environ.get("SEPARABLE_RANDOM", "12"))
 
 
-@pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded: what other tests have left in memory counts otherwise."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
-
-
 def samples(shape: tuple[int, ...] = (20, 24, 60), dtype: str = "f4", seed: int = 3) -> Array:
     return (np.random.default_rng(seed).random(shape) * 200).astype(dtype)
 

@@ -38,12 +38,6 @@ plan.run(progress=tell)
 """
 
 
-@pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded: what other tests have left in memory counts otherwise."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
-
-
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((160, 24, 24), np.float32))

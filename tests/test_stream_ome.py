@@ -31,12 +31,6 @@ EXAMPLES = int(os.environ.get("SEPARABLE_EXAMPLES", "60"))
 KERNEL = sp.families.gaussian([1.0, 1.5, 1.5])
 
 
-@pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded: what other tests have left in memory counts otherwise."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
-
-
 def volume(shape: tuple[int, ...] = (70, 45, 52), dtype: str = "u2") -> Array:
     return np.random.default_rng(7).integers(0, 60000 if dtype != "u1" else 250, shape).astype(dtype)
 

@@ -14,12 +14,6 @@ zarr = pytest.importorskip("zarr")
 KERNEL = sp.families.gaussian([1.5, 1.0, 1.0])
 
 
-@pytest.fixture(autouse=True)
-def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing but the library were loaded: what other tests have left in memory counts otherwise."""
-    monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
-
-
 def volume() -> np.ndarray:
     return np.random.default_rng(3).random((70, 30, 30), np.float32)
 

@@ -381,8 +381,11 @@ def _wanted_threads() -> int | None:
 def default_threads() -> int:
     """Return SEPARABLE_NUM_THREADS if set, else the number of cores this process may use."""
     wanted = _wanted_threads()
-    if wanted is not None:
-        return wanted
+    return usable_cores() if wanted is None else wanted
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

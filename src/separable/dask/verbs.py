@@ -11,8 +11,7 @@ from ..arrays import arguments
 from ..arrays import masks as masking
 from ..arrays import output as storing
 from ..arrays.decorators import hinting
-from ..families._gaussians import width_of
-from ..filters.verbs import box_kernel, count_axes, gaussian_kernel
+from ..filters.verbs import box_kernel, count_axes, gaussian_of
 from ..kernel.value import SeparableKernel
 from .graph import checked_array, filtered
 
@@ -99,9 +98,7 @@ def correlate(
     >>> sp.dask.correlate(x, [1, 2, 3], mode="wrap").compute()
     array([10., 8., 14., 20., 26., 32., 38., 20.])
     """
-    source = checked_array(x, "correlate")
-    if channel_axis is not None:
-        axes = arguments.axes_beside(channel_axis, axes, source.ndim)
+    source, axes = _source(x, axes, channel_axis, "correlate")
     asked = (mode, cval, origin, axes, tol, method)
     how = (rounding, overflow, mask, nan)
     return filtered(source, kernel_or_weights, asked, output, threads, how, "correlate")
@@ -154,9 +151,7 @@ def convolve(
     >>> sp.dask.convolve(x, [1, 2, 3]).compute()
     array([0., 1., 2., 3., 0.])
     """
-    source = checked_array(x, "convolve")
-    if channel_axis is not None:
-        axes = arguments.axes_beside(channel_axis, axes, source.ndim)
+    source, axes = _source(x, axes, channel_axis, "convolve")
     asked = (mode, cval, origin, axes, tol, method)
     how = (rounding, overflow, mask, nan)
     return filtered(source, kernel_or_weights, asked, output, threads, how, "convolve", flip=True)
@@ -219,19 +214,8 @@ def gaussian(
     >>> bool((smooth.compute() == sp.gaussian(scan, 2.0, method="separable")).all())
     True
     """
-    source = checked_array(x, "gaussian")
-    if channel_axis is not None:
-        axes = arguments.axes_beside(channel_axis, axes, source.ndim)
-    count = count_axes(axes, source.ndim)
-    if fwhm is not None or sigma is None:
-        sigma = width_of(sigma, fwhm)
-    kernel = gaussian_kernel(
-        arguments.reals("sigma", sigma, count),
-        arguments.wholes("order", order, count),
-        arguments.reals("truncate", truncate, 1)[0],
-        None if radius is None else arguments.wholes("radius", radius, count),
-        None if spacing is None else arguments.reals("spacing", spacing, count),
-    )
+    source, axes = _source(x, axes, channel_axis, "gaussian")
+    kernel = gaussian_of(count_axes(axes, source.ndim), sigma, fwhm, order, truncate, radius, spacing)
     asked = (mode, cval, 0, axes, tol, method)
     return filtered(source, kernel, asked, output, threads, (rounding, overflow, mask, nan), "gaussian")
 
@@ -283,9 +267,17 @@ def uniform(
     >>> sp.dask.uniform(da.from_array(np.array([0.0, 0.0, 3.0, 0.0, 0.0]), chunks=2), 3).compute()
     array([0., 1., 1., 1., 0.])
     """
-    source = checked_array(x, "uniform")
-    if channel_axis is not None:
-        axes = arguments.axes_beside(channel_axis, axes, source.ndim)
+    source, axes = _source(x, axes, channel_axis, "uniform")
     kernel = box_kernel(arguments.wholes("size", size, count_axes(axes, source.ndim)))
     asked = (mode, cval, origin, axes, None, method)
     return filtered(source, kernel, asked, output, threads, (rounding, overflow, mask, nan), "uniform")
+
+
+def _source(
+    x: Any, axes: arguments.Axes, channel_axis: int | None, verb: str
+) -> tuple[da.Array, arguments.Axes]:
+    """Return the Dask array of an argument, and the axes of it that are filtered."""
+    source = checked_array(x, verb)
+    if channel_axis is None:
+        return source, axes
+    return source, arguments.axes_beside(channel_axis, axes, source.ndim)

@@ -121,6 +121,18 @@ def check_samples(image: Image, kind: str, path: Path) -> None:
         )
 
 
+def check_dtype(stored: bool, dtype: np.dtype[Any], kind: str, path: Path) -> None:
+    """Refuse a dtype that a kind of file does not store, and name one that it does.
+
+    Raises
+    ------
+    FileError
+    """
+    if not stored:
+        other = "uint8" if dtype == np.bool_ else "float32"
+        raise FileError(f"`{path}`: {kind} has no {dtype.name}; pass --dtype {other}.")
+
+
 def arranged(image: Image, order: str, holds: str) -> Image:
     """Return `image` with its axes in the order of the letters of `order`.
 

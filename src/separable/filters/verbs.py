@@ -374,21 +374,34 @@ def gaussian(
     if channel_axis is not None:
         axes = arguments.axes_beside(channel_axis, axes, source.ndim)
     count = (axes is None and source.ndim) or count_axes(axes, source.ndim)
+    kernel = gaussian_of(count, sigma, fwhm, order, truncate, radius, spacing)
+    asked = (mode, cval, 0, axes, tol, method, False)
+    return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
+
+
+def gaussian_of(
+    count: int,
+    sigma: float | Sequence[float] | None,
+    fwhm: float | Sequence[float] | None,
+    order: int | Sequence[int],
+    truncate: float,
+    radius: int | Sequence[int] | None,
+    spacing: float | Sequence[float] | None,
+) -> SeparableKernel:
+    """Return the Gaussian that is asked for along so many axes."""
     if fwhm is not None or sigma is None:
         sigma = width_of(sigma, fwhm)
-    kernel = gaussian_kernel(
+    return _gaussian_kernel(
         arguments.reals("sigma", sigma, count),
         arguments.wholes("order", order, count),
         truncate if type(truncate) is float else arguments.reals("truncate", truncate, 1)[0],
         None if radius is None else arguments.wholes("radius", radius, count),
         None if spacing is None else arguments.reals("spacing", spacing, count),
     )
-    asked = (mode, cval, 0, axes, tol, method, False)
-    return _run(source, kernel, asked, output, threads, (rounding, overflow, mask, nan))
 
 
 @kept
-def gaussian_kernel(
+def _gaussian_kernel(
     sigma: tuple[float, ...],
     order: tuple[int, ...],
     truncate: float,

@@ -13,9 +13,8 @@ from .._base.extras import extra
 from ..arrays import arguments
 from ..arrays import masks as masking
 from ..arrays import output as storing
-from ..families._gaussians import width_of
 from ..filters import verbs
-from ..filters.verbs import box_kernel, gaussian_kernel
+from ..filters.verbs import box_kernel, gaussian_of
 from ..kernel.value import SeparableKernel
 from .coordinates import filtered_dims, for_each, in_units, step_of
 
@@ -117,17 +116,10 @@ class SeparableAccessor:
             in_units(name, for_each(name, value, named), named, steps)
             for name, value in (("sigma", sigma), ("fwhm", fwhm))
         )
-        if fwhm is not None or sigma is None:
-            sigma = width_of(sigma, fwhm)
-        count = len(named)
-        orders = arguments.wholes("order", for_each("order", order, named), count)
-        kernel = gaussian_kernel(
-            arguments.reals("sigma", sigma, count),
-            orders,
-            arguments.reals("truncate", truncate, 1)[0],
-            None if radius is None else arguments.wholes("radius", for_each("radius", radius, named), count),
-            tuple(step.length for step in steps),
-        )
+        orders = arguments.wholes("order", for_each("order", order, named), len(named))
+        spacing = tuple(step.length for step in steps)
+        radii = None if radius is None else for_each("radius", radius, named)
+        kernel = gaussian_of(len(named), sigma, fwhm, orders, truncate, radii, spacing)
         if math.prod(-1 if step.descends and n % 2 else 1 for step, n in zip(steps, orders, strict=True)) < 0:
             (taps,) = kernel.terms
             kernel = SeparableKernel([[-taps[0], *taps[1:]]])

@@ -221,11 +221,15 @@ class Fitter:
 
     def _first_sweeps(self, form: LayerForm, rank: Rank, sweeps: int, rectified: bool) -> int:
         """Return how many sweeps are done before the rounds; all of them, if there are no rounds."""
-        long = form.systems(self.layer, rank) > _MANY_SYSTEMS
+        long = self._is_long(form, rank)
         if not rectified:
             return _SWEEPS_LONG if long and sweeps == _SWEEPS else sweeps
         large = _SWEEPS_FIRST_LARGE if self.is_large else _SWEEPS_FIRST
         return min(sweeps, _SWEEPS_FIRST_LONG if long else large)
+
+    def _is_long(self, form: LayerForm, rank: Rank) -> bool:
+        """Whether a sweep solves many systems as large as all terms."""
+        return form.systems(self.layer, rank) > _MANY_SYSTEMS
 
     def closed_errors(self, form: str, ranks: Sequence[int]) -> list[float]:
         """Return the error of the closed form of each of some ranks of a form.
@@ -392,7 +396,7 @@ class Fitter:
         mean_y = self._seen.y
         best, least = (fits, mean_y), math.inf
         most = min(rounds, _ROUNDS_LARGE) if self.is_large else rounds
-        sweeps = 1 if form.systems(self.layer, rank) <= _MANY_SYSTEMS else 0
+        sweeps = 0 if self._is_long(form, rank) else 1
         for number in range(most + 1):
             flats = [flat for flat, _ in fits]
             aim = Aim(self._seen, self._excerpt, flats, mean_y, self.layer.activation, self._workers)

@@ -142,4 +142,4 @@ def _refuse(failed: Mapping[int, tuple[str, Exception]]) -> None:
 def _machine(runtimes: Sequence[Runtime]) -> BenchMachine:
     versions = {"Python": platform.python_version(), "NumPy": np.__version__, ENGINE: __version__}
     versions |= {runtime.name: runtime.version for runtime in runtimes}
-    return BenchMachine(processor(), arguments.thread_count(None), kernel_target(), versions)
+    return BenchMachine(processor(), arguments.usable_cores(), kernel_target(), versions)

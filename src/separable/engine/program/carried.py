@@ -53,28 +53,28 @@ def carried(graph: Graph) -> Mapping[str, CarriedAs]:
     mapping of str to CarriedAs
         Inputs and results; of constants, those whose numbers float32 has.
     """
-    found: dict[str, CarriedAs] = {}
+    held: dict[str, CarriedAs] = {}
     for name, kind in graph.inputs.items():
         if kind.dtype.kind in "iub":
             small = kind.dtype.kind == "b" or kind.dtype.itemsize <= 2
-            found[name] = CarriedAs.exact if small else CarriedAs.rounded
+            held[name] = CarriedAs.exact if small else CarriedAs.rounded
     for name, array in graph.constants.items():
         if array.dtype.kind in "iub" and (not array.size or np.abs(array.astype(np.float64)).max() <= _WHOLE):
-            found[name] = CarriedAs.exact
+            held[name] = CarriedAs.exact
     for node in graph.nodes:
-        how = _of(node, graph, found)
+        how = _of(node, graph, held)
         if how is not None:
-            found.update(
+            held.update(
                 (name, how) for name in node.outputs if name and graph.types[name].dtype != np.float32
             )
-    return found
+    return held
 
 
-def _of(node: Node, graph: Graph, found: Mapping[str, CarriedAs]) -> CarriedAs | None:
+def _of(node: Node, graph: Graph, held: Mapping[str, CarriedAs]) -> CarriedAs | None:
     """Return how results of a node are held; None where they are not."""
-    given = [_held(name, graph, found) for name in node.inputs if name]
+    given = [_held(name, graph, held) for name in node.inputs if name]
     if node.op in _COMPARISONS:
-        loose = [name for name in node.inputs if found.get(name) is CarriedAs.rounded]
+        loose = [name for name in node.inputs if held.get(name) is CarriedAs.rounded]
         others = [name for name in node.inputs if name not in loose]
         if None in given or (loose and any(name not in graph.constants for name in others)):
             return None
@@ -108,9 +108,9 @@ def _cast(node: Node, kind: TensorType, given: CarriedAs | str | None) -> Carrie
     return CarriedAs.exact if wide and given is CarriedAs.exact else None
 
 
-def _held(name: str, graph: Graph, found: Mapping[str, CarriedAs]) -> CarriedAs | str | None:
-    if name in found:
-        return found[name]
+def _held(name: str, graph: Graph, held: Mapping[str, CarriedAs]) -> CarriedAs | str | None:
+    if name in held:
+        return held[name]
     kind = graph.types.get(name) or graph.inputs.get(name)
     array = graph.constants.get(name)
     dtype = array.dtype if array is not None else None if kind is None else kind.dtype

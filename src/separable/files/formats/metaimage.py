@@ -13,7 +13,7 @@ import numpy as np
 
 from ..._base.types import Array
 from ..guard import FileError, reading
-from ..image import Image, arranged, check_samples, with_z, without_samples
+from ..image import Image, arranged, check_dtype, check_samples, with_z, without_samples
 from ..orientation import affine_of, axes_placed, lengths_of, lps_of
 from ..target import replacing
 from .raw import Packing, RawSamples, data_file, header_text, numbers_text
@@ -178,9 +178,7 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
         raise FileError(f"`{path}`: header and samples are written as one file; write .mha.")
     check_samples(image, "MetaImage file", path)
     _volume(image, path)
-    if dtype.name not in _NAMES:
-        other = "uint8" if dtype == np.bool_ else "float32"
-        raise FileError(f"`{path}`: MetaImage has no {dtype.name}; pass --dtype {other}.")
+    check_dtype(dtype.name in _NAMES, dtype, "MetaImage", path)
     return ()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..._base.extras import extra
 from ..._base.types import Array
 from ..guard import DEFLATE_LIMIT, FileError, check_promise, reading
-from ..image import Image, arranged, check_samples, size_text, with_z, without_samples
+from ..image import Image, arranged, check_dtype, check_samples, size_text, with_z, without_samples
 from ..orientation import axes_placed
 from ..target import replacing
 
@@ -174,9 +174,7 @@ def check(image: Image, dtype: np.dtype[Any], path: Path) -> tuple[str, ...]:
     """
     check_samples(image, "NIfTI file", path)
     _volume(image, path)
-    if dtype.char not in _DTYPES:
-        other = "uint8" if dtype == np.bool_ else "float32"
-        raise FileError(f"`{path}`: NIfTI has no {dtype.name}; pass --dtype {other}.")
+    check_dtype(dtype.char in _DTYPES, dtype, "NIfTI", path)
     return ()
 
 
