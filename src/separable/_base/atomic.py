@@ -79,8 +79,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if sys.platform == "win32":  # there a file that is open cannot be renamed
             os.close(handle)
             handle = -1
-        os.replace(draft, place)
-        sync_folder(place.parent)
+        give_place(draft, place)
     except WriteError:  # of another file, which the block writes within this one
         raise
     except Exception as error:
@@ -181,6 +180,12 @@ def _give_name(handle: int, draft: Path) -> None:
             os.close(other)
     finally:
         os.close(folder)
+
+
+def give_place(draft: Path, place: Path) -> None:
+    """Give a draft, a file or a folder that is on the disk, its name for good."""
+    os.replace(draft, place)
+    sync_folder(place.parent)
 
 
 def sync_folder(folder: Path) -> None:

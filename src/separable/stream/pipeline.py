@@ -10,11 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from .. import __version__
 from .._base.atomic import explained
 from .._base.types import Array
 from .._base.words.quantities import in_bytes
 from ..arrays.masks import known_of
-from ..filters.core import extent_of, new_array
+from ..filters.core import extent_of
 from ..filters.plan import Plan, core_info
 from . import slabs
 from .budget import Batch, ThreadBudget
@@ -22,7 +23,7 @@ from .journal import FinishedUnit, Journal, JournalError, journal_of
 from .parts import Region
 from .places.place import PartedSource, StreamTarget, as_array, stored, synced, write_tasks
 from .slabs import Cut, Places, Traits
-from .window import SlabWindow
+from .window import SlabWindow, aligned_memory
 
 Progress = Callable[[int, int], object]
 
@@ -75,18 +76,9 @@ def program() -> dict[str, str]:
     """Return what results depend on beside the filter: a version, and the core of a machine."""
     info = core_info()
     return {
-        "version": _version(),
+        "version": __version__,
         "instruction set": f"{info['target']}, L2 {info['caches']['l2']}, L3 {info['caches']['l3']}",
     }
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("separable")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 @contextlib.contextmanager
@@ -298,7 +290,7 @@ class _Slabs:
         self._windows = _windows(job, units)
         width = slabs.widest(traits, units)
         size = slabs.longest(traits, units) * traits.across(width)
-        self._outputs = [_memory(size, job.storage.dtype) for _ in range(1 + self._ahead)]
+        self._outputs = [aligned_memory(size, job.storage.dtype) for _ in range(1 + self._ahead)]
         columns = slabs.column_reads(traits, units)
         if len(columns) > 1 and job.cut.strips:
             path = job.target.path
@@ -316,9 +308,7 @@ class _Slabs:
         for number, (unit, read) in enumerate(zip(self._units, self._reads, strict=True)):
             self._coming.wait()
             for window in self._windows:
-                if window.columns != read.columns:
-                    window.turn_to(read.columns)
-                window.move(read.rows[0])
+                window.move(read.rows[0], read.columns)
             self._begin(number)
             self._coming.wait()
             following = self._reads[number + 1] if number + 1 < len(self._reads) else None
@@ -353,15 +343,6 @@ def _windows(job: OpenFilter, units: list[Region]) -> list[SlabWindow]:
     ]
 
 
-def _memory(size: int, dtype: Any) -> Array:
-    """Return aligned memory for so many samples of any dtype."""
-    import numpy as np
-
-    count = size * dtype.itemsize
-    memory: Array = new_array((count // 4 + 16,), np.dtype(np.float32)).view(np.uint8)[:count].view(dtype)
-    return memory
-
-
 def extent_over(job: OpenFilter, units: list[Region]) -> tuple[float, float]:
     """Return the least and the largest known sample of units of the source, by reading them."""
     with _threads(job.places.threads) as (budget, _):
@@ -374,9 +355,7 @@ def _extent(job: OpenFilter, units: list[Region], budget: ThreadBudget) -> tuple
     for unit in units:
         tasks = []
         for window in windows:
-            if window.columns != unit.columns:
-                window.turn_to(unit.columns)
-            window.move(unit.rows[0])
+            window.move(unit.rows[0], unit.columns)
             tasks += window.fill(unit.rows[1])
         budget.start(tasks).wait()
         samples, *masks = (window.part(*unit.rows) for window in windows)

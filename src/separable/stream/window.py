@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,20 +39,20 @@ class SlabWindow:
         self._shape = as_lying(source.shape, source.order)
         self._source, self._n, self._rows = source, self._shape[0], rows
         lengths = (rows, *self._shape[1:]) if width is None else (rows, width, *self._shape[2:])
-        size = math.prod(lengths) * source.dtype.itemsize
-        memory = new_array((size // 4 + 16,), np.dtype(np.float32)).view(np.uint8)
-        self._memory: Array = memory[:size].view(source.dtype)
-        self.turn_to(None if width is None else (0, width))
+        self._memory = aligned_memory(math.prod(lengths), source.dtype)
+        self._turn_to(None if width is None else (0, width))
 
-    def turn_to(self, columns: Interval | None) -> None:
+    def _turn_to(self, columns: Interval | None) -> None:
         """Let go of everything, and hold a column from now on."""
         self.columns, self.first, self.last = columns, 0, 0
         across = self._shape[1:] if columns is None else (columns[1] - columns[0], *self._shape[2:])
         count = self._rows * math.prod(across)
         self._buffer: Array = self._memory[:count].reshape(self._rows, *across)
 
-    def move(self, first: int) -> None:
-        """Let go of all before `first`, and of everything where that was not read up to there."""
+    def move(self, first: int, columns: Interval | None) -> None:
+        """Let go of all before `first`, and of everything in another column, or not read up to there."""
+        if columns != self.columns:
+            self._turn_to(columns)
         if first > self.last or first < self.first:
             self.first = self.last = first
             return
@@ -112,6 +113,13 @@ class SlabWindow:
         part = self._buffer[first - self.first : last - self.first]
         part.flags.writeable = False
         return part
+
+
+def aligned_memory(size: int, dtype: np.dtype[Any]) -> Array:
+    """Return memory for so many samples of any dtype, aligned as vector code likes it."""
+    count = size * dtype.itemsize
+    memory: Array = new_array((count // 4 + 16,), np.dtype(np.float32)).view(np.uint8)
+    return memory[:count].view(dtype)
 
 
 def aligned(index: int, rows: int) -> int:

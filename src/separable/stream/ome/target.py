@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..._base.atomic import sync_folder
+from ..._base.atomic import give_place, sync_folder
 from ..._base.extras import extra
 from ..._base.types import Array
 from ...files.image import Image
@@ -226,8 +226,7 @@ class OmeTarget:
             file.flush()
             os.fsync(file.fileno())
         sync_folder(self._draft)
-        os.rename(self._draft, self._path)
-        sync_folder(self._path.parent)
+        give_place(self._draft, self._path)
 
     def close(self) -> None:
         """Do nothing: files are closed after each chunk."""

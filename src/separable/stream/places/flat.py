@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..._base.atomic import sync_folder
+from ..._base.atomic import give_place
 from ..._base.types import Array
 from ..._base.words.quantities import in_bytes
 from ...arrays.boundaries import Interval
@@ -321,8 +321,7 @@ class FlatTarget:
         """Give the file its name."""
         os.fsync(self._handle)
         self.close()  # Windows renames no open file
-        os.replace(self._draft, self._path)
-        sync_folder(self._path.parent)
+        give_place(self._draft, self._path)
 
     def close(self) -> None:
         """Close the file."""

@@ -14,7 +14,7 @@ from typing import IO, Final, cast
 
 import numpy as np
 
-from ..._base.atomic import lock, sync_folder
+from ..._base.atomic import give_place, lock
 from ..._base.types import Array
 from ...files.guard import FileError, reading
 from ...files.image import Image
@@ -149,8 +149,7 @@ class PipeTarget:
         os.fsync(file.fileno())
         if sys.platform == "win32":  # there a file that is open cannot be renamed
             file.close()
-        os.replace(self._draft, self._path)
-        sync_folder(self._path.parent)
+        give_place(self._draft, self._path)
         file.close()
         self._file = self._stream = None
 

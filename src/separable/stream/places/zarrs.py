@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._base.atomic import sync_folder
+from ..._base.atomic import give_place, sync_folder
 from ..._base.extras import extra
 from ..._base.types import Array
 from ...arrays.boundaries import Interval
@@ -262,8 +262,7 @@ class ZarrTarget:
     def finish(self) -> None:
         """Give the folder its name."""
         sync_folder(self._draft)
-        os.rename(self._draft, self._path)
-        sync_folder(self._path.parent)
+        give_place(self._draft, self._path)
 
     def close(self) -> None:
         """Do nothing: files are closed after each chunk."""
