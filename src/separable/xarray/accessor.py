@@ -151,6 +151,11 @@ class SeparableAccessor:
         Returns
         -------
         xarray.DataArray
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `separable.uniform`; the array has no such dimension, or it is named twice.
         """
         named = filtered_dims(self._array, dims, size)
         kernel = box_kernel(arguments.wholes("size", for_each("size", size, named), len(named)))
@@ -182,6 +187,11 @@ class SeparableAccessor:
         Returns
         -------
         xarray.DataArray
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `separable.correlate`; the array has no such dimension, or it is named twice.
         """
         named = filtered_dims(self._array, dims)
         return self._filtered("correlate", kernel, named, mask, how | {"mode": for_each("mode", mode, named)})
@@ -205,6 +215,11 @@ class SeparableAccessor:
         Returns
         -------
         xarray.DataArray
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `separable.convolve`; the array has no such dimension, or it is named twice.
         """
         named = filtered_dims(self._array, dims)
         return self._filtered("convolve", kernel, named, mask, how | {"mode": for_each("mode", mode, named)})
