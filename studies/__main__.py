@@ -17,6 +17,7 @@ from studies.study import Study
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "studies" / "results"
 PAGES: Final = ROOT / "docs" / "studies"
+QUIET: Final = 15.0  # seconds between two lines of progress, where there is no terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,8 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(study: Study, small: bool, results: Path | None) -> None:
     watch = store.Watch.begun()
-    run = store.run_of(study.measure(small, _progress), watch, small)
-    _progress("")
+    progress = _Shown()
+    run = store.run_of(study.measure(small, progress), watch, small)
+    progress("")
     size = ", small: to see how, not for a verdict" if small else ""
     print(f"{study.title} ({study.name}, {run.seconds:.1f} s{size})")
     for verdict in study.judge(run.numbers):
@@ -83,9 +85,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{text[:79]:79}", end="\r", file=sys.stderr, flush=True)
+class _Shown:
+    """Shows what is done: on a terminal in one line that changes, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{text[:79]:79}", end="\r", file=sys.stderr, flush=True)
+        elif text and time.monotonic() >= self._next:
+            print(text, file=sys.stderr, flush=True)
+            self._next = time.monotonic() + QUIET
 
 
 if __name__ == "__main__":

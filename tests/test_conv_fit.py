@@ -497,3 +497,26 @@ def test_wrong_arguments_are_refused():
     dots = layer_of(rng, (6, 5, 1, 1))
     with pytest.raises(ValueError, match="has no form 'dw-pw'; leave it out"):
         fit(dots, None, "dw-pw", 1)
+
+
+def test_channels_that_few_inputs_wake_are_not_fitted_to_those() -> None:
+    """What one input of many shows of a channel is noise; on others that channel may be as loud as any."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((64, 64, 3, 3)) / 24
+    layer = ConvLayer("layer", weights, padding=((1, 1), (1, 1)), sizes=(2, 2), activation="relu")
+
+    def inputs(count: int, wake: float, loud: float) -> np.ndarray:
+        x = rng.standard_normal((count, 16, 2, 2)).repeat(4, axis=1) + 0.1 * rng.standard_normal(
+            (count, 64, 2, 2)
+        )
+        x[:, ::4] *= (rng.random((count, 16, 1, 1)) < wake) * loud
+        return np.maximum(x, 0)
+
+    seen, others = inputs(48, 0.02, 0.003), inputs(400, 0.3, 1.0)
+    moments = Moments(layer, keep=1 << 24)
+    moments.add(seen, layer(seen))
+    errors = {
+        form: error_of(fit(layer, moments, form, rank), others, layer(others))
+        for form, rank in (("spatial", 12), ("dw-pw", 1))
+    }
+    assert max(errors.values()) < 1, errors

@@ -107,7 +107,6 @@ TESTED_BY = {
     "learn.exercises.tasks",
     "test_onnx_audit.py": "onnx.audits.count onnx.costs.bodies",
     "test_onnx_separate.py": "onnx.conversion.outcomes onnx.conversion.replay",
-    "test_onnx_surgery.py": "onnx.conversion.rewrite",
     "test_onnx_hostile.py": "onnx.model.sizes",
     "test_engine_program.py": "engine.loader engine.program.builder engine.program.memory "
     "engine.program.operations report.pages.program report.text.programs",

@@ -13,9 +13,11 @@ from onnx_models import Array
 import separable as sp
 from separable.conv.conversion.fit import Fitter
 from separable.conv.conversion.goal import RUNTIMES
-from separable.conv.forms.layer import ConvLayer
-from separable.onnx.conversion.times import LayerTimes, clock_of
+from separable.conv.forms.layer import ConvLayer, Replacement
+from separable.onnx.conversion.rewrite import conv_nodes
+from separable.onnx.conversion.times import LayerTimes, _network, _node_of, clock_of
 from separable.onnx.model.files import Stored, read_model
+from separable.onnx.model.runtime import interleaved_ms, layer_ms
 
 
 def layer(c_out: int, c_in: int, sizes: tuple[int, ...], kernel: int = 3) -> ConvLayer:
@@ -33,6 +35,37 @@ def test_more_work_takes_more_time(runtime: str) -> None:
     assert times.milliseconds(large, cheaper, False) < times.milliseconds(large, None, False)
     linear = layer(32, 64, (1,), 1)
     assert times.milliseconds(linear, Fitter(linear).replacement("low-rank", 4), True) > 0
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_times_are_those_at_one_pace(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is slow from some moment on seems as fast as before."""
+    clock = clock_of.__wrapped__(runtime, 1)
+    part = conv_nodes(Replacement("dense", 0, (one := layer(64, 64, (14, 14)),), 0.0), _node_of(one, False))
+    feeds = {"x": np.ones((1, 64, 14, 14), np.float32)}
+    first = [clock.alone(part, feeds), *clock.at_one_pace([part], feeds)]
+    slow = 1e6  # times: nothing that is measured is so uncertain
+    monkeypatch.setattr("separable.onnx.conversion.times.layer_ms", lambda *given: slow * layer_ms(*given))
+    monkeypatch.setattr(
+        "separable.onnx.conversion.times.interleaved_ms",
+        lambda *given: [slow * time for time in interleaved_ms(*given)],
+    )
+    later = clock.at_one_pace([part], feeds)
+    assert later[0] == pytest.approx(first[1], rel=5)
+    assert clock.together([part], feeds)[0] > 1e3 * later[0]
+    if runtime == "onnxruntime":
+        assert clock.alone(part, feeds) == pytest.approx(first[0], rel=5)
+
+
+def test_a_convolution_by_itself_runs_as_it_does_within_a_network() -> None:
+    """Winograd's algorithm reads blocks of channels: a layer that is timed alone reads them too."""
+    one = layer(64, 64, (28, 28))
+    part = conv_nodes(Replacement("dense", 0, (one,), 0.0), _node_of(one, False))
+    x = np.random.default_rng(0).standard_normal((1, 64, 28, 28)).astype(np.float32)
+    network = _network(part, {"x": x}, 1)
+    kinds = [step.kind for step in network.measured({"x": x}, 1).steps]
+    assert kinds[-3:] == ["to blocks", "conv 3 x 3", "to plain"]
+    np.testing.assert_allclose(network(x), one(x.astype(np.float64)), rtol=0, atol=1e-3)
 
 
 class CountingClock:
@@ -54,6 +87,11 @@ class CountingClock:
     ) -> list[float]:
         self.batches.append(len(next(iter(feeds.values()))))
         return [self._of(part) for part in parts]
+
+    def at_one_pace(
+        self, parts: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
+    ) -> list[float]:
+        return self.together(parts, feeds, seconds)
 
     def _of(self, part: Stored) -> float:
         shapes = {tensor.name: tuple(tensor.dims) for tensor in part.proto.graph.initializer}

@@ -38,9 +38,10 @@ _EXCERPT_WORK: Final = 5e9
 _PROBES: Final = 5e11
 _PROBE_INPUTS: Final = 4
 
-# Multiply-accumulates of all attempts together, and attempts at most.
-_ATTEMPTS: Final = 1e12
+# Multiply-accumulates of all attempts together, and attempts at most; rounds of a rectified fit, about.
+_ATTEMPTS: Final = 1.5e12
 _MOST_ATTEMPTS: Final = 6
+_ROUNDS: Final = 9
 
 # Bytes of the sums over patches of the layers that are measured in one pass.
 _SUMS: Final = 1 << 29
@@ -95,10 +96,12 @@ class ConversionEffort:
     def excerpt(self, index: int) -> int:
         """Return the bytes of patches and outputs that are kept as they come."""
         layer = self._layers[index]
+        return int(4 * self._excerpt_rows(layer) * (layer.c_in * layer.taps + 2 * layer.c_out))
+
+    def _excerpt_rows(self, layer: ConvLayer) -> float:
         size = unknowns(layer)
         rows: float = max(_EXCERPT, _EXCERPT_PATCHES * size)
-        rows = max(min(rows, _EXCERPT_WORK / (size * layer.c_out)), 2 * size)
-        return int(4 * rows * (layer.c_in * layer.taps + 2 * layer.c_out))
+        return max(min(rows, _EXCERPT_WORK / (size * layer.c_out)), 2 * size)
 
     @property
     def probes(self) -> int:
@@ -108,7 +111,12 @@ class ConversionEffort:
     @property
     def attempts(self) -> int:
         """Return how often the whole network may be converted."""
-        return int(min(max(_ATTEMPTS / max(sum(self.work), 1), 1), _MOST_ATTEMPTS))
+        fits = sum(map(self._rounds_work, self._layers))
+        return int(min(max(_ATTEMPTS / max(sum(self.work) + fits, 1), 1), _MOST_ATTEMPTS))
+
+    def _rounds_work(self, layer: ConvLayer) -> float:
+        """Return about the multiply-accumulates of all rounds of a layer's rectified fit."""
+        return 2.0 * _ROUNDS * self._excerpt_rows(layer) * unknowns(layer) * layer.c_out
 
     @property
     def work(self) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..forms.layer import ConvLayer, Replacement
 from ..forms.outputs import of_inputs, of_outputs
 from ..forms.table import FORMS, form_of
 from .moments import Excerpt, Moments
-from .rectified import Aim
+from .rectified import WantedOutputs
 from .regularise import problems_of, regularised, shrinkage
 
 __all__ = ["Fitter", "fit"]
@@ -177,6 +178,14 @@ class Fitter:
                 regularised(problem, flat, self._fraction, ridge)
                 for problem, flat in zip(self._problems, self._flat, strict=True)
             ]
+
+    @cached_property
+    def _wanted(self) -> WantedOutputs:
+        """What is wanted behind the activation, of a layer with an excerpt."""
+        assert self._excerpt is not None
+        return WantedOutputs(
+            self._seen, self._excerpt, self.layer.groups, self.layer.activation, self._workers
+        )
 
     @property
     def is_large(self) -> bool:
@@ -391,7 +400,6 @@ class Fitter:
         exchanged for the nearest right one to what the layer gives, and the layer fitted to that, in
         turn: both steps lower the distance between them, which bounds the error behind the rectifier.
         """
-        assert self._excerpt is not None
         trust = 1 - self._fraction
         mean_y = self._seen.y
         best, least = (fits, mean_y), math.inf
@@ -399,7 +407,7 @@ class Fitter:
         sweeps = 0 if self._is_long(form, rank) else 1
         for number in range(most + 1):
             flats = [flat for flat, _ in fits]
-            aim = Aim(self._seen, self._excerpt, flats, mean_y, self.layer.activation, self._workers)
+            aim = self._wanted.aim(flats, mean_y)
             if aim.error < least:
                 best = fits, mean_y
             if number == most or aim.error > (1 - _ROUND_GAIN) * least:

@@ -192,7 +192,7 @@ class Activation:
         with np.errstate(over="ignore", under="ignore"):
             return np.asarray(ACTIVATIONS[self.name].function(z, *self.parameters), z.dtype)
 
-    def aim(self, wanted: Floats, given: Floats) -> Floats:
+    def aim(self, wanted: Floats, given: Floats, behind: tuple[Floats, Floats] | None = None) -> Floats:
         """Return what a fit by least squares should aim at, so that what comes out behind is right.
 
         Where the activation is constant about a wanted output, it is the nearest output that comes out the
@@ -206,6 +206,8 @@ class Activation:
         ----------
         wanted, given : ndarray, shape ``(..., C)``
             Outputs of the layer.
+        behind : tuple of ndarray, optional
+            What the activation makes of both, where that is known.
 
         Returns
         -------
@@ -216,18 +218,19 @@ class Activation:
         .. [1] D. R. Hunter, K. Lange, A tutorial on MM algorithms, The American Statistician 58(1), 2004.
         """
         kind = ACTIVATIONS[self.name]
-        target = wanted if kind.cuts else given + self._weight(wanted, given) * (wanted - given)
+        target = wanted if kind.cuts else given + self._weight(wanted, given, behind) * (wanted - given)
         for low, high in kind.flat(*self.parameters):
             low, high = (wanted.dtype.type(end) for end in (low, high))
             alike = (wanted >= low) & (wanted <= high)
             target = np.where(alike, np.clip(given, low, high), target)
         return np.asarray(target, wanted.dtype)
 
-    def _weight(self, wanted: Floats, given: Floats) -> Floats:
+    def _weight(self, wanted: Floats, given: Floats, behind: tuple[Floats, Floats] | None) -> Floats:
         """Return the square of the slope between two outputs, over the largest one."""
+        high, low = (self(wanted), self(given)) if behind is None else behind
         apart = wanted - given
         close = np.abs(apart) <= _CLOSE * (1 + np.abs(wanted))
-        slope = (self(wanted) - self(given)) / np.where(close, 1, apart)
+        slope = (high - low) / np.where(close, 1, apart)
         steep = ACTIVATIONS[self.name].steep(*self.parameters)
         return np.where(close, 1, np.minimum(np.square(slope / steep), 1))
 

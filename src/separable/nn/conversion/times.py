@@ -81,6 +81,9 @@ class WholeTimes:
 
     def of(self, models: Sequence[nn.Module]) -> list[float] | None:
         """Return those of some networks, run in turn; None where that fails."""
+        return self._measured(models, at_one_pace=False)
+
+    def _measured(self, models: Sequence[nn.Module], at_one_pace: bool) -> list[float] | None:
         try:
             if self._goal.runtime == _TORCH:
                 return _in_torch(models, self._call)
@@ -92,7 +95,8 @@ class WholeTimes:
             clock = clock_of(self._goal.runtime, self._threads)
             self.runtime = clock.name
             pairs = [exported(model, self._call) for model in models]
-            return clock.together([read_model(proto) for proto, _ in pairs], pairs[0][1])
+            timed = clock.at_one_pace if at_one_pace else clock.together
+            return timed([read_model(proto) for proto, _ in pairs], pairs[0][1])
         except (ValueError, MissingExtraError) as error:
             self.failure = f"the network as a whole was not timed: {error}"
             return None
@@ -104,7 +108,7 @@ class WholeTimes:
 
     def beside_layers(self) -> float:
         """Return what the network takes beside its layers; 0 where that is not known."""
-        whole = self.of([self._network.model])
+        whole = self._measured([self._network.model], at_one_pace=True)
         layers = range(len(self._network.layers))
         known = sum(self._network.milliseconds(index, None) for index in layers)
         return 0.0 if whole is None else max(whole[0] - known, 0.0)

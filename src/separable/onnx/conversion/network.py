@@ -350,9 +350,9 @@ class OnnxNetwork(CalibratedNetwork):
         feeds = {name: values for name, values in seen.items() if name not in lengths}
         before, after = (signature(part, feeds) for part in parts)
         if before not in self._parts_times:
-            (self._parts_times[before],) = self._clock.together(parts[:1], feeds, _PART_SECONDS)
+            (self._parts_times[before],) = self._clock.at_one_pace(parts[:1], feeds, _PART_SECONDS)
         if (before, after) not in self._ratios:
-            now, then = self._clock.together(parts, feeds, _PART_SECONDS)
+            now, then = self._clock.at_one_pace(parts, feeds, _PART_SECONDS)
             self._ratios[before, after] = then / now if now else 1.0  # too short for the clock
             self._parts_times[before] = min(self._parts_times[before], now)
         # By their ratio, in which a moment when all was slow does not show as it does in their difference.
@@ -390,7 +390,7 @@ class OnnxNetwork(CalibratedNetwork):
 
     def other_milliseconds(self) -> float:
         """Return what the original takes beside its layers."""
-        (whole,) = self._clock.together([self._stored], self._timed_inputs())
+        (whole,) = self._clock.at_one_pace([self._stored], self._timed_inputs())
         return max(whole - sum(self.milliseconds(index, None) for index in range(len(self._layers))), 0.0)
 
     def _timed_inputs(self) -> dict[str, Array]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+import numpy as np
 import onnx
 from onnx.onnx_ml_pb2 import ModelProto
 
@@ -29,10 +32,21 @@ Runtime: TypeAlias = Literal["engine", "onnxruntime"]
 # most.
 _REPEATED_MS: Final = 60.0
 _FEWEST, _MOST = 10, 30
+_BOUTS: Final = 3
+
+# Weights of the convolution that tells the machine's pace, and the sizes that it reads: tenths of a
+# millisecond, within the caches.
+_REFERENCE: Final = (32, 32, 3, 3)
+_SIZES: Final = (28, 28)
 
 
 class Clock(Protocol):
-    """Measures what models take in one runtime."""
+    """Measures what models take in one runtime.
+
+    A machine's speed may change threefold within seconds, and what is compared is not always timed in turn.
+    So `alone` and `at_one_pace` time a small convolution beside everything, and give milliseconds at the pace
+    that it had the first time.
+    """
 
     @property
     def name(self) -> str:
@@ -41,14 +55,20 @@ class Clock(Protocol):
     def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
         """Return the least milliseconds of a layer by itself, without what lays out its input and output."""
 
-    def together(
+    def at_one_pace(
         self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
     ) -> list[float]:
         """Return the least milliseconds of several models, run in turn for so many seconds."""
 
+    def together(
+        self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
+    ) -> list[float]:
+        """Return the same as they are at this moment."""
 
+
+@cache
 def clock_of(runtime: str, threads: int | None) -> Clock:
-    """Return what measures times in a runtime."""
+    """Return what measures times in a runtime; the same one each time."""
     return _EngineClock(threads) if runtime == "engine" else _RuntimeClock(threads)
 
 
@@ -120,44 +140,102 @@ def _node_of(layer: ConvLayer, linear: bool) -> ConvNode:
     )
 
 
-class _RuntimeClock:
-    """Times in ONNX Runtime."""
-
-    name = "ONNX Runtime"
+class _PacedClock(ABC):
+    """A clock of some threads, and the small convolution that tells the machine's pace."""
 
     def __init__(self, threads: int | None) -> None:
         self._threads = threads
+        self._first: float | None = None
+
+    @abstractmethod
+    def _ready(self, model: Stored, feeds: Mapping[str, Array]) -> TimedModel:
+        """Return a model ready to run."""
+
+    @abstractmethod
+    def _alone(self, part: Stored, feeds: Mapping[str, Array]) -> Iterator[float]:
+        """Yield the least milliseconds of a layer by itself, of one bout of runs after the other."""
 
     def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
-        return layer_ms(part, feeds, self._threads)
+        paces, times = [self._now()], []
+        for milliseconds in self._alone(part, feeds):
+            times.append(milliseconds)
+            paces.append(self._now())
+        return min(times) * self._scale(min(paces))
+
+    def at_one_pace(
+        self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
+    ) -> list[float]:
+        ready = [self._ready(model, feeds) for model in models]
+        pace, *times = interleaved_ms([self._reference, *ready], feeds, seconds)
+        return [self._scale(pace) * milliseconds for milliseconds in times]
 
     def together(
         self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
     ) -> list[float]:
-        return interleaved_ms([Session(model, self._threads) for model in models], feeds, seconds)
+        return interleaved_ms([self._ready(model, feeds) for model in models], feeds, seconds)
+
+    @cached_property
+    def _reference(self) -> TimedModel:
+        random = np.random.default_rng(0)
+        weights = random.standard_normal(_REFERENCE) / 16
+        layer = ConvLayer("reference", weights, padding=((1, 1), (1, 1)), sizes=_SIZES)
+        form = Replacement(UNCHANGED, 0, (layer,), 0.0)
+        feeds = {"x": random.standard_normal((1, layer.c_in, *_SIZES)).astype(np.float32)}
+        return _Reference(self._ready(conv_nodes(form, _node_of(layer, False)), feeds), feeds)
+
+    def _now(self) -> float:
+        return interleaved_ms([self._reference], {}, 0.0)[0]
+
+    def _scale(self, pace: float) -> float:
+        """Return the first pace over that of now."""
+        if self._first is None:
+            self._first = pace
+        return self._first / pace if pace else 1.0  # too short for the clock
 
 
-class _EngineClock:
+class _Reference(TimedModel):
+    """A model that reads its own inputs, whatever others are fed."""
+
+    def __init__(self, ready: TimedModel, feeds: Mapping[str, Array]) -> None:
+        self.threads = ready.threads
+        self._ready, self._feeds = ready, feeds
+
+    def __call__(self, feeds: Mapping[str, Array]) -> Any:
+        return self._ready(self._feeds)
+
+
+class _RuntimeClock(_PacedClock):
+    """Times in ONNX Runtime."""
+
+    name = "ONNX Runtime"
+
+    def _ready(self, model: Stored, feeds: Mapping[str, Array]) -> TimedModel:
+        return Session(model, self._threads)
+
+    def _alone(self, part: Stored, feeds: Mapping[str, Array]) -> Iterator[float]:
+        yield layer_ms(part, feeds, self._threads)
+
+
+class _EngineClock(_PacedClock):
     """Times in the engine; what it does not run it leaves to ONNX Runtime."""
 
     name = "the engine"
 
     def __init__(self, threads: int | None) -> None:
-        self._threads = arguments.thread_count(threads)
+        super().__init__(threads)
+        self._engine_threads = arguments.thread_count(threads)
 
-    def alone(self, part: Stored, feeds: Mapping[str, Array]) -> float:
-        network, given = _network(part, feeds, self._threads), dict(feeds)
+    def _ready(self, model: Stored, feeds: Mapping[str, Array]) -> TimedModel:
+        return _EngineSession(model, feeds, self._engine_threads)
+
+    def _alone(self, part: Stored, feeds: Mapping[str, Array]) -> Iterator[float]:
+        network, given = _network(part, feeds, self._engine_threads), dict(feeds)
         once = network.measured(given, 1).total_ms
         runs = min(max(int(_REPEATED_MS / max(once, 1e-3)), _FEWEST), _MOST)
-        steps = network.measured(given, runs).steps
-        computing = [step for step in steps if step.macs]
-        return sum(step.measured_ms or 0.0 for step in computing or steps)
-
-    def together(
-        self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
-    ) -> list[float]:
-        ready = [_EngineSession(model, feeds, self._threads) for model in models]
-        return interleaved_ms(ready, feeds, seconds)
+        for _ in range(_BOUTS):
+            steps = network.measured(given, -(-runs // _BOUTS)).steps
+            computing = [step for step in steps if step.macs]
+            yield sum(step.measured_ms or 0.0 for step in computing or steps)
 
 
 class _EngineSession(TimedModel):

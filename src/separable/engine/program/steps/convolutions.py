@@ -77,8 +77,8 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
     first, last = nodes[0], nodes[-1]
     if len(nodes) == 1 and _is_full(builder, first):
         return _full_conv(builder, first)
-    src = _source(builder, first)
-    winograd = len(nodes) == 1 and isinstance(src, Blocked) and is_winograd(first, builder.shape)
+    winograd = len(nodes) == 1 and is_winograd(first, builder.shape)
+    src = builder.blocked(first.inputs[0]) if winograd else _source(builder, first)
     stages = [_stage(builder, node, src if node is first else None, winograd) for node in nodes]
     dst = builder.result(last.outputs[0])
     residual = builder.blocked(_input(last, 3)) if _input(last, 3) else None
