@@ -383,6 +383,27 @@ def test_onnx_outputs_of_every_kind_are_judged_by_floats() -> None:
     assert beside.output_change == pytest.approx(alone.output_change, rel=1e-9)
 
 
+def test_parts_of_an_onnx_output_are_judged_by_themselves_where_some_are_much_larger() -> None:
+    """Scores from 0 to 1 would not show beside boxes in pixels."""
+
+    def join(loud: float) -> Any:
+        def joined(graph: Any) -> None:
+            boxes = graph.node("Mul", ["scores_out", graph.constant("loud", np.float32(loud))], "boxes")
+            both = graph.node(
+                "Concat", [boxes, graph.node("Sigmoid", ["scores_out"], "soft")], "both", axis=1
+            )
+            graph.node("Transpose", [both], "turned", perm=[1, 0])
+
+        return joined
+
+    output = [("turned_out", "FLOAT", [10, "N"])]
+    apart, together = (onnx_loss(output, join(loud)) for loud in (1e3, 0.2))
+    assert (apart.measured, together.measured) == (("boxes_out", "soft_out"), ())
+    assert apart.output_change == pytest.approx(np.mean([part.change for part in apart.outputs]), rel=1e-9)
+    alone = onnx_loss([("scores_out", "FLOAT", ["N", 5])], lambda graph: None)
+    assert apart.outputs[0].change == pytest.approx(alone.output_change, rel=1e-4)
+
+
 def test_onnx_outputs_whose_length_depends_on_values_are_judged_by_what_is_selected() -> None:
     def select(graph: Any) -> None:
         flags = graph.node("Greater", ["scores_out", graph.constant("zero", np.float32(0))], "flags")

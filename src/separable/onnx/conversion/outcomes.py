@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
+from ..._base.types import Array
 from ..costs.rules import dtypes_of
 from ..model.files import Stored
 from ..model.graph import GraphIndex, reads
@@ -22,15 +25,28 @@ _ARRANGED: Final = (
     *("Slice", "Gather", "Split", "Expand", "Concat"),
 )
 
+# Operators that leave the numbers as they are, and one behind the other.
+_LAID_OUT: Final = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
 
-def judged_by(stored: Stored, graph: GraphIndex, changing: Iterable[str]) -> tuple[str, ...]:
+# Times the variance of others in one output, from which on these do not show beside it.
+_LOUDER: Final = 10.0
+
+
+def judged_by(
+    stored: Stored,
+    graph: GraphIndex,
+    changing: Iterable[str],
+    seen: Callable[[Sequence[str]], Mapping[str, Array]] | None = None,
+) -> tuple[str, ...]:
     """Return the tensors in which a conversion shows.
 
     Whole numbers say too little: a label stays the same until it is another one. For each output of such,
     also where it is cast to floating point, stand the last floating-point tensors that it is computed from:
     what an ArgMax chooses by, a TopK sorts, or a Greater compares. For an output whose length depends on
     values, as that of a NonMaxSuppression, stand the tensors that say which of them are taken. An output that
-    has no such tensor is judged itself. One that nothing changing reaches is left out.
+    has no such tensor is judged itself. One that nothing changing reaches is left out. Where an output joins
+    numbers of which some are so large that the others do not show beside them, as boxes in pixels and scores
+    from 0 to 1, stand the parts that it is joined of.
 
     Parameters
     ----------
@@ -39,6 +55,8 @@ def judged_by(stored: Stored, graph: GraphIndex, changing: Iterable[str]) -> tup
         Of the same model.
     changing : iterable of str
         What the layers give that may be converted.
+    seen : callable, optional
+        Returns what some tensors hold on an input. Without it no output is taken apart.
 
     Returns
     -------
@@ -51,7 +69,45 @@ def judged_by(stored: Stored, graph: GraphIndex, changing: Iterable[str]) -> tup
     for output in stored.proto.graph.output:
         if output.name in reached:
             judged += list(_standing_for(graph, output.name, reached, dtypes)) or [output.name]
+    if seen is not None:
+        judged = _apart(graph, judged, reached, seen)
     return tuple(dict.fromkeys(judged))
+
+
+def _apart(
+    graph: GraphIndex,
+    names: Sequence[str],
+    reached: set[str],
+    seen: Callable[[Sequence[str]], Mapping[str, Array]],
+) -> list[str]:
+    """Return the same tensors, those whose parts are unlike exchanged for these."""
+    joined: dict[str, list[str]] = {}
+    ahead = list(names)
+    while ahead:
+        name = ahead.pop()
+        joined[name] = _joined(graph, name, reached)
+        ahead += [part for part in joined[name] if part not in joined]
+    parts = sorted({part for pieces in joined.values() for part in pieces})
+    variances = {name: float(np.var(np.asarray(values, np.float64))) for name, values in seen(parts).items()}
+
+    def taken_apart(name: str) -> Iterator[str]:
+        known = [variances[part] for part in joined[name]]
+        if known and max(known) >= _LOUDER * min(known):
+            for part in joined[name]:
+                yield from taken_apart(part)
+        else:
+            yield name
+
+    return [part for name in names for part in taken_apart(name)]
+
+
+def _joined(graph: GraphIndex, name: str, reached: set[str]) -> list[str]:
+    """Return the tensors that a Concat joins to one, as far as the conversion reaches them."""
+    while name in graph.maker and graph.nodes[graph.maker[name]].op_type in _LAID_OUT:
+        name = graph.nodes[graph.maker[name]].input[0]
+    if name not in graph.maker or graph.nodes[graph.maker[name]].op_type != "Concat":
+        return []
+    return [part for part in graph.nodes[graph.maker[name]].input if part in reached]
 
 
 def _standing_for(
