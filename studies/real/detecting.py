@@ -67,7 +67,7 @@ def subject(calibration: int, held_out: int) -> Subject:
         lambda given: np.array(
             [agreement(boxes(output), wanted) for output, wanted in zip(given, own, strict=True)]
         ),
-        (0.75,),
+        (0.9,),
     )
 
 

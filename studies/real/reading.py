@@ -41,7 +41,7 @@ def subject(calibration: int, held_out: int) -> Subject:
         lambda outputs: np.array(
             [read(line, letters) == word for line, word in zip(outputs, wanted, strict=True)], float
         ),
-        (0.8, 0.6),
+        (0.8,),
     )
 
 

@@ -25,7 +25,7 @@ def residual(calibration: int, held_out: int) -> Subject:
     """Return a residual network of 18 layers that tells six photographs by their cuttings."""
     data, model = trained("resnet18", "scenes", calibration, held_out)
     source = "examples/train; cuttings of 64 x 64 of six photographs, held out: their lower thirds"
-    return _subject("ResNet-18", source, "classes right", data, model, calibration, _right)
+    return _subject("ResNet-18", source, "classes right", data, model, calibration, _right, 0.4)
 
 
 def unet(calibration: int, held_out: int) -> Subject:
@@ -34,7 +34,7 @@ def unet(calibration: int, held_out: int) -> Subject:
     source = (
         "examples/train; brick, grass and gravel that meet in a picture of 64 x 64, held out: lower thirds"
     )
-    return _subject("U-Net", source, "mean IoU", data, model, calibration, overlap)
+    return _subject("U-Net", source, "mean IoU", data, model, calibration, overlap, 0.6)
 
 
 def _subject(
@@ -45,6 +45,7 @@ def _subject(
     model: ModelProto,
     calibration: int,
     scores: Callable[[Array, Array], Array],
+    budget: float,
 ) -> Subject:
     """Return a subject; `scores` takes the classes that a network gives, and those wanted."""
     classes = data.test_y.numpy()
@@ -56,7 +57,7 @@ def _subject(
         data.train_x.numpy()[_some(len(data.train_x), calibration)],
         data.test_x.numpy(),
         lambda outputs: scores(outputs.argmax(1), classes),
-        (0.5,),
+        (budget,),
     )
 
 
