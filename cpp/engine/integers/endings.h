@@ -1,0 +1,125 @@
+// From sums in 32 bits to what is stored. Included only by kernel units.
+#pragma once
+#include "base/vec.h"
+#include "engine/integers/kernels.h"
+#include "layers/kernels/activations.h"
+
+namespace {
+
+using sep::Ending;
+using sep::IntegerEnding;
+using sep::IntegerTarget;
+using sep::Stored;
+
+constexpr int W = kLanes<float>;
+typedef vec<float, W> V;
+typedef vec<int32_t, W> I;
+typedef vec<int16_t, 2 * W> H;
+
+// a[2i] * b[2i] + a[2i + 1] * b[2i + 1]: no sum of two products of numbers below 2^15 leaves 32 bits.
+SEP_INLINE I pair_sums(H a, H b) {
+#if defined(__AVX512BW__)
+  return (I)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (I)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (I)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  const I x = (I)a, y = (I)b;
+  return (x << 16 >> 16) * (y << 16 >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+
+// The nearest whole numbers, of halves the even ones, plus `zero`, between 0 and 255; NaN becomes the lowest.
+SEP_INLINE I levels_of(V v, int zero) {
+  v = larger<float, W>(v, splat<float, W>(float(-zero)));
+  v = smaller<float, W>(v, splat<float, W>(float(255 - zero)));
+  return (I)(v + 12582912.0f) + (zero - 0x4B400000);  // adding 1.5 * 2^23 rounds
+}
+
+// The low bytes of n lanes.
+SEP_INLINE void store_levels(uint8_t* p, I v, ptrdiff_t n) {
+  uint8_t held[W];
+#if defined(__AVX512BW__)
+  const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)v);
+  if (n >= W) return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(held), bytes);
+#elif defined(__AVX2__)
+  const __m256i low = _mm256_shuffle_epi8((__m256i)v, _mm256_set1_epi32(0x0C080400));
+  const __m128i bytes = _mm_unpacklo_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+  if (n >= W) return _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(held), bytes);
+#else
+  for (int i = 0; i < W; i++) held[i] = uint8_t(v[i]);
+  if (n >= W) {
+    __builtin_memcpy(p, held, W);
+    return;
+  }
+#endif
+  for (ptrdiff_t i = 0; i < n; i++) p[i] = held[i];
+}
+
+template <class T, class X>
+SEP_INLINE void store_words(T* p, X v, ptrdiff_t n) {
+  if (n >= W) return store<T, W>(p, v);
+  for (ptrdiff_t i = 0; i < n; i++) p[i] = v[i];
+}
+
+__attribute__((noinline)) void activate(V* held, int n, const Ending& end) {
+  for (int i = 0; i < n; i++) held[i] = ended<W>(held[i], end);
+}
+
+// Ends and stores the sums of P pixels of M vectors of channels, the first of them at `pixel`.
+template <int P, int M>
+SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, const IntegerTarget& dst,
+                            ptrdiff_t pixel) {
+  if (end.stored == Stored::whole) {
+    SEP_UNROLL
+    for (int i = 0; i < P * M; i++) {
+      const int m = i % M;
+      int32_t* at = reinterpret_cast<int32_t*>(dst.at) + (pixel + i / M) * dst.pixel + m * dst.block;
+      store_words(at, acc[i] + load<int32_t, W>(end.bias + m * W), dst.channels - m * W);
+    }
+    return;
+  }
+  V y[P * M];
+  SEP_UNROLL
+  for (int i = 0; i < P * M; i++) {
+    const int m = i % M;
+    y[i] = __builtin_convertvector(acc[i] + load<int32_t, W>(end.bias + m * W), V) * load<float, W>(end.scale + m * W);
+    keep(y[i]);  // rounded before anything is added, on every machine
+  }
+  if (end.shift) {
+    SEP_UNROLL
+    for (int i = 0; i < P * M; i++) y[i] += load<float, W>(end.shift + i % M * W);
+  }
+  if (end.act.act != Activation::none) {
+    V held[P * M];
+    SEP_UNROLL
+    for (int i = 0; i < P * M; i++) held[i] = y[i];
+    activate(held, P * M, end.act);
+    SEP_UNROLL
+    for (int i = 0; i < P * M; i++) y[i] = held[i];
+  }
+  if (end.stored == Stored::floats) {
+    SEP_UNROLL
+    for (int i = 0; i < P * M; i++) {
+      const int m = i % M;
+      float* at = reinterpret_cast<float*>(dst.at) + (pixel + i / M) * dst.pixel + m * dst.block;
+      store_words(at, y[i], dst.channels - m * W);
+    }
+    return;
+  }
+  if (end.divisor != 1.0f) {
+    SEP_UNROLL
+    for (int i = 0; i < P * M; i++) y[i] /= end.divisor;
+  }
+  SEP_UNROLL
+  for (int i = 0; i < P * M; i++) {
+    const int m = i % M;
+    uint8_t* at = reinterpret_cast<uint8_t*>(dst.at) + (pixel + i / M) * dst.pixel + m * W;
+    store_levels(at, levels_of(y[i], end.zero), dst.channels - m * W);
+  }
+}
+
+}  // namespace

@@ -1,0 +1,119 @@
+// Convolutions and matrix products of bytes: sums of products of whole numbers, exact, and what is made of them.
+#pragma once
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/pages.h"
+#include "engine/integers/kernels.h"
+#include "engine/step.h"
+
+namespace sep {
+
+struct IntegerShape {
+  ptrdiff_t c_in, c_out, groups;  // of one group: c_in / groups, c_out / groups
+  ptrdiff_t height, width;        // of the kernel
+  bool depthwise;                 // one channel for each group, each way
+};
+
+// Weights less their zeros as numbers of 16 bits, in the order in which kernels read them, with a bias, a scale and
+// perhaps a shift for each result.
+class IntegerWeights {
+ public:
+  // packed: [group][panel][tap][pair of channels][vector][lane][2], or [panel][pair of taps][2][2 * lanes] of depthwise
+  // ones. `pitch`: bytes from pixel to pixel of the samples.
+  IntegerWeights(const IntegerShape& shape, ptrdiff_t pitch, const int16_t* packed, ptrdiff_t packed_size,
+                 const int32_t* bias, const float* scale, const float* shift);
+
+  const IntegerShape& shape() const { return shape_; }
+  ptrdiff_t pitch() const { return pitch_; }
+  int lanes() const { return lanes_; }
+  size_t bytes() const { return bytes_; }
+  Step::Fetched all() const { return {reinterpret_cast<const char*>(packed_), packed_size_ * 2}; }
+
+  ptrdiff_t group_in() const { return shape_.c_in / shape_.groups; }
+  ptrdiff_t group_out() const { return shape_.depthwise ? shape_.c_out : shape_.c_out / shape_.groups; }
+  ptrdiff_t groups() const { return shape_.depthwise ? 1 : shape_.groups; }
+  ptrdiff_t panels() const { return (group_out() + 2 * lanes_ - 1) / (2 * lanes_); }  // of each group
+  ptrdiff_t padded_out() const { return panels() * 2 * lanes_; }
+  ptrdiff_t run() const;     // elements of a run
+  ptrdiff_t runs() const;    // of each pixel
+  ptrdiff_t elements(ptrdiff_t panel) const;  // of one panel of weights
+  ptrdiff_t vectors(ptrdiff_t panel) const;
+
+  // Of group g: [padded_out]
+  const int32_t* bias(ptrdiff_t g) const { return bias_ + g * padded_out(); }
+  const float* scale(ptrdiff_t g) const { return scale_ + g * padded_out(); }
+  const float* shift(ptrdiff_t g) const { return shift_ ? shift_ + g * padded_out() : nullptr; }
+  const int16_t* panel(ptrdiff_t g, ptrdiff_t panel) const;
+
+  static ptrdiff_t packed_elements(const IntegerShape& shape, ptrdiff_t pitch, int lanes);
+
+ private:
+  IntegerWeights(const IntegerShape& shape, ptrdiff_t pitch, int lanes);
+  IntegerShape shape_;
+  ptrdiff_t pitch_;
+  int lanes_;
+  ptrdiff_t packed_size_ = 0;
+  size_t bytes_ = 0;
+  Pages memory_{0};
+  int16_t* packed_ = nullptr;
+  int32_t* bias_ = nullptr;
+  float *scale_ = nullptr, *shift_ = nullptr;
+};
+
+// Bytes [image][row][pixel][channel], pixels `pitch` apart, without gaps.
+struct ByteImages {
+  Place place;
+  ptrdiff_t count, height, width;
+};
+
+// Where results go: bytes without gaps, or floats and whole numbers in blocks of channels.
+struct IntegerResults {
+  Stored stored;
+  Place place;
+  ptrdiff_t count, height, width;
+  ptrdiff_t image, block, row, pixel;  // pitches, in elements
+  bool whole_blocks;                   // whether blocks of floats are written to their ends
+};
+
+struct IntegerGeometry {
+  ptrdiff_t stride_y = 1, stride_x = 1, dilation_y = 1, dilation_x = 1, top = 0, left = 0;
+};
+
+// Numbers in memory: those of the samples, and those of the results where these are levels. An absent scale is 1.
+struct LevelsAt {
+  Place zero;
+  std::optional<Place> scale;
+};
+
+class IntegerConvStep : public Step {
+ public:
+  IntegerConvStep(std::shared_ptr<const IntegerWeights> weights, const ByteImages& src, const IntegerResults& dst,
+                  const IntegerGeometry& geometry, const LevelsAt& given, const LevelsAt& made, const Ending& act);
+  Fetched weights() const override { return weights_->all(); }
+  ptrdiff_t pieces(int threads) const override;
+  size_t scratch_bytes() const override;
+  void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
+
+ private:
+  struct Call;
+  void band(const Call& call, ptrdiff_t image, ptrdiff_t first, ptrdiff_t last) const;
+  void widen(const Call& call, ptrdiff_t image, ptrdiff_t first, ptrdiff_t rows) const;
+  void row(const Call& call, const int16_t* at, char* dst) const;
+  ptrdiff_t units() const { return dst_.count * bands_; }
+
+  const IntegerTable& table_;
+  std::shared_ptr<const IntegerWeights> weights_;
+  ByteImages src_;
+  IntegerResults dst_;
+  IntegerGeometry geometry_;
+  LevelsAt given_, made_;
+  Ending act_;
+  bool flat_;                  // images are one row of pixels, of which a band is a part
+  ptrdiff_t band_, bands_;     // rows, or pixels, of a band; bands of an image
+  ptrdiff_t line_, line_rows_;  // elements of a widened row; rows of a band
+  std::vector<ptrdiff_t> runs_;
+};
+
+}  // namespace sep
