@@ -116,7 +116,7 @@ IntegerResults results_of(const BoundProgram& program, const Results& results, c
 
 void add_integer_conv(BoundProgram& program, std::shared_ptr<IntegerWeights> weights, const Address& src,
                       const Shape& shape, const Results& results, const Shape& geometry, const Given& given,
-                      const std::optional<Given>& made, const Act& act) {
+                      const std::optional<Given>& made, const Act& act, const std::optional<Address>& more) {
   in_range(shape, 3, 1);
   in_range(geometry, 6, 0);
   const IntegerGeometry g{geometry[0], geometry[1], geometry[2], geometry[3], geometry[4], geometry[5]};
@@ -135,7 +135,9 @@ void add_integer_conv(BoundProgram& program, std::shared_ptr<IntegerWeights> wei
   if (std::get<0>(act) < 0 || std::get<0>(act) > int(Activation::tanh)) throw nb::value_error("no such activation");
   const LevelsAt levels = levels_at(program, given), own = made ? levels_at(program, *made) : levels;
   const Ending end{Activation(std::get<0>(act)), std::get<1>(act), std::get<2>(act), false};
-  program.add(std::make_unique<IntegerConvStep>(std::move(weights), from, to, g, levels, own, end));
+  IntegerEnd after{{}, own, end};
+  if (more) after.more = elements(program, *more, {0, s.c_out - 1}, 4, false);
+  program.add(std::make_unique<IntegerConvStep>(std::move(weights), from, to, g, levels, after));
 }
 
 void add_level_map(BoundProgram& program, const std::string& kind, const Shape& lengths, const Address& src,
@@ -186,7 +188,7 @@ void bind_engine_integers(nb::module_& m) {
            "pitch"_a)
       .def_prop_ro("nbytes", &IntegerWeights::bytes);
   m.def("add_integer_conv", &add_integer_conv, "program"_a, "weights"_a, "src"_a, "shape"_a, "results"_a, "geometry"_a,
-        "given"_a, "made"_a.none(), "act"_a);
+        "given"_a, "made"_a.none(), "act"_a, "more"_a = nb::none());
   m.def("add_level_map", &add_level_map, "program"_a, "kind"_a, "lengths"_a, "src"_a, "src_strides"_a, "dst"_a,
         "dst_strides"_a, "levels"_a.none());
   m.def("add_levels", &add_levels, "program"_a, "n"_a, "a"_a, "b"_a, "dst"_a, "a_levels"_a, "b_levels"_a, "levels"_a);

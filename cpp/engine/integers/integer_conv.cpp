@@ -78,21 +78,21 @@ struct IntegerConvStep::Call {
   char* dst;
   int16_t* lines;
   const float* scales;
+  const int32_t* bias;
   int zero;
   IntegerEnding end;
 };
 
 IntegerConvStep::IntegerConvStep(std::shared_ptr<const IntegerWeights> weights, const ByteImages& src,
                                  const IntegerResults& dst, const IntegerGeometry& geometry, const LevelsAt& given,
-                                 const LevelsAt& made, const Ending& act)
+                                 const IntegerEnd& end)
     : table_(*target().integers),
       weights_(std::move(weights)),
       src_(src),
       dst_(dst),
       geometry_(geometry),
       given_(given),
-      made_(made),
-      act_(act) {
+      end_(end) {
   const IntegerShape& s = weights_->shape();
   const IntegerGeometry& g = geometry_;
   const bool one = s.height == 1 && s.width == 1 && g.stride_y == 1 && g.stride_x == 1 && !g.top && !g.left;
@@ -133,30 +133,37 @@ ptrdiff_t IntegerConvStep::pieces(int threads) const {
 
 size_t IntegerConvStep::scratch_bytes() const {
   return Scratch::bytes<int16_t>(line_ * line_rows_ + kSlack) +
-         Scratch::bytes<float>(weights_->groups() * weights_->padded_out());
+         2 * Scratch::bytes<float>(weights_->groups() * weights_->padded_out());
 }
 
 void IntegerConvStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const {
-  const ptrdiff_t out = weights_->groups() * weights_->padded_out();
+  const IntegerWeights& w = *weights_;
+  const ptrdiff_t out = w.groups() * w.padded_out();
   int16_t* const lines = reinterpret_cast<int16_t*>(scratch);
   float* const scales = reinterpret_cast<float*>(scratch + Scratch::bytes<int16_t>(line_ * line_rows_ + kSlack));
+  int32_t* const bias = reinterpret_cast<int32_t*>(scales + Scratch::bytes<float>(out) / sizeof(float));
   const float given = given_.scale ? *memory.at(*given_.scale) : 1.0f;
   const bool levels = dst_.stored == Stored::levels;
-  const float made = levels && made_.scale ? *memory.at(*made_.scale) : 1.0f;
+  const float made = levels && end_.made.scale ? *memory.at(*end_.made.scale) : 1.0f;
   // As ONNX Runtime does, one factor for all, where nothing lies between: its results have the same bits.
-  const bool in_one = act_.act == Activation::none && !weights_->shift(0);
+  const bool in_one = end_.act.act == Activation::none && !w.shift(0);
   for (ptrdiff_t i = 0; i < out; i++) {
-    scales[i] = given * weights_->scale(0)[i];
+    scales[i] = given * w.scale(0)[i];
     if (in_one && levels) scales[i] /= made;
   }
+  std::copy_n(w.bias(0), out, bias);
+  if (end_.more)
+    for (ptrdiff_t i = 0; i < w.shape().c_out; i++)
+      bias[i / w.group_out() * w.padded_out() + i % w.group_out()] += int32_t(memory.at(*end_.more)[i]);
   std::memset(lines + line_ * line_rows_, 0, size_t(kSlack) * sizeof(int16_t));
+  const int zero = levels ? int(*memory.at(end_.made.zero)) : 0;
   Call call{reinterpret_cast<const uint8_t*>(memory.at(src_.place)),
             reinterpret_cast<char*>(memory.at(dst_.place)),
             lines,
             scales,
+            bias,
             int(*memory.at(given_.zero)),
-            {nullptr, nullptr, nullptr, act_, in_one ? 1.0f : made, levels ? int(*memory.at(made_.zero)) : 0,
-             dst_.stored}};
+            {nullptr, nullptr, nullptr, end_.act, in_one ? 1.0f : made, zero, dst_.stored}};
   const Range range = share_of(units(), piece, pieces);
   for (ptrdiff_t i = range.first; i < range.last; i++) {
     const ptrdiff_t first = i % bands_ * band_, all = flat_ ? dst_.width : dst_.height;
@@ -200,7 +207,7 @@ void IntegerConvStep::band(const Call& call, ptrdiff_t image, ptrdiff_t first, p
       const ptrdiff_t channel = i * wide, all = group * w.group_out() + channel;
       const ptrdiff_t left = dst_.whole_blocks ? wide : w.group_out() - channel;
       IntegerEnding end = call.end;
-      end.bias = w.bias(group) + channel;
+      end.bias = call.bias + group * w.padded_out() + channel;
       end.scale = call.scales + group * w.padded_out() + channel;
       end.shift = w.shift(group) ? w.shift(group) + channel : nullptr;
       // Bytes of a pixel follow each other; floats lie in blocks, which groups do not cut.

@@ -87,10 +87,17 @@ struct LevelsAt {
   std::optional<Place> scale;
 };
 
+// What follows the sums.
+struct IntegerEnd {
+  std::optional<Place> more;  // whole numbers as floats, one for each channel, that are added to the sums
+  LevelsAt made;
+  Ending act;
+};
+
 class IntegerConvStep : public Step {
  public:
   IntegerConvStep(std::shared_ptr<const IntegerWeights> weights, const ByteImages& src, const IntegerResults& dst,
-                  const IntegerGeometry& geometry, const LevelsAt& given, const LevelsAt& made, const Ending& act);
+                  const IntegerGeometry& geometry, const LevelsAt& given, const IntegerEnd& end);
   Fetched weights() const override { return weights_->all(); }
   ptrdiff_t pieces(int threads) const override;
   size_t scratch_bytes() const override;
@@ -108,8 +115,8 @@ class IntegerConvStep : public Step {
   ByteImages src_;
   IntegerResults dst_;
   IntegerGeometry geometry_;
-  LevelsAt given_, made_;
-  Ending act_;
+  LevelsAt given_;
+  IntegerEnd end_;
   bool flat_;                  // images are one row of pixels, of which a band is a part
   ptrdiff_t band_, bands_;     // rows, or pixels, of a band; bands of an image
   ptrdiff_t line_, line_rows_;  // elements of a widened row; rows of a band

@@ -215,11 +215,14 @@ def conv(builder: Builder, node: Node) -> None:
     weights = _less_zero(builder, w, w_zero, 0)
     scales = _per_channel(builder, w_scale, len(weights), np.float32)
     floats = builder.constant(shift) if shift else None
-    whole = builder.constant(bias) if bias else None
+    is_known = bool(bias) and builder.is_constant(bias)
+    whole = builder.constant(bias) if is_known else None
+    more = builder.plain(bias, contiguous=True) if bias and not is_known else None
     source = builder.levels(x, Levels.channels_last(_images(builder, x), _is_signed(builder, x)))
     given = _numbers(builder, x_scale, x_zero, source.is_signed)
     packed = _packed(builder, node, weights, source.pitch, (whole, scales, floats))
-    _convolve(builder, node, source, packed, given, "floats" if not y_scale else "levels", (y_scale, y_zero))
+    stored = "floats" if not y_scale else "levels"
+    _convolve(builder, node, source, packed, given, stored, (y_scale, y_zero), more)
 
 
 def conv_integer(builder: Builder, node: Node) -> None:
@@ -346,6 +349,7 @@ def _convolve(
     given: LevelNumbers,
     stored: str,
     made: tuple[str, str],
+    more: Plain | None = None,
 ) -> None:
     out, written = node.outputs[0], node.attributes
     count, _, height, width = builder.image_shape(node.inputs[0])
@@ -374,7 +378,7 @@ def _convolve(
     what = "depthwise" if group == channels > 1 else "conv"
     results = (stored, target, (count, rows, columns), pitches, isinstance(target, Blocked))
     macs = count * channels * rows * columns * packed.taps
-    _step(builder, node, f"8-bit {what} {kernel}", (source, (count, height, width)), packed, results, geometry, given, made, macs)
+    _step(builder, node, f"8-bit {what} {kernel}", (source, (count, height, width)), packed, results, geometry, given, made, macs, more)
 
 
 def _multiply(
@@ -427,6 +431,7 @@ def _step(
     given: LevelNumbers,
     made: tuple[str, str],
     macs: int,
+    more: Plain | None = None,
 ) -> None:
     levels, shape = source
     stored, target, made_shape, pitches, whole_blocks = results
@@ -444,9 +449,10 @@ def _step(
             given.at,
             None if of_results is None else of_results.at,
             act,
+            None if more is None else more.address,
         )
 
-    others = [*given.reads, *([] if of_results is None else of_results.reads)]
+    others: list[Plain | Buffer] = [*given.reads, *([] if more is None else [more]), *([] if of_results is None else of_results.reads)]
     name = str(node.attributes.get("activation", "none"))
     builder.add(
         kind,
