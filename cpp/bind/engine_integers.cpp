@@ -50,17 +50,44 @@ IntegerShape shape_of(const Shape& shape, bool depthwise) {
   return s;
 }
 
-std::shared_ptr<IntegerWeights> integer_weights(Line<int16_t> packed, Line<int32_t> bias, Line<float> scale,
-                                                std::optional<Line<float>> shift, const Shape& shape, bool depthwise,
-                                                ptrdiff_t pitch) {
+// What the weights of bytes leave: of each panel of each group so many quads, their run and place, and their weights.
+using More = std::tuple<Line<int32_t>, Line<int32_t>, Line<int32_t>, Line<int8_t>>;
+
+IntegerWeights::More more_of(const More& more, const IntegerWeights& sizes) {
+  const auto& [counts, runs, places, weights] = more;
+  if (sizes.shape().depthwise) return {};
+  if (ptrdiff_t(counts.size()) != sizes.groups() * sizes.panels() || runs.size() != places.size())
+    throw nb::value_error("quads of another number of panels");
+  ptrdiff_t quads = 0, bytes = 0;
+  for (ptrdiff_t i = 0; i < ptrdiff_t(counts.size()); i++) {
+    const ptrdiff_t n = counts.data()[i];
+    if (n < 0) throw nb::value_error("a negative number of quads");
+    quads += n, bytes += 4 * sizes.lanes() * sizes.vectors(i % sizes.panels()) * n;
+  }
+  if (ptrdiff_t(runs.size()) != quads || ptrdiff_t(weights.size()) != bytes)
+    throw nb::value_error("another number of quads than the panels have");
+  for (ptrdiff_t i = 0; i < quads; i++)
+    if (runs.data()[i] < 0 || runs.data()[i] >= sizes.runs() || places.data()[i] < 0 ||
+        places.data()[i] > sizes.run() - 4 || places.data()[i] % 4)
+      throw nb::value_error("a quad beyond its run");
+  return {{counts.data(), counts.data() + counts.size()},
+          {runs.data(), runs.data() + quads},
+          {places.data(), places.data() + quads},
+          {weights.data(), weights.data() + bytes}};
+}
+
+std::shared_ptr<IntegerWeights> integer_weights(Line<int8_t> packed, const More& more, Line<int32_t> bias,
+                                                Line<int32_t> sums, Line<float> scale, std::optional<Line<float>> shift,
+                                                const Shape& shape, bool depthwise, ptrdiff_t pitch) {
   const IntegerShape s = shape_of(shape, depthwise);
   if (pitch < s.c_in || pitch % 4 || pitch > kMost) throw nb::value_error("a pixel's bytes are a multiple of 4");
-  const ptrdiff_t size = IntegerWeights::packed_elements(s, pitch, target().integers->lanes);
+  const IntegerWeights sizes = IntegerWeights::sizes(s, pitch, target().integers->lanes);
+  const ptrdiff_t size = IntegerWeights::packed_size(s, pitch, sizes.lanes());
   if (ptrdiff_t(packed.size()) != size) throw nb::value_error("packed weights have another size");
-  if (ptrdiff_t(bias.size()) != s.c_out || ptrdiff_t(scale.size()) != s.c_out ||
-      (shift && ptrdiff_t(shift->size()) != s.c_out))
-    throw nb::value_error("bias, scale and shift have a number for each channel");
-  return std::make_shared<IntegerWeights>(s, pitch, packed.data(), size, bias.data(), scale.data(),
+  for (size_t n : {bias.size(), sums.size(), scale.size(), shift ? shift->size() : size_t(s.c_out)})
+    if (ptrdiff_t(n) != s.c_out) throw nb::value_error("bias, sums, scale and shift have a number for each channel");
+  return std::make_shared<IntegerWeights>(s, pitch, reinterpret_cast<const char*>(packed.data()), size,
+                                          more_of(more, sizes), bias.data(), sums.data(), scale.data(),
                                           shift ? shift->data() : nullptr);
 }
 
@@ -184,9 +211,10 @@ void add_level_range(BoundProgram& program, const Address& least, const Address&
 
 void bind_engine_integers(nb::module_& m) {
   nb::class_<IntegerWeights>(m, "IntegerWeights")
-      .def(nb::new_(&integer_weights), "packed"_a, "bias"_a, "scale"_a, "shift"_a.none(), "shape"_a, "depthwise"_a,
-           "pitch"_a)
+      .def(nb::new_(&integer_weights), "packed"_a, "more"_a, "bias"_a, "sums"_a, "scale"_a, "shift"_a.none(), "shape"_a,
+           "depthwise"_a, "pitch"_a)
       .def_prop_ro("nbytes", &IntegerWeights::bytes);
+  m.def("integer_pair_most", [] { return target().integers->pair_most; });
   m.def("add_integer_conv", &add_integer_conv, "program"_a, "weights"_a, "src"_a, "shape"_a, "results"_a, "geometry"_a,
         "given"_a, "made"_a.none(), "act"_a, "more"_a = nb::none());
   m.def("add_level_map", &add_level_map, "program"_a, "kind"_a, "lengths"_a, "src"_a, "src_strides"_a, "dst"_a,

@@ -30,6 +30,56 @@ SEP_INLINE I pair_sums(H a, H b) {
 #endif
 }
 
+typedef vec<int8_t, 4 * W> B;
+
+// How many of one sign two neighbouring weights may add up to: sums of two products of bytes have 16 bits on the way.
+#if defined(__AVX512VNNI__) || !defined(__SSSE3__)
+constexpr int kPairMost = 0;
+#else
+constexpr int kPairMost = 128;
+#endif
+
+// sums + the four products of unsigned bytes of x and signed ones of w in each lane
+SEP_INLINE I quad_sums(I sums, B x, B w) {
+#if defined(__AVX512VNNI__)
+  return (I)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)x, (__m512i)w);
+#elif defined(__AVX512BW__)
+  return sums + (I)_mm512_madd_epi16(_mm512_maddubs_epi16((__m512i)x, (__m512i)w), _mm512_set1_epi16(1));
+#elif defined(__AVX2__)
+  return sums + (I)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)x, (__m256i)w), _mm256_set1_epi16(1));
+#elif defined(__SSSE3__)
+  return sums + (I)_mm_madd_epi16(_mm_maddubs_epi16((__m128i)x, (__m128i)w), _mm_set1_epi16(1));
+#else
+  const I a = (I)x, b = (I)w;
+  return sums + (a & 255) * (b << 24 >> 24) + (a >> 8 & 255) * (b << 16 >> 24) + (a >> 16 & 255) * (b << 8 >> 24) +
+         (a >> 24 & 255) * (b >> 24);
+#endif
+}
+
+SEP_INLINE I widened(const uint8_t* p) {
+#if defined(__AVX512BW__)
+  return (I)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__AVX2__)
+  return (I)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+  I v;
+  for (int i = 0; i < W; i++) v[i] = p[i];
+  return v;
+#endif
+}
+
+SEP_INLINE H widened_twice(const uint8_t* p) {
+#if defined(__AVX512BW__)
+  return (H)_mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__AVX2__)
+  return (H)_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+  H v;
+  for (int i = 0; i < 2 * W; i++) v[i] = p[i];
+  return v;
+#endif
+}
+
 // The nearest whole numbers, of halves the even ones, plus `zero`, between 0 and 255; NaN becomes the lowest.
 SEP_INLINE I levels_of(V v, int zero) {
   v = larger<float, W>(v, splat<float, W>(float(-zero)));
@@ -69,15 +119,14 @@ __attribute__((noinline)) void activate(V* held, int n, const Ending& end) {
   for (int i = 0; i < n; i++) held[i] = ended<W>(held[i], end);
 }
 
-// Ends and stores the sums of P pixels of M vectors of channels, the first of them at `pixel`.
-template <int P, int M>
-SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, const IntegerTarget& dst,
-                            ptrdiff_t pixel) {
+// Ends and stores the sums of P pixels of M vectors of channels; to(p): the elements where those of pixel p go.
+template <int P, int M, class To>
+SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, const IntegerTarget& dst, To to) {
   if (end.stored == Stored::whole) {
     SEP_UNROLL
     for (int i = 0; i < P * M; i++) {
       const int m = i % M;
-      int32_t* at = reinterpret_cast<int32_t*>(dst.at) + (pixel + i / M) * dst.pixel + m * dst.block;
+      int32_t* at = reinterpret_cast<int32_t*>(dst.at) + to(i / M) + m * dst.block;
       store_words(at, acc[i] + load<int32_t, W>(end.bias + m * W), dst.channels - m * W);
     }
     return;
@@ -105,7 +154,7 @@ SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, con
     SEP_UNROLL
     for (int i = 0; i < P * M; i++) {
       const int m = i % M;
-      float* at = reinterpret_cast<float*>(dst.at) + (pixel + i / M) * dst.pixel + m * dst.block;
+      float* at = reinterpret_cast<float*>(dst.at) + to(i / M) + m * dst.block;
       store_words(at, y[i], dst.channels - m * W);
     }
     return;
@@ -117,7 +166,7 @@ SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, con
   SEP_UNROLL
   for (int i = 0; i < P * M; i++) {
     const int m = i % M;
-    uint8_t* at = reinterpret_cast<uint8_t*>(dst.at) + (pixel + i / M) * dst.pixel + m * W;
+    uint8_t* at = reinterpret_cast<uint8_t*>(dst.at) + to(i / M) + m * W;
     store_levels(at, levels_of(y[i], end.zero), dst.channels - m * W);
   }
 }

@@ -10,23 +10,15 @@ using sep::AddLevelsArgs;
 using sep::LevelArgs;
 using sep::WidenArgs;
 
-typedef uint8_t Bytes __attribute__((vector_size(2 * W), aligned(1), may_alias));
-typedef uint8_t FewBytes __attribute__((vector_size(W), aligned(1), may_alias));
-
 void widen(const WidenArgs& g) {
   for (ptrdiff_t i = 0; i < g.rows; i++) {
     const uint8_t* src = g.src + i * g.src_row;
     int16_t* dst = g.dst + i * g.dst_row;
     ptrdiff_t j = 0;
     for (; j + 2 * W <= g.columns; j += 2 * W)
-      store<int16_t, 2 * W>(dst + j,
-                            __builtin_convertvector(*reinterpret_cast<const Bytes*>(src + j), H) - int16_t(g.zero));
+      store<int16_t, 2 * W>(dst + j, widened_twice(src + j) - int16_t(g.zero));
     for (; j < g.columns; j++) dst[j] = int16_t(src[j] - g.zero);
   }
-}
-
-SEP_INLINE I bytes_at(const uint8_t* p) {
-  return __builtin_convertvector(*reinterpret_cast<const FewBytes*>(p), I);
 }
 
 // f(rows' addresses, elements) for vectors along columns that lie next to each other in the source.
@@ -54,7 +46,7 @@ void quantise(const LevelArgs& g) {
 
 void dequantise(const LevelArgs& g) {
   in_vectors<uint8_t, float>(g, [&](const uint8_t* src, float* dst, int n) SEP_LAMBDA {
-    const I x = n == W ? bytes_at(src) : splat<int32_t, W>(*src);
+    const I x = n == W ? widened(src) : splat<int32_t, W>(*src);
     const V y = __builtin_convertvector(x - g.zero, V) * g.scale;
     if (n == 1 || g.dst_column == 1) return store_words(dst, y, n);
     SEP_UNROLL
@@ -80,7 +72,7 @@ SEP_INLINE V scaled(I levels, int zero, float scale) {
 void add(const AddLevelsArgs& g) {
   ptrdiff_t i = 0;
   for (; i + W <= g.n; i += W) {
-    const V sum = scaled(bytes_at(g.a + i), g.a_zero, g.a_scale) + scaled(bytes_at(g.b + i), g.b_zero, g.b_scale);
+    const V sum = scaled(widened(g.a + i), g.a_zero, g.a_scale) + scaled(widened(g.b + i), g.b_zero, g.b_scale);
     store_levels(g.dst + i, levels_of(sum / g.scale, g.zero), W);
   }
   for (; i < g.n; i++) {
@@ -94,6 +86,6 @@ void add(const AddLevelsArgs& g) {
 
 namespace sep {
 extern const IntegerTable SEP_OF_TARGET(integers);
-const IntegerTable SEP_OF_TARGET(integers) = {W,        widen,      product, depthwise,
-                                              quantise, dequantise, floats,  add};
+const IntegerTable SEP_OF_TARGET(integers) = {W,         kPairMost, widen,      product, depthwise,
+                                              quantise, dequantise, floats, add};
 }  // namespace sep

@@ -30,21 +30,25 @@ struct IntegerEnding {
   Stored stored;
 };
 
-// Where they go: of pixel 0 and the panel's first channel; `channels` of the panel exist.
+// Where they go: from the panel's first channel on; `channels` of the panel exist.
 struct IntegerTarget {
   char* at;
-  ptrdiff_t pixel, block;  // in elements: from pixel to pixel, and of floats from one vector of channels to the next
+  ptrdiff_t block;  // elements, of floats: from one vector of channels to the next
   ptrdiff_t channels;
 };
 
-// For each pixel: sum over the runs r and the elements j < length of a[pixel + runs[r] + j] * weights.
+// For each pixel p: the sum over the runs r and the bytes j < length of a[at[p] + runs[r] + j] * weights, and of what
+// of the weights products of these would not hold: the same for the quads of bytes at more[e].
 struct IntegerProductArgs {
-  const int16_t* a;
-  ptrdiff_t pixel;  // elements from one pixel to the next
+  const uint8_t* a;
+  const int32_t *at, *to;  // of each pixel: its bytes, and the elements of its results
   const ptrdiff_t* runs;
-  ptrdiff_t n_runs, length;  // length: even
-  const int16_t* weights;    // [run][pair of elements][vector][lane][2]
-  ptrdiff_t vectors;         // 1 or 2
+  ptrdiff_t n_runs, length;  // length: a multiple of four
+  const int8_t* weights;     // [run][quad of bytes][vector][lane][4]
+  const ptrdiff_t* more;
+  ptrdiff_t n_more;
+  const int8_t* more_weights;  // [quad][vector][lane][4]
+  ptrdiff_t vectors;           // 1 or 2
   ptrdiff_t pixels;
   IntegerEnding end;
   IntegerTarget dst;
@@ -53,7 +57,7 @@ struct IntegerProductArgs {
 // For each pixel and each of two vectors of channels: sum over the taps of a[pixel + taps[t]] * weights.
 struct IntegerDepthwiseArgs {
   const int16_t* a;
-  ptrdiff_t pixel;
+  ptrdiff_t pixel, dst_pixel;  // elements from one pixel to the next
   const ptrdiff_t* taps;  // 2 * n_pairs
   ptrdiff_t n_pairs;
   const int16_t* weights;  // [pair][2][lanes of int16]: the low and the high halves of each 128 bits, two taps in turn
@@ -81,7 +85,8 @@ struct AddLevelsArgs {
 };
 
 struct IntegerTable {
-  int lanes;  // of 32 bits
+  int lanes;      // of 32 bits
+  int pair_most;  // two neighbouring weights of one sign must not add up to more: 0 if any may
   void (*widen)(const WidenArgs&);
   void (*product)(const IntegerProductArgs&);
   void (*depthwise)(const IntegerDepthwiseArgs&);

@@ -7,36 +7,37 @@ namespace {
 using sep::IntegerDepthwiseArgs;
 using sep::IntegerProductArgs;
 
-SEP_INLINE H both_of(const int16_t* p) {  // two neighbours in every lane of 32 bits
-  int32_t pair;
-  __builtin_memcpy(&pair, p, sizeof pair);
-  return (H)splat<int32_t, W>(pair);
+SEP_INLINE B quad_at(const uint8_t* p) {  // four neighbours in every lane of 32 bits
+  int32_t quad;
+  __builtin_memcpy(&quad, p, sizeof quad);
+  return (B)splat<int32_t, W>(quad);
+}
+
+template <int P, int M>
+SEP_INLINE void multiply_add(I (&acc)[P * M], const uint8_t* const (&at)[P], ptrdiff_t k, const int8_t* w) {
+  SEP_UNROLL
+  for (int p = 0; p < P; p++) {
+    const B x = quad_at(at[p] + k);
+    SEP_UNROLL
+    for (int m = 0; m < M; m++)
+      acc[p * M + m] = quad_sums(acc[p * M + m], x, load<int8_t, 4 * W>(w + 4 * W * m));
+  }
 }
 
 template <int P, int M>
 SEP_INLINE void tile(const IntegerProductArgs& g, ptrdiff_t first) {
   I acc[P * M];
+  const uint8_t* at[P];
   SEP_UNROLL
   for (int i = 0; i < P * M; i++) acc[i] = I{};
-  const int16_t *w = g.weights, *a = g.a + first * g.pixel;
-  for (ptrdiff_t r = 0; r < g.n_runs; r++) {
-    const int16_t* at = a + g.runs[r];
-    for (ptrdiff_t k = 0; k < g.length; k += 2, w += 2 * W * M) {
-      H b[M];
-      SEP_UNROLL
-      for (int m = 0; m < M; m++) {
-        b[m] = load<int16_t, 2 * W>(w + 2 * W * m);
-        keep(b[m]);
-      }
-      SEP_UNROLL
-      for (int p = 0; p < P; p++) {
-        const H x = both_of(at + p * g.pixel + k);
-        SEP_UNROLL
-        for (int m = 0; m < M; m++) acc[p * M + m] += pair_sums(x, b[m]);
-      }
-    }
-  }
-  finish_sums<P, M>(acc, g.end, g.dst, first);
+  SEP_UNROLL
+  for (int p = 0; p < P; p++) at[p] = g.a + g.at[first + p];
+  const int8_t* w = g.weights;
+  for (ptrdiff_t r = 0; r < g.n_runs; r++)
+    for (ptrdiff_t k = g.runs[r], end = k + g.length; k < end; k += 4, w += 4 * W * M) multiply_add<P, M>(acc, at, k, w);
+  w = g.more_weights;
+  for (ptrdiff_t e = 0; e < g.n_more; e++, w += 4 * W * M) multiply_add<P, M>(acc, at, g.more[e], w);
+  finish_sums<P, M>(acc, g.end, g.dst, [&](int p) SEP_LAMBDA { return ptrdiff_t(g.to[first + p]); });
 }
 
 // Pixels whose sums stay in registers. The last ones are taken again with those before them.
@@ -47,7 +48,8 @@ void pixels_of(const IntegerProductArgs& g) {
   ptrdiff_t i = 0;
   for (; i + kPixels <= g.pixels; i += kPixels) tile<kPixels, M>(g, i);
   if (i == g.pixels) return;
-  if (i) return tile<kPixels, M>(g, g.pixels - kPixels);
+  const ptrdiff_t left = g.pixels - i;
+  if (i && left > 3) return tile<kPixels, M>(g, g.pixels - kPixels);
   for (; i + 3 <= g.pixels; i += 3) tile<3, M>(g, i);
   for (; i < g.pixels; i++) tile<1, M>(g, i);
 }
@@ -85,7 +87,7 @@ SEP_INLINE void depthwise_tile(const IntegerDepthwiseArgs& g, ptrdiff_t first) {
     acc[2 * p] = channels_in_order<0>(low[p], high[p]);
     acc[2 * p + 1] = channels_in_order<1>(low[p], high[p]);
   }
-  finish_sums<P, 2>(acc, g.end, g.dst, first);
+  finish_sums<P, 2>(acc, g.end, g.dst, [&](int p) SEP_LAMBDA { return (first + p) * g.dst_pixel; });
 }
 
 void depthwise(const IntegerDepthwiseArgs& g) {
