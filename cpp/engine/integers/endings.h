@@ -119,17 +119,57 @@ __attribute__((noinline)) void activate(V* held, int n, const Ending& end) {
   for (int i = 0; i < n; i++) held[i] = ended<W>(held[i], end);
 }
 
-// Ends and stores the sums of P pixels of M vectors of channels; to(p): the elements where those of pixel p go.
-template <int P, int M, class To>
-SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, const IntegerTarget& dst, To to) {
-  if (end.stored == Stored::whole) {
+// Levels of P pixels of M whole vectors of channels, from numbers that are scaled.
+template <int P, int M>
+SEP_INLINE void store_all(const V (&y)[P * M], int zero, uint8_t* at, const ptrdiff_t (&to)[P]) {
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+  if constexpr (M == 2) {
+    const __m256i shift = _mm256_set1_epi16(int16_t(zero)), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256 most = _mm256_set1_ps(1073741824.0f);  // beyond 32 bits is the lowest number otherwise
+    auto halves = [&](int p) SEP_LAMBDA {
+      const __m256i low = _mm256_cvtps_epi32(_mm256_min_ps((__m256)y[2 * p], most));
+      const __m256i high = _mm256_cvtps_epi32(_mm256_min_ps((__m256)y[2 * p + 1], most));
+      return _mm256_adds_epi16(_mm256_packs_epi32(low, high), shift);
+    };
     SEP_UNROLL
-    for (int i = 0; i < P * M; i++) {
-      const int m = i % M;
-      int32_t* at = reinterpret_cast<int32_t*>(dst.at) + to(i / M) + m * dst.block;
-      store_words(at, acc[i] + load<int32_t, W>(end.bias + m * W), dst.channels - m * W);
+    for (int p = 0; p < P; p += 2) {
+      const __m256i one = halves(p), other = p + 1 < P ? halves(p + 1) : one;
+      const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(one, other), order);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(at + to[p]), _mm256_castsi256_si128(bytes));
+      if (p + 1 < P) _mm_storeu_si128(reinterpret_cast<__m128i*>(at + to[p + 1]), _mm256_extracti128_si256(bytes, 1));
     }
     return;
+  }
+#endif
+  SEP_UNROLL
+  for (int i = 0; i < P * M; i++) store_levels(at + to[i / M] + i % M * W, levels_of(y[i], zero), W);
+}
+
+// Those of vectors that are not whole.
+template <int P, int M>
+__attribute__((noinline)) void store_some(const V* y, int zero, uint8_t* at, const ptrdiff_t* to, ptrdiff_t channels) {
+  for (int i = 0; i < P * M; i++)
+    store_levels(at + to[i / M] + i % M * W, levels_of(y[i], zero), channels - i % M * W);
+}
+
+template <class T, int P, int M, class X>
+SEP_INLINE void store_tile(const X (&y)[P * M], const IntegerTarget& dst, const ptrdiff_t (&to)[P]) {
+  T* const at = reinterpret_cast<T*>(dst.at);
+  const ptrdiff_t block = dst.block, channels = dst.channels;
+  SEP_UNROLL
+  for (int i = 0; i < P * M; i++)
+    store_words(at + to[i / M] + i % M * block, y[i], channels - i % M * W);
+}
+
+// Ends and stores the sums of P pixels of M vectors of channels; to: the elements where those of each pixel go.
+template <int P, int M>
+SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, const IntegerTarget& dst,
+                            const ptrdiff_t (&to)[P]) {
+  if (end.stored == Stored::whole) {
+    I whole[P * M];
+    SEP_UNROLL
+    for (int i = 0; i < P * M; i++) whole[i] = acc[i] + load<int32_t, W>(end.bias + i % M * W);
+    return store_tile<int32_t, P, M>(whole, dst, to);
   }
   V y[P * M];
   SEP_UNROLL
@@ -150,25 +190,17 @@ SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, con
     SEP_UNROLL
     for (int i = 0; i < P * M; i++) y[i] = held[i];
   }
-  if (end.stored == Stored::floats) {
-    SEP_UNROLL
-    for (int i = 0; i < P * M; i++) {
-      const int m = i % M;
-      float* at = reinterpret_cast<float*>(dst.at) + to(i / M) + m * dst.block;
-      store_words(at, y[i], dst.channels - m * W);
-    }
-    return;
-  }
+  if (end.stored == Stored::floats) return store_tile<float, P, M>(y, dst, to);
   if (end.divisor != 1.0f) {
     SEP_UNROLL
     for (int i = 0; i < P * M; i++) y[i] /= end.divisor;
   }
+  uint8_t* const at = reinterpret_cast<uint8_t*>(dst.at);
+  if (dst.channels >= M * W) return store_all<P, M>(y, end.zero, at, to);
+  V held[P * M];
   SEP_UNROLL
-  for (int i = 0; i < P * M; i++) {
-    const int m = i % M;
-    uint8_t* at = reinterpret_cast<uint8_t*>(dst.at) + to(i / M) + m * W;
-    store_levels(at, levels_of(y[i], end.zero), dst.channels - m * W);
-  }
+  for (int i = 0; i < P * M; i++) held[i] = y[i];
+  store_some<P, M>(held, end.zero, at, to, dst.channels);
 }
 
 }  // namespace
