@@ -141,9 +141,13 @@ IntegerResults results_of(const BoundProgram& program, const Results& results, c
           pitches[0], pitches[1], pitches[2], pitches[3], whole_blocks};
 }
 
+// Levels that are added to results, and the bytes of their pixels.
+using Residual = std::tuple<Address, ptrdiff_t, Given>;
+
 void add_integer_conv(BoundProgram& program, std::shared_ptr<IntegerWeights> weights, const Address& src,
                       const Shape& shape, const Results& results, const Shape& geometry, const Given& given,
-                      const std::optional<Given>& made, const Act& act, const std::optional<Address>& more) {
+                      const std::optional<Given>& made, const Act& act, const std::optional<Address>& more,
+                      const std::optional<Residual>& residual) {
   in_range(shape, 3, 1);
   in_range(geometry, 6, 0);
   const IntegerGeometry g{geometry[0], geometry[1], geometry[2], geometry[3], geometry[4], geometry[5]};
@@ -162,7 +166,15 @@ void add_integer_conv(BoundProgram& program, std::shared_ptr<IntegerWeights> wei
   if (std::get<0>(act) < 0 || std::get<0>(act) > int(Activation::tanh)) throw nb::value_error("no such activation");
   const LevelsAt levels = levels_at(program, given), own = made ? levels_at(program, *made) : levels;
   const Ending end{Activation(std::get<0>(act)), std::get<1>(act), std::get<2>(act), false};
-  IntegerEnd after{{}, own, end};
+  IntegerEnd after{{}, own, end, {}, own, 0};
+  if (residual) {
+    const auto& [at, pitch, numbers] = *residual;
+    if (pitch < s.c_out || pitch > kMost || to.stored == Stored::whole || to.whole_blocks)
+      throw nb::value_error("residuals of fewer channels than the results");
+    const ptrdiff_t results = multiply_add(multiply_add(to.count, to.height, 0), to.width, 0);
+    after.add = elements(program, at, {0, multiply_add(results, pitch, -1)}, 1, false);
+    after.added = levels_at(program, numbers), after.add_pitch = pitch;
+  }
   if (more) after.more = elements(program, *more, {0, s.c_out - 1}, 4, false);
   program.add(std::make_unique<IntegerConvStep>(std::move(weights), from, to, g, levels, after));
 }
@@ -216,7 +228,7 @@ void bind_engine_integers(nb::module_& m) {
       .def_prop_ro("nbytes", &IntegerWeights::bytes);
   m.def("integer_pair_most", [] { return target().integers->pair_most; });
   m.def("add_integer_conv", &add_integer_conv, "program"_a, "weights"_a, "src"_a, "shape"_a, "results"_a, "geometry"_a,
-        "given"_a, "made"_a.none(), "act"_a, "more"_a = nb::none());
+        "given"_a, "made"_a.none(), "act"_a, "more"_a = nb::none(), "residual"_a = nb::none());
   m.def("add_level_map", &add_level_map, "program"_a, "kind"_a, "lengths"_a, "src"_a, "src_strides"_a, "dst"_a,
         "dst_strides"_a, "levels"_a.none());
   m.def("add_levels", &add_levels, "program"_a, "n"_a, "a"_a, "b"_a, "dst"_a, "a_levels"_a, "b_levels"_a, "levels"_a);

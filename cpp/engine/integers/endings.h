@@ -161,10 +161,23 @@ SEP_INLINE void store_tile(const X (&y)[P * M], const IntegerTarget& dst, const 
     store_words(at + to[i / M] + i % M * block, y[i], channels - i % M * W);
 }
 
-// Ends and stores the sums of P pixels of M vectors of channels; to: the elements where those of each pixel go.
+// Residuals, of which n channels exist.
+SEP_INLINE V residual(const uint8_t* p, ptrdiff_t n, const IntegerTarget& dst) {
+  uint8_t held[W];
+  if (n < W) {
+    for (ptrdiff_t i = 0; i < W; i++) held[i] = i < n ? p[i] : 0;
+    p = held;
+  }
+  V y = __builtin_convertvector(widened(p) - dst.add_zero, V) * dst.add_scale;
+  keep(y);
+  return y;
+}
+
+// Ends and stores the sums of P pixels of M vectors of channels; to, from: the elements of each pixel's results and
+// residuals.
 template <int P, int M>
 SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, const IntegerTarget& dst,
-                            const ptrdiff_t (&to)[P]) {
+                            const ptrdiff_t (&to)[P], const ptrdiff_t (&from)[P]) {
   if (end.stored == Stored::whole) {
     I whole[P * M];
     SEP_UNROLL
@@ -181,6 +194,10 @@ SEP_INLINE void finish_sums(const I (&acc)[P * M], const IntegerEnding& end, con
   if (end.shift) {
     SEP_UNROLL
     for (int i = 0; i < P * M; i++) y[i] += load<float, W>(end.shift + i % M * W);
+  }
+  if (dst.add) {
+    SEP_UNROLL
+    for (int i = 0; i < P * M; i++) y[i] += residual(dst.add + from[i / M] + i % M * W, dst.channels - i % M * W, dst);
   }
   if (end.act.act != Activation::none) {
     V held[P * M];

@@ -77,12 +77,12 @@ IntegerWeights::IntegerWeights(const IntegerShape& shape, ptrdiff_t pitch, const
 
 struct IntegerConvStep::Call {
   const uint8_t* src;
-  char* dst;
   char* lines;
   const float* scales;
   const int32_t* bias;
   int zero;
   IntegerEnding end;
+  IntegerTarget dst;
 };
 
 IntegerConvStep::IntegerConvStep(std::shared_ptr<const IntegerWeights> weights, const ByteImages& src,
@@ -151,13 +151,14 @@ void IntegerConvStep::find_extras() {
 void IntegerConvStep::find_pixels() {
   const IntegerGeometry& g = geometry_;
   const ptrdiff_t rows = flat_ ? 1 : band_, width = flat_ ? band_ : dst_.width, step = g.stride_x * weights_->pitch();
-  if (rows * dst_.row + width * dst_.pixel > std::numeric_limits<int32_t>::max() ||
+  if (rows * dst_.row + width * std::max(dst_.pixel, end_.add_pitch * rows) > std::numeric_limits<int32_t>::max() ||
       line_ * line_rows_ > std::numeric_limits<int32_t>::max())
     throw std::invalid_argument("a band of rows beyond 2 GiB");
   for (ptrdiff_t y = 0; y < rows; y++)
     for (ptrdiff_t x = 0; x < width; x++) {
       at_.push_back(int32_t(y * g.stride_y * line_ + x * step));
       to_.push_back(int32_t(y * dst_.row + x * dst_.pixel));
+      from_.push_back(int32_t((y * width + x) * end_.add_pitch));
     }
 }
 
@@ -186,7 +187,7 @@ void IntegerConvStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memor
   const float made = levels && end_.made.scale ? *memory.at(*end_.made.scale) : 1.0f;
   const int zero = int(*memory.at(given_.zero));
   // As ONNX Runtime does, one factor for all, where nothing lies between: its results have the same bits.
-  const bool in_one = end_.act.act == Activation::none && !w.shift(0);
+  const bool in_one = end_.act.act == Activation::none && !w.shift(0) && !end_.add;
   for (ptrdiff_t i = 0; i < out; i++) {
     scales[i] = given * w.scale(0)[i];
     if (in_one && levels) scales[i] /= made;
@@ -196,13 +197,18 @@ void IntegerConvStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memor
   for (ptrdiff_t i = 0; end_.more && i < w.shape().c_out; i++)
     bias[i / w.group_out() * w.padded_out() + i % w.group_out()] += int32_t(memory.at(*end_.more)[i]);
   Call call{reinterpret_cast<const uint8_t*>(memory.at(src_.place)),
-            reinterpret_cast<char*>(memory.at(dst_.place)),
             scratch,
             scales,
             bias,
             zero,
             {nullptr, nullptr, nullptr, end_.act, in_one ? 1.0f : made, levels ? int(*memory.at(end_.made.zero)) : 0,
-             dst_.stored}};
+             dst_.stored},
+            {reinterpret_cast<char*>(memory.at(dst_.place)), dst_.block, 0, nullptr, 0, 1.0f}};
+  if (end_.add) {
+    call.dst.add = reinterpret_cast<const uint8_t*>(memory.at(*end_.add));
+    call.dst.add_zero = int(*memory.at(end_.added.zero));
+    call.dst.add_scale = end_.added.scale ? *memory.at(*end_.added.scale) : 1.0f;
+  }
   clear(call, line_ * line_rows_, kSlack);
   const Range range = share_of(units(), piece, pieces);
   for (ptrdiff_t i = range.first; i < range.last; i++) {
@@ -264,20 +270,24 @@ void IntegerConvStep::band(const Call& call, ptrdiff_t image, ptrdiff_t first, p
       end.shift = w.shift(group) ? w.shift(group) + channel : nullptr;
       // Bytes of a pixel follow each other; floats lie in blocks, which groups do not cut.
       const ptrdiff_t place = dst_.stored == Stored::levels ? all : all / w.lanes() * dst_.block + all % w.lanes();
-      const IntegerTarget dst{call.dst + (begin + place) * element, dst_.block,
-                              dst_.whole_blocks ? wide : w.group_out() - channel};
+      IntegerTarget dst = call.dst;
+      dst.at += (begin + place) * element;
+      dst.channels = dst_.whole_blocks ? wide : w.group_out() - channel;
+      if (dst.add) dst.add += ((image * dst_.height + (flat_ ? 0 : first)) * dst_.width + (flat_ ? first : 0)) * end_.add_pitch + all;
       if (!s.depthwise) {
         const Extra& extra = extras_[size_t(group * w.panels() + i)];
-        table_.product({reinterpret_cast<const uint8_t*>(lines) + group * w.group_in(), at_.data(), to_.data(),
+        table_.product({reinterpret_cast<const uint8_t*>(lines) + group * w.group_in(), at_.data(), to_.data(), from_.data(),
                         runs_.data(), ptrdiff_t(runs_.size()), length, reinterpret_cast<const int8_t*>(w.panel(group, i)),
                         more_.data() + extra.first, extra.count, w.more().weights.data() + extra.weights, w.vectors(i),
                         flat_ ? n : n * dst_.width, end, dst});
         continue;
       }
       for (ptrdiff_t y = 0; y < n; y++) {
-        const IntegerTarget row{dst.at + y * dst_.row * element, dst.block, dst.channels};
+        IntegerTarget row = dst;
+        row.at += y * dst_.row * element;
+        if (row.add) row.add += y * dst_.width * end_.add_pitch;
         table_.depthwise({reinterpret_cast<const int16_t*>(lines) + y * g.stride_y * line_ + channel,
-                          g.stride_x * w.pitch(), dst_.pixel, runs_.data(), ptrdiff_t(runs_.size()) / 2,
+                          g.stride_x * w.pitch(), dst_.pixel, end_.add_pitch, runs_.data(), ptrdiff_t(runs_.size()) / 2,
                           reinterpret_cast<const int16_t*>(w.panel(0, i)), dst_.width, end, row});
       }
     }

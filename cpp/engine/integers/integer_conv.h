@@ -103,6 +103,9 @@ struct IntegerEnd {
   std::optional<Place> more;  // whole numbers as floats, one for each channel, that are added to the sums
   LevelsAt made;
   Ending act;
+  std::optional<Place> add;  // levels of the results' shape, without gaps but for `add_pitch` bytes a pixel: residuals
+  LevelsAt added;
+  ptrdiff_t add_pitch = 0;
 };
 
 class IntegerConvStep : public Step {
@@ -141,7 +144,7 @@ class IntegerConvStep : public Step {
   ptrdiff_t line_, line_rows_;  // samples of a row with what lies around it; rows of a band
   std::vector<ptrdiff_t> runs_, more_;
   std::vector<Extra> extras_;
-  std::vector<int32_t> at_, to_;  // of the pixels of a band: in its lines, and in its results
+  std::vector<int32_t> at_, to_, from_;  // of the pixels of a band: in its lines, its results, its residuals
 };
 
 }  // namespace sep

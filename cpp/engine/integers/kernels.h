@@ -18,8 +18,8 @@ struct WidenArgs {
 
 enum class Stored : int { levels, floats, whole };
 
-// What becomes of sums: y = act((sum + bias) * scale + shift), then levels: that over `divisor`, rounded to the nearest
-// even number, plus `zero`, between 0 and 255. Of each channel of the panel.
+// What becomes of sums: y = act((sum + bias) * scale + shift + residual), then levels: that over `divisor`, rounded to
+// the nearest even number, plus `zero`, between 0 and 255. Of each channel of the panel.
 struct IntegerEnding {
   const int32_t* bias;
   const float* scale;
@@ -35,13 +35,16 @@ struct IntegerTarget {
   char* at;
   ptrdiff_t block;  // elements, of floats: from one vector of channels to the next
   ptrdiff_t channels;
+  const uint8_t* add;  // null, or levels that are added as residuals: (level - add_zero) * add_scale
+  int add_zero;
+  float add_scale;
 };
 
 // For each pixel p: the sum over the runs r and the bytes j < length of a[at[p] + runs[r] + j] * weights, and of what
 // of the weights products of these would not hold: the same for the quads of bytes at more[e].
 struct IntegerProductArgs {
   const uint8_t* a;
-  const int32_t *at, *to;  // of each pixel: its bytes, and the elements of its results
+  const int32_t *at, *to, *from;  // of each pixel: its bytes, the elements of its results, and its residuals
   const ptrdiff_t* runs;
   ptrdiff_t n_runs, length;  // length: a multiple of four
   const int8_t* weights;     // [run][quad of bytes][vector][lane][4]
@@ -57,7 +60,7 @@ struct IntegerProductArgs {
 // For each pixel and each of two vectors of channels: sum over the taps of a[pixel + taps[t]] * weights.
 struct IntegerDepthwiseArgs {
   const int16_t* a;
-  ptrdiff_t pixel, dst_pixel;  // elements from one pixel to the next
+  ptrdiff_t pixel, dst_pixel, add_pixel;  // elements from one pixel to the next
   const ptrdiff_t* taps;  // 2 * n_pairs
   ptrdiff_t n_pairs;
   const int16_t* weights;  // [pair][2][lanes of int16]: the low and the high halves of each 128 bits, two taps in turn

@@ -37,10 +37,10 @@ SEP_INLINE void tile(const IntegerProductArgs& g, ptrdiff_t first) {
     for (ptrdiff_t k = g.runs[r], end = k + g.length; k < end; k += 4, w += 4 * W * M) multiply_add<P, M>(acc, at, k, w);
   w = g.more_weights;
   for (ptrdiff_t e = 0; e < g.n_more; e++, w += 4 * W * M) multiply_add<P, M>(acc, at, g.more[e], w);
-  ptrdiff_t to[P];
+  ptrdiff_t to[P], from[P];
   SEP_UNROLL
-  for (int p = 0; p < P; p++) to[p] = g.to[first + p];
-  finish_sums<P, M>(acc, g.end, g.dst, to);
+  for (int p = 0; p < P; p++) to[p] = g.to[first + p], from[p] = g.from[first + p];
+  finish_sums<P, M>(acc, g.end, g.dst, to, from);
 }
 
 // Pixels whose sums stay in registers. The last ones are taken again with those before them.
@@ -90,10 +90,10 @@ SEP_INLINE void depthwise_tile(const IntegerDepthwiseArgs& g, ptrdiff_t first) {
     acc[2 * p] = channels_in_order<0>(low[p], high[p]);
     acc[2 * p + 1] = channels_in_order<1>(low[p], high[p]);
   }
-  ptrdiff_t to[P];
+  ptrdiff_t to[P], from[P];
   SEP_UNROLL
-  for (int p = 0; p < P; p++) to[p] = (first + p) * g.dst_pixel;
-  finish_sums<P, 2>(acc, g.end, g.dst, to);
+  for (int p = 0; p < P; p++) to[p] = (first + p) * g.dst_pixel, from[p] = (first + p) * g.add_pixel;
+  finish_sums<P, 2>(acc, g.end, g.dst, to, from);
 }
 
 void depthwise(const IntegerDepthwiseArgs& g) {

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ...engine.network.compiled import CompiledNetwork
     from ...engine.network.plan import NetworkPlan
     from ...engine.network.records import ProfileRecord, StepRecord
+    from ...engine.precision.records import PrecisionRecord
 
 __all__ = ["facts_of", "profile_table", "program_table", "what"]
 
@@ -70,7 +71,22 @@ def facts_of(program: CompiledNetwork, plan: NetworkPlan) -> list[str]:
         f"{plural(program.nodes_read, 'node')} -> {plural(len(plan.operations), 'step')}; "
         f"{plural(program.threads, 'thread')}",
         f"weights {in_bytes(program.weights_bytes)}; memory of a call {in_bytes(plan.memory_bytes)}",
+        *([] if program.precision is None else _precision(program.precision)),
     ]
+
+
+def _precision(record: PrecisionRecord) -> list[str]:
+    """Return what runs in fewer bits, and the error of each output."""
+    inputs = plural(record.inputs, "calibration input")
+    lines = [
+        f"{record.precision}: {record.layers} of {record.layers + len(record.others)} convolutions and products"
+    ]
+    lines += [
+        f"  error of {printable(name)} against float32 on {inputs}: {100 * error:.2g} % (root mean square), "
+        f"at most {100 * record.largest[name]:.2g} % of the largest result"
+        for name, error in record.error.items()
+    ]
+    return lines
 
 
 def what(step: StepRecord) -> str:

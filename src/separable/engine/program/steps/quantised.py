@@ -211,7 +211,8 @@ def _pair(
 
 def conv(builder: Builder, node: Node) -> None:
     """Append QLinearConv; without a scale of the result its results are floats."""
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias, shift = _padded(node, 10)
+    names = _padded(node, 13)
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias, shift = names[:10]
     weights = _less_zero(builder, w, w_zero, 0)
     scales = _per_channel(builder, w_scale, len(weights), np.float32)
     floats = builder.constant(shift) if shift else None
@@ -222,7 +223,8 @@ def conv(builder: Builder, node: Node) -> None:
     given = _numbers(builder, x_scale, x_zero, source.is_signed)
     packed = _packed(builder, node, weights, source.pitch, (whole, scales, floats))
     stored = "floats" if not y_scale else "levels"
-    _convolve(builder, node, source, packed, given, stored, (y_scale, y_zero), more)
+    added = (names[10], names[11], names[12])
+    _convolve(builder, node, source, packed, given, stored, (y_scale, y_zero), more, added)
 
 
 def conv_integer(builder: Builder, node: Node) -> None:
@@ -350,6 +352,7 @@ def _convolve(
     stored: str,
     made: tuple[str, str],
     more: Plain | None = None,
+    added: tuple[str, str, str] = ("", "", ""),
 ) -> None:
     out, written = node.outputs[0], node.attributes
     count, _, height, width = builder.image_shape(node.inputs[0])
@@ -378,7 +381,16 @@ def _convolve(
     what = "depthwise" if group == channels > 1 else "conv"
     results = (stored, target, (count, rows, columns), pitches, isinstance(target, Blocked))
     macs = count * channels * rows * columns * packed.taps
-    _step(builder, node, f"8-bit {what} {kernel}", (source, (count, height, width)), packed, results, geometry, given, made, macs, more)
+    _step(builder, node, f"8-bit {what} {kernel}", (source, (count, height, width)), packed, results, geometry, given, made, macs, more, _residual(builder, added))
+
+
+def _residual(builder: Builder, added: tuple[str, str, str]) -> tuple[Levels, LevelNumbers] | None:
+    """Return levels that are added to results, and what they stand for."""
+    name, scale, zero = added
+    if not name:
+        return None
+    held = builder.levels(name, Levels.channels_last(builder.shape(name), _is_signed(builder, name)))
+    return held, _numbers(builder, scale, zero, held.is_signed)
 
 
 def _multiply(
@@ -432,6 +444,7 @@ def _step(
     made: tuple[str, str],
     macs: int,
     more: Plain | None = None,
+    residual: tuple[Levels, LevelNumbers] | None = None,
 ) -> None:
     levels, shape = source
     stored, target, made_shape, pitches, whole_blocks = results
@@ -450,9 +463,11 @@ def _step(
             None if of_results is None else of_results.at,
             act,
             None if more is None else more.address,
+            None if residual is None else (residual[0].address, residual[0].pitch, residual[1].at),
         )
 
-    others: list[Plain | Buffer] = [*given.reads, *([] if more is None else [more]), *([] if of_results is None else of_results.reads)]
+    others: list[Held | Levels | Buffer] = [] if residual is None else [residual[0], *residual[1].reads]
+    others += [*given.reads, *([] if more is None else [more]), *([] if of_results is None else of_results.reads)]
     name = str(node.attributes.get("activation", "none"))
     builder.add(
         kind,
@@ -461,6 +476,6 @@ def _step(
         [target],
         emit,
         macs=macs,
-        notes=[] if name == "none" else [name],
+        notes=[*([] if residual is None else ["+ residual"]), *([] if name == "none" else [name])],
         weights=packed.weights.nbytes,
     )
