@@ -17,6 +17,9 @@ __all__ = ["apart", "candidates", "in_eight_bits", "tensors"]
 
 _FLOAT: Final = np.dtype(np.float32)
 _MOST: Final = 127  # of a weight: one level is left out, so that zero lies in the middle
+# Of two neighbours, so that two products of theirs with bytes hold in 16 bits: processors without instructions for
+# four products compute twice as fast then. Scales grow by a fifth or so for that, and rounding errors with them.
+_PAIR: Final = 128
 _FREE: Final = ("none", "relu", "relu6")  # what levels that begin at zero do anyway
 
 
@@ -209,9 +212,11 @@ class _Draft:
             self.nodes.append(Node("GlobalAveragePool", (out,), (means,)))
 
     def _weights(self, name: str, weights: Array, along: int) -> tuple[str, str, str]:
-        axes = tuple(axis for axis in range(weights.ndim) if axis != along)
-        largest = np.abs(weights).max(axis=axes).astype(np.float64)
-        scales = np.where(largest > 0, largest / _MOST, 1.0).astype(np.float32)
+        made = np.moveaxis(weights, along, 0).astype(np.float64)
+        largest = np.abs(made).reshape(len(made), -1).max(axis=1) / _MOST
+        if made.shape[1] > 1:
+            largest = np.maximum(largest, _pair_sums(made) / (_PAIR - 1))
+        scales = np.where(largest > 0, largest, 1.0).astype(np.float32)
         scales = np.maximum(scales, np.finfo(np.float32).tiny)
         shape = [1] * weights.ndim
         shape[along] = -1
@@ -234,3 +239,13 @@ class _Draft:
         return self.constant(f"{out}.bias", whole)
 
 
+
+
+def _pair_sums(weights: Array) -> Array:
+    """Return for each channel that is made the largest sum of two neighbours of one sign, by size."""
+    made, read = weights.shape[:2]
+    even = np.zeros((made, read + read % 2, *weights.shape[2:]))
+    even[:, :read] = weights
+    pairs = even.reshape(made, -1, 2, *weights.shape[2:])
+    sums = np.maximum(np.maximum(pairs, 0).sum(2), -np.minimum(pairs, 0).sum(2))
+    return np.asarray(sums.reshape(made, -1).max(axis=1))
