@@ -41,7 +41,7 @@ def load(
     precision: Precision = "float32",
     calibration: Any = None,
 ) -> Program:
-    """Read a network and return it as a native program, which runs on the CPU as it was written, or in eight bits.
+    """Read a network and return it as a native program, which runs on the CPU in float32, or in eight bits.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def load(
         itself, and `print` states its error. A model that is quantised already runs as it is, whatever this
         says: levels are levels.
     calibration : array_like, mapping, or list of these, optional
-        For "int8": inputs of some calls, from which ranges are taken, and on which the error against float32 is
-        measured: one call, or a list of calls. A few dozen that are like those to come will do.
+        For "int8": inputs of some calls, from which ranges are taken, and on which the error against float32
+        is measured: one call, or a list of calls. A few dozen that are like those to come will do.
 
     Returns
     -------

@@ -16,10 +16,10 @@ from ...onnx.model.names import ModelError, naming
 from ..graph.ir import Graph, TensorType
 from ..graph.static import static
 from ..passes import PassMemory, trace
+from ..precision.records import PrecisionRecord
 from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, lengths_of, shown
-from ..precision.records import PrecisionRecord
 from .plan import NetworkPlan
 from .plan_cache import MOST_PLANS, PlanCache, Shapes, Values
 from .records import ProfileRecord, StepRecord, step_records

@@ -80,7 +80,10 @@ def _errors(
     """Return for each output the relative root mean square of the differences, and the largest of them."""
     error, largest = {}, {}
     for name in wanted[0]:
-        pairs = [(one[name].astype(np.float64), other[name].astype(np.float64)) for one, other in zip(wanted, given, strict=True)]
+        pairs = [
+            (one[name].astype(np.float64), other[name].astype(np.float64))
+            for one, other in zip(wanted, given, strict=True)
+        ]
         square = sum(float(((a - b) ** 2).sum()) for a, b in pairs)
         whole = sum(float((a**2).sum()) for a, _ in pairs)
         error[name] = float(np.sqrt(square / whole)) if whole else float(np.sqrt(square))

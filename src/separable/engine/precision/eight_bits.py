@@ -17,8 +17,8 @@ __all__ = ["apart", "candidates", "in_eight_bits", "tensors"]
 
 _FLOAT: Final = np.dtype(np.float32)
 _MOST: Final = 127  # of a weight: one level is left out, so that zero lies in the middle
-# Of two neighbours, so that two products of theirs with bytes hold in 16 bits: processors without instructions for
-# four products compute twice as fast then. Scales grow by a fifth or so for that, and rounding errors with them.
+# Of two neighbours, so that two products of theirs with bytes hold in 16 bits: processors without instructions
+# for four products compute faster then. Scales grow by a fifth or so, and rounding errors with them.
 _PAIR: Final = 128
 _FREE: Final = ("none", "relu", "relu6")  # what levels that begin at zero do anyway
 
@@ -46,7 +46,8 @@ def apart(graph: Graph) -> Graph:
 
 def candidates(graph: Graph) -> tuple[list[Node], list[Node]]:
     """Return the convolutions and products that may run in eight bits, and those that may not."""
-    able, others = [], []
+    able: list[Node] = []
+    others: list[Node] = []
     for node in graph.nodes:
         if node.op in ("Conv", "Gemm", "MatMul"):
             (able if _is_able(graph, node) else others).append(node)
@@ -70,7 +71,9 @@ def _is_able(graph: Graph, node: Node) -> bool:
         return False
     one = float(written.get("alpha", 1.0)) == float(written.get("beta", 1.0)) == 1.0
     columns = weights.shape[0 if written.get("transB") else 1]
-    fits = not bias or (known and graph.constants[bias].size in (1, columns) and graph.constants[bias].ndim < 3)
+    fits = not bias or (
+        known and graph.constants[bias].size in (1, columns) and graph.constants[bias].ndim < 3
+    )
     return one and not written.get("transA") and fits
 
 
@@ -86,9 +89,7 @@ def tensors(graph: Graph, chosen: list[Node]) -> Iterator[str]:
         yield node.outputs[0]
 
 
-def in_eight_bits(
-    graph: Graph, chosen: list[Node], ranges: Mapping[str, Range], *, narrowed: bool
-) -> Graph:
+def in_eight_bits(graph: Graph, chosen: list[Node], ranges: Mapping[str, Range], *, narrowed: bool) -> Graph:
     """Return a graph in which some convolutions and products are of 8-bit numbers.
 
     Parameters
@@ -153,7 +154,9 @@ class _Draft:
     def numbers(self, tensor: str) -> tuple[str, str]:
         """Add scale and zero of a tensor."""
         scale, zero = self.ranges[tensor].levels(self.narrowed)
-        return self.constant(f"{tensor}.scale", np.array(scale)), self.constant(f"{tensor}.zero", np.array(zero))
+        return self.constant(f"{tensor}.scale", np.array(scale)), self.constant(
+            f"{tensor}.zero", np.array(zero)
+        )
 
     def levels_of(self, tensor: str) -> tuple[str, str, str]:
         """Return a tensor as levels, with scale and zero; what makes levels of it is added if need be."""
@@ -185,7 +188,11 @@ class _Draft:
             self.constants[w[0]] = np.ascontiguousarray(self.constants[w[0]].T)
         readers = self.readers.get(out, [])
         as_levels = any(self._reads_levels(reader, out) for reader in readers) or bool(residual)
-        others = bool(means) or out in self.graph.outputs or not all(self._reads_levels(reader, out) for reader in readers)
+        others = (
+            bool(means)
+            or out in self.graph.outputs
+            or not all(self._reads_levels(reader, out) for reader in readers)
+        )
         bias = self._bias(_input(node, 2), x[1], w[1], out, weights.shape[along])
         made: tuple[str, str] = self.numbers(out) if as_levels else ("", "")
         name = self.name(f"{out}.levels") if as_levels else out
@@ -193,7 +200,9 @@ class _Draft:
         attributes.pop("add", None)
         act = str(node.attributes.get("activation", "none"))
         attributes.update(
-            (key, node.attributes[key]) for key in ("activation", "alpha", "low", "high") if key in node.attributes
+            (key, node.attributes[key])
+            for key in ("activation", "alpha", "low", "high")
+            if key in node.attributes
         )
         # Levels that begin at zero cut off what is below; what was never met above is cut off as well.
         if as_levels and act in _FREE and (act == "none" or not self.constants[made[1]].any()):
@@ -237,8 +246,6 @@ class _Draft:
         most = np.iinfo(np.int32).max // 2  # of a channel whose weights are all zero, or nearly
         whole = np.clip(np.round(values / unit), -most, most).astype(np.int32)
         return self.constant(f"{out}.bias", whole)
-
-
 
 
 def _pair_sums(weights: Array) -> Array:

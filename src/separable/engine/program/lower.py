@@ -18,7 +18,7 @@ from .chains import chains
 from .memory import Buffer, Plain
 from .native_forms import FORMS
 from .operations import Operation
-from .steps import arrangement, convolutions, elements, logic, quantised, recurrent, windows
+from .steps import arrangement, convolutions, elements, integer_products, logic, quantised, recurrent, windows
 from .weights import WeightStore
 
 __all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]
@@ -63,11 +63,11 @@ NATIVE: Final[Mapping[str, _Lower]] = {
     "QuantizeLinear": quantised.quantize,
     "DequantizeLinear": quantised.dequantize,
     "DynamicQuantizeLinear": quantised.dynamic_quantize,
-    "QLinearConv": quantised.conv,
-    "QLinearMatMul": quantised.matmul,
+    "QLinearConv": integer_products.conv,
+    "QLinearMatMul": integer_products.matmul,
     "QLinearAdd": quantised.add,
-    "ConvInteger": quantised.conv_integer,
-    "MatMulInteger": quantised.matmul_integer,
+    "ConvInteger": integer_products.conv_integer,
+    "MatMulInteger": integer_products.matmul_integer,
 }
 
 

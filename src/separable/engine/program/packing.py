@@ -23,10 +23,13 @@ class PackedIntegers:
     weights : _core.IntegerWeights
     taps : int
         Products of one result.
+    is_depthwise : bool
+        Whether each channel is filtered by itself, into one result.
     """
 
     weights: Any
     taps: int
+    is_depthwise: bool
 
     @property
     def nbytes(self) -> int:
@@ -53,7 +56,7 @@ def packed_integers(
         is_depthwise,
         pitch,
     )
-    return PackedIntegers(held, per_group * height * width)
+    return PackedIntegers(held, per_group * height * width, is_depthwise)
 
 
 _More = tuple[Array, Array, Array, Array]  # quads of each panel; their run and place; their weights

@@ -78,9 +78,8 @@ def facts_of(program: CompiledNetwork, plan: NetworkPlan) -> list[str]:
 def _precision(record: PrecisionRecord) -> list[str]:
     """Return what runs in fewer bits, and the error of each output."""
     inputs = plural(record.inputs, "calibration input")
-    lines = [
-        f"{record.precision}: {record.layers} of {record.layers + len(record.others)} convolutions and products"
-    ]
+    count = record.layers + len(record.others)
+    lines = [f"{record.precision}: {record.layers} of {count} convolutions and products"]
     lines += [
         f"  error of {printable(name)} against float32 on {inputs}: {100 * error:.2g} % (root mean square), "
         f"at most {100 * record.largest[name]:.2g} % of the largest result"

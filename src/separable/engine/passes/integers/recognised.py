@@ -81,12 +81,13 @@ def _bias(draft: Draft, name: str, scales: tuple[str, str]) -> tuple[str, str] |
         return None
     x, scale, zero = [*node.inputs, ""][:3]
     whole, unit = draft.constant(x), draft.constant(scale)
-    if whole is None or unit is None or (zero and (draft.constant(zero) is None or draft.constant(zero).any())):  # type: ignore[union-attr]
+    zeros = draft.constant(zero) if zero else np.zeros(1)
+    if whole is None or unit is None or zeros is None or zeros.any():
         return None
     given, weights = draft.constant(scales[0]), draft.constant(scales[1])
     if whole.dtype == np.int32 and given is not None and weights is not None:
         expected = np.float32(given.ravel()[0]) * weights.ravel()
-        if np.allclose(np.broadcast_to(unit.ravel(), expected.shape) if unit.size == 1 else unit.ravel(), expected, rtol=1e-5):
+        if unit.size in (1, expected.size) and np.allclose(unit.ravel(), expected, rtol=1e-5):
             return x, ""
     real = (whole.astype(np.float64) * unit.astype(np.float64)).astype(np.float32)
     return "", draft.add_constant(f"{name}.real", real)
@@ -96,7 +97,9 @@ def _product(draft: Draft, node: Node) -> None:
     is_conv = node.op == "Conv"
     written = node.attributes
     if node.op == "Gemm" and (
-        written.get("transA") or float(written.get("alpha", 1.0)) != 1.0 or float(written.get("beta", 1.0)) != 1.0
+        written.get("transA")
+        or float(written.get("alpha", 1.0)) != 1.0
+        or float(written.get("beta", 1.0)) != 1.0
     ):
         return
     turned = node.op == "Gemm" and bool(written.get("transB"))
@@ -105,10 +108,16 @@ def _product(draft: Draft, node: Node) -> None:
     if given is None or weights is None:
         return
     values = draft.constant(weights[0])
-    if values is None or (not is_conv and values.ndim != 2):
+    kind = draft.type_of(node.inputs[0])
+    if (
+        values is None
+        or kind is None
+        or values.ndim not in ((3, 4) if is_conv else (2,))
+        or len(kind.shape) < 2
+    ):
         return
     bias = _bias(draft, node.inputs[2] if len(node.inputs) > 2 else "", (given[1], weights[1]))
-    if bias is None:
+    if bias is None or any(name and not _is_flat(draft, name) for name in bias):
         return
     if turned:
         weights = (draft.add_constant(f"{weights[0]}.T", values.T), *weights[1:])
@@ -118,9 +127,17 @@ def _product(draft: Draft, node: Node) -> None:
         dropped = _between(draft, node, last)
     inputs = (*given, *weights, *made, *bias)
     own = {name: value for name, value in written.items() if is_conv}
-    new = Node("QLinearConv" if is_conv else "QLinearMatMul", _trimmed(inputs), last.outputs, {**own, **ended})
+    new = Node(
+        "QLinearConv" if is_conv else "QLinearMatMul", _trimmed(inputs), last.outputs, {**own, **ended}
+    )
     draft.replace(last, new)
     draft.drop(reversed([other for other in dropped if other is not last]))
+
+
+def _is_flat(draft: Draft, name: str) -> bool:
+    """Whether a constant holds one number, or one for each column."""
+    values = draft.constant(name)
+    return values is not None and (values.ndim < 2 or values.shape[-1] == values.size)
 
 
 def _trimmed(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -177,7 +194,13 @@ def _made(draft: Draft, node: Node) -> tuple[str, str] | None:
     if node.op != "QuantizeLinear" or node.attributes.get("block_size"):
         return None
     kind, scale = draft.type_of(node.outputs[0]), draft.constant(node.inputs[1])
-    if kind is None or kind.dtype not in _BYTES or scale is None or scale.size != 1 or scale.dtype != np.float32:
+    if (
+        kind is None
+        or kind.dtype not in _BYTES
+        or scale is None
+        or scale.size != 1
+        or scale.dtype != np.float32
+    ):
         return None
     zero = node.inputs[2] if len(node.inputs) > 2 else ""
     if zero:
@@ -245,7 +268,9 @@ def _scaled(draft: Draft, node: Node) -> None:
     kind, weights = draft.type_of(x), draft.constant(w)
     if cast is None or product is None or product.op != "Mul" or not is_bare(product):
         return
-    if kind is None or weights is None or (node.op == "MatMulInteger" and weights.ndim != 2):
+    if kind is None or weights is None or weights.ndim not in ((3, 4) if node.op == "ConvInteger" else (2,)):
+        return
+    if len(kind.shape) < 2:
         return
     if draft.type_of(cast.outputs[0]) != TensorType(np.dtype(np.float32), _shape(draft, node)):
         return
@@ -271,15 +296,15 @@ def _added(draft: Draft, node: Node, add: Node) -> str:
     name = next((other for other in add.inputs if other != node.outputs[0]), "")
     maker = draft.maker(name)
     weights = draft.constant(node.inputs[1])
-    if maker is not None and maker.op == "Reshape":
-        shape, maker = draft.constant(maker.inputs[1]), draft.maker(maker.inputs[0])
-        spread = [] if shape is None else shape.tolist()
-        if node.op != "ConvInteger" or weights is None or spread != [1, -1, *(1 for _ in weights.shape[2:])]:
-            if weights is None or spread != [1, len(weights), *(1 for _ in weights.shape[2:])]:
-                return ""
-    elif node.op == "ConvInteger":
+    if weights is None:
         return ""
-    if maker is None or maker.op != "Cast" or weights is None:
+    if node.op == "ConvInteger":  # one number for each channel, spread over its map
+        shape = draft.constant(maker.inputs[1]) if maker is not None and maker.op == "Reshape" else None
+        ones = [1] * (weights.ndim - 2)
+        if maker is None or shape is None or shape.tolist() not in ([1, -1, *ones], [1, len(weights), *ones]):
+            return ""
+        maker = draft.maker(maker.inputs[0])
+    if maker is None or maker.op != "Cast":
         return ""
     real, kind = draft.maker(maker.inputs[0]), draft.type_of(maker.inputs[0])
     is_whole = real is not None and real.op in ("Floor", "Ceil", "Round") and is_bare(real)
@@ -312,10 +337,8 @@ def _both_scales(draft: Draft, name: str, weights: Array, is_conv: bool) -> tupl
 
 def _is_along(values: Array, weights: Array, is_conv: bool) -> bool:
     """Whether numbers broadcast along the channels of results."""
-    if not is_conv:
-        return values.shape[-1] == values.size
-    behind = weights.ndim - 2
-    return values.ndim > behind and values.shape[values.ndim - behind - 1] == values.size
+    behind = weights.ndim - 2 if is_conv else 0
+    return bool(values.ndim > behind and values.shape[values.ndim - behind - 1] == values.size)
 
 
 def _with_bias(draft: Draft, node: Node, weights: Array) -> None:
