@@ -81,7 +81,7 @@ std::shared_ptr<IntegerWeights> integer_weights(Line<int8_t> packed, const More&
                                                 const Shape& shape, bool depthwise, ptrdiff_t pitch) {
   const IntegerShape s = shape_of(shape, depthwise);
   if (pitch < s.c_in || pitch % 4 || pitch > kMost) throw nb::value_error("a pixel's bytes are a multiple of 4");
-  const IntegerWeights sizes = IntegerWeights::sizes(s, pitch, target().integers->lanes);
+  const IntegerWeights sizes = IntegerWeights::sizes(s, pitch, integers().lanes);
   const ptrdiff_t size = IntegerWeights::packed_size(s, pitch, sizes.lanes());
   if (ptrdiff_t(packed.size()) != size) throw nb::value_error("packed weights have another size");
   for (size_t n : {bias.size(), sums.size(), scale.size(), shift ? shift->size() : size_t(s.c_out)})
@@ -226,7 +226,7 @@ void bind_engine_integers(nb::module_& m) {
       .def(nb::new_(&integer_weights), "packed"_a, "more"_a, "bias"_a, "sums"_a, "scale"_a, "shift"_a.none(), "shape"_a,
            "depthwise"_a, "pitch"_a)
       .def_prop_ro("nbytes", &IntegerWeights::bytes);
-  m.def("integer_pair_most", [] { return target().integers->pair_most; });
+  m.def("integer_pair_most", [] { return integers().pair_most; });
   m.def("add_integer_conv", &add_integer_conv, "program"_a, "weights"_a, "src"_a, "shape"_a, "results"_a, "geometry"_a,
         "given"_a, "made"_a.none(), "act"_a, "more"_a = nb::none(), "residual"_a = nb::none());
   m.def("add_level_map", &add_level_map, "program"_a, "kind"_a, "lengths"_a, "src"_a, "src_strides"_a, "dst"_a,

@@ -51,7 +51,7 @@ const char* IntegerWeights::panel(ptrdiff_t g, ptrdiff_t panel) const {
 IntegerWeights::IntegerWeights(const IntegerShape& shape, ptrdiff_t pitch, const char* packed, ptrdiff_t packed_bytes,
                                More more, const int32_t* bias, const int32_t* sums, const float* scale,
                                const float* shift)
-    : IntegerWeights(shape, pitch, target().integers->lanes) {
+    : IntegerWeights(shape, pitch, integers().lanes) {
   packed_bytes_ = packed_bytes;
   more_ = std::move(more);
   const ptrdiff_t out = groups() * padded_out();
@@ -88,7 +88,7 @@ struct IntegerConvStep::Call {
 IntegerConvStep::IntegerConvStep(std::shared_ptr<const IntegerWeights> weights, const ByteImages& src,
                                  const IntegerResults& dst, const IntegerGeometry& geometry, const LevelsAt& given,
                                  const IntegerEnd& end)
-    : table_(*target().integers),
+    : table_(integers()),
       weights_(std::move(weights)),
       src_(src),
       dst_(dst),

@@ -18,7 +18,7 @@ int zero_of(const LevelsAt& levels, const Memory& memory) { return int(*memory.a
 
 LevelMapStep::LevelMapStep(LevelMap map, const Lengths& lengths, const Strided& src, const Strided& dst,
                            const std::optional<LevelsAt>& levels)
-    : table_(*target().integers), map_(map), dst_(dst.place), src_(src.place), levels_(levels) {
+    : table_(integers()), map_(map), dst_(dst.place), src_(src.place), levels_(levels) {
   Axes<2> axes(lengths, {dst.strides, src.strides});
   axes.sort_by(1);
   axes.merge();
@@ -47,7 +47,7 @@ void LevelMapStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, 
 
 AddLevelsStep::AddLevelsStep(ptrdiff_t n, const Place& a, const Place& b, const Place& dst, const LevelsAt& a_levels,
                              const LevelsAt& b_levels, const LevelsAt& levels)
-    : table_(*target().integers),
+    : table_(integers()),
       n_(n),
       a_(a),
       b_(b),
