@@ -273,13 +273,14 @@ void IntegerConvStep::band(const Call& call, ptrdiff_t image, ptrdiff_t first, p
       IntegerTarget dst = call.dst;
       dst.at += (begin + place) * element;
       dst.channels = dst_.whole_blocks ? wide : w.group_out() - channel;
-      if (dst.add) dst.add += ((image * dst_.height + (flat_ ? 0 : first)) * dst_.width + (flat_ ? first : 0)) * end_.add_pitch + all;
+      const ptrdiff_t pixel = image * dst_.height * dst_.width + first * (flat_ ? 1 : dst_.width);
+      if (dst.add) dst.add += pixel * end_.add_pitch + all;
       if (!s.depthwise) {
         const Extra& extra = extras_[size_t(group * w.panels() + i)];
-        table_.product({reinterpret_cast<const uint8_t*>(lines) + group * w.group_in(), at_.data(), to_.data(), from_.data(),
-                        runs_.data(), ptrdiff_t(runs_.size()), length, reinterpret_cast<const int8_t*>(w.panel(group, i)),
-                        more_.data() + extra.first, extra.count, w.more().weights.data() + extra.weights, w.vectors(i),
-                        flat_ ? n : n * dst_.width, end, dst});
+        table_.product({reinterpret_cast<const uint8_t*>(lines) + group * w.group_in(), at_.data(), to_.data(),
+                        from_.data(), runs_.data(), ptrdiff_t(runs_.size()), length,
+                        reinterpret_cast<const int8_t*>(w.panel(group, i)), more_.data() + extra.first, extra.count,
+                        w.more().weights.data() + extra.weights, w.vectors(i), flat_ ? n : n * dst_.width, end, dst});
         continue;
       }
       for (ptrdiff_t y = 0; y < n; y++) {

@@ -60,8 +60,8 @@ void AddLevelsStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory,
   const Range units = share_of((n_ + kTile - 1) / kTile, piece, pieces);
   const ptrdiff_t first = units.first * kTile, n = std::min(n_, units.last * kTile) - first;
   table_.add({reinterpret_cast<const uint8_t*>(memory.at(a_)) + first,
-              reinterpret_cast<const uint8_t*>(memory.at(b_)) + first, reinterpret_cast<uint8_t*>(memory.at(dst_)) + first,
-              n, scale_of(a_levels_, memory), scale_of(b_levels_, memory), scale_of(levels_, memory),
+              reinterpret_cast<const uint8_t*>(memory.at(b_)) + first,
+              reinterpret_cast<uint8_t*>(memory.at(dst_)) + first, n, scale_of(a_levels_, memory), scale_of(b_levels_, memory), scale_of(levels_, memory),
               zero_of(a_levels_, memory), zero_of(b_levels_, memory), zero_of(levels_, memory)});
 }
 

@@ -31,7 +31,9 @@ class AddLevelsStep : public Step {
  public:
   AddLevelsStep(ptrdiff_t n, const Place& a, const Place& b, const Place& dst, const LevelsAt& a_levels,
                 const LevelsAt& b_levels, const LevelsAt& levels);
-  ptrdiff_t pieces(int threads) const override { return pieces_of((n_ + kTile - 1) / kTile, 2.0 * double(n_), threads); }
+  ptrdiff_t pieces(int threads) const override {
+    return pieces_of((n_ + kTile - 1) / kTile, 2.0 * double(n_), threads);
+  }
   void run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const override;
 
  private:

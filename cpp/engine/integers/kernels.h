@@ -1,5 +1,5 @@
-// The table of kernels of whole numbers: bytes in, sums of products in 32 bits, bytes or floats out. One per instruction
-// set; all give the same bits. Plain data and function pointers only.
+// The table of kernels of whole numbers: bytes in, sums of products in 32 bits, bytes or floats out. One per
+// instruction set; all give the same bits. Plain data and function pointers only.
 #pragma once
 #include <cstddef>
 #include <cstdint>

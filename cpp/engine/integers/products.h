@@ -34,7 +34,8 @@ SEP_INLINE void tile(const IntegerProductArgs& g, ptrdiff_t first) {
   for (int p = 0; p < P; p++) at[p] = g.a + g.at[first + p];
   const int8_t* w = g.weights;
   for (ptrdiff_t r = 0; r < g.n_runs; r++)
-    for (ptrdiff_t k = g.runs[r], end = k + g.length; k < end; k += 4, w += 4 * W * M) multiply_add<P, M>(acc, at, k, w);
+    for (ptrdiff_t k = g.runs[r], end = k + g.length; k < end; k += 4, w += 4 * W * M)
+      multiply_add<P, M>(acc, at, k, w);
   w = g.more_weights;
   for (ptrdiff_t e = 0; e < g.n_more; e++, w += 4 * W * M) multiply_add<P, M>(acc, at, g.more[e], w);
   ptrdiff_t to[P], from[P];

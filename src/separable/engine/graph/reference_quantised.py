@@ -1,4 +1,4 @@
-"""What operations on 8-bit numbers mean, in NumPy: sums of products are whole numbers, all else is float64."""
+"""What operations on 8-bit numbers mean, in NumPy: sums of products are whole, all else is float64."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def _levels(y: Array, scale: Array, zero: Array) -> Array:
     return np.asarray(np.clip(np.round(y / float(scale)) + int(zero), info.min, info.max).astype(zero.dtype))
 
 
-def _ended(
-    sums: Array, node: Node, inputs: Sequence[Any], axis: int, activated: _Activation
-) -> list[Array]:
+def _ended(sums: Array, node: Node, inputs: Sequence[Any], axis: int, activated: _Activation) -> list[Array]:
     """Return what becomes of sums: scales, a shift, a residual, an activation, levels."""
     _, x_scale, _, _, w_scale, _, y_scale, y_zero, bias, shift, added, a_scale, a_zero = inputs
     shape = [1] * sums.ndim

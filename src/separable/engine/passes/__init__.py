@@ -21,11 +21,11 @@ from .transposed import transposed
 
 __all__ = ["PASSES", "PassMemory", "simplified", "trace"]
 
-# In order: levels are seen before anything is folded into what they stand for; a channel shuffle is seen before
-# its reshapes are joined with others; then what has many forms is written in one; activations are recognised
-# before a constant of theirs is folded into a convolution; what a convolution multiplies and adds comes before
-# what it applies, and that before the sum and the mean of it. A transposed convolution has taken what it can
-# before it is taken apart.
+# In order: levels are seen before anything is folded into what they stand for; a channel shuffle is seen
+# before its reshapes are joined with others; then what has many forms is written in one; activations are
+# recognised before a constant of theirs is folded into a convolution; what a convolution multiplies and adds
+# comes before what it applies, and that before the sum and the mean of it. A transposed convolution has taken
+# what it can before it is taken apart.
 PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     dead,
     contributed,

@@ -17,8 +17,8 @@ __all__ = ["apart", "candidates", "in_eight_bits", "tensors"]
 
 _FLOAT: Final = np.dtype(np.float32)
 _MOST: Final = 127  # of a weight: one level is left out, so that zero lies in the middle
-# Of two neighbours, so that two products of theirs with bytes hold in 16 bits: processors without instructions
-# for four products compute faster then. Scales grow by a fifth or so, and rounding errors with them.
+# Of two neighbours, so that two products of theirs with bytes hold in 16 bits: processors without
+# instructions for four products compute faster then. Scales grow by a fifth or so, and rounding errors too.
 _PAIR: Final = 128
 _FREE: Final = ("none", "relu", "relu6")  # what levels that begin at zero do anyway
 

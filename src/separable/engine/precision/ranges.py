@@ -89,7 +89,7 @@ def ranges_of(graph: Graph, names: Iterable[str], calls: Sequence[Any], threads:
     Raises
     ------
     ModelError
-        If a number is infinite or no number.
+        If a number is not finite.
     """
     wanted = tuple(dict.fromkeys(names))
     if not wanted:
@@ -106,7 +106,7 @@ def ranges_of(graph: Graph, names: Iterable[str], calls: Sequence[Any], threads:
                 array = arrays[name]
                 if not np.isfinite(array).all():
                     raise ModelError(
-                        f"tensor `{name}` holds an infinite number, or none, on the calibration inputs."
+                        f"tensor `{name}` holds numbers that are not finite on the calibration inputs."
                     )
                 if array.size:
                     getattr(held, step)(array)

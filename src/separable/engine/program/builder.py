@@ -12,7 +12,7 @@ from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from .carried import CarriedAs, carried
-from .levels import SIGN, LevelNumbers, Levels
+from .levels import SIGN, LevelNumbers, LevelTensor
 from .memory import Blocked, Buffer, Held, Plain
 from .operations import Operation
 from .weights import WeightStore
@@ -59,7 +59,7 @@ class Builder:
         self.constants: list[tuple[Buffer, Array]] = []
         self._around, self._places = around, places
         self._held: dict[str, list[Held]] = {}
-        self._levels: dict[str, list[Levels]] = {}
+        self._levels: dict[str, list[LevelTensor]] = {}
         self._numbers: dict[float, Buffer] = {}
         self._carried: Mapping[str, CarriedAs] | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -250,15 +250,15 @@ class Builder:
         """Return the numbers of levels that stand for themselves."""
         return LevelNumbers(self.number(SIGN if is_signed else 0))
 
-    def hold_levels(self, name: str, levels: Levels) -> None:
+    def hold_levels(self, name: str, levels: LevelTensor) -> None:
         """Note where a tensor lies as levels."""
         self._levels.setdefault(name, []).append(levels)
 
-    def held_levels(self, name: str) -> Sequence[Levels]:
+    def held_levels(self, name: str) -> Sequence[LevelTensor]:
         """Return all places where a tensor lies as levels."""
         return self._levels.get(name, ())
 
-    def levels(self, name: str, wanted: Levels) -> Levels:
+    def levels(self, name: str, wanted: LevelTensor) -> LevelTensor:
         """Return a tensor of whole numbers as levels in a certain layout, made from floats if need be."""
         for held in self.held_levels(name):
             if held.strides == wanted.strides:
@@ -272,8 +272,8 @@ class Builder:
         self,
         kind: str,
         name: str,
-        source: Held | Levels,
-        target: Held | Levels,
+        source: Held | LevelTensor,
+        target: Held | LevelTensor,
         numbers: LevelNumbers | None,
     ) -> None:
         """Append what turns floats into levels, levels into floats, or whole numbers into floats."""
@@ -281,7 +281,7 @@ class Builder:
             pairs = _between_layouts(source, target)
         else:
             pairs = [(source.shape, 0, source.strides, 0, target.strides)]
-        sizes = [4 if isinstance(side, Levels) else 1 for side in (source, target)]
+        sizes = [4 if isinstance(side, LevelTensor) else 1 for side in (source, target)]
 
         def emit(program: Any) -> None:
             for lengths, shift, strides, other_shift, other_strides in pairs:
@@ -306,8 +306,8 @@ class Builder:
         self,
         kind: str,
         label: str,
-        reads: Sequence[Held | Levels | Buffer],
-        writes: Sequence[Held | Levels | Buffer],
+        reads: Sequence[Held | LevelTensor | Buffer],
+        writes: Sequence[Held | LevelTensor | Buffer],
         add: Callable[[Any], None],
         **more: Any,
     ) -> Operation:
@@ -372,7 +372,7 @@ class Builder:
         self.add("zeros around", name, [], [target], emit)
 
 
-def _buffers(tensors: Sequence[Held | Levels | Buffer]) -> list[Buffer]:
+def _buffers(tensors: Sequence[Held | LevelTensor | Buffer]) -> list[Buffer]:
     found = [tensor if isinstance(tensor, Buffer) else tensor.buffer for tensor in tensors]
     return list(dict.fromkeys(found))
 
@@ -380,7 +380,7 @@ def _buffers(tensors: Sequence[Held | Levels | Buffer]) -> list[Buffer]:
 _Pair = tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
 
 
-def _between_layouts(source: Held | Levels, target: Held | Levels) -> list[_Pair]:
+def _between_layouts(source: Held | LevelTensor, target: Held | LevelTensor) -> list[_Pair]:
     """Return the boxes that copy feature maps: whole blocks, and the channels of the last one.
 
     Each is lengths, and the offset and the strides of both sides; axes: image, block, lane, row, pixel.
@@ -390,7 +390,7 @@ def _between_layouts(source: Held | Levels, target: Held | Levels) -> list[_Pair
     count, channels, height, width = blocked.shape
     lanes = blocked.lanes
 
-    def side(held: Held | Levels) -> tuple[int, int, int, int, int]:
+    def side(held: Held | LevelTensor) -> tuple[int, int, int, int, int]:
         if isinstance(held, Blocked):
             return (held.pitches[0], held.pitches[1], 1, held.pitches[2], held.lanes)
         rows, columns = {

@@ -8,7 +8,7 @@ from typing import Final
 
 from .memory import Buffer, Plain, rounded
 
-__all__ = ["SIGN", "LevelNumbers", "Levels"]
+__all__ = ["SIGN", "LevelNumbers", "LevelTensor"]
 
 # What is added to signed numbers, so that all bytes are unsigned ones.
 SIGN: Final = 128
@@ -17,7 +17,7 @@ _UNIT: Final = 4  # bytes of a pixel are a multiple of that
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Levels:
+class LevelTensor:
     """A tensor of 8-bit numbers as bytes; those of signed ones are the numbers plus 128.
 
     Attributes
@@ -38,7 +38,7 @@ class Levels:
     is_signed: bool
 
     @classmethod
-    def channels_last(cls, shape: tuple[int, ...], is_signed: bool) -> Levels:
+    def channels_last(cls, shape: tuple[int, ...], is_signed: bool) -> LevelTensor:
         """Return a place for feature maps (N, C, *spatial), the channels of a pixel next to each other."""
         pitch = rounded(shape[1], _UNIT)
         strides = [pitch * math.prod(shape[axis + 1 :]) for axis in range(1, len(shape))]
@@ -47,7 +47,7 @@ class Levels:
         return cls(_buffer(size), shape, (first, 1, *strides[1:]), pitch, is_signed)
 
     @classmethod
-    def rows(cls, shape: tuple[int, ...], is_signed: bool) -> Levels:
+    def rows(cls, shape: tuple[int, ...], is_signed: bool) -> LevelTensor:
         """Return a place for an array whose last axis is what products sum over."""
         wide = (*shape[:-1], rounded(shape[-1], _UNIT))
         strides = tuple(math.prod(wide[axis + 1 :]) for axis in range(len(wide)))
@@ -58,9 +58,9 @@ class Levels:
         """The memory's number, and the place of the first byte in it, in elements of float32."""
         return self.buffer.base, self.buffer.at
 
-    def like(self, is_signed: bool) -> Levels:
+    def like(self, is_signed: bool) -> LevelTensor:
         """Return another place of the same shape and layout."""
-        return Levels(Buffer(self.buffer.size), self.shape, self.strides, self.pitch, is_signed)
+        return LevelTensor(Buffer(self.buffer.size), self.shape, self.strides, self.pitch, is_signed)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import _core
 from ..._base.types import Array
-from .packing import packed_integers
+from .packed_integers import packed_integers
 
 __all__ = ["WeightStore"]
 

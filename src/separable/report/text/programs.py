@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ...engine.network.records import ProfileRecord, StepRecord
     from ...engine.precision.records import PrecisionRecord
 
-__all__ = ["facts_of", "profile_table", "program_table", "what"]
+__all__ = ["facts_of", "precision_lines", "profile_table", "program_table", "what"]
 
 
 def program_table(program: CompiledNetwork) -> str:
@@ -71,11 +71,11 @@ def facts_of(program: CompiledNetwork, plan: NetworkPlan) -> list[str]:
         f"{plural(program.nodes_read, 'node')} -> {plural(len(plan.operations), 'step')}; "
         f"{plural(program.threads, 'thread')}",
         f"weights {in_bytes(program.weights_bytes)}; memory of a call {in_bytes(plan.memory_bytes)}",
-        *([] if program.precision is None else _precision(program.precision)),
+        *([] if program.precision is None else precision_lines(program.precision)),
     ]
 
 
-def _precision(record: PrecisionRecord) -> list[str]:
+def precision_lines(record: PrecisionRecord) -> list[str]:
     """Return what runs in fewer bits, and the error of each output."""
     inputs = plural(record.inputs, "calibration input")
     count = record.layers + len(record.others)

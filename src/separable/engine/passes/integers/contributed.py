@@ -114,7 +114,7 @@ def _gemm(draft: Draft, node: Node) -> None:
 
 
 def _lstm(draft: Draft, node: Node) -> None:
-    """Write DynamicQuantizeLSTM as LSTM with the weights that its levels stand for; nothing else is rounded."""
+    """Write DynamicQuantizeLSTM as LSTM with the weights that its levels stand for; no input is rounded."""
     names = [*node.inputs, *("" for _ in range(12))][:12]
     inputs = list(names[:8])
     for place, (scale, zero) in zip((1, 2), (names[8:10], names[10:12]), strict=True):

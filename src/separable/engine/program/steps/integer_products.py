@@ -13,9 +13,9 @@ from .... import _core
 from ...._base.types import Array
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
-from ..levels import LevelNumbers, Levels
+from ..levels import LevelNumbers, LevelTensor
 from ..memory import Blocked, Buffer, Held, Plain
-from ..packing import PackedIntegers
+from ..packed_integers import PackedIntegers
 from .convolutions import ending
 from .quantised import is_signed, numbers_of, padded_inputs
 
@@ -34,13 +34,13 @@ class _Sums:
     `more` are whole numbers that are added to the sums, `residual` levels that are added to the results.
     """
 
-    source: Levels
+    source: LevelTensor
     images: tuple[int, int, int]
     packed: PackedIntegers
     geometry: tuple[int, ...]
     given: LevelNumbers
     more: Plain | None = None
-    residual: tuple[Levels, LevelNumbers] | None = None
+    residual: tuple[LevelTensor, LevelNumbers] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Results:
     """Where results go: as "levels", "floats" or "whole" numbers; pitches of images, blocks, rows, pixels."""
 
     stored: str
-    target: Held | Levels
+    target: Held | LevelTensor
     images: tuple[int, int, int]
     pitches: tuple[int, ...]
     numbers: LevelNumbers | None
@@ -56,7 +56,7 @@ class _Results:
 
 def conv(builder: Builder, node: Node) -> None:
     """Append QLinearConv; without a scale of the result its results are floats."""
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias, shift, *added = padded_inputs(node, 13)
+    _, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias, shift, *added = padded_inputs(node, 13)
     weights = _less_zero(builder, w, w_zero, 0)
     scales = _per_channel(builder, w_scale, len(weights), np.float32)
     floats = builder.constant(shift) if shift else None
@@ -107,14 +107,14 @@ def _images(
     numbers: _Numbers,
     given: tuple[str, str],
     more: Plain | None = None,
-    residual: tuple[Levels, LevelNumbers] | None = None,
+    residual: tuple[LevelTensor, LevelNumbers] | None = None,
 ) -> _Sums:
     """Return the sums of a convolution."""
     name, written = node.inputs[0], node.attributes
     shape = builder.shape(name)
     if not 3 <= len(shape) <= _MOST_AXES:
         raise UnsupportedError(f"{len(shape) - 2} spatial axes; expected one or two")
-    source = builder.levels(name, Levels.channels_last(shape, is_signed(builder, name)))
+    source = builder.levels(name, LevelTensor.channels_last(shape, is_signed(builder, name)))
     if weights.ndim == 3:
         weights = weights[:, :, None, :]
     packed = builder.store.integers(weights, int(written.get("group", 1)), source.pitch, numbers)
@@ -134,7 +134,7 @@ def _rows(builder: Builder, node: Node, weights: Array, numbers: _Numbers, given
     shape = builder.shape(name)
     if weights.ndim != 2 or not shape:
         raise UnsupportedError("a product of other arrays than rows and a constant matrix")
-    source = builder.levels(name, Levels.rows(shape, is_signed(builder, name)))
+    source = builder.levels(name, LevelTensor.rows(shape, is_signed(builder, name)))
     packed = builder.store.integers(weights.T[:, :, None, None], 1, source.pitch, numbers)
     read = numbers_of(builder, *given, source.is_signed)
     return _Sums(source, (math.prod(shape[:-1]), 1, 1), packed, (1, 1, 1, 1, 0, 0), read)
@@ -173,11 +173,11 @@ def _two(values: Sequence[int], missing: int) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
-def _residual(builder: Builder, name: str, scale: str, zero: str) -> tuple[Levels, LevelNumbers] | None:
+def _residual(builder: Builder, name: str, scale: str, zero: str) -> tuple[LevelTensor, LevelNumbers] | None:
     """Return levels that are added to results, and what they stand for."""
     if not name:
         return None
-    held = builder.levels(name, Levels.channels_last(builder.shape(name), is_signed(builder, name)))
+    held = builder.levels(name, LevelTensor.channels_last(builder.shape(name), is_signed(builder, name)))
     return held, numbers_of(builder, scale, zero, held.is_signed)
 
 
@@ -191,7 +191,7 @@ def _maps(builder: Builder, node: Node, sums: _Sums, stored: str, made: tuple[st
     count, channels, rows, columns = builder.image_shape(out)
     images = (count, rows, columns)
     if stored == "levels":
-        levels = Levels.channels_last(shape, builder.graph.types[out].dtype == np.int8)
+        levels = LevelTensor.channels_last(shape, builder.graph.types[out].dtype == np.int8)
         pitches = (rows * columns * levels.pitch, 0, columns * levels.pitch, levels.pitch)
         builder.hold_levels(out, levels)
         return _Results(stored, levels, images, pitches, numbers_of(builder, *made, levels.is_signed))
@@ -215,7 +215,7 @@ def _columns(builder: Builder, node: Node, sums: _Sums, stored: str, made: tuple
     if stored != "levels":
         pitches = (shape[-1], builder.lanes, shape[-1], shape[-1])
         return _Results(stored, builder.plain_result(out), sums.images, pitches, None)
-    levels = Levels.rows(shape, builder.graph.types[out].dtype == np.int8)
+    levels = LevelTensor.rows(shape, builder.graph.types[out].dtype == np.int8)
     builder.hold_levels(out, levels)
     pitches = (levels.pitch, 0, levels.pitch, levels.pitch)
     return _Results(stored, levels, sums.images, pitches, numbers_of(builder, *made, levels.is_signed))
@@ -246,7 +246,7 @@ def _step(builder: Builder, node: Node, sums: _Sums, results: _Results) -> None:
             None if residual is None else (residual[0].address, residual[0].pitch, residual[1].at),
         )
 
-    reads: list[Held | Levels | Buffer] = [sums.source, *sums.given.reads]
+    reads: list[Held | LevelTensor | Buffer] = [sums.source, *sums.given.reads]
     reads += [] if residual is None else [residual[0], *residual[1].reads]
     reads += [] if sums.more is None else [sums.more]
     reads += [] if results.numbers is None else results.numbers.reads

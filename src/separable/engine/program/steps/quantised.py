@@ -10,7 +10,7 @@ import numpy as np
 from .... import _core
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
-from ..levels import SIGN, LevelNumbers, Levels
+from ..levels import SIGN, LevelNumbers, LevelTensor
 from ..memory import Blocked, Buffer, Held, Plain
 
 __all__ = [
@@ -131,13 +131,13 @@ def _reduced(
     builder.add(f"reduce {name}", out, [source], [end], emit)
 
 
-def _place(builder: Builder, name: str) -> Levels:
+def _place(builder: Builder, name: str) -> LevelTensor:
     """Return where a tensor of levels is written, in the layout of what reads it first."""
     shape, is_signed = builder.shape(name), builder.graph.types[name].dtype == np.int8
     reader = next((node for node in builder.graph.nodes if name in node.inputs[:1]), None)
     if len(shape) > 2 and not (reader is not None and reader.op in _OF_ROWS):
-        return Levels.channels_last(shape, is_signed)
-    return Levels.rows(shape if shape else (1,), is_signed)
+        return LevelTensor.channels_last(shape, is_signed)
+    return LevelTensor.rows(shape if shape else (1,), is_signed)
 
 
 def _no_blocks(node: Node) -> None:
