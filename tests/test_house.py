@@ -46,7 +46,6 @@ TESTED_BY = {
     "test_facade.py": "_base.lazy",
     "test_engine_quantised.py": "engine.graph.reference_quantised engine.graph.shapes.quantised "
     "engine.program.levels engine.program.steps.integer_products engine.program.steps.quantised",
-    "test_engine_precision.py": "engine.precision.records",
     "test_engine_real.py": "engine.program.steps.logic engine.program.steps.recurrent",
     "test_argument_types.py": "_base.numbers _base.types factor.arguments families._parameters",
     "test_hints.py": "_base.words.messages arrays.decorators",

@@ -59,10 +59,10 @@ AddLevelsStep::AddLevelsStep(ptrdiff_t n, const Place& a, const Place& b, const 
 void AddLevelsStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char*) const {
   const Range units = share_of((n_ + kTile - 1) / kTile, piece, pieces);
   const ptrdiff_t first = units.first * kTile, n = std::min(n_, units.last * kTile) - first;
-  table_.add({reinterpret_cast<const uint8_t*>(memory.at(a_)) + first,
-              reinterpret_cast<const uint8_t*>(memory.at(b_)) + first,
-              reinterpret_cast<uint8_t*>(memory.at(dst_)) + first, n, scale_of(a_levels_, memory), scale_of(b_levels_, memory), scale_of(levels_, memory),
-              zero_of(a_levels_, memory), zero_of(b_levels_, memory), zero_of(levels_, memory)});
+  auto from = [&](const Place& place) { return reinterpret_cast<const uint8_t*>(memory.at(place)) + first; };
+  table_.add({from(a_), from(b_), reinterpret_cast<uint8_t*>(memory.at(dst_)) + first, n, scale_of(a_levels_, memory),
+              scale_of(b_levels_, memory), scale_of(levels_, memory), zero_of(a_levels_, memory),
+              zero_of(b_levels_, memory), zero_of(levels_, memory)});
 }
 
 void LevelRangeStep::run(ptrdiff_t, ptrdiff_t, const Memory& memory, char*) const {

@@ -16,13 +16,12 @@ from ...onnx.model.names import ModelError, naming
 from ..graph.ir import Graph, TensorType
 from ..graph.static import static
 from ..passes import PassMemory, trace
-from ..precision.records import PrecisionRecord
 from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, lengths_of, shown
 from .plan import NetworkPlan
 from .plan_cache import MOST_PLANS, PlanCache, Shapes, Values
-from .records import ProfileRecord, StepRecord, step_records
+from .records import PrecisionRecord, ProfileRecord, StepRecord, step_records
 
 __all__ = ["CompiledNetwork"]
 

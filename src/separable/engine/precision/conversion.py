@@ -10,9 +10,9 @@ import numpy as np
 from ..._base.types import Array
 from ..graph.ir import Graph
 from ..network.compiled import CompiledNetwork
+from ..network.records import PrecisionRecord
 from .eight_bits import apart, candidates, in_eight_bits, tensors
 from .ranges import ranges_of
-from .records import PrecisionRecord
 
 __all__ = ["calls_of", "converted"]
 

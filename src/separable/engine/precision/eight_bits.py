@@ -108,14 +108,14 @@ def in_eight_bits(graph: Graph, chosen: list[Node], ranges: Mapping[str, Range],
     Graph
         What only such nodes read is made as levels; what others read too is made of them.
     """
-    draft = _Draft(graph, {id(node) for node in chosen}, ranges, narrowed)
+    draft = _Quantised(graph, {id(node) for node in chosen}, ranges, narrowed)
     for node in graph.nodes:
         draft.add(node)
     return typed(graph.with_(nodes=tuple(draft.nodes), constants=draft.constants))
 
 
 @dataclass
-class _Draft:
+class _Quantised:
     """The graph so far."""
 
     graph: Graph

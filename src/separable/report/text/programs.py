@@ -12,8 +12,7 @@ from .columns import aligned
 if TYPE_CHECKING:
     from ...engine.network.compiled import CompiledNetwork
     from ...engine.network.plan import NetworkPlan
-    from ...engine.network.records import ProfileRecord, StepRecord
-    from ...engine.precision.records import PrecisionRecord
+    from ...engine.network.records import PrecisionRecord, ProfileRecord, StepRecord
 
 __all__ = ["facts_of", "precision_lines", "profile_table", "program_table", "what"]
 
