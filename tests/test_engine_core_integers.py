@@ -94,6 +94,28 @@ def test_residuals_are_added_before_levels_are_made() -> None:
     assert np.array_equal(made[:, :5], expected)
 
 
+@pytest.mark.parametrize("channels", [5, 10, 19, 37, 53])
+def test_depthwise_sums_end_with_their_last_block(channels: int) -> None:
+    """Two vectors of channels are computed at once; one of them may not be there."""
+    random = np.random.default_rng(channels)
+    lanes = _core.core_info()["vector_bits"] // 32
+    pitch, blocks = -(-channels // 4) * 4, -(-channels // lanes)
+    weights = random.integers(-255, 256, (channels, 1, 3, 1)).astype(np.int16)
+    packed = packed_integers(weights, channels, pitch, (None, None, None)).weights
+    x = np.zeros((5, 6, pitch), np.uint8)
+    x[..., :channels] = random.integers(0, 256, (5, 6, channels))
+
+    def add(program: Any, place: Any) -> None:
+        results = ("whole", place, (1, 3, 6), (blocks * 18 * lanes, 18 * lanes, 6 * lanes, lanes), True)
+        _core.add_integer_conv(program, **settings(packed, shape=(1, 5, 6), results=results))
+
+    given = ran(add, [bytes_of(x), np.float32([9.0])], blocks * 18 * lanes)
+    less = x[..., :channels].astype(np.int64) - 9
+    expected = sum(less[k : k + 3] * weights[:, 0, k, 0] for k in range(3))
+    made = given.view(np.int32).reshape(blocks, 3, 6, lanes).transpose(1, 2, 0, 3).reshape(3, 6, -1)
+    assert np.array_equal(made[..., :channels], expected)
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [

@@ -100,6 +100,47 @@ def test_convolutions_of_levels_are_exact(target: str, layer: Any, x_type: Any, 
         assert np.array_equal(results(byte, {"x": x}, threads)[0], rounded(y, numbers["yz"]))
 
 
+@pytest.mark.parametrize("seed", range(16))
+def test_random_convolutions_of_levels(target: str, seed: int) -> None:
+    """Sums, levels and floats of one convolution, of any size, on one to three threads."""
+    random = np.random.default_rng(seed)
+    groups = int(random.choice([1, 2, 3, 0]))  # 0: depthwise
+    c_in = int(random.integers(1, 60)) * max(groups, 1)
+    c_out = int(random.integers(1, 30)) * groups or c_in
+    groups = groups or c_in
+    kernel, stride, dilation = (int(random.integers(1, most)) for most in (5, 4, 3))
+    pad = int(random.integers(0, 3))
+    size = (kernel - 1) * dilation + 1 + random.integers(0, 25, 2)
+    x = levels(random, np.uint8, int(random.integers(1, 4)), c_in, *size)
+    w = levels(random, np.int8, c_out, c_in // groups, kernel, kernel)
+    written = {"strides": [stride] * 2, "pads": [pad] * 4, "dilations": [dilation] * 2, "group": groups}
+    nodes = [
+        ("ConvInteger", ["x", "w", "xz", "wz"], ["sums"], written),
+        ("DequantizeLinear", ["x", "xs", "xz"], ["real"], {}),
+        ("DequantizeLinear", ["w", "ws", "zeros"], ["weights"], {"axis": 0}),
+        ("Conv", ["real", "weights", "bias"], ["conv"], written),
+        ("Relu", ["conv"], ["relu"], {}),
+    ]
+    zero, w_zero = levels(random, np.uint8, 1)[0], levels(random, np.int8, 1)[0]
+    scales = random.uniform(1e-4, 1e-3, c_out).astype(np.float32)
+    bias = random.standard_normal(c_out).astype(np.float32)
+    constants = {
+        "w": w,
+        "xz": np.array(zero),
+        "wz": np.array(w_zero),
+        "zeros": np.full(c_out, w_zero),
+        "xs": np.float32(0.02),
+        "ws": scales,
+        "bias": bias,
+    }
+    model = model_of(nodes, {"x": x}, constants, outputs=("sums", "relu"))
+    sums, relu = results(model, {"x": x}, threads=1 + seed % 3)
+    expected = int_conv(x, zero, w, w_zero, stride, pad, dilation, groups)
+    assert np.array_equal(sums, expected)
+    y = expected.astype(np.float32) * (np.float32(0.02) * scales)[:, None, None]
+    assert np.allclose(relu, np.maximum(y + bias[:, None, None], 0), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("a_type", [np.uint8, np.int8])
 def test_products_of_levels_are_exact(target: str, a_type: Any) -> None:
     random = np.random.default_rng(5)

@@ -272,7 +272,8 @@ void IntegerConvStep::band(const Call& call, ptrdiff_t image, ptrdiff_t first, p
       const ptrdiff_t place = dst_.stored == Stored::levels ? all : all / w.lanes() * dst_.block + all % w.lanes();
       IntegerTarget dst = call.dst;
       dst.at += (begin + place) * element;
-      dst.channels = dst_.whole_blocks ? wide : w.group_out() - channel;
+      dst.channels = w.group_out() - channel;
+      if (dst_.whole_blocks) dst.channels = (dst.channels + w.lanes() - 1) / w.lanes() * w.lanes();
       const ptrdiff_t pixel = image * dst_.height * dst_.width + first * (flat_ ? 1 : dst_.width);
       if (dst.add) dst.add += pixel * end_.add_pitch + all;
       if (!s.depthwise) {
