@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 import separable as sp
 from benchmarks import engine_files, engine_real
@@ -49,7 +49,8 @@ def test_a_real_network_in_eight_bits_runs_whole() -> None:
     if wheel is None:
         pytest.skip("the wheel of ddddocr is not there")
     model = packages.network(*engine_files.DDDD, "ddddocr/common_old.onnx")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     program = sp.engine.load(model, threads=1)
     for width in (120, 160):
         x = np.random.default_rng(width).standard_normal((1, 1, 64, width)).astype(np.float32)
