@@ -109,7 +109,8 @@ def run_node(
 
 
 def _operation(node: Node, inputs: Sequence[Array | None], precision: np.dtype[Any] | None) -> list[Array]:
-    if node.op in QUANTISED and not (node.op == "QLinearMatMul" and np.ndim(inputs[3]) != 2):
+    weights = inputs[3] if node.op == "QLinearMatMul" else None
+    if node.op in QUANTISED and (weights is None or weights.ndim == 2):
         types = [None if array is None else TensorType(array.dtype, array.shape) for array in inputs]
         return QUANTISED[node.op](with_attributes(node, types, inputs), inputs, _activated)
     if node.op in WINDOWS:
