@@ -71,9 +71,15 @@ SEP_INLINE V scaled(I levels, int zero, float scale) {
 
 void add(const AddLevelsArgs& g) {
   ptrdiff_t i = 0;
-  for (; i + W <= g.n; i += W) {
-    const V sum = scaled(widened(g.a + i), g.a_zero, g.a_scale) + scaled(widened(g.b + i), g.b_zero, g.b_scale);
-    store_levels(g.dst + i, levels_of(sum / g.scale, g.zero), W);
+  const ptrdiff_t to[] = {0, 2 * W};
+  for (; i + 4 * W <= g.n; i += 4 * W) {
+    V y[4];
+    SEP_UNROLL
+    for (int k = 0; k < 4; k++) {
+      const uint8_t *a = g.a + i + k * W, *b = g.b + i + k * W;
+      y[k] = (scaled(widened(a), g.a_zero, g.a_scale) + scaled(widened(b), g.b_zero, g.b_scale)) / g.scale;
+    }
+    store_all<2, 2>(y, g.zero, g.dst + i, to);
   }
   for (; i < g.n; i++) {
     const V sum = scaled(splat<int32_t, W>(g.a[i]), g.a_zero, g.a_scale) +
