@@ -44,6 +44,8 @@ SHARED_NAMES = {"Audit", "FrontierPoint", "Separation", "Layer", "Separability",
 # Where modules are tested that no test imports: they are reached by public names, or by the command line.
 TESTED_BY = {
     "test_facade.py": "_base.lazy",
+    "test_engine_quantised.py": "engine.graph.reference_quantised "
+    "engine.program.levels engine.program.steps.integer_products engine.program.steps.quantised",
     "test_engine_real.py": "engine.program.steps.logic engine.program.steps.recurrent",
     "test_argument_types.py": "_base.numbers _base.types factor.arguments families._parameters",
     "test_hints.py": "_base.words.messages arrays.decorators",
