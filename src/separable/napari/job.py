@@ -156,7 +156,8 @@ def _chunked(data: Any) -> da.Array:
     if isinstance(data, da.Array):
         return data
     with dask.config.set({"array.chunk-size": _CHUNK}):
-        return da.from_array(data, chunks=getattr(data, "chunks", None) or "auto")
+        x: da.Array = da.from_array(data, chunks=getattr(data, "chunks", None) or "auto")
+        return x
 
 
 def _read(x: Any, reads: Sequence[Interval]) -> Array:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from .._base.extras import extra
 from ..arrays.boundaries import CANONICAL
 from .axes import axes_of, full_data, usual
+from .events import Links
 from .fields import AxisFields
 from .layers import Preview, images_of, limits_of, look_of, result_layer
 from .recipe import BOX, FILTERS, SMOOTHERS, Recipe
@@ -57,7 +56,9 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         self._viewer = napari_viewer
         self._preview = Preview(napari_viewer)
         self._layers: list[Any] = []
-        self._followed: list[tuple[Any, Callable[..., None]]] = []  # events of the chosen layer
+        self._links = Links()  # to the viewer,
+        self._named = Links()  # to the layers that are listed,
+        self._followed = Links()  # and to the chosen one
         self._looker: Any = None  # the worker that plans and previews
         self._runner: Any = None
         self._asked: tuple[Any, Look]  # layer and look that it is at
@@ -133,20 +134,14 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         self.preview_box.toggled.connect(self._on_preview)
         self.run_button.clicked.connect(self._start_run)
         self.cancel_button.clicked.connect(self._cancel)
-        viewer, layers = self._viewer, self._viewer.layers.events
-        dims, camera = (
-            viewer.dims.events,
-            getattr(viewer, "scene", viewer).camera.events,
-        )  # napari 0.9 moved it
-        events = [
-            (emitter, self._list_layers) for emitter in (layers.inserted, layers.removed, layers.renamed)
-        ]
-        events += [(emitter, self._on_slice) for emitter in (dims.point, dims.order, dims.ndisplay)]
-        events += [(emitter, self._on_view) for emitter in (camera.center, camera.zoom)]
-        for emitter, callback in events:
-            emitter.connect(callback)
-        self.destroyed.connect(partial(_disconnect, events))
-        self.destroyed.connect(partial(_disconnect, self._followed))
+        viewer, links = self._viewer, self._links
+        layers, dims = viewer.layers.events, viewer.dims.events
+        camera = getattr(viewer, "scene", viewer).camera.events  # napari 0.9 moved it
+        links.add((layers.inserted, layers.removed), self._list_layers)
+        links.add((dims.point, dims.order, dims.ndisplay), self._on_slice)
+        links.add((camera.center, camera.zoom), self._on_view)
+        for links in (self._links, self._named, self._followed):
+            self.destroyed.connect(links.clear)
 
     @property
     def layer(self) -> Any:
@@ -167,6 +162,8 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         names = [layer.name for layer in layers]
         if layers == self._layers and names == [self.layer_box.itemText(n) for n in range(len(layers))]:
             return
+        self._named.clear()
+        self._named.add([layer.events.name for layer in layers], self._list_layers)
         if chosen not in layers:
             active = self._viewer.layers.selection.active
             chosen = active if active in layers else (layers[-1] if layers else None)
@@ -181,7 +178,7 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_layer(self, *_: Any) -> None:
         """Follow another layer."""
-        _disconnect(self._followed)
+        self._followed.clear()
         layer = self.layer
         self.run_button.setEnabled(layer is not None and self._runner is None)
         if layer is None:
@@ -191,9 +188,7 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
             self._say("There is no image layer: open an image, or add one.")
             return
         events = layer.events
-        for emitter in (events.data, events.scale, events.units, events.axis_labels):
-            emitter.connect(self._on_axes)
-            self._followed.append((emitter, self._on_axes))
+        self._followed.add((events.data, events.scale, events.units, events.axis_labels), self._on_axes)
         self._on_axes()
 
     def _on_axes(self, *_: Any) -> None:
@@ -340,10 +335,3 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         """Show the preview again."""
         self._on_change()
         super().showEvent(event)
-
-
-def _disconnect(events: list[tuple[Any, Callable[..., None]]], *_: Any) -> None:
-    """Stop listening to events, and forget them."""
-    for emitter, callback in events:
-        emitter.disconnect(callback)
-    events.clear()
