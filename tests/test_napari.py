@@ -17,8 +17,8 @@ from separable.napari import job as jobs
 from separable.napari import slices
 from separable.napari.axes import LayerAxis, axes_of, usual
 from separable.napari.job import FilterJob, is_lazy, levels_of
-from separable.napari.recipe import BOX, FILTERS, GAUSSIAN, GRADIENT, LAPLACE, Recipe, odd
-from separable.napari.run import Outcome, steps
+from separable.napari.recipe import BOX, FILTERS, GAUSSIAN, GRADIENT, LAPLACE, LayerRecipe, odd
+from separable.napari.run import LayerResult, steps
 from separable.napari.slices import Look, sight
 
 VALUES = np.random.default_rng(0).integers(0, 60000, (12, 50, 60)).astype("u2")
@@ -50,7 +50,7 @@ def axes(values: Any = VALUES, spacing: Any = SPACING) -> tuple[LayerAxis, ...]:
     return axes_of(layer(values, scale=spacing, units=(MICRON,) * values.ndim))
 
 
-def whole(recipe: Recipe, values: Any = VALUES) -> Any:
+def whole(recipe: LayerRecipe, values: Any = VALUES) -> Any:
     job = FilterJob(recipe, values.shape, values.dtype)
     result = np.empty(values.shape, job.dtype)
     assert list(job.steps(values, result))[-1] == 1
@@ -85,34 +85,34 @@ def test_widths_are_in_units_and_parts_have_the_bits_of_the_verbs(
     mode: str, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "_PART", part)
-    smooth = whole(Recipe(GAUSSIAN, axes(), SIGMA, mode))
+    smooth = whole(LayerRecipe(GAUSSIAN, axes(), SIGMA, mode))
     how: dict[str, Any] = {"spacing": SPACING, "mode": mode}
     assert_array_equal(smooth, sp.gaussian(VALUES, SIGMA, output="u2", method="separable", **how))
-    means = whole(Recipe(BOX, axes(), (6.0, 2.5, 1.0), mode))
+    means = whole(LayerRecipe(BOX, axes(), (6.0, 2.5, 1.0), mode))
     assert_array_equal(means, sp.uniform(VALUES, (3, 5, 3), output="u2", mode=mode))
     orders = np.eye(3, dtype=int)
     slopes = [sp.gaussian(VALUES, SIGMA, order=tuple(order), **how) for order in orders]
-    slope = whole(Recipe(GRADIENT, axes(), SIGMA, mode))
+    slope = whole(LayerRecipe(GRADIENT, axes(), SIGMA, mode))
     assert slope.dtype == np.float32
     assert_allclose(slope, np.sqrt(sum(np.square(along, dtype="f8") for along in slopes)), rtol=1e-5)
     curves = [sp.gaussian(VALUES.astype("f8"), SIGMA, order=tuple(2 * order), **how) for order in orders]
-    curve = whole(Recipe(LAPLACE, axes(), SIGMA, mode))
+    curve = whole(LayerRecipe(LAPLACE, axes(), SIGMA, mode))
     assert_allclose(curve, sum(curves), rtol=1e-4, atol=1e-5 * np.abs(curve).max())
 
 
 def test_a_gradient_is_by_the_units() -> None:
     ramp = np.broadcast_to(3.0 * 0.5 * np.arange(60.0), (50, 60))  # 3 a unit
-    slope = whole(Recipe(GRADIENT, axes(ramp, (0.25, 0.5)), (1.0, 1.0), "nearest"), ramp)
+    slope = whole(LayerRecipe(GRADIENT, axes(ramp, (0.25, 0.5)), (1.0, 1.0), "nearest"), ramp)
     assert_allclose(slope[:, 10:-10], 3.0)
     bowl = np.square(0.25 * np.arange(50.0))[:, None] + np.zeros(60)
-    curve = whole(Recipe(LAPLACE, axes(bowl, (0.25, 0.5)), (1.0, 1.0), "nearest"), bowl)
+    curve = whole(LayerRecipe(LAPLACE, axes(bowl, (0.25, 0.5)), (1.0, 1.0), "nearest"), bowl)
     assert_allclose(curve[20:-20], 2.0)
 
 
 def test_a_laplacian_of_a_narrow_gaussian() -> None:
     spike = np.zeros((9, 9))
     spike[4, 4] = 1.0
-    curve = whole(Recipe(LAPLACE, axes(spike, (1.0, 1.0)), (0.1, 0.1)), spike)
+    curve = whole(LayerRecipe(LAPLACE, axes(spike, (1.0, 1.0)), (0.1, 0.1)), spike)
     expected = np.zeros((9, 9))
     expected[4, 3:6] = expected[3:6, 4] = 1.0
     expected[4, 4] = -4.0
@@ -125,9 +125,9 @@ def test_a_laplacian_of_a_narrow_gaussian() -> None:
 ])  # fmt: skip
 def test_dtypes(kind: str, dtype: str, stored: str) -> None:
     values = (VALUES[0] // 600).astype(dtype)
-    result = whole(Recipe(kind, axes(values, (1.0, 1.0)), (2.0, 2.0)), values)
+    result = whole(LayerRecipe(kind, axes(values, (1.0, 1.0)), (2.0, 2.0)), values)
     assert result.dtype == stored
-    plain = whole(Recipe(kind, axes(values, (1.0, 1.0)), (2.0, 2.0), keeps_dtype=False), values)
+    plain = whole(LayerRecipe(kind, axes(values, (1.0, 1.0)), (2.0, 2.0), keeps_dtype=False), values)
     assert plain.dtype == sp.gaussian(values, 1).dtype
 
 
@@ -135,22 +135,23 @@ def test_axes_that_are_not_filtered_stay_apart() -> None:
     photo = np.random.default_rng(1).integers(0, 256, (40, 50, 3)).astype("u1")
     own = axes_of(layer(photo, ndim=2))
     assert_array_equal(
-        whole(Recipe(GAUSSIAN, own, (1.5, 1.5)), photo), sp.gaussian(photo, 1.5, channel_axis=-1, output="u1")
+        whole(LayerRecipe(GAUSSIAN, own, (1.5, 1.5)), photo),
+        sp.gaussian(photo, 1.5, channel_axis=-1, output="u1"),
     )
     assert_array_equal(
-        whole(Recipe(GAUSSIAN, axes()[1:], (1.0, 1.0))), sp.gaussian(VALUES, 2, axes=(1, 2), output="u2")
+        whole(LayerRecipe(GAUSSIAN, axes()[1:], (1.0, 1.0))), sp.gaussian(VALUES, 2, axes=(1, 2), output="u2")
     )
 
 
 def test_what_makes_no_sense_is_refused_with_the_fix() -> None:
     with pytest.raises(ValueError, match="No axis is filtered: tick one"):
-        Recipe(GAUSSIAN, (), ()).check(False)
+        LayerRecipe(GAUSSIAN, (), ()).check(False)
     with pytest.raises(ValueError, match="split the layer first"):
-        Recipe(GRADIENT, axes(), SIGMA).check(True)
+        LayerRecipe(GRADIENT, axes(), SIGMA).check(True)
     mixed = axes_of(layer(units=(SECOND, MICRON, MICRON), axis_labels=("t", "y", "x")))
     with pytest.raises(ValueError, match=r"t in s, y in µm, x in µm.*untick one"):
-        Recipe(LAPLACE, mixed, SIGMA).check(False)
-    Recipe(GAUSSIAN, mixed, SIGMA).check(True)
+        LayerRecipe(LAPLACE, mixed, SIGMA).check(False)
+    LayerRecipe(GAUSSIAN, mixed, SIGMA).check(True)
 
 
 def test_boxes_are_odd() -> None:
@@ -160,7 +161,7 @@ def test_boxes_are_odd() -> None:
 @pytest.mark.parametrize("kind", FILTERS)
 def test_dask_gives_the_same_bits_and_reads_nothing_before(kind: str) -> None:
     da = pytest.importorskip("dask.array")
-    recipe = Recipe(kind, axes(), SIGMA)
+    recipe = LayerRecipe(kind, axes(), SIGMA)
     job = FilterJob(recipe, VALUES.shape, VALUES.dtype)
 
     def read(block: Any) -> Any:
@@ -185,7 +186,7 @@ def test_what_is_large_or_not_in_memory_goes_through_dask(
 
     np.save(tmp_path / "scan.npy", VALUES)
     mapped = np.load(tmp_path / "scan.npy", mmap_mode="r")
-    recipe = Recipe(GAUSSIAN, axes(), SIGMA)
+    recipe = LayerRecipe(GAUSSIAN, axes(), SIGMA)
     for source in (mapped, da.from_array(VALUES)):
         look = Look(recipe, (source,), 0, (1, 2), (0.0, 0.0, 0.0), ((0, 0),) * 3, False)
         assert "lazily by Dask, uint16" in sight(look).plan
@@ -201,11 +202,12 @@ def test_what_is_large_or_not_in_memory_goes_through_dask(
     assert not is_lazy(VALUES, np.dtype("u2"))
     assert is_lazy(VALUES, np.dtype("f4"))  # the result is twice as large
     assert isinstance(
-        outcome_of(look._replace(levels=(VALUES,), recipe=Recipe(GRADIENT, axes(), SIGMA))).data, da.Array
+        outcome_of(look._replace(levels=(VALUES,), recipe=LayerRecipe(GRADIENT, axes(), SIGMA))).data,
+        da.Array,
     )
 
 
-def outcome_of(look: Look) -> Outcome:
+def outcome_of(look: Look) -> LayerResult:
     running = steps(look)
     while True:
         try:
@@ -217,7 +219,7 @@ def outcome_of(look: Look) -> Outcome:
 @pytest.mark.parametrize("kind", FILTERS)
 @pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "wrap", "constant"])
 def test_a_preview_is_the_slice_of_the_result(kind: str, mode: str) -> None:
-    recipe = Recipe(kind, axes(), SIGMA, mode, keeps_dtype=False)
+    recipe = LayerRecipe(kind, axes(), SIGMA, mode, keeps_dtype=False)
     result = whole(recipe)
     for index in (0, 5, 11):
         look = Look(recipe, (VALUES,), 0, (1, 2), (index + 0.2, 0.0, 0.0), ((0, 49),) * 3, True)
@@ -231,7 +233,7 @@ def test_a_preview_is_the_slice_of_the_result(kind: str, mode: str) -> None:
 
 
 def test_a_large_slice_is_previewed_where_the_window_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe(GAUSSIAN, axes()[1:], (1.0, 1.0), keeps_dtype=False)
+    recipe = LayerRecipe(GAUSSIAN, axes()[1:], (1.0, 1.0), keeps_dtype=False)
     result = whole(recipe)
     monkeypatch.setattr(slices, "_MOST", 2000)
     look = Look(recipe, (VALUES,), 0, (1, 2), (3.0, 0.0, 0.0), ((0, 0), (10, 19), (-7, 20)), True)
@@ -251,7 +253,7 @@ def test_a_large_slice_is_previewed_where_the_window_is(monkeypatch: pytest.Monk
 def test_all_levels_of_a_layer_are_filtered_by_the_same_width() -> None:
     pytest.importorskip("dask.array")
     levels = (VALUES, VALUES[:, ::2, ::2], VALUES[:, ::4, ::4])
-    recipe = Recipe(GAUSSIAN, axes(), SIGMA)
+    recipe = LayerRecipe(GAUSSIAN, axes(), SIGMA)
     results = levels_of(recipe, levels)
     assert [result.shape for result in results] == [level.shape for level in levels]
     small = sp.gaussian(levels[1], (1.0, 1.5, 1.0), output="u2", method="separable")
@@ -261,21 +263,24 @@ def test_all_levels_of_a_layer_are_filtered_by_the_same_width() -> None:
     assert "each level of the layer" in seen.plan
     assert seen.step == (1, 2, 2)
     assert_allclose(np.asarray(seen.values, int), small[4:5].astype(int), atol=1)
-    curved = outcome_of(look._replace(recipe=Recipe(LAPLACE, axes()[1:], (0.35, 0.35)), level=0))
+    curved = outcome_of(look._replace(recipe=LayerRecipe(LAPLACE, axes()[1:], (0.35, 0.35)), level=0))
     assert [level.shape for level in curved.data] == [level.shape for level in levels]
     assert curved.values is not None
 
 
 def test_plans_name_the_axes_of_the_layer() -> None:
     named = axes_of(layer(scale=SPACING, axis_labels=("depth", "y", "x")))
-    seen = sight(Look(Recipe(GRADIENT, named, SIGMA), (VALUES,), 0, (1, 2), (0.0,) * 3, ((0, 0),) * 3, False))
+    seen = sight(
+        Look(LayerRecipe(GRADIENT, named, SIGMA), (VALUES,), 0, (1, 2), (0.0,) * 3, ((0, 0),) * 3, False)
+    )
     assert seen.plan.startswith(
         "3 kernels, one for each axis; the first:\n9x25x17 kernel on (12, 50, 60) float32"
     )
     assert "\n  depth  9 taps" in seen.plan
     assert seen.plan.endswith("in memory, float32")
     assert (
-        str(Recipe(GAUSSIAN, axes(), SIGMA)) == "Gaussian, axis 0 2 µm, axis 1 1.5 µm, axis 2 1 µm, reflect"
+        str(LayerRecipe(GAUSSIAN, axes(), SIGMA))
+        == "Gaussian, axis 0 2 µm, axis 1 1.5 µm, axis 2 1 µm, reflect"
     )
 
 

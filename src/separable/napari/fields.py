@@ -18,7 +18,7 @@ with extra("napari"):
 _SAMPLES = 2  # sigma until the user says otherwise
 
 
-class _Row:
+class _AxisRow:
     """One axis: whether it is filtered, how wide, and how many samples that is."""
 
     def __init__(self, axis: LayerAxis, is_on: bool) -> None:
@@ -65,7 +65,7 @@ class AxisFields(QWidget):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._rows: list[_Row] = []
+        self._rows: list[_AxisRow] = []
         self._kind = ""
         self._quiet = False
         self.shared = QCheckBox("Same width along all axes")
@@ -97,7 +97,7 @@ class AxisFields(QWidget):  # type: ignore[misc, unused-ignore]
                 self._grid.removeWidget(part)
                 part.deleteLater()
         with self._quietly():
-            self._rows = [_Row(axis, axis.index in on) for axis in axes]
+            self._rows = [_AxisRow(axis, axis.index in on) for axis in axes]
             for line, row in enumerate(self._rows):
                 self._grid.addWidget(row.box, line, 0)
                 self._grid.addWidget(row.width, line, 1)
@@ -143,14 +143,14 @@ class AxisFields(QWidget):  # type: ignore[misc, unused-ignore]
         finally:
             self._quiet = False
 
-    def _on_width(self, changed: _Row) -> None:
+    def _on_width(self, changed: _AxisRow) -> None:
         if self._quiet:
             return
         if self.shared.isChecked():
             self._share(changed)
         self._on_change()
 
-    def _share(self, first: _Row) -> None:
+    def _share(self, first: _AxisRow) -> None:
         with self._quietly():
             for row in self._rows:
                 if row.axis.unit == first.axis.unit:

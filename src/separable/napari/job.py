@@ -19,7 +19,7 @@ from ..arrays.boundaries import Interval, Line
 from ..filters.core import extent_of
 from ..filters.plan import Plan
 from ..stream.parted import plan_in_parts, request_of
-from .recipe import Recipe
+from .recipe import LayerRecipe
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -45,12 +45,12 @@ class FilterJob:
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : LayerRecipe
     shape : tuple of int
     samples : dtype
     """
 
-    def __init__(self, recipe: Recipe, shape: tuple[int, ...], samples: np.dtype[Any]) -> None:
+    def __init__(self, recipe: LayerRecipe, shape: tuple[int, ...], samples: np.dtype[Any]) -> None:
         self._stored = recipe.stored(samples)
         self._axes = tuple(axis.index for axis in recipe.axes)
         self._mode = recipe.mode
@@ -171,7 +171,7 @@ def _read(x: Any, reads: Sequence[Interval]) -> Array:
     return np.ascontiguousarray(samples)
 
 
-def levels_of(recipe: Recipe, levels: Sequence[Any]) -> list[da.Array]:
+def levels_of(recipe: LayerRecipe, levels: Sequence[Any]) -> list[da.Array]:
     """Return the levels of a layer with several scales, filtered by the same widths, lazily."""
     jobs = (
         FilterJob(recipe.on_level(levels[0].shape, level.shape), level.shape, np.dtype(level.dtype))

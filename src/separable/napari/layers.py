@@ -8,7 +8,7 @@ import numpy as np
 
 from .._base.extras import extra
 from .._base.types import Array
-from .recipe import SMOOTHERS, Recipe
+from .recipe import SMOOTHERS, LayerRecipe
 from .slices import Look, Sight
 
 with extra("napari"):
@@ -32,7 +32,7 @@ def is_preview(layer: Any) -> bool:
     return _PREVIEW in layer.metadata
 
 
-def look_of(viewer: Any, layer: Any, recipe: Recipe, previews: bool) -> Look:
+def look_of(viewer: Any, layer: Any, recipe: LayerRecipe, previews: bool) -> Look:
     """Return what a viewer shows of a layer at this moment."""
     levels = tuple(layer.data) if layer.multiscale else (layer.data,)
     beyond = viewer.dims.ndim - layer.ndim
@@ -52,14 +52,14 @@ def _point(viewer: Any, layer: Any) -> tuple[float, ...]:
     return tuple(float(number) for number in layer.world_to_data(place))
 
 
-def result_layer(layer: Any, recipe: Recipe, data: Any, limits: tuple[float, float] | None) -> Any:
+def result_layer(layer: Any, recipe: LayerRecipe, data: Any, limits: tuple[float, float] | None) -> Any:
     """Return the layer of a result: placed, coloured and described as its source.
 
     Parameters
     ----------
     layer : napari.layers.Image
         The source.
-    recipe : Recipe
+    recipe : LayerRecipe
     data : array, or list of arrays
         The result; of a layer with several scales their list.
     limits : (float, float), optional
@@ -96,7 +96,7 @@ class Preview:
         self._layer: Any = None
         self._source: Any = None
 
-    def show(self, source: Any, recipe: Recipe, seen: Sight) -> None:
+    def show(self, source: Any, recipe: LayerRecipe, seen: Sight) -> None:
         """Show the filtered slice where it lies; remove the layer where there is none."""
         values = seen.values
         if values is None:

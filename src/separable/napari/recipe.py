@@ -24,7 +24,7 @@ _TRUNCATE: Final = 4.0  # as the verbs have it
 
 
 @dataclass(frozen=True)
-class Recipe:
+class LayerRecipe:
     """A filter along some axes of a layer.
 
     Attributes
@@ -87,7 +87,7 @@ class Recipe:
     def _gaussian(self, spacing: tuple[float, ...], order: tuple[int, ...]) -> SeparableKernel:
         return gaussian_of(len(spacing), self.widths, None, order, _TRUNCATE, None, spacing)
 
-    def on_level(self, whole: Sequence[int], level: Sequence[int]) -> Recipe:
+    def on_level(self, whole: Sequence[int], level: Sequence[int]) -> LayerRecipe:
         """Return the same filter for a smaller level of the layer, whose samples are longer.
 
         Parameters

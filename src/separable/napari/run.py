@@ -12,7 +12,7 @@ from .recipe import SMOOTHERS
 from .slices import Look, sight
 
 
-class Outcome(NamedTuple):
+class LayerResult(NamedTuple):
     """The result of a filter.
 
     Attributes
@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
     values: Any
 
 
-def steps(look: Look) -> Generator[float, None, Outcome]:
+def steps(look: Look) -> Generator[float, None, LayerResult]:
     """Filter a layer; yield which share of it is done, and return the outcome.
 
     Parameters
@@ -46,8 +46,8 @@ def steps(look: Look) -> Generator[float, None, Outcome]:
     if not several and not is_lazy(x, job.dtype):
         result = np.empty(x.shape, job.dtype)
         yield from job.steps(x, result)
-        return Outcome(result, None if recipe.kind in SMOOTHERS else result)
+        return LayerResult(result, None if recipe.kind in SMOOTHERS else result)
     data = levels_of(recipe, look.levels) if several else job.lazily(x)
     values = None if recipe.kind in SMOOTHERS else sight(look._replace(previews=True)).values
     yield 1.0
-    return Outcome(data, values)
+    return LayerResult(data, values)

@@ -12,11 +12,11 @@ import numpy as np
 from .._base.types import Array
 from ..arrays.boundaries import Interval, Line
 from .job import FilterJob, is_lazy
-from .recipe import Recipe
+from .recipe import LayerRecipe
 
-# Samples that a preview reads at most, those of neighbouring slices included: 256 MiB in float32, and less
-# than a second on one core.
-_MOST: Final = 1 << 26
+# Samples that a preview reads at most, those of neighbouring slices included: 64 MiB in float32, so that it
+# follows the slider on one core.
+_MOST: Final = 1 << 24
 
 
 class Look(NamedTuple):
@@ -24,7 +24,7 @@ class Look(NamedTuple):
 
     Attributes
     ----------
-    recipe : Recipe
+    recipe : LayerRecipe
     levels : tuple of arrays
         Of the layer; the largest first.
     level : int
@@ -39,7 +39,7 @@ class Look(NamedTuple):
         Whether the slice is to be filtered.
     """
 
-    recipe: Recipe
+    recipe: LayerRecipe
     levels: tuple[Any, ...]
     level: int
     shown: tuple[int, ...]

@@ -10,8 +10,8 @@ from .axes import axes_of, full_data, usual
 from .events import Links
 from .fields import AxisFields
 from .layers import Preview, images_of, limits_of, look_of, result_layer
-from .recipe import BOX, FILTERS, SMOOTHERS, Recipe
-from .run import Outcome, steps
+from .recipe import BOX, FILTERS, SMOOTHERS, LayerRecipe
+from .run import LayerResult, steps
 from .slices import Look, Sight, sight
 
 with extra("napari"):
@@ -62,7 +62,7 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         self._looker: Any = None  # the worker that plans and previews
         self._runner: Any = None
         self._asked: tuple[Any, Look]  # layer and look that it is at
-        self._filtered: tuple[Any, Recipe]  # layer and recipe that Run is at
+        self._filtered: tuple[Any, LayerRecipe]  # layer and recipe that Run is at
         self._again = False
         self._cropped = False
         self._make_fields()
@@ -150,11 +150,11 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         return self._layers[row] if 0 <= row < len(self._layers) else None
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> LayerRecipe:
         """What is asked for."""
         axes, widths = self.fields.chosen()
         kept = self.keep_box.isChecked()
-        return Recipe(self.filter_box.currentText(), axes, widths, self.mode_box.currentText(), kept)
+        return LayerRecipe(self.filter_box.currentText(), axes, widths, self.mode_box.currentText(), kept)
 
     def _list_layers(self, *_: Any) -> None:
         """Show the image layers; the chosen one stays, or the active one is taken."""
@@ -296,7 +296,7 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
     def _on_abort(self) -> None:
         self._say("Cancelled.")
 
-    def _on_outcome(self, outcome: Outcome) -> None:
+    def _on_outcome(self, outcome: LayerResult) -> None:
         layer, recipe = self._filtered
         limits = None if outcome.values is None else limits_of(outcome.values)
         made = result_layer(layer, recipe, outcome.data, limits)
