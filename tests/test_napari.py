@@ -19,7 +19,7 @@ from separable.napari.axes import LayerAxis, axes_of, usual
 from separable.napari.job import FilterJob, is_lazy, levels_of
 from separable.napari.recipe import BOX, FILTERS, GAUSSIAN, GRADIENT, LAPLACE, LayerRecipe, odd
 from separable.napari.run import LayerResult, steps
-from separable.napari.slices import Look, sight
+from separable.napari.slices import Look, limits_of, sight
 
 VALUES = np.random.default_rng(0).integers(0, 60000, (12, 50, 60)).astype("u2")
 SPACING = (2.0, 0.5, 0.5)
@@ -265,7 +265,13 @@ def test_all_levels_of_a_layer_are_filtered_by_the_same_width() -> None:
     assert_allclose(np.asarray(seen.values, int), small[4:5].astype(int), atol=1)
     curved = outcome_of(look._replace(recipe=LayerRecipe(LAPLACE, axes()[1:], (0.35, 0.35)), level=0))
     assert [level.shape for level in curved.data] == [level.shape for level in levels]
-    assert curved.values is not None
+    assert curved.limits is not None
+
+
+def test_limits_of_contrast_are_finite_and_apart() -> None:
+    assert limits_of(np.array([np.nan, -1.5, np.inf, 4.0])) == (-1.5, 4.0)
+    assert limits_of(np.array([3, 3], "f4")) == (3.0, 4.0)
+    assert limits_of(np.array([np.nan, np.inf])) is None
 
 
 def test_plans_name_the_axes_of_the_layer() -> None:

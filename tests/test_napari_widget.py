@@ -235,6 +235,7 @@ def test_colours_stay_colours(qtbot: Any) -> None:
     assert bench.preview.rgb
     made = bench.run()
     assert made.rgb
+    assert not bench.widget.keep_box.isEnabled()
     assert_array_equal(made.data, sp.gaussian(photo, 2.0, channel_axis=-1, output="u1"))
     bench.widget.filter_box.setCurrentText(LAPLACE)
     bench.until(lambda: "split the layer first" in bench.widget.message.text())

@@ -9,7 +9,7 @@ import numpy as np
 from .._base.extras import extra
 from .._base.types import Array
 from .recipe import SMOOTHERS, LayerRecipe
-from .slices import Look, Sight
+from .slices import Look, Sight, limits_of
 
 with extra("napari"):
     from napari.layers import Image
@@ -72,15 +72,6 @@ def result_layer(layer: Any, recipe: LayerRecipe, data: Any, limits: tuple[float
     if not layer.rgb:
         meta["contrast_limits"] = tuple(layer.contrast_limits) if recipe.kind in SMOOTHERS else limits
     return Image(data, **meta)
-
-
-def limits_of(values: Array) -> tuple[float, float] | None:
-    """Return the least and the largest number of an array, as limits of contrast."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return None
-    low, high = float(finite.min()), float(finite.max())
-    return (low, high) if low < high else (low, low + 1)
 
 
 class Preview:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .job import FilterJob, is_lazy, levels_of
 from .recipe import SMOOTHERS
-from .slices import Look, sight
+from .slices import Look, limits_of, sight
 
 
 class LayerResult(NamedTuple):
@@ -19,12 +19,12 @@ class LayerResult(NamedTuple):
     ----------
     data : array or list of arrays
         In memory or of Dask; of a layer with several scales the list of its levels.
-    values : ndarray or None
-        Those that contrast is taken from; None where it stays.
+    limits : (float, float) or None
+        Of the contrast; None where it is that of the source, or unknown.
     """
 
     data: Any
-    values: Any
+    limits: tuple[float, float] | None
 
 
 def steps(look: Look) -> Generator[float, None, LayerResult]:
@@ -46,8 +46,9 @@ def steps(look: Look) -> Generator[float, None, LayerResult]:
     if not several and not is_lazy(x, job.dtype):
         result = np.empty(x.shape, job.dtype)
         yield from job.steps(x, result)
-        return LayerResult(result, None if recipe.kind in SMOOTHERS else result)
+        return LayerResult(result, None if recipe.kind in SMOOTHERS else limits_of(result))
     data = levels_of(recipe, look.levels) if several else job.lazily(x)
     values = None if recipe.kind in SMOOTHERS else sight(look._replace(previews=True)).values
+    limits = None if values is None else limits_of(values)
     yield 1.0
-    return LayerResult(data, values)
+    return LayerResult(data, limits)

@@ -103,6 +103,16 @@ def sight(look: Look) -> Sight:
     )
 
 
+def limits_of(values: Array) -> tuple[float, float] | None:
+    """Return the least and the largest of finite floats, as limits of contrast; None: there are none."""
+    finite = np.isfinite(values)
+    low = float(values.min(where=finite, initial=np.inf))
+    high = float(values.max(where=finite, initial=-np.inf))
+    if low > high:
+        return None
+    return low, high if low < high else low + 1
+
+
 def _named(plan: str, look: Look) -> str:
     """Return the text of a plan with the names of the layer's axes."""
     names = {f"axis {axis.index}": axis.name for axis in look.recipe.axes}

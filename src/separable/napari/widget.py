@@ -9,7 +9,7 @@ from ..arrays.boundaries import CANONICAL
 from .axes import axes_of, full_data, usual
 from .events import Links
 from .fields import AxisFields
-from .layers import Preview, images_of, limits_of, look_of, result_layer
+from .layers import Preview, images_of, look_of, result_layer
 from .recipe import BOX, FILTERS, SMOOTHERS, LayerRecipe
 from .run import LayerResult, steps
 from .slices import Look, Sight, sight
@@ -153,7 +153,7 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
     def recipe(self) -> LayerRecipe:
         """What is asked for."""
         axes, widths = self.fields.chosen()
-        kept = self.keep_box.isChecked()
+        kept = self.keep_box.isChecked() or (self.layer is not None and self.layer.rgb)
         return LayerRecipe(self.filter_box.currentText(), axes, widths, self.mode_box.currentText(), kept)
 
     def _list_layers(self, *_: Any) -> None:
@@ -207,11 +207,21 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         self.width_label.setToolTip(
             f"In the layer's units ({', '.join(sorted(units))})" if units else "In pixels"
         )
-        smooths = kind in SMOOTHERS
-        self.keep_box.setEnabled(smooths)
-        self.keep_box.setToolTip("" if smooths else "Derivatives have signs and fractions: they are floats.")
+        reason = self._why_not_kept(kind)
+        self.keep_box.setEnabled(not reason)
+        self.keep_box.setToolTip(reason)
         self.fields.set_kind(kind)
         self._on_change()
+
+    def _why_not_kept(self, kind: str) -> str:
+        """Return why there is no choice of a dtype; empty where there is one."""
+        if kind not in SMOOTHERS:
+            return "Derivatives have signs and fractions: they are floats."
+        if self.layer is None:
+            return "There is no layer."
+        if self.layer.rgb:
+            return "Colours keep their dtype."
+        return "" if full_data(self.layer).dtype.kind in "iuf" else "Means of truth values are floats."
 
     def _on_preview(self, is_on: bool) -> None:
         if not is_on:
@@ -298,8 +308,7 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
 
     def _on_outcome(self, outcome: LayerResult) -> None:
         layer, recipe = self._filtered
-        limits = None if outcome.values is None else limits_of(outcome.values)
-        made = result_layer(layer, recipe, outcome.data, limits)
+        made = result_layer(layer, recipe, outcome.data, outcome.limits)
         self.preview_box.setChecked(False)  # the result shows it
         layers = self._viewer.layers
         layers.insert(layers.index(layer) + 1 if layer in layers else len(layers), made)
