@@ -188,6 +188,9 @@ def test_the_preview_goes_with_the_widget_its_layer_and_with_run(bench: Bench) -
     bench.until(lambda: bench.preview)
     widget.hide()
     assert bench.preview is None
+    bench.viewer.dims.set_point(0, 14.0)
+    bench.settle()
+    assert bench.preview is None
     widget.show()
     bench.until(lambda: bench.preview)
     bench.run()
@@ -315,6 +318,16 @@ def test_errors_are_shown_in_the_widget(bench: Bench, monkeypatch: pytest.Monkey
     assert "of 3 GiB" in widget.message.text()
     assert widget.run_button.isEnabled()
     assert not widget.progress.isVisible()
+    da = pytest.importorskip("dask.array")
+
+    def breaks(block: Any) -> Any:
+        raise OSError("the disk is gone")
+
+    broken = da.from_array(VALUES).map_blocks(breaks, dtype="u2", meta=np.empty((0, 0, 0), "u2"))
+    monkeypatch.undo()
+    monkeypatch.setattr(own_widget, "result_layer", lambda *_: broken.compute(scheduler="synchronous"))
+    assert bench.run() is None
+    assert widget.message.text() == "OSError: the disk is gone"
 
 
 def test_the_window_stays_alive_while_a_slice_is_filtered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from .._base.extras import extra
@@ -258,7 +259,7 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         if self._looker is not None or self._runner is not None:
             self._again = True
             return
-        look = self._look()
+        look = self._look() if self.isVisible() else None
         if look is None:
             return
         # Bound methods: Qt lets go of them when the widget is gone before its workers are.
@@ -273,12 +274,16 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         self._cropped = seen.cropped
         self.plan_text.setPlainText(seen.plan)
         self._say(_PART_OF_SLICE if seen.cropped else "")
-        if self.preview_box.isChecked() and look.previews:
-            self._preview.show(layer, look.recipe, seen)
+        if self.preview_box.isChecked() and look.previews and self.isVisible():
+            self._attempt(lambda: self._preview.show(layer, look.recipe, seen))
 
     def _on_looked(self) -> None:
         self._looker = None
-        if self._again:
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Look at what has changed meanwhile."""
+        if self._again and self._looker is None:
             self._again = False
             self._start_look()
 
@@ -307,16 +312,26 @@ class FilterWidget(QWidget):  # type: ignore[misc, unused-ignore]
         self._say("Cancelled.")
 
     def _on_outcome(self, outcome: LayerResult) -> None:
+        self.preview_box.setChecked(False)  # the result shows it
+        self._attempt(lambda: self._add(outcome))
+
+    def _add(self, outcome: LayerResult) -> None:
         layer, recipe = self._filtered
         made = result_layer(layer, recipe, outcome.data, outcome.limits)
-        self.preview_box.setChecked(False)  # the result shows it
         layers = self._viewer.layers
         layers.insert(layers.index(layer) + 1 if layer in layers else len(layers), made)
+
+    def _attempt(self, add: Callable[[], None]) -> None:
+        """Add a layer, of which napari computes a slice where it is lazy; say what goes wrong."""
+        try:
+            add()
+        except Exception as error:  # of whatever the samples come from
+            self._on_error(error)
 
     def _on_ran(self) -> None:
         self._runner = None
         self._show_running(False)
-        self._on_looked()
+        self._look_again()
 
     def _show_running(self, is_running: bool) -> None:
         self.progress.setRange(0, 0)  # busy, until the first part is done
