@@ -14,9 +14,9 @@ from ..arrays.boundaries import Interval, Line
 from .job import FilterJob, is_lazy
 from .recipe import LayerRecipe
 
-# Samples that a preview reads at most, those of neighbouring slices included: 64 MiB in float32, so that it
-# follows the slider on one core.
-_MOST: Final = 1 << 24
+# Samples that a preview reads at most, those of neighbouring slices included: 256 MiB in float32, such as 16
+# slices of 2048 x 2048.
+_MOST: Final = 1 << 26
 
 
 class Look(NamedTuple):
@@ -141,13 +141,13 @@ def _places(
     if _read(lines, places) > _MOST:
         for axis in look.shown:
             places[axis] = _within(look.view[axis], shape[axis])
-    for _ in range(64):  # halves of an axis come to nothing long before
+    for _ in range(500):  # parts of all axes come to nothing long before
         if _read(lines, places) <= _MOST:
             break
         axis = max(look.shown, key=lambda axis: places[axis][1] - places[axis][0])
         begin, end = places[axis]
-        quarter = (end - begin) // 4
-        places[axis] = begin + quarter, max(end - quarter, begin + quarter + 1)
+        cut = -(-(end - begin) // 16)
+        places[axis] = begin + cut, max(end - cut, begin + cut + 1)
     return tuple(places)
 
 
