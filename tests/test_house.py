@@ -66,6 +66,7 @@ TESTED_BY = {
     "test_cli_slabs.py": "cli.verbs.filter_slabs stream.places.ngff",
     "test_dask.py": "dask.graph dask.verbs",
     "test_xarray.py": "xarray.accessor",
+    "test_napari_widget.py": "napari.events napari.fields",
     "test_cli_pyramid.py": "cli.verbs.pyramid",
     "test_cascade.py": "methods.algorithms.sequence",
     "test_scale.py": "kernel.rounding kernel.scale",
