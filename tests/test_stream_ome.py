@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -238,6 +239,39 @@ def test_levels_are_made_of_the_filtered_picture(tmp_path: Path, kind: Any, shar
         assert scale == [f, f, f]
         assert translation == ([(f - 1) / 2] * 3 if kind == "mean" else [0.0] * 3)
     assert (zarr.open(str(target / "1"), mode="r").shards is None) == (shards is None)
+
+
+@pytest.mark.parametrize("width", [16, 32, 48])
+@pytest.mark.parametrize("shards", [None, (16, 32, 32)])
+@pytest.mark.parametrize("kind", ["mean", "sample"])
+def test_columns_give_the_bytes_of_slabs(tmp_path: Path, kind: Any, shards: Any, width: int) -> None:
+    """Columns end within chunks, and shards, of smaller levels: the next one fills them up."""
+    x = volume((70, 101, 52))
+    source = tmp_path / "x.zarr"
+    zarr.create_array(str(source), data=x, chunks=(8, 16, 16), shards=shards)
+    targets = tmp_path / "y.zarr", tmp_path / "z.zarr"
+    for target in targets:
+        asked: dict[str, Any] = {"target": target, "memory": "4GiB", "pyramid": 3, "reduction": kind}
+        plan = sp.stream.plan(source, KERNEL, dtype="u2", **asked)
+        if target is targets[1]:
+            wide = max(width, 32 if shards else 0)
+            plan = dataclasses.replace(plan, unit=16, width=wide, overlapped=bool(width % 32))
+        plan.run()
+    assert contents(targets[1]) == contents(targets[0])
+
+
+def test_a_pyramid_fits_where_a_slab_does_not(tmp_path: Path) -> None:
+    """Least memory is that of a column; levels do not need chunks of all the cross-section."""
+    x = zarr.create_array(str(tmp_path / "x.zarr"), shape=(256, 1024, 1024), dtype="f4", chunks=(64,) * 3)
+    asked: dict[str, Any] = {"target": tmp_path / "y.ome.zarr", "memory": "300MiB"}
+    alone = sp.stream.plan(x, KERNEL, **asked)
+    plan = sp.stream.plan(x, KERNEL, pyramid=4, **asked)
+    assert plan.width is not None
+    assert plan.width % 64 == 0
+    assert plan.least_memory < alone.least_memory + (40 << 20)
+    deep = sp.stream.plan(x, KERNEL, pyramid=7, **{**asked, "memory": "400MiB"})
+    assert deep.width is not None
+    assert deep.width % 128 == 0  # no sample of a level is cut in two
 
 
 def test_channels_and_times_are_not_halved_and_their_looks_are_kept(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from . import slabs
 from .budget import Batch, ThreadBudget
 from .journal import FinishedUnit, Journal, JournalError, journal_of
 from .parts import Region
-from .places.place import PartedSource, StreamTarget, as_array, stored, synced, write_tasks
+from .places.place import PartedSource, StreamTarget, as_array, stored, synced, tasks_behind, write_tasks
 from .slabs import Cut, Places, Traits
 from .window import SlabWindow, aligned_memory
 
@@ -148,9 +148,10 @@ def _still_there(
 ) -> list[FinishedUnit]:
     """Return the units of an earlier run that need not be written again."""
     there: list[FinishedUnit] = []
+    in_turn = list(units)
     for unit in listed:
         part = units.get((unit.begin, unit.end))
-        follows = unit.begin == (there[-1].end if there else 0) or not target.in_order
+        follows = not target.in_order or in_turn[len(there) :][:1] == [(unit.begin, unit.end)]
         if part is not None and follows and stored(target, part) == unit.stored:
             there.append(unit)
     return there
@@ -216,7 +217,7 @@ def run_units(
             if job.cut.overlapped:
                 written = behind.submit(_write, job.target, slab.unit, result, record, budget)
             else:
-                budget.start(write_tasks(job.target, slab.unit, result)).wait()
+                _put(job.target, slab.unit, result, budget)
                 written = behind.submit(record, slab.unit)
         if written is not None:
             written.result()
@@ -270,8 +271,13 @@ def _write(
     record: Callable[[Region], None],
     budget: ThreadBudget,
 ) -> None:
-    budget.start(write_tasks(target, unit, values)).wait()
+    _put(target, unit, values, budget)
     record(unit)
+
+
+def _put(target: StreamTarget, unit: Region, values: Array, budget: ThreadBudget) -> None:
+    budget.start(write_tasks(target, unit, values)).wait()
+    budget.start(tasks_behind(target)).wait()
 
 
 def tell(progress: Progress | None, done: int, total: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,15 @@ from .._base.types import Array
 from ..arrays.boundaries import Interval, Line
 from ..filters.plan import Plan
 from .parts import Region
-from .places.place import Order, StreamSource, StreamTarget, as_lying, parted_source, parted_target
+from .places.place import (
+    LevelledTarget,
+    Order,
+    StreamSource,
+    StreamTarget,
+    as_lying,
+    parted_source,
+    parted_target,
+)
 from .system.memory import resident
 from .window import aligned
 
@@ -80,6 +88,7 @@ class Traits:
     second: Line | None  # of the next axis, along which columns are cut; None: there are no columns
     source_columns: int  # of the next axis, decoded together
     target_columns: int  # encoded together
+    waiting: Callable[[int, int | None], int]  # bytes that a target keeps, by rows and columns of units
 
     @classmethod
     def of(cls, plan: Plan, places: Places, stored: np.dtype[Any]) -> Traits:
@@ -101,6 +110,7 @@ class Traits:
             lines[1] if columned else None,
             0 if (decoded := parted_source(source)) is None else decoded.columns,
             1 if (encoded := parted_target(target)) is None else encoded.columns,
+            target.waiting_bytes if isinstance(target, LevelledTarget) else _nothing_waits,
         )
 
     def across(self, columns: int | None = None) -> int:
@@ -203,8 +213,22 @@ def cut(plan: Plan, traits: Traits, unit: int, overlapped: bool, width: int | No
     taken = rows * traits.source_item + slab * (traits.target_item * (1 + overlapped) + traits.copied)
     if traits.mask_rows:
         taken += held(traits, units, overlapped, traits.mask_rows)
-    memory = taken * traits.across(wide) + scratch + sum(traits.codecs) + resident() + _SPARE
+    codecs = sum(traits.codecs) + traits.waiting(*_largest(units))
+    memory = taken * traits.across(wide) + scratch + codecs + resident() + _SPARE
     return Cut(unit, width, overlapped, rows, memory, _strip_bytes(traits, units))
+
+
+def _nothing_waits(rows: int, columns: int | None) -> int:
+    return 0
+
+
+def _largest(units: list[Region]) -> tuple[int, int | None]:
+    """Return the rows of the longest unit, and the columns of the widest."""
+    columns = (unit.columns for unit in units)
+    return (
+        max(last - first for first, last in (unit.rows for unit in units)),
+        max((right - left for left, right in filter(None, columns)), default=None),
+    )
 
 
 def _strip_bytes(traits: Traits, units: list[Region]) -> int:

@@ -18,7 +18,7 @@ from ...arrays.boundaries import Interval
 from ..parts import Chore, alone
 from ..system.offsets import BINARY, write_at
 from .codec import ChunkCodec, codec_of
-from .grid import Index, touched
+from .grid import Index, Touch, touched
 from .shard import ShardLayout, layout_of
 
 DRAFT: Final = ".partial"  # of files of chunks
@@ -32,12 +32,19 @@ class ChunkFiles:
         stored: Any = getattr(array, "shards", None) or array.chunks
         self.lengths = tuple(int(n) for n in stored)
         self.shape = tuple(int(n) for n in array.shape)
-        self.folder = folder
+        self.array, self.folder = array, folder
         self._key: Callable[[Index], str] = array.metadata.encode_chunk_key
 
     def path(self, index: Index) -> str:
         """Return where a chunk or shard lies."""
         return os.path.join(self.folder, self._key(index))
+
+    def box(self, index: Index) -> tuple[Interval, ...]:
+        """Return what of the array lies in a file."""
+        return tuple(
+            (number * length, min((number + 1) * length, n))
+            for number, length, n in zip(index, self.lengths, self.shape, strict=True)
+        )
 
     def whole(self, box: tuple[Interval, ...]) -> bool:
         """Return whether a box ends where chunks, or shards, do: what is encoded is written whole."""
@@ -75,21 +82,24 @@ class ChunkWriter:
         self._made = set[str]()  # folders
 
     def pieces(self, box: tuple[Interval, ...], values: Array) -> list[Chore]:
-        """Return the tasks that write a box of whole files: one a file.
+        """Return the tasks that write a box: one a file, read before where the box ends within it."""
+        tasks = []
+        for touch in touched(box, self._files.lengths):
+            part = values[touch.in_box]
+            own = partial(self._write, touch.number, part)
+            if part.shape != tuple(end - begin for begin, end in self._files.box(touch.number)):
+                own = partial(self._merge, touch, part)
+            tasks.append(alone(own))
+        return tasks
 
-        Raises
-        ------
-        ValueError
-            It ends within a chunk.
-        """
-        if not self._files.whole(box):
-            raise ValueError(f"{box} does not end where chunks of {self._files.lengths} do")
-        return [
-            alone(partial(self._write, touch.number, values[touch.in_box]))
-            for touch in touched(box, self._files.lengths)
-        ]
+    def _merge(self, touch: Touch, values: Array) -> None:
+        """Write a part of a file; what else is in it stays, and is on the disk at any moment."""
+        box = self._files.box(touch.number)
+        whole = np.array(self._files.array[tuple(slice(*interval) for interval in box)])
+        whole[touch.in_chunk] = values
+        self._write(touch.number, whole, synced=True)
 
-    def _write(self, index: Index, values: Array) -> None:
+    def _write(self, index: Index, values: Array, synced: bool = False) -> None:
         if self._layout is None:
             data = self._encoded(values)
             parts = None if data is None else [data]
@@ -104,7 +114,7 @@ class ChunkWriter:
             if os.path.exists(path):
                 os.unlink(path)
             return
-        self._save(path, parts)
+        self._save(path, parts, synced)
 
     def _encoded(self, values: Array) -> Any:
         """Return the bytes of a chunk, filled up where it reaches beyond the end; None for an empty one."""
@@ -120,7 +130,7 @@ class ChunkWriter:
         np.copyto(chunk[tuple(slice(n) for n in values.shape)], values, casting="equiv")
         return codec.encode(chunk)
 
-    def _save(self, path: str, parts: list[Any]) -> None:
+    def _save(self, path: str, parts: list[Any], synced: bool) -> None:
         folder = os.path.dirname(path)
         if folder not in self._made:
             os.makedirs(folder, exist_ok=True)
@@ -133,6 +143,8 @@ class ChunkWriter:
                 data = memoryview(part).cast("B")
                 write_at(handle, data, place)
                 place += data.nbytes
+            if synced:
+                os.fsync(handle)
         finally:
             os.close(handle)
         os.replace(draft, path)

@@ -62,10 +62,6 @@ class OmeLevel(NamedTuple):
     shape: tuple[int, ...]
     factors: tuple[int, ...]
 
-    def complete(self, rows: int, length: int) -> int:
-        """Return how many of its first rows are known of so many of `length` of the whole picture."""
-        return self.shape[0] if rows >= length else rows // self.factors[0]
-
 
 def levels_of(
     shape: Sequence[int],

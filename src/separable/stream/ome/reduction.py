@@ -11,7 +11,7 @@ import numpy as np
 from ..._base.types import Array
 from .geometry import OmeLevel, Reduction
 
-_BLOCK: Final = 4 << 20  # samples that are taken up at a time, and one row at the least
+_BLOCK: Final = 1 << 19  # samples that are taken up at a time, and two rows at the least
 _HALF: Final = np.uint64(32)  # bits of the two parts in which words of 64 bits are summed
 _LONGEST: Final = 62  # bits of a sum of samples, or of their parts
 _EXACT: Final = 52  # bits of a sum whose quotient in float64, rounded to a whole number, is the true one
@@ -37,6 +37,11 @@ class LevelSamples:
 
     def __init__(self, levels: Sequence[OmeLevel], dtype: np.dtype[Any]) -> None:
         self._levels, self._place = levels, 0
+
+    @staticmethod
+    def known(level: OmeLevel, rows: int, length: int) -> int:
+        """Return how many rows of a level are known of so many of `length` of the whole picture."""
+        return -(-rows // level.factors[0])
 
     def begin(self, row: int) -> None:
         """Take rows up from that one on, at which all levels begin a row."""
@@ -72,6 +77,11 @@ class LevelMeans:
         self._sums = _Sums.of(dtype, levels[-1].factors)
         self._carried: list[tuple[Array, ...] | None] = [None] * len(levels)  # a row that waits for a second
         self._places = [0] * len(levels)  # rows of each level that were made
+
+    @staticmethod
+    def known(level: OmeLevel, rows: int, length: int) -> int:
+        """Return how many rows of a level are known of so many of `length` of the whole picture."""
+        return level.shape[0] if rows >= length else rows // level.factors[0]
 
     def begin(self, row: int) -> None:
         """Take rows up from that one on, at which all levels begin a row."""
@@ -142,6 +152,9 @@ class LevelMeans:
         return counts
 
 
+BY_NAME: Final = {"mean": LevelMeans, "sample": LevelSamples}
+
+
 def _halved(part: Array, axis: int, dtype: np.dtype[Any]) -> Array:
     """Return the sums of neighbours along an axis; the last one stands alone where their number is odd."""
 
@@ -157,7 +170,8 @@ def _halved(part: Array, axis: int, dtype: np.dtype[Any]) -> Array:
 
 def block_rows(shape: Sequence[int]) -> int:
     """Return how many rows of a picture are summed up at a time."""
-    return max(1, _BLOCK // max(math.prod(shape[1:]), 1))
+    rows = max(2, _BLOCK // max(math.prod(shape[1:]), 1))
+    return 1 << (rows.bit_length() - 1)  # pairs, and pairs of these, lie in one block
 
 
 def reduction_bytes(levels: Sequence[OmeLevel], dtype: np.dtype[Any], reduction: Reduction) -> int:
@@ -173,6 +187,17 @@ def reduction_bytes(levels: Sequence[OmeLevel], dtype: np.dtype[Any], reduction:
     # level that waits; sums, counts and quotients of what comes out.
     entering = rows * across * sums.entering
     return entering + (2 * rows + 3) * across * sums.item
+
+
+def sum_bytes(dtype: np.dtype[Any], factors: Sequence[int]) -> int:
+    """Return the bytes of a sample that waits for a second one.
+
+    Raises
+    ------
+    ValueError
+        Sums over so many samples along each axis are not exact.
+    """
+    return _Sums.of(dtype, factors).item
 
 
 class _Sums(NamedTuple):

@@ -16,12 +16,13 @@ from ..._base.atomic import give_place, sync_folder
 from ..._base.extras import extra
 from ..._base.types import Array
 from ...files.image import Image
+from ..parts import Chore, Region
 from ..places.flat import draft_of
-from ..places.place import Order, as_lying
+from ..places.place import Order, all_of, as_lying
 from ..places.zarrs import ZarrForm, ZarrTarget
 from .geometry import OmeLevel, Pyramid, levels_of
 from .metadata import OmePicture, picture_of
-from .reduction import LevelMeans, LevelSamples, reduction_bytes
+from .stack import LevelStack
 
 SUFFIX: Final = ".ome.zarr"
 _LARGEST_CHUNK: Final = 1 << 20  # samples of a chunk, where the source has none: 64 along three axes
@@ -71,7 +72,7 @@ def ome_target(
 class OmeTarget:
     """A picture in a folder beside the target, which gets the target's name when all is written.
 
-    Rows come in order. Those of a smaller level wait in memory until they fill a row of chunks; a run that is
+    Parts come in order. Rows of a smaller level wait in memory until they fill a row of chunks; a run that is
     gone on with makes them again of what is on the disk.
 
     Attributes
@@ -84,6 +85,7 @@ class OmeTarget:
 
     remark = ""
     in_order = True
+    codec_bytes = 0
 
     def __init__(
         self,
@@ -98,36 +100,18 @@ class OmeTarget:
         self.name = f"`{path}`"
         self.path: str | None = str(path)
         self.picture, self.levels, self.pyramid = picture, levels, pyramid
-        self._path, self._draft, self._dtype = path, draft_of(path), dtype
+        self._path, self._draft = path, draft_of(path)
         self.order = orders[0]
         self._arrays = [
             ZarrTarget(path, level.shape, dtype, _clipped(form, level.shape), orders[1], self._draft / str(n))
             for n, level in enumerate(levels)
         ]
-        self._lying = [OmeLevel(*(as_lying(part, orders[1]) for part in level)) for level in levels]
-        self.rows = self._arrays[0].rows
-        make = LevelSamples if pyramid.reduction == "sample" else LevelMeans
-        self._reduction = make(self._lying, dtype)
+        lying = [OmeLevel(*(as_lying(part, orders[1]) for part in level)) for level in levels]
+        self._stack = LevelStack(self._arrays, lying, dtype, pyramid.reduction)
         whole = self._arrays[0]
-        self.codec_bytes = whole.codec_bytes + whole.thread_bytes + self._level_bytes()
-        self._place = 0  # rows of the whole picture that were taken up
-        self._waiting: list[Array] = []
-        self._first = [0] * len(levels)  # of the rows that wait
-        self._count = [0] * len(levels)  # of these
+        self.rows, self.columns = whole.rows, math.lcm(whole.columns, self._stack.columns)
+        self.thread_bytes = max(whole.thread_bytes, self._stack.thread_bytes)
         self.notes = self._notes()
-
-    def _level_bytes(self) -> int:
-        """Return the memory that smaller levels take: rows that wait, sums, and rows that are read again."""
-        if len(self.levels) == 1:
-            return 0
-        item = self._dtype.itemsize
-        waiting = sum(
-            array.rows * math.prod(level.shape[1:])
-            for array, level in zip(self._arrays[1:], self._lying[1:], strict=True)
-        )
-        again = self.rows * math.prod(self._lying[0].shape[1:])
-        sums = reduction_bytes(self._lying, self._dtype, self.pyramid.reduction)
-        return (waiting + again) * item + sums
 
     def _notes(self) -> tuple[str, ...]:
         lost = self.picture.levels - len(self.levels)
@@ -152,70 +136,48 @@ class OmeTarget:
         self._draft.mkdir(exist_ok=True)
         for array in self._arrays:
             array.begin(resumed)
-        self._waiting = [
-            np.empty((array.rows if number else 0, *level.shape[1:]), self._dtype)
-            for number, (array, level) in enumerate(zip(self._arrays, self._lying, strict=True))
-        ]
+
+    def waiting_bytes(self, rows: int, columns: int | None) -> int:
+        """Return the memory of smaller levels, where parts of so many rows, and columns, are written."""
+        return self._stack.waiting_bytes(rows, columns)
 
     def write(self, begin: int, values: Array) -> None:
         """Write rows of the whole picture, and of smaller levels what is complete with them."""
-        if begin != self._place:
-            self._take_up(begin)
-        self._arrays[0].write(begin, values)
-        self._reduce(values)
+        all_of(self.pieces(Region((begin, begin + len(values))), values))
+        all_of(self.following())
 
-    def _reduce(self, values: Array) -> None:
-        self._place += len(values)
-        for number, first, rows in self._reduction.take(values):
-            written = self._first[number] + self._count[number]
-            self._put(number, rows[max(0, written - first) :])
+    def pieces(self, part: Region, values: Array) -> list[Chore]:
+        """Return the tasks that make smaller levels of a part, and those that write it, one a chunk."""
+        return [*self._stack.pieces(part, values), *self._arrays[0].pieces(part, values)]
 
-    def _put(self, number: int, rows: Array) -> None:
-        """Let rows of a level wait for others of their chunks, and write these where they are complete."""
-        waiting, length = self._waiting[number], self._lying[number].shape[0]
-        while len(rows):
-            count = self._count[number]
-            taken = min(len(rows), len(waiting) - count)
-            waiting[count : count + taken] = rows[:taken]
-            rows, count = rows[taken:], count + taken
-            if count == len(waiting) or self._first[number] + count == length:
-                self._arrays[number].write(self._first[number], waiting[:count])
-                self._first[number], count = self._first[number] + count, 0
-            self._count[number] = count
-
-    def _take_up(self, begin: int) -> None:
-        """Make the rows that wait again, of the rows before `begin`, which are on the disk."""
-        self._first = [self._written(number, begin) for number in range(len(self.levels))]
-        self._count = [0] * len(self.levels)
-        needed = zip(self._first[1:], self._lying[1:], strict=True)
-        start = min([begin, *(first * level.factors[0] for first, level in needed)])
-        start -= start % self._lying[-1].factors[0]
-        self._place = start
-        self._reduction.begin(start)
-        while self._place < begin:
-            end = min(begin, (self._place // self.rows + 1) * self.rows)
-            self._reduce(self._arrays[0].read(self._place, end))
-
-    def _written(self, number: int, rows: int) -> int:
-        """Return how many rows of a level are written with so many of the whole picture."""
-        level, whole = self._lying[number], self._lying[0].shape[0]
-        complete = level.complete(rows, whole)
-        return complete if complete == level.shape[0] else complete - complete % self._arrays[number].rows
-
-    def _parts(self, begin: int, end: int) -> Iterator[tuple[ZarrTarget, int, int]]:
-        """Yield the arrays that are written to with a part of the whole picture, and which rows."""
-        for number, array in enumerate(self._arrays):
-            first, last = (begin, end) if not number else (self._written(number, n) for n in (begin, end))
-            if last > first:
-                yield array, first, last
+    def following(self) -> list[Chore]:
+        """Return the tasks that write what is complete of smaller levels, once `pieces` are done."""
+        return self._stack.complete()
 
     def synced(self, begin: int, end: int) -> int:
-        """Return the bytes of the chunks that are written with a part, once they are on the disk."""
-        return sum(array.synced(first, last) for array, first, last in self._parts(begin, end))
+        """Return the bytes of the chunks that are written with rows, once they are on the disk."""
+        return self.synced_part(Region((begin, end)))
 
     def stored(self, begin: int, end: int) -> int:
         """Return the bytes of these chunks."""
-        return sum(array.stored(first, last) for array, first, last in self._parts(begin, end))
+        return self.stored_part(Region((begin, end)))
+
+    def _parts(self, part: Region) -> Iterator[tuple[ZarrTarget, Region]]:
+        """Yield the arrays that are written to with a part of the whole picture, and where."""
+        for number, array in enumerate(self._arrays):
+            own = self._stack.region(number, part)
+            if own.rows[1] > own.rows[0]:
+                yield array, own
+
+    def synced_part(self, part: Region) -> int:
+        """Return the bytes of the chunks that are complete with a part, once all of it is on the disk."""
+        for array, own in self._parts(part):
+            array.synced_part(own)
+        return self.stored_part(part)
+
+    def stored_part(self, part: Region) -> int:
+        """Return the bytes of these chunks: those that the next column fills up are still to change."""
+        return sum(array.stored_part(array.complete(own)) for array, own in self._parts(part))
 
     def finish(self) -> None:
         """Write what the picture is, and give the folder its name."""

@@ -182,6 +182,17 @@ class PartedTarget(Protocol):
 
 
 @runtime_checkable
+class LevelledTarget(Protocol):
+    """A target that keeps more than what it is given: smaller levels of a picture."""
+
+    def waiting_bytes(self, rows: int, columns: int | None) -> int:
+        """Return the memory of what waits, where parts of so many rows, and columns, are written."""
+
+    def following(self) -> list[Chore]:
+        """Return the tasks that are left when those that write a part are done."""
+
+
+@runtime_checkable
 class SharedTarget(Protocol):
     """A target whose parts several processes write at a time."""
 
@@ -211,6 +222,11 @@ def write_tasks(target: StreamTarget, part: Region, values: Array) -> list[Chore
     if isinstance(target, PartedTarget):
         return target.pieces(part, values)
     return [alone(lambda: target.write(part.rows[0], values))]
+
+
+def tasks_behind(target: StreamTarget) -> list[Chore]:
+    """Return the tasks that follow when those of `write_tasks` are done."""
+    return target.following() if isinstance(target, LevelledTarget) else []
 
 
 def synced(target: StreamTarget, part: Region) -> int:

@@ -17,6 +17,7 @@ from ..._base.extras import extra
 from ..._base.types import Array
 from ...arrays.boundaries import Interval
 from ...files.guard import reading
+from ..chunks.grid import touched
 from ..chunks.reader import KIND, reader_of
 from ..chunks.writer import DRAFT, ChunkFiles, ChunkWriter, writer_of
 from ..parts import Chore, Region
@@ -181,6 +182,8 @@ class ZarrTarget:
         self.order = order
         self.rows, self.codec_bytes = thickness(grid, order), 0
         self.columns, self.thread_bytes = thickness(grid, order, 1), grid.thread_bytes
+        self.merge_bytes = grid.thread_bytes + 2 * grid.file_bytes  # where a part of a file is written
+        self.chunk_bytes = math.prod(form.chunks) * dtype.itemsize
         self._files: ChunkFiles | None = None
         self._writer: ChunkWriter | None = None
 
@@ -229,19 +232,31 @@ class ZarrTarget:
     def pieces(self, part: Region, values: Array) -> list[Chore]:
         """Return the tasks that write a part, one for each chunk or shard."""
         box = self._box(part)
-        if self._writer is None or self._files is None or not self._files.whole(box):
-            # Codecs that zarr alone knows, or a part of a chunk, which it reads before.
+        if self._writer is None:  # codecs that zarr alone knows
             return ArrayTarget(self._array, self._shape, self._dtype, self.order).pieces(part, values)
         return self._writer.pieces(box, as_array(values, self.order))
 
     def _box(self, part: Region) -> tuple[Interval, ...]:
         return as_lying(part.box(as_lying(self._shape, self.order)), self.order)
 
-    def read(self, begin: int, end: int) -> Array:
+    def read(self, part: Region) -> Array:
         """Return a part that was written, as it lies."""
-        if self.order == "C":
-            return np.asarray(self._array[begin:end])
-        return np.ascontiguousarray(as_array(np.asarray(self._array[..., begin:end]), self.order))
+        box = self._box(part)
+        samples = np.empty(tuple(end - begin for begin, end in box), self._dtype)
+        for touch in touched(box, self._form.chunks):  # one chunk at a time: zarr would decode ten
+            places = zip(box, touch.in_box, strict=True)
+            key = tuple(slice(begin + own.start, begin + own.stop) for (begin, _), own in places)
+            samples[touch.in_box] = self._array[key]
+        return as_array(samples, self.order)
+
+    def complete(self, part: Region) -> Region:
+        """Return a part with those of its chunks, along the next axis, that end within it."""
+        if part.columns is None:
+            return part
+        begin, end = part.columns
+        if end < as_lying(self._shape, self.order)[1]:
+            end -= end % self.columns
+        return Region(part.rows, (begin - begin % self.columns, end))
 
     def synced(self, begin: int, end: int) -> int:
         """Return the bytes of the chunks of a part, once they are on the disk."""
@@ -283,8 +298,12 @@ class _Grid:
     @property
     def thread_bytes(self) -> int:
         """Memory that a thread takes to encode: a chunk, its bytes twice, and a shard's."""
-        held = 3 * math.prod(self.chunks) + (math.prod(self.shards) if self.shards else 0)
-        return held * self.dtype.itemsize
+        return 3 * math.prod(self.chunks) * self.dtype.itemsize + (self.file_bytes if self.shards else 0)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the samples in a file: of a chunk, or a shard."""
+        return math.prod(self.shards or self.chunks) * self.dtype.itemsize
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
