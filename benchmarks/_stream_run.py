@@ -57,6 +57,7 @@ def _stream(job: dict[str, Any]) -> dict[str, Any]:
     import zarr  # noqa: F401  # importing it counts for nobody
 
     import separable as sp
+    import separable.stream.ome.target
     from separable.stream.chunks import reader as module
 
     reader: Any = module
@@ -75,9 +76,10 @@ def _stream(job: dict[str, Any]) -> dict[str, Any]:
         small, np.empty_like(small), kernel, memory="4GiB"
     )  # loads modules: that counts for nobody
     before = _cpu()
-    plan = sp.stream.plan(
-        job["source"], kernel, target=job["target"], memory=f"{job['memory']}MiB", threads=THREADS
-    )
+    asked: dict[str, Any] = {"memory": f"{job['memory']}MiB", "threads": THREADS}
+    if "pyramid" in job:
+        asked["pyramid"] = job["pyramid"]
+    plan = sp.stream.plan(job["source"], kernel, target=job["target"], **asked)
     plan.run()
     cpu = _cpu() - before
     cuts = [line for line in str(plan).splitlines() if line.startswith(("slabs", "columns", "parts"))]

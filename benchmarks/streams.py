@@ -11,6 +11,7 @@ dask-image, `SEPARABLE_STREAM_FOLDER` where volumes lie meanwhile: three times t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,6 +33,8 @@ PROMISES: Final = (300, 1024)  # MiB
 ROUNDS: Final = 3
 FLOOR: Final = 1.25  # times decoding the source and encoding the result
 READ: Final = 1.02  # times the bytes that the source has
+LEVELS: Final = 5  # of a pyramid, with the whole picture
+PYRAMID: Final = 1.25  # times the CPU of the same filter without smaller levels
 PEER: Final = {"zstd": 3.0, "none": 5.0}  # times less than dask-image
 QUICK: Final = (32, 40, 48)
 
@@ -65,9 +68,12 @@ def measure(
             for codec in PEER:
                 progress(f"stream: {codec}")
                 bench = _Bench(Path(folder), codec, min(rounds, ROUNDS), not quick)
-                quantities += bench.beside_codecs(size)
+                with bench.volume(size):
+                    quantities += bench.beside_codecs()
+                    quantities += bench.with_levels()
                 if libraries.load("dask_image") is not None and libraries.chosen("dask-image", only):
-                    quantities += bench.beside_dask_image(peer)
+                    with bench.volume(peer):
+                        quantities += bench.beside_dask_image(peer)
     words = f"{size.words} float32, chunks of {size.chunk} cubed"
     title = f"Gaussian of sigma 2 from zarr to zarr, {words}, 2 threads"
     return QuantityRecord(NAME, "Volumes larger than memory", title, run, quick, quantities)
@@ -83,9 +89,16 @@ class _Bench:
     def __init__(self, folder: Path, codec: str, rounds: int, bounded: bool) -> None:
         self._folder, self._codec, self._rounds, self._bounded = folder, codec, rounds, bounded
 
-    def beside_codecs(self, size: Size) -> list[Quantity]:
+    @contextlib.contextmanager
+    def volume(self, size: Size) -> Iterator[None]:
+        """Have a volume to filter; nothing of it or of what is made of it is left behind."""
+        self._run("make", shape=size.shape, chunk=size.chunk, codec=self._codec)
+        yield
+        for path in self._folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def beside_codecs(self) -> list[Quantity]:
         """Return CPU, memory and bytes read of streams, beside decoding and encoding alone."""
-        self._make(size)
         streams: dict[int, list[dict[str, Any]]] = {promise: [] for promise in PROMISES}
         floors: dict[str, list[float]] = {"codecs": [], "zarr": []}
         for _ in range(self._rounds):
@@ -101,7 +114,8 @@ class _Bench:
             self._quantity(f"decode and encode alone, by {_names(by)}", seconds, "s", None)
             for by, seconds in floors.items()
         ]
-        self._clear()
+        for made in ("y.zarr", "z.zarr"):
+            shutil.rmtree(self._folder / made)
         return quantities
 
     def _of_stream(
@@ -123,14 +137,34 @@ class _Bench:
             self._quantity(f"{label}: bytes read over those of the source", read, "x", READ),
         ]
 
+    def with_levels(self) -> list[Quantity]:
+        """Return the CPU time of a stream to an OME-Zarr picture with smaller levels, over one without."""
+        quantities: list[Quantity] = []
+        for promise in PROMISES:
+            runs = [
+                [self._picture(promise, smaller) for smaller in (0, LEVELS - 1)] for _ in range(self._rounds)
+            ]
+            label = f"{LEVELS} levels within {promise} MiB"
+            cut = runs[0][1]["cut"]
+            seconds, peaks = [run["cpu"] for _, run in runs], [run["peak"] / MIB for _, run in runs]
+            ratios = [levels["cpu"] / alone["cpu"] for alone, levels in runs]
+            quantities += [
+                self._quantity(f"{label}: CPU time", seconds, "s", None, cut),
+                self._quantity(f"{label}: CPU time over that without smaller ones", ratios, "x", PYRAMID),
+                self._quantity(f"{label}: peak memory, with the interpreter", peaks, "MiB", float(promise)),
+            ]
+        return quantities
+
+    def _picture(self, promise: int, smaller: int) -> dict[str, Any]:
+        """Filter into a picture with so many smaller levels."""
+        return self._run("stream", memory=promise, pyramid=smaller, target=str(self._folder / "y.ome.zarr"))
+
     def beside_dask_image(self, size: Size) -> list[Quantity]:
         """Return the CPU time of a stream over dask-image's, on the same volume."""
-        self._make(size)
         ours, theirs = [], []
         for _ in range(self._rounds):
             ours.append(float(self._run("stream", memory=PROMISES[0])["cpu"]))
             theirs.append(float(self._run("dask-image")["cpu"]))
-        self._clear()
         ratios = [own / other for own, other in zip(ours, theirs, strict=True)]
         label = f"{size.words}: CPU time within {PROMISES[0]} MiB"
         return [
@@ -145,9 +179,6 @@ class _Bench:
         figures = statistics.median(values), min(values), max(values)
         return Quantity(f"{self._codec}, {label}", *figures, unit, bound if self._bounded else None, note)
 
-    def _make(self, size: Size) -> None:
-        self._run("make", shape=size.shape, chunk=size.chunk, codec=self._codec)
-
     def _run(self, what: str, **how: Any) -> dict[str, Any]:
         """Do one thing in a process of its own; return what it prints."""
         paths = {"source": str(self._folder / "x.zarr"), "target": str(self._folder / "y.zarr")}
@@ -160,10 +191,6 @@ class _Bench:
             raise RuntimeError(f"{what}: {done.stderr}")
         result: dict[str, Any] = json.loads(done.stdout)
         return result
-
-    def _clear(self) -> None:
-        for path in self._folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _names(by: str) -> str:

@@ -16,8 +16,10 @@ pytest.importorskip("resource")
 def test_a_stream_stands_beside_its_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "PROMISES", (1024,))
     bench = streams._Bench(tmp_path, "zstd", 1, bounded=False)
-    quantities = {q.label: q.value for q in bench.beside_codecs(streams.Size((20, 24, 28), 16))}
-    assert len(quantities) == 7
+    with bench.volume(streams.Size((20, 24, 28), 16)):
+        quantities = {q.label: q.value for q in (*bench.beside_codecs(), *bench.with_levels())}
+    assert len(quantities) == 10
+    assert quantities["zstd, 5 levels within 1024 MiB: CPU time over that without smaller ones"] > 0
     assert all(value > 0 for value in quantities.values())
     assert quantities["zstd, within 1024 MiB: bytes read over those of the source"] == 1
     assert 20 < quantities["zstd, within 1024 MiB: peak memory, with the interpreter"] < 1024 * MIB

@@ -90,6 +90,21 @@ def test_what_is_refused_names_the_option_and_the_fix(run: Run, arguments: str, 
     assert sorted(Path.cwd().iterdir()) == before
 
 
+def test_a_width_in_micrometres_of_a_plain_tiff(run: Run) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    x = volume()[0]
+    said: dict[str, Any] = {"resolution": (20000, 10000), "resolutionunit": "CENTIMETER"}  # x 0.5 um, y 1 um
+    tifffile.imwrite("x.tif", x, metadata=None, **said)
+    done = run("filter", "x.tif", "y.tif", "--gaussian", "2um")
+    assert (done.code, done.err) == (0, "")
+    kernel = sp.families.gaussian([2.0, 4.0])
+    np.testing.assert_array_equal(tifffile.imread("y.tif"), sp.correlate(x, kernel, output="u2"))
+    tifffile.imwrite("z.tif", x, metadata=None)
+    refused = run("filter", "z.tif", "w.tif", "--gaussian", "2um")
+    assert refused.code
+    assert "needs a voxel size, and `z.tif` states none for axis 0" in refused.err
+
+
 @pytest.mark.parametrize(
     "typed", ["2um", "2000nm", "0.002mm", "2 µm", "2μm", "2e-6m", "2micron", "0.0002 cm"]
 )

@@ -218,6 +218,45 @@ def test_tiff_keeps_dtype_compression_and_resolution(tmp_path: Path, dtype: str)
         assert page.get_resolution(tifffile.RESUNIT.CENTIMETER) == pytest.approx((1234.5, 600))
 
 
+@pytest.mark.parametrize(
+    ("said", "steps"),
+    [
+        ({"resolution": (4000, 2000), "resolutionunit": "CENTIMETER"}, (5e-3, 2.5e-3)),  # x is said first
+        ({"resolution": (25400, 25400), "resolutionunit": "INCH"}, (1e-3, 1e-3)),
+        ({"resolution": (1, 300), "resolutionunit": "INCH"}, (25.4 / 300, 25.4)),
+        ({"resolution": (25400, 25400), "resolutionunit": "NONE"}, (None, None)),
+        ({"resolution": (1, 1), "resolutionunit": "CENTIMETER"}, (None, None)),
+        ({"resolution": (72, 72), "resolutionunit": "INCH"}, (None, None)),  # as ImageJ has it
+        ({}, (None, None)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["plain", "described", "imagej"])
+def test_resolution_tags_are_a_pixel_size_where_they_say_one(
+    tmp_path: Path, said: dict[str, Any], steps: tuple[float | None, ...], kind: str
+) -> None:
+    data = samples((20, 30), "u2")
+    form: dict[str, Any] = {
+        "plain": {"metadata": None}, "described": {"description": "mine"}, "imagej": {"imagej": True}
+    }[kind]  # fmt: skip
+    tifffile.imwrite(tmp_path / "a.tif", data, **said, **form)
+    back = rewritten(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert back.spacing == pytest.approx(steps)
+    with tifffile.TiffFile(tmp_path / "a.tif") as before, tifffile.TiffFile(tmp_path / "b.tif") as after:
+        tags = "XResolution", "YResolution", "ResolutionUnit"
+        page, own = before.pages[0], after.pages[0]
+        assert [own.tags[name].value for name in tags] == [page.tags[name].value for name in tags]
+        assert (after.is_ome, after.is_imagej) == (before.is_ome, before.is_imagej)
+    files.write(tmp_path / "c.tif", replace(back, data=data.astype("f8")))
+    assert files.read(tmp_path / "c.tif").spacing == pytest.approx(steps)  # in dtypes of no other kind
+
+
+def test_a_map_has_no_pixel_size_of_its_print(tmp_path: Path) -> None:
+    scale = (33550, "d", 3, (30.0, 30.0, 0.0), True)
+    said: dict[str, Any] = {"resolution": (300, 300), "resolutionunit": "INCH", "extratags": [scale]}
+    tifffile.imwrite(tmp_path / "a.tif", samples((20, 30)), **said)
+    assert files.read(tmp_path / "a.tif").spacing == (None, None)
+
+
 def test_imagej_voxels_and_hyperstack_stay(tmp_path: Path) -> None:
     data = samples((2, 5, 3, 8, 9), "u2")  # time, z, channel, y, x
     metadata = {"axes": "TZCYX", "spacing": 2.0, "unit": "um", "finterval": 0.5}

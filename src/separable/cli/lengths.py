@@ -101,7 +101,7 @@ def steps(typed: str, unit: str, image: files.Image, axes: Sequence[int], source
     if len(known) < len(distances):
         raise ValueError(
             f"`{typed}` needs a voxel size, and `{source}` states none for axis "
-            f"{axes[distances.index(None)]} (NIfTI, ImageJ, OME TIFF and OME-Zarr do, in "
+            f"{axes[distances.index(None)]} (NIfTI, TIFF, ImageJ, OME TIFF and OME-Zarr do, in "
             f"{', '.join(_PER_MM)}); pass pixels, without a unit."
         )
     return tuple(known)

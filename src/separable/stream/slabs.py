@@ -15,11 +15,11 @@ from ..arrays.boundaries import Interval, Line
 from ..filters.plan import Plan
 from .parts import Region
 from .places.place import (
-    LevelledTarget,
     Order,
     StreamSource,
     StreamTarget,
     as_lying,
+    levelled_target,
     parted_source,
     parted_target,
 )
@@ -110,7 +110,7 @@ class Traits:
             lines[1] if columned else None,
             0 if (decoded := parted_source(source)) is None else decoded.columns,
             1 if (encoded := parted_target(target)) is None else encoded.columns,
-            target.waiting_bytes if isinstance(target, LevelledTarget) else _nothing_waits,
+            _nothing_waits if (levelled := levelled_target(target)) is None else levelled.waiting_bytes,
         )
 
     def across(self, columns: int | None = None) -> int:

@@ -21,7 +21,10 @@ _YCBCR, _MINISBLACK, _RGB = 6, 1, 2
 _COLOUR_PROFILE: Final = 34675
 GDAL_NODATA: Final = 42113
 _MICROMETRES = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00B5m": 1.0, "micron": 1.0, "microns": 1.0,
-                "mm": 1e3, "cm": 1e4, "m": 1e6}  # fmt: skip
+                "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}  # fmt: skip
+_TAG_UNITS: Final = {2: 25.4, 3: 10.0}  # millimetres, of inch and centimetre; no other unit is a length
+_SCREEN: Final = 72  # pixels an inch that programs write who know nothing; ImageJ takes them as no size, too
+_ON_THE_GROUND: Final = (33550, 34264)  # tags of GeoTIFF: resolution is that of a print of the map
 
 # Tags that can be copied: names, date, orientation, people and rights, XMP, IPTC, Photoshop's and
 # Micro-Manager's; those that place a picture on the earth (GeoTIFF 1.1, annex), and GDAL's metadata.
@@ -234,12 +237,14 @@ def _frame_interval(metadata: dict[str, Any]) -> float | None:
 
 
 def spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float | None, ...]:
-    """Return millimetres per axis, from ImageJ's or OME's metadata; a print resolution says nothing."""
+    """Return millimetres per axis, from ImageJ's or OME's metadata, or from the tags of a plain TIFF."""
     steps: dict[str, float] = {}
     if file.is_imagej and file.imagej_metadata:
         steps = _imagej_steps(file.imagej_metadata, series.keyframe)
     elif file.is_ome and file.ome_metadata:
         steps = _ome_steps(file.ome_metadata)
+    else:
+        steps = _tagged_steps(series.keyframe)
     return tuple(steps[letter] if steps.get(letter, 0.0) > 0.0 else None for letter in series.axes)
 
 
@@ -253,15 +258,33 @@ def number(value: Any) -> float:
 
 
 def _imagej_steps(metadata: dict[str, Any], page: tifffile.TiffPage) -> dict[str, float]:
-    unit = _MICROMETRES.get(str(metadata.get("unit", "")))
+    if "unit" not in metadata:
+        return _tagged_steps(page)
+    unit = _MICROMETRES.get(str(metadata["unit"]))
     if unit is None:
         return {}
-    steps = {"Z": number(metadata.get("spacing")) * unit / 1e3}
+    ratios = {letter: step * unit / 1e3 for letter, step in _ratios(page).items()}
+    return {"Z": number(metadata.get("spacing")) * unit / 1e3, **ratios}
+
+
+def _ratios(page: tifffile.TiffPage) -> dict[str, float]:
+    """Return the width and the height of a pixel in the unit of the resolution, where it is a number."""
+    steps = {}
     for letter, name in (("X", "XResolution"), ("Y", "YResolution")):
         ratio: Any = page.tags[name].value if name in page.tags else None
         if _is_ratio(ratio) and ratio[0]:
-            steps[letter] = ratio[1] / ratio[0] * unit / 1e3
+            steps[letter] = ratio[1] / ratio[0]
     return steps
+
+
+def _tagged_steps(page: tifffile.TiffPage) -> dict[str, float]:
+    """Return what tags say in inch or centimetre; 1 and 72 an inch are what programs write for nothing."""
+    unit = page.tags.get("ResolutionUnit")
+    per, steps = _TAG_UNITS.get(unit.value if unit is not None else 0), _ratios(page)
+    says_nothing = set(steps.values()) <= ({1.0, 1 / _SCREEN} if per == _TAG_UNITS[2] else {1.0})
+    if per is None or says_nothing or any(tag in page.tags for tag in _ON_THE_GROUND):
+        return {}
+    return {letter: step * per for letter, step in steps.items()}
 
 
 def _ome_steps(xml: str) -> dict[str, float]:

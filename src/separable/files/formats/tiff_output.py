@@ -255,6 +255,8 @@ def _forms(stack: Image, carried: Carried, dtype: np.dtype[Any], big: bool) -> I
             yield _Form("", {**samples, "metadata": None, "description": xml.encode()})
     why = "of 4 GiB or more" if big and flavour == "imagej" else f"of {dtype.name}"
     sizes = ome_sizes(axes, stack.spacing, carried.frame_interval)
+    if not flavour and "resolution" in carried.optional:  # whose tags say it
+        sizes = {}
     if sizes and ome_type(dtype) is not None:
         yield _Form("ome", {**samples, "metadata": {**sizes, "axes": axes}}, _lost(flavour, carried, why))
     if "description" in carried.optional:

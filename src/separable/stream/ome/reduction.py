@@ -152,7 +152,10 @@ class LevelMeans:
         return counts
 
 
-BY_NAME: Final = {"mean": LevelMeans, "sample": LevelSamples}
+BY_NAME: Final[dict[str, type[LevelMeans] | type[LevelSamples]]] = {
+    "mean": LevelMeans,
+    "sample": LevelSamples,
+}
 
 
 def _halved(part: Array, axis: int, dtype: np.dtype[Any]) -> Array:

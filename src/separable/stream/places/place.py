@@ -210,6 +210,11 @@ def parted_target(target: object) -> PartedTarget | None:
     return target if isinstance(target, PartedTarget) else None
 
 
+def levelled_target(target: object) -> LevelledTarget | None:
+    """Return a target if it keeps smaller levels too."""
+    return target if isinstance(target, LevelledTarget) else None
+
+
 def read_tasks(source: StreamSource, part: Region, into: Array) -> list[Chore]:
     """Return the tasks that read a part of a source: one, where it is read in one go."""
     if isinstance(source, PartedSource):
@@ -226,7 +231,8 @@ def write_tasks(target: StreamTarget, part: Region, values: Array) -> list[Chore
 
 def tasks_behind(target: StreamTarget) -> list[Chore]:
     """Return the tasks that follow when those of `write_tasks` are done."""
-    return target.following() if isinstance(target, LevelledTarget) else []
+    levelled = levelled_target(target)
+    return [] if levelled is None else levelled.following()
 
 
 def synced(target: StreamTarget, part: Region) -> int:
