@@ -1,7 +1,8 @@
 """Runs that are killed at random moments: nothing finished is lost, and two units at most are repeated.
 
-``python -m tests.stream_kills 30``: so many SIGKILLs, for a target of .npy and one of zarr, in slabs and in
-columns; half of them within the append of a record to the journal, after a random number of its bytes.
+``python -m tests.stream_kills 30``: so many SIGKILLs, for a target of .npy, one of zarr and a picture of
+OME-Zarr with smaller levels, in slabs and in columns; half of them within the append of a record to the
+journal, after a random number of its bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ import separable as sp
 from separable.stream import journal, pipeline
 source, target, width, at, bytes_, pause = sys.argv[1], sys.argv[2], *map(float, sys.argv[3:])
 kernel = sp.families.gaussian([2.0, 1.0, 1.0])
-plan = sp.stream.plan(source, kernel, target=target, memory="4GiB")
+levels = 2 if ".ome" in target else 0
+plan = sp.stream.plan(source, kernel, target=target, memory="4GiB", pyramid=levels)
 plan = dataclasses.replace(plan, unit=8, overlapped=True)
 if width:
     plan = dataclasses.replace(plan, width=int(width), strip_bytes=1)
@@ -112,7 +114,7 @@ def check(kills: int, suffix: str, width: int | None, folder: Path, seed: int) -
     """Kill runs so often; return what was repeated. AssertionError where more was lost than is promised."""
     chance = random.Random(seed)
     samples = np.random.default_rng(seed).random(SHAPE, np.float32)
-    source, target = folder / f"x{suffix}", folder / f"y{suffix}"
+    source, target = folder / f"x{suffix[-5:]}", folder / f"y{suffix}"
     if suffix == ".npy":
         np.save(source, samples)
     else:
@@ -149,7 +151,12 @@ def _finish(source: Path, target: Path, width: int | None, expected: np.ndarray)
     else:
         import zarr
 
-        result = zarr.open(str(target), mode="r")[...]
+        levels = [target / name for name in "012"] if ".ome" in target.name else [target]
+        result, *smaller = (zarr.open(str(level), mode="r")[...] for level in levels)
+        for level in smaller:
+            n = len(expected) // len(level)
+            blocks = expected.astype(float).reshape([part for m in level.shape for part in (m, n)])
+            np.testing.assert_allclose(level, blocks.mean((1, 3, 5)), rtol=1e-6)
     np.testing.assert_array_equal(result, expected)
     assert not journal_of(str(target)).exists()
     assert not draft_of(target).exists()
@@ -160,9 +167,9 @@ def _finish(source: Path, target: Path, width: int | None, expected: np.ndarray)
 
 
 def main() -> int:
-    """Kill as often as the command line says, in each of four ways."""
+    """Kill as often as the command line says, in each of six ways."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 30
-    ways = [(suffix, width) for suffix in (".npy", ".zarr") for width in (None, 8)]
+    ways = [(suffix, width) for suffix in (".npy", ".zarr", ".ome.zarr") for width in (None, 8)]
     for number, (suffix, width) in enumerate(ways):
         with tempfile.TemporaryDirectory() as folder:
             print(check(-(-(kills - number) // len(ways)), suffix, width, Path(folder), number), flush=True)
