@@ -42,6 +42,7 @@ def long_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if slabs of a few indices were long."""
     monkeypatch.setattr("separable.stream.slabs._SLAB_BYTES", 1 << 12)
     monkeypatch.setattr("separable.stream.slabs._HALOS", 1)
+    monkeypatch.setattr("separable.stream.slabs._LONGER", 1)
 
 
 def volume(dtype: str = "f4") -> Array:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,13 @@ _HALOS = (
 )
 
 _MOST_WASTE = 2.0  # samples filtered over samples written, beyond which columns of longer parts are better
+
+# What cuts cost beside filtering, for as many bytes (benchmarks/NOTES.md): memory that is touched for the
+# first time, 0.25 on iron and 2 on a virtual machine; samples that are kept on the disk and read back.
+_TOUCHED = 0.5
+_KEPT = 1.0
+_LONGER = 2  # times as many halos, where cost decides
+_OVERLAP = 1.15  # times the least cost, at which reading, filtering and writing at once is still preferred
 
 # What a process takes beyond what it had when the plan was made: stacks of threads, what allocators keep.
 _SPARE = 24 << 20
@@ -87,6 +95,7 @@ class Traits:
     codecs: tuple[int, int]  # bytes of decoding and of encoding
     second: Line | None  # of the next axis, along which columns are cut; None: there are no columns
     source_columns: int  # of the next axis, decoded together
+    kept: bool  # what columns share is not decoded twice
     target_columns: int  # encoded together
     waiting: Callable[[int, int | None], int]  # bytes that a target keeps, by rows and columns of units
 
@@ -109,6 +118,7 @@ class Traits:
             places.codec_bytes,
             lines[1] if columned else None,
             0 if (decoded := parted_source(source)) is None else decoded.columns,
+            decoded is not None and decoded.keeps,
             1 if (encoded := parted_target(target)) is None else encoded.columns,
             _nothing_waits if (levelled := levelled_target(target)) is None else levelled.waiting_bytes,
         )
@@ -244,15 +254,44 @@ def _strip_bytes(traits: Traits, units: list[Region]) -> int:
 def chosen(plan: Plan, traits: Traits, memory: int) -> Cut | None:
     """Return the cut into the longest slabs that pay within `memory`, or into columns.
 
-    Columns are taken where no slab fits, and where a slab would mostly be halo. None where not even the least
-    fits.
+    Of chunks that are kept for the next column it is the cut that costs least. Else columns are taken where
+    no slab fits, and where a slab would mostly be halo. None where not even the least fits.
     """
+    if traits.kept and traits.second is not None:
+        return _cheapest(plan, traits, memory)
     slab = _longest_that_fits(plan, traits, memory, None)
     if slab is not None and _waste(traits, slab) <= _MOST_WASTE:
         return slab
     columns = (_longest_that_fits(plan, traits, memory, width) for width in widths(traits))
     cuts = [cut for cut in (slab, *columns) if cut is not None]
     return min(cuts, key=lambda cut: _waste(traits, cut), default=None)
+
+
+def _cheapest(plan: Plan, traits: Traits, memory: int) -> Cut | None:
+    fits = [
+        attempt
+        for width in (None, *widths(traits))
+        for unit in lengths(traits, _LONGER, width)
+        for overlapped in (True, False)
+        if (attempt := cut(plan, traits, unit, overlapped, width)).memory <= memory
+    ]
+    best = [
+        min((one for one in fits if one.overlapped == overlapped), key=partial(_cost, traits), default=None)
+        for overlapped in (True, False)
+    ]
+    side_by_side, in_turn = best
+    if side_by_side is None or in_turn is None:
+        return side_by_side or in_turn
+    return side_by_side if _cost(traits, side_by_side) <= _OVERLAP * _cost(traits, in_turn) else in_turn
+
+
+def _cost(traits: Traits, cut: Cut) -> float:
+    """Return what a cut takes over filtering each sample once."""
+    size = traits.shape[0] * traits.across() * traits.source_item
+    cost = _waste(traits, cut) + _TOUCHED * cut.memory / size
+    if cut.width is not None and traits.second is not None:
+        cost += _KEPT * (traits.second.shift + traits.source_columns) / cut.width
+    return cost
 
 
 def _longest_that_fits(plan: Plan, traits: Traits, memory: int, width: int | None) -> Cut | None:
@@ -283,10 +322,10 @@ def least(plan: Plan, traits: Traits) -> Cut:
     return min(cuts, key=lambda attempt: attempt.memory)
 
 
-def lengths(traits: Traits) -> Iterator[int]:
-    """Yield the lengths of slabs that are tried, in ascending order."""
+def lengths(traits: Traits, times: int = 1, width: int | None = None) -> Iterator[int]:
+    """Yield the lengths of slabs, or of parts of columns, that are tried, in ascending order."""
     n, halo = traits.shape[0], traits.line.taps - 1
-    most = max(_SLAB_BYTES // max(traits.across() * traits.source_item, 1), _HALOS * halo, 1)
+    most = max(_SLAB_BYTES // max(traits.across(width) * traits.source_item, 1), times * _HALOS * halo, 1)
     unit = aligned(traits.thinnest, traits.target_rows)
     while True:
         yield min(unit, n)

@@ -72,6 +72,8 @@ class ChunkReader:
             if self._kept(touch.number) and not self._ahead.expects(touch.number):
                 tasks.append(Chore(partial(self._restore, touch, out, columns)))
             else:
+                if self._strips is not None and self._first_needed(touch, columns) is not None:
+                    self._strips.expect(touch.number)
                 wait = partial(self._ahead.get, touch.number)
                 tasks.append(Chore(partial(self._place, touch, out, columns), wait))
         return tasks
@@ -105,7 +107,7 @@ class ChunkReader:
 
     def _place(self, touch: Touch, out: Array, columns: Interval, held: LentBytes | None) -> None:
         """Decode a chunk and copy what is asked for."""
-        if held is None:
+        if held is None:  # nothing is kept of it
             out[...] = self._codec.filled()
             return
         codec = self._codec

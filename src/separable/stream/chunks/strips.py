@@ -36,6 +36,7 @@ class Strips:
         self._slot, self._lock = slot, Lock()
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self._places = dict[Hashable, "tuple[int, int]"]()  # where it is, and its first index
+        self._coming = set[Hashable]()
         self._free, self._slots = list[int](), 0
 
     def first_needed(self, columns: Interval, chunk: Interval) -> int | None:
@@ -45,15 +46,21 @@ class Strips:
             return None
         return max(following[0], chunk[0])
 
-    def holds(self, key: Hashable) -> bool:
-        """Return whether samples of a chunk are kept."""
+    def expect(self, key: Hashable) -> None:
+        """Know that `keep` is called for a chunk, when it is decoded: nobody need read it ahead."""
         with self._lock:
-            return key in self._places
+            self._coming.add(key)
+
+    def holds(self, key: Hashable) -> bool:
+        """Return whether samples of a chunk are kept, or will be."""
+        with self._lock:
+            return key in self._places or key in self._coming
 
     def keep(self, key: Hashable, samples: Array, first: int) -> None:
         """Keep samples of a chunk, which begin at an index of it."""
         data = np.ascontiguousarray(samples).reshape(-1).view(np.uint8)
         with self._lock:
+            self._coming.discard(key)
             if key in self._places:
                 return
             slot = self._free.pop() if self._free else self._slots

@@ -53,7 +53,7 @@ class ArraySource:
     """An array that is sliced."""
 
     remark = ""
-    forward = False
+    forward = keeps = False
     order: Order = "C"
 
     def __init__(self, array: Any, name: str | None = None, header: Image | None = None) -> None:
@@ -155,9 +155,9 @@ class MaskSource:
         """Take on how the source is read."""
         source = self._source
         self.order, self.rows, self.codec_bytes = source.order, source.rows, source.codec_bytes
-        self.columns = self.thread_bytes = 0  # it has no columns
+        self.columns, self.keeps, self.thread_bytes = 0, False, 0  # it has no columns
         if isinstance(source, PartedSource):
-            self.columns, self.thread_bytes = source.columns, source.thread_bytes
+            self.columns, self.keeps, self.thread_bytes = source.columns, source.keeps, source.thread_bytes
 
     def turn(self, order: Order, why: str) -> None:
         """Be read in another order."""

@@ -156,7 +156,7 @@ class FlatSource(FileSource):
     """An array in a file, read without a mapping: mapped pages count as memory."""
 
     remark = ""
-    forward = False
+    forward = keeps = False
     rows = columns = 1
 
     def __init__(self, path: Path, layout: Layout, header: Image | None = None) -> None:

@@ -139,11 +139,14 @@ class PartedSource(Protocol):
     ----------
     columns : int
         Indices of that axis that are decoded together.
+    keeps : bool
+        What was decoded for a column and is needed for the next one is kept: no chunk is decoded twice.
     thread_bytes : int
         Memory taken by each thread that decodes, beside `codec_bytes`.
     """
 
     columns: int
+    keeps: bool
     thread_bytes: int
 
     def pieces(self, part: Region, into: Array) -> list[Chore]:

@@ -66,6 +66,7 @@ class ZarrSource(ArraySource):
         """Take on what our own reader takes: chunks of shards one by one, where zarr decodes whole shards."""
         if self._reader is None:
             return
+        self.keeps = True
         chunks = as_lying(tuple(int(n) for n in self.array.chunks), self.order)
         lengths = as_lying(self.shape, self.order)
         self.rows, self.columns = min(chunks[0], lengths[0]), min((*chunks[1:2], *lengths[1:2]), default=1)
