@@ -23,7 +23,11 @@ from separable import files
 from separable.stream.ome import reduction
 from separable.stream.ome.geometry import OmeLevel, Pyramid, levels_of, placed
 from separable.stream.ome.metadata import OmeAxis, OmePicture, rendering_of
+from separable.stream.ome.stack import LevelStack
 from separable.stream.ome.target import SUFFIX
+from separable.stream.parts import Region
+from separable.stream.places.place import all_of
+from separable.stream.places.zarrs import ZarrForm, ZarrTarget
 
 zarr = pytest.importorskip("zarr")
 
@@ -137,6 +141,39 @@ def test_means_of_the_largest_floats_do_not_overflow() -> None:
     made = levels_of(x.shape, (0, 1, 2), (None,) * 3, (1, 1, 1), Pyramid(None))
     for _, _, rows in reduction.LevelMeans(made, x.dtype).take(x):
         np.testing.assert_array_equal(rows, 1.7e308)
+
+
+@pytest.mark.parametrize("rows", [4, 8, 12, 20, 64, 150])
+@pytest.mark.parametrize("width", [None, 16])
+@pytest.mark.parametrize("kind", ["mean", "sample"])
+def test_rows_that_wait_take_no_more_than_is_said(
+    tmp_path: Path, kind: Any, width: int | None, rows: int
+) -> None:
+    x = volume((150, 40, 24))
+    levels = levels_of(x.shape, (0, 1, 2), (None,) * 3, (8,) * 3, Pyramid(3))
+    form = ZarrForm((4, 8, 8))
+    places = [tmp_path / str(number) for number in range(3)]
+    arrays = [
+        ZarrTarget(tmp_path, one.shape, x.dtype, form, "C", place)
+        for one, place in zip(levels, places, strict=True)
+    ]
+    for array in arrays:
+        array.begin(False)
+    stack = LevelStack(arrays, levels, x.dtype, kind)
+    assert stack.columns == 4
+    most = 0
+    for left in range(0, 40, width or 40):
+        columns = None if width is None else (left, min(left + width, 40))
+        for begin in range(0, 150, rows):
+            part = Region((begin, min(begin + rows, 150)), columns)
+            all_of(stack.pieces(part, x[tuple(slice(*own) for own in part.box(x.shape))]))
+            all_of(stack.complete())
+            most = max(most, sum(waiting._memory.nbytes for waiting in stack._waiting))
+    assert 0 < most <= stack.waiting_bytes(min(rows, 150), width)
+    for number, one in enumerate(levels[1:], 1):
+        f = one.factors[0]
+        expected = np.rint(means(x, one.factors)) if kind == "mean" else x[::f, ::f, ::f]
+        np.testing.assert_array_equal(zarr.open(str(places[number]), mode="r")[:], expected)
 
 
 def test_axes_are_halved_until_they_are_short_or_alike() -> None:
