@@ -176,6 +176,16 @@ def test_rows_that_wait_take_no_more_than_is_said(
         np.testing.assert_array_equal(zarr.open(str(places[number]), mode="r")[:], expected)
 
 
+def test_sums_of_times_and_channels_are_made_in_strips(tmp_path: Path) -> None:
+    """A row of t, c, z, y, x is a volume: no thread sums up all of it at once."""
+    shape = (4, 2, 100, 1024, 1024)
+    levels = levels_of(shape, (2, 3, 4), (None,) * 5, (1, 1, 64, 64, 64), Pyramid(5))
+    arrays = [
+        ZarrTarget(tmp_path, one.shape, np.dtype("f4"), ZarrForm((1, 1, 64, 64, 64)), "C") for one in levels
+    ]
+    assert LevelStack(arrays, levels, np.dtype("f4"), "mean").thread_bytes < 32 << 20
+
+
 def test_axes_are_halved_until_they_are_short_or_alike() -> None:
     def factors(*words: Any) -> list[tuple[int, ...]]:
         return [one.factors for one in levels_of(*words)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -65,20 +66,14 @@ class LevelStack:
         ]
         factors, shape = levels[-1].factors, levels[0].shape
         self.columns = factors[1] if len(shape) > 1 else 1
-        self._width = self._strip_width(shape)
-        strip = _within(levels[0], (0, self._width) if len(shape) > 1 else None)
+        self._strip = _strip_lengths(shape, factors)
+        strip = _within(levels[0], tuple((0, n) for n in self._strip))
         self._sums = sum_bytes(dtype, factors) if reduction == "mean" and len(levels) > 1 else 0
         self.thread_bytes = 0
         if len(levels) > 1:
-            again = math.prod(strip.shape[1:]) * arrays[0].rows * dtype.itemsize + 2 * arrays[0].chunk_bytes
+            again = math.prod(self._strip) * arrays[0].rows * dtype.itemsize + 2 * arrays[0].chunk_bytes
             made = reduction_bytes([strip, *levels[1:]], dtype, reduction)
             self.thread_bytes = max(made + again, *(array.merge_bytes for array in arrays[1:]))
-
-    def _strip_width(self, shape: tuple[int, ...]) -> int:
-        if len(shape) < 2:
-            return 1
-        width = max(_STRIP // max(math.prod(shape[2:]), 1), 1)
-        return min(max(width - width % self.columns, self.columns), shape[1])
 
     def waiting_bytes(self, rows: int, columns: int | None) -> int:
         """Return the memory of rows that wait, where parts of so many rows, and columns, are written."""
@@ -100,9 +95,9 @@ class LevelStack:
         for waiting in self._waiting:
             waiting.let_go()
             waiting.expect(self._make.known(waiting.level, end, self._levels[0].shape[0]))
-        left = 0 if part.columns is None else part.columns[0]
+        lefts = (0 if part.columns is None else part.columns[0], *(0,) * len(self._strip))
         return [
-            alone(partial(self._take, strip, begin, values[_along(strip.columns, left)]))
+            alone(partial(self._take, strip, begin, values[_place(strip.box, lefts)]))
             for strip in self._strips
         ]
 
@@ -111,7 +106,7 @@ class LevelStack:
         step = self._arrays[0].rows
         while strip.place < begin:
             end = min(begin, (strip.place // step + 1) * step)
-            strip.take(self._arrays[0].read(Region((strip.place, end), strip.columns)), self._waiting)
+            strip.take(self._arrays[0].read(((strip.place, end), *strip.box)), self._waiting)
         strip.take(values, self._waiting)
 
     def complete(self) -> list[Chore]:
@@ -123,26 +118,28 @@ class LevelStack:
         for number, waiting in enumerate(self._waiting, 1):
             last = self.written(number, end)
             if last > waiting.first:
-                part = Region((waiting.first, last), None if columns is None else waiting.columns)
+                part = Region((waiting.first, last), None if columns is None else waiting.box[0])
                 tasks += self._arrays[number].pieces(part, waiting.rows_until(last))
         return tasks
 
     def _turn_to(self, part: Region) -> None:
         """Begin with the rows that wait before a part, of which all before is on the disk."""
         begin, shape = part.rows[0], self._levels[0].shape
-        columns = part.columns or ((0, shape[1]) if len(shape) > 1 else None)
+        across = part.box(shape)[1:]
         firsts = [self.written(number, begin) for number in range(1, len(self._levels))]
         starts = (first * level.factors[0] for first, level in zip(firsts, self._levels[1:], strict=True))
         start = min([begin, *starts])
         start -= start % self._levels[-1].factors[0]
         for first, waiting in zip(firsts, self._waiting, strict=True):
-            waiting.turn_to(columns, first)
+            waiting.turn_to(across, first)
         self._strips = []
-        for strip in _strips(columns, self._width):
-            levels = [_within(level, strip) for level in self._levels]
-            reduction = self._make(levels, self._dtype)
+        pieces = (range(*interval, length) for interval, length in zip(across, self._strip, strict=True))
+        for lefts in itertools.product(*pieces):
+            ends = (min(left + n, end) for left, n, (_, end) in zip(lefts, self._strip, across, strict=True))
+            box = tuple(zip(lefts, ends, strict=True))
+            reduction = self._make([_within(level, box) for level in self._levels], self._dtype)
             reduction.begin(start)
-            self._strips.append(_Strip(strip, reduction, start))
+            self._strips.append(_Strip(box, reduction, start))
 
     def written(self, number: int, rows: int) -> int:
         """Return how many rows of a level are written with so many of the whole picture."""
@@ -153,20 +150,20 @@ class LevelStack:
     def region(self, number: int, part: Region) -> Region:
         """Return which part of a level is written with one of the whole picture."""
         rows = part.rows if not number else tuple(self.written(number, row) for row in part.rows)
-        columns = None if part.columns is None else _columns(self._levels[number], part.columns)
+        columns = None if part.columns is None else _scaled(part.columns, self._levels[number].factors[1])
         return Region((rows[0], rows[1]), columns)
 
 
 class _Strip:
-    """What one thread takes up: some indices of the second axis, and the sums of their rows."""
+    """What one thread takes up: some indices of all axes but the first, and the sums of their rows."""
 
-    def __init__(self, columns: Interval | None, reduction: Any, place: int) -> None:
-        self.columns, self._reduction, self.place = columns, reduction, place
+    def __init__(self, box: tuple[Interval, ...], reduction: Any, place: int) -> None:
+        self.box, self._reduction, self.place = box, reduction, place
 
     def take(self, values: Array, waiting: Sequence[_WaitingRows]) -> None:
         """Make the rows of all levels that are known with these."""
         for number, first, rows in self._reduction.take(values):
-            waiting[number - 1].put(first, self.columns, rows)
+            waiting[number - 1].put(first, self.box, rows)
         self.place += len(values)
 
 
@@ -178,14 +175,14 @@ class _WaitingRows:
     level : OmeLevel
     first : int
         Of the rows that wait.
-    columns : (int, int) or None
-        Those of the level; None where it has one axis.
+    box : tuple of (int, int)
+        Indices of the level's other axes.
     """
 
     def __init__(self, level: OmeLevel, dtype: np.dtype[Any], chunk: int) -> None:
         self.level, self._dtype, self._chunk = level, dtype, chunk
         self.first = self._known = self._gone = 0
-        self.columns: Interval | None = None
+        self.box: tuple[Interval, ...] = ()
         self._memory: Array = np.empty(0, dtype)
         self._rows: Array = self._memory
 
@@ -203,15 +200,17 @@ class _WaitingRows:
         whole = rows % factor == 0 and (new % self._chunk == 0 or self._chunk % new == 0)
         return min(max(self._chunk, new) if whole else self._chunk + new, self.level.shape[0])
 
-    def turn_to(self, columns: Interval | None, first: int) -> None:
-        """Let go of all, and wait for rows from that one on, in another column."""
-        self.columns = None if columns is None else _columns(self.level, columns)
+    def turn_to(self, across: tuple[Interval, ...], first: int) -> None:
+        """Let go of all, and wait for rows from that one on, in another column of the whole picture."""
+        self.box = self._own(across)
         self.first = self._known = self._gone = first
         self._rows = self._memory[:0].reshape(0, *self._across())
 
+    def _own(self, box: tuple[Interval, ...]) -> tuple[Interval, ...]:
+        return tuple(_scaled(own, factor) for own, factor in zip(box, self.level.factors[1:], strict=True))
+
     def _across(self) -> tuple[int, ...]:
-        lengths = self.level.shape[1:]
-        return lengths if self.columns is None else (self.columns[1] - self.columns[0], *lengths[1:])
+        return tuple(end - begin for begin, end in self.box)
 
     def let_go(self) -> None:
         """Let go of the rows that were written."""
@@ -235,15 +234,12 @@ class _WaitingRows:
             self._memory = memory
         self._rows = self._memory[:size].reshape(count, *across)
 
-    def put(self, first: int, columns: Interval | None, rows: Array) -> None:
-        """Take rows of some columns of the whole picture; those that were written are dropped."""
+    def put(self, first: int, box: tuple[Interval, ...], rows: Array) -> None:
+        """Take rows of a strip of the whole picture; those that were written are dropped."""
         rows = rows[max(0, self.first - first) :]
         begin = max(first - self.first, 0)
-        place: tuple[slice, ...] = (slice(begin, begin + len(rows)),)
-        if columns is not None and self.columns is not None:
-            left, right = _columns(self.level, columns)
-            place = (*place, slice(left - self.columns[0], right - self.columns[0]))
-        self._rows[place] = rows
+        place = _place(self._own(box), [left for left, _ in self.box])
+        self._rows[(slice(begin, begin + len(rows)), *place[1:])] = rows
 
     def rows_until(self, last: int) -> Array:
         """Return the rows before that one, which are written now."""
@@ -251,27 +247,31 @@ class _WaitingRows:
         return self._rows[: last - self.first]
 
 
-def _strips(columns: Interval | None, width: int) -> list[Interval | None]:
-    if columns is None:
-        return [None]
-    return [(left, min(left + width, columns[1])) for left in range(*columns, width)]
+def _strip_lengths(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
+    """Return how long strips are along all axes but the first: samples of no level are cut in two."""
+    lengths, left = [], _STRIP
+    for axis in range(
+        len(shape) - 1, 0, -1
+    ):  # rows of the fastest axis stay whole, if they are not very long
+        n, factor = shape[axis], factors[axis]
+        length = min(max(left - left % factor, factor), n)
+        lengths.append(length)
+        left = max(left // length, 1)
+    return tuple(lengths[::-1])
 
 
-def _along(columns: Interval | None, left: int) -> tuple[slice, ...]:
-    if columns is None:
-        return (slice(None),)
-    return slice(None), slice(columns[0] - left, columns[1] - left)
+def _place(box: tuple[Interval, ...], lefts: Sequence[int]) -> tuple[slice, ...]:
+    """Return where a box of all axes but the first lies in an array that begins at these indices."""
+    inner = zip(box, lefts, strict=False)
+    return (slice(None), *(slice(begin - left, end - left) for (begin, end), left in inner))
 
 
-def _columns(level: OmeLevel, columns: Interval) -> Interval:
-    """Return the indices of a level's second axis of those of the whole picture, which begin where its do."""
-    factor = level.factors[1]
-    return columns[0] // factor, -(-columns[1] // factor)
+def _scaled(interval: Interval, factor: int) -> Interval:
+    """Return the indices of a level along an axis: those of the whole picture begin where its own do."""
+    return interval[0] // factor, -(-interval[1] // factor)
 
 
-def _within(level: OmeLevel, columns: Interval | None) -> OmeLevel:
+def _within(level: OmeLevel, box: tuple[Interval, ...]) -> OmeLevel:
     """Return a level of a strip of the whole picture."""
-    if columns is None:
-        return level
-    begin, end = _columns(level, columns)
-    return OmeLevel((level.shape[0], end - begin, *level.shape[2:]), level.factors)
+    own = (_scaled(interval, factor) for interval, factor in zip(box, level.factors[1:], strict=True))
+    return OmeLevel((level.shape[0], *(end - begin for begin, end in own)), level.factors)

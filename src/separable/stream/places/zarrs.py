@@ -240,9 +240,9 @@ class ZarrTarget:
     def _box(self, part: Region) -> tuple[Interval, ...]:
         return as_lying(part.box(as_lying(self._shape, self.order)), self.order)
 
-    def read(self, part: Region) -> Array:
-        """Return a part that was written, as it lies."""
-        box = self._box(part)
+    def read(self, lying: tuple[Interval, ...]) -> Array:
+        """Return a box that was written, as it lies."""
+        box = as_lying(lying, self.order)
         samples = np.empty(tuple(end - begin for begin, end in box), self._dtype)
         for touch in touched(box, self._form.chunks):  # one chunk at a time: zarr would decode ten
             places = zip(box, touch.in_box, strict=True)
