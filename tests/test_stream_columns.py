@@ -44,7 +44,7 @@ def test_a_plan_takes_columns_where_slabs_do_not_fit(tmp_path: Path) -> None:
     slabs = sp.stream.plan(source, KERNEL, target=target, memory="4GiB", threads=2)
     assert slabs.width is not None  # they cost less: there is less memory to touch
     assert slabs.memory < 1 << 30
-    z = np.zeros(x.shape[:1] + (64, 4096), np.float32)  # no columns: they have chunks of all the second axis
+    z = np.zeros((256, 64, 4096), np.float32)  # no columns: they have chunks of all the second axis
     thin = sp.stream.plan(z, KERNEL, target=target, memory="4GiB", threads=2)
     assert (thin.width, thin.columns, thin.strip_bytes) == (None, 1, 0)
     columns = sp.stream.plan(source, KERNEL, target=target, memory="300MiB", threads=2)
