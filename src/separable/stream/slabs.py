@@ -39,6 +39,7 @@ _MOST_WASTE = 2.0  # samples filtered over samples written, beyond which columns
 # first time, 0.25 on iron and 2 on a virtual machine; samples that are kept on the disk and read back.
 _TOUCHED = 0.5
 _KEPT = 1.0
+_BEGUN = 2 << 20  # bytes that are filtered in the time that a unit takes whatever its size
 _LONGER = 2  # times as many halos, where cost decides
 _OVERLAP = 1.15  # times the least cost, at which reading, filtering and writing at once is still preferred
 
@@ -288,7 +289,8 @@ def _cheapest(plan: Plan, traits: Traits, memory: int) -> Cut | None:
 def _cost(traits: Traits, cut: Cut) -> float:
     """Return what a cut takes over filtering each sample once."""
     size = traits.shape[0] * traits.across() * traits.source_item
-    cost = _waste(traits, cut) + _TOUCHED * cut.memory / size
+    units = -(-traits.shape[0] // cut.unit) * (1 if cut.width is None else -(-traits.shape[1] // cut.width))
+    cost = _waste(traits, cut) + (_TOUCHED * cut.memory + _BEGUN * units) / size
     if cut.width is not None and traits.second is not None:
         cost += _KEPT * (traits.second.shift + traits.source_columns) / cut.width
     return cost
