@@ -41,7 +41,7 @@ _TOUCHED = 0.5
 _KEPT = 1.0
 _BEGUN = 2 << 20  # bytes that are filtered in the time that a unit takes whatever its size
 _LONGER = 2  # times as many halos, where cost decides
-_OVERLAP = 1.15  # times the least cost, at which reading, filtering and writing at once is still preferred
+_OVERLAP = 1.12  # times the least cost, at which reading, filtering and writing at once is still preferred
 
 # What a process takes beyond what it had when the plan was made: stacks of threads, what allocators keep.
 _SPARE = 24 << 20
