@@ -226,15 +226,15 @@ def test_bytes_become_rows_of_a_matrix() -> None:
     agree(net.model(y), {"bytes": far}, {"bytes": np.full((3, 6), 5, np.int32)})
 
 
-def test_whole_numbers_that_float32_may_not_hold_are_refused() -> None:
-    net = Net()
-    x = net.input("x", [4], INT32)
-    for model in (
-        net.model(net.node("Reshape", x, net.constant([2, 2], np.int64))),
-        net.model(net.node("Add", x, x)),
-    ):
-        with pytest.raises(sp.engine.UnsupportedOperationsError, match="int32"):
-            sp.engine.load(model)
+def test_whole_numbers_that_float32_may_not_hold_are_exact() -> None:
+    far = np.array([0, 2**24 + 1, -(2**30) + 1, 7], np.int32)
+    for op in ("Reshape", "Add"):
+        net = Net()
+        x = net.input("x", [4], INT32)
+        y = net.node(op, x, net.constant([2, 2], np.int64) if op == "Reshape" else x)
+        np.testing.assert_array_equal(
+            sp.engine.load(net.model(y))(far).ravel(), far if op == "Reshape" else 2 * far
+        )
 
 
 def test_double_precision_is_refused_and_not_rounded() -> None:

@@ -18,7 +18,7 @@ from .shapes.operands import UnknownError
 from .shapes.table import KNOWN, named, output_types, with_attributes
 from .values import VALUES
 
-__all__ = ["Unknown", "is_known", "static"]
+__all__ = ["Unknown", "computed", "is_known", "static"]
 
 # Operations without a rule of their own, whose outputs are hardly larger than their inputs, and of a shape
 # that no values decide: they are tried on zeros.
@@ -223,7 +223,7 @@ class _StaticGraph:
                     f"tensor `{node.outputs[0]}` of shape {types[0].shape} would make constants of "
                     f"{human_bytes(self.folded)}; expected at most {human_bytes(_MOST_FOLDED)}."
                 )
-            results = _computed(node, values)
+            results = computed(node, values)
         for name, array, kind in zip(node.outputs, results, types, strict=False):
             if not name:
                 continue
@@ -336,7 +336,14 @@ def _is_quick(node: Node, given: Sequence[TensorType | None], found: Sequence[Te
     return bool(max(count, count * taps, most) <= _MOST_BY_REFERENCE)
 
 
-def _computed(node: Node, values: Sequence[Any]) -> list[Array]:
+def computed(node: Node, values: Sequence[Any]) -> list[Array]:
+    """Return what a node makes of known values.
+
+    Raises
+    ------
+    ModelError
+        If it does not take them.
+    """
     fold = VALUES.get(node.op)
     if fold is None or "activation" in node.attributes:
         from .reference import run_node
