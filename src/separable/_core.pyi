@@ -430,7 +430,7 @@ def add_recurrent(
     directions: Sequence[
         tuple[
             bool,
-            FullWeights,
+            Sequence[FullWeights],
             tuple[_Address, Sequence[int]],
             tuple[_Address, Sequence[int]],
             tuple[_Address | None, _Address | None],
