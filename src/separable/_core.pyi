@@ -331,6 +331,8 @@ class Stage:
         low: float,
         high: float,
         add_last: bool,
+        depth: int = 1,
+        slice: int = 0,
     ) -> None: ...
 
 def add_chain(

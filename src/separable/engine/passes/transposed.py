@@ -42,7 +42,7 @@ def _phases(draft: Draft, node: Node) -> list[Node] | None:
     bias = real_constant(draft, node.inputs[2]) if biased else None
     shape = shape_of(draft, node.inputs[0])
     full = written.keys() >= _FULL and "auto_pad" not in written and "output_shape" not in written
-    known = weights is not None and weights.ndim in (3, 4) and (bias is not None or not biased)
+    known = weights is not None and weights.ndim in (3, 4, 5) and (bias is not None or not biased)
     if not full or not known or shape is None or any(isinstance(length, str) for length in shape):
         return None
     if min(*written["pads"], *written["output_padding"]) < 0:

@@ -45,11 +45,13 @@ def is_winograd(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
     """Whether Winograd's algorithm computes a convolution of blocks in less time than its sums take."""
     attributes, weights = node.attributes, shape(node.inputs[1])
     ones = (*attributes["strides"], *attributes["dilations"], attributes["group"])
-    if weights[2:] != (3, 3) or set(ones) != {1} or _input(node, 4) or min(weights[:2]) < _LEAST_CHANNELS:
+    if weights[-2:] != (3, 3) or len(weights) < 4 or set(ones) != {1} or _input(node, 4):
         return False
-    height, width = shape(node.outputs[0])[2:]
+    if min(weights[:2]) < _LEAST_CHANNELS:
+        return False
+    height, width = shape(node.outputs[0])[-2:]
     tiles = -(-height // _TILE) * -(-width // _TILE)
-    products = 36 * weights[0] * weights[1] * _FLOAT
+    products = 36 * math.prod(weights[:-2]) * _FLOAT
     return bool(products <= _MOST_PRODUCTS and 9 * height * width >= _LEAST_SAVED * 36 * tiles)
 
 
@@ -81,7 +83,7 @@ class _Search:
 
     def groups(self) -> Iterator[tuple[Node, ...]]:
         for node in self._graph.nodes:
-            if node.op != "Conv" or id(node) in self._taken or len(self._shape(node.outputs[0])) != 4:
+            if node.op != "Conv" or id(node) in self._taken or len(self._shape(node.outputs[0])) < 4:
                 continue
             if node.attributes["group"] != 1 and not self._filters_apart(node):
                 continue
@@ -108,13 +110,17 @@ class _Search:
 
     def _filters_apart(self, node: Node) -> bool:
         shape = self._shape(node.outputs[0])
-        return len(shape) == 4 and shape[2] > 1 and is_depthwise(node, self._shape)
+        return len(shape) in (4, 5) and shape[-2] > 1 and is_depthwise(node, self._shape)
 
     def _weight_bytes(self, node: Node) -> int:
         return math.prod(self._shape(node.inputs[1])) * _FLOAT
 
     def _is_large(self, name: str) -> bool:
         return bool(math.prod(self._shape(name)[1:]) * _FLOAT > self._limit)
+
+    def _is_ring(self, node: Node) -> bool:
+        """Whether what a convolution reads may lie in a ring of rows, which is of one slice of a volume."""
+        return is_pointwise(node) or (len(self._shape(node.outputs[0])) == 4 and self._filters_apart(node))
 
     def _is_only_for(self, name: str, node: Node) -> bool:
         """Whether a tensor is read by one node alone, as what it filters."""
@@ -132,7 +138,7 @@ class _Search:
         if len([one for one in node.outputs if one]) > 1 or _input(node, 3) or not self._is_large(name):
             return None
         for reader in self._readers.get(name, [])[:1]:
-            fits = reader.op == "Conv" and (is_pointwise(reader) or self._filters_apart(reader))
+            fits = reader.op == "Conv" and self._is_ring(reader)
             if fits and not _input(reader, 4) and self._is_only_for(name, reader):
                 return reader
         return None

@@ -12,13 +12,13 @@ from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from ..graph.values import VALUES
-from .builder import Builder, UnsupportedError, around_of
+from .builder import Builder, UnsupportedError, around_of, deep_of
 from .carried import MOVES, CarriedAs, carried
 from .chains import chains
 from .memory import Buffer, Plain
 from .native_forms import FORMS
 from .operations import Operation
-from .steps import arrangement, convolutions, elements, logic, recurrent, windows
+from .steps import arrangement, convolutions, elements, logic, recurrent, volumes, windows
 from .weights import WeightStore
 
 __all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]
@@ -153,8 +153,10 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
         Of no use if anything is missing.
     missing : list of (Node, str)
     """
+    graph = volumes.one_by_one(graph)
     missing = unsupported(graph)
-    builder = Builder(graph, store, _zeros_around(graph), _concatenations(graph, builder_lanes()))
+    around, deep = _zeros_around(graph)
+    builder = Builder(graph, store, around, _concatenations(graph, builder_lanes()), deep)
     inputs = _inputs(builder)
     groups = {id(group[-1]): group for group in chains(graph)}
     inside = {id(node) for group in groups.values() for node in group[:-1]}
@@ -224,8 +226,8 @@ def _is_last(builder: Builder, held: Plain, name: str) -> bool:
     )
 
 
-def _zeros_around(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
-    """Return for each tensor the zeros around it that the convolutions of several taps read."""
+def _zeros_around(graph: Graph) -> tuple[dict[str, tuple[int, int, int, int]], dict[str, tuple[int, int]]]:
+    """Return for each tensor the zeros around it that the convolutions of several taps read, and slices."""
 
     def shape(name: str) -> tuple[int, ...]:
         if name in graph.constants:
@@ -233,14 +235,19 @@ def _zeros_around(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
         return tuple(int(length) for length in graph.types[name].shape)
 
     found: dict[str, tuple[int, int, int, int]] = {}
+    deep: dict[str, tuple[int, int]] = {}
     for node in graph.nodes:
-        if node.op != "Conv" or len(shape(node.outputs[0])) not in (3, 4):
+        if node.op != "Conv" or len(shape(node.outputs[0])) not in (3, 4, 5):
             continue
+        slices = deep_of(node, shape)
+        if any(slices):
+            known = deep.get(node.inputs[0], (0, 0))
+            deep[node.inputs[0]] = max(known[0], slices[0]), max(known[1], slices[1])
         around = around_of(node, shape)
         if any(around):
             have = found.get(node.inputs[0], (0, 0, 0, 0))
             found[node.inputs[0]] = tuple(map(max, have, around))  # type: ignore[assignment]
-    return found
+    return found, deep
 
 
 def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
@@ -250,7 +257,7 @@ def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     for node in graph.nodes:
         out = node.outputs[0]
-        if node.op != "Concat" or len(graph.types[out].shape) not in (3, 4):
+        if node.op != "Concat" or len(graph.types[out].shape) not in (3, 4, 5):
             continue
         if int(node.attributes["axis"]) % len(graph.types[out].shape) != 1:
             continue

@@ -79,7 +79,7 @@ def concat(builder: Builder, node: Node) -> None:
     axis = int(node.attributes["axis"]) % len(builder.shape(out))
     if any(isinstance(held, Blocked) for held in builder.held(out)):
         return _concat_blocks(builder, node)
-    in_blocks = axis == 1 and len(builder.shape(out)) in (3, 4)
+    in_blocks = axis == 1 and len(builder.shape(out)) in (3, 4, 5)
     if in_blocks and all(builder.is_blocked(name) for name in node.inputs):
         sizes = [builder.shape(name)[1] for name in node.inputs]
         if all(size % builder.lanes == 0 for size in sizes[:-1]):
@@ -161,14 +161,17 @@ def _part(builder: Builder, name: str, out: str, cuts: dict[int, tuple[int, int]
     if 0 in shape:
         raise UnsupportedError("an empty tensor")
     unit = all(step == 1 for _, step in cuts.values())
-    if unit and 0 not in cuts and builder.is_blocked(name) and len(shape) in (3, 4):
+    if unit and 0 not in cuts and builder.is_blocked(name) and len(shape) in (3, 4, 5):
         first = cuts.get(1, (0, 1))[0]
         whole = builder.blocked(name)
         # Lanes behind the last channel hold others: nobody reads them, but a depthwise filter's mean may.
         if first % builder.lanes == 0:
             part = whole.channels(first, shape[1])
-            if set(cuts) - {1}:
-                down, along = (cuts.get(axis, (0, 1))[0] for axis in ((2, 3) if len(shape) == 4 else (-1, 2)))
+            if len(shape) == 5 and 2 in cuts:
+                part = part.slices(cuts[2][0], shape[2])
+            if set(cuts) - {1, 2} or (2 in cuts and len(shape) < 5):
+                axes = (len(shape) - 2, len(shape) - 1) if len(shape) > 3 else (-1, 2)
+                down, along = (cuts.get(axis, (0, 1))[0] for axis in axes)
                 part = part.box((down, along), builder.image_shape(out)[2:])
             builder.hold(out, part)
             return
