@@ -1,4 +1,4 @@
-"""Networks over three spatial axes, as one native program: beside ONNX Runtime, and the same for all threads."""
+"""Networks over three spatial axes, as one native program, beside ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -83,30 +83,36 @@ def target(request: pytest.FixtureRequest) -> Any:
 
 
 CONVOLUTIONS = {
-    "dense": dict(c_in=8, c_out=12),
-    "of one channel": dict(c_in=1, c_out=16),
-    "of few channels": dict(c_in=3, c_out=10),
-    "of tiles": dict(c_in=16, c_out=24),
-    "of tiles, padded at one side": dict(c_in=32, c_out=16, pads=[0, 1, 1, 2, 1, 1]),
-    "of odd channels": dict(c_in=13, c_out=19),
-    "in groups": dict(c_in=12, c_out=8, group=4),
-    "stride 2": dict(c_in=16, c_out=16, strides=[2, 2, 2]),
-    "strides apart": dict(c_in=5, c_out=9, strides=[1, 2, 3]),
-    "dilations apart": dict(c_in=16, c_out=8, dilations=[2, 1, 3], pads=[2, 1, 3, 2, 1, 3]),
-    "without padding": dict(c_in=9, c_out=9, pads=[0] * 6),
-    "much padding": dict(c_in=4, c_out=4, pads=[3, 1, 2, 0, 4, 1]),
-    "pointwise": dict(c_in=20, c_out=12, kernel=(1, 1, 1)),
-    "pointwise, stride 2": dict(c_in=20, c_out=12, kernel=(1, 1, 1), strides=[2, 2, 2]),
-    "slices alone": dict(c_in=16, c_out=16, kernel=(3, 1, 1)),
-    "within slices": dict(c_in=16, c_out=16, kernel=(1, 3, 3)),
-    "even kernel": dict(c_in=6, c_out=7, kernel=(2, 4, 2), pads=[0, 1, 1, 1, 2, 0]),
-    "5 x 5 x 5": dict(c_in=8, c_out=8, kernel=(5, 5, 5)),
-    "depthwise": dict(c_in=19, c_out=19, group=19),
-    "depthwise, stride 2": dict(c_in=16, c_out=16, group=16, strides=[2, 2, 2]),
-    "depthwise, dilated": dict(c_in=16, c_out=16, group=16, dilations=[3, 2, 1], pads=[3, 2, 1] * 2),
-    "depthwise 5 x 5 x 5": dict(c_in=8, c_out=8, kernel=(5, 5, 5), group=8),
-    "depthwise 1 x 7 x 7": dict(c_in=8, c_out=8, kernel=(1, 7, 7), group=8),
-    "depthwise, two a channel": dict(c_in=8, c_out=16, group=8),
+    "dense": {"c_in": 8, "c_out": 12},
+    "of one channel": {"c_in": 1, "c_out": 16},
+    "of few channels": {"c_in": 3, "c_out": 10},
+    "of tiles": {"c_in": 16, "c_out": 24},
+    "of tiles, padded at one side": {"c_in": 32, "c_out": 16, "pads": [0, 1, 1, 2, 1, 1]},
+    "of odd channels": {"c_in": 13, "c_out": 19},
+    "in groups": {"c_in": 12, "c_out": 8, "group": 4},
+    "stride 2": {"c_in": 16, "c_out": 16, "strides": [2, 2, 2]},
+    "strides apart": {"c_in": 5, "c_out": 9, "strides": [1, 2, 3]},
+    "dilations apart": {"c_in": 16, "c_out": 8, "dilations": [2, 1, 3], "pads": [2, 1, 3, 2, 1, 3]},
+    "without padding": {"c_in": 9, "c_out": 9, "pads": [0] * 6},
+    "much padding": {"c_in": 4, "c_out": 4, "pads": [3, 1, 2, 0, 4, 1]},
+    "pointwise": {"c_in": 20, "c_out": 12, "kernel": (1, 1, 1)},
+    "pointwise, stride 2": {"c_in": 20, "c_out": 12, "kernel": (1, 1, 1), "strides": [2, 2, 2]},
+    "slices alone": {"c_in": 16, "c_out": 16, "kernel": (3, 1, 1)},
+    "within slices": {"c_in": 16, "c_out": 16, "kernel": (1, 3, 3)},
+    "even kernel": {"c_in": 6, "c_out": 7, "kernel": (2, 4, 2), "pads": [0, 1, 1, 1, 2, 0]},
+    "5 x 5 x 5": {"c_in": 8, "c_out": 8, "kernel": (5, 5, 5)},
+    "depthwise": {"c_in": 19, "c_out": 19, "group": 19},
+    "depthwise, stride 2": {"c_in": 16, "c_out": 16, "group": 16, "strides": [2, 2, 2]},
+    "depthwise, dilated": {
+        "c_in": 16,
+        "c_out": 16,
+        "group": 16,
+        "dilations": [3, 2, 1],
+        "pads": [3, 2, 1] * 2,
+    },
+    "depthwise 5 x 5 x 5": {"c_in": 8, "c_out": 8, "kernel": (5, 5, 5), "group": 8},
+    "depthwise 1 x 7 x 7": {"c_in": 8, "c_out": 8, "kernel": (1, 7, 7), "group": 8},
+    "depthwise, two a channel": {"c_in": 8, "c_out": 16, "group": 8},
 }
 
 
@@ -148,15 +154,15 @@ def test_a_residual_and_a_sum() -> None:
 
 
 POOLS = {
-    "max 2": ("MaxPool", dict(kernel_shape=[2] * 3, strides=[2] * 3)),
-    "max 3, padded": ("MaxPool", dict(kernel_shape=[3] * 3, strides=[2] * 3, pads=[1] * 6)),
-    "max, dilated": ("MaxPool", dict(kernel_shape=[2, 3, 2], dilations=[2, 1, 3])),
-    "max, rounded up": ("MaxPool", dict(kernel_shape=[2] * 3, strides=[2] * 3, ceil_mode=1)),
-    "within slices": ("MaxPool", dict(kernel_shape=[1, 2, 2], strides=[1, 2, 2])),
-    "average": ("AveragePool", dict(kernel_shape=[3] * 3, strides=[1, 2, 2], pads=[1] * 6)),
+    "max 2": ("MaxPool", {"kernel_shape": [2] * 3, "strides": [2] * 3}),
+    "max 3, padded": ("MaxPool", {"kernel_shape": [3] * 3, "strides": [2] * 3, "pads": [1] * 6}),
+    "max, dilated": ("MaxPool", {"kernel_shape": [2, 3, 2], "dilations": [2, 1, 3]}),
+    "max, rounded up": ("MaxPool", {"kernel_shape": [2] * 3, "strides": [2] * 3, "ceil_mode": 1}),
+    "within slices": ("MaxPool", {"kernel_shape": [1, 2, 2], "strides": [1, 2, 2]}),
+    "average": ("AveragePool", {"kernel_shape": [3] * 3, "strides": [1, 2, 2], "pads": [1] * 6}),
     "average, padding counts": (
         "AveragePool",
-        dict(kernel_shape=[2, 3, 3], pads=[1, 1, 1, 0, 1, 1], count_include_pad=1),
+        {"kernel_shape": [2, 3, 3], "pads": [1, 1, 1, 0, 1, 1], "count_include_pad": 1},
     ),
     "mean": ("GlobalAveragePool", {}),
     "maximum": ("GlobalMaxPool", {}),
@@ -169,18 +175,15 @@ def test_pools(kind: str) -> None:
     op, written = POOLS[kind]
     net = Net("n", 11, "d", "h", "w")
     y = net.node(op, net.conv("x", 11, 11, (1, 1, 1)), **written)
-    if op.startswith("Global"):
-        y = net.node("Flatten", net.conv(y, 11, 5, (1, 1, 1)))
-    else:
-        y = net.conv(y, 11, 5)
+    y = net.node("Flatten", net.conv(y, 11, 5, (1, 1, 1))) if op.startswith("Global") else net.conv(y, 11, 5)
     agree(net.model(y), (1, 11, 7, 9, 8), (3, 11, 6, 8, 9))
 
 
 RESIZED = {
-    "trilinear": dict(mode="linear"),
-    "corners": dict(mode="linear", coordinate_transformation_mode="align_corners"),
-    "nearest": dict(mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
-    "half pixels": dict(mode="nearest", nearest_mode="round_prefer_ceil"),
+    "trilinear": {"mode": "linear"},
+    "corners": {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+    "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    "half pixels": {"mode": "nearest", "nearest_mode": "round_prefer_ceil"},
 }
 
 

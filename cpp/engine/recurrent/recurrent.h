@@ -12,7 +12,7 @@ namespace sep {
 struct Direction {
   bool backwards;
   std::shared_ptr<const FullWeights> weights;  // (width, gates * width), and for GRU the bias of the state's part
-  std::shared_ptr<const FullWeights> fresh;    // of GRU that resets the state itself: (width, width), and two gates above
+  std::shared_ptr<const FullWeights> fresh;    // of gru_before: of its last gate, and above those of the other two
   Strided gates, dst;                          // strides of times and of sequences
   std::optional<Place> state, cell;            // at first, [sequence][width]; none: zeros
   std::optional<Place> last_state, last_cell;  // where they go at the end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -156,10 +156,12 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
     graph = volumes.one_by_one(graph)
     missing = unsupported(graph)
     around, deep = _zeros_around(graph)
-    builder = Builder(graph, store, around, _concatenations(graph, builder_lanes()), deep)
+    phases = arrangement.interleavings(graph)
+    builder = Builder(graph, store, around, _concatenations(graph, builder_lanes(), phases), deep)
     inputs = _inputs(builder)
     groups = {id(group[-1]): group for group in chains(graph)}
     inside = {id(node) for group in groups.values() for node in group[:-1]}
+    inside |= {id(node) for first, turned, _ in phases.values() for node in (first, turned)}
     bad = {id(node) for node, _ in missing}
     for node in graph.nodes:
         if id(node) in inside:
@@ -167,6 +169,8 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
         try:
             if id(node) in groups:
                 convolutions.conv(builder, groups[id(node)])
+            elif id(node) in phases:
+                _interleaved(builder, node, *phases[id(node)])
             elif id(node) not in bad:
                 NATIVE[node.op](builder, node)
         except UnsupportedError as error:
@@ -174,6 +178,13 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
         builder.pretend(node.outputs)  # where something is missing, to see what else is
     outputs = [] if missing else _outputs(builder)
     return Lowered(builder.operations, inputs, outputs, builder.constants), missing
+
+
+def _interleaved(builder: Builder, node: Node, first: Node, turned: Node, strides: tuple[int, ...]) -> None:
+    if arrangement.interleave(builder, first.inputs[0], node.outputs[0], strides):
+        return
+    for step in (first, turned, node):
+        NATIVE[step.op](builder, step)
 
 
 def target() -> str:
@@ -250,9 +261,16 @@ def _zeros_around(graph: Graph) -> tuple[dict[str, tuple[int, int, int, int]], d
     return found, deep
 
 
-def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
+def _concatenations(graph: Graph, lanes: int, phases: Collection[int]) -> dict[str, tuple[str, int]]:
     """Return the tensors that are written where a concatenation wants them, and their first channel there."""
     made_in_blocks = {"Conv", "MaxPool", "AveragePool", "Resize"}
+
+    def in_blocks(maker: Node | None, size: int) -> bool:
+        if maker is None or maker.op in made_in_blocks:
+            return maker is not None
+        together = maker.op == "DepthToSpace" and maker.attributes.get("mode", "DCR") == "DCR"
+        return (together or id(maker) in phases) and size % lanes == 0
+
     producers = graph.producers()
     found: dict[str, tuple[str, int]] = {}
     for node in graph.nodes:
@@ -266,8 +284,8 @@ def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
         sizes = [int(graph.types[name].shape[1]) for name in node.inputs]
         fits = all(size % lanes == 0 for size in sizes[:-1]) and len(set(node.inputs)) == len(node.inputs)
         names = [_halved(producers, node.inputs, place) for place in range(len(node.inputs))]
-        makers = [producers.get(name) for name in names if name]
-        if not fits or any(maker is None or maker.op not in made_in_blocks for maker in makers):
+        makers = [(producers.get(name), size) for name, size in zip(names, sizes, strict=True) if name]
+        if not fits or not all(in_blocks(*pair) for pair in makers):
             continue
         first = 0
         for name, size in zip(names, sizes, strict=True):
