@@ -26,7 +26,8 @@ using namespace nb::literals;
 using Address = std::pair<int, ptrdiff_t>;
 using Lines = std::pair<Address, std::vector<ptrdiff_t>>;  // an array, and its strides
 using Ends = std::pair<std::optional<Address>, std::optional<Address>>;
-// Whether it goes backwards; weights, one or two; gates and results [time][sequence][number]; state and cell at first, and at last.
+// Whether it goes backwards; weights, one or two; gates and results [time][sequence][number]; state and cell at first,
+// and at last.
 using Weights = std::vector<std::shared_ptr<FullWeights>>;
 using Described = std::tuple<bool, Weights, Lines, Lines, Ends, Ends>;
 
@@ -55,7 +56,8 @@ std::optional<Place> checked(const BoundProgram& program, ptrdiff_t elements, co
 
 void add_recurrent(BoundProgram& program, const std::string& kind, ptrdiff_t times, ptrdiff_t sequences,
                    ptrdiff_t width, const std::vector<Described>& described) {
-  if (kind != "lstm" && kind != "gru" && kind != "gru_before") throw nb::value_error(("no such layer: " + kind).c_str());
+  if (kind != "lstm" && kind != "gru" && kind != "gru_before")
+    throw nb::value_error(("no such layer: " + kind).c_str());
   const Cell cell = kind == "lstm" ? Cell::lstm : kind == "gru" ? Cell::gru : Cell::gru_before;
   if (times < 1 || sequences < 1 || width < 1 || width > kMostWidth || described.empty())
     throw nb::value_error("add_recurrent: a length is 0 or out of range");

@@ -78,7 +78,7 @@ def static(
         depends on what is computed when the model runs, or a constant would not fit into memory.
     """
     types = _with_lengths(graph, shapes or {})
-    known = _StaticGraph(dict(graph.constants), types, taken=frozenset(graph.names()), unknown=unknown)
+    known = _StaticGraph(dict(graph.constants), types, names=graph.names, unknown=unknown)
     for node in _read(graph.nodes, graph.outputs):
         known.add(node)
     return known.graph(graph)
@@ -117,7 +117,7 @@ def _read(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
     wanted = set(outputs)
     kept = []
     for node in reversed(nodes):
-        if any(name in wanted for name in node.outputs):
+        if not wanted.isdisjoint(node.outputs):
             kept.append(node)
             wanted.update(node.inputs)
     return kept[::-1]
@@ -131,9 +131,10 @@ class _StaticGraph:
     types: dict[str, TensorType]
     nodes: list[Node] = field(default_factory=list)
     same: dict[str, str] = field(default_factory=dict)
-    taken: frozenset[str] = frozenset()  # names of the graph itself
+    names: Callable[[], Iterable[str]] = tuple  # of the graph itself
     folded: int = 0  # bytes of the constants made here
     unknown: Unknown | None = None
+    _names: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         for name, array in self.constants.items():
@@ -141,16 +142,17 @@ class _StaticGraph:
 
     def add(self, node: Node) -> None:
         """Add a node, or what it comes to."""
-        if any(name in self.same for name in node.inputs):
+        if self.same and not self.same.keys().isdisjoint(node.inputs):
             node = node.with_(inputs=tuple(self.same.get(name, name) for name in node.inputs))
         values = [self.constants.get(name) for name in node.inputs]
         if node.op == "If":
             self._add_if(node, values[0])
             return
         given = [self.types.get(name) for name in node.inputs]
-        for name, kind in zip(node.inputs, given, strict=True):
-            if name and kind is None:
-                raise ModelError(f"{named(node)} reads `{name}`, which nothing makes.")
+        if None in given:
+            for name, kind in zip(node.inputs, given, strict=True):
+                if name and kind is None:
+                    raise ModelError(f"{named(node)} reads `{name}`, which nothing makes.")
         if self.unknown is not None and not is_known(node.op):
             found = self.unknown(node, given, values)
             self.types.update(pair for pair in zip(node.outputs, found, strict=True) if pair[0])
@@ -169,7 +171,9 @@ class _StaticGraph:
             if self._is_constant(node, values) and _is_quick(node, given, found):
                 self._fold(node, values, found)
                 return
-        self.types.update(pair for pair in zip(node.outputs, found, strict=True) if pair[0])
+        for name, kind in zip(node.outputs, found, strict=True):
+            if name:
+                self.types[name] = kind
         self.nodes.append(node)
 
     def _inferred(
@@ -183,7 +187,7 @@ class _StaticGraph:
                 "lengths."
             ) from error
         for kind in found:
-            if kind.shape and min(_lengths(kind)) < 0:
+            if kind.shape and _shortest(kind) < 0:
                 raise ModelError(f"{named(node)} would have shape {kind.shape}.")
         return found
 
@@ -207,8 +211,12 @@ class _StaticGraph:
     def _is_constant(node: Node, values: Sequence[Array | None]) -> bool:
         if node.op in _OF_TYPES:
             return True
-        given = zip(node.inputs, values, strict=True)
-        return node.op not in _RANDOM and all(value is not None for name, value in given if name)
+        if node.op in _RANDOM:
+            return False
+        for name, value in zip(node.inputs, values, strict=True):
+            if value is None and name:
+                return False
+        return True
 
     def _fold(self, node: Node, values: list[Array | None], types: tuple[TensorType, ...]) -> None:
         if node.op in _OF_TYPES:
@@ -237,7 +245,7 @@ class _StaticGraph:
         """Return an average that counts its own padding, but not what `ceil_mode` adds, after a Pad."""
         rank = len(node.attributes["kernel_shape"])
         own, beyond = node.attributes["pads"], node.attributes["beyond"]
-        pads, padded = (free(f"{node.outputs[0]}.{what}", self.taken) for what in ("pads", "padded"))
+        pads, padded = (free(f"{node.outputs[0]}.{what}", self._taken()) for what in ("pads", "padded"))
         self.constants[pads] = np.array([0, 0, *own[:rank], 0, 0, *own[rank:]], np.int64)
         self.types[pads] = TensorType(np.dtype(np.int64), (2 * rank + 4,))
         self.add(Node("Pad", (node.inputs[0], pads), (padded,)))
@@ -271,8 +279,8 @@ class _StaticGraph:
         outside = dict(zip(captured, node.inputs[len(node.inputs) - len(captured) :], strict=True))
         values = {name: self.constants[far] for name, far in outside.items() if far in self.constants}
         types = {name: self.types[far] for name, far in outside.items()}
-        taken = frozenset((*branch.names(), *outside))
-        inner = _StaticGraph({**values, **branch.constants}, types, taken=taken, unknown=self.unknown)
+        names = (*branch.names(), *outside)
+        inner = _StaticGraph({**values, **branch.constants}, types, names=lambda: names, unknown=self.unknown)
         for needed in _read(branch.nodes, branch.outputs):
             inner.add(needed)
         return inner.graph(branch)
@@ -284,7 +292,7 @@ class _StaticGraph:
         if len(branch.outputs) != len(node.outputs):
             raise ModelError(f"{named(node)} has a branch of {len(branch.outputs)} outputs.")
         for name in branch.names():
-            names[name] = free(f"{node.outputs[0]}.{name}", self.taken)
+            names[name] = free(f"{node.outputs[0]}.{name}", self._taken())
         for name, array in branch.constants.items():
             self.constants[names[name]] = array
             self.types[names[name]] = TensorType(array.dtype, array.shape)
@@ -298,6 +306,12 @@ class _StaticGraph:
         for output, name in zip(node.outputs, branch.outputs, strict=True):
             source = names.get(name, name)
             self.same[output] = self.same.get(source, source)
+
+    def _taken(self) -> frozenset[str]:
+        """Return the names of the graph itself; few graphs are asked for them."""
+        if self._names is None:
+            self._names = frozenset(self.names())
+        return self._names
 
     # -- out -----------------------------------------------------------------------------------------
 
@@ -355,6 +369,13 @@ def computed(node: Node, values: Sequence[Any]) -> list[Array]:
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{named(node)} cannot be computed: {type(error).__name__}: {error}") from error
     return found if isinstance(found, list) else [found]
+
+
+def _shortest(kind: TensorType) -> int:
+    try:
+        return min(kind.shape)  # type: ignore[type-var, return-value]
+    except TypeError:  # names of open lengths
+        return min(_lengths(kind))
 
 
 def _lengths(kind: TensorType) -> tuple[int, ...]:

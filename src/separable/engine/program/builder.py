@@ -36,6 +36,8 @@ class Builder:
         Tensors that are written where a concatenation wants them: its output, and their first channel there.
     deep : mapping of str to tuple of int, optional
         Slices of zeros that they want around a volume.
+    shape : callable, optional
+        Tells the shapes of its tensors.
 
     Attributes
     ----------
@@ -53,6 +55,7 @@ class Builder:
         around: Mapping[str, tuple[int, int, int, int]],
         places: Mapping[str, tuple[str, int]],
         deep: Mapping[str, tuple[int, int]] | None = None,
+        shape: Callable[[str], tuple[int, ...]] | None = None,
     ) -> None:
         self.graph, self.store = graph, store
         self.lanes: int = _core.core_info()["vector_bits"] // 32
@@ -61,18 +64,13 @@ class Builder:
         self._around, self._places, self._deep = around, places, deep or {}
         self._planes: dict[str, list[Blocked]] = {}
         self._held: dict[str, list[Held]] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._shape = shape or graph.shapes()
 
     # -- tensors -----------------------------------------------------------------------------------------
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
-        known = self._shapes.get(name)
-        if known is None:
-            array = self.graph.constants.get(name)
-            shape = self.graph.types[name].shape if array is None else array.shape
-            known = self._shapes[name] = tuple(map(int, shape))
-        return known
+        return self._shape(name)
 
     def image_shape(self, name: str) -> tuple[int, int, int, int]:
         """Return the shape of a tensor of feature maps as (N, C, H, W); of a volume, slices are images."""

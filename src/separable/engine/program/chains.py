@@ -55,13 +55,15 @@ def is_winograd(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
     return bool(products <= _MOST_PRODUCTS and 9 * height * width >= _LEAST_SAVED * 36 * tiles)
 
 
-def chains(graph: Graph) -> list[tuple[Node, ...]]:
+def chains(graph: Graph, shape: Callable[[str], tuple[int, ...]] | None = None) -> list[tuple[Node, ...]]:
     """Return groups of convolutions that run as one step each.
 
     Parameters
     ----------
     graph : Graph
         Static.
+    shape : callable, optional
+        Tells the shapes of its tensors.
 
     Returns
     -------
@@ -69,12 +71,12 @@ def chains(graph: Graph) -> list[tuple[Node, ...]]:
         In running order. A convolution, and the depthwise and pointwise ones behind it, as long as what lies
         between them is large and read by nobody else.
     """
-    return list(_Search(graph).groups())
+    return list(_Search(graph, shape or graph.shapes()).groups())
 
 
 class _Search:
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, shape: Callable[[str], tuple[int, ...]]) -> None:
+        self._graph, self._shape = graph, shape
         self._readers = graph.consumers()
         self._producer = graph.producers()
         cache = _core.core_info()["caches"]["l2"]
@@ -101,12 +103,6 @@ class _Search:
             if len(group) > 1:
                 self._taken.update(map(id, group))
                 yield tuple(group)
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        constants = self._graph.constants
-        if name in constants:
-            return constants[name].shape
-        return tuple(int(length) for length in self._graph.types[name].shape)
 
     def _filters_apart(self, node: Node) -> bool:
         shape = self._shape(node.outputs[0])

@@ -155,11 +155,12 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
     """
     graph = volumes.one_by_one(graph)
     missing = unsupported(graph)
-    around, deep = _zeros_around(graph)
+    shape = graph.shapes()
+    around, deep = _zeros_around(graph, shape)
     phases = arrangement.interleavings(graph)
-    builder = Builder(graph, store, around, _concatenations(graph, builder_lanes(), phases), deep)
+    builder = Builder(graph, store, around, _concatenations(graph, builder_lanes(), phases), deep, shape)
     inputs = _inputs(builder)
-    groups = {id(group[-1]): group for group in chains(graph)}
+    groups = {id(group[-1]): group for group in chains(graph, shape)}
     inside = {id(node) for group in groups.values() for node in group[:-1]}
     inside |= {id(node) for first, turned, _ in phases.values() for node in (first, turned)}
     bad = {id(node) for node, _ in missing}
@@ -237,20 +238,16 @@ def _is_last(builder: Builder, held: Plain, name: str) -> bool:
     )
 
 
-def _zeros_around(graph: Graph) -> tuple[dict[str, tuple[int, int, int, int]], dict[str, tuple[int, int]]]:
+def _zeros_around(
+    graph: Graph, shape: Callable[[str], tuple[int, ...]]
+) -> tuple[dict[str, tuple[int, int, int, int]], dict[str, tuple[int, int]]]:
     """Return for each tensor the zeros around it that the convolutions of several taps read, and slices."""
-
-    def shape(name: str) -> tuple[int, ...]:
-        if name in graph.constants:
-            return graph.constants[name].shape
-        return tuple(int(length) for length in graph.types[name].shape)
-
     found: dict[str, tuple[int, int, int, int]] = {}
     deep: dict[str, tuple[int, int]] = {}
     for node in graph.nodes:
         if node.op != "Conv" or len(shape(node.outputs[0])) not in (3, 4, 5):
             continue
-        slices = deep_of(node, shape)
+        slices = deep_of(node, shape) if len(shape(node.outputs[0])) == 5 else (0, 0)
         if any(slices):
             known = deep.get(node.inputs[0], (0, 0))
             deep[node.inputs[0]] = max(known[0], slices[0]), max(known[1], slices[1])

@@ -167,6 +167,8 @@ class Blocked:
     def has_around(self, around: Iterable[int], deep: Iterable[int] = (0, 0)) -> bool:
         """Whether there are at least so many zeros around the maps, and slices of them around a volume."""
         wanted = (*around, *deep)
+        if not any(wanted):
+            return True
         return all(have >= want for have, want in zip((*self.around, *self.deep), wanted, strict=True))
 
     def box(self, first: tuple[int, int], size: tuple[int, int]) -> Blocked:

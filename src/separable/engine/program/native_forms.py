@@ -57,7 +57,7 @@ class _Rewrite:
         """Return the shape of a tensor."""
         if name in self.constants:
             return self.constants[name].shape
-        return tuple(int(length) for length in self.types[name].shape)
+        return tuple(map(int, self.types[name].shape))
 
     def number(self, value: Any, near: str) -> str:
         """Return the name of a new constant of float32."""

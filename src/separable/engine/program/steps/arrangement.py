@@ -327,12 +327,17 @@ def interleavings(graph: Graph) -> dict[int, tuple[Node, Node, tuple[int, ...]]]
     A Reshape, a Transpose and a Reshape make (N, C, L s, ..) of (N, s.. C, L..): the first two of them, and
     the strides s.
     """
-    makers, readers = graph.producers(), graph.consumers()
+    makers = {node.outputs[0]: node for node in graph.nodes if node.op in ("Reshape", "Transpose")}
+    triples = []
+    for node in makers.values():
+        turned = makers.get(node.inputs[0])
+        first = None if turned is None else makers.get(turned.inputs[0])
+        if turned is not None and first is not None:
+            triples.append((node, turned, first))
+    readers = graph.consumers() if triples else {}
     found = {}
-    for node in graph.nodes:
-        turned = makers.get(node.inputs[0]) if node.op == "Reshape" else None
-        first = makers.get(turned.inputs[0]) if turned is not None and turned.op == "Transpose" else None
-        if turned is None or first is None or first.op != "Reshape":
+    for node, turned, first in triples:
+        if (first.op, turned.op, node.op) != ("Reshape", "Transpose", "Reshape"):
             continue
         between = (first.outputs[0], turned.outputs[0])
         if any(len(readers[name]) > 1 or name in graph.outputs for name in between):

@@ -26,16 +26,11 @@ def image(held: Blocked) -> Any:
 
 def one_by_one(graph: Graph) -> Graph:
     """Return a static graph in which convolutions and pools of several volumes work on each by itself."""
-
-    def shape(name: str) -> tuple[int, ...]:
-        if name in graph.constants:
-            return graph.constants[name].shape
-        return tuple(int(length) for length in graph.types[name].shape)
-
+    shape = graph.shapes()
     several = {
         id(node)
         for node in graph.nodes
-        if node.op in _OF_MAPS and len(shape(node.outputs[0])) == 5 and shape(node.outputs[0])[0] > 1
+        if node.op in _OF_MAPS and len(out := graph.types[node.outputs[0]].shape) == 5 and out[0] != 1
     }
     if not several:
         return graph
