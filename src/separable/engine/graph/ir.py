@@ -168,7 +168,7 @@ class Graph:
             yield from (name for name in node.outputs if name)
 
     def shapes(self) -> Callable[[str], tuple[int, ...]]:
-        """Return what tells the shapes of a static graph's tensors; it remembers those that were asked for."""
+        """Return what tells the shapes of a static graph's tensors, and remembers those it was asked for."""
         known: dict[str, tuple[int, ...]] = {}
 
         def shape(name: str) -> tuple[int, ...]:

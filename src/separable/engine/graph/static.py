@@ -213,10 +213,7 @@ class _StaticGraph:
             return True
         if node.op in _RANDOM:
             return False
-        for name, value in zip(node.inputs, values, strict=True):
-            if value is None and name:
-                return False
-        return True
+        return not any(value is None and name for name, value in zip(node.inputs, values, strict=True))
 
     def _fold(self, node: Node, values: list[Array | None], types: tuple[TensorType, ...]) -> None:
         if node.op in _OF_TYPES:
