@@ -135,12 +135,12 @@ def _behind(
     tensors: Sequence[str], makers: Mapping[str, Node], graph: Graph
 ) -> tuple[tuple[Node, ...], set[str]]:
     """Return the nodes that make some tensors, in order, and the inputs that they read."""
-    ahead, found, inputs = list(tensors), set(), set()
+    ahead, seen, inputs = list(tensors), set(), set()
     while ahead:
         name = ahead.pop()
-        if name in makers and name not in found:
-            found.add(name)
+        if name in makers and name not in seen:
+            seen.add(name)
             ahead += makers[name].inputs
         elif name in graph.inputs:
             inputs.add(name)
-    return tuple(node for name, node in makers.items() if name in found), inputs
+    return tuple(node for name, node in makers.items() if name in seen), inputs

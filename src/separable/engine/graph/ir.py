@@ -172,12 +172,12 @@ class Graph:
         known: dict[str, tuple[int, ...]] = {}
 
         def shape(name: str) -> tuple[int, ...]:
-            found = known.get(name)
-            if found is None:
+            lengths = known.get(name)
+            if lengths is None:
                 array = self.constants.get(name)
-                lengths = self.types[name].shape if array is None else array.shape
-                found = known[name] = tuple(map(int, lengths))
-            return found
+                told = self.types[name].shape if array is None else array.shape
+                lengths = known[name] = tuple(map(int, told))
+            return lengths
 
         return shape
 

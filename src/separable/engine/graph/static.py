@@ -370,7 +370,7 @@ def computed(node: Node, values: Sequence[Any]) -> list[Array]:
 
 def _shortest(kind: TensorType) -> int:
     try:
-        return min(kind.shape)  # type: ignore[type-var, return-value]
+        return min(kind.shape)  # type: ignore[return-value]
     except TypeError:  # names of open lengths
         return min(_lengths(kind))
 

@@ -335,7 +335,7 @@ def interleavings(graph: Graph) -> dict[int, tuple[Node, Node, tuple[int, ...]]]
         if turned is not None and first is not None:
             triples.append((node, turned, first))
     readers = graph.consumers() if triples else {}
-    found = {}
+    phases = {}
     for node, turned, first in triples:
         if (first.op, turned.op, node.op) != ("Reshape", "Transpose", "Reshape"):
             continue
@@ -352,8 +352,8 @@ def interleavings(graph: Graph) -> dict[int, tuple[Node, Node, tuple[int, ...]]]
         strides = apart[1 : 1 + rank]
         lengths = (n * stride for n, stride in zip(apart[2 + rank :], strides, strict=True))
         if whole == (apart[0], apart[1 + rank], *lengths):
-            found[id(node)] = first, turned, strides
-    return found
+            phases[id(node)] = first, turned, strides
+    return phases
 
 
 def interleave(builder: Builder, name: str, out: str, strides: tuple[int, ...]) -> bool:
