@@ -157,6 +157,18 @@ def test_a_range_decides_and_what_is_compared_with_it_does_not() -> None:
     assert len(program._plans) == 2
 
 
+def test_what_reads_whole_numbers_that_are_computed_runs_natively() -> None:
+    model = network(
+        "float[4, 3] x, int64[1] t",
+        "float[4, 3] y",
+        "int64[1] none = {0}, int64[3] columns = {1, 2, 5}",
+        """nothing = Mul(t, none)  zero = Cast<to = 1>(nothing)  z = Add(x, zero)
+        twice = Add(t, t)  near = Less(columns, twice)  low = Neg(z)  y = Where(near, z, low)""",
+    )
+    program = agree(model, *counted(0, 1, 3, x=X))
+    assert len(program._plans) == 1
+
+
 def test_other_operations_without_steps_are_still_refused() -> None:
     model = network(
         "float[4, 3] x, int64[1] t", "float[4, 3] y, int64[1] next", ONE, "y = Hardmax(x)  next = Add(t, one)"

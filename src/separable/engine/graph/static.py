@@ -149,7 +149,7 @@ class _StaticGraph:
             self._add_if(node, values[0])
             return
         given = [self.types.get(name) for name in node.inputs]
-        if None in given:
+        if not all(given):  # absent, or made by nobody
             for name, kind in zip(node.inputs, given, strict=True):
                 if name and kind is None:
                     raise ModelError(f"{named(node)} reads `{name}`, which nothing makes.")

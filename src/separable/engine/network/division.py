@@ -12,7 +12,6 @@ from ...onnx.model.names import ModelError
 from ..graph.ir import Graph, Node
 from ..graph.static import computed
 from ..graph.values import VALUES
-from ..program.lower import lowered
 from ..program.operations import Operation
 from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
@@ -24,6 +23,7 @@ __all__ = ["ArrayPart", "divided", "with_arrays"]
 def divided(
     graph: Graph,
     store: WeightStore,
+    missing: Sequence[tuple[Node, str]],
     foreign: Callable[[Graph], PlanPart],
     apart: Callable[[Graph, set[str]], Graph] | None = None,
 ) -> list[PlanPart]:
@@ -34,8 +34,10 @@ def divided(
     graph : Graph
         Static and simplified; it reads and gives what is computed.
     store : WeightStore
+    missing : sequence of (Node, str)
+        What has no native steps, as far as that is known.
     foreign : callable
-        Makes a part of nodes without native steps.
+        Makes a part of such nodes.
     apart : callable, optional
         Writes some nodes, told by their first outputs, in ONNX's own.
 
@@ -49,23 +51,23 @@ def divided(
         If something runs in no part.
     """
     bad: set[str] = set()
-    new = {node.outputs[0] for node, _ in lowered(graph, store)[1]}
+    new = {node.outputs[0] for node, _ in missing}
     while True:
         bad |= new
         graph = graph if apart is None else apart(graph, bad)
-        found: list[PlanPart] = []
-        new = set()
+        parts: list[PlanPart] = []
+        new, refused = set(), []
         for nodes, is_native in _runs(graph, bad):
             part = _cut(graph, nodes)
-            if not is_native:
-                found.append(foreign(part))
-                continue
             try:
-                found.append(NativePart(part, store))
+                parts.append(NativePart(part, store) if is_native else foreign(part))
             except UnsupportedOperationsError as error:  # which the borders of parts may bring to light
                 new |= {node.outputs[0] for node, _ in error.missing}
+                refused += error.missing if not is_native else []
+        if refused:
+            raise UnsupportedOperationsError(refused)
         if not new:
-            return found
+            return parts
         if new <= bad:
             raise ModelError("it cannot be divided into parts that run; please report it.")
 
@@ -123,20 +125,19 @@ def with_arrays(graph: Graph, store: WeightStore) -> list[PlanPart]:
     try:
         return [NativePart(graph, store)]
     except UnsupportedOperationsError as error:
-        missing = [pair for pair in error.missing if not _is_counted(pair[0], graph)]
-        if missing:
-            raise UnsupportedOperationsError(missing) from error
-    return divided(graph, store, ArrayPart)
+        # Others may only lack what these make.
+        counted = [pair for pair in error.missing if _is_counted(pair[0], graph)]
+        if not counted:
+            raise
+    return divided(graph, store, counted, ArrayPart)
 
 
 def _is_counted(node: Node, graph: Graph) -> bool:
     """Whether a node makes whole numbers, or chooses by them: as quickly in NumPy as anywhere."""
     if node.op not in VALUES or "activation" in node.attributes:
         return False
-    if node.op == "Gather":
-        return True
     kinds = [graph.types[name].dtype.kind for name in node.outputs if name]
-    return all(kind in "iub" for kind in kinds)
+    return node.op == "Gather" or all(kind in "iub" for kind in kinds)
 
 
 class ArrayPart:
@@ -146,9 +147,17 @@ class ArrayPart:
     ----------
     graph : Graph
         Static.
+
+    Raises
+    ------
+    UnsupportedOperationsError
+        If there are others.
     """
 
     def __init__(self, graph: Graph) -> None:
+        others = [(node, node.op) for node in graph.nodes if not _is_counted(node, graph)]
+        if others:
+            raise UnsupportedOperationsError(others)
         self._graph = graph
         self.inputs, self.outputs = tuple(graph.inputs), graph.outputs
         counts = Counter(node.op for node in graph.nodes)

@@ -17,6 +17,7 @@ from ...onnx.model.files import Stored, keep
 from ...onnx.model.names import ModelError
 from ...onnx.model.runtime import Session, runnable
 from ..graph.ir import Graph, Node, TensorType
+from ..program.lower import lowered
 from ..program.operations import Operation
 from ..program.weights import WeightStore
 from .apart import taken_apart
@@ -48,7 +49,8 @@ def parts(graph: Graph, store: WeightStore, threads: int) -> list[PlanPart]:
     ModelError
         If ONNX Runtime does not run the rest either.
     """
-    return divided(graph, store, lambda part: ForeignPart(part, threads), taken_apart)
+    missing = lowered(graph, store)[1]
+    return divided(graph, store, missing, lambda part: ForeignPart(part, threads), taken_apart)
 
 
 class ForeignPart:
