@@ -57,7 +57,7 @@ def divided(
         graph = graph if apart is None else apart(graph, bad)
         parts: list[PlanPart] = []
         new, refused = set(), []
-        for nodes, is_native in _runs(graph, bad):
+        for nodes, is_native in min((list(_runs(graph, bad, first)) for first in (True, False)), key=len):
             part = _cut(graph, nodes)
             try:
                 parts.append(NativePart(part, store) if is_native else foreign(part))
@@ -72,11 +72,10 @@ def divided(
             raise ModelError("it cannot be divided into parts that run; please report it.")
 
 
-def _runs(graph: Graph, bad: set[str]) -> Iterator[tuple[list[Node], bool]]:
+def _runs(graph: Graph, bad: set[str], is_native: bool) -> Iterator[tuple[list[Node], bool]]:
     """Yield nodes that run together, and whether they are native: as many as are ready, in turn."""
     ready = {"", *graph.inputs, *graph.constants}
     left = list(graph.nodes)
-    is_native = not left or left[0].outputs[0] not in bad
     while left:
         taken, later = [], []
         for node in left:
