@@ -56,7 +56,8 @@ def divided(
         bad |= new
         graph = graph if apart is None else apart(graph, bad)
         parts: list[PlanPart] = []
-        new, refused = set(), []
+        new = set()
+        refused: list[tuple[Node, str]] = []
         for nodes, is_native in min((list(_runs(graph, bad, first)) for first in (True, False)), key=len):
             part = _cut(graph, nodes)
             try:
