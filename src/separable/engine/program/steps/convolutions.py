@@ -119,7 +119,7 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
 
 
 def _in_tiles(builder: Builder, src: Blocked | Plain) -> bool:
-    """Whether the slices of a volume can be further channels to Winograd's algorithm: whole blocks, in a row."""
+    """Whether slices of a volume can be further channels to Winograd's algorithm: whole blocks in a row."""
     if not isinstance(src, Blocked) or src.lanes != builder.lanes:
         return False
     return src.shape[1] % src.lanes == 0 and src.pitches[0] == src.blocks * src.pitches[1]
