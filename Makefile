@@ -21,11 +21,12 @@ SPELLED := CHANGELOG.md CITATION.cff CMakeLists.txt CONTRIBUTING.md LICENSE Make
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint docs bench studies fuzz leaks sanitize wheel clean
+.PHONY: help demo test test-napari lint docs bench studies fuzz leaks sanitize wheel clean
 
 help:
 	@echo 'make demo    filter a photograph and an MRI volume, convert a network; compare with what is used today'
 	@echo 'make test    ruff, mypy --strict, codespell and pytest: what CI runs'
+	@echo 'make test-napari  the tests of the plugin of napari, without a screen, in an environment of its own (.venv-napari; 1 GB)'
 	@echo 'make lint    ruff, mypy --strict and codespell only'
 	@echo 'make docs    build the site of the documentation into build/docs (Python 3.11 or newer; without network)'
 	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'
@@ -41,6 +42,12 @@ demo: $(VENV)/installed-demo
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# In an environment of its own: pytest loads napari's plugin for it wherever both are installed, and the warnings of that are
+# errors in the other tests.
+test-napari:
+	@$(MAKE) --no-print-directory VENV=.venv-napari .venv-napari/installed-test-napari
+	QT_QPA_PLATFORM=offscreen .venv-napari/bin/python -m pytest -o filterwarnings=default tests/test_napari.py tests/test_napari_widget.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
@@ -74,7 +81,7 @@ wheel: $(VENV)/wheel-tools
 	$(BIN)/python -m tests.wheels $(PYTHONS)
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .venv-napari build dist
 
 # The package is installed from its wheel, not linked: tests see what a user gets. Of a version that is installed pip
 # takes what the extra adds, and the package itself only where it is told to.

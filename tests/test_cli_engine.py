@@ -163,6 +163,36 @@ def test_a_profile_fits(run: Run, monkeypatch: pytest.MonkeyPatch, columns: int)
     assert done.out.count(" %") >= 5
 
 
+def test_run_in_eight_bits_says_its_error(run: Run) -> None:
+    """Several inputs of a file are several calibration calls where the model takes one at a time."""
+    np.save("calls.npy", inputs(4))
+    code, out, _ = run("run vgg.onnx x.npy --precision int8 --calibration calls.npy")
+    assert code == 0
+    assert "int8:" in out
+    assert "against float32" in " ".join(out.split())
+    code, out, _ = run("run vgg.onnx x.npy -o y.npy --precision int8 --calibration calls.npy --json")
+    assert code == 0
+    record = json.loads(out)["precision"]
+    assert record["precision"] == "int8"
+    expected = sp.engine.load("vgg.onnx")(inputs(3))
+    assert np.linalg.norm(np.load("y.npy") - expected) < 0.1 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("run vgg.onnx x.npy --precision int8", "needs `--calibration`"),
+        ("run vgg.onnx x.npy --calibration x.npy", "belongs to `--precision int8`"),
+        ("run vgg.onnx x.npy --precision int8 --calibration none.npy", "none.npy"),
+        ("run vgg.onnx x.npy -o x2.npy --precision int4 --calibration x.npy", "int4"),
+    ],
+)
+def test_a_precision_goes_with_calibration(run: Run, line: str, said: str) -> None:
+    code, _, error = run(line)
+    assert code
+    assert said in " ".join(error.split())
+
+
 def test_run_hands_over_what_the_engine_does_not_run_only_if_asked(run: Run) -> None:
     net = models.Net()
     x = net.input("x", ["n", 4])

@@ -34,6 +34,7 @@ FLOORS = [
     {"report"},
     {"engine"},
     {"onnx.model"},
+    {"napari"},
     {"xarray"},
     {"dask"},
     {"stream"},

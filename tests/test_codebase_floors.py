@@ -33,7 +33,15 @@ FLOORS = {
         {"layers"},
     ],
     "onnx": [{"audits", "frontiers"}, {"conversion"}, {"costs"}, {"model"}],
-    "engine": [{"peers"}, {"loader"}, {"network", "times"}, {"program"}, {"passes"}, {"graph"}],
+    "engine": [
+        {"peers"},
+        {"loader"},
+        {"precision"},
+        {"network", "times"},
+        {"program"},
+        {"passes"},
+        {"graph"},
+    ],
     # Records lie below, in conv. `audits` and `conversions` are what users print and save.
     "report": [
         {"audits", "benches", "conversions", "frontiers", "programs"},

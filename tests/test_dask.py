@@ -278,6 +278,14 @@ def test_wrong_arguments_are_refused_at_once(asked: Any, error: Any, words: str)
         sp.dask.gaussian(da.ones(8, chunks=4), 1, **asked)
 
 
+@pytest.mark.parametrize("output", ["u2", np.uint16, np.dtype("u2"), int, np.float64])
+def test_dtypes_of_results_are_named_in_any_way(output: Any) -> None:
+    x = np.arange(40, dtype="u2")
+    result = sp.dask.gaussian(da.from_array(x, chunks=16), 1, output=output)
+    assert result.dtype == np.dtype(output)
+    np.testing.assert_array_equal(result.compute(), sp.gaussian(x, 1, output=output, method="separable"))
+
+
 def test_complex_weights_and_results() -> None:
     x = da.ones(8, chunks=4)
     with pytest.raises(ValueError, match=r"complex.*real and its imaginary part"):

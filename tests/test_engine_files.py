@@ -11,6 +11,7 @@ pytest.importorskip("onnxruntime")
 import separable as sp
 from benchmarks import engine_files, engine_real
 from benchmarks.engine_files import RealNetwork
+from studies.real import packages
 
 CASES = [(network, case) for network in engine_files.NETWORKS for case in range(len(network.cases))]
 
@@ -40,3 +41,23 @@ def test_lines_of_text_of_any_width_share_packed_weights_and_few_plans() -> None
         sizes.append(program.weights_bytes)
     assert len(program._plans) == 4
     assert max(sizes) <= 1.2 * sizes[0]
+
+
+def test_a_real_network_in_eight_bits_runs_whole() -> None:
+    """Its LSTM takes the weights that its levels stand for; ONNX Runtime rounds what these multiply too."""
+    wheel = packages.kept_wheel(*engine_files.DDDD)
+    if wheel is None:
+        pytest.skip("the wheel of ddddocr is not there")
+    model = packages.network(*engine_files.DDDD, "ddddocr/common_old.onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    program = sp.engine.load(model, threads=1)
+    for width in (120, 160):
+        x = np.random.default_rng(width).standard_normal((1, 1, 64, width)).astype(np.float32)
+        (wanted,) = session.run(None, {"input1": x})
+        given = program(x)
+        assert np.abs(given - wanted).max() < 0.02 * np.abs(wanted).max()
+        assert (given.argmax(-1) == wanted.argmax(-1)).mean() > 0.95
+    kinds = [step.kind for step in program.steps()]
+    assert sum(kind.startswith("8-bit") for kind in kinds) == 22
+    assert not any(kind.startswith("ONNX Runtime") for kind in kinds)

@@ -23,7 +23,14 @@ from separable.engine.graph.ir import Graph  # noqa: E402
 from separable.engine.graph.newest import in_newest_form  # noqa: E402
 from separable.engine.graph.reader import graph_of  # noqa: E402
 from separable.engine.graph.reference import evaluate  # noqa: E402
-from separable.engine.graph.shapes import elementwise, layout, operands, reductions, windows  # noqa: E402
+from separable.engine.graph.shapes import (  # noqa: E402
+    elementwise,
+    layout,
+    operands,
+    quantised,
+    reductions,
+    windows,
+)
 from separable.engine.graph.shapes.table import KNOWN  # noqa: E402
 from separable.engine.graph.static import static  # noqa: E402
 from separable.engine.graph.values import VALUES  # noqa: E402
@@ -270,7 +277,7 @@ def test_layers_converted_from_pytorch() -> None:
 
 
 def test_every_operation_has_a_rule_and_each_rule_one_home() -> None:
-    tables = [module.RULES for module in (elementwise, windows, reductions, layout)]
+    tables = [module.RULES for module in (elementwise, windows, reductions, layout, quantised)]
     assert sum(map(len, tables)) == len(KNOWN)
     assert set(VALUES) <= KNOWN
     kept = {"Constant", "If", "Loop", "Upsample", "GridSample"}

@@ -207,7 +207,8 @@ def test_types_of_a_rewritten_network_are_those_it_has() -> None:
 
 def test_random_networks_draw_on_every_pass() -> None:
     seen = {name for seed in range(0, 120, 2) for name, _ in trace(random_graph(seed, typed=True))}
-    elsewhere = {"dead", "layer_norms", "products", "transposed"}
+    levels = {"contributed", "sums_of_levels", "scaled_sums"}  # of quantised networks
+    elsewhere = {"dead", "layer_norms", "products", "transposed", *levels}
     assert {"given", *(each.__name__ for each in PASSES)} - seen <= elsewhere
 
 

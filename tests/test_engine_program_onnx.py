@@ -35,15 +35,15 @@ Array = npt.NDArray[Any]
 # Of whose cases all inputs but the first are weights of a network.
 WEIGHTED = {
     *("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
-    *("LSTM", "GRU"),
+    *("LSTM", "GRU", "QLinearConv", "QLinearMatMul"),
 }
 
 # What has a shape only where all of its inputs are constants.
 SHAPING = {"ConstantOfShape", "NonZero", "Range"}
 
 # Operations with native steps, or a form in others, of which the engine runs no case of ONNX: all of these
-# ask for more results, or scale the state before its product.
-WITHOUT_CASES = {"LayerNormalization", "GRU"}
+# ask for more results, or scale the state before its product; one is ONNX Runtime's.
+WITHOUT_CASES = {"LayerNormalization", "GRU", "QLinearAdd"}
 
 
 @pytest.fixture(scope="module")

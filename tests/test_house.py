@@ -44,6 +44,8 @@ SHARED_NAMES = {"Audit", "FrontierPoint", "Separation", "Layer", "Separability",
 # Where modules are tested that no test imports: they are reached by public names, or by the command line.
 TESTED_BY = {
     "test_facade.py": "_base.lazy",
+    "test_engine_quantised.py": "engine.graph.reference_quantised "
+    "engine.program.levels engine.program.steps.integer_products engine.program.steps.quantised",
     "test_engine_real.py": "engine.program.steps.logic engine.program.steps.recurrent",
     "test_argument_types.py": "_base.numbers _base.types factor.arguments families._parameters",
     "test_hints.py": "_base.words.messages arrays.decorators",
@@ -64,6 +66,7 @@ TESTED_BY = {
     "test_cli_slabs.py": "cli.verbs.filter_slabs stream.places.ngff",
     "test_dask.py": "dask.graph dask.verbs",
     "test_xarray.py": "xarray.accessor",
+    "test_napari_widget.py": "napari.events napari.fields",
     "test_cli_pyramid.py": "cli.verbs.pyramid",
     "test_cascade.py": "methods.algorithms.sequence",
     "test_scale.py": "kernel.rounding kernel.scale",

@@ -108,7 +108,7 @@ def test_a_missing_extra_says_what_to_install() -> None:
     assert "pip install 'separable[cli]'" in done.stderr
 
 
-def test_dask_and_xarray_are_asked_for_where_they_are_used() -> None:
+def test_dask_xarray_and_napari_are_asked_for_where_they_are_used() -> None:
     code = """
 import numpy as np
 import separable as sp
@@ -116,6 +116,7 @@ import separable as sp
 uses = {
     "dask": lambda: sp.dask.gaussian(np.ones(3), 1),
     "xarray": lambda: __import__("separable.xarray"),
+    "napari": lambda: __import__("separable.napari.widget"),
 }
 for extra, use in uses.items():
     try:

@@ -27,6 +27,9 @@ namespace sep {
 #define SEP_TARGETS(X) X(base)
 #endif
 SEP_TARGETS(SEP_DECLARE)
+#if defined(__x86_64__) || defined(_M_X64)
+extern const IntegerTable integers_v4vnni;
+#endif
 
 namespace {
 
@@ -126,6 +129,14 @@ std::vector<std::string> targets() {
 }
 
 const Target& target() { return *current().load(std::memory_order_relaxed); }
+
+const IntegerTable& integers() {
+#if defined(__x86_64__) || defined(_M_X64)
+  static const bool vnni = __builtin_cpu_supports("avx512vnni");
+  if (vnni && &target() == &target_v4) return integers_v4vnni;
+#endif
+  return *target().integers;
+}
 
 bool force(const std::string& name) {
   auto all = usable();

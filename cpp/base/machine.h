@@ -17,6 +17,7 @@ void assume_caches(const Caches& sizes);  // for tests: arrays beyond the caches
 int usable_cores();                       // the process's CPU affinity counts
 std::vector<std::string> targets();       // usable here, best last
 const Target& target();                   // the one in use
+const IntegerTable& integers();           // kernels of whole numbers: of VNNI where the processor has it
 bool force(const std::string& name);      // "" returns to the best; false if not usable here
 
 double measure_fma();     // GFLOP/s of one core, float32

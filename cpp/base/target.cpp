@@ -54,6 +54,7 @@ extern const DifferencesTable SEP_OF_TARGET(differences);
 extern const LayerTable SEP_OF_TARGET(layers);
 extern const BlockTable SEP_OF_TARGET(blocks);
 extern const PlainTable SEP_OF_TARGET(plain);
+extern const IntegerTable SEP_OF_TARGET(integers);
 extern const Target SEP_OF_TARGET(target);
 const Target SEP_OF_TARGET(target) = {SEP_STRING(SEP_TARGET),
                                       kBytes,
@@ -66,5 +67,6 @@ const Target SEP_OF_TARGET(target) = {SEP_STRING(SEP_TARGET),
                                       &SEP_OF_TARGET(plain),
                                       stream_bytes,
                                       fence,
-                                      fma_flops};
+                                      fma_flops,
+                                      &SEP_OF_TARGET(integers)};
 }  // namespace sep

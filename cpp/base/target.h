@@ -13,6 +13,7 @@ struct DifferencesTable;
 struct LayerTable;
 struct BlockTable;
 struct PlainTable;
+struct IntegerTable;
 
 struct Target {
   const char* name;
@@ -27,6 +28,7 @@ struct Target {
   void (*stream_bytes)(char* dst, const char* src, ptrdiff_t n);  // copies past the cache; any alignment
   void (*fence)();                      // a thread that streamed calls it before others may read
   double (*fma_flops)(int64_t rounds);  // runs that many rounds of independent float32 FMAs; returns the FLOPs done
+  const IntegerTable* integers;
 };
 
 }  // namespace sep

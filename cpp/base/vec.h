@@ -133,6 +133,10 @@ SEP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 template <int Bytes>
 struct MaskInt;
 template <>
+struct MaskInt<2> {
+  typedef int16_t type;
+};
+template <>
 struct MaskInt<4> {
   typedef int32_t type;
 };
@@ -147,7 +151,7 @@ SEP_INLINE vec<T, N> shuffle(vec<T, N> a, vec<T, N> b, Pick pick) {
   typedef vec<typename MaskInt<sizeof(T)>::type, N> Mask;
   Mask m;
   SEP_UNROLL
-  for (int i = 0; i < N; i++) m[i] = pick(i);
+  for (int i = 0; i < N; i++) m[i] = typename MaskInt<sizeof(T)>::type(pick(i));
 #if defined(__clang__)
   vec<T, N> out;
   SEP_UNROLL

@@ -102,6 +102,7 @@ void bind_engine(nb::module_& m) {
       .def("threads_for", &BoundProgram::threads_for, "threads"_a)
       .def("__len__", &BoundProgram::steps);
   bind_engine_convolutions(m);
+  bind_engine_integers(m);
   bind_engine_plain(m);
   bind_engine_recurrent(m);
 }

@@ -40,6 +40,7 @@ class BoundProgram {
 };
 
 void bind_engine_convolutions(nb::module_& m);
+void bind_engine_integers(nb::module_& m);
 void bind_engine_plain(nb::module_& m);
 void bind_engine_recurrent(nb::module_& m);
 

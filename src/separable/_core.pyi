@@ -454,3 +454,61 @@ def add_matmul(
     dst_strides: Sequence[int],
     after: _After | None = None,
 ) -> None: ...
+
+_Numbers = tuple[_Address, _Address | None]
+
+class IntegerWeights:
+    def __init__(
+        self,
+        packed: npt.NDArray[np.int8],
+        more: tuple[
+            npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int8]
+        ],
+        bias: npt.NDArray[np.int32],
+        sums: npt.NDArray[np.int32],
+        scale: _Floats,
+        shift: _Floats | None,
+        shape: Sequence[int],
+        depthwise: bool,
+        pitch: int,
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def integer_pair_most() -> int: ...
+def add_integer_conv(
+    program: Program,
+    weights: IntegerWeights,
+    src: _Address,
+    shape: Sequence[int],
+    results: tuple[str, _Address, Sequence[int], Sequence[int], bool],
+    geometry: Sequence[int],
+    given: _Numbers,
+    made: _Numbers | None,
+    act: tuple[int, float, float],
+    more: _Address | None = None,
+    residual: tuple[_Address, int, _Numbers] | None = None,
+) -> None: ...
+def add_level_map(
+    program: Program,
+    kind: str,
+    lengths: Sequence[int],
+    src: _Address,
+    src_strides: Sequence[int],
+    dst: _Address,
+    dst_strides: Sequence[int],
+    levels: _Numbers | None,
+) -> None: ...
+def add_levels(
+    program: Program,
+    n: int,
+    a: _Address,
+    b: _Address,
+    dst: _Address,
+    a_levels: _Numbers,
+    b_levels: _Numbers,
+    levels: _Numbers,
+) -> None: ...
+def add_level_range(
+    program: Program, least: _Address, greatest: _Address, scale: _Address, zero: _Address
+) -> None: ...

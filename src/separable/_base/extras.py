@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 Extra: TypeAlias = Literal[
-    "cli", "compile", "dask", "demo", "dicom", "files", "ndimage", "nn", "onnx", "plot", "report", "volumes",
-    "xarray",
+    "cli", "compile", "dask", "demo", "dicom", "files", "napari", "ndimage", "nn", "onnx", "plot", "report",
+    "volumes", "xarray",
 ]  # fmt: skip
 
 

@@ -111,6 +111,12 @@ def _check_size(name: str, value: Any) -> None:
     )
 
 
+def is_large(size: float) -> bool:
+    """Tell whether an array of so many bytes would take more than a quarter of the free memory."""
+    free = _free_memory() if size > _SMALL else None
+    return free is not None and size > _PART_OF_FREE * free
+
+
 def _way_of(name: str, value: Any) -> str:
     """Return how an array that does not fit into memory is filtered."""
     slabs = "sp.stream.filter(source, target, kernel)"

@@ -468,7 +468,7 @@ def frontier(
 
 @app.command(
     help=_paragraphs(
-        "Run a whole ONNX model on files, in float32 on the CPU.",
+        "Run a whole ONNX model on files, in float32 on the CPU, or with --precision int8 in eight bits.",
         "Without -o the largest values of each sample are printed.",
         "Pictures are scaled to cover the model's input and cut at the centre.",
     ),
@@ -477,6 +477,7 @@ def frontier(
         "run model.onnx image=x.npy mask=m.npy -o results.npz",
         "run model.onnx cat.jpg dog.jpg --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
         "run model.onnx x.npy --profile --html program.html",
+        "run model.onnx x.npy --precision int8 --calibration samples.npy",
     ),
 )
 @exits
@@ -487,6 +488,8 @@ def run(
     shapes: options.Shapes = None,
     fallback: options.EngineFallback = None,
     threads: options.EngineThreads = None,
+    precision: options.RunPrecision = options.Precision.float32,
+    calibration: options.RunCalibration = None,
     profile: options.Profile = False,
     mean: options.PictureMean = None,
     std: options.PictureStd = None,
@@ -495,8 +498,15 @@ def run(
     as_json: options.AsJson = False,
 ) -> None:
     """Run a model."""
-    setting = running.NetworkSetting(shapes or [], threads, None if fallback is None else "onnxruntime")
-    given = GivenFiles(tuple(inputs), mean, std, OtherInputs(tuple(beside or ())))
+    others = OtherInputs(tuple(beside or ()))
+    given = GivenFiles(tuple(inputs), mean, std, others)
+    setting = running.NetworkSetting(
+        shapes or [],
+        threads,
+        None if fallback is None else "onnxruntime",
+        precision.value,
+        None if calibration is None else GivenFiles(tuple(calibration), mean, std, others),
+    )
     running.run(model, given, setting, out, profile=profile, html=html, as_json=as_json)
 
 

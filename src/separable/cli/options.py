@@ -220,6 +220,13 @@ class Fallback(str, Enum):
     onnxruntime = "onnxruntime"
 
 
+class Precision(str, Enum):
+    """What convolutions and products are computed in."""
+
+    float32 = "float32"
+    int8 = "int8"
+
+
 NetworkInputs: TypeAlias = Annotated[
     list[str],
     typer.Argument(
@@ -237,6 +244,19 @@ EngineFallback: TypeAlias = Annotated[
 ]
 EngineThreads: TypeAlias = Annotated[
     int | None, _option("N", "Threads at most. [dim]\\[default: all cores][/]", _RUN)
+]
+RunPrecision: TypeAlias = Annotated[
+    Precision,
+    typer.Option("--precision", help="int8: convolutions of 8-bit numbers.", rich_help_panel=_RUN),
+]
+RunCalibration: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--calibration",
+        metavar="IN",
+        help="For int8: inputs that ranges come from, and its error; may be repeated.",
+        rich_help_panel=_RUN,
+    ),
 ]
 Profile: TypeAlias = Annotated[
     bool, typer.Option("--profile", help="Time each step, and print a line for each.", rich_help_panel=_RUN)

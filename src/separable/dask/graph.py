@@ -107,7 +107,8 @@ def _stored_dtype(output: Any) -> np.dtype[Any] | None:
     """Return the dtype that is asked for; TypeError for an array."""
     if output is None:
         return None
-    if hasattr(output, "__array__") or hasattr(output, "shape"):
+    named = isinstance(output, (type, np.dtype))  # which have a shape as well
+    if not named and (hasattr(output, "__array__") or hasattr(output, "shape")):
         raise TypeError(
             f"`output` is a {kind(output)}; results of Dask have no place yet. Pass a dtype, and store the "
             "result: result.store(target), or result.to_zarr(path)."

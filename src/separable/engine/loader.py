@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from onnx.onnx_ml_pb2 import ModelProto
 
@@ -18,13 +18,17 @@ from ..report.programs import Profile, Program
 from .graph.reader import graph_of
 from .network.plan_cache import MOST_PLANS
 from .passes import simplified
+from .precision.conversion import calls_of, converted
 from .program.plan import UnsupportedOperationsError
 
 __all__ = ["Profile", "Program", "UnsupportedOperationsError", "load"]
 
 Fallback = Literal["onnxruntime"]
 
+Precision = Literal["float32", "int8"]
+
 _FALLBACKS: Final = ("onnxruntime",)
+_PRECISIONS: Final = ("float32", "int8")
 
 
 def load(
@@ -34,8 +38,10 @@ def load(
     threads: int | None = None,
     fallback: Fallback | None = None,
     plans: int = MOST_PLANS,
+    precision: Precision = "float32",
+    calibration: Any = None,
 ) -> Program:
-    """Read a network and return it as a native program, which runs in float32 on the CPU.
+    """Read a network and return it as a native program, which runs on the CPU in float32, or in eight bits.
 
     Parameters
     ----------
@@ -55,6 +61,14 @@ def load(
     plans : int, optional
         How many plans are kept, each of a shape of the inputs (and of a value, where an input is one whole
         number): those used last, and no more than 1 GiB of them.
+    precision : {"float32", "int8"}, optional
+        "int8": convolutions and products with constant weights are those of 8-bit numbers, weights with a
+        scale for each channel, samples with one for each tensor, sums exact in 32 bits. It is never chosen by
+        itself, and `print` states its error. A model that is quantised already runs as it is, whatever this
+        says: levels are levels.
+    calibration : array_like, mapping, or list of these, optional
+        For "int8": inputs of some calls, from which ranges are taken, and on which the error against float32
+        is measured: one call, or a list of calls. A few dozen that are like those to come will do.
 
     Returns
     -------
@@ -69,7 +83,7 @@ def load(
         If it holds operations that the engine does not run. Where lengths are open that may show at the first
         call.
     TypeError, ValueError
-        If `path_or_model` is no model in order, or `shapes` do not fit.
+        If `path_or_model` is no model in order, `shapes` do not fit, or "int8" comes without `calibration`.
 
     Examples
     --------
@@ -84,20 +98,26 @@ def load(
     """
     if fallback is not None and fallback not in _FALLBACKS:
         raise ValueError(f"`fallback={fallback!r}`; expected one of {', '.join(map(repr, _FALLBACKS))}.")
+    _check_precision(precision, calibration)
     count = arguments.thread_count(threads)
     plans = whole(plans, "plans")
     stored = read_model(path_or_model)
     with naming(path_or_model):
         lengths = _lengths(stored, shapes)
         read = graph_of(stored)
+        graph = simplified(read)
+        record = None
+        if precision != "float32":
+            graph, record = converted(graph, calls_of(calibration), count)
         program = Program(
             read,
-            simplified(read),
+            graph,
             source=None if isinstance(path_or_model, ModelProto) else path_or_model,
             threads=count,
             fallback=fallback is not None,
             shapes=lengths,
             plans=plans,
+            precision=record,
         )
     if lengths is not None and not program.depends_on_values:
         try:
@@ -109,6 +129,18 @@ def load(
                 raise
             program.forget_shapes()  # another batch may do
     return program
+
+
+def _check_precision(precision: str, calibration: Any) -> None:
+    if precision not in _PRECISIONS:
+        raise ValueError(f"`precision={precision!r}`; expected one of {', '.join(map(repr, _PRECISIONS))}.")
+    if precision == "float32" and calibration is not None:
+        raise ValueError("`calibration` belongs to precision='int8'; float32 takes none.")
+    if precision != "float32" and calibration is None:
+        raise ValueError(
+            f"`precision={precision!r}` needs `calibration`: inputs of some calls, from which the ranges of "
+            "its levels are taken, and on which its error is measured."
+        )
 
 
 def _lengths(stored: Stored, shapes: Hints | None) -> Mapping[str, tuple[int, ...]] | None:

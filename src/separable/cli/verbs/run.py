@@ -30,6 +30,8 @@ class NetworkSetting:
     shapes: Sequence[str]
     threads: int | None
     fallback: Literal["onnxruntime"] | None
+    precision: Literal["float32", "int8"] = "float32"
+    calibration: GivenFiles | None = None
 
 
 def run(
@@ -45,16 +47,14 @@ def run(
     """Run a model on files, write or print what it gives, and where the time goes if that is asked for."""
     if setting.threads is not None:
         arguments.thread_count(setting.threads)
-    _check_out(out, (model, *given.paths))
-    check_page(html, model, *given.paths, *([] if out is None else [out]))
-    with extra("onnx"):
-        from ...engine.loader import load
+    _check_precision(setting)
+    paths = (*given.paths, *(() if setting.calibration is None else setting.calibration.paths))
+    _check_out(out, (model, *paths))
+    check_page(html, model, *paths, *([] if out is None else [out]))
     with progress(True) as show, naming_model(model):
         show("reading", 0, 0)
-        shapes = list(setting.shapes) or None
-        program = load(model, shapes, threads=setting.threads, fallback=setting.fallback)
-        said = None if shapes is None else {name: kind.shape for name, kind in program.plan().inputs.items()}
-        calls = given.calls(model, program.inputs, said)  # type: ignore[arg-type]
+        program, said = _loaded(model, setting)
+        calls = given.calls(model, program.inputs, said)
         show("running", 0, 0)
         results = _results(program, calls.feeds)
         if out is not None:
@@ -63,9 +63,52 @@ def run(
     if html is not None:
         program.to_html(html)
     if as_json:
-        print(json.dumps(_facts(model, given, out, html, results, profiled) | {"beside": calls.said}))
+        facts = _facts(model, given, out, html, results, profiled) | {"beside": calls.said}
+        record = program.precision
+        print(json.dumps(facts if record is None else facts | {"precision": asdict(record)}))
     else:
-        _print(out, html, results, profiled, calls.said)
+        _print(out, html, results, profiled, [*_said_of(program), *(("beside", line) for line in calls.said)])
+
+
+def _check_precision(setting: NetworkSetting) -> None:
+    if setting.precision == "int8" and setting.calibration is None:
+        raise files.FileError(
+            "`--precision int8` needs `--calibration`: files that are read as the inputs are, from which the "
+            "ranges of its levels are taken."
+        )
+    if setting.precision != "int8" and setting.calibration is not None:
+        raise files.FileError("`--calibration` belongs to `--precision int8`.")
+
+
+def _loaded(model: Path, setting: NetworkSetting) -> tuple[Program, dict[str, tuple[int, ...]] | None]:
+    """Return the program, and the shapes of its inputs where some were said."""
+    with extra("onnx"):
+        from ...engine.loader import load
+    shapes = list(setting.shapes) or None
+    program = load(model, shapes, threads=setting.threads, fallback=setting.fallback)
+    kinds = {} if shapes is None else program.plan().inputs
+    said = {name: tuple(map(int, kind.shape)) for name, kind in kinds.items()} or None
+    if setting.calibration is None:
+        return program, said
+    calls = setting.calibration.calls(model, program.inputs, said)
+    program = load(
+        model,
+        shapes,
+        threads=setting.threads,
+        fallback=setting.fallback,
+        precision=setting.precision,
+        calibration=calls.feeds,
+    )
+    return program, said
+
+
+def _said_of(program: Program) -> list[tuple[str, str]]:
+    """Return what ran in fewer bits, and its error, as rows of facts."""
+    if program.precision is None:
+        return []
+    from ...report.text.programs import precision_lines
+
+    return [("precision", line.strip()) for line in precision_lines(program.precision)]
 
 
 def _check_out(out: Path | None, inputs: Sequence[Path]) -> None:
@@ -106,10 +149,10 @@ def _print(
     html: Path | None,
     results: dict[str, Array],
     profile: Profile | None,
-    beside: Sequence[str],
+    said: Sequence[tuple[str, str]],
 ) -> None:
     console = plain_console()
-    rows = [("beside", line) for line in beside]
+    rows = list(said)
     rows += network_tables.output_rows(results)
     rows += [("out", str(out))] if out is not None else []
     rows += [("page", str(html))] if html is not None else []

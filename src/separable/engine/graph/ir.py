@@ -78,6 +78,10 @@ class Node:
     "hard_sigmoid", "clip" with `low` and `high`, "leaky_relu" with `alpha`) and `add` ("before" or
     "after" the activation). `scale` is (N, C, 1, ...): squeeze-excite. A second output is the mean of y over
     the spatial axes, (N, C, 1, ...).
+    "QLinearConv" and "QLinearMatMul" have more inputs behind the bias, which is whole: a shift of floats that
+    is added once sums are scaled, and a residual as levels with scale and zero. Without a scale of the result
+    they make float32. "QLinearAdd" has the inputs of ONNX Runtime's: levels, scale and zero of both operands,
+    and scale and zero of the result.
     "Add", "Mul", "BatchNormalization", "Gemm" and the others that stand alone may have `activation` too.
 
     "If", "Loop" and "Scan" hold graphs as attributes. What these take from outside are the last inputs of the

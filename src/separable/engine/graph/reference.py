@@ -15,6 +15,7 @@ from ..._base.types import Array
 from ...onnx.model.names import ModelError, in_short
 from .elements import FLOAT_TYPES, is_float
 from .ir import Graph, Node, TensorType
+from .reference_quantised import QUANTISED
 from .reference_windows import WINDOWS
 from .shapes.table import named, with_attributes
 
@@ -108,6 +109,10 @@ def run_node(
 
 
 def _operation(node: Node, inputs: Sequence[Array | None], precision: np.dtype[Any] | None) -> list[Array]:
+    weights = inputs[3] if node.op == "QLinearMatMul" else None
+    if node.op in QUANTISED and (weights is None or weights.ndim == 2):
+        types = [None if array is None else TensorType(array.dtype, array.shape) for array in inputs]
+        return QUANTISED[node.op](with_attributes(node, types, inputs), inputs, _activated)
     if node.op in WINDOWS:
         types = [None if array is None else TensorType(array.dtype, array.shape) for array in inputs]
         node = with_attributes(node, types, inputs)

@@ -24,8 +24,7 @@ __all__ = ["Unknown", "computed", "is_known", "static"]
 # that no values decide: they are tried on zeros.
 _TRIED: Final = frozenset(
     """
-    Attention CumProd Det DynamicQuantizeLinear EyeLike GridSample MatMulInteger
-    NegativeLogLikelihoodLoss QLinearMatMul QuantizeLinear RMSNormalization ReverseSequence
+    Attention CumProd Det EyeLike GridSample NegativeLogLikelihoodLoss RMSNormalization ReverseSequence
     RotaryEmbedding SoftmaxCrossEntropyLoss SwiGLU
     """.split()  # noqa: SIM905
 )

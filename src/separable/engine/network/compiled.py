@@ -22,7 +22,7 @@ from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, lengths_of, shown
 from .plan import NetworkPlan
 from .plan_cache import MOST_PLANS, PlanCache, Shapes, Values
-from .records import ProfileRecord, StepRecord, step_records
+from .records import PrecisionRecord, ProfileRecord, StepRecord, step_records
 
 __all__ = ["CompiledNetwork"]
 
@@ -48,6 +48,8 @@ class CompiledNetwork:
         Of the inputs: what is planned at once, and what is printed.
     plans : int, optional
         That are kept.
+    precision : PrecisionRecord, optional
+        What `graph` lost in fewer bits; by default it is in float32.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class CompiledNetwork:
         fallback: bool = False,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         plans: int = MOST_PLANS,
+        precision: PrecisionRecord | None = None,
     ) -> None:
+        self._precision = precision
         self._read, self._graph, self._source = read, graph, source
         self._threads, self._fallback = threads, fallback
         self._shapes = shapes
@@ -92,6 +96,11 @@ class CompiledNetwork:
     def nodes_read(self) -> int:
         """Nodes of the network as it was read."""
         return len(self._read.nodes)
+
+    @property
+    def precision(self) -> PrecisionRecord | None:
+        """What was asked for instead of float32, with its error; None where the model runs as it is."""
+        return self._precision
 
     @property
     def depends_on_values(self) -> bool:

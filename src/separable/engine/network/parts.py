@@ -9,6 +9,7 @@ import numpy as np
 
 from ..._base.types import Array
 from ..graph.ir import Graph
+from ..program.carried import CarriedAs, carried
 from ..program.operations import Operation
 from ..program.plan import StaticPlan
 from ..program.weights import WeightStore
@@ -62,6 +63,8 @@ class NativePart:
         self.operations: Sequence[Operation] = self._plan.operations
         kinds = (*graph.inputs.values(), *self._plan.outputs.values())
         self._is_float = all(kind.dtype == np.float32 for kind in kinds)
+        held = {} if self._is_float else carried(graph)
+        self._whole = [held.get(name) is CarriedAs.whole for name in self.outputs]
 
     def run(
         self,
@@ -77,9 +80,9 @@ class NativePart:
             array if array.dtype == np.float32 else np.empty(array.shape, np.float32) for array in outputs
         ]
         self._run([array.astype(np.float32, copy=False) for array in inputs], made, threads, nanoseconds)
-        for array, result in zip(outputs, made, strict=True):
+        for array, result, is_whole in zip(outputs, made, self._whole, strict=True):
             if result is not array:
-                np.copyto(array, result, casting="unsafe")
+                np.copyto(array, result.view(np.int32) if is_whole else result, casting="unsafe")
 
     def _run(
         self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int, nanoseconds: Array | None

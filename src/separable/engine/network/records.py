@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,9 +12,40 @@ from ..._base.types import Array
 from ...conv.audits.machine import Machine, this_machine
 from .plan import NetworkPlan
 
-__all__ = ["ProfileRecord", "StepRecord", "step_records"]
+__all__ = ["PrecisionRecord", "ProfileRecord", "StepRecord", "step_records"]
 
 _NANO: Final = 1e-6  # milliseconds
+
+
+@dataclass(frozen=True)
+class PrecisionRecord:
+    """The precision that a program was asked for, and how far its results are from those in float32.
+
+    Attributes
+    ----------
+    precision : str
+        "int8".
+    layers : int
+        Convolutions and products that run in it.
+    others : tuple of str
+        Those that stayed float32, by the tensors that they make.
+    inputs : int
+        Calls that the ranges come from, and that the error was measured on.
+    error : mapping of str to float
+        Of each output: the root of the mean square of the difference, over that of the results in float32.
+    largest : mapping of str to float
+        Of each output: the largest difference, over the largest result in float32.
+    ranges : str
+        How the ranges were chosen: "all" of what was met, or with the "least error" of single numbers.
+    """
+
+    precision: str
+    layers: int
+    others: tuple[str, ...]
+    inputs: int
+    error: Mapping[str, float]
+    largest: Mapping[str, float]
+    ranges: str
 
 
 @dataclass(frozen=True)
@@ -110,7 +141,7 @@ def step_records(plan: NetworkPlan, threads: int, nanoseconds: Array | None = No
             operation.macs,
             operation.bytes,
             memory,
-            _predicted(machine, operation.macs, operation.bytes),
+            _predicted(machine, operation.macs / operation.rate, operation.bytes),
             time,
         )
         for operation, memory, time in zip(operations, _memory(plan), times, strict=True)
@@ -132,5 +163,5 @@ def _memory(plan: NetworkPlan) -> list[int]:
     return found
 
 
-def _predicted(machine: Machine, macs: int, size: int) -> float:
-    return machine.roofline_ms(macs, size) or 0.0
+def _predicted(machine: Machine, macs: float, size: int) -> float:
+    return machine.roofline_ms(round(macs), size) or 0.0

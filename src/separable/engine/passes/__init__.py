@@ -10,6 +10,8 @@ from ..graph.ir import Graph
 from .activations import activations_applied, activations_recognised
 from .borders import pads
 from .channels import channel_orders
+from .integers.contributed import contributed
+from .integers.recognised import scaled_sums, sums_of_levels
 from .layer_norms import layer_norms
 from .norms import norms_after, norms_alone, norms_before
 from .plain import dead, duplicates, layouts, nothing_done, pooled, products, sums
@@ -19,12 +21,16 @@ from .transposed import transposed
 
 __all__ = ["PASSES", "PassMemory", "simplified", "trace"]
 
-# In order: a channel shuffle is seen before its reshapes are joined with others; then what has many forms is
-# written in one; activations are recognised before a constant of theirs is folded into a convolution; what a
-# convolution multiplies and adds comes before what it applies, and that before the sum and the mean of it. A
-# transposed convolution has taken what it can before it is taken apart.
+# In order: levels are seen before anything is folded into what they stand for; a channel shuffle is seen
+# before its reshapes are joined with others; then what has many forms is written in one; activations are
+# recognised before a constant of theirs is folded into a convolution; what a convolution multiplies and adds
+# comes before what it applies, and that before the sum and the mean of it. A transposed convolution has taken
+# what it can before it is taken apart.
 PASSES: Final[tuple[Callable[[Graph], Graph], ...]] = (
     dead,
+    contributed,
+    sums_of_levels,
+    scaled_sums,
     nothing_done,
     duplicates,
     channel_orders,

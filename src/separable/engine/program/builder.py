@@ -11,6 +11,8 @@ import numpy as np
 from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node
+from .carried import CarriedAs, carried
+from .levels import SIGN, LevelNumbers, LevelTensor
 from .memory import Blocked, Buffer, Held, Plain
 from .operations import Operation
 from .weights import WeightStore
@@ -65,6 +67,9 @@ class Builder:
         self._planes: dict[str, list[Blocked]] = {}
         self._held: dict[str, list[Held]] = {}
         self._shape = shape or graph.shapes()
+        self._levels: dict[str, list[LevelTensor]] = {}
+        self._numbers: dict[float, Buffer] = {}
+        self._carried: Mapping[str, CarriedAs] | None = None
 
     # -- tensors -----------------------------------------------------------------------------------------
 
@@ -138,8 +143,8 @@ class Builder:
                 if flat.is_contiguous or not contiguous:
                     return flat
         result = Plain.contiguous(Buffer(math.prod(shape)), shape)
-        source = found[0] if found else next(h for h in self.held(name) if isinstance(h, Blocked))
-        self.copy(name, source, result)
+        source = found[0] if found else next((h for h in self.held(name) if isinstance(h, Blocked)), None)
+        self._fill(name, source, result)
         self.hold(name, result)
         return result
 
@@ -177,8 +182,15 @@ class Builder:
             (max(deep[0], further[0]), max(deep[1], further[1])),
         )
         self.clear_around(name, target)
-        self.copy(name, self.held(name)[0], target)
+        self._fill(name, next(iter(self.held(name)), None), target)
         return target
+
+    def _fill(self, name: str, source: Held | None, target: Held) -> None:
+        """Write a tensor to another place, from where it lies: as floats, or else as levels."""
+        if source is not None:
+            return self.copy(name, source, target)
+        levels = self._levels[name][0]
+        self.map_levels("dequantise", name, levels, target, self.itself(levels.is_signed))
 
     def row(self, name: str) -> Blocked:
         """Return a tensor of one pixel so that its channels, and its images, follow each other."""
@@ -240,12 +252,80 @@ class Builder:
     def pretend(self, names: Sequence[str]) -> None:
         """Say of tensors that nothing makes that they lie somewhere, so that what reads them can be tried."""
         for name in names:
-            if name and not self.held(name):
+            if name and not self.held(name) and name not in self._levels:
                 self.plain_result(name)
 
     def scratch(self, shape: tuple[int, ...]) -> Plain:
         """Return the place of an array that only the next operations read."""
         return Plain.contiguous(Buffer(math.prod(shape)), shape)
+
+    # -- levels ------------------------------------------------------------------------------------------
+
+    def number(self, value: float) -> Buffer:
+        """Return the memory of a number."""
+        if value not in self._numbers:
+            self._numbers[value] = self.memory_of(np.array([value], np.float32))
+        return self._numbers[value]
+
+    def is_whole(self, name: str) -> bool:
+        """Whether the memory of a tensor holds whole numbers of 32 bits."""
+        if self._carried is None:
+            self._carried = carried(self.graph)
+        return self._carried.get(name) is CarriedAs.whole
+
+    def itself(self, is_signed: bool) -> LevelNumbers:
+        """Return the numbers of levels that stand for themselves."""
+        return LevelNumbers(self.number(SIGN if is_signed else 0))
+
+    def hold_levels(self, name: str, levels: LevelTensor) -> None:
+        """Note where a tensor lies as levels."""
+        self._levels.setdefault(name, []).append(levels)
+
+    def held_levels(self, name: str) -> Sequence[LevelTensor]:
+        """Return all places where a tensor lies as levels."""
+        return self._levels.get(name, ())
+
+    def levels(self, name: str, wanted: LevelTensor) -> LevelTensor:
+        """Return a tensor of whole numbers as levels in a certain layout, made from floats if need be."""
+        for held in self.held_levels(name):
+            if held.strides == wanted.strides:
+                return held
+        source = self.held(name)[0] if self.held(name) else self.plain(name)
+        self.map_levels("quantise", name, source, wanted, self.itself(wanted.is_signed))
+        self.hold_levels(name, wanted)
+        return wanted
+
+    def map_levels(
+        self,
+        kind: str,
+        name: str,
+        source: Held | LevelTensor,
+        target: Held | LevelTensor,
+        numbers: LevelNumbers | None,
+    ) -> None:
+        """Append what turns floats into levels, levels into floats, or whole numbers into floats."""
+        if isinstance(source, Blocked) or isinstance(target, Blocked):
+            pairs = _between_layouts(source, target)
+        else:
+            pairs = [(source.shape, 0, source.strides, 0, target.strides)]
+        sizes = [4 if isinstance(side, LevelTensor) else 1 for side in (source, target)]
+
+        def emit(program: Any) -> None:
+            for lengths, shift, strides, other_shift, other_strides in pairs:
+                at, to = source.address, target.address
+                _core.add_level_map(
+                    program,
+                    kind,
+                    lengths,
+                    (at[0], at[1] + shift // sizes[0]),
+                    strides,
+                    (to[0], to[1] + other_shift // sizes[1]),
+                    other_strides,
+                    None if numbers is None else numbers.at,
+                )
+
+        what = {"quantise": "to levels", "dequantise": "from levels", "floats": "to floats"}[kind]
+        self.add(what, name, [source, *([] if numbers is None else numbers.reads)], [target], emit)
 
     # -- operations --------------------------------------------------------------------------------------
 
@@ -253,8 +333,8 @@ class Builder:
         self,
         kind: str,
         label: str,
-        reads: Sequence[Held | Buffer],
-        writes: Sequence[Held | Buffer],
+        reads: Sequence[Held | LevelTensor | Buffer],
+        writes: Sequence[Held | LevelTensor | Buffer],
         add: Callable[[Any], None],
         **more: Any,
     ) -> Operation:
@@ -340,7 +420,7 @@ class Builder:
         self.add("zeros around", name, [], [target], emit)
 
 
-def _buffers(tensors: Sequence[Held | Buffer]) -> list[Buffer]:
+def _buffers(tensors: Sequence[Held | LevelTensor | Buffer]) -> list[Buffer]:
     found = [tensor if isinstance(tensor, Buffer) else tensor.buffer for tensor in tensors]
     return list(dict.fromkeys(found))
 
@@ -348,7 +428,7 @@ def _buffers(tensors: Sequence[Held | Buffer]) -> list[Buffer]:
 _Pair = tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
 
 
-def _between_layouts(source: Held, target: Held) -> list[_Pair]:
+def _between_layouts(source: Held | LevelTensor, target: Held | LevelTensor) -> list[_Pair]:
     """Return the boxes that copy feature maps: whole blocks, and the channels of the last one.
 
     Each is lengths, and the offset and the strides of both sides; axes: image, block, lane, row, pixel.
@@ -358,7 +438,7 @@ def _between_layouts(source: Held, target: Held) -> list[_Pair]:
     count, channels, height, width = blocked.shape
     lanes = blocked.lanes
 
-    def side(held: Held) -> tuple[int, int, int, int, int]:
+    def side(held: Held | LevelTensor) -> tuple[int, int, int, int, int]:
         if isinstance(held, Blocked):
             return (held.pitches[0], held.pitches[1], 1, held.pitches[2], held.lanes)
         rows, columns = {

@@ -29,8 +29,11 @@ MOVES: Final = frozenset(
         "Split",
         "Slice",
         "Gather",
+        "MaxPool",
     )
 )
+_LEVELS: Final = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QLinearAdd")
+_SUMS: Final = ("ConvInteger", "MatMulInteger")
 
 
 class CarriedAs(Enum):
@@ -38,6 +41,7 @@ class CarriedAs(Enum):
 
     exact = "exact"
     rounded = "rounded"  # whole numbers beyond 2^24: enough to compare them with smaller ones, and to cast
+    whole = "whole"  # not at all: its memory holds whole numbers of 32 bits, to be moved, or cast to float32
 
 
 def carried(graph: Graph) -> Mapping[str, CarriedAs]:
@@ -72,7 +76,14 @@ def carried(graph: Graph) -> Mapping[str, CarriedAs]:
 
 def _of(node: Node, graph: Graph, held: Mapping[str, CarriedAs]) -> CarriedAs | None:
     """Return how results of a node are held; None where they are not."""
+    if node.op in _LEVELS:
+        small = all(graph.types[name].dtype.itemsize <= 2 for name in node.outputs[:1])
+        return CarriedAs.exact if small else None
+    if node.op in _SUMS:
+        return CarriedAs.whole
     given = [_held(name, graph, held) for name in node.inputs if name]
+    if CarriedAs.whole in given and (node.op not in MOVES or node.op == "MaxPool"):
+        return None
     if node.op in _COMPARISONS:
         loose = [name for name in node.inputs if held.get(name) is CarriedAs.rounded]
         others = [name for name in node.inputs if name not in loose]

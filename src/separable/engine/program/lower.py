@@ -18,7 +18,17 @@ from .chains import chains
 from .memory import Buffer, Plain
 from .native_forms import FORMS
 from .operations import Operation
-from .steps import arrangement, convolutions, elements, logic, recurrent, volumes, windows
+from .steps import (
+    arrangement,
+    convolutions,
+    elements,
+    integer_products,
+    logic,
+    quantised,
+    recurrent,
+    volumes,
+    windows,
+)
 from .weights import WeightStore
 
 __all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]
@@ -60,6 +70,14 @@ NATIVE: Final[Mapping[str, _Lower]] = {
     "Gather": arrangement.gather,
     "DepthToSpace": arrangement.depth_to_space,
     "SpaceToDepth": arrangement.space_to_depth,
+    "QuantizeLinear": quantised.quantize,
+    "DequantizeLinear": quantised.dequantize,
+    "DynamicQuantizeLinear": quantised.dynamic_quantize,
+    "QLinearConv": integer_products.conv,
+    "QLinearMatMul": integer_products.matmul,
+    "QLinearAdd": quantised.add,
+    "ConvInteger": integer_products.conv_integer,
+    "MatMulInteger": integer_products.matmul_integer,
 }
 
 
@@ -102,7 +120,7 @@ _TRUTHS: Final = frozenset(
         "Cast",
     )
 )
-_CARRIES: Final = _TRUTHS | MOVES | {"ArgMax", "ArgMin"}
+_CARRIES: Final = _TRUTHS | MOVES | {"ArgMax", "ArgMin", *quantised.QUANTISED}
 
 
 def _dtype(graph: Graph, name: str) -> np.dtype[Any] | None:

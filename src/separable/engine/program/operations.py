@@ -32,6 +32,8 @@ class Operation:
         What was fused into it.
     weights : int
         Bytes of weights that it reads.
+    rate : float
+        Multiply-adds that it does in the time of one in float32, at best.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Operation:
     macs: int = 0
     notes: list[str] = field(default_factory=list)
     weights: int = 0
+    rate: float = 1.0
 
     @property
     def bytes(self) -> int:

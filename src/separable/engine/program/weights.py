@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import _core
 from ..._base.types import Array
+from .packed_integers import packed_integers
 
 __all__ = ["WeightStore"]
 
@@ -82,6 +83,31 @@ class WeightStore:
             ("full", transposed),
             (weights, bias),
             lambda: _core.FullWeights(_floats(weights), _maybe(bias), transposed),
+        )
+
+    def integers(
+        self,
+        weights: Array,
+        groups: int,
+        pitch: int,
+        numbers: tuple[Array | None, Array | None, Array | None],
+    ) -> Any:
+        """Return the weights (C_out, C_in/groups, H, W) of 16 bits of a convolution of bytes.
+
+        Parameters
+        ----------
+        weights : ndarray of int16
+        groups : int
+        pitch : int
+            Bytes from pixel to pixel of the samples.
+        numbers : tuple of ndarray or None
+            Of each result: what is added to its sum, what that is multiplied by (by default 0 and 1), and
+            what is added then.
+        """
+        return self._get(
+            ("integers", groups, pitch),
+            (weights, *numbers),
+            lambda: packed_integers(weights, groups, pitch, numbers),
         )
 
     def _get(self, kind: tuple[object, ...], arrays: tuple[Array | None, ...], pack: Any) -> Any:

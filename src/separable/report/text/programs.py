@@ -12,9 +12,9 @@ from .columns import aligned
 if TYPE_CHECKING:
     from ...engine.network.compiled import CompiledNetwork
     from ...engine.network.plan import NetworkPlan
-    from ...engine.network.records import ProfileRecord, StepRecord
+    from ...engine.network.records import PrecisionRecord, ProfileRecord, StepRecord
 
-__all__ = ["facts_of", "profile_table", "program_table", "what"]
+__all__ = ["facts_of", "precision_lines", "profile_table", "program_table", "what"]
 
 
 def program_table(program: CompiledNetwork) -> str:
@@ -70,7 +70,21 @@ def facts_of(program: CompiledNetwork, plan: NetworkPlan) -> list[str]:
         f"{plural(program.nodes_read, 'node')} -> {plural(len(plan.operations), 'step')}; "
         f"{plural(program.threads, 'thread')}",
         f"weights {in_bytes(program.weights_bytes)}; memory of a call {in_bytes(plan.memory_bytes)}",
+        *([] if program.precision is None else precision_lines(program.precision)),
     ]
+
+
+def precision_lines(record: PrecisionRecord) -> list[str]:
+    """Return what runs in fewer bits, and the error of each output."""
+    inputs = plural(record.inputs, "calibration input")
+    count = record.layers + len(record.others)
+    lines = [f"{record.precision}: {record.layers} of {count} convolutions and products"]
+    lines += [
+        f"  error of {printable(name)} against float32 on {inputs}: {100 * error:.2g} % (root mean square), "
+        f"at most {100 * record.largest[name]:.2g} % of the largest result"
+        for name, error in record.error.items()
+    ]
+    return lines
 
 
 def what(step: StepRecord) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from ...._base.types import Array
 from ....onnx.model.names import ModelError
 from ..ir import Graph, Node, TensorType
-from . import elementwise, layout, reductions, windows
+from . import elementwise, layout, quantised, reductions, windows
 from .operands import Kind, Operands, ShapeError, UnknownError
 
 __all__ = ["KNOWN", "named", "output_types", "typed", "with_attributes"]
@@ -19,6 +19,7 @@ _RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
     **windows.RULES,
     **reductions.RULES,
     **layout.RULES,
+    **quantised.RULES,
 }
 
 KNOWN: Final = frozenset(_RULES)

@@ -10,9 +10,10 @@ import numpy as np
 from ..ir import Node
 from .operands import Kind, Length, Lengths, Operands, ShapeError, one_dtype
 
-__all__ = ["RULES", "WINDOWED", "in_full"]
+__all__ = ["RULES", "WINDOWED", "in_full", "slid"]
 
-_WEIGHTED: Final = ("Conv", "ConvTranspose")
+# Where the weights are among the inputs.
+_WEIGHTED: Final = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
 _FULL: Final = {"kernel_shape", "strides", "dilations", "pads"}
 _LEFT: Final = ("auto_pad", "ceil_mode", "output_shape", "storage_order")  # what is resolved here
 WINDOWED: Final = frozenset((*_WEIGHTED, "MaxPool", "AveragePool", "LpPool"))
@@ -79,7 +80,7 @@ def _is_full(node: Node, kernel: tuple[int, ...], rank: int) -> bool:
 def _kernel(given: Operands, rank: int) -> tuple[int, ...] | None:
     kernel = given.attribute("kernel_shape")
     if given.node.op in _WEIGHTED:
-        weights = given.shape(1)
+        weights = given.shape(_WEIGHTED[given.node.op])
         if len(weights) != rank + 2:
             raise ShapeError(f"weights of shape {weights} for an input of shape {given.shape()}")
         lengths = weights[2:]
@@ -190,7 +191,7 @@ def _transposed_pads(written: dict[str, Any], lengths: Lengths) -> None:
 # -- types -------------------------------------------------------------------------------------------
 
 
-def _slid(given: Operands) -> Lengths:
+def slid(given: Operands) -> Lengths:
     """Return the spatial lengths that a window leaves."""
     written, lengths = given.node.attributes, given.shape()[2:]
     if not written.keys() >= _FULL:
@@ -227,7 +228,7 @@ def _convolution(given: Operands) -> list[Kind]:
     if given.has(2) and given.shape(2) != (weights[0],):
         raise ShapeError(f"bias of shape {given.shape(2)} for {weights[0]} output channels")
     dtype = one_dtype(given.types)
-    y = (dtype, (x[0], weights[0], *_slid(given)))
+    y = (dtype, (x[0], weights[0], *slid(given)))
     return [y, (dtype, (x[0], weights[0], *(1 for _ in x[2:])))]
 
 
@@ -252,7 +253,7 @@ def _transposed(given: Operands) -> list[Kind]:
 
 
 def _pool(given: Operands) -> list[Kind]:
-    shape = (*given.shape()[:2], *_slid(given))
+    shape = (*given.shape()[:2], *slid(given))
     return [(given.dtype(), shape), (np.dtype(np.int64), shape)]
 
 

@@ -16,7 +16,7 @@ from ..chains import is_depthwise, is_pointwise, is_winograd
 from ..memory import Blocked, Buffer, Plain
 from .windows import global_pool
 
-__all__ = ["ACTIVATIONS", "conv", "full", "named_ending"]
+__all__ = ["ACTIVATIONS", "conv", "ending", "full", "named_ending"]
 
 # As the core numbers them (`_core.Activation`).
 ACTIVATIONS: Final = (
@@ -29,7 +29,7 @@ ACTIVATIONS: Final = (
 _SHORT_ROW: Final = 7
 
 
-def _ending(node: Node) -> tuple[int, float, float]:
+def ending(node: Node) -> tuple[int, float, float]:
     """Return the number of a node's activation, and its two parameters."""
     attributes = node.attributes
     name = str(attributes.get("activation", "none"))
@@ -176,7 +176,7 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None, winograd: 
     attributes = node.attributes
     _, channels, height, width = builder.image_shape(node.outputs[0])
     weights, bias = builder.constant(node.inputs[1]), _bias(builder, node)
-    act, low, high = _ending(node)
+    act, low, high = ending(node)
     depthwise = is_depthwise(node, builder.shape)
     if weights.ndim == 3:
         weights = weights[:, :, None, :]
@@ -333,10 +333,10 @@ def _full(
     target: tuple[Plain | Blocked, int],
 ) -> None:
     (x, strides), (dst, row) = source, target
-    ending = named_ending(node)
+    after = named_ending(node)
 
     def add(program: Any) -> None:
-        _core.add_full(program, packed, rows, x.address, strides, dst.address, row, ending)
+        _core.add_full(program, packed, rows, x.address, strides, dst.address, row, after)
 
     builder.add(
         "fully connected",

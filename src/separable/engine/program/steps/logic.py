@@ -10,7 +10,7 @@ import numpy as np
 from .... import _core
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
-from ..memory import Plain
+from ..memory import Blocked, Plain
 
 __all__ = ["cast", "compare", "connect", "negate", "position", "where"]
 
@@ -69,8 +69,14 @@ def where(builder: Builder, node: Node) -> None:
 def cast(builder: Builder, node: Node) -> None:
     """Give a tensor another type: nothing is done, but for what becomes true or false."""
     name, out = node.inputs[0], node.outputs[0]
+    if builder.is_whole(name):
+        source = builder.blocked(name) if builder.is_blocked(name) else builder.plain(name)
+        made = builder.result(out) if isinstance(source, Blocked) else builder.plain_result(out)
+        if isinstance(made, Blocked):
+            builder.clear_around(out, made)
+        return builder.map_levels("floats", out, source, made, None)
     if builder.graph.types[out].dtype != np.bool_ or _is_truth(builder, name):
-        if builder.is_constant(name):
+        if not builder.held(name):
             builder.plain(name)
         for held in builder.held(name):
             builder.hold(out, held)

@@ -1,0 +1,1 @@
+"""Passes of networks in 8 bits."""

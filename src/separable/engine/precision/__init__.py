@@ -1,0 +1,1 @@
+"""Networks in fewer bits: what their numbers range over, what is turned into levels, and what that costs."""
