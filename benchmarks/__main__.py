@@ -24,6 +24,7 @@ from benchmarks import (
     engine_kernels,
     engine_latency,
     engine_real,
+    engine_volumes,
     factoring,
     filters,
     imports,
@@ -110,6 +111,7 @@ def benchmarks() -> dict[str, Benchmark]:
         ),
         engine_kernels.NAME: lambda s: engine_kernels.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_real.NAME: lambda s: engine_real.measure(s.run, s.quick, s.effort, s.peers, _progress),
+        engine_volumes.NAME: lambda s: engine_volumes.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_latency.BUSY: lambda s: engine_latency.busy(s.run, s.quick, s.effort, s.peers, _progress),
         "import": lambda s: imports.measure(s.run, s.quick, s.effort, s.peers, _progress),
     }

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from benchmarks import engine_files, engine_peers, libraries
-from benchmarks.engine_files import Array, RealNetwork
+from benchmarks.engine_files import Array
 from benchmarks.engine_latency import GROUP, REST_SECONDS, Progress, restored
 from benchmarks.filters import WrongResultError
 from benchmarks.results import SEPARABLE, Cell, Quantity, Row, TableRecord
@@ -62,12 +62,13 @@ def measure(
             networks = [network for network in networks if network.is_here()]
         for network in networks:
             progress(f"{NAME}: {network.title}")
-            rows.append(_row(network, 0, effort or Effort(), _runtimes(only)))
+            rows.append(row(network, 0, effort or Effort(), runtimes(only)))
     title = "Networks out of published packages, one thread (least times)"
     return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, _ratios(rows))
 
 
-def _runtimes(only: tuple[str, ...]) -> dict[str, Load]:
+def runtimes(only: tuple[str, ...]) -> dict[str, Load]:
+    """Return ours, and those of the others that are chosen and installed."""
     found = {SEPARABLE: _ours, engine_peers.ONNX_RUNTIME: _onnx_runtime, engine_peers.OPENVINO: _openvino}
     return {
         name: load
@@ -77,11 +78,26 @@ def _runtimes(only: tuple[str, ...]) -> dict[str, Load]:
     }
 
 
-def _row(network: RealNetwork, case: int, effort: Effort, runtimes: dict[str, Load]) -> Row:
+class Measured(Protocol):
+    """A network that is measured."""
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+
+    def path(self) -> Path:
+        """Return its file."""
+
+    def sample(self, case: int) -> dict[str, Array]:
+        """Return inputs of one call."""
+
+
+def row(network: Measured, case: int, effort: Effort, loads: dict[str, Load]) -> Row:
+    """Return the times of a network in some runtimes."""
     path, feeds = network.path(), network.sample(case)
     wanted, allowed = reference(path, feeds)
     with restored():
-        loaded = {name: load(path, feeds, 1) for name, load in runtimes.items()}
+        loaded = {name: load(path, feeds, 1) for name, load in loads.items()}
         watches = {name: Stopwatch(_rested(one), one.call) for name, one in loaded.items()}
         for watch in watches.values():
             watch.first()
@@ -177,11 +193,11 @@ def _ratios(rows: Sequence[Row]) -> list[Quantity]:
     """Return our time over the best peer's: of each convolutional network, and their median."""
     found = {}
     titles = {network.title for network in engine_files.NETWORKS if network.convolutional}
-    for row in rows:
-        ours = row.seconds(SEPARABLE)
-        peers = [cell.median for cell in row.cells if cell.of_peer]
-        if ours is not None and peers and any(row.label.startswith(title) for title in titles):
-            found[row.label] = ours / min(peers)
+    for one in rows:
+        ours = one.seconds(SEPARABLE)
+        peers = [cell.median for cell in one.cells if cell.of_peer]
+        if ours is not None and peers and any(one.label.startswith(title) for title in titles):
+            found[one.label] = ours / min(peers)
     if not found:
         return []
     ratios = list(found.values())

@@ -22,12 +22,14 @@ ACTIVATIONS = [
 class RandomNet:
     """A network as it grows: tensors are kept with their shapes; each step takes some and makes more."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, axes: int = 2) -> None:
         self.random = np.random.default_rng([17, seed])
         self.net = GraphNet(seed, np.float32)
-        self.axes = 1 if self.random.random() < 0.2 else 2
+        self.axes = 1 if self.random.random() < 0.2 and axes == 2 else axes
         channels = int(self.random.choice([1, 3, 4, 8, 16, 17, 24, 32, 40]))
-        spatial = self.random.integers(*((1, 5) if self.random.random() < 0.2 else (5, 22)), self.axes)
+        spatial = self.random.integers(
+            *((1, 5) if self.random.random() < 0.2 else (5, 22 if axes == 2 else 10)), self.axes
+        )
         self.maps: list[tuple[str, Shape]] = []
         self._keep(self.net.input("n", channels, *map(int, spatial)), (channels, *map(int, spatial)))
 
@@ -316,7 +318,7 @@ class RandomNet:
         self.maps.append((str(name), shape))
 
 
-def random_graph(seed: int) -> Graph:
+def random_graph(seed: int, axes: int = 2) -> Graph:
     """Return the random network of a seed: its input `x` has an open first length."""
-    net = RandomNet(seed)
+    net = RandomNet(seed, axes)
     return net.graph(int(net.random.integers(2, 12)))

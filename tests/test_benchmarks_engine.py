@@ -18,6 +18,7 @@ from benchmarks import (
     engine_networks,
     engine_peers,
     engine_real,
+    engine_volumes,
     libraries,
     store,
     summary,
@@ -180,6 +181,13 @@ def test_networks_of_packages_are_measured_where_they_have_been_downloaded() -> 
         assert columns[:2] == [SEPARABLE, engine_peers.ONNX_RUNTIME]
         assert all(cell.median > 0 and (cell.apart or 0) < 2 * engine_real.OFF for cell in row.cells)
     assert decode(encode(record)) == record
+
+
+def test_u_nets_of_volumes_are_measured() -> None:
+    record = engine_volumes.measure("run", quick=True, effort=ONCE)
+    (row,) = record.rows
+    assert "separable" in row.label
+    assert all(cell.median > 0 and (cell.apart or 0) < engine_real.OFF for cell in row.cells)
 
 
 def test_verdicts_on_networks_of_packages() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,16 @@ def lstm(gates: np.ndarray, weights: np.ndarray, state: np.ndarray, cell: np.nda
     return np.stack(results)
 
 
+def gru_before(gates: np.ndarray, weights: np.ndarray, _: np.ndarray, state: np.ndarray) -> np.ndarray:
+    results, width = [], state.shape[-1]
+    for x in gates:
+        update, reset = np.split(sigmoid(x[:, : 2 * width] + state @ weights[:, : 2 * width]), 2, axis=-1)
+        fresh = np.tanh(x[:, 2 * width :] + (reset * state) @ weights[:, 2 * width :])
+        state = (1 - update) * fresh + update * state
+        results.append(state)
+    return np.stack(results)
+
+
 def gru(gates: np.ndarray, weights: np.ndarray, bias: np.ndarray, state: np.ndarray) -> np.ndarray:
     results = []
     for x in gates:
@@ -41,15 +52,19 @@ def gru(gates: np.ndarray, weights: np.ndarray, bias: np.ndarray, state: np.ndar
 
 
 @pytest.mark.parametrize(("times", "count", "width"), [(1, 1, 1), (6, 3, 17), (4, 25, 8), (3, 50, 33)])
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "gru_before"])
 def test_two_directions_at_once(kind: str, times: int, count: int, width: int) -> None:
     many = 4 if kind == "lstm" else 3
     shape = (2, times, count, many * width)
     gates, weights = numbers(*shape), numbers(2, width, many * width, seed=1) / np.float32(width**0.5)
     state, cell, bias = (numbers(2, count, width, seed=n) for n in (2, 3, 4))
     bias = bias[:, 0, :].repeat(many, 1)[:, : many * width]
+    parts = (0, 2 * width, None) if kind == "gru_before" else (0, None)
     packed = [
-        _core.FullWeights(np.ascontiguousarray(w), b if kind == "gru" else None)
+        [
+            _core.FullWeights(np.ascontiguousarray(w[:, i:j]), b if kind == "gru" else None)
+            for i, j in pairwise(parts)
+        ]
         for w, b in zip(weights, bias, strict=True)
     ]
     each = times * count * many * width
@@ -73,7 +88,8 @@ def test_two_directions_at_once(kind: str, times: int, count: int, width: int) -
     for n in (0, 1):
         x, h, c, w = (array[n].astype(np.float64) for array in (gates, state, cell, weights))
         x = x[::-1] if n else x
-        wanted = lstm(x, w, h, c) if kind == "lstm" else gru(x, w, bias[n].astype(np.float64), h)
+        cell_of = gru if kind == "gru" else gru_before
+        wanted = lstm(x, w, h, c) if kind == "lstm" else cell_of(x, w, bias[n].astype(np.float64), h)
         assert_close(found[:, :, n], wanted[::-1] if n else wanted, 200, least=1.0)
 
 
@@ -113,6 +129,9 @@ def test_layers_that_do_not_fit_are_refused() -> None:
         {"times": 0},
         {"times": 4},
         {"kind": "gru"},
+        {"kind": "gru_before"},
+        {"parts": 2},
+        {"parts": 0},
         {"dst": ((1, 0), (8, 4))},
         {"dst": ((2, 0), (0, 4))},
         {"first": ((1, 90), None)},
@@ -122,7 +141,7 @@ def test_layers_that_do_not_fit_are_refused() -> None:
         with pytest.raises(ValueError, match=r"."):
             _core.add_recurrent(
                 program, told["kind"], told["times"], 2, told["width"],
-                [(False, packed, lines, told["dst"], told["first"], ends)],
+                [(False, [packed] * told.get("parts", 1), lines, told["dst"], told["first"], ends)],
             )  # fmt: skip
         assert len(program) == 0
 

@@ -204,14 +204,14 @@ def test_a_depthwise_convolution_of_one_tap_is_a_scale_and_a_shift(bias: bool) -
 
 
 def test_norms_that_stand_alone_become_depthwise_convolutions() -> None:
-    for axes in (1, 2):
+    for axes in (1, 2, 3):
         net = GraphNet()
         graph = net.graph(net.norm(net.input(2, 4, *(5,) * axes), 4))
         (conv,) = checked(norms_alone, graph).nodes
         assert conv.op == "Conv"
         assert conv.attributes["group"] == 4
         assert set(conv.attributes["kernel_shape"]) == {1}
-    for shape in ((2, 4), (2, 4, 3, 3, 3)):
+    for shape in ((2, 4), (2, 4, 3, 3, 3, 2)):
         net = GraphNet()
         assert ops(checked(norms_alone, net.graph(net.norm(net.input(*shape), 4)))) == ["Mul", "Add"]
 

@@ -53,6 +53,20 @@ def test_networks_agree_with_the_reference(part: int) -> None:
             raise AssertionError(f"network {seed}: {error}") from error
 
 
+@pytest.mark.parametrize("part", range(4))
+def test_networks_of_volumes_agree_with_the_reference(part: int) -> None:
+    before = _core.core_info()["caches"]
+    _core.assume_caches(1 << 12, 1 << 14 if part % 2 else before["l2"], 1 << 20)
+    try:
+        for seed in range(3000 + part, 3080, 4):
+            try:
+                check(random_graph(seed, axes=3), seed)
+            except Exception as error:
+                raise AssertionError(f"network {seed}: {error}") from error
+    finally:
+        _core.assume_caches(**before)
+
+
 @pytest.mark.parametrize("target", TARGETS[:-1])
 def test_every_instruction_set(target: str) -> None:
     _core.force(target)

@@ -106,13 +106,14 @@ def target(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.usefixtures("target")
-@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "GRU that resets before"])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize(
     ("times", "count", "length", "width"), [(1, 1, 5, 3), (7, 2, 12, 19), (4, 30, 33, 32)]
 )
 def test_recurrent_layers(op: str, direction: str, times: int, count: int, length: int, width: int) -> None:
     net = Net()
+    op, before = op.split()[0], "before" in op
     ways, gates = (2 if direction == "bidirectional" else 1), (4 if op == "LSTM" else 3)
     x = net.input("x", ["times", "batch", length])
     first = [net.input(name, [ways, "batch", width]) for name in ("h", "c")[: 2 if op == "LSTM" else 1]]
@@ -121,7 +122,7 @@ def test_recurrent_layers(op: str, direction: str, times: int, count: int, lengt
     more = {
         "direction": direction,
         "hidden_size": width,
-        **({"linear_before_reset": 1} if op == "GRU" else {}),
+        **({"linear_before_reset": 1} if op == "GRU" and not before else {}),
     }
     made = net.node(op, x, *layer, bias, "", *first, outputs=3 if op == "LSTM" else 2, **more)
     turned = net.node("Transpose", made[0], perm=[0, 2, 1, 3])
@@ -154,7 +155,6 @@ def test_an_lstm_without_bias_and_state_in_a_chain_of_two() -> None:
 
 
 REFUSED = {
-    "linear_before_reset": ("GRU", {}, 0),
     "activations": ("LSTM", {"activations": ["Relu", "Tanh", "Tanh"]}, 0),
     "layout": ("LSTM", {"clip": 3.0}, 0),
     "peepholes": ("LSTM", {}, 1),
@@ -226,15 +226,15 @@ def test_bytes_become_rows_of_a_matrix() -> None:
     agree(net.model(y), {"bytes": far}, {"bytes": np.full((3, 6), 5, np.int32)})
 
 
-def test_whole_numbers_that_float32_may_not_hold_are_refused() -> None:
-    net = Net()
-    x = net.input("x", [4], INT32)
-    for model in (
-        net.model(net.node("Reshape", x, net.constant([2, 2], np.int64))),
-        net.model(net.node("Add", x, x)),
-    ):
-        with pytest.raises(sp.engine.UnsupportedOperationsError, match="int32"):
-            sp.engine.load(model)
+def test_whole_numbers_that_float32_may_not_hold_are_exact() -> None:
+    far = np.array([0, 2**24 + 1, -(2**30) + 1, 7], np.int32)
+    for op in ("Reshape", "Add"):
+        net = Net()
+        x = net.input("x", [4], INT32)
+        y = net.node(op, x, net.constant([2, 2], np.int64) if op == "Reshape" else x)
+        np.testing.assert_array_equal(
+            sp.engine.load(net.model(y))(far).ravel(), far if op == "Reshape" else 2 * far
+        )
 
 
 def test_double_precision_is_refused_and_not_rounded() -> None:

@@ -69,7 +69,7 @@ std::shared_ptr<DepthwiseWeights> depthwise_weights(FloatArray weights, MaybeBia
 StageSpec stage_of(std::shared_ptr<ConvWeights> conv, std::shared_ptr<DepthwiseWeights> depthwise,
                    const std::vector<ptrdiff_t>& shape, const std::vector<ptrdiff_t>& stride,
                    const std::vector<ptrdiff_t>& dilation, const std::vector<ptrdiff_t>& before, int act, float low,
-                   float high, bool add_last) {
+                   float high, bool add_last, ptrdiff_t depth, ptrdiff_t slice) {
   if (bool(conv) == bool(depthwise)) throw nb::value_error("a stage is a convolution or a depthwise one");
   if (shape.size() != 3 || stride.size() != 2 || dilation.size() != 2 || before.size() != 2)
     throw nb::value_error("a stage has a shape (C, H, W) and two strides, dilations and paddings");
@@ -78,12 +78,16 @@ StageSpec stage_of(std::shared_ptr<ConvWeights> conv, std::shared_ptr<DepthwiseW
       if (n < 1 || n >> 30) throw nb::value_error("a length of a stage lies out of range");
   for (ptrdiff_t n : before)
     if (n < 0 || n >> 30) throw nb::value_error("a padding lies out of range");
+  const ptrdiff_t rows = conv ? conv->shape().height : depthwise->height();
+  if (depth < 1 || rows % depth || slice < 0 || slice >> 40 || (depth > 1 && slice == 0))
+    throw nb::value_error("a kernel's rows do not lie in so many slices");
+  if (conv && conv->winograd() && depth > 1) throw nb::value_error("Winograd's convolution reads one slice");
   if (act < 0 || act > int(Activation::tanh)) throw nb::value_error("no such activation");
   if ((conv ? conv->shape().c_out : depthwise->channels()) != shape[0])
     throw nb::value_error("another number of channels");
   if ((conv ? conv->lanes() : depthwise->lanes()) != target().blocks->lanes)
     throw nb::value_error("weights were packed for another instruction set");
-  return {{stride[0], stride[1], dilation[0], dilation[1], before[0], before[1]},
+  return {{stride[0], stride[1], dilation[0], dilation[1], before[0], before[1], depth, slice},
           {Activation(act), low, high, add_last},
           conv,
           depthwise,
@@ -106,7 +110,7 @@ void check_stages(const ChainSpec& spec) {
     if ((s.conv ? s.conv->shape().c_in : s.depthwise->channels()) != src.channels)
       throw nb::value_error("a stage reads another number of channels");
     const Geometry& g = s.geometry;
-    const ptrdiff_t height = s.conv ? s.conv->shape().height : s.depthwise->height();
+    const ptrdiff_t height = (s.conv ? s.conv->shape().height : s.depthwise->height()) / g.depth;
     const ptrdiff_t width = s.conv ? s.conv->shape().width : s.depthwise->width();
     const ptrdiff_t below = (s.height - 1) * g.stride_y + (height - 1) * g.dilation_y + 1 - g.top - src.height;
     const ptrdiff_t right = (s.width - 1) * g.stride_x + (width - 1) * g.dilation_x + 1 - g.left - src.width;
@@ -115,6 +119,9 @@ void check_stages(const ChainSpec& spec) {
         (!blocked || spec.scale || spec.stages.size() > 1 || g.stride_y != 1 || g.stride_x != 1 || g.dilation_y != 1 ||
          g.dilation_x != 1))
       throw nb::value_error("Winograd's convolution stands alone, and reads neighbouring pixels of blocks");
+    if (g.depth > 1 &&
+        (!first || g.top > src.top || g.left > src.left || below > src.bottom || right > src.right))
+      throw nb::value_error("a kernel of several slices stands first, with enough zeros around its samples");
     if (s.conv && s.conv->block() != src.block) throw nb::value_error("weights were packed for another layout");
     if (s.depthwise &&
         (!blocked || (first && (g.top > src.top || g.left > src.left || below > src.bottom || right > src.right))))
@@ -144,6 +151,10 @@ void add_chain(BoundProgram& program, const Image& src, const Image& dst, const 
   if (scale) spec.scale = Place{scale->first, scale->second};
   check_stages(spec);
   check_image(program, src, "src", false);
+  const Geometry& g = stages[0].geometry;
+  Image last = src;  // of the slices that the kernel reads
+  last.place.at = multiply_add(g.depth - 1, g.slice, src.place.at);
+  if (g.depth > 1) check_image(program, last, "src", false);
   check_image(program, dst, "dst", true);
   if (add) check_image(program, *add, "residual", false);
   if (scale) {
@@ -184,7 +195,7 @@ void bind_engine_convolutions(nb::module_& m) {
       .def_prop_ro("nbytes", &DepthwiseWeights::bytes);
   nb::class_<StageSpec>(m, "Stage")
       .def(nb::new_(&stage_of), "conv"_a.none(), "depthwise"_a.none(), "shape"_a, "stride"_a, "dilation"_a, "before"_a,
-           "act"_a, "low"_a, "high"_a, "add_last"_a);
+           "act"_a, "low"_a, "high"_a, "add_last"_a, "depth"_a = 1, "slice"_a = 0);
   m.def("add_chain", &add_chain, "program"_a, "src"_a, "dst"_a, "stages"_a, "add"_a = nb::none(),
         "scale"_a = nb::none(), "means"_a = nb::none(), "sums"_a = nb::none());
 }

@@ -26,8 +26,10 @@ using namespace nb::literals;
 using Address = std::pair<int, ptrdiff_t>;
 using Lines = std::pair<Address, std::vector<ptrdiff_t>>;  // an array, and its strides
 using Ends = std::pair<std::optional<Address>, std::optional<Address>>;
-// Whether it goes backwards; weights; gates and results [time][sequence][number]; state and cell at first, and at last.
-using Described = std::tuple<bool, std::shared_ptr<FullWeights>, Lines, Lines, Ends, Ends>;
+// Whether it goes backwards; weights, one or two; gates and results [time][sequence][number]; state and cell at first,
+// and at last.
+using Weights = std::vector<std::shared_ptr<FullWeights>>;
+using Described = std::tuple<bool, Weights, Lines, Lines, Ends, Ends>;
 
 constexpr ptrdiff_t kMostWidth = 1 << 20;
 
@@ -54,15 +56,19 @@ std::optional<Place> checked(const BoundProgram& program, ptrdiff_t elements, co
 
 void add_recurrent(BoundProgram& program, const std::string& kind, ptrdiff_t times, ptrdiff_t sequences,
                    ptrdiff_t width, const std::vector<Described>& described) {
-  if (kind != "lstm" && kind != "gru") throw nb::value_error(("no such layer: " + kind).c_str());
-  const Cell cell = kind == "lstm" ? Cell::lstm : Cell::gru;
+  if (kind != "lstm" && kind != "gru" && kind != "gru_before")
+    throw nb::value_error(("no such layer: " + kind).c_str());
+  const Cell cell = kind == "lstm" ? Cell::lstm : kind == "gru" ? Cell::gru : Cell::gru_before;
   if (times < 1 || sequences < 1 || width < 1 || width > kMostWidth || described.empty())
     throw nb::value_error("add_recurrent: a length is 0 or out of range");
   const ptrdiff_t gates = RecurrentStep::gates(cell) * width, held = multiply_add(sequences, width, 0);
   std::vector<Direction> directions;
   for (const auto& [backwards, weights, x, dst, first, last] : described) {
-    if (cell == Cell::gru && (first.second || last.second)) throw nb::value_error("add_recurrent: GRU has no cell");
-    directions.push_back({backwards, weights, checked(program, {times, sequences, gates}, x, false),
+    if (weights.size() != (cell == Cell::gru_before ? 2 : 1) || !weights.front() || !weights.back())
+      throw nb::value_error("add_recurrent: another number of weights");
+    if (cell != Cell::lstm && (first.second || last.second)) throw nb::value_error("add_recurrent: GRU has no cell");
+    directions.push_back({backwards, weights.front(), cell == Cell::gru_before ? weights.back() : nullptr,
+                          checked(program, {times, sequences, gates}, x, false),
                           checked(program, {times, sequences, width}, dst, true),
                           checked(program, held, first.first, false), checked(program, held, first.second, false),
                           checked(program, held, last.first, true), checked(program, held, last.second, true)});

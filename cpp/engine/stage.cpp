@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 #include "base/machine.h"
 
@@ -65,7 +66,8 @@ void WeightStream::asked(const Step::Fetched& range, const char* until) {
 ConvStage::ConvStage(const Geometry& g, const Ending& end, const Image& src, const Image& dst,
                      std::shared_ptr<const ConvWeights> weights, bool scaled)
     : Stage(g, end, src, dst), weights_(std::move(weights)), scaled_(scaled) {
-  const ptrdiff_t row = std::max<ptrdiff_t>(1, src.channels * src.width * g.stride_y * ptrdiff_t(sizeof(float)));
+  const ptrdiff_t row =
+      std::max<ptrdiff_t>(1, g.depth * src.channels * src.width * g.stride_y * ptrdiff_t(sizeof(float)));
   const ptrdiff_t share = ptrdiff_t(kSourceShare * double(caches().l2));
   band_rows_ = std::clamp<ptrdiff_t>(share / row, 1, kMostLines);
   band_columns_ = std::max<ptrdiff_t>(1, dst.width);
@@ -89,9 +91,10 @@ bool ConvStage::pointwise() const {
 void ConvStage::plan_copies(const Image& src) {
   const ConvShape& s = weights_->shape();
   const Geometry& g = geometry_;
-  const ptrdiff_t bottom = beyond(dst_.height, g.stride_y, s.height, g.dilation_y, g.top, src.height);
+  const ptrdiff_t bottom = beyond(dst_.height, g.stride_y, kernel_height(), g.dilation_y, g.top, src.height);
   const ptrdiff_t right = beyond(dst_.width, g.stride_x, s.width, g.dilation_x, g.left, src.width);
   if (g.top <= src.top && g.left <= src.left && bottom <= src.bottom && right <= src.right) return;
+  if (g.depth > 1) throw std::invalid_argument("a kernel of several slices needs zeros around its samples");
   copies_ = src;
   const ptrdiff_t halo = (s.width - 1) * g.dilation_x + 1 - g.stride_x;  // a part of a row reads beside itself
   if (halo > band_columns_ * g.stride_x) band_columns_ = dst_.width;
@@ -112,8 +115,7 @@ std::vector<Segment> ConvStage::segments(const Image& in, Range channels) const 
     const ptrdiff_t block = c / in.block, end = std::min((block + 1) * in.block, channels.to);
     for (ptrdiff_t v = 0; v < s.height; v++)
       for (ptrdiff_t u = 0; u < s.width; u++) {
-        const ptrdiff_t at =
-            block * in.block_pitch + c % in.block + v * geometry_.dilation_y * in.row_pitch + u * column;
+        const ptrdiff_t at = block * in.block_pitch + c % in.block + row_of(v, in.row_pitch) + u * column;
         if (!out.empty() && out.back().at + out.back().count == at)
           out.back().count += end - c;
         else
@@ -122,6 +124,12 @@ std::vector<Segment> ConvStage::segments(const Image& in, Range channels) const 
     c = end;
   }
   return out;
+}
+
+// Where row v of the kernel reads.
+ptrdiff_t ConvStage::row_of(ptrdiff_t v, ptrdiff_t pitch) const {
+  const ptrdiff_t rows = kernel_height();
+  return v / rows * geometry_.slice + v % rows * geometry_.dilation_y * pitch;
 }
 
 ptrdiff_t ConvStage::macs_a_row() const {
@@ -275,15 +283,15 @@ ptrdiff_t DepthwiseStage::macs_a_row() const {
 void DepthwiseStage::run(const StageCall& call) const {
   constexpr ptrdiff_t kRows = 16, kOffsets = 512;
   const Geometry& g = geometry_;
-  const ptrdiff_t height = weights_->height(), first = call.parts.from;
+  const ptrdiff_t height = weights_->height(), rows = kernel_height(), first = call.parts.from;
   const ptrdiff_t at_once = std::clamp<ptrdiff_t>(kOffsets / height, 1, kRows);
   ptrdiff_t src_rows[kOffsets], dst_rows[kRows], add_rows[kRows];
   for (ptrdiff_t from = call.rows.from; from < call.rows.to; from += at_once) {
     const ptrdiff_t n = std::min(at_once, call.rows.to - from);
     for (ptrdiff_t i = 0; i < n; i++) {
       for (ptrdiff_t v = 0; v < height; v++)
-        src_rows[i * height + v] =
-            call.src.offset((from + i) * g.stride_y - g.top + v * g.dilation_y) - g.left * call.src.pixel_pitch;
+        src_rows[i * height + v] = call.src.offset((from + i) * g.stride_y - g.top + v % rows * g.dilation_y) +
+                                   v / rows * g.slice - g.left * call.src.pixel_pitch;
       dst_rows[i] = call.dst.offset(from + i);
       add_rows[i] = call.add ? call.add->offset(from + i) : 0;
     }

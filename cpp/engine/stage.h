@@ -35,6 +35,8 @@ inline Rows rows_of(const Image& image, const Memory& memory, ptrdiff_t batch) {
 struct Geometry {
   ptrdiff_t stride_y = 1, stride_x = 1, dilation_y = 1, dilation_x = 1;
   ptrdiff_t top = 0, left = 0;  // padding with zeros
+  // Of volumes, whose slices are images: a kernel's rows lie in so many slices, `slice` elements apart.
+  ptrdiff_t depth = 1, slice = 0;
 };
 
 // Weights that a piece of work asks for ahead of time: the rest of its own, then those of the steps that follow.
@@ -101,10 +103,11 @@ class ConvStage final : public Stage {
   Step::Fetched weights() const override { return weights_->all(); }
   size_t scratch_bytes() const override;
   void run(const StageCall& call) const override;
-  ptrdiff_t kernel_height() const override { return weights_->shape().height; }
+  ptrdiff_t kernel_height() const override { return weights_->shape().height / geometry_.depth; }
 
  private:
   bool pointwise() const;
+  ptrdiff_t row_of(ptrdiff_t v, ptrdiff_t pitch) const;
   std::vector<Segment> segments(const Image& layout, Range channels) const;
   void plan_copies(const Image& src);
   void band(const StageCall& call, Range rows, Range columns) const;
@@ -129,7 +132,7 @@ class DepthwiseStage final : public Stage {
   size_t weight_bytes() const override { return weights_->bytes(); }
   Step::Fetched weights() const override { return weights_->all(); }
   void run(const StageCall& call) const override;
-  ptrdiff_t kernel_height() const override { return weights_->height(); }
+  ptrdiff_t kernel_height() const override { return weights_->height() / geometry_.depth; }
 
  private:
   std::shared_ptr<const DepthwiseWeights> weights_;

@@ -331,6 +331,8 @@ class Stage:
         low: float,
         high: float,
         add_last: bool,
+        depth: int = 1,
+        slice: int = 0,
     ) -> None: ...
 
 def add_chain(
@@ -430,7 +432,7 @@ def add_recurrent(
     directions: Sequence[
         tuple[
             bool,
-            FullWeights,
+            Sequence[FullWeights],
             tuple[_Address, Sequence[int]],
             tuple[_Address, Sequence[int]],
             tuple[_Address | None, _Address | None],

@@ -19,8 +19,12 @@ RecurrentStep::RecurrentStep(Cell cell, ptrdiff_t times, ptrdiff_t sequences, pt
       sequences_(sequences),
       width_(width),
       directions_(std::move(directions)) {
+  const bool before = cell == Cell::gru_before;
+  auto fits = [&](const FullWeights& w, ptrdiff_t parts) {
+    return w.inner() == width && w.columns() == parts * width && w.packed();
+  };
   for (const Direction& d : directions_)
-    if (d.weights->inner() != width || d.weights->columns() != gates(cell) * width || !d.weights->packed())
+    if (bool(d.fresh) != before || !fits(*d.weights, gates(cell) - before) || (before && !fits(*d.fresh, 1)))
       throw std::invalid_argument("recurrent weights of another size");
 }
 
@@ -36,9 +40,10 @@ ptrdiff_t RecurrentStep::pieces(int threads) const {
   return pieces_of(groups() * ptrdiff_t(directions_.size()), products, threads);
 }
 
-// Sums of gates, the cell, the state, and zeros where no first state is given.
+// Sums of gates, the cell or what is kept of the state, the first state, and zeros.
 size_t RecurrentStep::scratch_bytes() const {
-  return Scratch::bytes<float>(kAtOnce * gates(cell_) * width_) + 2 * Scratch::bytes<float>(kAtOnce * width_);
+  return Scratch::bytes<float>(kAtOnce * gates(cell_) * width_) + 2 * Scratch::bytes<float>(kAtOnce * width_) +
+         Scratch::bytes<float>(gates(cell_) * width_);
 }
 
 void RecurrentStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char* scratch) const {
@@ -47,15 +52,28 @@ void RecurrentStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory,
     sequences(directions_[size_t(i / groups())], share_of(sequences_, i % groups(), groups()), memory, scratch);
 }
 
-// sums += state times the weights of LSTM; sums = their product and its bias for GRU
-void RecurrentStep::multiply(const Direction& d, const float* state, ptrdiff_t row, ptrdiff_t rows, float* sums) const {
-  const FullWeights& w = *d.weights;
+// sums += state times the weights; sums = their product and its bias where GRU scales that
+void RecurrentStep::multiply(const FullWeights& w, const float* state, ptrdiff_t row, ptrdiff_t rows,
+                             float* sums) const {
+  const ptrdiff_t all = gates(cell_) * width_;
   const bool far = w.bytes_read() > caches().l2 / 2;
   for (ptrdiff_t i = 0; i < w.panels(); i++) {
     const ptrdiff_t column = i * table_.panel;
-    table_.product({state, row, 1, w.panel(i), w.width(i), w.bias(i), sums + column, w.columns(), rows, w.inner(),
-                    std::min<ptrdiff_t>(table_.panel, w.columns() - column), cell_ == Cell::lstm, far, {}});
+    table_.product({state, row, 1, w.panel(i), w.width(i), w.bias(i), sums + column, all, rows, w.inner(),
+                    std::min<ptrdiff_t>(table_.panel, w.columns() - column), cell_ != Cell::gru, far, {}});
   }
+}
+
+// The gates of GRU, the last one of what its reset gate keeps of the state.
+void RecurrentStep::reset(const Direction& d, const float* state, ptrdiff_t row, ptrdiff_t rows, float* sums,
+                          float* kept) const {
+  const ptrdiff_t all = gates(cell_) * width_;
+  float* const gate = sums + width_;
+  multiply(*d.weights, state, row, rows, sums);
+  table_.elementwise({gate, nullptr, kept, rows, width_, all, 1, 0, 0, width_, 1, Operation::first,
+                      {Function::sigmoid, 0, 0}});
+  table_.elementwise({kept, state, kept, rows, width_, width_, 1, row, 1, width_, 1, Operation::mul, {}});
+  multiply(*d.fresh, kept, width_, rows, sums + 2 * width_);
 }
 
 void RecurrentStep::sequences(const Direction& d, Range which, const Memory& memory, char* scratch) const {
@@ -63,6 +81,8 @@ void RecurrentStep::sequences(const Direction& d, Range which, const Memory& mem
   float* const sums = reinterpret_cast<float*>(scratch);
   float* const cell = sums + Scratch::bytes<float>(kAtOnce * all) / sizeof(float);
   float* const first = cell + Scratch::bytes<float>(kAtOnce * width_) / sizeof(float);
+  float* const zeros = first + Scratch::bytes<float>(kAtOnce * width_) / sizeof(float);
+  if (cell_ == Cell::gru_before) std::memset(zeros, 0, size_t(all) * sizeof(float));
   auto begin = [&](const std::optional<Place>& from, float* to) {
     if (from)
       std::memcpy(to, memory.at(*from) + which.first * width_, size_t(own) * sizeof(float));
@@ -81,10 +101,14 @@ void RecurrentStep::sequences(const Direction& d, Range which, const Memory& mem
     float* dst = dst_at + time * d.dst.strides[0];
     if (cell_ == Cell::lstm) {
       table_.copy({x, sums, rows, all, gates_row, 1, all, 1});
-      multiply(d, state, state_row, rows, sums);
+      multiply(*d.weights, state, state_row, rows, sums);
       table_.lstm({sums, nullptr, cell, cell, dst, rows, width_, all, 0, width_, d.dst.strides[1]});
+    } else if (cell_ == Cell::gru_before) {
+      table_.copy({x, sums, rows, all, gates_row, 1, all, 1});
+      reset(d, state, state_row, rows, sums, cell);
+      table_.gru({sums, zeros, state, nullptr, dst, rows, width_, all, 0, state_row, d.dst.strides[1]});
     } else {
-      multiply(d, state, state_row, rows, sums);
+      multiply(*d.weights, state, state_row, rows, sums);
       table_.gru({x, sums, state, nullptr, dst, rows, width_, gates_row, all, state_row, d.dst.strides[1]});
     }
     state = dst, state_row = d.dst.strides[1];

@@ -12,12 +12,14 @@ namespace sep {
 struct Direction {
   bool backwards;
   std::shared_ptr<const FullWeights> weights;  // (width, gates * width), and for GRU the bias of the state's part
+  std::shared_ptr<const FullWeights> fresh;    // of gru_before: of its last gate, and above those of the other two
   Strided gates, dst;                          // strides of times and of sequences
   std::optional<Place> state, cell;            // at first, [sequence][width]; none: zeros
   std::optional<Place> last_state, last_cell;  // where they go at the end
 };
 
-enum class Cell : int { lstm, gru };
+// gru scales what the state comes to; gru_before scales the state, before it is multiplied.
+enum class Cell : int { lstm, gru, gru_before };
 
 class RecurrentStep : public Step {
  public:
@@ -31,7 +33,9 @@ class RecurrentStep : public Step {
  private:
   ptrdiff_t groups() const;
   void sequences(const Direction& direction, Range which, const Memory& memory, char* scratch) const;
-  void multiply(const Direction& direction, const float* state, ptrdiff_t row, ptrdiff_t rows, float* sums) const;
+  void multiply(const FullWeights& weights, const float* state, ptrdiff_t row, ptrdiff_t rows, float* sums) const;
+  void reset(const Direction& direction, const float* state, ptrdiff_t row, ptrdiff_t rows, float* sums,
+             float* kept) const;
 
   const PlainTable& table_;
   Cell cell_;

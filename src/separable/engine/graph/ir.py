@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -170,6 +170,20 @@ class Graph:
         yield from self.constants
         for node in self.nodes:
             yield from (name for name in node.outputs if name)
+
+    def shapes(self) -> Callable[[str], tuple[int, ...]]:
+        """Return what tells the shapes of a static graph's tensors, and remembers those it was asked for."""
+        known: dict[str, tuple[int, ...]] = {}
+
+        def shape(name: str) -> tuple[int, ...]:
+            lengths = known.get(name)
+            if lengths is None:
+                array = self.constants.get(name)
+                told = self.types[name].shape if array is None else array.shape
+                lengths = known[name] = tuple(map(int, told))
+            return lengths
+
+        return shape
 
     def __str__(self) -> str:
         """Return one line a node, each with the types of what it makes, and the constants in numbers."""

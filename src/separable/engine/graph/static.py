@@ -18,7 +18,7 @@ from .shapes.operands import UnknownError
 from .shapes.table import KNOWN, named, output_types, with_attributes
 from .values import VALUES
 
-__all__ = ["Unknown", "is_known", "static"]
+__all__ = ["Unknown", "computed", "is_known", "static"]
 
 # Operations without a rule of their own, whose outputs are hardly larger than their inputs, and of a shape
 # that no values decide: they are tried on zeros.
@@ -77,7 +77,7 @@ def static(
         depends on what is computed when the model runs, or a constant would not fit into memory.
     """
     types = _with_lengths(graph, shapes or {})
-    known = _StaticGraph(dict(graph.constants), types, taken=frozenset(graph.names()), unknown=unknown)
+    known = _StaticGraph(dict(graph.constants), types, names=graph.names, unknown=unknown)
     for node in _read(graph.nodes, graph.outputs):
         known.add(node)
     return known.graph(graph)
@@ -116,7 +116,7 @@ def _read(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
     wanted = set(outputs)
     kept = []
     for node in reversed(nodes):
-        if any(name in wanted for name in node.outputs):
+        if not wanted.isdisjoint(node.outputs):
             kept.append(node)
             wanted.update(node.inputs)
     return kept[::-1]
@@ -130,9 +130,10 @@ class _StaticGraph:
     types: dict[str, TensorType]
     nodes: list[Node] = field(default_factory=list)
     same: dict[str, str] = field(default_factory=dict)
-    taken: frozenset[str] = frozenset()  # names of the graph itself
+    names: Callable[[], Iterable[str]] = tuple  # of the graph itself
     folded: int = 0  # bytes of the constants made here
     unknown: Unknown | None = None
+    _names: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         for name, array in self.constants.items():
@@ -140,16 +141,17 @@ class _StaticGraph:
 
     def add(self, node: Node) -> None:
         """Add a node, or what it comes to."""
-        if any(name in self.same for name in node.inputs):
+        if self.same and not self.same.keys().isdisjoint(node.inputs):
             node = node.with_(inputs=tuple(self.same.get(name, name) for name in node.inputs))
         values = [self.constants.get(name) for name in node.inputs]
         if node.op == "If":
             self._add_if(node, values[0])
             return
         given = [self.types.get(name) for name in node.inputs]
-        for name, kind in zip(node.inputs, given, strict=True):
-            if name and kind is None:
-                raise ModelError(f"{named(node)} reads `{name}`, which nothing makes.")
+        if not all(given):  # absent, or made by nobody
+            for name, kind in zip(node.inputs, given, strict=True):
+                if name and kind is None:
+                    raise ModelError(f"{named(node)} reads `{name}`, which nothing makes.")
         if self.unknown is not None and not is_known(node.op):
             found = self.unknown(node, given, values)
             self.types.update(pair for pair in zip(node.outputs, found, strict=True) if pair[0])
@@ -168,7 +170,9 @@ class _StaticGraph:
             if self._is_constant(node, values) and _is_quick(node, given, found):
                 self._fold(node, values, found)
                 return
-        self.types.update(pair for pair in zip(node.outputs, found, strict=True) if pair[0])
+        for name, kind in zip(node.outputs, found, strict=True):
+            if name:
+                self.types[name] = kind
         self.nodes.append(node)
 
     def _inferred(
@@ -182,7 +186,7 @@ class _StaticGraph:
                 "lengths."
             ) from error
         for kind in found:
-            if kind.shape and min(_lengths(kind)) < 0:
+            if kind.shape and _shortest(kind) < 0:
                 raise ModelError(f"{named(node)} would have shape {kind.shape}.")
         return found
 
@@ -206,8 +210,9 @@ class _StaticGraph:
     def _is_constant(node: Node, values: Sequence[Array | None]) -> bool:
         if node.op in _OF_TYPES:
             return True
-        given = zip(node.inputs, values, strict=True)
-        return node.op not in _RANDOM and all(value is not None for name, value in given if name)
+        if node.op in _RANDOM:
+            return False
+        return not any(value is None and name for name, value in zip(node.inputs, values, strict=True))
 
     def _fold(self, node: Node, values: list[Array | None], types: tuple[TensorType, ...]) -> None:
         if node.op in _OF_TYPES:
@@ -222,7 +227,7 @@ class _StaticGraph:
                     f"tensor `{node.outputs[0]}` of shape {types[0].shape} would make constants of "
                     f"{human_bytes(self.folded)}; expected at most {human_bytes(_MOST_FOLDED)}."
                 )
-            results = _computed(node, values)
+            results = computed(node, values)
         for name, array, kind in zip(node.outputs, results, types, strict=False):
             if not name:
                 continue
@@ -236,7 +241,7 @@ class _StaticGraph:
         """Return an average that counts its own padding, but not what `ceil_mode` adds, after a Pad."""
         rank = len(node.attributes["kernel_shape"])
         own, beyond = node.attributes["pads"], node.attributes["beyond"]
-        pads, padded = (free(f"{node.outputs[0]}.{what}", self.taken) for what in ("pads", "padded"))
+        pads, padded = (free(f"{node.outputs[0]}.{what}", self._taken()) for what in ("pads", "padded"))
         self.constants[pads] = np.array([0, 0, *own[:rank], 0, 0, *own[rank:]], np.int64)
         self.types[pads] = TensorType(np.dtype(np.int64), (2 * rank + 4,))
         self.add(Node("Pad", (node.inputs[0], pads), (padded,)))
@@ -270,8 +275,8 @@ class _StaticGraph:
         outside = dict(zip(captured, node.inputs[len(node.inputs) - len(captured) :], strict=True))
         values = {name: self.constants[far] for name, far in outside.items() if far in self.constants}
         types = {name: self.types[far] for name, far in outside.items()}
-        taken = frozenset((*branch.names(), *outside))
-        inner = _StaticGraph({**values, **branch.constants}, types, taken=taken, unknown=self.unknown)
+        names = (*branch.names(), *outside)
+        inner = _StaticGraph({**values, **branch.constants}, types, names=lambda: names, unknown=self.unknown)
         for needed in _read(branch.nodes, branch.outputs):
             inner.add(needed)
         return inner.graph(branch)
@@ -283,7 +288,7 @@ class _StaticGraph:
         if len(branch.outputs) != len(node.outputs):
             raise ModelError(f"{named(node)} has a branch of {len(branch.outputs)} outputs.")
         for name in branch.names():
-            names[name] = free(f"{node.outputs[0]}.{name}", self.taken)
+            names[name] = free(f"{node.outputs[0]}.{name}", self._taken())
         for name, array in branch.constants.items():
             self.constants[names[name]] = array
             self.types[names[name]] = TensorType(array.dtype, array.shape)
@@ -297,6 +302,12 @@ class _StaticGraph:
         for output, name in zip(node.outputs, branch.outputs, strict=True):
             source = names.get(name, name)
             self.same[output] = self.same.get(source, source)
+
+    def _taken(self) -> frozenset[str]:
+        """Return the names of the graph itself; few graphs are asked for them."""
+        if self._names is None:
+            self._names = frozenset(self.names())
+        return self._names
 
     # -- out -----------------------------------------------------------------------------------------
 
@@ -335,7 +346,14 @@ def _is_quick(node: Node, given: Sequence[TensorType | None], found: Sequence[Te
     return bool(max(count, count * taps, most) <= _MOST_BY_REFERENCE)
 
 
-def _computed(node: Node, values: Sequence[Any]) -> list[Array]:
+def computed(node: Node, values: Sequence[Any]) -> list[Array]:
+    """Return what a node makes of known values.
+
+    Raises
+    ------
+    ModelError
+        If it does not take them.
+    """
     fold = VALUES.get(node.op)
     if fold is None or "activation" in node.attributes:
         from .reference import run_node
@@ -347,6 +365,13 @@ def _computed(node: Node, values: Sequence[Any]) -> list[Array]:
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{named(node)} cannot be computed: {type(error).__name__}: {error}") from error
     return found if isinstance(found, list) else [found]
+
+
+def _shortest(kind: TensorType) -> int:
+    try:
+        return min(kind.shape)  # type: ignore[return-value]
+    except TypeError:  # names of open lengths
+        return min(_lengths(kind))
 
 
 def _lengths(kind: TensorType) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import numpy as np
 from ..._base.types import Array
 from ...files.guard import FileError
 from ...onnx.model.names import ModelError, naming
+from ..graph.decisions import decisions
 from ..graph.ir import Graph, TensorType
 from ..graph.static import static
 from ..passes import PassMemory, trace
@@ -67,8 +68,10 @@ class CompiledNetwork:
         self._read, self._graph, self._source = read, graph, source
         self._threads, self._fallback = threads, fallback
         self._shapes = shapes
-        self._settled = tuple(name for name, kind in graph.inputs.items() if _decides(kind))
-        self._values: Values | None = None if self._settled else ()  # of the latest call
+        self._decisions = decisions(graph)
+        # Of the latest call: what its plan was made for, and the inputs that this came from.
+        self._values: Values | None = None if self._decisions.tensors else ()
+        self._deciding: dict[str, Array] = {}
         self._store = WeightStore()
         self._memory: PassMemory = {}
         self._plans = PlanCache(self._planned, self._store, plans)
@@ -101,8 +104,8 @@ class CompiledNetwork:
 
     @property
     def depends_on_values(self) -> bool:
-        """Whether an input of one whole number decides what runs: nothing is planned before a call."""
-        return bool(self._settled)
+        """Whether values of inputs decide what runs, by shapes or an If: nothing is planned before a call."""
+        return bool(self._decisions.tensors)
 
     @property
     def threads(self) -> int:
@@ -159,19 +162,28 @@ class CompiledNetwork:
 
     def _plan_of(self, feeds: list[Array]) -> NetworkPlan:
         values: Values = ()
-        if self._settled:
-            given = dict(zip(self._graph.inputs, feeds, strict=True))
-            values = tuple([(name, given[name].tobytes()) for name in self._settled])
-            self._values = values
+        if self._decisions.tensors:
+            values = self._decided(dict(zip(self._graph.inputs, feeds, strict=True)))
         return self._plans.get(tuple([array.shape for array in feeds]), values)
+
+    def _decided(self, given: Mapping[str, Array]) -> Values:
+        """Return the values that a call's plan is made for."""
+        try:
+            made = self._decisions.values(given)
+        except ModelError:
+            with naming(self._source):
+                raise
+        values = tuple(
+            [(name, array.dtype.str, array.shape, array.tobytes()) for name, array in made.items()]
+        )
+        self._values = values
+        self._deciding = {name: given[name].copy() for name in self._decisions.inputs}
+        return values
 
     def _planned(self, given: Shapes, values: Values) -> NetworkPlan:
         lengths_of(self._graph.inputs, given)
         shapes = dict(zip(self._graph.inputs, given, strict=True))
-        settled = {
-            name: np.frombuffer(data, self._graph.inputs[name].dtype).reshape(shapes[name])
-            for name, data in values
-        }
+        settled = {name: np.frombuffer(data, kind).reshape(shape) for name, kind, shape, data in values}
         try:
             with naming(self._source):
                 return NetworkPlan(
@@ -221,11 +233,11 @@ class CompiledNetwork:
             said = "; ".join(f"`{name}` {shown(kind.shape)}" for name, kind in self._graph.inputs.items())
             raise ValueError(f"`shapes` is missing: the inputs have open lengths, {said}; give their shapes.")
         if shapes.keys() != self._graph.inputs.keys():
-            names = ", ".join(f"`{name}`" for name in self._graph.inputs)
+            names = _quoted(self._graph.inputs)
             raise ValueError(f"`shapes` has to name each input once; these are {names}.")
         if self._values is None:
             raise ValueError(
-                f"what runs depends on the values of {', '.join(f'`{name}`' for name in self._settled)}; "
+                f"what runs depends on the values of {_quoted(self._decisions.inputs)}; "
                 "call the program once."
             )
         return self._plans.get(tuple(tuple(shapes[name]) for name in self._graph.inputs), self._values)
@@ -327,20 +339,15 @@ class CompiledNetwork:
 
     def _random_feeds(self, plan: NetworkPlan) -> list[Array]:
         random = np.random.default_rng(_SEED)
-        values = dict(self._values or ())
+        given = self._deciding
         return [
-            np.frombuffer(values[name], kind.dtype).reshape(_lengths(kind))
-            if name in values
+            given[name]
+            if name in given
             else random.standard_normal(_lengths(kind)).astype(kind.dtype)
             if kind.dtype.kind == "f"
             else np.zeros(_lengths(kind), kind.dtype)
             for name, kind in plan.inputs.items()
         ]
-
-
-def _decides(kind: TensorType) -> bool:
-    """Whether an input is one whole number, such as a rate or a flag: each value has plans of its own."""
-    return kind.dtype.kind in "iub" and all(length == 1 for length in kind.shape)
 
 
 def _least(times: Array) -> Array:
@@ -354,3 +361,7 @@ def _least(times: Array) -> Array:
 
 def _lengths(kind: TensorType) -> tuple[int, ...]:
     return tuple(int(length) for length in kind.shape)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

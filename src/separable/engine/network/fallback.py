@@ -19,10 +19,10 @@ from ...onnx.model.runtime import Session, runnable
 from ..graph.ir import Graph, Node, TensorType
 from ..program.lower import lowered
 from ..program.operations import Operation
-from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
 from .apart import taken_apart
-from .parts import NativePart, PlanPart
+from .division import divided
+from .parts import PlanPart
 
 __all__ = ["ForeignPart", "parts", "types_in_runtime"]
 
@@ -49,65 +49,8 @@ def parts(graph: Graph, store: WeightStore, threads: int) -> list[PlanPart]:
     ModelError
         If ONNX Runtime does not run the rest either.
     """
-    bad: set[str] = set()
-    new = {node.outputs[0] for node, _ in lowered(graph, store)[1]}
-    while True:
-        bad |= new
-        graph = taken_apart(graph, bad)
-        found: list[PlanPart] = []
-        new = set()
-        for nodes, is_native in _runs(graph, bad):
-            part = _cut(graph, nodes)
-            if not is_native:
-                found.append(ForeignPart(part, threads))
-                continue
-            try:
-                found.append(NativePart(part, store))
-            except UnsupportedOperationsError as error:  # which the borders of parts may bring to light
-                new |= {node.outputs[0] for node, _ in error.missing}
-        if not new:
-            return found
-        if new <= bad:
-            raise ModelError("it cannot be divided into parts that run; please report it.")
-
-
-def _runs(graph: Graph, bad: set[str]) -> Iterator[tuple[list[Node], bool]]:
-    """Yield nodes that run together, and whether they are native: as many as are ready, in turn."""
-    ready = {"", *graph.inputs, *graph.constants}
-    left = list(graph.nodes)
-    is_native = not left or left[0].outputs[0] not in bad
-    while left:
-        taken, later = [], []
-        for node in left:
-            if (node.outputs[0] not in bad) == is_native and ready.issuperset(node.inputs):
-                taken.append(node)
-                ready.update(node.outputs)
-            else:
-                later.append(node)
-        if taken:
-            yield taken, is_native
-        left, is_native = later, not is_native
-
-
-def _cut(graph: Graph, nodes: list[Node]) -> Graph:
-    """Return some nodes as a graph of their own."""
-    made = {name for node in nodes for name in node.outputs if name}
-    read = dict.fromkeys(name for node in nodes for name in node.inputs if name)
-    inside = {id(node) for node in nodes}
-    elsewhere = {name for node in graph.nodes if id(node) not in inside for name in node.inputs}
-    types = {**graph.inputs, **graph.types}
-    return Graph(
-        graph.name,
-        {name: types[name] for name in read if name not in made and name not in graph.constants},
-        tuple(
-            name
-            for name in dict.fromkeys(n for node in nodes for n in node.outputs)
-            if name and (name in elsewhere or name in graph.outputs)
-        ),
-        tuple(nodes),
-        {name: graph.constants[name] for name in read if name in graph.constants},
-        types,
-    )
+    missing = lowered(graph, store)[1]
+    return divided(graph, store, missing, lambda part: ForeignPart(part, threads), taken_apart)
 
 
 class ForeignPart:

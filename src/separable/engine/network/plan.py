@@ -18,6 +18,7 @@ from ..program.native_forms import in_native_form
 from ..program.operations import Operation
 from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
+from .division import with_arrays
 from .parts import EmptyPart, NativePart, PlanPart
 
 __all__ = ["NetworkPlan"]
@@ -37,7 +38,7 @@ class NetworkPlan:
         Whether ONNX Runtime runs what the engine does not.
     threads : int
     settled : mapping of str to ndarray, optional
-        The values of inputs that it is made for.
+        The values of tensors that it is made for.
     memory : PassMemory, optional
         Of the other plans of the network.
 
@@ -81,7 +82,7 @@ class NetworkPlan:
         here = {*self._known, *self._passed}
         computed = tuple(name for name in self.outputs if name not in here)
         self._threads = threads
-        alone = None if here else _images(self.graph, make, store, fallback)
+        alone = None if here else _images(self.graph, make, store)
         self.parts: list[PlanPart] = (
             _parts(self.graph.with_(outputs=computed), store, fallback, threads) if alone is None else [alone]
         )
@@ -151,10 +152,12 @@ class NetworkPlan:
 
 
 def _with_values(graph: Graph, settled: Mapping[str, Array]) -> Graph:
-    """Return a graph in which some inputs are constants."""
+    """Return a graph in which some tensors are constants."""
     inputs = {name: kind for name, kind in graph.inputs.items() if name not in settled}
     types = {name: kind for name, kind in graph.types.items() if name not in settled}
-    return graph.with_(inputs=inputs, constants={**graph.constants, **settled}, types=types)
+    nodes = tuple(node for node in graph.nodes if node.outputs[0] not in settled)
+    constants = {**graph.constants, **settled}
+    return graph.with_(inputs=inputs, nodes=nodes, constants=constants, types=types)
 
 
 def _static(graph: Graph, shapes: Mapping[str, tuple[int, ...]], fallback: bool) -> Graph:
@@ -174,7 +177,6 @@ def _images(
     graph: Graph,
     make: Callable[[Mapping[str, tuple[int, ...]]], Graph],
     store: WeightStore,
-    fallback: bool,
 ) -> NativePart | None:
     """Return what runs the images of a batch one by one; None where the batch is run whole."""
     images, one = apart(graph, make)
@@ -183,8 +185,6 @@ def _images(
     try:
         return NativePart(one, store, images)
     except UnsupportedOperationsError:
-        if not fallback:
-            raise
         return None
 
 
@@ -201,7 +201,7 @@ def _parts(graph: Graph, store: WeightStore, fallback: bool, threads: int) -> li
         from .fallback import parts
 
         return parts(graph, store, threads)
-    return [NativePart(graph, store)]
+    return with_arrays(graph, store)
 
 
 def _lengths(kind: TensorType) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from .plan import NetworkPlan
 __all__ = ["MOST_BYTES", "MOST_PLANS", "PlanCache", "Shapes", "Values"]
 
 Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in order
-Values = tuple[tuple[str, bytes], ...]  # of the inputs that a plan is made for, by name
+Values = tuple[tuple[str, str, tuple[int, ...], bytes], ...]  # that a plan is made for: name, dtype, shape
 
 # What is kept at most: the plan used last always is, whatever it takes.
 MOST_PLANS: Final = 16
@@ -22,7 +22,7 @@ MOST_BYTES: Final = 2**30
 
 
 class PlanCache:
-    """Plans by shapes and deciding values of the inputs, and the instruction set; the oldest ones go.
+    """Plans by shapes and deciding values, and the instruction set; the oldest ones go.
 
     Parameters
     ----------

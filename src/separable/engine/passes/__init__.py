@@ -124,13 +124,16 @@ def trace(graph: Graph) -> Iterator[tuple[str, Graph]]:
 
 def _changes(graph: Graph) -> Iterator[tuple[Callable[[Graph], Graph], Graph]]:
     """Yield each pass that changed the graph, with what it made of it."""
+    last: Callable[[Graph], Graph] | None = None  # the pass that changed it last
     for _ in range(_MOST_ROUNDS):
-        start = graph
         for rewrite in PASSES:
             before, graph = graph, _rewritten(rewrite, graph)
             if graph is not before:
+                last = rewrite
                 yield rewrite, graph
-        if graph is start:
+            elif rewrite is last:
+                return  # those behind it have seen this very graph
+        if last is None:
             return
 
 

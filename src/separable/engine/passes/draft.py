@@ -37,7 +37,10 @@ class Draft:
 
     def __iter__(self) -> Iterator[Node]:
         for slot in self._slots:
-            yield from (node for node in tuple(slot) if node in self._places)
+            if len(slot) == 1:  # as nearly all have
+                yield slot[0]
+            else:
+                yield from (node for node in tuple(slot) if node in self._places)
 
     def __reversed__(self) -> Iterator[Node]:
         for slot in reversed(self._slots):

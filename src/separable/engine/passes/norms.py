@@ -79,7 +79,7 @@ def norms_before(graph: Graph) -> Graph:
 def norms_alone(graph: Graph) -> Graph:
     """Turn each BatchNormalization that is left into a depthwise 1x1 convolution.
 
-    So does a scale and a shift of channels in sequence. A norm of another rank than three or four becomes Mul
+    So does a scale and a shift of channels in sequence. A norm of another rank than three to five becomes Mul
     and Add; one of unknown rank stays.
     """
     draft = Draft(graph)
@@ -98,7 +98,7 @@ def norms_alone(graph: Graph) -> Graph:
 
 def _pair(draft: Draft, node: Node, rank: int) -> _Affine | None:
     """Return two steps of scale and shift that no convolution took as one, a number for each channel."""
-    second = _affine(draft, node, rank, 1) if rank in (3, 4) and len(node.outputs) == 1 else None
+    second = _affine(draft, node, rank, 1) if rank in (3, 4, 5) and len(node.outputs) == 1 else None
     earlier = draft.maker(second.x) if second is not None and draft.only_reader(second.x) else None
     if second is None or earlier is None or earlier.op not in _STEPS or not is_bare(earlier):
         return None
@@ -125,7 +125,7 @@ def _stand_alone(draft: Draft, node: Node, affine: _Affine, rank: int) -> tuple[
     after = _after(node)
     lane = (len(scale), *(1,) * (rank - 2))
     result = node.outputs[0]
-    if rank in (3, 4):
+    if rank in (3, 4, 5):
         weights = draft.add_constant(f"{result}/weights", scale.reshape(lane[0], 1, *lane[1:]))
         bias = draft.add_constant(f"{result}/bias", shift)
         attributes = {**_pointwise(rank - 2), "group": lane[0], **after}

@@ -113,7 +113,7 @@ def _gates(draft: Draft, x: str, gate: str) -> bool:
     if draft.constant(gate) is not None or draft.constant(x) is not None or not is_pooled(draft, gate):
         return False
     rank, channels = rank_of(draft, x), channels_of(draft, x)
-    if rank is None or rank < 3 or rank_of(draft, gate) != rank:
+    if rank not in (3, 4) or rank_of(draft, gate) != rank:
         return False
     if channels is None or channels_of(draft, gate) != channels:
         return False

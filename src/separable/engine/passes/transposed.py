@@ -42,7 +42,7 @@ def _phases(draft: Draft, node: Node) -> list[Node] | None:
     bias = real_constant(draft, node.inputs[2]) if biased else None
     shape = shape_of(draft, node.inputs[0])
     full = written.keys() >= _FULL and "auto_pad" not in written and "output_shape" not in written
-    known = weights is not None and weights.ndim in (3, 4) and (bias is not None or not biased)
+    known = weights is not None and weights.ndim in (3, 4, 5) and (bias is not None or not biased)
     if not full or not known or shape is None or any(isinstance(length, str) for length in shape):
         return None
     if min(*written["pads"], *written["output_padding"]) < 0:
@@ -56,7 +56,8 @@ def _phases(draft: Draft, node: Node) -> list[Node] | None:
     inputs = [draft.add_constant(f"{node.inputs[1]}/phases", taps)]
     if bias is not None:
         count = math.prod(end.stride for end in ends)
-        inputs.append(draft.add_constant(f"{node.inputs[2]}/phases", np.repeat(bias, count)))
+        phases = np.tile(bias, count) if groups == 1 else np.repeat(bias, count)
+        inputs.append(draft.add_constant(f"{node.inputs[2]}/phases", phases))
     attributes: dict[str, Any] = {
         "kernel_shape": tuple(end.taps for end in ends),
         "strides": (1,) * rank,
@@ -68,7 +69,7 @@ def _phases(draft: Draft, node: Node) -> list[Node] | None:
     lengths = [int(n) + end.low + end.high - end.taps + 1 for n, end in zip(shape[2:], ends, strict=True)]
     chain = _Chain(draft, node, (int(shape[0]), len(taps), *lengths))
     chain.add("Conv", inputs, (int(shape[0]), len(taps), *lengths), attributes)
-    chain.interleave(ends)
+    chain.interleave(ends, first=groups == 1)
     chain.cut(ends)
     return chain.finished()
 
@@ -107,7 +108,7 @@ class _Axis:
 
 
 def _taps(weights: Array, groups: int, ends: list[_Axis]) -> Array:
-    """Return the weights of all phases: (C_out * phases, C_in / groups, *taps)."""
+    """Return the weights of all phases: (phases * C_out, C_in / groups, *taps), of groups C_out * phases."""
     c_in, c_out = weights.shape[:2]
     rank = weights.ndim - 2
     grouped = weights.reshape(groups, c_in // groups, *weights.shape[1:])
@@ -119,7 +120,8 @@ def _taps(weights: Array, groups: int, ends: list[_Axis]) -> Array:
         grouped = padded.reshape(*padded.shape[:place], end.taps, end.stride, *padded.shape[place + 1 :])
         grouped = np.flip(grouped, place)
     taps, phases = [3 + 2 * axis for axis in range(rank)], [4 + 2 * axis for axis in range(rank)]
-    turned = grouped.transpose(0, 2, *phases, 1, *taps)
+    order = (*phases, 2) if groups == 1 else (2, *phases)
+    turned = grouped.transpose(0, *order, 1, *taps)
     lengths = [end.taps for end in ends]
     count = math.prod(end.stride for end in ends)
     return np.ascontiguousarray(turned).reshape(count * groups * c_out, c_in // groups, *lengths)
@@ -144,8 +146,8 @@ class _Chain:
         self._nodes.append(Node(op, (x, *others), (y,), attributes or {}))
         self._shape = shape
 
-    def interleave(self, ends: list[_Axis]) -> None:
-        """Put phases between each other: (N, C s.., L..) becomes (N, C, L s, ..)."""
+    def interleave(self, ends: list[_Axis], first: bool) -> None:
+        """Put phases between each other: (N, s.. C, L..), or (N, C s.., L..), becomes (N, C, L s, ..)."""
         strides = [end.stride for end in ends]
         if max(strides) == 1:
             return
@@ -153,11 +155,12 @@ class _Chain:
         rest = channels // math.prod(strides)
         wide = (count, rest, *(n * stride for n, stride in zip(lengths, strides, strict=True)))
         if len(strides) == 2 and strides[0] == strides[1]:
-            self.add("DepthToSpace", [], wide, {"blocksize": strides[0], "mode": "CRD"})
+            self.add("DepthToSpace", [], wide, {"blocksize": strides[0], "mode": "DCR" if first else "CRD"})
             return
-        rank = len(strides)
-        order = (0, 1, *(place for axis in range(rank) for place in (2 + rank + axis, 2 + axis)))
-        apart = (count, rest, *strides, *lengths)
+        rank, phase = len(strides), 1 if first else 2
+        pairs = (place for axis in range(rank) for place in (2 + rank + axis, phase + axis))
+        order = (0, 1 + rank if first else 1, *pairs)
+        apart = (count, *strides, rest, *lengths) if first else (count, rest, *strides, *lengths)
         self.add("Reshape", [self._integers("apart", apart)], apart)
         self.add("Transpose", [], tuple(apart[axis] for axis in order), {"perm": order})
         self.add("Reshape", [self._integers("together", wide)], wide)

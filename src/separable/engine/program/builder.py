@@ -17,7 +17,7 @@ from .memory import Blocked, Buffer, Held, Plain
 from .operations import Operation
 from .weights import WeightStore
 
-__all__ = ["Builder", "UnsupportedError", "around_of"]
+__all__ = ["Builder", "UnsupportedError", "around_of", "deep_of"]
 
 
 class UnsupportedError(Exception):
@@ -36,6 +36,10 @@ class Builder:
         Zeros that the consumers of a tensor want around it.
     places : mapping of str to (str, int)
         Tensors that are written where a concatenation wants them: its output, and their first channel there.
+    deep : mapping of str to tuple of int, optional
+        Slices of zeros that they want around a volume.
+    shape : callable, optional
+        Tells the shapes of its tensors.
 
     Attributes
     ----------
@@ -52,38 +56,40 @@ class Builder:
         store: WeightStore,
         around: Mapping[str, tuple[int, int, int, int]],
         places: Mapping[str, tuple[str, int]],
+        deep: Mapping[str, tuple[int, int]] | None = None,
+        shape: Callable[[str], tuple[int, ...]] | None = None,
     ) -> None:
         self.graph, self.store = graph, store
         self.lanes: int = _core.core_info()["vector_bits"] // 32
         self.operations: list[Operation] = []
         self.constants: list[tuple[Buffer, Array]] = []
-        self._around, self._places = around, places
+        self._around, self._places, self._deep = around, places, deep or {}
+        self._planes: dict[str, list[Blocked]] = {}
         self._held: dict[str, list[Held]] = {}
+        self._shape = shape or graph.shapes()
         self._levels: dict[str, list[LevelTensor]] = {}
         self._numbers: dict[float, Buffer] = {}
         self._carried: Mapping[str, CarriedAs] | None = None
-        self._shapes: dict[str, tuple[int, ...]] = {}
 
     # -- tensors -----------------------------------------------------------------------------------------
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
-        known = self._shapes.get(name)
-        if known is None:
-            array = self.graph.constants.get(name)
-            shape = self.graph.types[name].shape if array is None else array.shape
-            known = self._shapes[name] = tuple(map(int, shape))
-        return known
+        return self._shape(name)
 
     def image_shape(self, name: str) -> tuple[int, int, int, int]:
-        """Return the shape of a tensor of feature maps as (N, C, H, W)."""
+        """Return the shape of a tensor of feature maps as (N, C, H, W); of a volume, slices are images."""
         shape = self.shape(name)
         if len(shape) == 3:
             return shape[0], shape[1], 1, shape[2]
         if len(shape) == 2:
             return shape[0], shape[1], 1, 1
+        if len(shape) == 5:
+            if shape[0] != 1:
+                raise UnsupportedError("several volumes at once")
+            return shape[2], shape[1], shape[3], shape[4]
         if len(shape) != 4:
-            raise UnsupportedError(f"{len(shape)} axes; expected (N, C, L) or (N, C, H, W)")
+            raise UnsupportedError(f"{len(shape)} axes; expected (N, C) and one to three spatial ones")
         return shape[0], shape[1], shape[2], shape[3]
 
     def hold(self, name: str, held: Held) -> None:
@@ -142,23 +148,41 @@ class Builder:
         self.hold(name, result)
         return result
 
-    def blocked(self, name: str, around: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Blocked:
+    def blocked(
+        self, name: str, around: tuple[int, int, int, int] = (0, 0, 0, 0), deep: tuple[int, int] = (0, 0)
+    ) -> Blocked:
         """Return a tensor in blocks with at least so many zeros around it, made from an array if need be."""
         for held in self.held(name):
-            if isinstance(held, Blocked) and held.has_around(around):
+            if isinstance(held, Blocked) and held.has_around(around, deep):
                 return held
         if self.is_constant(name):
             raise UnsupportedError(f"`{name}` is a constant where feature maps are expected")
-        wanted = self._around.get(name, (0, 0, 0, 0))
+        target = self._copied(name, self.lanes, around, deep)
+        self.hold(name, target)
+        return target
+
+    def planes(self, name: str, around: tuple[int, int, int, int], deep: tuple[int, int]) -> Blocked:
+        """Return a volume of few channels as planes of one channel each, with zeros around them."""
+        known = self._planes.setdefault(name, [])
+        for held in known:
+            if held.has_around(around, deep):
+                return held
+        known.append(self._copied(name, 1, around, deep))
+        return known[-1]
+
+    def _copied(
+        self, name: str, lanes: int, around: tuple[int, int, int, int], deep: tuple[int, int]
+    ) -> Blocked:
+        wanted, further = self._around.get(name, (0, 0, 0, 0)), self._deep.get(name, (0, 0))
         target = Blocked.fresh(
             self.image_shape(name),
-            self.lanes,
+            lanes,
             tuple(map(max, around, wanted)),  # type: ignore[arg-type]
             len(self.shape(name)),
+            (max(deep[0], further[0]), max(deep[1], further[1])),
         )
         self.clear_around(name, target)
         self._fill(name, next(iter(self.held(name)), None), target)
-        self.hold(name, target)
         return target
 
     def _fill(self, name: str, source: Held | None, target: Held) -> None:
@@ -191,9 +215,9 @@ class Builder:
         self.clear_around(name, target)
         self.copy(name, row, target)
 
-    def zeros_for(self, node: Node) -> tuple[int, int, int, int]:
-        """Return the zeros around its input that a convolution reads."""
-        return around_of(node, self.shape)
+    def zeros_for(self, node: Node) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+        """Return the zeros around its input that a convolution reads, and the slices of them."""
+        return around_of(node, self.shape), deep_of(node, self.shape)
 
     def result(self, name: str) -> Blocked:
         """Return the place in blocks of a tensor that is about to be computed."""
@@ -206,13 +230,16 @@ class Builder:
                     self.lanes,
                     self._around.get(whole, (0, 0, 0, 0)),
                     len(self.shape(whole)),
+                    self._deep.get(whole, (0, 0)),
                 )
                 self.hold(whole, target)
             part = target.channels(first, self.image_shape(name)[1])
             self.hold(name, part)
             return part
         around = self._around.get(name, (0, 0, 0, 0))
-        fresh = Blocked.fresh(self.image_shape(name), self.lanes, around, len(self.shape(name)))
+        fresh = Blocked.fresh(
+            self.image_shape(name), self.lanes, around, len(self.shape(name)), self._deep.get(name, (0, 0))
+        )
         self.hold(name, fresh)
         return fresh
 
@@ -349,6 +376,7 @@ class Builder:
 
     def clear_around(self, name: str, target: Blocked) -> None:
         """Append the zeros around feature maps, for operations that do not write them themselves."""
+        self.clear_deep(name, target)
         top, left, bottom, right = target.around
         if not any(target.around):
             return
@@ -368,6 +396,26 @@ class Builder:
                 if rows and pixels:
                     lengths = (count, target.blocks, rows, pixels * lanes)
                     _core.add_fill(program, 0.0, lengths, (base, at + shift), (*target.pitches, 1))
+
+        self.add("zeros around", name, [], [target], emit)
+
+    def clear_deep(self, name: str, target: Blocked) -> None:
+        """Append the slices of zeros before and behind a volume."""
+        if not any(target.deep):
+            return
+        (front, back), (top, left, bottom, right) = target.deep, target.around
+        count, _, height, width = target.shape
+        image, block, row = target.pitches
+        corner = -top * row - left * target.lanes
+        wide = (left + width + right) * target.lanes
+
+        def emit(program: Any) -> None:
+            base, at = target.address
+            for first, slices in ((-front, front), (count, back)):
+                if slices:
+                    lengths = (slices, target.blocks, top + height + bottom, wide)
+                    place = base, at + first * image + corner
+                    _core.add_fill(program, 0.0, lengths, place, (image, block, row, 1))
 
         self.add("zeros around", name, [], [target], emit)
 
@@ -397,8 +445,15 @@ def _between_layouts(source: Held | LevelTensor, target: Held | LevelTensor) -> 
             2: (0, 0),
             3: (0, held.strides[-1]),
             4: (held.strides[-2], held.strides[-1]),
+            5: (held.strides[-2], held.strides[-1]),
         }[len(held.shape)]
-        return (held.strides[0], held.strides[1] * lanes, held.strides[1], rows, columns)
+        return (
+            held.strides[2 if len(held.shape) == 5 else 0],
+            held.strides[1] * lanes,
+            held.strides[1],
+            rows,
+            columns,
+        )
 
     here, there = side(source), side(target)
     whole, rest = divmod(channels, lanes)
@@ -416,7 +471,7 @@ def around_of(node: Node, shapes: Callable[[str], tuple[int, ...]]) -> tuple[int
     Parameters
     ----------
     node : Node
-        "Conv" of one or two spatial axes.
+        "Conv" of one to three spatial axes.
     shapes : callable
         The shape of a tensor by its name.
 
@@ -425,6 +480,19 @@ def around_of(node: Node, shapes: Callable[[str], tuple[int, ...]]) -> tuple[int
     tuple of int
         As many as it reads: fewer than it pads where the stride leaves some out.
     """
+    low, high = _ends(node, shapes)
+    if len(low) == 1:
+        return 0, low[0], 0, high[0]
+    return low[-2], low[-1], high[-2], high[-1]
+
+
+def deep_of(node: Node, shapes: Callable[[str], tuple[int, ...]]) -> tuple[int, int]:
+    """Return the slices of zeros before and behind its input that a convolution of a volume reads."""
+    low, high = _ends(node, shapes)
+    return (low[0], high[0]) if len(low) == 3 else (0, 0)
+
+
+def _ends(node: Node, shapes: Callable[[str], tuple[int, ...]]) -> tuple[list[int], list[int]]:
     size = shapes(node.inputs[0])[2:]
     out = shapes(node.outputs[0])[2:]
     kernel, strides = node.attributes["kernel_shape"], node.attributes["strides"]
@@ -435,6 +503,4 @@ def around_of(node: Node, shapes: Callable[[str], tuple[int, ...]]) -> tuple[int
         max(0, (out[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - low[i] - size[i])
         for i in range(rank)
     ]
-    if rank == 1:
-        return 0, low[0], 0, high[0]
-    return low[0], low[1], high[0], high[1]
+    return low, high

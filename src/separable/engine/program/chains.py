@@ -45,21 +45,25 @@ def is_winograd(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
     """Whether Winograd's algorithm computes a convolution of blocks in less time than its sums take."""
     attributes, weights = node.attributes, shape(node.inputs[1])
     ones = (*attributes["strides"], *attributes["dilations"], attributes["group"])
-    if weights[2:] != (3, 3) or set(ones) != {1} or _input(node, 4) or min(weights[:2]) < _LEAST_CHANNELS:
+    if weights[-2:] != (3, 3) or len(weights) < 4 or set(ones) != {1} or _input(node, 4):
         return False
-    height, width = shape(node.outputs[0])[2:]
+    if min(weights[:2]) < _LEAST_CHANNELS:
+        return False
+    height, width = shape(node.outputs[0])[-2:]
     tiles = -(-height // _TILE) * -(-width // _TILE)
-    products = 36 * weights[0] * weights[1] * _FLOAT
+    products = 36 * math.prod(weights[:-2]) * _FLOAT
     return bool(products <= _MOST_PRODUCTS and 9 * height * width >= _LEAST_SAVED * 36 * tiles)
 
 
-def chains(graph: Graph) -> list[tuple[Node, ...]]:
+def chains(graph: Graph, shape: Callable[[str], tuple[int, ...]] | None = None) -> list[tuple[Node, ...]]:
     """Return groups of convolutions that run as one step each.
 
     Parameters
     ----------
     graph : Graph
         Static.
+    shape : callable, optional
+        Tells the shapes of its tensors.
 
     Returns
     -------
@@ -67,12 +71,12 @@ def chains(graph: Graph) -> list[tuple[Node, ...]]:
         In running order. A convolution, and the depthwise and pointwise ones behind it, as long as what lies
         between them is large and read by nobody else.
     """
-    return list(_Search(graph).groups())
+    return list(_Search(graph, shape or graph.shapes()).groups())
 
 
 class _Search:
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, shape: Callable[[str], tuple[int, ...]]) -> None:
+        self._graph, self._shape = graph, shape
         self._readers = graph.consumers()
         self._producer = graph.producers()
         cache = _core.core_info()["caches"]["l2"]
@@ -81,7 +85,7 @@ class _Search:
 
     def groups(self) -> Iterator[tuple[Node, ...]]:
         for node in self._graph.nodes:
-            if node.op != "Conv" or id(node) in self._taken or len(self._shape(node.outputs[0])) != 4:
+            if node.op != "Conv" or id(node) in self._taken or len(self._shape(node.outputs[0])) < 4:
                 continue
             if node.attributes["group"] != 1 and not self._filters_apart(node):
                 continue
@@ -100,21 +104,19 @@ class _Search:
                 self._taken.update(map(id, group))
                 yield tuple(group)
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        constants = self._graph.constants
-        if name in constants:
-            return constants[name].shape
-        return tuple(int(length) for length in self._graph.types[name].shape)
-
     def _filters_apart(self, node: Node) -> bool:
         shape = self._shape(node.outputs[0])
-        return len(shape) == 4 and shape[2] > 1 and is_depthwise(node, self._shape)
+        return len(shape) in (4, 5) and shape[-2] > 1 and is_depthwise(node, self._shape)
 
     def _weight_bytes(self, node: Node) -> int:
         return math.prod(self._shape(node.inputs[1])) * _FLOAT
 
     def _is_large(self, name: str) -> bool:
         return bool(math.prod(self._shape(name)[1:]) * _FLOAT > self._limit)
+
+    def _is_ring(self, node: Node) -> bool:
+        """Whether what a convolution reads may lie in a ring of rows, which is of one slice of a volume."""
+        return is_pointwise(node) or (len(self._shape(node.outputs[0])) == 4 and self._filters_apart(node))
 
     def _is_only_for(self, name: str, node: Node) -> bool:
         """Whether a tensor is read by one node alone, as what it filters."""
@@ -132,7 +134,7 @@ class _Search:
         if len([one for one in node.outputs if one]) > 1 or _input(node, 3) or not self._is_large(name):
             return None
         for reader in self._readers.get(name, [])[:1]:
-            fits = reader.op == "Conv" and (is_pointwise(reader) or self._filters_apart(reader))
+            fits = reader.op == "Conv" and self._is_ring(reader)
             if fits and not _input(reader, 4) and self._is_only_for(name, reader):
                 return reader
         return None

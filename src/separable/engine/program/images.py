@@ -76,7 +76,7 @@ def apart(whole: Graph, make: Callable[[Mapping[str, tuple[int, ...]]], Graph]) 
 def _shape(graph: Graph, name: str) -> tuple[int, ...]:
     if name in graph.constants:
         return graph.constants[name].shape
-    return tuple(int(length) for length in graph.types[name].shape)
+    return tuple(map(int, graph.types[name].shape))
 
 
 def _is_apart(graph: Graph, node: Node, count: int) -> bool:

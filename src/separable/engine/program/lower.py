@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,13 +12,23 @@ from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from ..graph.values import VALUES
-from .builder import Builder, UnsupportedError, around_of
+from .builder import Builder, UnsupportedError, around_of, deep_of
 from .carried import MOVES, CarriedAs, carried
 from .chains import chains
 from .memory import Buffer, Plain
 from .native_forms import FORMS
 from .operations import Operation
-from .steps import arrangement, convolutions, elements, integer_products, logic, quantised, recurrent, windows
+from .steps import (
+    arrangement,
+    convolutions,
+    elements,
+    integer_products,
+    logic,
+    quantised,
+    recurrent,
+    volumes,
+    windows,
+)
 from .weights import WeightStore
 
 __all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]
@@ -161,11 +171,16 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
         Of no use if anything is missing.
     missing : list of (Node, str)
     """
+    graph = volumes.one_by_one(graph)
     missing = unsupported(graph)
-    builder = Builder(graph, store, _zeros_around(graph), _concatenations(graph, builder_lanes()))
+    shape = graph.shapes()
+    around, deep = _zeros_around(graph, shape)
+    phases = arrangement.interleavings(graph)
+    builder = Builder(graph, store, around, _concatenations(graph, builder_lanes(), phases), deep, shape)
     inputs = _inputs(builder)
-    groups = {id(group[-1]): group for group in chains(graph)}
+    groups = {id(group[-1]): group for group in chains(graph, shape)}
     inside = {id(node) for group in groups.values() for node in group[:-1]}
+    inside |= {id(node) for first, turned, _ in phases.values() for node in (first, turned)}
     bad = {id(node) for node, _ in missing}
     for node in graph.nodes:
         if id(node) in inside:
@@ -173,6 +188,8 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
         try:
             if id(node) in groups:
                 convolutions.conv(builder, groups[id(node)])
+            elif id(node) in phases:
+                _interleaved(builder, node, *phases[id(node)])
             elif id(node) not in bad:
                 NATIVE[node.op](builder, node)
         except UnsupportedError as error:
@@ -180,6 +197,13 @@ def lowered(graph: Graph, store: WeightStore) -> tuple[Lowered, list[tuple[Node,
         builder.pretend(node.outputs)  # where something is missing, to see what else is
     outputs = [] if missing else _outputs(builder)
     return Lowered(builder.operations, inputs, outputs, builder.constants), missing
+
+
+def _interleaved(builder: Builder, node: Node, first: Node, turned: Node, strides: tuple[int, ...]) -> None:
+    if arrangement.interleave(builder, first.inputs[0], node.outputs[0], strides):
+        return
+    for step in (first, turned, node):
+        NATIVE[step.op](builder, step)
 
 
 def target() -> str:
@@ -232,33 +256,41 @@ def _is_last(builder: Builder, held: Plain, name: str) -> bool:
     )
 
 
-def _zeros_around(graph: Graph) -> dict[str, tuple[int, int, int, int]]:
-    """Return for each tensor the zeros around it that the convolutions of several taps read."""
-
-    def shape(name: str) -> tuple[int, ...]:
-        if name in graph.constants:
-            return graph.constants[name].shape
-        return tuple(int(length) for length in graph.types[name].shape)
-
+def _zeros_around(
+    graph: Graph, shape: Callable[[str], tuple[int, ...]]
+) -> tuple[dict[str, tuple[int, int, int, int]], dict[str, tuple[int, int]]]:
+    """Return for each tensor the zeros around it that the convolutions of several taps read, and slices."""
     found: dict[str, tuple[int, int, int, int]] = {}
+    deep: dict[str, tuple[int, int]] = {}
     for node in graph.nodes:
-        if node.op != "Conv" or len(shape(node.outputs[0])) not in (3, 4):
+        if node.op != "Conv" or len(shape(node.outputs[0])) not in (3, 4, 5):
             continue
+        slices = deep_of(node, shape) if len(shape(node.outputs[0])) == 5 else (0, 0)
+        if any(slices):
+            known = deep.get(node.inputs[0], (0, 0))
+            deep[node.inputs[0]] = max(known[0], slices[0]), max(known[1], slices[1])
         around = around_of(node, shape)
         if any(around):
             have = found.get(node.inputs[0], (0, 0, 0, 0))
             found[node.inputs[0]] = tuple(map(max, have, around))  # type: ignore[assignment]
-    return found
+    return found, deep
 
 
-def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
+def _concatenations(graph: Graph, lanes: int, phases: Collection[int]) -> dict[str, tuple[str, int]]:
     """Return the tensors that are written where a concatenation wants them, and their first channel there."""
     made_in_blocks = {"Conv", "MaxPool", "AveragePool", "Resize"}
+
+    def in_blocks(maker: Node | None, size: int) -> bool:
+        if maker is None or maker.op in made_in_blocks:
+            return maker is not None
+        together = maker.op == "DepthToSpace" and maker.attributes.get("mode", "DCR") == "DCR"
+        return (together or id(maker) in phases) and size % lanes == 0
+
     producers = graph.producers()
     found: dict[str, tuple[str, int]] = {}
     for node in graph.nodes:
         out = node.outputs[0]
-        if node.op != "Concat" or len(graph.types[out].shape) not in (3, 4):
+        if node.op != "Concat" or len(graph.types[out].shape) not in (3, 4, 5):
             continue
         if int(node.attributes["axis"]) % len(graph.types[out].shape) != 1:
             continue
@@ -267,8 +299,8 @@ def _concatenations(graph: Graph, lanes: int) -> dict[str, tuple[str, int]]:
         sizes = [int(graph.types[name].shape[1]) for name in node.inputs]
         fits = all(size % lanes == 0 for size in sizes[:-1]) and len(set(node.inputs)) == len(node.inputs)
         names = [_halved(producers, node.inputs, place) for place in range(len(node.inputs))]
-        makers = [producers.get(name) for name in names if name]
-        if not fits or any(maker is None or maker.op not in made_in_blocks for maker in makers):
+        makers = [(producers.get(name), size) for name, size in zip(names, sizes, strict=True) if name]
+        if not fits or not all(in_blocks(*pair) for pair in makers):
             continue
         first = 0
         for name, size in zip(names, sizes, strict=True):

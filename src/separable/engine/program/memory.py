@@ -88,11 +88,13 @@ class Plain:
 class Blocked:
     """Feature maps in blocks of channels: [image][block][row][pixel][lane], with zeros around them.
 
+    The slices of a volume are images, one after the other.
+
     Attributes
     ----------
     buffer : Buffer
     shape : tuple of int
-        (N, C, H, W); H is 1 for signals.
+        (N, C, H, W); H is 1 for signals, N the number of slices for a volume.
     lanes : int
         Channels of a block.
     pitches : tuple of int
@@ -102,7 +104,9 @@ class Blocked:
     offset : int
         Of pixel (0, 0) of the first block, in the buffer.
     rank : int
-        Of the tensor: 3 for signals (N, C, L), 4 for images.
+        Of the tensor: 3 for signals (N, C, L), 4 for images, 5 for a volume (1, C, D, H, W).
+    deep : tuple of int
+        Slices of zeros before and behind a volume.
     """
 
     buffer: Buffer
@@ -112,6 +116,7 @@ class Blocked:
     around: tuple[int, int, int, int]
     offset: int
     rank: int = 4
+    deep: tuple[int, int] = (0, 0)
 
     @classmethod
     def fresh(
@@ -120,6 +125,7 @@ class Blocked:
         lanes: int,
         around: tuple[int, int, int, int] = (0, 0, 0, 0),
         rank: int = 4,
+        deep: tuple[int, int] = (0, 0),
     ) -> Blocked:
         """Return feature maps in a buffer of their own."""
         count, channels, height, width = shape
@@ -127,8 +133,9 @@ class Blocked:
         row = (left + width + right) * lanes
         block = (top + height + bottom) * row
         image = block * -(-channels // lanes)
-        buffer = Buffer(image * count)
-        return cls(buffer, shape, lanes, (image, block, row), around, top * row + left * lanes, rank)
+        buffer = Buffer(image * (deep[0] + count + deep[1]))
+        offset = deep[0] * image + top * row + left * lanes
+        return cls(buffer, shape, lanes, (image, block, row), around, offset, rank, deep)
 
     @property
     def blocks(self) -> int:
@@ -138,7 +145,8 @@ class Blocked:
     @property
     def is_row(self) -> bool:
         """Whether it is one pixel, and the channels of an image follow each other without a gap."""
-        return self.shape[2:] == (1, 1) and (self.pitches[1] == self.lanes or self.blocks == 1)
+        alone = self.rank < 5 or self.shape[0] == 1
+        return alone and self.shape[2:] == (1, 1) and (self.pitches[1] == self.lanes or self.blocks == 1)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -156,9 +164,12 @@ class Blocked:
         """The memory's number, and the place of the first element in it."""
         return self.buffer.base, self.buffer.at + self.offset
 
-    def has_around(self, around: Iterable[int]) -> bool:
-        """Whether there are at least so many zeros around the maps."""
-        return all(have >= want for have, want in zip(self.around, around, strict=True))
+    def has_around(self, around: Iterable[int], deep: Iterable[int] = (0, 0)) -> bool:
+        """Whether there are at least so many zeros around the maps, and slices of them around a volume."""
+        wanted = (*around, *deep)
+        if not any(wanted):
+            return True
+        return all(have >= want for have, want in zip((*self.around, *self.deep), wanted, strict=True))
 
     def box(self, first: tuple[int, int], size: tuple[int, int]) -> Blocked:
         """Return some rows and pixels of each map, from (row, pixel) on; what lies around is not zero."""
@@ -168,7 +179,7 @@ class Blocked:
 
     def reshaped(self, shape: tuple[int, ...]) -> Blocked | None:
         """Return the maps with axes of one pixel added, dropped or exchanged; None where that is no view."""
-        if len(shape) not in (3, 4) or shape[:2] != self.shape[:2]:
+        if len(shape) not in (3, 4) or self.rank == 5 or shape[:2] != self.shape[:2]:
             return None
         size = (1, shape[2]) if len(shape) == 3 else (shape[2], shape[3])
         if size == self.shape[2:]:
@@ -184,7 +195,12 @@ class Blocked:
         """Return some of the channels, from the first one of a block on."""
         shape = (self.shape[0], count, *self.shape[2:])
         offset = self.offset + first // self.lanes * self.pitches[1]
-        return Blocked(self.buffer, shape, self.lanes, self.pitches, self.around, offset, self.rank)
+        return replace(self, shape=shape, offset=offset)
+
+    def slices(self, first: int, count: int) -> Blocked:
+        """Return some slices of a volume."""
+        offset = self.offset + first * self.pitches[0]
+        return replace(self, shape=(count, *self.shape[1:]), offset=offset, deep=(0, 0))
 
 
 Held = Plain | Blocked

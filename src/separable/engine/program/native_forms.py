@@ -57,7 +57,7 @@ class _Rewrite:
         """Return the shape of a tensor."""
         if name in self.constants:
             return self.constants[name].shape
-        return tuple(int(length) for length in self.types[name].shape)
+        return tuple(map(int, self.types[name].shape))
 
     def number(self, value: Any, near: str) -> str:
         """Return the name of a new constant of float32."""
@@ -114,7 +114,7 @@ class _Rewrite:
 def _mean(rewrite: _Rewrite, x: str, axes: tuple[int, ...], near: str) -> str:
     shape = rewrite.shape(x)
     kept = tuple(1 if axis in axes else length for axis, length in enumerate(shape))
-    if len(shape) in (3, 4) and axes == tuple(range(2, len(shape))):
+    if len(shape) in (3, 4, 5) and axes == tuple(range(2, len(shape))):
         return rewrite.add("GlobalAveragePool", (x,), kept, near)
     return rewrite.add("ReduceMean", (x, rewrite.integers(axes, near)), kept, near, keepdims=1)
 

@@ -110,7 +110,7 @@ def one_dtype(types: Sequence[TensorType | None]) -> np.dtype[Any]:
 def broadcast(shapes: Sequence[Sequence[Length]]) -> Lengths:
     """Return the shape that several shapes broadcast to."""
     first = shapes[0]
-    if all(shape == first for shape in shapes) and None not in first:
+    if None not in first and (shapes[1] == first if len(shapes) == 2 else shapes.count(first) == len(shapes)):
         return tuple(first)  # most often so, and asked of every Add of a network
     rank = max(map(len, shapes))
     padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .... import _core
-from ...graph.ir import Node
+from ...graph.ir import Graph, Node
 from ..builder import Builder, UnsupportedError
 from ..memory import Blocked, Plain
 
@@ -17,6 +18,8 @@ __all__ = [
     "depth_to_space",
     "expand",
     "gather",
+    "interleave",
+    "interleavings",
     "pad",
     "reshape",
     "slice_",
@@ -79,8 +82,8 @@ def concat(builder: Builder, node: Node) -> None:
     axis = int(node.attributes["axis"]) % len(builder.shape(out))
     if any(isinstance(held, Blocked) for held in builder.held(out)):
         return _concat_blocks(builder, node)
-    in_blocks = axis == 1 and len(builder.shape(out)) in (3, 4)
-    if in_blocks and all(builder.is_blocked(name) for name in node.inputs):
+    in_blocks = axis == 1 and len(builder.shape(out)) in (3, 4, 5)
+    if in_blocks and _mostly_blocked(builder, node.inputs):
         sizes = [builder.shape(name)[1] for name in node.inputs]
         if all(size % builder.lanes == 0 for size in sizes[:-1]):
             builder.clear_around(out, builder.result(out))
@@ -96,6 +99,13 @@ def concat(builder: Builder, node: Node) -> None:
             part = Plain(target.buffer, shape, target.strides, offset)
             builder.copy(name, builder.plain(name), part)
         first += shape[axis]
+
+
+def _mostly_blocked(builder: Builder, names: Sequence[str]) -> bool:
+    """Whether half of what is put together, or more, lies in blocks."""
+    sizes = [math.prod(builder.shape(name)) for name in names]
+    held = sum(size for name, size in zip(names, sizes, strict=True) if builder.is_blocked(name))
+    return 2 * held >= sum(sizes) and not any(map(builder.is_constant, names))
 
 
 def _concat_maps(builder: Builder, node: Node, axis: int) -> None:
@@ -123,7 +133,8 @@ def _concat_blocks(builder: Builder, node: Node) -> None:
             for held in builder.held(name)
         )
         if not there:
-            builder.copy(name, builder.blocked(name), part)
+            source = next((held for held in builder.held(name) if isinstance(held, Blocked)), None)
+            builder.copy(name, builder.plain(name) if source is None else source, part)
         first += channels
 
 
@@ -161,14 +172,17 @@ def _part(builder: Builder, name: str, out: str, cuts: dict[int, tuple[int, int]
     if 0 in shape:
         raise UnsupportedError("an empty tensor")
     unit = all(step == 1 for _, step in cuts.values())
-    if unit and 0 not in cuts and builder.is_blocked(name) and len(shape) in (3, 4):
+    if unit and 0 not in cuts and builder.is_blocked(name) and len(shape) in (3, 4, 5):
         first = cuts.get(1, (0, 1))[0]
         whole = builder.blocked(name)
         # Lanes behind the last channel hold others: nobody reads them, but a depthwise filter's mean may.
         if first % builder.lanes == 0:
             part = whole.channels(first, shape[1])
-            if set(cuts) - {1}:
-                down, along = (cuts.get(axis, (0, 1))[0] for axis in ((2, 3) if len(shape) == 4 else (-1, 2)))
+            if len(shape) == 5 and 2 in cuts:
+                part = part.slices(cuts[2][0], shape[2])
+            if set(cuts) - {1, 2} or (2 in cuts and len(shape) < 5):
+                axes = (len(shape) - 2, len(shape) - 1) if len(shape) > 3 else (-1, 2)
+                down, along = (cuts.get(axis, (0, 1))[0] for axis in axes)
                 part = part.box((down, along), builder.image_shape(out)[2:])
             builder.hold(out, part)
             return
@@ -292,6 +306,9 @@ def gather(builder: Builder, node: Node) -> None:
 
 def depth_to_space(builder: Builder, node: Node) -> None:
     """Move channels into squares of pixels."""
+    side, own = int(node.attributes["blocksize"]), str(node.attributes.get("mode", "DCR"))
+    if own == "DCR" and interleave(builder, node.inputs[0], node.outputs[0], (side, side)):
+        return
     source = builder.plain(node.inputs[0], contiguous=True)
     count, channels, height, width = source.shape
     size = int(node.attributes["blocksize"])
@@ -302,6 +319,65 @@ def depth_to_space(builder: Builder, node: Node) -> None:
     )
     order = (0, 1, 4, 2, 5, 3) if crd else (0, 3, 4, 1, 5, 2)
     _rearranged(builder, node.outputs[0], source, split_shape, order)
+
+
+def interleavings(graph: Graph) -> dict[int, tuple[Node, Node, tuple[int, ...]]]:
+    """Return what a transposed convolution puts between each other, by the last of three nodes.
+
+    A Reshape, a Transpose and a Reshape make (N, C, L s, ..) of (N, s.. C, L..): the first two of them, and
+    the strides s.
+    """
+    makers = {node.outputs[0]: node for node in graph.nodes if node.op in ("Reshape", "Transpose")}
+    triples = []
+    for node in makers.values():
+        turned = makers.get(node.inputs[0])
+        first = None if turned is None else makers.get(turned.inputs[0])
+        if turned is not None and first is not None:
+            triples.append((node, turned, first))
+    readers = graph.consumers() if triples else {}
+    phases = {}
+    for node, turned, first in triples:
+        if (first.op, turned.op, node.op) != ("Reshape", "Transpose", "Reshape"):
+            continue
+        between = (first.outputs[0], turned.outputs[0])
+        if any(len(readers[name]) > 1 or name in graph.outputs for name in between):
+            continue
+        whole, apart = (
+            tuple(int(length) for length in graph.types[name].shape) for name in (node.outputs[0], between[0])
+        )
+        rank = len(whole) - 2
+        pairs = tuple(place for axis in range(rank) for place in (2 + rank + axis, 1 + axis))
+        if len(apart) != 2 + 2 * rank or tuple(turned.attributes.get("perm", ())) != (0, 1 + rank, *pairs):
+            continue
+        strides = apart[1 : 1 + rank]
+        lengths = (n * stride for n, stride in zip(apart[2 + rank :], strides, strict=True))
+        if whole == (apart[0], apart[1 + rank], *lengths):
+            phases[id(node)] = first, turned, strides
+    return phases
+
+
+def interleave(builder: Builder, name: str, out: str, strides: tuple[int, ...]) -> bool:
+    """Append the copies that put phases of whole blocks between each other; False where they are none."""
+    channels = builder.shape(out)[1]
+    if channels % builder.lanes or not builder.is_blocked(name) or len(builder.shape(out)) not in (3, 4, 5):
+        return False
+    source, target = builder.blocked(name), builder.result(out)
+    builder.clear_around(out, target)
+    steps = (*(1 for _ in range(3 - len(strides))), *strides)
+    to = (target.pitches[0], target.pitches[2], target.lanes)
+    wide = (steps[0] * to[0], target.pitches[1], steps[1] * to[1], steps[2] * to[2], 1)
+    parts = [
+        (source.channels(number * channels, channels), sum(map(int.__mul__, phase, to)))
+        for number, phase in enumerate(np.ndindex(*steps))
+    ]
+
+    def add(program: Any) -> None:
+        base, at = target.address
+        for part, shift in parts:
+            _core.add_copy(program, part.lengths, part.address, part.strides, (base, at + shift), wide)
+
+    builder.add("phases", out, [source], [target], add)
+    return True
 
 
 def space_to_depth(builder: Builder, node: Node) -> None:

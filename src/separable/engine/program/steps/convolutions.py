@@ -62,36 +62,39 @@ def _bias(builder: Builder, node: Node) -> Array | None:
 
 
 def _two(values: tuple[int, ...], missing: int) -> tuple[int, int]:
-    """Return one number for rows and one for columns, of a signal's one number or an image's two."""
+    """Return one number for rows and one for columns, of those of all spatial axes."""
     if len(values) == 1:
         return missing, int(values[0])
-    return int(values[0]), int(values[1])
+    return int(values[-2]), int(values[-1])
 
 
 def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
     """Append convolutions that run as one step: one, or a chain of them."""
     for node in nodes:
         weights = builder.constant(node.inputs[1])
-        if weights.ndim not in (3, 4):
-            raise UnsupportedError(f"{weights.ndim - 2} spatial axes; expected one or two")
+        if weights.ndim not in (3, 4, 5):
+            raise UnsupportedError(f"{weights.ndim - 2} spatial axes; expected one to three")
     first, last = nodes[0], nodes[-1]
     if len(nodes) == 1 and _is_full(builder, first):
         return _full_conv(builder, first)
     winograd = len(nodes) == 1 and is_winograd(first, builder.shape)
-    src = builder.blocked(first.inputs[0]) if winograd else _source(builder, first)
+    volume = len(builder.shape(first.inputs[0])) == 5
+    src = builder.blocked(first.inputs[0]) if winograd and not volume else _source(builder, first)
+    winograd = winograd and (not volume or _in_tiles(builder, src))
     stages = [_stage(builder, node, src if node is first else None, winograd) for node in nodes]
     dst = builder.result(last.outputs[0])
+    builder.clear_deep(last.outputs[0], dst)
     residual = builder.blocked(_input(last, 3)) if _input(last, 3) else None
     scale = _vector(builder, _input(first, 4)) if _input(first, 4) else None
     wants_means = len(last.outputs) > 1 and bool(last.outputs[1])
-    in_store = wants_means and is_depthwise(last, builder.shape)
+    in_store = wants_means and is_depthwise(last, builder.shape) and dst.rank < 5
     means = _means(builder, last) if in_store else None
     sums = _sums(dst) if in_store and len(nodes) > 1 else None
 
     def add(program: Any) -> None:
         _core.add_chain(
             program,
-            _image(src),
+            _read(src, first, dst.shape[0], winograd) if dst.rank == 5 else _image(src),
             _image(dst),
             [stage() for stage in stages],
             None if residual is None else _image(residual),
@@ -113,6 +116,24 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
     )
     if wants_means and not in_store:
         global_pool(builder, Node("GlobalAveragePool", last.outputs[:1], last.outputs[1:]))
+
+
+def _in_tiles(builder: Builder, src: Blocked | Plain) -> bool:
+    """Whether slices of a volume can be further channels to Winograd's algorithm: whole blocks in a row."""
+    if not isinstance(src, Blocked) or src.lanes != builder.lanes:
+        return False
+    return src.shape[1] % src.lanes == 0 and src.pitches[0] == src.blocks * src.pitches[1]
+
+
+def _read(src: Blocked | Plain, node: Node, slices: int, winograd: bool) -> Any:
+    """Return the slices of a volume that results begin to read at, as images of the core."""
+    assert isinstance(src, Blocked)
+    taps, stride, before = (int(node.attributes[name][0]) for name in ("kernel_shape", "strides", "pads"))
+    base, at = src.address
+    channels = src.shape[1] * (taps if winograd else 1)
+    pitches = (stride * src.pitches[0], *src.pitches[1:], src.lanes)
+    place = base, at - before * src.pitches[0]
+    return _core.Image(*place, (slices, channels, *src.shape[2:]), src.lanes, pitches, src.around)
 
 
 def _image(held: Blocked | Plain) -> Any:
@@ -138,9 +159,13 @@ def _block(held: Blocked | Plain) -> int:
 def _source(builder: Builder, node: Node) -> Blocked | Plain:
     """Return what a convolution reads: blocks, or an array as it is."""
     name = node.inputs[0]
+    if len(builder.shape(name)) == 5:
+        few = builder.shape(name)[1] < builder.lanes and not builder.is_blocked(name)
+        few = few and not is_depthwise(node, builder.shape)
+        return (builder.planes if few else builder.blocked)(name, *builder.zeros_for(node))
     if is_depthwise(node, builder.shape) or builder.is_blocked(name):
         needs_zeros = is_depthwise(node, builder.shape)
-        return builder.blocked(name, builder.zeros_for(node) if needs_zeros else (0, 0, 0, 0))
+        return builder.blocked(name, builder.zeros_for(node)[0] if needs_zeros else (0, 0, 0, 0))
     held = builder.plain(name)
     forwards = all(n == 1 or step > 0 for n, step in zip(held.shape, held.strides, strict=True))
     return held if forwards else builder.plain(name, contiguous=True)
@@ -155,6 +180,11 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None, winograd: 
     depthwise = is_depthwise(node, builder.shape)
     if weights.ndim == 3:
         weights = weights[:, :, None, :]
+    depth, slice_ = 1, 0
+    if weights.ndim == 5:
+        depth = 1 if winograd else weights.shape[2]
+        weights = _of_slices(builder, weights, winograd)
+        slice_ = attributes["dilations"][0] * src.pitches[0] if isinstance(src, Blocked) else 0
     rank = len(attributes["kernel_shape"])
     packed: tuple[Any, Any]
     if depthwise:
@@ -176,9 +206,23 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None, winograd: 
             low,
             high,
             attributes.get("add", "before") == "after",
+            depth,
+            slice_,
         )
 
     return make
+
+
+def _of_slices(builder: Builder, weights: Array, winograd: bool) -> Array:
+    """Return the weights of a volume's kernel with its slices below each other, or as further channels."""
+    c_out, c_in, depth, high, wide = weights.shape
+    if not winograd:
+        return weights.reshape(c_out, c_in, depth * high, wide)
+
+    def turned() -> tuple[Array, ...]:
+        return (np.ascontiguousarray(weights.transpose(0, 2, 1, 3, 4)).reshape(c_out, -1, high, wide),)
+
+    return builder.store.derived("slices", (weights,), turned)[0]
 
 
 def _vector(builder: Builder, name: str) -> Blocked:

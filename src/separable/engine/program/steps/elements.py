@@ -156,7 +156,7 @@ def variadic(builder: Builder, node: Node) -> None:
 
 def _pair(builder: Builder, operation: str, one: str, other: str, out: str, node: Node) -> None:
     shape = builder.shape(out)
-    blocked = len(shape) in (3, 4) and any(
+    blocked = len(shape) in (3, 4, 5) and any(
         builder.is_blocked(name) and builder.shape(name) == shape for name in (one, other)
     )
     operands = [_blocked_operand(builder, name, out) if blocked else None for name in (one, other)]
@@ -226,6 +226,9 @@ def _constant_operand(builder: Builder, array: Array, whole: tuple[int, ...]) ->
     lanes = builder.lanes
     if array.ndim == 3:
         array = array[:, :, None, :]
+    elif array.ndim == 5:
+        array, whole = array[0].transpose(1, 0, 2, 3), whole[1:]
+        whole = (whole[1], whole[0], *whole[2:])
     channels = array.shape[1]
     if channels == 1 and whole[1] > 1:
         array = np.broadcast_to(array, (array.shape[0], whole[1], *array.shape[2:]))

@@ -25,7 +25,7 @@ class _Direction:
     """One direction: its packed weights, and what lies where for it."""
 
     backwards: bool
-    weights: Any
+    weights: list[Any]  # one, or two where a gate is applied between them
     gates: Plain
     dst: Plain  # (times, sequences, width)
     first: tuple[Plain | None, Plain | None]  # state and cell, (sequences, width)
@@ -57,7 +57,7 @@ class _Direction:
 
 
 def recurrent(builder: Builder, node: Node) -> None:
-    """Append an LSTM, or a GRU that scales the state's part behind its product, of one or two directions."""
+    """Append an LSTM or a GRU of one or two directions."""
     _check(builder, node)
     times, count, _ = builder.shape(node.inputs[0])
     width = builder.shape(node.inputs[2])[2]
@@ -78,9 +78,11 @@ def recurrent(builder: Builder, node: Node) -> None:
             )
         )
 
+    kind = "gru_before" if _resets_before(node) else node.op.lower()
+
     def add(program: Any) -> None:
         _core.add_recurrent(
-            program, node.op.lower(), times, count, width, [direction.told() for direction in directions]
+            program, kind, times, count, width, [direction.told() for direction in directions]
         )
 
     builder.add(
@@ -90,7 +92,7 @@ def recurrent(builder: Builder, node: Node) -> None:
         list({held.buffer: held for direction in directions for held in direction.writes}.values()),
         add,
         macs=len(directions) * times * count * _GATES[node.op] * width * width,
-        weights=sum(direction.weights.nbytes for direction in directions),
+        weights=sum(packed.nbytes for direction in directions for packed in direction.weights),
     )
 
 
@@ -103,15 +105,18 @@ def _check(builder: Builder, node: Node) -> None:
         raise UnsupportedError(f"activations {', '.join(names)}")
     if written.get("layout") or written.get("input_forget") or "clip" in written:
         raise UnsupportedError("layout, clip or input_forget")
-    if node.op == "GRU" and not written.get("linear_before_reset"):
-        raise UnsupportedError("linear_before_reset of 0")
     if any(len(node.inputs) > place and node.inputs[place] for place in (4, 7)):
         raise UnsupportedError("sequences of different lengths, or peepholes")
     if any(not builder.is_constant(name) for name in node.inputs[1:4] if name):
         raise UnsupportedError("weights that are computed")
 
 
-def _of_input(builder: Builder, node: Node, number: int, label: str) -> tuple[Plain, Any]:
+def _resets_before(node: Node) -> bool:
+    """Whether a GRU scales the state before it is multiplied, as Cho et al. wrote it (arXiv:1406.1078)."""
+    return node.op == "GRU" and not node.attributes.get("linear_before_reset")
+
+
+def _of_input(builder: Builder, node: Node, number: int, label: str) -> tuple[Plain, list[Any]]:
     """Append the product of the inputs of all times; return it, and the packed weights of the state."""
     times, count, length = builder.shape(node.inputs[0])
     weights, own = (builder.constant(node.inputs[place])[number] for place in (1, 2))
@@ -122,8 +127,13 @@ def _of_input(builder: Builder, node: Node, number: int, label: str) -> tuple[Pl
     later: Array | None = None
     if len(node.inputs) > 3 and node.inputs[3]:
         both = builder.constant(node.inputs[3])[number]
-        bias, later = store.derived("gates", (both,), lambda: _biases(node.op, both, width))
-    (turned,) = store.derived("turned", (own,), lambda: (np.ascontiguousarray(own.T),))
+        apart = node.op == "GRU" and not _resets_before(node)
+        kind = "gates of the product" if apart else "gates"
+        bias, later = store.derived(
+            kind, (both,), lambda: _biases(both, 2 * width if apart else both.size // 2)
+        )
+    parts = (2 * width, gates) if _resets_before(node) else (gates,)
+    turned = store.derived(f"turned {len(parts)}", (own,), lambda: _turned(own, parts))
     packed = store.full(weights, bias, True)
     x = _rows(builder, node.inputs[0])
     made = builder.scratch((times, count, gates))
@@ -133,14 +143,19 @@ def _of_input(builder: Builder, node: Node, number: int, label: str) -> tuple[Pl
 
     macs = times * count * length * gates
     builder.add("fully connected", label, [x], [made], add, macs=macs, weights=packed.nbytes)
-    return made, store.full(turned, later if node.op == "GRU" else None, False)
+    later = later if node.op == "GRU" and len(parts) == 1 else None
+    return made, [store.full(part, later, False) for part in turned]
 
 
-def _biases(op: str, both: Array, width: int) -> tuple[Array, Array]:
-    """Return what is added to the inputs' product, and to that of the state, which GRU scales a part of."""
+def _turned(own: Array, ends: tuple[int, ...]) -> tuple[Array, ...]:
+    """Return the weights of the state, of some gates after the others, a column each."""
+    return tuple(np.ascontiguousarray(part.T) for part in np.split(own, ends[:-1]))
+
+
+def _biases(both: Array, apart: int) -> tuple[Array, Array]:
+    """Return what is added to the inputs' product, and to that of the state: from gate `apart` on."""
     gates = both.size // 2
     inputs, state = both[:gates].copy(), both[gates:].copy()
-    apart = 2 * width if op == "GRU" else gates
     inputs[:apart] += state[:apart]
     state[:apart] = 0
     return inputs, state

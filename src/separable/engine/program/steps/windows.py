@@ -11,13 +11,10 @@ from ...._base.types import Array
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
 from ..memory import Blocked
+from . import volumes
+from .volumes import image
 
-__all__ = ["global_pool", "image", "pool", "resize"]
-
-
-def image(held: Blocked) -> Any:
-    """Return feature maps as the core takes them."""
-    return _core.Image(*held.address, held.shape, held.lanes, (*held.pitches, held.lanes), held.around)
+__all__ = ["global_pool", "pool", "resize"]
 
 
 def pool(builder: Builder, node: Node) -> None:
@@ -26,8 +23,10 @@ def pool(builder: Builder, node: Node) -> None:
     if len([name for name in node.outputs if name]) > 1:
         raise UnsupportedError("indices of the maxima")
     rank = len(attributes["kernel_shape"])
-    if rank > 2:
-        raise UnsupportedError(f"{rank} spatial axes; expected one or two")
+    if rank == 3:
+        return volumes.pool(builder, node)
+    if rank > 3:
+        raise UnsupportedError(f"{rank} spatial axes; expected one to three")
     source = builder.blocked(node.inputs[0])
     target = builder.result(node.outputs[0])
     one = (1,) * (2 - rank)
@@ -51,6 +50,8 @@ def global_pool(builder: Builder, node: Node) -> None:
     """Append the mean, or the maximum, of each feature map."""
     source = builder.blocked(node.inputs[0])
     reduction = "max" if node.op == "GlobalMaxPool" else "mean"
+    if source.rank == 5:
+        return volumes.global_pool(builder, node, source, reduction)
 
     def write(target: Blocked) -> None:
         def add(program: Any) -> None:
@@ -68,10 +69,11 @@ def resize(builder: Builder, node: Node) -> None:
     """Append an interpolation of feature maps, one axis after the other."""
     name, out = node.inputs[0], node.outputs[0]
     before, after = builder.image_shape(name), builder.image_shape(out)
-    if before[:2] != after[:2]:
+    if builder.shape(name)[:2] != builder.shape(out)[:2]:
         raise UnsupportedError("other axes than the spatial ones are resized")
     scales = _scales(builder, node, before, after)
-    steps = [axis for axis in (3, 2) if before[axis] != after[axis] or scales[axis] != 1.0]
+    axes = (3, 2, 0) if len(builder.shape(name)) == 5 else (3, 2)
+    steps = [axis for axis in axes if before[axis] != after[axis] or scales[axis] != 1.0]
     source = builder.blocked(name)
     target = builder.result(out)
     builder.clear_around(out, target)
@@ -113,6 +115,8 @@ def _scales(
     rank = len(builder.shape(node.inputs[0]))
     if given and builder.constant(given).size == rank:
         factors = [float(factor) for factor in builder.constant(given).ravel()]
+        if rank == 5:
+            return factors[2], factors[1], factors[3], factors[4]
         return tuple(factors if rank == 4 else (*factors[:2], 1.0, factors[2]))
     return tuple(new / old for old, new in zip(before, after, strict=True))
 
