@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(study: Study, small: bool, results: Path | None) -> None:
     watch = store.Watch.begun()
-    progress = _Shown()
+    progress = ShownProgress()
     run = store.run_of(study.measure(small, progress), watch, small)
     progress("")
     size = ", small: to see how, not for a verdict" if small else ""
@@ -85,7 +85,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-class _Shown:
+class ShownProgress:
     """Shows what is done: on a terminal in one line that changes, else a line now and then."""
 
     def __init__(self) -> None:

@@ -259,3 +259,14 @@ def test_small_runs_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(command, "PAGES", tmp_path / "pages")
     assert command.main(["equivalence", "--small"]) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 0.0, 1.0, 14.0, 15.0, 15.0])
+    monkeypatch.setattr(command.time, "monotonic", lambda: next(clock))
+    shown = command.ShownProgress()
+    for text in ("one: begun", "one: still at it", "", "one: nearly there", "two: begun"):
+        shown(text)
+    assert capsys.readouterr().err == "one: begun\ntwo: begun\n"
