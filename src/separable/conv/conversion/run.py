@@ -304,7 +304,10 @@ class ConversionRun:
         for _ in range(min(self._attempts, _SEARCHES)):
             allowed = self.curves.cost_of(aim)
             if not low <= allowed < high * (1 - _FINE):
+                near = allowed >= high * (1 - _FINE) and high == self.curves.dense and self._loss_of is None
                 allowed = math.sqrt(max(low, 1e-3 * high) * high)
+                if near:  # what is fitted in turn may lose less than is expected: the least worth having
+                    allowed = max(allowed, self._worth)
             picks = self.curves.chosen(max(allowed, low))
             if picks in seen:
                 break
