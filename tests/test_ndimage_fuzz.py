@@ -217,7 +217,8 @@ def test_filters_on_integers_round_once(case: Case) -> None:
     # Within the rounding error of an integer the value may have come out on either side of it.
     computed = 2.0 ** (-24 if case.x.dtype.itemsize <= 2 else -50)
     slack = (max(case.chain, case.weights) + case.passes + 4) * case.scale() * computed
-    near = np.abs(exact - np.rint(exact)) <= slack
+    # What may keep a value from a whole number is bounded for all passes together, by up to three times that.
+    near = np.abs(exact - np.rint(exact)) <= 3 * slack
     expected = np.trunc(exact).astype(np.int64)
     wrapped = case.ours().astype(np.int64)
     half = 2 ** (8 * case.x.dtype.itemsize - 1)

@@ -455,7 +455,7 @@ def add_matmul(
     after: _After | None = None,
 ) -> None: ...
 
-_Numbers = tuple[_Address, _Address | None]
+_Numbers: TypeAlias = tuple[_Address, _Address | None]
 
 class IntegerWeights:
     def __init__(
