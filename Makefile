@@ -30,7 +30,7 @@ help:
 	@echo 'make lint    ruff, mypy --strict and codespell only'
 	@echo 'make docs    build the site of the documentation into build/docs (Python 3.11 or newer; without network)'
 	@echo 'make bench   measure against the peers and rewrite benchmarks/RESULTS.md (installs the peers; minutes)'
-	@echo 'make studies measure what is claimed of separable convolution and rewrite docs/studies (half an hour)'
+	@echo 'make studies measure what is claimed of separable convolution and rewrite docs/studies (about half an hour)'
 	@echo 'make fuzz    read mutated files: each gives a result or an error that names it (FUZZ: how many, from which on)'
 	@echo 'make leaks   a million small calls and a thousand large ones leave no memory behind (minutes)'
 	@echo 'make sanitize  the tests of the core under AddressSanitizer and ThreadSanitizer (GCC or Clang; minutes)'

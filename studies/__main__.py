@@ -92,6 +92,7 @@ class ShownProgress:
         self._next = 0.0
 
     def __call__(self, text: str) -> None:
+        """Show the present stage."""
         if sys.stderr.isatty():
             print(f"\r{text[:79]:79}", end="\r", file=sys.stderr, flush=True)
         elif text and time.monotonic() >= self._next:

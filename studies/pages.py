@@ -122,7 +122,7 @@ For those who have read what separable convolution saves, learns and cannot do, 
 true: each claim with its source, what we measured, and a verdict that is computed from the numbers by a
 stated rule. Where a claim fails here, it says so.
 
-`make studies` measures all of it again, in less than an hour on two cores that have nothing else to do;
+`make studies` measures all of it again, in about half an hour on two cores that have nothing else to do;
 `python -m studies NAME --small` runs one in seconds, to see how.
 """
 

@@ -15,7 +15,7 @@ from studies.study import Numbers, Progress, Study, Verdict, judged, table
 
 DECOUPLING = "[Network Decoupling](https://arxiv.org/abs/1808.05517)"
 NETS = ("vgg", "residual")
-RANKS = (1, 2, 3, 4, 6, 9)
+RANKS = (1, 2, 3, 4, 9)
 WEIGHTS, DATA = "from the weights", "fitted to data"
 LOST = 1.0  # points that may be lost
 

@@ -14,7 +14,7 @@ from onnx import ModelProto
 import separable as sp
 from benchmarks.timing import Effort, Stopwatch, interleave
 from separable.conv.forms.layer import ConvLayer, Replacement
-from separable.conv.forms.table import is_dense
+from separable.conv.forms.table import FORMS, is_dense
 from separable.conv.scores.interval import student
 from separable.onnx.conversion.calibration import OnnxCalibration
 from separable.onnx.conversion.network import OnnxNetwork
@@ -128,6 +128,15 @@ class _Layers:
     def model(self, replaced: Mapping[int, Replacement]) -> ModelProto:
         return whole_model(self._network.converted(replaced))
 
+    def cost(self, ways: Ways) -> int:
+        """Return the multiplications of all layers with some in these forms, which nobody has fitted."""
+        return sum(
+            FORMS[ways[layer.name][0]].cost(layer, ways[layer.name][1]).macs
+            if layer.name in ways
+            else layer.macs
+            for layer in self.layers
+        )
+
     def macs(self, replaced: Mapping[int, Replacement]) -> int:
         return sum(replaced.get(index, layer).macs for index, layer in enumerate(self.layers))
 
@@ -140,14 +149,15 @@ def _by_weights(subject: Subject, ours: Sequence[Form]) -> list[Form]:
         replaced = network.replaced(form.ways)
         least.append(network.macs(replaced))
         forms.append(Form(WEIGHTS, form.label, network.model(replaced), form.ways))
-    terms: dict[int, tuple[dict[int, Replacement], Ways]] = {}
-    for rank in range(1, TERMS + 1):
-        ways: Ways = {n.name: ("dw-pw", rank) for n in network.layers if _is_dense_window(n)}
-        terms[rank] = network.replaced(ways), ways
-    for rank in dict.fromkeys(_nearest(macs, terms, network) for macs in least):
-        replaced, used = terms[rank]
-        if used:
-            forms.append(Form(DECOUPLED, f"T = {rank}", network.model(replaced), used))
+    terms: dict[int, Ways] = {
+        rank: {n.name: ("dw-pw", rank) for n in network.layers if _is_dense_window(n)}
+        for rank in range(1, TERMS + 1)
+    }
+    costs = {rank: network.cost(ways) for rank, ways in terms.items()}
+    for rank in dict.fromkeys(_nearest(macs, costs) for macs in least):
+        if terms[rank]:
+            replaced = network.replaced(terms[rank])
+            forms.append(Form(DECOUPLED, f"T = {rank}", network.model(replaced), terms[rank]))
     return forms
 
 
@@ -155,9 +165,9 @@ def _is_dense_window(layer: ConvLayer) -> bool:
     return layer.groups == 1 and layer.taps > 1 and layer.c_in > 3 and len(layer.kernel) == 2
 
 
-def _nearest(macs: int, terms: Mapping[int, tuple[dict[int, Replacement], Ways]], network: _Layers) -> int:
+def _nearest(macs: int, costs: Mapping[int, int]) -> int:
     """Return the rank whose multiplications are nearest to so many."""
-    return min(terms, key=lambda rank: abs(math.log(network.macs(terms[rank][0]) / macs)))
+    return min(costs, key=lambda rank: abs(math.log(costs[rank] / macs)))
 
 
 def _macs(model: ModelProto, subject: Subject) -> int:

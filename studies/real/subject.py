@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-from benchmarks import libraries
+from benchmarks import libraries, machine
 
 BATCH: Final = 8  # inputs run at a time, where a model takes several
 
@@ -63,8 +63,8 @@ def input_of(model: ModelProto) -> str:
 
 
 def outputs(model: ModelProto, pictures: Array) -> Array:
-    """Return a model's first output for all pictures, run by ONNX Runtime on one thread."""
-    run = session(model)
+    """Return a model's first output for all pictures, run by ONNX Runtime on all threads."""
+    run = session(model, machine.usable_cores())
     size = 1 if model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1 else BATCH
     parts = [
         run({input_of(model): pictures[start : start + size]})[0] for start in range(0, len(pictures), size)
@@ -72,11 +72,11 @@ def outputs(model: ModelProto, pictures: Array) -> Array:
     return np.concatenate(parts)
 
 
-def session(model: ModelProto) -> Callable[[dict[str, Array]], Sequence[Array]]:
-    """Return a model as ONNX Runtime runs it, on one thread."""
+def session(model: ModelProto, threads: int = 1) -> Callable[[dict[str, Array]], Sequence[Array]]:
+    """Return a model as ONNX Runtime runs it."""
     runtime = libraries.load("onnxruntime")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     made = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
