@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..._base.types import Array
 from ...onnx.model.names import ModelError
 from ..graph.ir import Graph, Node
 from ..graph.static import computed
 from ..graph.values import VALUES
-from ..program.operations import Operation
 from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
-from .parts import NativePart, PlanPart
+from .parts import NativePart, PlanPart, WholePart
 
 __all__ = ["ArrayPart", "divided", "with_arrays"]
 
@@ -140,7 +136,7 @@ def _is_counted(node: Node, graph: Graph) -> bool:
     return node.op == "Gather" or all(kind in "iub" for kind in kinds)
 
 
-class ArrayPart:
+class ArrayPart(WholePart):
     """Operations on whole numbers, and choices by them, which NumPy computes.
 
     Parameters
@@ -154,43 +150,19 @@ class ArrayPart:
         If there are others.
     """
 
+    runner = "NumPy"
+
     def __init__(self, graph: Graph) -> None:
         others = [(node, node.op) for node in graph.nodes if not _is_counted(node, graph)]
         if others:
             raise UnsupportedOperationsError(others)
+        super().__init__(graph)
         self._graph = graph
-        self.inputs, self.outputs = tuple(graph.inputs), graph.outputs
-        counts = Counter(node.op for node in graph.nodes)
-        names = ", ".join(op if count == 1 else f"{count} {op}" for op, count in counts.items())
-        label = self.outputs[0] if self.outputs else ""
-        kind = graph.types.get(label)
-        shape = () if kind is None else tuple(int(length) for length in kind.shape)
-        self.operations: Sequence[Operation] = (Operation(f"NumPy: {names}", label, shape, [], [], _nothing),)
 
-    def run(
-        self,
-        inputs: Sequence[Array],
-        outputs: Sequence[Array],
-        threads: int,
-        nanoseconds: Array | None = None,
-    ) -> None:
-        """Run it once; `nanoseconds` has one number, for all of it."""
-        del threads
-        start = time.perf_counter_ns()
-        held: dict[str, Array] = {**self._graph.constants, **dict(zip(self.inputs, inputs, strict=True))}
+    def results(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return all that is computed, the inputs among it."""
+        held: dict[str, Array] = {**self._graph.constants, **inputs}
         for node in self._graph.nodes:
             made = computed(node, [held.get(name) for name in node.inputs])
             held.update(zip(node.outputs, made, strict=False))
-        for name, array in zip(self.outputs, outputs, strict=True):
-            array[...] = held[name]
-        if nanoseconds is not None:
-            nanoseconds[0] = time.perf_counter_ns() - start
-
-    def memory_bytes(self, threads: int) -> int:
-        """Return 0: what lies between parts is counted with these."""
-        del threads
-        return 0
-
-
-def _nothing(_: Any) -> None:
-    """Add no native step."""
+        return held

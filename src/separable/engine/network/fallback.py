@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import onnx
@@ -18,11 +16,10 @@ from ...onnx.model.names import ModelError
 from ...onnx.model.runtime import Session, runnable
 from ..graph.ir import Graph, Node, TensorType
 from ..program.lower import lowered
-from ..program.operations import Operation
 from ..program.weights import WeightStore
 from .apart import taken_apart
 from .division import divided
-from .parts import PlanPart
+from .parts import PlanPart, WholePart
 
 __all__ = ["ForeignPart", "parts", "types_in_runtime"]
 
@@ -53,7 +50,7 @@ def parts(graph: Graph, store: WeightStore, threads: int) -> list[PlanPart]:
     return divided(graph, store, missing, lambda part: ForeignPart(part, threads), taken_apart)
 
 
-class ForeignPart:
+class ForeignPart(WholePart):
     """Operations that ONNX Runtime runs.
 
     Parameters
@@ -63,47 +60,15 @@ class ForeignPart:
     threads : int
     """
 
+    runner = "ONNX Runtime"
+
     def __init__(self, graph: Graph, threads: int) -> None:
-        self.inputs, self.outputs = tuple(graph.inputs), graph.outputs
+        super().__init__(graph)
         self._session = Session(runnable(_exported(graph), threads), threads)
-        counts = Counter(node.op for node in graph.nodes)
-        names = ", ".join(op if count == 1 else f"{count} {op}" for op, count in counts.items())
-        kind = graph.types[self.outputs[0]] if self.outputs else None
-        shape = () if kind is None else tuple(int(length) for length in kind.shape)
-        label = self.outputs[0] if self.outputs else ""
-        self.operations: Sequence[Operation] = (
-            Operation(f"ONNX Runtime: {names}", label, shape, [], [], _nothing),
-        )
 
-    def run(
-        self,
-        inputs: Sequence[Array],
-        outputs: Sequence[Array],
-        threads: int,
-        nanoseconds: Array | None = None,
-    ) -> None:
-        """Run it once; `nanoseconds` has one number, for all of it."""
-        del threads  # those of the session
-        start = time.perf_counter_ns()
-        results = self._session(dict(zip(self.inputs, inputs, strict=True)))
-        for name, array in zip(self.outputs, outputs, strict=True):
-            if results[name].shape != array.shape:
-                raise ModelError(
-                    f"tensor `{name}` has shape {results[name].shape}, and {array.shape} was planned: it "
-                    "depends on what is computed. Only shapes that follow from those of the inputs are known."
-                )
-            array[...] = results[name]
-        if nanoseconds is not None:
-            nanoseconds[0] = time.perf_counter_ns() - start
-
-    def memory_bytes(self, threads: int) -> int:
-        """Return 0: ONNX Runtime's own memory is not known."""
-        del threads
-        return 0
-
-
-def _nothing(_: Any) -> None:
-    """Add no native step."""
+    def results(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return the outputs."""
+        return self._session(inputs)
 
 
 def types_in_runtime(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from ..._base.types import Array
+from ...onnx.model.names import ModelError
 from ..graph.ir import Graph
 from ..program.carried import CarriedAs, carried
 from ..program.operations import Operation
 from ..program.plan import StaticPlan
 from ..program.weights import WeightStore
 
-__all__ = ["EmptyPart", "NativePart", "PlanPart"]
+__all__ = ["EmptyPart", "NativePart", "PlanPart", "WholePart"]
 
 
 class PlanPart(Protocol):
@@ -131,3 +135,60 @@ class EmptyPart:
         """Return 0: nothing is computed."""
         del threads
         return 0
+
+
+class WholePart(ABC):
+    """A part that something else runs whole: one line, and one time, for all of its operations.
+
+    Parameters
+    ----------
+    graph : Graph
+        Static.
+    """
+
+    runner: ClassVar[str]
+    """What runs it, as people write it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.inputs, self.outputs = tuple(graph.inputs), graph.outputs
+        counts = Counter(node.op for node in graph.nodes)
+        names = ", ".join(op if count == 1 else f"{count} {op}" for op, count in counts.items())
+        label = self.outputs[0] if self.outputs else ""
+        kind = graph.types.get(label)
+        shape = () if kind is None else tuple(int(length) for length in kind.shape)
+        line = Operation(f"{self.runner}: {names}", label, shape, [], [], _nothing)
+        self.operations: Sequence[Operation] = (line,)
+
+    @abstractmethod
+    def results(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return what it makes, the outputs among it, from its inputs by name."""
+
+    def run(
+        self,
+        inputs: Sequence[Array],
+        outputs: Sequence[Array],
+        threads: int,
+        nanoseconds: Array | None = None,
+    ) -> None:
+        """Run it once; `nanoseconds` has one number, for all of it."""
+        del threads  # the runner has its own
+        start = time.perf_counter_ns()
+        made = self.results(dict(zip(self.inputs, inputs, strict=True)))
+        for name, array in zip(self.outputs, outputs, strict=True):
+            if made[name].shape != array.shape:
+                raise ModelError(
+                    f"tensor `{name}` has shape {made[name].shape}, and {array.shape} was planned: it "
+                    "depends on what is computed. Only shapes that follow from those of the inputs are known."
+                )
+            array[...] = made[name]
+        if nanoseconds is not None:
+            nanoseconds[0] = time.perf_counter_ns() - start
+
+    def memory_bytes(self, threads: int) -> int:
+        """Return 0: the runner's own memory is not known, and what lies between parts is counted there."""
+        del threads
+        return 0
+
+
+def _nothing(_: Any) -> None:
+    """Add no native step."""
