@@ -304,10 +304,7 @@ class Builder:
         numbers: LevelNumbers | None,
     ) -> None:
         """Append what turns floats into levels, levels into floats, or whole numbers into floats."""
-        if isinstance(source, Blocked) or isinstance(target, Blocked):
-            pairs = _between_layouts(source, target)
-        else:
-            pairs = [(source.shape, 0, source.strides, 0, target.strides)]
+        pairs = _boxes(source, target)
         sizes = [4 if isinstance(side, LevelTensor) else 1 for side in (source, target)]
 
         def emit(program: Any) -> None:
@@ -348,10 +345,7 @@ class Builder:
 
     def copy(self, name: str, source: Held, target: Held) -> None:
         """Append the copy of a tensor to another place, in another layout if need be."""
-        if isinstance(source, Plain) and isinstance(target, Plain):
-            pairs = [(source.shape, 0, source.strides, 0, target.strides)]
-        else:
-            pairs = _between_layouts(source, target)
+        pairs = _boxes(source, target)
 
         def emit(program: Any) -> None:
             for lengths, shift, strides, other_shift, other_strides in pairs:
@@ -428,11 +422,14 @@ def _buffers(tensors: Sequence[Held | LevelTensor | Buffer]) -> list[Buffer]:
 _Pair = tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
 
 
-def _between_layouts(source: Held | LevelTensor, target: Held | LevelTensor) -> list[_Pair]:
-    """Return the boxes that copy feature maps: whole blocks, and the channels of the last one.
+def _boxes(source: Held | LevelTensor, target: Held | LevelTensor) -> list[_Pair]:
+    """Return the boxes that one is copied to the other by: lengths, and offset and strides of both sides.
 
-    Each is lengths, and the offset and the strides of both sides; axes: image, block, lane, row, pixel.
+    Arrays are one box. Feature maps in blocks are two: whole blocks, and the channels of the last one; axes:
+    image, block, lane, row, pixel.
     """
+    if not isinstance(source, Blocked) and not isinstance(target, Blocked):
+        return [(source.shape, 0, source.strides, 0, target.strides)]
     blocked = target if isinstance(target, Blocked) else source
     assert isinstance(blocked, Blocked)
     count, channels, height, width = blocked.shape

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..elements import DTYPES
 from .operands import Kind, Lengths, Operands, ShapeError, broadcast
-from .windows import slid
+from .windows import convolved
 
 __all__ = ["RULES"]
 
@@ -29,18 +29,6 @@ def _quantized(given: Operands) -> list[Kind]:
 
 def _dynamic(given: Operands) -> list[Kind]:
     return [(_BYTE, given.shape()), (_FLOAT, ()), (_BYTE, ())]
-
-
-def _convolution(given: Operands, place: int, dtype: np.dtype[np.generic]) -> list[Kind]:
-    x, weights = given.shape(), given.shape(place)
-    group = given.attribute("group", 1)
-    if len(weights) != len(x):
-        raise ShapeError(f"weights of shape {weights} for an input of shape {x}")
-    if isinstance(x[1], int) and isinstance(weights[1], int) and x[1] != weights[1] * group:
-        raise ShapeError(f"weights of shape {weights} in {group} group(s) for an input of shape {x}")
-    if isinstance(weights[0], int) and weights[0] % max(group, 1):
-        raise ShapeError(f"{weights[0]} output channels in {group} groups")
-    return [(dtype, (x[0], weights[0], *slid(given)))]
 
 
 def _made(given: Operands, place: int = 7) -> np.dtype[np.generic]:
@@ -67,8 +55,8 @@ def _sum(given: Operands) -> list[Kind]:
 RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
     "QuantizeLinear": _quantized,
     "DynamicQuantizeLinear": _dynamic,
-    "QLinearConv": lambda given: _convolution(given, 3, _made(given)),
-    "ConvInteger": lambda given: _convolution(given, 1, _INT32),
+    "QLinearConv": lambda given: [(_made(given), convolved(given, 3))],
+    "ConvInteger": lambda given: [(_INT32, convolved(given))],
     "QLinearMatMul": lambda given: [(_made(given), _product(given.shape(0), given.shape(3)))],
     "MatMulInteger": lambda given: [(_INT32, _product(given.shape(0), given.shape(1)))],
     "QLinearAdd": _sum,

@@ -10,7 +10,7 @@ import numpy as np
 from ..ir import Node
 from .operands import Kind, Length, Lengths, Operands, ShapeError, one_dtype
 
-__all__ = ["RULES", "WINDOWED", "in_full", "slid"]
+__all__ = ["RULES", "WINDOWED", "convolved", "in_full"]
 
 # Where the weights are among the inputs.
 _WEIGHTED: Final = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
@@ -191,7 +191,7 @@ def _transposed_pads(written: dict[str, Any], lengths: Lengths) -> None:
 # -- types -------------------------------------------------------------------------------------------
 
 
-def slid(given: Operands) -> Lengths:
+def _slid(given: Operands) -> Lengths:
     """Return the spatial lengths that a window leaves."""
     written, lengths = given.node.attributes, given.shape()[2:]
     if not written.keys() >= _FULL:
@@ -216,8 +216,9 @@ def slid(given: Operands) -> Lengths:
     return tuple(found)
 
 
-def _convolution(given: Operands) -> list[Kind]:
-    x, weights = given.shape(), given.shape(1)
+def convolved(given: Operands, place: int = 1) -> Lengths:
+    """Return the shape of a convolution with the weights at a place of its operands."""
+    x, weights = given.shape(), given.shape(place)
     group = given.attribute("group", 1)
     if len(weights) != len(x):
         raise ShapeError(f"weights of shape {weights} for an input of shape {x}")
@@ -225,11 +226,15 @@ def _convolution(given: Operands) -> list[Kind]:
         raise ShapeError(f"weights of shape {weights} in {group} group(s) for an input of shape {x}")
     if isinstance(weights[0], int) and weights[0] % max(group, 1):
         raise ShapeError(f"{weights[0]} output channels in {group} groups")
-    if given.has(2) and given.shape(2) != (weights[0],):
-        raise ShapeError(f"bias of shape {given.shape(2)} for {weights[0]} output channels")
+    return (x[0], weights[0], *_slid(given))
+
+
+def _convolution(given: Operands) -> list[Kind]:
+    shape = convolved(given)
+    if given.has(2) and given.shape(2) != shape[1:2]:
+        raise ShapeError(f"bias of shape {given.shape(2)} for {shape[1]} output channels")
     dtype = one_dtype(given.types)
-    y = (dtype, (x[0], weights[0], *slid(given)))
-    return [y, (dtype, (x[0], weights[0], *(1 for _ in x[2:])))]
+    return [(dtype, shape), (dtype, (*shape[:2], *(1 for _ in shape[2:])))]
 
 
 def _transposed(given: Operands) -> list[Kind]:
@@ -253,7 +258,7 @@ def _transposed(given: Operands) -> list[Kind]:
 
 
 def _pool(given: Operands) -> list[Kind]:
-    shape = (*given.shape()[:2], *slid(given))
+    shape = (*given.shape()[:2], *_slid(given))
     return [(given.dtype(), shape), (np.dtype(np.int64), shape)]
 
 

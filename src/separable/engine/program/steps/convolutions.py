@@ -14,6 +14,7 @@ from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
 from ..chains import is_depthwise, is_pointwise, is_winograd
 from ..memory import Blocked, Buffer, Plain
+from .volumes import image
 from .windows import global_pool
 
 __all__ = ["ACTIVATIONS", "conv", "ending", "full", "named_ending"]
@@ -139,7 +140,7 @@ def _read(src: Blocked | Plain, node: Node, slices: int, winograd: bool) -> Any:
 def _image(held: Blocked | Plain) -> Any:
     """Return feature maps as the core takes them; those of a plain array are read in its own layout."""
     if isinstance(held, Blocked):
-        return _core.Image(*held.address, held.shape, held.lanes, (*held.pitches, held.lanes), held.around)
+        return image(held)
     strides = held.strides
     height, row = (held.shape[2], strides[2]) if len(held.shape) == 4 else (1, 0)
     shape = (held.shape[0], held.shape[1], height, held.shape[-1])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,19 @@ from ..builder import Builder, UnsupportedError
 from ..memory import Blocked, Held, Plain
 from .convolutions import named_ending
 
-__all__ = ["BINARY", "REDUCTIONS", "UNARY", "binary", "matmul", "reduction", "softmax", "unary", "variadic"]
+__all__ = [
+    "BINARY",
+    "REDUCTIONS",
+    "UNARY",
+    "binary",
+    "everywhere",
+    "matmul",
+    "on_each",
+    "reduction",
+    "softmax",
+    "unary",
+    "variadic",
+]
 
 BINARY: Final[Mapping[str, str]] = {
     "Add": "add",
@@ -38,6 +50,8 @@ REDUCTIONS: Final[Mapping[str, str]] = {
     "ReduceL2": "l2",
     "ReduceSumSquare": "sum_square",
 }
+
+_Side: TypeAlias = tuple[Held, tuple[int, ...]]  # an operand, and its strides
 
 _Parameters = Callable[[Mapping[str, Any]], tuple[float, float]]
 
@@ -76,27 +90,75 @@ UNARY: Final[Mapping[str, tuple[str, _Parameters]]] = {
 }
 
 
-def unary(builder: Builder, node: Node) -> None:
-    """Append a function of each element, in the layout in which the tensor lies."""
-    function = _function(builder, node)
-    source = _somewhere(builder, node.inputs[0])
-    target = _like(builder, node.outputs[0], source)
+def _elementwise(
+    builder: Builder,
+    kind: str,
+    out: str,
+    operation: str,
+    sides: Sequence[_Side],
+    target: Held,
+    lengths: tuple[int, ...],
+    ending: tuple[str, float, float] | None = None,
+) -> None:
+    """Append what makes each element of one or two others.
+
+    Parameters
+    ----------
+    builder : Builder
+    kind, out : str
+        What it is called, and what it makes.
+    operation : str
+        The core's.
+    sides : sequence of (Held, tuple of int)
+        One operand, or two, with strides for these lengths.
+    target : Held
+    lengths : tuple of int
+    ending : (str, float, float), optional
+        A function of the result, and its parameters.
+    """
+    (a, a_strides), *others = sides
+    b, b_strides = others[0] if others else (None, None)
 
     def add(program: Any) -> None:
+        other = None if b is None else b.address
         _core.add_elementwise(
-            program,
-            "first",
-            _lengths(source),
-            source.address,
-            source.strides,
-            None,
-            None,
-            target.address,
-            target.strides,
-            function,
-        )
+            program, operation, lengths,
+            a.address, a_strides, other, b_strides, target.address, target.strides,
+            ending,
+        )  # fmt: skip
 
-    builder.add(node.op.lower(), node.outputs[0], [source], [target], add)
+    builder.add(kind, out, [held for held, _ in sides], [target], add)
+
+
+def on_each(
+    builder: Builder,
+    out: str,
+    operation: str,
+    sides: tuple[Plain, Plain],
+    target: Plain,
+    ending: tuple[str, float, float] | None = None,
+) -> None:
+    """Append an operation on two arrays that are read in the shape of the result."""
+    kind = operation.replace("_", " ")
+    _elementwise(
+        builder, kind, out, operation, [(side, side.strides) for side in sides], target, target.shape, ending
+    )
+
+
+def everywhere(builder: Builder, value: float, shape: tuple[int, ...]) -> Plain:
+    """Return a number as an array of a shape."""
+    return Plain(builder.number(value), shape, (0,) * len(shape))
+
+
+def unary(builder: Builder, node: Node) -> None:
+    """Append a function of each element, in the layout in which the tensor lies."""
+    source = _somewhere(builder, node.inputs[0])
+    target = _like(builder, node.outputs[0], source)
+    side = source, source.strides
+    _elementwise(
+        builder, node.op.lower(), node.outputs[0], "first", [side], target, _lengths(source),
+        _function(builder, node),
+    )  # fmt: skip
 
 
 def _function(builder: Builder, node: Node) -> tuple[str, float, float]:
@@ -170,24 +232,7 @@ def _pair(builder: Builder, operation: str, one: str, other: str, out: str, node
         target = builder.plain_result(out)
         sides = [_broadcast(builder.plain(name), shape) for name in (one, other)]
         lengths = shape
-    ending = named_ending(node)
-    (a, a_strides), (b, b_strides) = sides
-
-    def add(program: Any) -> None:
-        _core.add_elementwise(
-            program,
-            operation,
-            lengths,
-            a.address,
-            a_strides,
-            b.address,
-            b_strides,
-            target.address,
-            target.strides,
-            ending,
-        )
-
-    builder.add(node.op.lower(), out, [a, b], [target], add)
+    _elementwise(builder, node.op.lower(), out, operation, sides, target, lengths, named_ending(node))
 
 
 def _broadcast(held: Plain, shape: tuple[int, ...]) -> tuple[Held, tuple[int, ...]]:

@@ -11,6 +11,7 @@ from .... import _core
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
 from ..memory import Blocked, Plain
+from .elements import everywhere, on_each
 
 __all__ = ["cast", "compare", "connect", "negate", "position", "where"]
 
@@ -31,7 +32,9 @@ def compare(builder: Builder, node: Node) -> None:
     one, other = node.inputs[::-1] if turned else node.inputs
     shape = builder.shape(node.outputs[0])
     target = builder.plain_result(node.outputs[0])
-    _pair(builder, node.outputs[0], operation, (_as(builder, one, shape), _as(builder, other, shape)), target)
+    on_each(
+        builder, node.outputs[0], operation, (_as(builder, one, shape), _as(builder, other, shape)), target
+    )
 
 
 def connect(builder: Builder, node: Node) -> None:
@@ -41,18 +44,18 @@ def connect(builder: Builder, node: Node) -> None:
     one, other = (_as(builder, name, shape) for name in node.inputs)
     target = builder.plain_result(out)
     if node.op != "Xor":
-        return _pair(builder, out, _CONNECTED[node.op], (one, other), target)
+        return on_each(builder, out, _CONNECTED[node.op], (one, other), target)
     same = builder.scratch(shape)
-    _pair(builder, out, "equal", (one, other), same)
-    _pair(builder, out, "sub", (_number(builder, 1.0, shape), same), target)
+    on_each(builder, out, "equal", (one, other), same)
+    on_each(builder, out, "sub", (everywhere(builder, 1.0, shape), same), target)
 
 
 def negate(builder: Builder, node: Node) -> None:
     """Append Not."""
     out = node.outputs[0]
     shape = builder.shape(out)
-    one, x = _number(builder, 1.0, shape), _as(builder, node.inputs[0], shape)
-    _pair(builder, out, "sub", (one, x), builder.plain_result(out))
+    one, x = everywhere(builder, 1.0, shape), _as(builder, node.inputs[0], shape)
+    on_each(builder, out, "sub", (one, x), builder.plain_result(out))
 
 
 def where(builder: Builder, node: Node) -> None:
@@ -61,9 +64,9 @@ def where(builder: Builder, node: Node) -> None:
     shape = builder.shape(out)
     condition, yes, no = (_as(builder, name, shape) for name in node.inputs)
     target, rest = builder.plain_result(out), builder.scratch(shape)
-    _pair(builder, out, "where", (condition, yes), target)
-    _pair(builder, out, "unless", (condition, no), rest)
-    _pair(builder, out, "add", (target, rest), target)
+    on_each(builder, out, "where", (condition, yes), target)
+    on_each(builder, out, "unless", (condition, no), rest)
+    on_each(builder, out, "add", (target, rest), target)
 
 
 def cast(builder: Builder, node: Node) -> None:
@@ -83,9 +86,9 @@ def cast(builder: Builder, node: Node) -> None:
         return
     shape = builder.shape(out)
     none = builder.scratch(shape)
-    zero, one = _number(builder, 0.0, shape), _number(builder, 1.0, shape)
-    _pair(builder, out, "equal", (_as(builder, name, shape), zero), none)
-    _pair(builder, out, "sub", (one, none), builder.plain_result(out))
+    zero, one = everywhere(builder, 0.0, shape), everywhere(builder, 1.0, shape)
+    on_each(builder, out, "equal", (_as(builder, name, shape), zero), none)
+    on_each(builder, out, "sub", (one, none), builder.plain_result(out))
 
 
 def _is_truth(builder: Builder, name: str) -> bool:
@@ -110,33 +113,9 @@ def position(builder: Builder, node: Node) -> None:
     builder.add(node.op.lower(), node.outputs[0], [source], [target], add)
 
 
-def _number(builder: Builder, value: float, shape: tuple[int, ...]) -> Plain:
-    return Plain(builder.memory_of(np.array([value], np.float32)), shape, (0,) * len(shape))
-
-
 def _as(builder: Builder, name: str, shape: tuple[int, ...]) -> Plain:
     """Return a tensor as it is read where another shape is wanted, which it broadcasts to."""
     held = builder.plain(name)
     missing = len(shape) - len(held.shape)
     strides = [0 if length == 1 else stride for length, stride in zip(held.shape, held.strides, strict=True)]
     return Plain(held.buffer, shape, (*(0 for _ in range(missing)), *strides), held.offset)
-
-
-def _pair(builder: Builder, out: str, operation: str, sides: tuple[Plain, Plain], target: Plain) -> None:
-    a, b = sides
-
-    def add(program: Any) -> None:
-        _core.add_elementwise(
-            program,
-            operation,
-            target.shape,
-            a.address,
-            a.strides,
-            b.address,
-            b.strides,
-            target.address,
-            target.strides,
-            None,
-        )
-
-    builder.add(operation.replace("_", " "), out, [a, b], [target], add)

@@ -12,6 +12,7 @@ from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
 from ..levels import SIGN, LevelNumbers, LevelTensor
 from ..memory import Blocked, Buffer, Held, Plain
+from .elements import everywhere, on_each
 
 __all__ = [
     "BYTES",
@@ -54,7 +55,7 @@ def quantize(builder: Builder, node: Node) -> None:
     shape, axis = builder.shape(out), int(node.attributes.get("axis", 1))
     info = np.iinfo(kind)
     target_floats, inner = builder.plain_result(out), builder.scratch(shape)
-    _pair(
+    on_each(
         builder,
         out,
         "div",
@@ -63,8 +64,8 @@ def quantize(builder: Builder, node: Node) -> None:
         ("round", 0.0, 0.0),
     )
     ends = ("clip", float(info.min), float(info.max))
-    shift = _spread(builder, zero, shape, axis) if zero else _constant(builder, 0.0, shape)
-    _pair(builder, out, "add", (inner, shift), target_floats, ends)
+    shift = _spread(builder, zero, shape, axis) if zero else everywhere(builder, 0.0, shape)
+    on_each(builder, out, "add", (inner, shift), target_floats, ends)
 
 
 def dequantize(builder: Builder, node: Node) -> None:
@@ -88,9 +89,9 @@ def dequantize(builder: Builder, node: Node) -> None:
     inner = builder.plain(x)
     if zero:
         less = builder.scratch(shape)
-        _pair(builder, out, "sub", (inner, _spread(builder, zero, shape, axis)), less, None)
+        on_each(builder, out, "sub", (inner, _spread(builder, zero, shape, axis)), less)
         inner = less
-    _pair(builder, out, "mul", (inner, _spread(builder, scale, shape, axis)), builder.plain_result(out), None)
+    on_each(builder, out, "mul", (inner, _spread(builder, scale, shape, axis)), builder.plain_result(out))
 
 
 def dynamic_quantize(builder: Builder, node: Node) -> None:
@@ -177,37 +178,6 @@ def _spread(builder: Builder, name: str, shape: tuple[int, ...], axis: int) -> P
         raise UnsupportedError(f"scales of shape {held.shape}")
     strides = tuple(held.strides[0] if n == axis % len(shape) else 0 for n in range(len(shape)))
     return Plain(held.buffer, shape, strides, held.offset)
-
-
-def _constant(builder: Builder, value: float, shape: tuple[int, ...]) -> Plain:
-    return Plain(builder.number(value), shape, (0,) * len(shape))
-
-
-def _pair(
-    builder: Builder,
-    out: str,
-    operation: str,
-    sides: tuple[Plain, Plain],
-    target: Plain,
-    after: tuple[str, float, float] | None,
-) -> None:
-    a, b = sides
-
-    def emit(program: Any) -> None:
-        _core.add_elementwise(
-            program,
-            operation,
-            target.shape,
-            a.address,
-            a.strides,
-            b.address,
-            b.strides,
-            target.address,
-            target.strides,
-            after,
-        )
-
-    builder.add(operation, out, [a, b], [target], emit)
 
 
 def add(builder: Builder, node: Node) -> None:
