@@ -112,6 +112,17 @@ struct Tiles {
     ptrdiff_t rows, columns;
   };
 
+  // Axes in the order of one array's strides, merged: the innermost are columns, the next ones rows.
+  static Tiles of(Axes<K> axes, size_t array, ptrdiff_t most_columns = kTile) {
+    axes.sort_by(array);
+    axes.merge();
+    Tiles tiles;
+    tiles.columns = axes.take_innermost();
+    tiles.rows = axes.take_innermost();
+    tiles.outer = axes;
+    tiles.divide(most_columns);
+    return tiles;
+  }
   // Columns first, as many as a tile holds, then rows.
   void divide(ptrdiff_t most_columns = kTile) {
     tile_columns = std::max<ptrdiff_t>(1, std::min(columns.length, most_columns));

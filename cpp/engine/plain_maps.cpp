@@ -38,13 +38,7 @@ void CopyStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char
 
 FillStep::FillStep(float value, const Lengths& lengths, const Strided& dst)
     : table_(*target().plain), dst_(dst.place), value_(value) {
-  Axes<1> axes(lengths, {dst.strides});
-  axes.sort_by(0);
-  axes.merge();
-  tiles_.columns = axes.take_innermost();
-  tiles_.rows = axes.take_innermost();
-  tiles_.outer = axes;
-  tiles_.divide();
+  tiles_ = Tiles<1>::of({lengths, {dst.strides}}, 0);
 }
 
 void FillStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char*) const {
@@ -60,13 +54,8 @@ ElementwiseStep::ElementwiseStep(Operation operation, const After& after, const 
                                  const Strided& b, const Strided& dst)
     : table_(*target().plain), dst_(dst.place), a_(a.place), b_(b.place), operation_(operation), after_(after) {
   if (operation == Operation::first) b_ = a.place;
-  Axes<3> axes(lengths, {dst.strides, a.strides, operation == Operation::first ? a.strides : b.strides});
-  axes.sort_by(0);
-  axes.merge();
-  tiles_.columns = axes.take_innermost();
-  tiles_.rows = axes.take_innermost();
-  tiles_.outer = axes;
-  tiles_.divide(kTile / 2);
+  tiles_ = Tiles<3>::of({lengths, {dst.strides, a.strides, operation == Operation::first ? a.strides : b.strides}}, 0,
+                        kTile / 2);
 }
 
 ptrdiff_t ElementwiseStep::pieces(int threads) const {

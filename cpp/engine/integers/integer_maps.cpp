@@ -18,15 +18,12 @@ int zero_of(const LevelsAt& levels, const Memory& memory) { return int(*memory.a
 
 LevelMapStep::LevelMapStep(LevelMap map, const Lengths& lengths, const Strided& src, const Strided& dst,
                            const std::optional<LevelsAt>& levels)
-    : table_(integers()), map_(map), dst_(dst.place), src_(src.place), levels_(levels) {
-  Axes<2> axes(lengths, {dst.strides, src.strides});
-  axes.sort_by(1);
-  axes.merge();
-  tiles_.columns = axes.take_innermost();
-  tiles_.rows = axes.take_innermost();
-  tiles_.outer = axes;
-  tiles_.divide();
-}
+    : table_(integers()),
+      map_(map),
+      dst_(dst.place),
+      src_(src.place),
+      levels_(levels),
+      tiles_(Tiles<2>::of({lengths, {dst.strides, src.strides}}, 1)) {}
 
 void LevelMapStep::run(ptrdiff_t piece, ptrdiff_t pieces, const Memory& memory, char*) const {
   const float scale = levels_ ? scale_of(*levels_, memory) : 1.0f;
