@@ -194,16 +194,24 @@ def _ratios(rows: Sequence[Row]) -> list[Quantity]:
     found = {}
     titles = {network.title for network in engine_files.NETWORKS if network.convolutional}
     for one in rows:
-        ours = one.seconds(SEPARABLE)
-        peers = [cell.median for cell in one.cells if cell.of_peer]
-        if ours is not None and peers and any(one.label.startswith(title) for title in titles):
-            found[one.label] = ours / min(peers)
+        ratio = over_best_peer(one)
+        if ratio is not None and any(one.label.startswith(title) for title in titles):
+            found[one.label] = ratio
     if not found:
         return []
     ratios = list(found.values())
     middle = float(np.median(ratios))
     note = "of the convolutional ones, beside the best of the others"
-    each = [
-        Quantity(f"ours, {label}", ratio, ratio, ratio, "x the time", WORST) for label, ratio in found.items()
-    ]
+    each = [ratio_of(label, ratio) for label, ratio in found.items()]
     return [Quantity("ours, median", middle, min(ratios), max(ratios), "x the time", MEDIAN, note), *each]
+
+
+def over_best_peer(row: Row) -> float | None:
+    """Return our time over the best peer's; None where one of them is missing."""
+    ours, peers = row.seconds(SEPARABLE), [cell.median for cell in row.cells if cell.of_peer]
+    return ours / min(peers) if ours is not None and peers else None
+
+
+def ratio_of(label: str, ratio: float) -> Quantity:
+    """Return one network's ratio as it is stored."""
+    return Quantity(f"ours, {label}", ratio, ratio, ratio, "x the time", WORST)

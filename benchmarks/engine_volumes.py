@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import engine_networks, engine_real, libraries
 from benchmarks.engine_files import Array
 from benchmarks.engine_latency import GROUP, Progress
-from benchmarks.results import SEPARABLE, Quantity, Row, TableRecord
+from benchmarks.results import SEPARABLE, Row, TableRecord
 from benchmarks.timing import Effort
 
 NAME: Final = "engine-volumes"
@@ -135,15 +135,6 @@ def measure(
             progress(f"{NAME}: {network.title}")
             rows.append(engine_real.row(network, 0, effort or Effort(), engine_real.runtimes(only)))
     title = "U-Nets over three axes, one thread (least times)"
-    return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, _ratios(rows))
-
-
-def _ratios(rows: list[Row]) -> list[Quantity]:
-    """Return our time over the best peer's."""
-    ratios = []
-    for row in rows:
-        ours, peers = row.seconds(SEPARABLE), [cell.median for cell in row.cells if cell.of_peer]
-        if ours is not None and peers:
-            times = (ours / min(peers),) * 3
-            ratios.append(Quantity(f"ours, {row.label}", *times, "x the time", engine_real.WORST))
-    return ratios
+    ratios = [(row.label, engine_real.over_best_peer(row)) for row in rows]
+    beside = [engine_real.ratio_of(label, ratio) for label, ratio in ratios if ratio is not None]
+    return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, beside)

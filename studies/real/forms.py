@@ -128,7 +128,7 @@ class _Layers:
     def model(self, replaced: Mapping[int, Replacement]) -> ModelProto:
         return whole_model(self._network.converted(replaced))
 
-    def cost(self, ways: Ways) -> int:
+    def macs(self, ways: Ways) -> int:
         """Return the multiplications of all layers with some in these forms, which nobody has fitted."""
         return sum(
             FORMS[ways[layer.name][0]].cost(layer, ways[layer.name][1]).macs
@@ -137,23 +137,19 @@ class _Layers:
             for layer in self.layers
         )
 
-    def macs(self, replaced: Mapping[int, Replacement]) -> int:
-        return sum(replaced.get(index, layer).macs for index, layer in enumerate(self.layers))
-
 
 def _by_weights(subject: Subject, ours: Sequence[Form]) -> list[Form]:
     """Return what weights alone give: our forms and ranks, and one rank for all (Guo et al., BMVC 2018)."""
     network = _Layers(subject)
     forms, least = [], []
     for form in ours:
-        replaced = network.replaced(form.ways)
-        least.append(network.macs(replaced))
-        forms.append(Form(WEIGHTS, form.label, network.model(replaced), form.ways))
+        least.append(network.macs(form.ways))
+        forms.append(Form(WEIGHTS, form.label, network.model(network.replaced(form.ways)), form.ways))
     terms: dict[int, Ways] = {
         rank: {n.name: ("dw-pw", rank) for n in network.layers if _is_dense_window(n)}
         for rank in range(1, TERMS + 1)
     }
-    costs = {rank: network.cost(ways) for rank, ways in terms.items()}
+    costs = {rank: network.macs(ways) for rank, ways in terms.items()}
     for rank in dict.fromkeys(_nearest(macs, costs) for macs in least):
         if terms[rank]:
             replaced = network.replaced(terms[rank])

@@ -114,9 +114,9 @@ class OnnxNetwork(CalibratedNetwork):
         self._memory = memory
         self._answers: dict[DataPart, Values] = {}
         self._answer_room = memory // 4
-        self._outputs = judged_by(stored, self._graph, [node.gives for node in nodes], self._once)
         self._clock = clock_of("engine", threads) if clock is None else clock
         self._batch = batch
+        self._outputs = judged_by(stored, self._graph, [node.gives for node in nodes], self._seen)
         self._times: dict[tuple[object, ...], float] = {}
         self._parts_times: dict[tuple[object, ...], float] = {}
         self._ratios: dict[tuple[object, object], float] = {}
@@ -377,12 +377,6 @@ class OnnxNetwork(CalibratedNetwork):
         if inner:
             known |= Session(giving(self._stored, inner), self._threads)(feeds)
         return known
-
-    def _once(self, names: Sequence[str]) -> Mapping[str, Array]:
-        """Return what tensors that nodes make hold on the first calibration input."""
-        if not names:
-            return {}
-        return Session(giving(self._stored, names), self._threads)(self._calibration.one())
 
     def whole_milliseconds(self, *replaced: Mapping[int, Replacement]) -> list[float]:
         """Return the least times of the original, and of the model with each of these; runs interleaved."""
