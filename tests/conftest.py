@@ -25,6 +25,8 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Plans choose by the rates that come with the package, here and in processes that tests start.
 os.environ["SEPARABLE_CACHE_DIR"] = os.devnull
 
+from separable import _core  # noqa: E402 (it reads what is set above)
+
 # What these make once is dear: each stays on one worker.
 TOGETHER = (
     "tests/test_demo.py",
@@ -50,6 +52,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if nothing but the library were loaded: what tests leave in memory counts in plans of streams."""
     monkeypatch.setattr("separable.stream.slabs.resident", lambda: 100 << 20)
+
+
+@pytest.fixture(params=_core.core_info()["targets"])
+def target(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on each instruction set that this machine has."""
+    _core.force(request.param)
+    yield request.param
+    _core.force(None)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,13 +15,6 @@ LAYER_ACTIVATIONS = [act for act in ACTIVATION if act <= ACTIVATION.gelu_tanh]  
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 DTYPES = ("bool", *INTEGERS, "float32", "float64")
 STORED = list(itertools.product(ROUNDING, OVERFLOW))
-
-
-@pytest.fixture(params=_core.core_info()["targets"])
-def target(request) -> Iterator[str]:
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
 
 
 def stored(values: np.ndarray, dtype: str, rounding: _core.Rounding, overflow: _core.Overflow) -> np.ndarray:

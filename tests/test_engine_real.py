@@ -95,13 +95,6 @@ def agree(
     return program
 
 
-@pytest.fixture(params=_core.core_info()["targets"])
-def target(request: pytest.FixtureRequest) -> Any:
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
-
-
 # -- recurrent layers ---------------------------------------------------------------------------------
 
 

@@ -15,7 +15,6 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402 (needs onnx)
 
 import separable as sp  # noqa: E402
-from separable import _core  # noqa: E402
 from separable.engine.graph.ir import Graph, Node, TensorType  # noqa: E402
 from separable.engine.program.steps.volumes import one_by_one  # noqa: E402
 
@@ -73,13 +72,6 @@ def agree(model: Any, *shapes: Sequence[int], off: float = OFF) -> Any:
             np.testing.assert_allclose(result, wanted, atol=off * max(1e-3, np.abs(wanted).max()), rtol=0)
             np.testing.assert_array_equal(result, other)
     return program
-
-
-@pytest.fixture(params=_core.core_info()["targets"])
-def target(request: pytest.FixtureRequest) -> Any:
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
 
 
 CONVOLUTIONS = {

@@ -16,14 +16,6 @@ import separable.ndimage as ndi
 from separable import _core
 
 
-@pytest.fixture(params=_core.core_info()["targets"])
-def target(request):
-    """Run the test on each instruction set that this machine has."""
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
-
-
 def logarithmic(x, known, terms, mode="reflect", cval=0.0, outside=True):
     """The mean of what is known in reach, by logarithms of weights: nothing underflows. Slow."""
     result = np.full(x.shape, np.nan, np.result_type(x, np.float64))

@@ -18,14 +18,6 @@ INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
 STORED = [(r, o) for r in ("nearest", "truncate") for o in ("saturate", "wrap")]
 
 
-@pytest.fixture(params=_core.core_info()["targets"])
-def target(request):
-    """Run the test on each instruction set that this machine has."""
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
-
-
 def values_of(dtype: np.dtype[Any]) -> st.SearchStrategy[int]:
     """Draw levels up to 2**53 and the ends of a dtype."""
     info = np.iinfo(dtype)

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from reference import MODES, correlate_dense
 
 import separable as sp
-from separable import _core
 
 METHODS = ("separable", "direct")
 CVAL = 2.0
-
-
-@pytest.fixture(params=_core.core_info()["targets"])
-def target(request) -> Iterator[str]:
-    """Run the test on each instruction set that this machine has."""
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
 
 
 def normalised(x, weights, known, mode):

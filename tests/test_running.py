@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -19,13 +18,6 @@ from separable.methods.cosines import MAX_COSINES, fit_cosines, recursive_form
 
 Array = npt.NDArray[Any]
 CODES = {name: code for code, name in enumerate(MODES)}
-
-
-@pytest.fixture(params=_core.core_info()["targets"])
-def target(request: pytest.FixtureRequest) -> Iterator[str]:
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
 
 
 def box_sums(x: Array, taps: tuple[int, ...], shifts: tuple[int, ...], mode: str, cval: float) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -24,13 +23,6 @@ from separable.methods.method import Ask, Setting
 Array = npt.NDArray[Any]
 CODES = {name: code for code, name in enumerate(MODES)}
 SMALL, LARGE = "?bBhH", "iIqQfd"  # summed modulo 2**32, and in float64
-
-
-@pytest.fixture(params=_core.core_info()["targets"])
-def target(request: pytest.FixtureRequest) -> Iterator[str]:
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
 
 
 def disk(radius: float, ndim: int = 2) -> Array:

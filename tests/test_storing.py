@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tracemalloc
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from reference import MODES, correlate_dense
 
 import separable as sp
 import separable.ndimage as ndi
-from separable import _core
 from separable.arrays.output import store, storing
 
 METHODS = ("separable", "direct")
@@ -32,14 +30,6 @@ LAYOUTS = {
     "channels last": lambda x: np.stack([x, x, x], -1)[..., 1],
     "transposed": lambda x: x.transpose(1, 2, 0).copy().transpose(2, 0, 1),
 }
-
-
-@pytest.fixture(params=_core.core_info()["targets"])
-def target(request) -> Iterator[str]:
-    """Run the test on each instruction set that this machine has."""
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
 
 
 def stored(value: float, dtype: np.dtype, rounding: str, overflow: str) -> int:
