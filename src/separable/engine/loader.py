@@ -59,8 +59,8 @@ def load(
         What runs the operations that the engine does not; `print` says which these are. By default they are
         an error that lists all of them.
     plans : int, optional
-        How many plans are kept, each of a shape of the inputs (and of the values that shapes or an `If` follow
-        from): those used last, and no more than 1 GiB of them.
+        How many plans are kept, each of a shape of the inputs (and of the values that shapes or an `If`
+        follow from): those used last, and no more than 1 GiB of them.
     precision : {"float32", "int8"}, optional
         "int8": convolutions and products with constant weights are those of 8-bit numbers, weights with a
         scale for each channel, samples with one for each tensor, sums exact in 32 bits. It is never chosen by
