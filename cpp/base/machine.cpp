@@ -16,18 +16,14 @@
 #include <sys/sysctl.h>
 #endif
 
+#include "base/compiled_targets.h"
+#include "base/processor.h"
+
 namespace sep {
 
 #define SEP_DECLARE(name) extern const Target target_##name;
-#if defined(__x86_64__) || defined(_M_X64)
-#define SEP_TARGETS(X) X(v2) X(v3) X(v4)
-#elif defined(__aarch64__)
-#define SEP_TARGETS(X) X(neon)
-#else
-#define SEP_TARGETS(X) X(base)
-#endif
 SEP_TARGETS(SEP_DECLARE)
-#if defined(__x86_64__) || defined(_M_X64)
+#if SEP_WITH_V4VNNI
 extern const IntegerTable integers_v4vnni;
 #endif
 
@@ -35,19 +31,9 @@ namespace {
 
 std::vector<const Target*> usable() {
   std::vector<const Target*> out;
-#if defined(__x86_64__) || defined(_M_X64)
-  __builtin_cpu_init();
-  out.push_back(&target_v2);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
-    out.push_back(&target_v3);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-      out.push_back(&target_v4);
-  }
-#else
-#define SEP_ADD(name) out.push_back(&target_##name);
+#define SEP_ADD(name) \
+  if (runs_##name()) out.push_back(&target_##name);
   SEP_TARGETS(SEP_ADD)
-#endif
   return out;
 }
 
@@ -131,8 +117,8 @@ std::vector<std::string> targets() {
 const Target& target() { return *current().load(std::memory_order_relaxed); }
 
 const IntegerTable& integers() {
-#if defined(__x86_64__) || defined(_M_X64)
-  static const bool vnni = __builtin_cpu_supports("avx512vnni");
+#if SEP_WITH_V4VNNI
+  static const bool vnni = runs_v4vnni();
   if (vnni && &target() == &target_v4) return integers_v4vnni;
 #endif
   return *target().integers;

@@ -85,6 +85,10 @@ void bind_machine(nb::module_& m) {
 }  // namespace sep::bind
 
 NB_MODULE(_core, m) {
+  if (sep::targets().empty())
+    throw nanobind::import_error(
+        "separable was compiled for the processor of another machine alone (SEP_INSTRUCTION_SETS=native), and this one "
+        "does not run that: compile it here, or without the option");
   nanobind::set_leak_warnings(false);  // cached plans hold jobs until the interpreter is gone
   m.doc() = "Line kernels and drivers of separable. Private: use the verbs of `separable`.";
   sep::bind::bind_arrays(m);
