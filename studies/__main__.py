@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from benchmarks import machine
 from benchmarks.store import replace_text
 from studies import pages, store
+from studies.processes import measured, measured_together
 from studies.studies import STUDIES
 from studies.study import Study
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "studies" / "results"
 PAGES: Final = ROOT / "docs" / "studies"
-QUIET: Final = 15.0  # seconds between two lines of progress, where there is no terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,8 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What measures less than a verdict needs goes into no page but one that was asked for.
     keep = options.output is not None or not options.small
     start = time.monotonic()
-    for name in () if options.render else options.names or STUDIES:
-        _run(STUDIES[name], options.small, results if keep else None)
+    for name, run in () if options.render else _runs(options.names or list(STUDIES), options.small):
+        _tell(STUDIES[name], run)
+        if keep:  # after each one: a run that is cut short keeps what it has
+            _keep(name, run, results)
     if keep:
         write_pages(results, target)
     if not options.render:
@@ -46,19 +49,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(study: Study, small: bool, results: Path | None) -> None:
-    watch = store.Watch.begun()
-    progress = ShownProgress()
-    run = store.run_of(study.measure(small, progress), watch, small)
-    progress("")
-    size = ", small: to see how, not for a verdict" if small else ""
+def _runs(names: Sequence[str], small: bool) -> Iterator[tuple[str, store.Run]]:
+    """Yield what studies measure: those of times alone, then one of the others on each core."""
+    timed = [name for name in names if STUDIES[name].timed]
+    others = [name for name in names if not STUDIES[name].timed]
+    for name in timed:
+        yield name, measured(name, small)
+    processes = min(machine.usable_cores(), len(others))
+    if processes > 1:
+        yield from measured_together(others, small, processes)
+    else:
+        for name in others:
+            yield name, measured(name, small)
+
+
+def _tell(study: Study, run: store.Run) -> None:
+    size = ", small: to see how, not for a verdict" if run.small else ""
     print(f"{study.title} ({study.name}, {run.seconds:.1f} s{size})")
     for verdict in study.judge(run.numbers):
         print(f"  claim:   {verdict.claim}\n  number:  {verdict.number}\n  verdict: {verdict}\n", flush=True)
-    if results is not None:  # after each one: a run that is cut short keeps what it has
-        file = results / f"{study.name}.json"
-        kept = {key: old for key, old in store.load(file).items() if key != run.machine}
-        store.save(file, {**kept, run.machine: run})
+
+
+def _keep(name: str, run: store.Run, results: Path) -> None:
+    file = results / f"{name}.json"
+    kept = {key: old for key, old in store.load(file).items() if key != run.machine}
+    store.save(file, {**kept, run.machine: run})
 
 
 def write_pages(results: Path, target: Path) -> None:
@@ -83,21 +98,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the names")
     parser.add_argument("--output", type=Path, metavar="DIR", help="keep results and pages there")
     return parser.parse_args(arguments)
-
-
-class ShownProgress:
-    """Shows what is done: on a terminal in one line that changes, else a line now and then."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, text: str) -> None:
-        """Show the present stage."""
-        if sys.stderr.isatty():
-            print(f"\r{text[:79]:79}", end="\r", file=sys.stderr, flush=True)
-        elif text and time.monotonic() >= self._next:
-            print(text, file=sys.stderr, flush=True)
-            self._next = time.monotonic() + QUIET
 
 
 if __name__ == "__main__":

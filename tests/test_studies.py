@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ for package in ("torch", "matplotlib", "onnxruntime", "onnxscript", "skimage"):
 
 from docs.drawings.ink import DARK, LIGHT  # noqa: E402 (they need the packages)
 from studies import __main__ as command  # noqa: E402
-from studies import pages, store  # noqa: E402
+from studies import pages, processes, progress, store  # noqa: E402
 from studies.studies import STUDIES  # noqa: E402
 from studies.study import Study, judged  # noqa: E402
 
@@ -261,12 +262,39 @@ def test_small_runs_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_studies_side_by_side_measure_what_they_do_alone() -> None:
+    names = ["formulas", "equivalence"]
+    before = dict(os.environ)
+    together = dict(processes.measured_together(names, True, 2))
+    assert dict(os.environ) == before
+    assert list(together) == names
+    for name in names:
+        assert together[name].numbers == processes.measured(name, True).numbers
+
+
+def test_only_times_are_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def together(names: list[str], small: bool, count: int) -> Iterator[tuple[str, str]]:
+        asked.append((names, small, count))
+        yield from ((name, "together") for name in names)
+
+    monkeypatch.setattr(command, "measured", lambda name, small: "alone")
+    monkeypatch.setattr(command, "measured_together", together)
+    monkeypatch.setattr(command.machine, "usable_cores", lambda: 2)
+    runs = dict(command._runs(["kernels", "speedup", "formulas"], False))
+    assert runs == {"speedup": "alone", "kernels": "together", "formulas": "together"}
+    assert asked == [(["kernels", "formulas"], False, 2)]
+    monkeypatch.setattr(command.machine, "usable_cores", lambda: 1)
+    assert set(dict(command._runs(["kernels", "speedup", "formulas"], False)).values()) == {"alone"}
+
+
 def test_progress_without_a_terminal_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter([0.0, 0.0, 1.0, 14.0, 15.0, 15.0])
-    monkeypatch.setattr(command.time, "monotonic", lambda: next(clock))
-    shown = command.ShownProgress()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    shown = progress.ShownProgress()
     for text in ("one: begun", "one: still at it", "", "one: nearly there", "two: begun"):
         shown(text)
     assert capsys.readouterr().err == "one: begun\ntwo: begun\n"

@@ -32,7 +32,7 @@ Runtime: TypeAlias = Literal["engine", "onnxruntime"]
 # Runs of a layer by itself in the engine: as many as fit into so many milliseconds, from the fewest to the
 # most.
 _REPEATED_MS: Final = 60.0
-_FEWEST, _MOST = 10, 30
+_FEWEST, _MOST = 6, 30
 _BOUTS: Final = 3
 _SECONDS: Final = 0.3  # that runs of models in turn take, where nothing else is said
 
@@ -170,7 +170,8 @@ class _PacedClock(ABC):
     ) -> list[float]:
         ready = [self._ready(model, feeds) for model in models]
         enough = _SECONDS if seconds is None else seconds
-        paces, bouts = [self._now()], []
+        paces = [self._now()]
+        bouts: list[list[float]] = []
         end = perf_counter() + enough
         while not bouts or (len(bouts) < _BOUTS and perf_counter() < end):
             bouts.append(interleaved_ms(ready, feeds, enough / _BOUTS))
