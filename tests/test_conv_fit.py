@@ -387,6 +387,28 @@ def test_sweeps_over_many_systems_are_counted():
     assert set(systems.values()) == {1}
 
 
+def test_sweeps_that_are_too_much_work_are_left_out(monkeypatch):
+    rng = np.random.default_rng(3)
+    layer = layer_of(rng, (12, 10, 3, 3), (8, 8))
+    fitter = Fitter(layer, moments_of(layer, inputs_of(rng, layer, 60)))
+    all_of_them, none = (fitter.replacement("dw-pw", 2, sweeps=sweeps) for sweeps in (5, 0))
+    assert all_of_them.error < none.error
+    monkeypatch.setattr("separable.conv.conversion.fit._SWEEPS_WORK", 1.0)
+    assert fitter.replacement("dw-pw", 2, sweeps=5).error == none.error
+    assert fitter.replacement("dw-pw", 9).error < 1e-9  # of full rank: nothing to be swept
+
+
+def test_of_512_channels_in_eight_terms_each_none_is_swept():
+    """One sweep factors 37 systems of 4096 equations each."""
+    layer = ConvLayer(
+        "deep", np.zeros((512, 512, 3, 3), np.float32), padding=((1, 1), (1, 1)), sizes=(14, 14)
+    )
+    affordable = [Fitter(layer, None)._affordable(FORMS["dw-pw"], rank) for rank in (1, 4, 8)]
+    assert affordable[0] > 40
+    assert affordable[1] >= 8
+    assert affordable[2] == 0
+
+
 @pytest.mark.parametrize("form", SPLIT)
 @pytest.mark.parametrize("silent", ["weights", "inputs", "an input", "an output", "both"])
 def test_what_says_nothing_is_no_obstacle(form, silent):

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..._base.types import FloatArray, RealArray
 from ..._base.workers import Workers
-from ..algebra.descent import Quadratic
+from ..algebra.descent import TAPS_AT_ONCE, Quadratic
 from ..algebra.geometry import whole
 from ..algebra.terms import Rank, rank_per_channel
 from ..forms.form import LayerForm, Solution
@@ -42,6 +42,10 @@ _SWEEPS_FIRST_LARGE: Final = 4
 _MANY_SYSTEMS: Final = 8
 _SWEEPS_LONG: Final = 8
 _SWEEPS_FIRST_LONG: Final = 2
+
+# Multiply-accumulates of factoring all these systems, at most: of 512 channels in four terms each it is nine
+# sweeps, in eight terms none. One of those took minutes, for what nine terms have without any error.
+_SWEEPS_WORK: Final = 5e11
 
 # Sweeps that tell how much descent gains on a closed form.
 _SWEEPS_SEEN: Final = 3
@@ -335,7 +339,13 @@ class Fitter:
         """Return the weights (I*K, O) that fit a group best in a form, and what to start from next time."""
         if rank == form.full_rank(self.layer):
             return problem.optimum, None
-        return form.solve(self.layer, problem, rank, start, sweeps)
+        return form.solve(self.layer, problem, rank, start, min(sweeps, self._affordable(form, rank)))
+
+    def _affordable(self, form: LayerForm, rank: Rank) -> int:
+        """Return how many sweeps are not too much work."""
+        systems = form.systems(self.layer, rank)
+        terms = systems * TAPS_AT_ONCE / self.layer.taps
+        return int(_SWEEPS_WORK / (systems * terms**3 / 3))
 
     def _no_worse_than_blind(self, form: LayerForm, rank: Rank, fits: Sequence[Solution]) -> list[Solution]:
         """Return the fits, exchanged in each group for the best of the weights alone where that errs less.
