@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
-from time import perf_counter
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -34,7 +33,7 @@ Runtime: TypeAlias = Literal["engine", "onnxruntime"]
 _REPEATED_MS: Final = 60.0
 _FEWEST, _MOST = 6, 30
 _BOUTS: Final = 3
-_SECONDS: Final = 0.3  # that runs of models in turn take, where nothing else is said
+_PACE_SECONDS: Final = 0.004  # that runs of the reference take, between two bouts
 
 # Weights of the convolution that tells the machine's pace, and the sizes that it reads: tenths of a
 # millisecond, within the caches.
@@ -46,9 +45,8 @@ class Clock(Protocol):
     """Measures what models take in one runtime.
 
     A machine's speed may change threefold within seconds, and what is compared is not always timed in turn.
-    So `alone` and `at_one_pace` time a small convolution before, between and behind bouts of runs, and give
-    milliseconds at the pace that it had the first time. By itself, not in turn with what is timed: large
-    models push it out of the caches, which doubled its time (measured).
+    So `alone` and `at_one_pace` time a small convolution beside everything, with its data in the caches, and
+    give milliseconds at the pace that it had the first time.
     """
 
     @property
@@ -169,15 +167,9 @@ class _PacedClock(ABC):
         self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
     ) -> list[float]:
         ready = [self._ready(model, feeds) for model in models]
-        enough = _SECONDS if seconds is None else seconds
-        paces = [self._now()]
-        bouts: list[list[float]] = []
-        end = perf_counter() + enough
-        while not bouts or (len(bouts) < _BOUTS and perf_counter() < end):
-            bouts.append(interleaved_ms(ready, feeds, enough / _BOUTS))
-            paces.append(self._now())
-        scale = self._scale(min(paces))
-        return [scale * min(times) for times in zip(*bouts, strict=True)]
+        # Twice: the first call finds the caches full of the models, which doubled its time (measured).
+        _, pace, *times = interleaved_ms([self._reference, self._reference, *ready], feeds, seconds)
+        return [self._scale(pace) * milliseconds for milliseconds in times]
 
     def together(
         self, models: Sequence[Stored], feeds: Mapping[str, Array], seconds: float | None = None
@@ -194,7 +186,7 @@ class _PacedClock(ABC):
         return _Reference(self._ready(conv_nodes(form, _node_of(layer, False)), feeds), feeds)
 
     def _now(self) -> float:
-        return interleaved_ms([self._reference], {}, 0.0)[0]
+        return interleaved_ms([self._reference], {}, _PACE_SECONDS)[0]
 
     def _scale(self, pace: float) -> float:
         """Return the first pace over that of now."""
