@@ -336,9 +336,24 @@ def test_other_normalisations_stay() -> None:
     y = normalised(net, net.input(2, 3, 5))
     graph = net.graph(y, net.nodes[1].outputs[0])  # callers get what is centred
     assert layer_norms(graph) is graph
+    for shape, forms in (((2, 3, "D"), {"weights": False}), ((2, 5, "D"), {"axis": 1})):
+        net = GraphNet()
+        graph = net.graph(normalised(net, net.input(*shape), **forms), typed=False)
+        assert layer_norms(graph) is graph
+
+
+def test_weights_tell_the_length_of_a_layer_normalisation() -> None:
     net = GraphNet()
     graph = net.graph(normalised(net, net.input(2, 3, "D")), typed=False)
-    assert layer_norms(graph) is graph
+    net = GraphNet()
+    x = net.node("Reshape", net.input(30, name="x"), net.input(3, name="shape"))
+    of_any_rank = net.graph(normalised(net, x), typed=False)
+    for given in (graph, of_any_rank):
+        assert "LayerNormalization" in ops(layer_norms(given))
+    net = GraphNet()
+    x = net.node("Reshape", net.input(30, name="x"), net.input(3, name="shape"))
+    along_two = net.graph(normalised(net, x, axis=2), typed=False)  # which may not be the last axis
+    assert layer_norms(along_two) is along_two
 
 
 def test_expressions_are_read_as_products_lines_and_polynomials() -> None:

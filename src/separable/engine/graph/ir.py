@@ -67,6 +67,9 @@ class Node:
     attributes : mapping of str to object
         int, float, str, tuples of them or ndarray: those that the model wrote, and for "Conv" and pools all
         of them, in full: `kernel_shape`, `strides`, `dilations`, `pads` (low ends, then high ends), `group`.
+    notes : dict of str to object
+        What whoever plans the node has found out of all this, to be used by the next plan. A changed node
+        begins without.
 
     Notes
     -----
@@ -92,6 +95,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def with_(self, **changes: Any) -> Node:
         """Return the node with other fields."""
@@ -172,18 +176,10 @@ class Graph:
             yield from (name for name in node.outputs if name)
 
     def shapes(self) -> Callable[[str], tuple[int, ...]]:
-        """Return what tells the shapes of a static graph's tensors, and remembers those it was asked for."""
-        known: dict[str, tuple[int, ...]] = {}
-
-        def shape(name: str) -> tuple[int, ...]:
-            lengths = known.get(name)
-            if lengths is None:
-                array = self.constants.get(name)
-                told = self.types[name].shape if array is None else array.shape
-                lengths = known[name] = tuple(map(int, told))
-            return lengths
-
-        return shape
+        """Return what tells the shapes of a static graph's tensors."""
+        known: dict[str, Any] = {name: kind.shape for name, kind in self.types.items()}
+        known.update((name, array.shape) for name, array in self.constants.items())
+        return known.__getitem__  # asked for thousands of times: no function of Python's lies between
 
     def __str__(self) -> str:
         """Return one line a node, each with the types of what it makes, and the constants in numbers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from ...onnx.model.sizes import check_fits
 from .ir import Graph, Node, TensorType, free
 from .shapes.operands import UnknownError
 from .shapes.table import KNOWN, named, output_types, with_attributes
+from .shapes.usual import USUAL
 from .values import VALUES
 
 __all__ = ["Unknown", "computed", "is_known", "static"]
@@ -35,6 +37,14 @@ _OF_TYPES: Final = ("Shape", "Size")
 # element by element for some operations, takes no more than a second.
 _MOST_FOLDED: Final = 2**31  # bytes, all together
 _MOST_BY_REFERENCE: Final = 2**16  # elements
+
+# What is computed of a few numbers at once where it was before: its results are as few, and NumPy checks what
+# the rule of the operation would.
+_SMALL: Final = frozenset(
+    ("Add", "Sub", "Mul", "Div", "Cast", "Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Split")
+)
+_FEW: Final = 64  # numbers
+_size: Final = attrgetter("size")
 
 _LOOPS: Final = ("Loop", "Scan")
 _RANDOM: Final = ("Dropout",)
@@ -78,8 +88,9 @@ def static(
     """
     types = _with_lengths(graph, shapes or {})
     known = _StaticGraph(dict(graph.constants), types, names=graph.names, unknown=unknown)
-    for node in _read(graph.nodes, graph.outputs):
-        known.add(node)
+    with np.errstate(all="ignore"):
+        for node in _read(graph.nodes, graph.outputs):
+            known.add(node)
     return known.graph(graph)
 
 
@@ -144,10 +155,12 @@ class _StaticGraph:
         if self.same and not self.same.keys().isdisjoint(node.inputs):
             node = node.with_(inputs=tuple(self.same.get(name, name) for name in node.inputs))
         values = [self.constants.get(name) for name in node.inputs]
+        given = [self.types.get(name) for name in node.inputs]
+        if self._is_usual(node, given, values):
+            return
         if node.op == "If":
             self._add_if(node, values[0])
             return
-        given = [self.types.get(name) for name in node.inputs]
         if not all(given):  # absent, or made by nobody
             for name, kind in zip(node.inputs, given, strict=True):
                 if name and kind is None:
@@ -170,7 +183,36 @@ class _StaticGraph:
             if self._is_constant(node, values) and _is_quick(node, given, found):
                 self._fold(node, values, found)
                 return
-        for name, kind in zip(node.outputs, found, strict=True):
+        self._keep(node, found)
+
+    def _is_usual(
+        self, node: Node, given: Sequence[TensorType | None], values: Sequence[Array | None]
+    ) -> bool:
+        """Add a node of which nothing has to be looked up, if it is one; return whether it is."""
+        if node.op in USUAL and values and values[0] is None:  # nothing to fold
+            if None in given and any(node.inputs[n] for n, kind in enumerate(given) if kind is None):
+                return False
+            made = USUAL[node.op](node, given)
+            if made is not None:
+                self._keep(node, made)
+            return made is not None
+        folded = node.notes.get("folded")
+        if folded is None:
+            return False
+        known = [array for array in values if array is not None]
+        if len(known) != len(values) or sum(map(_size, known)) > _FEW:
+            return False
+        if folded[0] != [array.dtype for array in known]:
+            return False
+        results = _folded(node, values)
+        if [array.dtype for array in results] != folded[1]:
+            return False
+        for name, array in zip(node.outputs, results, strict=True):
+            self.constants[name], self.types[name] = array, TensorType(array.dtype, array.shape)
+        return True
+
+    def _keep(self, node: Node, made: Sequence[TensorType]) -> None:
+        for name, kind in zip(node.outputs, made, strict=True):
             if name:
                 self.types[name] = kind
         self.nodes.append(node)
@@ -236,6 +278,9 @@ class _StaticGraph:
                     f"{named(node)} comes to {TensorType(array.dtype, array.shape)}; expected {kind}."
                 )
             self.constants[name], self.types[name] = array, kind
+        if node.op in _SMALL and all(node.outputs) and "activation" not in node.attributes:
+            read = [None if array is None else array.dtype for array in values]
+            node.notes["folded"] = read, [array.dtype for array in results]
 
     def _padded(self, node: Node) -> Node:
         """Return an average that counts its own padding, but not what `ceil_mode` adds, after a Pad."""
@@ -359,9 +404,13 @@ def computed(node: Node, values: Sequence[Any]) -> list[Array]:
         from .reference import run_node
 
         return list(run_node(node, values))
+    with np.errstate(all="ignore"):
+        return _folded(node, values)
+
+
+def _folded(node: Node, values: Sequence[Any]) -> list[Array]:
     try:
-        with np.errstate(all="ignore"):
-            found = fold(node, values)
+        found = VALUES[node.op](node, values)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{named(node)} cannot be computed: {type(error).__name__}: {error}") from error
     return found if isinstance(found, list) else [found]

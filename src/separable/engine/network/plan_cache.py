@@ -76,11 +76,10 @@ class PlanCache:
         with self._lookup:
             self._plans[key] = plan
             total = sum(plan.memory_bytes for plan in self._plans.values())
-            gone = False
+            gone: set[tuple[object, ...]] = set()
             while len(self._plans) > 1 and (len(self._plans) > self._most or total > MOST_BYTES):
                 oldest, evicted = self._plans.popitem(last=False)
                 total -= evicted.memory_bytes
-                del self._weights[oldest]
-                gone = True
-        if gone:
+                gone |= self._weights.pop(oldest)
+        if not self._weights[key].issuperset(gone):
             self._store.keep(frozenset().union(*self._weights.values()))

@@ -12,6 +12,7 @@ from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node
 from .carried import CarriedAs, carried
+from .chains import is_pointwise
 from .levels import SIGN, LevelNumbers, LevelTensor
 from .memory import Blocked, Buffer, Held, Plain
 from .operations import Operation
@@ -43,6 +44,8 @@ class Builder:
 
     Attributes
     ----------
+    shape : callable
+        Returns the shape of a tensor by its name.
     lanes : int
         Channels of a block.
     operations : list of Operation
@@ -66,16 +69,12 @@ class Builder:
         self._around, self._places, self._deep = around, places, deep or {}
         self._planes: dict[str, list[Blocked]] = {}
         self._held: dict[str, list[Held]] = {}
-        self._shape = shape or graph.shapes()
+        self.shape: Callable[[str], tuple[int, ...]] = shape or graph.shapes()
         self._levels: dict[str, list[LevelTensor]] = {}
         self._numbers: dict[float, Buffer] = {}
         self._carried: Mapping[str, CarriedAs] | None = None
 
     # -- tensors -----------------------------------------------------------------------------------------
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor."""
-        return self._shape(name)
 
     def image_shape(self, name: str) -> tuple[int, int, int, int]:
         """Return the shape of a tensor of feature maps as (N, C, H, W); of a volume, slices are images."""
@@ -112,7 +111,7 @@ class Builder:
 
     def is_blocked(self, name: str) -> bool:
         """Whether a tensor lies in blocks."""
-        return any(isinstance(held, Blocked) for held in self.held(name))
+        return any(isinstance(held, Blocked) for held in self._held.get(name, ()))
 
     def memory_of(self, array: Array) -> Buffer:
         """Return the memory of a constant array."""
@@ -252,7 +251,7 @@ class Builder:
     def pretend(self, names: Sequence[str]) -> None:
         """Say of tensors that nothing makes that they lie somewhere, so that what reads them can be tried."""
         for name in names:
-            if name and not self.held(name) and name not in self._levels:
+            if name and name not in self._held and name not in self._levels:
                 self.plain_result(name)
 
     def scratch(self, shape: tuple[int, ...]) -> Plain:
@@ -337,9 +336,12 @@ class Builder:
     ) -> Operation:
         """Append an operation."""
         shape = self.shape(label) if label in self.graph.types else ()
-        operation = Operation(kind, label, shape, _buffers(reads), _buffers(writes), add, **more)
-        for buffer in (*operation.reads, *operation.writes):
-            buffer.used(len(self.operations))
+        read, written, step = _buffers(reads), _buffers(writes), len(self.operations)
+        operation = Operation(kind, label, shape, read, written, add, **more)
+        for buffer in read:
+            buffer.used(step)
+        for buffer in written:
+            buffer.used(step)
         self.operations.append(operation)
         return operation
 
@@ -416,7 +418,7 @@ class Builder:
 
 def _buffers(tensors: Sequence[Held | LevelTensor | Buffer]) -> list[Buffer]:
     found = [tensor if isinstance(tensor, Buffer) else tensor.buffer for tensor in tensors]
-    return list(dict.fromkeys(found))
+    return found if len(found) < 2 else list(dict.fromkeys(found))
 
 
 _Pair = tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
@@ -490,14 +492,25 @@ def deep_of(node: Node, shapes: Callable[[str], tuple[int, ...]]) -> tuple[int, 
 
 
 def _ends(node: Node, shapes: Callable[[str], tuple[int, ...]]) -> tuple[list[int], list[int]]:
+    known = node.notes.get("ends")
+    if known is None:
+        known = node.notes["ends"] = _reaches(node)
+    low, reaches, strides, one_tap = known
+    if one_tap:
+        return low, low
     size = shapes(node.inputs[0])[2:]
     out = shapes(node.outputs[0])[2:]
-    kernel, strides = node.attributes["kernel_shape"], node.attributes["strides"]
-    dilations, pads = node.attributes["dilations"], node.attributes["pads"]
-    rank = len(size)
-    low = [int(pad) for pad in pads[:rank]]
     high = [
-        max(0, (out[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - low[i] - size[i])
-        for i in range(rank)
+        max(0, (count - 1) * stride + reach - length)
+        for count, stride, reach, length in zip(out, strides, reaches, size, strict=True)
     ]
     return low, high
+
+
+def _reaches(node: Node) -> tuple[list[int], list[int], tuple[int, ...], bool]:
+    """Return the padding of low ends, how far beyond it windows reach, strides, and if one tap is all."""
+    kernel, strides = node.attributes["kernel_shape"], node.attributes["strides"]
+    dilations, pads = node.attributes["dilations"], node.attributes["pads"]
+    low = [int(pad) for pad in pads[: len(kernel)]]
+    reaches = [(kernel[i] - 1) * dilations[i] + 1 - low[i] for i in range(len(kernel))]
+    return low, reaches, strides, is_pointwise(node)

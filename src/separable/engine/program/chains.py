@@ -33,19 +33,23 @@ def is_depthwise(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
 
 def is_pointwise(node: Node) -> bool:
     """Whether a convolution has one tap, a stride of 1 and no padding."""
-    attributes = node.attributes
-    return (
-        all(length == 1 for length in (*attributes["kernel_shape"], *attributes["strides"]))
-        and not any(attributes["pads"])
-        and attributes["group"] == 1
-    )
+    known = node.notes.get("pointwise")
+    if known is None:
+        attributes = node.attributes
+        known = node.notes["pointwise"] = (
+            all(length == 1 for length in (*attributes["kernel_shape"], *attributes["strides"]))
+            and not any(attributes["pads"])
+            and attributes["group"] == 1
+        )
+    return bool(known)
 
 
 def is_winograd(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
     """Whether Winograd's algorithm computes a convolution of blocks in less time than its sums take."""
     attributes, weights = node.attributes, shape(node.inputs[1])
-    ones = (*attributes["strides"], *attributes["dilations"], attributes["group"])
-    if weights[-2:] != (3, 3) or len(weights) < 4 or set(ones) != {1} or _input(node, 4):
+    if weights[-2:] != (3, 3) or len(weights) < 4 or _input(node, 4):
+        return False
+    if {*attributes["strides"], *attributes["dilations"], attributes["group"]} != {1}:
         return False
     if min(weights[:2]) < _LEAST_CHANNELS:
         return False

@@ -120,6 +120,7 @@ _TRUTHS: Final = frozenset(
         "Cast",
     )
 )
+_FLOATS: Final = {np.dtype(np.float32)}
 _CARRIES: Final = _TRUTHS | MOVES | {"ArgMax", "ArgMin", *quantised.QUANTISED}
 
 
@@ -134,7 +135,7 @@ def _dtype(graph: Graph, name: str) -> np.dtype[Any] | None:
 def unsupported(graph: Graph) -> list[tuple[Node, str]]:
     """Return the nodes of a graph that have no native step by their kind or dtype, with what is wrong."""
     made = [graph.types[name] for node in graph.nodes for name in node.outputs if name]
-    if all(kind.dtype == np.float32 for kind in (*graph.inputs.values(), *made)):
+    if {kind.dtype for kind in (*graph.inputs.values(), *made)} <= _FLOATS:
         return [(node, node.op) for node in graph.nodes if node.op not in NATIVE]
     found = []
     held = carried(graph)

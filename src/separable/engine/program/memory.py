@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 __all__ = ["Blocked", "Buffer", "Held", "Plain", "assign", "rounded"]
 
 _LINE: Final = 16  # elements of a cache line: buffers begin at one
+
+_size: Final = attrgetter("size")
 
 
 def rounded(count: int, unit: int) -> int:
@@ -39,9 +42,10 @@ class Buffer:
     last: int = -1
 
     def used(self, step: int) -> None:
-        """Note that a step reads or writes it."""
-        self.first = step if self.first is None else min(self.first, step)
-        self.last = max(self.last, step)
+        """Note that a step reads or writes it: no earlier one than those before."""
+        if self.first is None:
+            self.first = step
+        self.last = step
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -65,8 +69,11 @@ class Plain:
     @classmethod
     def contiguous(cls, buffer: Buffer, shape: Sequence[int]) -> Plain:
         """Return a tensor that fills a buffer in C order."""
-        strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-        return cls(buffer, tuple(shape), tuple(strides))
+        strides, stride = [], 1
+        for length in reversed(shape):
+            strides.append(stride)
+            stride *= length
+        return cls(buffer, tuple(shape), tuple(reversed(strides)))
 
     @property
     def is_contiguous(self) -> bool:
@@ -195,7 +202,8 @@ class Blocked:
         """Return some of the channels, from the first one of a block on."""
         shape = (self.shape[0], count, *self.shape[2:])
         offset = self.offset + first // self.lanes * self.pitches[1]
-        return replace(self, shape=shape, offset=offset)
+        rest = self.around, offset, self.rank, self.deep
+        return Blocked(self.buffer, shape, self.lanes, self.pitches, *rest)
 
     def slices(self, first: int, count: int) -> Blocked:
         """Return some slices of a volume."""
@@ -204,22 +212,6 @@ class Blocked:
 
 
 Held = Plain | Blocked
-
-
-@dataclass(slots=True)
-class _Free:
-    """What is free of an arena at one time: stretches between those in use."""
-
-    used: list[tuple[int, int]] = field(default_factory=list)
-
-    def place(self, size: int) -> int:
-        """Return the first place where so many elements fit."""
-        at = 0
-        for start, end in sorted(self.used):
-            if start - at >= size:
-                break
-            at = max(at, end)
-        return at
 
 
 def assign(buffers: Iterable[Buffer]) -> int:
@@ -236,17 +228,21 @@ def assign(buffers: Iterable[Buffer]) -> int:
         Elements of the arena. The largest buffers are placed first, each as low as it fits (as TensorFlow
         Lite does, arXiv:2001.03288).
     """
-    placed: list[Buffer] = []
-    end = 0
-    for buffer in sorted({b for b in buffers if b.base == 0 and b.first is not None}, key=lambda b: -b.size):
-        assert buffer.first is not None
-        at_once = [
-            other
-            for other in placed
-            if other.first is not None and other.first <= buffer.last and buffer.first <= other.last
-        ]
-        free = _Free([(other.at, other.at + rounded(other.size, _LINE)) for other in at_once])
-        buffer.at = free.place(rounded(buffer.size, _LINE))
-        placed.append(buffer)
-        end = max(end, buffer.at + rounded(buffer.size, _LINE))
-    return end
+    placed = list({b: None for b in buffers if b.base == 0 and b.first is not None})
+    placed.sort(key=_size, reverse=True)  # of one size, in the order of their first steps
+    in_use: list[list[tuple[int, int]]] = [[] for _ in range(max((b.last for b in placed), default=-1) + 1)]
+    arena = 0
+    for buffer in placed:
+        steps = in_use[buffer.first : buffer.last + 1]
+        size = rounded(buffer.size, _LINE)
+        at = 0
+        for start, end in sorted(set(chain.from_iterable(steps))):
+            if start - at >= size:
+                break
+            at = max(at, end)
+        buffer.at = at
+        taken = at, at + size
+        for step in steps:
+            step.append(taken)
+        arena = max(arena, taken[1])
+    return arena

@@ -16,6 +16,7 @@ __all__ = ["FORMS", "in_native_form"]
 _Form = Callable[["_Rewrite", Node], bool]
 
 _APPLIED: Final = ("activation", "low", "high")
+_FLOAT: Final = np.dtype(np.float32)
 
 
 def in_native_form(graph: Graph) -> Graph:
@@ -35,7 +36,7 @@ def in_native_form(graph: Graph) -> Graph:
     changed = False
     for node in graph.nodes:
         form = FORMS.get(node.op)
-        if form is None or graph.types[node.outputs[0]].dtype != np.float32 or not form(rewrite, node):
+        if form is None or graph.types[node.outputs[0]].dtype != _FLOAT or not form(rewrite, node):
             rewrite.nodes.append(node)
         else:
             changed = True
@@ -57,7 +58,7 @@ class _Rewrite:
         """Return the shape of a tensor."""
         if name in self.constants:
             return self.constants[name].shape
-        return tuple(map(int, self.types[name].shape))
+        return self.types[name].shape  # type: ignore[return-value]  # numbers all
 
     def number(self, value: Any, near: str) -> str:
         """Return the name of a new constant of float32."""
@@ -84,12 +85,14 @@ class _Rewrite:
         """Append a node; return the name of what it makes."""
         name = self._name(f"{near}/{op.lower()}")
         self.nodes.append(Node(op, tuple(inputs), (name,), attributes))
-        self.types[name] = TensorType(np.dtype(np.float32), shape)
+        self.types[name] = TensorType(_FLOAT, shape)
         return name
 
     def pair(self, op: str, a: str, b: str, near: str) -> str:
         """Append an operation on two tensors with broadcasting."""
-        return self.add(op, (a, b), np.broadcast_shapes(self.shape(a), self.shape(b)), near)
+        one, other = self.shape(a), self.shape(b)
+        shape = one if other in ((), one[-1:], one) else np.broadcast_shapes(one, other)
+        return self.add(op, (a, b), shape, near)
 
     def one(self, op: str, x: str, near: str, **attributes: Any) -> str:
         """Append an operation on each element."""
@@ -212,6 +215,8 @@ def _across_channels(rewrite: _Rewrite, node: Node) -> bool:
 def _upright(rewrite: _Rewrite, node: Node) -> bool:
     """Write a convolution of columns one pixel wide as one of rows: pixels are neighbours there."""
     x, weights, out, written = node.inputs[0], node.inputs[1], node.outputs[0], node.attributes
+    if x in rewrite.types and rewrite.types[x].shape[-1] != 1:
+        return False
     shape, made = rewrite.shape(x), rewrite.shape(out)
     alone = len([name for name in (*node.inputs[3:], *node.outputs[1:]) if name]) == 0
     if len(shape) != 4 or weights not in rewrite.constants or not alone or shape[2] == 1:

@@ -18,12 +18,18 @@ class WeightStore:
     """Weights packed for the instruction set in use, each once.
 
     The arrays that they were packed from are kept: they are what packed weights are found by.
+
+    Attributes
+    ----------
+    latest : tuple
+        What the weights that were asked for last are found by `again`.
     """
 
     def __init__(self) -> None:
         self._packed: dict[tuple[object, ...], tuple[Any, tuple[Array | None, ...]]] = {}
         self._made: dict[tuple[object, ...], tuple[tuple[Array, ...], tuple[Array, ...]]] = {}
         self._asked: set[tuple[object, ...]] = set()
+        self.latest: tuple[object, ...] = ()
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -110,9 +116,17 @@ class WeightStore:
             lambda: packed_integers(weights, groups, pitch, numbers),
         )
 
+    def again(self, key: tuple[object, ...] | None) -> Any:
+        """Return packed weights that were asked for before; None where they are not kept."""
+        if key is None or key[0] != _core.target() or key not in self._packed:
+            return None
+        self._asked.add(key)
+        return self._packed[key][0]
+
     def _get(self, kind: tuple[object, ...], arrays: tuple[Array | None, ...], pack: Any) -> Any:
         key = (_core.target(), *kind, *(_identity(array) for array in arrays))
         self._asked.add(key)
+        self.latest = key
         if key not in self._packed:
             self._packed[key] = (pack(), arrays)
         return self._packed[key][0]

@@ -10,7 +10,7 @@ import numpy as np
 from ..elements import DTYPES
 from .operands import Kind, Lengths, Operands, ShapeError, axis_of, broadcast, one_dtype
 
-__all__ = ["RULES"]
+__all__ = ["BROADCAST", "RULES", "SAME"]
 
 
 def _same(given: Operands) -> list[Kind]:
@@ -102,21 +102,26 @@ def _normalised(given: Operands) -> list[Kind]:
     return _same(given)
 
 
-_UNARY: Final = """
+# Of these the first output has the type of the first input.
+SAME: Final = tuple(
+    """
     Relu LeakyRelu ThresholdedRelu Elu Selu Celu Clip Sigmoid HardSigmoid HardSwish Softplus Softsign Mish
     Tanh Erf Gelu Swish Reciprocal Floor Ceil Round Sqrt Exp Log Abs Neg Sign Sin Cos Tan Asin Acos Atan
     Sinh Cosh Asinh Acosh Atanh Shrink Identity InstanceNormalization GroupNormalization LpNormalization LRN
     MeanVarianceNormalization CumSum Trilu BitwiseNot ScatterElements ScatterND
-"""
+    """.split()  # noqa: SIM905
+)
 
-_BROADCAST: Final = "Add Sub Mul Div Mod Min Max Sum Mean And Or Xor BitwiseAnd BitwiseOr BitwiseXor"
+BROADCAST: Final = tuple(
+    "Add Sub Mul Div Mod Min Max Sum Mean And Or Xor BitwiseAnd BitwiseOr BitwiseXor".split()  # noqa: SIM905
+)
 _COMPARISONS: Final = "Equal Greater Less GreaterOrEqual LessOrEqual"
 
 RULES: Final[Mapping[str, Callable[[Operands], list[Kind]]]] = {
-    **dict.fromkeys(_UNARY.split(), _same),
+    **dict.fromkeys(SAME, _same),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _normalised),
     **dict.fromkeys(("Not", "IsNaN", "IsInf"), _question),
-    **dict.fromkeys(_BROADCAST.split(), _together),
+    **dict.fromkeys(BROADCAST, _together),
     **dict.fromkeys(_COMPARISONS.split(), _comparison),
     "Pow": _power,
     "BitShift": _power,

@@ -10,7 +10,7 @@ import numpy as np
 from ..ir import Node
 from .operands import Kind, Length, Lengths, Operands, ShapeError, one_dtype
 
-__all__ = ["RULES", "WINDOWED", "convolved", "in_full"]
+__all__ = ["RULES", "WINDOWED", "convolved", "in_full", "is_full", "reach"]
 
 # Where the weights are among the inputs.
 _WEIGHTED: Final = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
@@ -40,7 +40,7 @@ def in_full(given: Operands) -> Node:
     kernel = _kernel(given, rank)
     if kernel is None:
         return node
-    if _is_full(node, kernel, rank):
+    if is_full(node, kernel, rank):
         return node
     written = dict(node.attributes)
     written["kernel_shape"] = kernel
@@ -61,8 +61,8 @@ def in_full(given: Operands) -> Node:
     return node.with_(attributes=written)
 
 
-def _is_full(node: Node, kernel: tuple[int, ...], rank: int) -> bool:
-    """Whether nothing is left to do, as when a graph is made static again."""
+def is_full(node: Node, kernel: tuple[int, ...], rank: int) -> bool:
+    """Return whether the attributes are all written out, as when a graph is made static again."""
     written = node.attributes
     if not written.keys() >= _FULL or not written.keys().isdisjoint(_LEFT):
         return False
@@ -105,7 +105,8 @@ def _list(
     return tuple(values)
 
 
-def _reach(written: Mapping[str, Any], axis: int) -> int:
+def reach(written: Mapping[str, Any], axis: int) -> int:
+    """Return the pixels from the first tap of a window to its last."""
     return (int(written["kernel_shape"][axis]) - 1) * int(written["dilations"][axis]) + 1
 
 
@@ -117,7 +118,7 @@ def _auto_pads(written: dict[str, Any], lengths: Lengths) -> None:
     if mode.startswith("SAME"):
         low, high = [], []
         for axis, length in enumerate(lengths):
-            total = _same_total(length, int(written["strides"][axis]), _reach(written, axis))
+            total = _same_total(length, int(written["strides"][axis]), reach(written, axis))
             if total is None:
                 return
             small, large = total // 2, total - total // 2
@@ -149,11 +150,11 @@ def _no_ceil(written: dict[str, Any], lengths: Lengths) -> None:
     for axis, length in enumerate(lengths):
         assert isinstance(length, int)
         low, high, stride = pads[axis], pads[axis + rank], written["strides"][axis]
-        reach = _reach(written, axis)
-        count = -(-(length + low + high - reach) // stride) + 1
+        taps = reach(written, axis)
+        count = -(-(length + low + high - taps) // stride) + 1
         if (count - 1) * stride >= length + low:
             count -= 1  # that window would begin in the padding
-        pads[axis + rank] += (count - 1) * stride + reach - (length + low + high)
+        pads[axis + rank] += (count - 1) * stride + taps - (length + low + high)
     counted = written.get("count_include_pad") and any(written["pads"])
     if counted and tuple(pads) != written["pads"]:
         written["beyond"] = tuple(pads)  # the caller writes the padding that counts as a node of its own
@@ -177,7 +178,7 @@ def _transposed_pads(written: dict[str, Any], lengths: Lengths) -> None:
             assert isinstance(length, int)
             stride = written["strides"][axis]
             goal = wanted[len(wanted) - rank + axis] if wanted else length * stride
-            total = stride * (length - 1) + more[axis] + _reach(written, axis) - goal
+            total = stride * (length - 1) + more[axis] + reach(written, axis) - goal
             if total < 0:
                 more[axis], total = more[axis] - total, 0
             small, large = total // 2, total - total // 2
@@ -200,19 +201,19 @@ def _slid(given: Operands) -> Lengths:
     found: list[Length] = []
     pads = written.get("beyond", written["pads"])
     for axis, length in enumerate(lengths):
-        stride, reach = written["strides"][axis], _reach(written, axis)
+        stride, taps = written["strides"][axis], reach(written, axis)
         padding = pads[axis] + pads[axis + rank]
         if isinstance(length, int) and "auto_pad" not in written:
-            if length + padding < reach:
+            if length + padding < taps:
                 raise ShapeError(
-                    f"a window of {reach} pixels is longer than axis {axis + 2} of {given.shape()} with "
+                    f"a window of {taps} pixels is longer than axis {axis + 2} of {given.shape()} with "
                     f"{padding} pixels of padding"
                 )
-            found.append((length + padding - reach) // stride + 1)
+            found.append((length + padding - taps) // stride + 1)
         elif isinstance(length, int):
             found.append(-(-length // stride))
         else:
-            found.append(length if stride == 1 and padding == reach - 1 else None)
+            found.append(length if stride == 1 and padding == taps - 1 else None)
     return tuple(found)
 
 
@@ -248,7 +249,7 @@ def _transposed(given: Operands) -> list[Kind]:
         return [(dtype, (x[0], channels, *(None for _ in range(rank))))]
     found: list[Length] = []
     for axis, length in enumerate(x[2:]):
-        more = _reach(written, axis) + written["output_padding"][axis]
+        more = reach(written, axis) + written["output_padding"][axis]
         more -= written["pads"][axis] + written["pads"][axis + rank]
         known = isinstance(length, int)
         found.append(written["strides"][axis] * (length - 1) + more if known else None)  # type: ignore[operator]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -69,26 +70,87 @@ def _two(values: tuple[int, ...], missing: int) -> tuple[int, int]:
     return int(values[-2]), int(values[-1])
 
 
+@dataclass(eq=False, slots=True)
+class _KnownConvolution:
+    """What a convolution is, whatever it reads: kept with its node for the plans of other shapes.
+
+    Attributes
+    ----------
+    weights, bias : ndarray
+        Of the node; the weights of a signal have rows.
+    own : ndarray
+        The weights as the graph has them.
+    kind : str
+    notes : list of str
+    macs : int
+        For each number that it makes.
+    is_depthwise, is_pointwise : bool
+    two : tuple
+        Strides, dilations and padding of rows and columns.
+    ending : tuple
+        Activation, its parameters, and whether a residual is added after it.
+    packed : dict
+        How the weights are found again, by how they are packed.
+    """
+
+    weights: Array
+    bias: Array | None
+    own: Array
+    kind: str
+    notes: list[str]
+    macs: int
+    is_depthwise: bool
+    is_pointwise: bool
+    two: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    ending: tuple[int, float, float, bool]
+    packed: dict[tuple[object, ...], tuple[object, ...]] = field(default_factory=dict)
+
+
+def _layer(builder: Builder, node: Node) -> _KnownConvolution:
+    own, bias = builder.constant(node.inputs[1]), _bias(builder, node)
+    known: _KnownConvolution | None = node.notes.get("layer")
+    if known is not None and known.own is own and known.bias is bias:
+        return known
+    if own.ndim not in (3, 4, 5):
+        raise UnsupportedError(f"{own.ndim - 2} spatial axes; expected one to three")
+    attributes = node.attributes
+    rank = len(attributes["kernel_shape"])
+    steps = _two(attributes["strides"], 1), _two(attributes["dilations"], 1)
+    known = node.notes["layer"] = _KnownConvolution(
+        own[:, :, None, :] if own.ndim == 3 else own,
+        bias,
+        own,
+        _kind(builder, node),
+        _notes(node),
+        math.prod(own.shape[1:]),
+        is_depthwise(node, builder.shape),
+        is_pointwise(node),
+        (*steps, _two(tuple(attributes["pads"][:rank]), 0)),
+        (*ending(node), attributes.get("add", "before") == "after"),
+    )
+    return known
+
+
 def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
     """Append convolutions that run as one step: one, or a chain of them."""
-    for node in nodes:
-        weights = builder.constant(node.inputs[1])
-        if weights.ndim not in (3, 4, 5):
-            raise UnsupportedError(f"{weights.ndim - 2} spatial axes; expected one to three")
+    layers = [_layer(builder, node) for node in nodes]
     first, last = nodes[0], nodes[-1]
     if len(nodes) == 1 and _is_full(builder, first):
         return _full_conv(builder, first)
     winograd = len(nodes) == 1 and is_winograd(first, builder.shape)
     volume = len(builder.shape(first.inputs[0])) == 5
-    src = builder.blocked(first.inputs[0]) if winograd and not volume else _source(builder, first)
+    src = builder.blocked(first.inputs[0]) if winograd and not volume else _source(builder, first, layers[0])
     winograd = winograd and (not volume or _in_tiles(builder, src))
-    stages = [_stage(builder, node, src if node is first else None, winograd) for node in nodes]
+    stages = [
+        _stage(builder, node, layer, src if node is first else None, winograd)
+        for node, layer in zip(nodes, layers, strict=True)
+    ]
     dst = builder.result(last.outputs[0])
     builder.clear_deep(last.outputs[0], dst)
     residual = builder.blocked(_input(last, 3)) if _input(last, 3) else None
     scale = _vector(builder, _input(first, 4)) if _input(first, 4) else None
     wants_means = len(last.outputs) > 1 and bool(last.outputs[1])
-    in_store = wants_means and is_depthwise(last, builder.shape) and dst.rank < 5
+    in_store = wants_means and layers[-1].is_depthwise and dst.rank < 5
     means = _means(builder, last) if in_store else None
     sums = _sums(dst) if in_store and len(nodes) > 1 else None
 
@@ -106,14 +168,17 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
 
     others = [held for held in (residual, scale) if held is not None]
     builder.add(
-        " > ".join(_kind(builder, node) for node in nodes),
+        " > ".join([layer.kind for layer in layers]),
         last.outputs[0],
         [src, *others],
         [dst, *(held for held in (means, sums) if held is not None)],
         add,
-        macs=sum(_macs(builder, node) for node in nodes),
-        notes=[note for node in nodes for note in _notes(node)],
-        weights=sum(builder.constant(node.inputs[1]).nbytes for node in nodes),
+        macs=sum(
+            layer.macs * math.prod(builder.shape(node.outputs[0]))
+            for node, layer in zip(nodes, layers, strict=True)
+        ),
+        notes=[note for layer in layers for note in layer.notes],
+        weights=sum(layer.own.nbytes for layer in layers),
     )
     if wants_means and not in_store:
         global_pool(builder, Node("GlobalAveragePool", last.outputs[:1], last.outputs[1:]))
@@ -157,61 +222,56 @@ def _block(held: Blocked | Plain) -> int:
     return count if held.strides[1] == 1 and (held.shape[-1] == 1 or last == count) else 1
 
 
-def _source(builder: Builder, node: Node) -> Blocked | Plain:
+def _source(builder: Builder, node: Node, layer: _KnownConvolution) -> Blocked | Plain:
     """Return what a convolution reads: blocks, or an array as it is."""
     name = node.inputs[0]
     if len(builder.shape(name)) == 5:
         few = builder.shape(name)[1] < builder.lanes and not builder.is_blocked(name)
-        few = few and not is_depthwise(node, builder.shape)
+        few = few and not layer.is_depthwise
         return (builder.planes if few else builder.blocked)(name, *builder.zeros_for(node))
-    if is_depthwise(node, builder.shape) or builder.is_blocked(name):
-        needs_zeros = is_depthwise(node, builder.shape)
-        return builder.blocked(name, builder.zeros_for(node)[0] if needs_zeros else (0, 0, 0, 0))
+    if layer.is_depthwise or builder.is_blocked(name):
+        return builder.blocked(name, builder.zeros_for(node)[0] if layer.is_depthwise else (0, 0, 0, 0))
     held = builder.plain(name)
     forwards = all(n == 1 or step > 0 for n, step in zip(held.shape, held.strides, strict=True))
     return held if forwards else builder.plain(name, contiguous=True)
 
 
-def _stage(builder: Builder, node: Node, src: Blocked | Plain | None, winograd: bool = False) -> Any:
+def _stage(
+    builder: Builder, node: Node, layer: _KnownConvolution, src: Blocked | Plain | None, winograd: bool
+) -> Any:
     """Return a function that makes the core's stage; its weights are packed now."""
-    attributes = node.attributes
-    _, channels, height, width = builder.image_shape(node.outputs[0])
-    weights, bias = builder.constant(node.inputs[1]), _bias(builder, node)
-    act, low, high = ending(node)
-    depthwise = is_depthwise(node, builder.shape)
-    if weights.ndim == 3:
-        weights = weights[:, :, None, :]
+    size = builder.image_shape(node.outputs[0])[1:]
     depth, slice_ = 1, 0
-    if weights.ndim == 5:
-        depth = 1 if winograd else weights.shape[2]
-        weights = _of_slices(builder, weights, winograd)
-        slice_ = attributes["dilations"][0] * src.pitches[0] if isinstance(src, Blocked) else 0
-    rank = len(attributes["kernel_shape"])
+    if layer.weights.ndim == 5:
+        depth = 1 if winograd else layer.weights.shape[2]
+        slice_ = node.attributes["dilations"][0] * src.pitches[0] if isinstance(src, Blocked) else 0
     packed: tuple[Any, Any]
-    if depthwise:
-        packed = None, builder.store.depthwise(weights[:, 0], bias)
+    if layer.is_depthwise:
+        packed = None, _packed(builder, node, layer, ())
     else:
         block = builder.lanes if src is None else _block(src)
-        short = width <= _SHORT_ROW and not is_pointwise(node) and not winograd
-        packed = builder.store.conv(weights, bias, int(attributes["group"]), block, short, winograd), None
+        short = size[2] <= _SHORT_ROW and not layer.is_pointwise and not winograd
+        packed = _packed(builder, node, layer, (block, short, winograd)), None
+    arguments: tuple[Any, ...] = (*packed, size, *layer.two, *layer.ending, depth, slice_)
+    return lambda: _core.Stage(*arguments)
 
-    def make() -> Any:
-        return _core.Stage(
-            packed[0],
-            packed[1],
-            (channels, height, width),
-            _two(attributes["strides"], 1),
-            _two(attributes["dilations"], 1),
-            _two(tuple(attributes["pads"][:rank]), 0),
-            act,
-            low,
-            high,
-            attributes.get("add", "before") == "after",
-            depth,
-            slice_,
-        )
 
-    return make
+def _packed(builder: Builder, node: Node, layer: _KnownConvolution, how: tuple[Any, ...]) -> Any:
+    """Return a layer's weights; `how` is empty for those of a depthwise one."""
+    store = builder.store
+    found = store.again(layer.packed.get(how))
+    if found is not None:
+        return found
+    weights, winograd = layer.weights, bool(how) and how[2]
+    if weights.ndim == 5:
+        weights = _of_slices(builder, weights, winograd)
+    if how:
+        found = store.conv(weights, layer.bias, int(node.attributes["group"]), *how)
+    else:
+        found = store.depthwise(weights[:, 0], layer.bias)
+    if weights.ndim == layer.weights.ndim or not winograd:  # of others only the store keeps what was packed
+        layer.packed[how] = store.latest
+    return found
 
 
 def _of_slices(builder: Builder, weights: Array, winograd: bool) -> Array:
@@ -269,12 +329,6 @@ def _notes(node: Node) -> list[str]:
     if len(node.outputs) > 1 and node.outputs[1]:
         found.append("mean")
     return found
-
-
-def _macs(builder: Builder, node: Node) -> int:
-    weights = builder.shape(node.inputs[1])
-    out = builder.shape(node.outputs[0])
-    return math.prod(out) * math.prod(weights[1:])
 
 
 # -- fully connected ---------------------------------------------------------------------------------
