@@ -196,6 +196,11 @@ class _StaticGraph:
             if made is not None:
                 self._keep(node, made)
             return made is not None
+        if node.op == "Shape" and not node.attributes and given[0] is not None:
+            lengths = np.array(given[0].shape, np.int64)
+            self.constants[node.outputs[0]] = lengths
+            self.types[node.outputs[0]] = TensorType(lengths.dtype, lengths.shape)
+            return True
         folded = node.notes.get("folded")
         if folded is None:
             return False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["Blocked", "Buffer", "Held", "Plain", "assign", "rounded"]
 
@@ -48,8 +48,7 @@ class Buffer:
         self.last = step
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Plain:
+class Plain(NamedTuple):
     """A tensor as an array with strides: C-contiguous, or a view.
 
     Attributes
@@ -91,8 +90,7 @@ class Plain:
         return self.buffer.base, self.buffer.at + self.offset
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Blocked:
+class Blocked(NamedTuple):
     """Feature maps in blocks of channels: [image][block][row][pixel][lane], with zeros around them.
 
     The slices of a volume are images, one after the other.
@@ -190,13 +188,13 @@ class Blocked:
             return None
         size = (1, shape[2]) if len(shape) == 3 else (shape[2], shape[3])
         if size == self.shape[2:]:
-            return replace(self, rank=len(shape))
+            return self._replace(rank=len(shape))
         row = self.lanes if self.shape[2] == 1 else self.pitches[2]
         if size != self.shape[:1:-1] or 1 not in size or row != self.lanes:
             return None
         pitches = (*self.pitches[:2], size[1] * self.lanes)
         made = (self.shape[0], self.shape[1], *size)
-        return replace(self, shape=made, pitches=pitches, around=(0, 0, 0, 0), rank=len(shape))
+        return self._replace(shape=made, pitches=pitches, around=(0, 0, 0, 0), rank=len(shape))
 
     def channels(self, first: int, count: int) -> Blocked:
         """Return some of the channels, from the first one of a block on."""
@@ -208,7 +206,7 @@ class Blocked:
     def slices(self, first: int, count: int) -> Blocked:
         """Return some slices of a volume."""
         offset = self.offset + first * self.pitches[0]
-        return replace(self, shape=(count, *self.shape[1:]), offset=offset, deep=(0, 0))
+        return self._replace(shape=(count, *self.shape[1:]), offset=offset, deep=(0, 0))
 
 
 Held = Plain | Blocked

@@ -236,21 +236,22 @@ def _pair(builder: Builder, operation: str, one: str, other: str, out: str, node
 
 
 def _broadcast(held: Plain, shape: tuple[int, ...]) -> tuple[Held, tuple[int, ...]]:
-    missing = len(shape) - len(held.shape)
+    if held.shape == shape and 1 not in shape:
+        return held, held.strides
     strides = [0 if length == 1 else stride for length, stride in zip(held.shape, held.strides, strict=True)]
-    return held, (*(0 for _ in range(missing)), *strides)
+    return held, (*(0,) * (len(shape) - len(strides)), *strides)
 
 
 def _blocked_operand(builder: Builder, name: str, out: str) -> tuple[Held, tuple[int, ...]] | None:
     """Return an operand with the strides of a result in blocks; None if it cannot be read so."""
     shape = builder.shape(name)
     whole = builder.shape(out)
-    full = (*(1 for _ in range(len(whole) - len(shape))), *shape)
     if builder.is_constant(name):
+        full = (*(1,) * (len(whole) - len(shape)), *shape)
         return _constant_operand(builder, builder.constant(name).reshape(full), whole)
     if len(shape) != len(whole):
         return None
-    if full[1] == 1 and whole[1] != 1:
+    if shape[1] == 1 and whole[1] != 1:
         return None  # one channel for all: a lane would have to be spread
     held = builder.blocked(name)
     lengths = held.shape

@@ -26,7 +26,6 @@ def image(held: Blocked) -> Any:
 
 def one_by_one(graph: Graph) -> Graph:
     """Return a static graph in which convolutions and pools of several volumes work on each by itself."""
-    shape = graph.shapes()
     several = {
         id(node)
         for node in graph.nodes
@@ -34,6 +33,7 @@ def one_by_one(graph: Graph) -> Graph:
     }
     if not several:
         return graph
+    shape = graph.shapes()
     nodes: list[Node] = []
     types = dict(graph.types)
     taken = set(graph.names())
