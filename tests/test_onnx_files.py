@@ -416,3 +416,41 @@ def test_a_promise_of_a_compressed_file_is_not_believed(tmp_path: Path) -> None:
         archive.writestr("image.npy", header.getvalue())
     with pytest.raises(FileError, match="damaged or cut short"):
         batches(tmp_path / "bomb.npz")
+
+
+def test_large_constants_of_nodes_become_initializers_where_nothing_is_written_again() -> None:
+    def constant(name: str, *shape: int) -> onnx.NodeProto:
+        values = np.random.default_rng(len(name)).standard_normal(shape).astype(np.float32)
+        return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(values))
+
+    nodes = [
+        constant("weights", 32, 16, 1, 1),
+        constant("bias", 32),
+        constant("given", 300),
+        helper.make_node("Conv", ["x", "weights", "bias"], ["y"]),
+    ]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["n", 16, 5, 5]), ("y", ["n", 32, 5, 5]), ("given", [300]))
+    ]
+    graph = helper.make_graph(nodes, "net", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    before = model.SerializeToString()
+    read = read_model(model, as_it_is=False)
+    assert [node.output[0] for node in read.proto.graph.node] == ["bias", "given", "y"]
+    assert set(read.tensors) == {"weights"}
+    assert [node.output[0] for node in read_model(model).proto.graph.node] == [
+        "weights",
+        "bias",
+        "given",
+        "y",
+    ]
+    assert model.SerializeToString() == before
+    again = whole_model(read)
+    onnx.checker.check_model(again, full_check=True)
+    model.ir_version = 3  # whose initializers are inputs
+    assert len(read_model(model, as_it_is=False).proto.graph.node) == 4
+    model.ir_version = 8
+    model.graph.node.append(constant("weights", 32, 16, 1, 1))
+    with pytest.raises(ValueError, match="rules of ONNX"):
+        read_model(model, as_it_is=False)

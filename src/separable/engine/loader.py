@@ -101,7 +101,7 @@ def load(
     _check_precision(precision, calibration)
     count = arguments.thread_count(threads)
     plans = whole(plans, "plans")
-    stored = read_model(path_or_model)
+    stored = read_model(path_or_model, as_it_is=False)
     with naming(path_or_model):
         lengths = _lengths(stored, shapes)
         read = graph_of(stored)

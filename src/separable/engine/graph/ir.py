@@ -142,6 +142,8 @@ class Graph:
     constants : mapping of str to ndarray
     types : mapping of str to TensorType
         Of every tensor whose type is known; of all of them once the lengths of the inputs are.
+    notes : dict of str to object
+        What passes leave to each other.
     """
 
     name: str
@@ -150,6 +152,7 @@ class Graph:
     nodes: tuple[Node, ...]
     constants: Mapping[str, Array]
     types: Mapping[str, TensorType] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def with_(self, **changes: Any) -> Graph:
         """Return the graph with other fields."""

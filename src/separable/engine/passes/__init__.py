@@ -96,6 +96,7 @@ def simplified(graph: Graph, memory: PassMemory | None = None) -> Graph:
         return found[-1][1] if found else graph
     for rewrite in helpful:
         graph = _rewritten(rewrite, graph)
+    graph.notes.clear()
     return graph
 
 
@@ -132,8 +133,10 @@ def _changes(graph: Graph) -> Iterator[tuple[Callable[[Graph], Graph], Graph]]:
                 last = rewrite
                 yield rewrite, graph
             elif rewrite is last:
+                graph.notes.clear()
                 return  # those behind it have seen this very graph
         if last is None:
+            graph.notes.clear()
             return
 
 

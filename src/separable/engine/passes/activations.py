@@ -26,7 +26,7 @@ def activations_recognised(graph: Graph) -> Graph:
     constants; Relu and Clip from Min, Max and each other; LeakyRelu from a PRelu of one slope. What lies
     inside a pattern is read by nothing else.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if not is_bare(node):
             continue
@@ -50,7 +50,7 @@ def activations_applied(graph: Graph) -> Graph:
     Conv, ConvTranspose, Gemm, MatMul, Add, Mul and BatchNormalization do, with an attribute `activation`. A
     minimum, maximum, slope or NaN stays what ONNX says of it.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         found = _attribute(draft, node) if is_bare(node) else None
         host = None if found is None else draft.maker(node.inputs[0])

@@ -15,7 +15,7 @@ __all__ = ["pads"]
 
 def pads(graph: Graph) -> Graph:
     """Let convolutions and pools add the zeros that a Pad before them adds."""
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         border = _zeros(draft, node) if node.op == "Pad" else None
         if border is None:

@@ -31,7 +31,7 @@ def channel_orders(graph: Graph) -> Graph:
     that read it, or into the output channels of the convolution before it, where that is exact: all groups
     stay together. What is left of a shuffle is one Gather, and of orders in sequence as well.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         shuffle = _shuffle(draft, node) if is_bare(node) and node.op in ("Gather", "Reshape") else None
         if shuffle is None:

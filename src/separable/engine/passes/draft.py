@@ -23,7 +23,7 @@ class Draft:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._changed = False
+        self._changed = self._added = False
         self._constants = dict(graph.constants)
         self._types = dict(graph.types)
         self._outputs = frozenset(graph.outputs)
@@ -34,6 +34,11 @@ class Draft:
         self._names: set[str] = set()
         for place, node in enumerate(graph.nodes):
             self._enter(node, place)
+
+    @classmethod
+    def of(cls, graph: Graph) -> Draft:
+        """Return a draft of a graph: the last one again, where nothing was written into it."""
+        return graph.notes.pop("draft", None) or cls(graph)
 
     def __iter__(self) -> Iterator[Node]:
         for slot in self._slots:
@@ -79,6 +84,7 @@ class Draft:
 
     def new_name(self, wanted: str) -> str:
         """Return a name that no tensor has: the wanted one, with a number where it is taken."""
+        self._added = True
         if not self._names:
             self._names.update(self._graph.names())
         name, number = wanted, 1
@@ -98,6 +104,7 @@ class Draft:
     def set_type(self, name: str, kind: TensorType | None) -> None:
         """Say what is known of a new tensor."""
         if kind is not None:
+            self._added = True
             self._types[name] = kind
 
     def replace(self, old: Node, *new: Node, at: Node | None = None) -> None:
@@ -134,6 +141,8 @@ class Draft:
     def finished(self) -> Graph:
         """Return the rewritten graph; the very one that was given where nothing changed."""
         if not self._changed:
+            if not self._added:
+                self._graph.notes["draft"] = self
             return self._graph
         nodes = tuple(self)
         read = {name for node in nodes for name in node.inputs} | self._outputs

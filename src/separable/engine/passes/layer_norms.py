@@ -31,7 +31,7 @@ def layer_norms(graph: Graph) -> Graph:
     the length of that axis is open, weights tell it: a call in which it is 1 then, where all results are the
     bias, is an error.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         core = _core(draft, node) if node.op == "Div" and is_bare(node) else None
         if core is None:

@@ -40,7 +40,7 @@ def norms_after(graph: Graph) -> Graph:
     channel, behind Conv, ConvTranspose, Gemm or MatMul whose result nothing else reads. Computed in float64,
     stored in the dtype of the weights. Of a HardSigmoid of another slope than 1/6, a Clip is left.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         for x in node.inputs if node.op in _READ and len(node.outputs) == 1 else ():
             host = draft.maker(x)
@@ -59,7 +59,7 @@ def norms_before(graph: Graph) -> Graph:
 
     A shift only where the convolution pads nothing: its zeros would have to be shifted, too.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in reversed(draft):
         taken = node.op in _STEPS and is_bare(node)
         conv = draft.only_reader(node.outputs[0]) if taken else None
@@ -82,7 +82,7 @@ def norms_alone(graph: Graph) -> Graph:
     So does a scale and a shift of channels in sequence. A norm of another rank than three to five becomes Mul
     and Add; one of unknown rank stays.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         norm = node.op == "BatchNormalization"
         rank = rank_of(draft, node.outputs[0]) if node.op in _STEPS else None

@@ -30,7 +30,7 @@ __all__ = ["dead", "duplicates", "layouts", "nothing_done", "pooled", "products"
 
 def dead(graph: Graph) -> Graph:
     """Drop nodes of which nothing is read, and constants that nothing reads."""
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     draft.drop([node for node in graph.nodes if not any(_is_read(draft, name) for name in node.outputs)])
     finished = draft.finished()
     read = {name for node in finished.nodes for name in node.inputs} | set(graph.outputs)
@@ -49,7 +49,7 @@ def _is_read(draft: Draft, name: str) -> bool:
 
 def duplicates(graph: Graph) -> Graph:
     """Compute what several nodes compute alike once: same operation, tensors, small constants, attributes."""
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     seen: dict[Hashable, list[Node]] = {}
     values = {name: _value(name, array) for name, array in graph.constants.items()}
     for node in draft:
@@ -89,7 +89,7 @@ def _frozen(value: Any) -> Hashable:
 
 def nothing_done(graph: Graph) -> Graph:
     """Drop operations that hand on what they read: Identity, Dropout, Cast to the same, a Pad of nothing."""
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if node.op in _IDLE and activation_of(node) == "none" and _hands_on(draft, node):
             _skip(draft, node)
@@ -146,7 +146,7 @@ def _skip(draft: Draft, node: Node) -> None:
 
 def layouts(graph: Graph) -> Graph:
     """Join Reshape, Flatten, Squeeze, Unsqueeze and Transpose that follow each other, or cancel them."""
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         earlier = draft.maker(node.inputs[0]) if node.inputs and is_bare(node) else None
         if earlier is None or not is_bare(earlier):
@@ -194,7 +194,7 @@ def _undoes(draft: Draft, node: Node, earlier: Node) -> bool:
 
 def pooled(graph: Graph) -> Graph:
     """Write pools over everything as GlobalAveragePool, and what makes rows of their results as Flatten."""
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         new: Node | None = None
         if node.op == "AveragePool" and is_bare(node):
@@ -242,7 +242,7 @@ def _makes_rows(draft: Draft, node: Node) -> bool:
 
 def sums(graph: Graph) -> Graph:
     """Write a Sum of two tensors as Add."""
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if node.op == "Sum" and len(node.inputs) == 2:
             draft.replace(node, node.with_(op="Add"))
@@ -255,7 +255,7 @@ def products(graph: Graph) -> Graph:
     That is Gemm with transB = 1 and none of its other attributes. A MatMul becomes one where its operand is
     known to be a matrix.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if node.op not in ("Gemm", "MatMul"):
             continue

@@ -15,7 +15,7 @@ def residuals(graph: Graph) -> Graph:
     Both must be known to have one shape. Of two convolutions, the one that runs later adds; one whose other
     operand is made later moves behind it.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if node.op != "Add" or len(node.outputs) != 1 or not same_shape(draft, *node.inputs):
             continue

@@ -17,7 +17,7 @@ def means(graph: Graph) -> Graph:
     GlobalAveragePool and ReduceMean take it, whoever else reads the result. A ReduceMean that drops the axes
     becomes a Flatten of the mean.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if not is_bare(node) or node.op not in ("GlobalAveragePool", "ReduceMean"):
             continue
@@ -57,7 +57,7 @@ def _second_output(draft: Draft, conv: Node, rank: int) -> str:
 
 def gate_sums(graph: Graph) -> Graph:
     """Write a tensor plus itself times a gate as the tensor times (gate + 1): the sum is over means alone."""
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         for x, product in (node.inputs, node.inputs[::-1]) if node.op == "Add" else ():
             mul = draft.maker(product)
@@ -81,7 +81,7 @@ def scales(graph: Graph) -> Graph:
 
     All readers of the product are convolutions of one group. Zeros that they pad stay zeros.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if node.op != "Mul" or not is_bare(node) or draft.is_output(node.outputs[0]):
             continue

@@ -26,7 +26,7 @@ def transposed(graph: Graph) -> Graph:
     of the kernel: no multiplication by the zeros that would be put between the samples of the input. What
     lies beyond the borders is cut off at the end.
     """
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if node.op == "ConvTranspose":
             phases = _phases(draft, node)

@@ -57,6 +57,7 @@ _LARGEST_FILE: Final = 2**31 - 2**24
 _LONGEST_NAME: Final = 255  # bytes of a file's name, on most systems
 
 _EXTERNAL: Final = TensorProto.EXTERNAL
+_FREE_INITIALIZERS: Final = 4  # the version of the format from which on they need not be inputs too
 _ELSEWHERE: Final = "beside"  # where a placeholder says its data lie; no file of that name is ever opened
 
 
@@ -85,7 +86,7 @@ class Stored:
 # -- in ----------------------------------------------------------------------------------------------
 
 
-def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
+def read_model(source: str | os.PathLike[str] | ModelProto, *, as_it_is: bool = True) -> Stored:
     """Return a model that is whole, consistent, and of an operator set that is known here.
 
     Operator sets 7 to 12 are rewritten as 13. A length that is declared as 0 or less is open, and gets a
@@ -96,6 +97,9 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
     source : path-like or ModelProto
         A file, with external data nowhere but in its own folder; or a model that holds all its data. It is
         not changed.
+    as_it_is : bool, optional
+        False: large tensors of Constant nodes become initializers, which checks and rewriting pass by. A
+        model that is to be written again keeps them where they are.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
     """
     if isinstance(source, ModelProto):
         with naming(source, "read"):
-            return _checked(legible(source), {}, None, "`path_or_model`")
+            return _checked(legible(source), {}, None, "`path_or_model`", as_it_is)
     try:
         path = Path(source)
     except TypeError:
@@ -122,7 +126,7 @@ def read_model(source: str | os.PathLike[str] | ModelProto) -> Stored:
         ) from None
     with naming(path, "read"):
         model, places = _parsed(path)
-        return _checked(legible(model), places, path, f"`{path}`")
+        return _checked(legible(model), places, path, f"`{path}`", as_it_is)
 
 
 def _parsed(path: Path) -> tuple[ModelProto, Mapping[int, ByteRange]]:
@@ -143,7 +147,9 @@ def _parsed(path: Path) -> tuple[ModelProto, Mapping[int, ByteRange]]:
     return model, places
 
 
-def _checked(model: ModelProto, places: Mapping[int, ByteRange], path: Path | None, name: str) -> Stored:
+def _checked(
+    model: ModelProto, places: Mapping[int, ByteRange], path: Path | None, name: str, as_it_is: bool
+) -> Stored:
     _check_opsets(model)
     external = False
     total = 0
@@ -168,7 +174,8 @@ def _checked(model: ModelProto, places: Mapping[int, ByteRange], path: Path | No
             data[-1] = check_list(tensor, name)
     if path is not None:
         check_promise(path, (total,), np.dtype(np.uint8), ratio=None)
-    return _in_order(_taken_apart(model, path, external, data))
+    lifted = {} if as_it_is else _large_constants(model)
+    return _in_order(_taken_apart(model, path, external, data, lifted))
 
 
 def _in_order(stored: Stored) -> Stored:
@@ -299,8 +306,29 @@ def _sparse(graph: GraphProto) -> Iterator[SparseTensorProto]:
                 yield from _sparse(inner)
 
 
+def _large_constants(model: ModelProto) -> dict[int, TensorProto]:
+    """Return the tensors of Constant nodes that could as well be initializers, by the places of the nodes."""
+    if model.ir_version < _FREE_INITIALIZERS:
+        return {}
+    graph = model.graph
+    taken = {"", *(one.name for one in (*graph.input, *graph.output, *graph.initializer))}
+    found: dict[int, TensorProto] = {}
+    for number, node in enumerate(graph.node):
+        if node.op_type == "Constant" and not node.domain and len(node.attribute) == len(node.output) == 1:
+            tensor, name = node.attribute[0].t, node.output[0]
+            large = tensor.data_type in BESIDE and math.prod(tensor.dims) >= SMALL
+            if large and tensor.data_location != _EXTERNAL and name not in taken:
+                found[number] = tensor
+                taken.add(name)
+    return found
+
+
 def _taken_apart(
-    model: ModelProto, path: Path | None, external: bool, data: Sequence[bytes | ByteRange | None]
+    model: ModelProto,
+    path: Path | None,
+    external: bool,
+    data: Sequence[bytes | ByteRange | None],
+    lifted: Mapping[int, TensorProto],
 ) -> Stored:
     """Return the model with its large initializers beside it, and all other data inside."""
     shell = ModelProto()
@@ -308,10 +336,17 @@ def _taken_apart(
         if field.name != "graph":
             _copy_field(shell, field.name, value)
     for field, value in model.graph.ListFields():
-        if field.name != "initializer":
+        if field.name == "node" and lifted:
+            shell.graph.node.extend(node for number, node in enumerate(value) if number not in lifted)
+        elif field.name != "initializer":
             _copy_field(shell.graph, field.name, value)
     _bring_in(shell, path)
     tensors: dict[str, Array] = {}
+    for number, tensor in lifted.items():
+        name = model.graph.node[number].output[0]
+        tensors[name] = numpy_helper.to_array(tensor)
+        shell.graph.initializer.append(_placeholder(tensor))
+        shell.graph.initializer[-1].name = name
     for tensor, raw in zip(model.graph.initializer, data, strict=False):
         if tensor.data_type in BESIDE and math.prod(tensor.dims) >= SMALL:
             tensors[tensor.name] = _data(tensor, path, raw)

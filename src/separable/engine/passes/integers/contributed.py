@@ -24,7 +24,7 @@ def contributed(graph: Graph) -> Graph:
     """
     if not any(node.op in _FORMS for node in graph.nodes):
         return graph
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         form = _FORMS.get(node.op)
         if form is not None:

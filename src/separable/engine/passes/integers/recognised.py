@@ -25,7 +25,7 @@ def sums_of_levels(graph: Graph) -> Graph:
     """
     if not any(node.op == "DequantizeLinear" for node in graph.nodes):
         return graph
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if node.op in ("Conv", "Gemm", "MatMul") and is_bare(node):
             _product(draft, node)
@@ -250,7 +250,7 @@ def scaled_sums(graph: Graph) -> Graph:
     """Write ConvInteger or MatMulInteger -> Cast -> Mul by scales -> Add of a bias as one operation."""
     if not any(node.op in _SUMS for node in graph.nodes):
         return graph
-    draft = Draft(graph)
+    draft = Draft.of(graph)
     for node in draft:
         if node.op in _SUMS:
             _scaled(draft, node)
