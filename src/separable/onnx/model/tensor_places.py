@@ -44,6 +44,8 @@ _RAW_DATA: Final = TensorProto.RAW_DATA_FIELD_NUMBER
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5  # the kinds of fields
 _FIXED: Final = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
+_LONGEST: Final = 10  # bytes of a number
+_HEAD: Final = 2 * _LONGEST  # of a field: its tag and its length
 
 
 class ByteRange(NamedTuple):
@@ -116,15 +118,17 @@ def _read_graph(stream: BinaryIO, field: _WireField, places: dict[int, ByteRange
     """Return a graph's bytes without those of its large tensors, whose places are noted."""
     kept = io.BytesIO()
     number = 0
+    start = field.value  # of what is kept as it is, and read at once
     for part in _fields(stream, field.value, field.end):
         if part.number == _INITIALIZER and part.kind == _BYTES:
             number += 1
             apart = _read_tensor(stream, part)
             if apart is not None:
                 tensor, places[number - 1] = apart
+                kept.write(_bytes(stream, start, part.start))
                 kept.write(_varint(_INITIALIZER << 3 | _BYTES) + _varint(len(tensor)) + tensor)
-                continue
-        kept.write(_bytes(stream, part.start, part.end))
+                start = part.end
+    kept.write(_bytes(stream, start, field.end))
     return kept.getvalue()
 
 
@@ -159,12 +163,14 @@ def _fields(stream: BinaryIO, start: int, end: int) -> Iterator[_WireField]:
     """Return the fields of the message in bytes [start, end)."""
     while start < end:
         stream.seek(start)
-        tag, value = _read_varint(stream, start)
-        kind = tag & 7
+        head = stream.read(_HEAD)
+        tag, used = _read_varint(head, 0)
+        kind, value = tag & 7, start + used
         if kind == _VARINT:
-            _, stop = _read_varint(stream, value)
+            stop = start + _read_varint(head, used)[1]
         elif kind == _BYTES:
-            length, value = _read_varint(stream, value)
+            length, used = _read_varint(head, used)
+            value = start + used
             stop = value + length
         elif kind in _FIXED:
             stop = value + _FIXED[kind]
@@ -176,16 +182,13 @@ def _fields(stream: BinaryIO, start: int, end: int) -> Iterator[_WireField]:
         start = stop
 
 
-def _read_varint(stream: BinaryIO, position: int) -> tuple[int, int]:
-    """Return the number that starts where the stream stands, and the position behind it."""
+def _read_varint(head: bytes, place: int) -> tuple[int, int]:
+    """Return the number that starts at a byte, and the place behind it."""
     number = 0
-    for i in range(10):
-        byte = stream.read(1)
-        if not byte:
-            raise _UnusualError
-        number |= (byte[0] & 0x7F) << 7 * i
-        if byte[0] < 0x80:
-            return number, position + i + 1
+    for i, byte in enumerate(head[place : place + _LONGEST]):
+        number |= (byte & 0x7F) << 7 * i
+        if byte < 0x80:
+            return number, place + i + 1
     raise _UnusualError
 
 
