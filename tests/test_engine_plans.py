@@ -116,6 +116,9 @@ WINDOW = {"kernel_shape": (3, 3), "strides": (2, 1), "dilations": (1, 2), "pads"
         ("Add", {}, [(1, 4, 9, 9), (1, 4, 9, 8)]),
         ("Add", {}, [(1, 4, 9, 1), (1, 4, 1, 9)]),
         ("Sum", {}, [(1, 4), (1, 4), (1, 4)]),
+        ("Concat", {"axis": 2}, [(1, 4), (1, 4)]),
+        ("Concat", {"axis": 1}, [(1, 4), (2, 4)]),
+        ("Concat", {"axis": -1}, [(1, 4), (1, 4, 1)]),
     ],
 )
 def test_what_is_not_usual_is_left_to_the_rules(

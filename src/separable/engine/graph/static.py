@@ -36,6 +36,7 @@ _OF_TYPES: Final = ("Shape", "Size")
 # What is computed here is no larger than what a file of ONNX can hold; and what only the reference computes,
 # element by element for some operations, takes no more than a second.
 _MOST_FOLDED: Final = 2**31  # bytes, all together
+_ANYWHERE: Final = 2**20  # bytes that every machine has
 _MOST_BY_REFERENCE: Final = 2**16  # elements
 
 # What is computed of a few numbers at once where it was before: its results are as few, and NumPy checks what
@@ -268,7 +269,8 @@ class _StaticGraph:
             results = [shape[start:end] if node.op == "Shape" else np.array(shape.prod(), np.int64)]
         else:
             self.folded += sum(map(_bytes, types))
-            check_fits(f"tensor `{node.outputs[0]}`", _lengths(types[0]), self.folded)
+            if self.folded > _ANYWHERE:
+                check_fits(f"tensor `{node.outputs[0]}`", _lengths(types[0]), self.folded)
             if self.folded > _MOST_FOLDED:
                 raise ModelError(
                     f"tensor `{node.outputs[0]}` of shape {types[0].shape} would make constants of "

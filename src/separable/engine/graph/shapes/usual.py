@@ -44,6 +44,24 @@ def _fits(small: Shape, large: Shape) -> bool:
     return all(length in (1, large[beyond + axis]) for axis, length in enumerate(small))
 
 
+def _joined(node: Node, given: _Types) -> tuple[TensorType, ...] | None:
+    """Return the type of tensors one behind the other that differ along that axis alone."""
+    first, axis = given[0], node.attributes.get("axis")
+    if first is None or axis is None or len(node.outputs) != 1:
+        return None
+    if not -len(first.shape) <= axis < len(first.shape):
+        return None
+    axis %= len(first.shape)
+    before, behind, total = first.shape[:axis], first.shape[axis + 1 :], 0
+    for kind in given:
+        if kind is None or kind.dtype != first.dtype or len(kind.shape) != len(first.shape):
+            return None
+        if kind.shape[:axis] != before or kind.shape[axis + 1 :] != behind:
+            return None
+        total += kind.shape[axis]  # a number, as all lengths are here
+    return (TensorType(first.dtype, (*before, total, *behind)),)
+
+
 def _means(node: Node, given: _Types) -> tuple[TensorType, ...] | None:
     x = given[0]
     if x is None or len(x.shape) < 3 or len(node.outputs) != 1:
@@ -143,6 +161,7 @@ def _pool(node: Node, given: _Types) -> tuple[TensorType, ...] | None:
 USUAL: Final[Mapping[str, _Rule]] = {
     **dict.fromkeys(SAME, _same),
     **dict.fromkeys(BROADCAST, _pair),
+    "Concat": _joined,
     "Conv": _convolution,
     **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), _means),
