@@ -87,10 +87,11 @@ def static(
         If a shape does not match an input, a node does not take what it is given, the shape of a tensor
         depends on what is computed when the model runs, or a constant would not fit into memory.
     """
-    types = _with_lengths(graph, shapes or {})
+    needed, kinds = _kept(graph)
+    types = {**_with_lengths(graph, shapes or {}), **kinds}
     known = _StaticGraph(dict(graph.constants), types, names=graph.names, unknown=unknown)
     with np.errstate(all="ignore"):
-        for node in _read(graph.nodes, graph.outputs):
+        for node in needed:
             known.add(node)
     return known.graph(graph)
 
@@ -123,6 +124,18 @@ def _with_lengths(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
     return types
 
 
+def _kept(graph: Graph) -> tuple[list[Node], Mapping[str, TensorType]]:
+    """Return the nodes that the outputs depend on, and the types of the constants: found once for a graph."""
+    if "static" not in graph.notes:
+        graph.notes["static"] = _read(graph.nodes, graph.outputs), _kinds(graph.constants)
+    kept: tuple[list[Node], Mapping[str, TensorType]] = graph.notes["static"]
+    return kept
+
+
+def _kinds(constants: Mapping[str, Array]) -> Mapping[str, TensorType]:
+    return {name: TensorType(array.dtype, array.shape) for name, array in constants.items()}
+
+
 def _read(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
     """Return the nodes that some tensors depend on."""
     wanted = set(outputs)
@@ -146,10 +159,6 @@ class _StaticGraph:
     folded: int = 0  # bytes of the constants made here
     unknown: Unknown | None = None
     _names: frozenset[str] | None = None
-
-    def __post_init__(self) -> None:
-        for name, array in self.constants.items():
-            self.types[name] = TensorType(array.dtype, array.shape)
 
     def add(self, node: Node) -> None:
         """Add a node, or what it comes to."""
@@ -197,8 +206,9 @@ class _StaticGraph:
             if made is not None:
                 self._keep(node, made)
             return made is not None
-        if node.op == "Shape" and not node.attributes and given[0] is not None:
-            lengths = np.array(given[0].shape, np.int64)
+        first = given[0] if given else None
+        if node.op == "Shape" and not node.attributes and first is not None and node.outputs[0]:
+            lengths = np.array(first.shape, np.int64)
             self.constants[node.outputs[0]] = lengths
             self.types[node.outputs[0]] = TensorType(lengths.dtype, lengths.shape)
             return True
@@ -328,7 +338,9 @@ class _StaticGraph:
         values = {name: self.constants[far] for name, far in outside.items() if far in self.constants}
         types = {name: self.types[far] for name, far in outside.items()}
         names = (*branch.names(), *outside)
-        inner = _StaticGraph({**values, **branch.constants}, types, names=lambda: names, unknown=self.unknown)
+        held = {**values, **branch.constants}
+        types |= _kinds(held)
+        inner = _StaticGraph(held, types, names=lambda: names, unknown=self.unknown)
         for needed in _read(branch.nodes, branch.outputs):
             inner.add(needed)
         return inner.graph(branch)

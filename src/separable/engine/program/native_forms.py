@@ -52,7 +52,8 @@ class _Rewrite:
         self.nodes: list[Node] = []
         self.constants = dict(graph.constants)
         self.types = dict(graph.types)
-        self._taken = set(graph.names())
+        self._graph = graph
+        self._taken: set[str] = set()
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""
@@ -75,6 +76,8 @@ class _Rewrite:
         return name
 
     def _name(self, wanted: str) -> str:
+        if not self._taken:  # few graphs ask for new names
+            self._taken = set(self._graph.names())
         name = free(wanted, self._taken)
         self._taken.add(name)
         return name
