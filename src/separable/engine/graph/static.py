@@ -429,10 +429,10 @@ def computed(node: Node, values: Sequence[Any]) -> list[Array]:
 
 def _folded(node: Node, values: Sequence[Any]) -> list[Array]:
     try:
-        found = VALUES[node.op](node, values)
+        made = VALUES[node.op](node, values)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{named(node)} cannot be computed: {type(error).__name__}: {error}") from error
-    return found if isinstance(found, list) else [found]
+    return made if isinstance(made, list) else [made]
 
 
 def _shortest(kind: TensorType) -> int:

@@ -259,19 +259,19 @@ def _stage(
 def _packed(builder: Builder, node: Node, layer: _KnownConvolution, how: tuple[Any, ...]) -> Any:
     """Return a layer's weights; `how` is empty for those of a depthwise one."""
     store = builder.store
-    found = store.again(layer.packed.get(how))
-    if found is not None:
-        return found
-    weights, winograd = layer.weights, bool(how) and how[2]
+    packed = store.again(layer.packed.get(how))
+    if packed is not None:
+        return packed
+    weights = layer.weights
     if weights.ndim == 5:
-        weights = _of_slices(builder, weights, winograd)
+        weights = _of_slices(builder, weights, bool(how) and how[2])
     if how:
-        found = store.conv(weights, layer.bias, int(node.attributes["group"]), *how)
+        packed = store.conv(weights, layer.bias, int(node.attributes["group"]), *how)
     else:
-        found = store.depthwise(weights[:, 0], layer.bias)
-    if weights.ndim == layer.weights.ndim or not winograd:  # of others only the store keeps what was packed
+        packed = store.depthwise(weights[:, 0], layer.bias)
+    if weights is layer.weights:  # of slices only the store keeps what was packed
         layer.packed[how] = store.latest
-    return found
+    return packed
 
 
 def _of_slices(builder: Builder, weights: Array, winograd: bool) -> Array:
