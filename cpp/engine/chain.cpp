@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/machine.h"
+#include "engine/bfloats/bfloat_stage.h"
 #include "engine/winograd/winograd.h"
 
 namespace sep {
@@ -21,6 +22,7 @@ Range share(ptrdiff_t n, ptrdiff_t piece, ptrdiff_t pieces) { return {n * piece 
 
 std::unique_ptr<Stage> stage_of(const StageSpec& s, const Image& src, const Image& dst, bool scaled) {
   if (s.conv && s.conv->winograd()) return std::make_unique<WinogradStage>(s.geometry, s.end, src, dst, s.conv);
+  if (s.bfloats) return std::make_unique<BfloatStage>(s.geometry, s.end, src, dst, s.bfloats, s.whole);
   if (s.conv) return std::make_unique<ConvStage>(s.geometry, s.end, src, dst, s.conv, scaled);
   return std::make_unique<DepthwiseStage>(s.geometry, s.end, src, dst, s.depthwise);
 }
@@ -50,7 +52,7 @@ void ChainStep::plan_rings() {
     image.block = image.pixel_pitch = lanes;
     image.left = next.geometry.left;
     const ptrdiff_t last = i + 2 == n ? spec_.dst.width : next.width;
-    const ptrdiff_t kernel = next.depthwise ? next.depthwise->width() : next.conv->shape().width;
+    const ptrdiff_t kernel = next.kernel_width();
     image.right = std::max<ptrdiff_t>(
         0, (last - 1) * next.geometry.stride_x + (kernel - 1) * next.geometry.dilation_x + 1 - image.left - s.width);
     image.row_pitch = (image.left + image.width + image.right) * lanes;
@@ -66,7 +68,7 @@ void ChainStep::plan_rings() {
     ptrdiff_t bytes = 0, rows = band_rows_;
     for (size_t i = between_.size(); i-- > 0;) {
       const StageSpec& next = spec_.stages[i + 1];
-      const ptrdiff_t kernel = next.depthwise ? next.depthwise->height() : next.conv->shape().height;
+      const ptrdiff_t kernel = next.kernel_height();
       rows = (rows - 1) * next.geometry.stride_y + (kernel - 1) * next.geometry.dilation_y + 1;
       slots_[i] = rows;
       between_[i].block_pitch = rows * between_[i].row_pitch;

@@ -7,17 +7,27 @@
 #include <optional>
 #include <vector>
 
+#include "engine/bfloats/bfloat_weights.h"
 #include "engine/stage.h"
 
 namespace sep {
 
-// One convolution: `conv` or `depthwise`.
+// One convolution: `conv`, `depthwise`, or `bfloats`.
 struct StageSpec {
   Geometry geometry;
   Ending end;
   std::shared_ptr<const ConvWeights> conv;
   std::shared_ptr<const DepthwiseWeights> depthwise;
   ptrdiff_t channels = 0, height = 0, width = 0;  // of its results
+  std::shared_ptr<const BfloatWeights> bfloats{};
+  bool whole = true;  // `bfloats`: results are written as whole blocks
+
+  ptrdiff_t kernel_height() const {
+    return conv ? conv->shape().height : depthwise ? depthwise->height() : bfloats->shape().height;
+  }
+  ptrdiff_t kernel_width() const {
+    return conv ? conv->shape().width : depthwise ? depthwise->width() : bfloats->shape().width;
+  }
 };
 
 struct ChainSpec {

@@ -14,7 +14,7 @@ from ..graph.ir import Graph, Node
 from ..graph.values import VALUES
 from .builder import Builder, UnsupportedError, around_of, deep_of
 from .carried import MOVES, CarriedAs, carried
-from .chains import chains
+from .chains import chains, is_bfloat
 from .memory import Buffer, Plain
 from .native_forms import FORMS
 from .operations import Operation
@@ -40,11 +40,15 @@ def _conv(builder: Builder, node: Node) -> None:
     convolutions.conv(builder, (node,))
 
 
+def _matmul(builder: Builder, node: Node) -> None:
+    (convolutions.full if is_bfloat(node) else elements.matmul)(builder, node)
+
+
 # What has native steps, by ONNX's name.
 NATIVE: Final[Mapping[str, _Lower]] = {
     "Conv": _conv,
     "Gemm": convolutions.full,
-    "MatMul": elements.matmul,
+    "MatMul": _matmul,
     **dict.fromkeys(elements.BINARY, elements.binary),
     "Sum": elements.variadic,
     **dict.fromkeys((*elements.UNARY, "Clip", "Gelu", "Swish"), elements.unary),

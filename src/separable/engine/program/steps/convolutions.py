@@ -12,7 +12,7 @@ from .... import _core
 from ...._base.types import Array
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
-from ..chains import is_depthwise, is_pointwise, is_winograd
+from ..chains import is_bfloat, is_depthwise, is_pointwise, is_winograd
 from ..memory import Blocked, Buffer, Plain
 from .volumes import image
 from .windows import global_pool
@@ -113,7 +113,7 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
         add,
         macs=sum(_macs(builder, node) for node in nodes),
         notes=[note for node in nodes for note in _notes(node)],
-        weights=sum(builder.constant(node.inputs[1]).nbytes for node in nodes),
+        weights=sum(builder.constant(node.inputs[1]).nbytes // (1 + is_bfloat(node)) for node in nodes),
     )
     if wants_means and not in_store:
         global_pool(builder, Node("GlobalAveragePool", last.outputs[:1], last.outputs[1:]))
@@ -187,13 +187,20 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None, winograd: 
         weights = _of_slices(builder, weights, winograd)
         slice_ = attributes["dilations"][0] * src.pitches[0] if isinstance(src, Blocked) else 0
     rank = len(attributes["kernel_shape"])
-    packed: tuple[Any, Any]
-    if depthwise:
-        packed = None, builder.store.depthwise(weights[:, 0], bias)
+    packed: tuple[Any, Any, Any]
+    if is_bfloat(node):
+        joins = _two(attributes["dilations"], 1)[1] == 1
+        packed = None, None, builder.store.bfloats(weights, bias, int(attributes["group"]), joins)
+    elif depthwise:
+        packed = None, builder.store.depthwise(weights[:, 0], bias), None
     else:
         block = builder.lanes if src is None else _block(src)
         short = width <= _SHORT_ROW and not is_pointwise(node) and not winograd
-        packed = builder.store.conv(weights, bias, int(attributes["group"]), block, short, winograd), None
+        packed = (
+            builder.store.conv(weights, bias, int(attributes["group"]), block, short, winograd),
+            None,
+            None,
+        )
 
     def make() -> Any:
         return _core.Stage(
@@ -209,6 +216,7 @@ def _stage(builder: Builder, node: Node, src: Blocked | Plain | None, winograd: 
             attributes.get("add", "before") == "after",
             depth,
             slice_,
+            packed[2],
         )
 
     return make
@@ -247,6 +255,8 @@ def _means(builder: Builder, node: Node) -> Blocked:
 
 def _kind(builder: Builder, node: Node) -> str:
     attributes = node.attributes
+    if is_bfloat(node):
+        return f"bf16 {_kind(builder, node.and_attributes(operands='float32'))}"
     kernel = " x ".join(str(length) for length in attributes["kernel_shape"])
     strides = sorted(set(attributes["strides"]))
     stride = f" /{'x'.join(map(str, strides))}" if strides != [1] else ""
@@ -295,8 +305,15 @@ def _is_full(builder: Builder, node: Node) -> bool:
 def _full_conv(builder: Builder, node: Node) -> None:
     weights = builder.constant(node.inputs[1])
     rows = builder.shape(node.inputs[0])[0]
-    packed = builder.store.full(weights.reshape(weights.shape[:2]), _bias(builder, node), True)
     x = builder.plain(node.inputs[0])
+    if is_bfloat(node):
+        held = builder.store.bfloats(weights.reshape(*weights.shape[:2], 1, 1), _bias(builder, node))
+        builder.row_result(
+            node.outputs[0],
+            lambda dst: _bfloat_full(builder, node, held, rows, (x, x.strides[:2]), (dst, dst.pitches[0])),
+        )
+        return
+    packed = builder.store.full(weights.reshape(weights.shape[:2]), _bias(builder, node), True)
     builder.row_result(
         node.outputs[0],
         lambda dst: _full(builder, node, packed, rows, (x, x.strides[:2]), (dst, dst.pitches[0])),
@@ -304,7 +321,7 @@ def _full_conv(builder: Builder, node: Node) -> None:
 
 
 def full(builder: Builder, node: Node) -> None:
-    """Append a fully connected layer: "Gemm" of a constant matrix."""
+    """Append a fully connected layer: "Gemm" of a constant matrix, or "MatMul" of one in bfloat16."""
     attributes = node.attributes
     weights, bias = builder.constant(node.inputs[1]), _bias(builder, node)
     alpha, beta = float(attributes.get("alpha", 1.0)), float(attributes.get("beta", 1.0))
@@ -319,10 +336,48 @@ def full(builder: Builder, node: Node) -> None:
             raise UnsupportedError(f"a bias of shape {bias.shape}")
         if beta != 1.0 or bias.shape != (columns,):  # else the packed weights are found by it again
             bias = np.broadcast_to((bias * np.float32(beta)).ravel(), (columns,))
-    packed = builder.store.full(weights, bias, transposed)
     x = builder.plain(node.inputs[0])
+    if is_bfloat(node):
+        held = builder.store.bfloats(weights.T if transposed else weights, bias)
+        if len(x.shape) != 2 or min(x.strides) < 0:
+            x = builder.plain(node.inputs[0], contiguous=True)
+        dst = builder.plain_result(node.outputs[0])
+        return _bfloat_full(
+            builder, node, held, math.prod(x.shape[:-1]), (x, x.strides[-2:]), (dst, dst.strides[-2])
+        )
+    packed = builder.store.full(weights, bias, transposed)
     dst = builder.plain_result(node.outputs[0])
     _full(builder, node, packed, x.shape[0], (x, x.strides), (dst, dst.strides[0]))
+
+
+def _bfloat_full(
+    builder: Builder,
+    node: Node,
+    packed: Any,
+    rows: int,
+    source: tuple[Plain, tuple[int, ...]],
+    target: tuple[Plain | Blocked, int],
+) -> None:
+    (x, strides), (dst, row) = source, target
+    act, low, high = ending(node)
+
+    def add(program: Any) -> None:
+        _core.add_bfloat_full(program, packed, rows, x.address, strides, dst.address, row, act, low, high)
+
+    inner, columns = (
+        builder.shape(node.inputs[0])[-1 if node.op != "Conv" else 1],
+        math.prod(dst.shape) // rows,
+    )
+    builder.add(
+        "bf16 fully connected",
+        node.outputs[0],
+        [x],
+        [dst],
+        add,
+        macs=rows * inner * columns,
+        notes=_notes(node),
+        weights=packed.nbytes,
+    )
 
 
 def _full(
