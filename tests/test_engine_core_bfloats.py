@@ -267,36 +267,46 @@ def test_slices_of_volumes(unit: str) -> None:
     assert np.allclose(got, expected + bias[:, None, None], rtol=1e-5, atol=1e-5)
 
 
-def test_chains_of_depthwise_and_pointwise_convolutions(unit: str) -> None:
-    """What lies between is a ring of rows; bits are those of the stages one after the other."""
+@pytest.mark.parametrize("names", ["expand filter project", "filter project", "filter project filter", "project filter"])
+@pytest.mark.parametrize("channels", [20, 72])
+def test_chains_of_depthwise_and_pointwise_convolutions(unit: str, names: str, channels: int) -> None:
+    """What lies between is a ring of rows, or packed as it is made; bits are those of one after the other."""
     random = np.random.default_rng(13)
-    x = numbers(1, 20, 23, 17, seed=14)
-    expand = random_conv(random, 20, 40, act="relu6")
-    filter_ = random_conv(random, 40, 40, (3, 3), groups=40, pads=(1, 1, 1, 1), stride=(2, 2), act="relu6")
-    project = random_conv(random, 40, 24)
-    shapes = [(1, 40, 23, 17), (1, 40, 12, 9), (1, 24, 12, 9)]
+    x = numbers(1, channels, 23, 17, seed=14)
+    convs, shapes, maps = [], [x.shape], [x]
+    for number, name in enumerate(names.split()):
+        count, size = shapes[-1][1], shapes[-1][2:]
+        if name == "filter":
+            stride = 2 - number % 2
+            more = {"groups": count, "pads": (1, 1, 1, 1), "stride": (stride, stride), "act": "relu6"}
+            convs.append(random_conv(random, count, count, (3, 3), **more))
+            shapes.append((1, count, *(-(-length // stride) for length in size)))
+            maps.append(depthwise(convs[-1], maps[-1], shapes[-1]))
+        else:
+            made = 2 * count if name == "expand" else 24
+            convs.append(random_conv(random, count, made, act="relu6" if name == "expand" else "none"))
+            shapes.append((1, made, *size))
+            maps.append(result_of(convs[-1], maps[-1], lanes()))
     caches = _core.core_info()["caches"]
+    around = convs[0].reads_around(x.shape[2:], shapes[1][2:])
+    src, held = laid_out(x, lanes(), around)
+    size = in_blocks(np.zeros(shapes[-1], np.float32), lanes(), (0, 2, 1, 0)).size
+
+    def add(program: Any, place: Any) -> None:
+        stages = [
+            conv.stage(shape, lanes()) if conv.depthwise else stage_of(conv, shape)
+            for conv, shape in zip(convs, shapes[1:], strict=True)
+        ]
+        _core.add_chain(program, src, image_of(place, shapes[-1], lanes(), (0, 2, 1, 0))[0], stages)
+
     for l2 in (1 << 13, 1 << 22):
         _core.assume_caches(caches["l1d"], l2, caches["l3"])
         try:
-            src, held = laid_out(x, lanes())
-            convs = (expand, filter_, project)
-            size = in_blocks(np.zeros(shapes[2], np.float32), lanes()).size
-
-            def add(program: Any, place: Any, src: Any = src, convs: Any = convs) -> None:
-                stages = [
-                    conv.stage(shape, lanes()) if conv.depthwise else stage_of(conv, shape)
-                    for conv, shape in zip(convs, shapes, strict=True)
-                ]
-                _core.add_chain(program, src, image_of(place, shapes[2], lanes())[0], stages)
-
-            made = ran(add, [held], size).reshape(1, -1, 12, 9, lanes())
+            made = ran(add, [held], size).reshape(1, -1, shapes[-1][2] + 1, shapes[-1][3] + 2, lanes())
         finally:
             _core.assume_caches(caches["l1d"], caches["l2"], caches["l3"])
-        got = made.transpose(0, 1, 4, 2, 3).reshape(1, -1, 12, 9)[:, :24]
-        first = result_of(expand, x, lanes())
-        middle = depthwise(filter_, first, shapes[1])
-        assert np.array_equal(got, result_of(project, middle, lanes()))
+        inside = made[:, :, :-1, 2:].transpose(0, 1, 4, 2, 3)
+        assert np.array_equal(inside.reshape(1, -1, *shapes[-1][2:])[:, : shapes[-1][1]], maps[-1])
 
 
 def depthwise(conv: Conv, x: Array, shape: Sequence[int]) -> Array:

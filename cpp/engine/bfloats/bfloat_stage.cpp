@@ -10,6 +10,7 @@ namespace sep {
 namespace {
 
 constexpr double kSourceShare = 0.35;     // of the L2 cache, for the packed samples that all panels read in turn
+constexpr double kStripShare = 0.25;      // of the L1 cache, for results of a depthwise convolution
 constexpr ptrdiff_t kMostRows = 64;       // of results made at once
 constexpr ptrdiff_t kLeastColumns = 128;  // of a row that is divided: fewer would read its weights too often
 
@@ -23,12 +24,26 @@ bool evenly(const Rows& rows, Range range) {
 BfloatStage::BfloatStage(const Geometry& g, const Ending& end, const Image& src, const Image& dst,
                          std::shared_ptr<const BfloatWeights> weights, bool whole)
     : Stage(g, end, src, dst), weights_(std::move(weights)), whole_(whole) {
+  plan();
+}
+
+BfloatStage::BfloatStage(const Ending& end, const Image& dst, std::shared_ptr<const BfloatWeights> weights,
+                         std::unique_ptr<DepthwiseStage> filter)
+    : Stage(filter->geometry(), end, filter->dst(), dst),
+      weights_(std::move(weights)),
+      filter_(std::move(filter)),
+      whole_(true) {
+  plan();
+}
+
+void BfloatStage::plan() {
+  const Geometry& g = geometry_;
   const BfloatWeights& w = *weights_;
   single_ = w.shape().height == 1 && w.shape().width == 1;
   plan_bands();
   row_pitch_ = span(band_columns_) * w.chunk();
   const ptrdiff_t rows = lines(band_rows_), high = kernel_height();
-  chunk_pitch_ = g.depth * rows * row_pitch_;
+  chunk_pitch_ = slices() * rows * row_pitch_;
   for (ptrdiff_t q = 0; q < w.chunks(); q++)
     for (ptrdiff_t v = 0; v < w.shape().height; v++)
       for (ptrdiff_t u = 0; u < w.steps() / w.shape().height; u++)
@@ -45,11 +60,11 @@ ptrdiff_t BfloatStage::lines(ptrdiff_t rows) const { return single_ ? rows : nee
 
 // Bands of nearly equal height, whose samples fit their share of the cache; rows that do not are divided.
 void BfloatStage::plan_bands() {
-  const ptrdiff_t pixel = geometry_.depth * weights_->chunks() * weights_->chunk() * ptrdiff_t(sizeof(uint16_t));
+  const ptrdiff_t pixel = slices() * weights_->chunks() * weights_->chunk() * ptrdiff_t(sizeof(uint16_t));
   const ptrdiff_t room = std::max<ptrdiff_t>(1, ptrdiff_t(kSourceShare * double(caches().l2)) / pixel);  // pixels
   band_columns_ = dst_.width;
   band_rows_ = 1;
-  if (lines(1) * span(dst_.width) > room) {
+  if (lines(1) * span(dst_.width) > room && !filter_) {
     const ptrdiff_t halo = span(1) - 1;
     const ptrdiff_t fit = (room / lines(1) - halo) / geometry_.stride_x;
     band_columns_ = std::min(std::max({kLeastColumns, halo, fit}), dst_.width);
@@ -62,10 +77,18 @@ void BfloatStage::plan_bands() {
 
 ptrdiff_t BfloatStage::macs_a_row() const {
   const ConvShape& s = weights_->shape();
-  return dst_.width * s.c_out * (s.c_in / s.groups) * s.height * s.width;
+  return dst_.width * s.c_out * (s.c_in / s.groups) * s.height * s.width + (filter_ ? filter_->macs_a_row() : 0);
 }
 
-size_t BfloatStage::scratch_bytes() const { return Scratch::bytes<uint16_t>(weights_->chunks() * chunk_pitch_); }
+ptrdiff_t BfloatStage::strip_blocks() const {
+  const ptrdiff_t row = src_.width * src_.pixel_pitch * ptrdiff_t(sizeof(float));
+  return std::clamp<ptrdiff_t>(ptrdiff_t(kStripShare * double(caches().l1d)) / row, 1, src_.blocks());
+}
+
+size_t BfloatStage::scratch_bytes() const {
+  const size_t packed = Scratch::bytes<uint16_t>(weights_->chunks() * chunk_pitch_);
+  return packed + (filter_ ? Scratch::bytes<float>(strip_blocks() * src_.width * src_.pixel_pitch) : 0);
+}
 
 void BfloatStage::run(const StageCall& call) const {
   for (ptrdiff_t y = call.rows.from; y < call.rows.to; y += band_rows_)
@@ -102,13 +125,15 @@ void BfloatStage::band(const StageCall& call, Range rows, Range columns) const {
 
 // The samples of a band, [chunk][slice][row][pixel][channel].
 void BfloatStage::pack(const StageCall& call, Range rows, Range columns) const {
+  if (filter_) return pack_filtered(call, rows);
   const Geometry& g = geometry_;
   uint16_t* const packed = reinterpret_cast<uint16_t*>(call.scratch);
   const bool plain = single_ && g.stride_y == 1 && g.stride_x == 1 && !g.top && !g.left;
   const bool inside = rows.to <= src_.height && src_.width == dst_.width && columns.count() == dst_.width;
   if (plain && inside && call.src.flat(rows, src_.width)) {
     bfloats().pack({call.src.at + call.src.offset(rows.from), src_.block, call.src.block_pitch, call.src.pixel_pitch,
-                    src_.channels, rows.count() * src_.width, call.scale, packed, weights_->chunk(), chunk_pitch_});
+                    0, src_.channels, weights_->chunks() * weights_->chunk(), rows.count() * src_.width, call.scale, packed,
+                    weights_->chunk(), chunk_pitch_});
     return;
   }
   const ptrdiff_t n = lines(rows.count()), pitch = lines(band_rows_), first = rows.from * g.stride_y - g.top;
@@ -130,8 +155,26 @@ void BfloatStage::pack_row(const StageCall& call, ptrdiff_t slice, ptrdiff_t y, 
   clear(to + end * chunk, n - end);
   if (end == before) return;
   bfloats().pack({call.src.at + slice + call.src.offset(y) + (x + before * step) * call.src.pixel_pitch, src_.block,
-                  call.src.block_pitch, step * call.src.pixel_pitch, src_.channels, end - before, call.scale,
-                  to + before * chunk, chunk, chunk_pitch_});
+                  call.src.block_pitch, step * call.src.pixel_pitch, 0, src_.channels, weights_->chunks() * chunk,
+                  end - before, call.scale, to + before * chunk, chunk, chunk_pitch_});
+}
+
+// The filter's results, which lie in a strip of the L1 cache until they are packed.
+void BfloatStage::pack_filtered(const StageCall& call, Range rows) const {
+  const BfloatWeights& w = *weights_;
+  uint16_t* const packed = reinterpret_cast<uint16_t*>(call.scratch);
+  float* const strip = reinterpret_cast<float*>(call.scratch + Scratch::bytes<uint16_t>(w.chunks() * chunk_pitch_));
+  const ptrdiff_t lanes = src_.pixel_pitch, block = src_.width * lanes, blocks = src_.blocks();
+  for (ptrdiff_t y = rows.from; y < rows.to; y++)
+    for (ptrdiff_t b = 0, end; b < blocks; b = end) {
+      end = std::min(b + strip_blocks(), blocks);
+      const Rows to{strip - b * block, block, block, lanes, 1};  // a ring of one row
+      filter_->run({call.src, to, nullptr, nullptr, nullptr, {y, y + 1}, {b, end}, nullptr, nullptr});
+      const ptrdiff_t first = b * lanes, last = end == blocks;
+      const ptrdiff_t channels = std::min(end * lanes, src_.channels) - first;
+      bfloats().pack({strip, lanes, block, lanes, first, channels, last ? w.chunks() * w.chunk() - first : channels,
+                      src_.width, nullptr, packed + (y - rows.from) * row_pitch_, w.chunk(), chunk_pitch_});
+    }
 }
 
 void BfloatStage::clear(uint16_t* to, ptrdiff_t pixels) const {

@@ -33,9 +33,13 @@ SEP_INLINE uint16_t rounded_one(float x) {
   return rounded(all)[0];
 }
 
+SEP_INLINE uint16_t* packed_at(const BfloatPackArgs& g, ptrdiff_t c) {
+  return g.dst + (g.first + c) / g.chunk * g.chunk_pitch + (g.first + c) % g.chunk;
+}
+
 // Channels [c, c + n), of which G are written.
 SEP_INLINE void pack_group(const BfloatPackArgs& g, ptrdiff_t c, ptrdiff_t n) {
-  uint16_t* dst = g.dst + c / g.chunk * g.chunk_pitch + c % g.chunk;
+  uint16_t* dst = packed_at(g, c);
   const float* src = g.src + c / g.block * g.block_pitch + c % g.block;
   FG scale = splat<float, G>(1.0f);
   if (g.scale)
@@ -53,16 +57,16 @@ SEP_INLINE void pack_group(const BfloatPackArgs& g, ptrdiff_t c, ptrdiff_t n) {
 }
 
 void pack(const BfloatPackArgs& g) {
-  const ptrdiff_t end = (g.channels + g.chunk - 1) / g.chunk * g.chunk;
-  if (g.chunk % G == 0 && (g.block % G == 0 || g.block >= g.channels)) {
-    for (ptrdiff_t c = 0; c < end; c += G) {
+  const bool even = g.chunk % G == 0 && g.filled % G == 0;
+  if (even && (g.block % G == 0 || g.block >= g.channels)) {
+    for (ptrdiff_t c = 0; c < g.filled; c += G) {
       const ptrdiff_t left = g.channels - c;
       pack_group(g, c, left >= G ? G : left > 0 ? left : 0);
     }
     return;
   }
-  for (ptrdiff_t c = 0; c < end; c++) {
-    uint16_t* dst = g.dst + c / g.chunk * g.chunk_pitch + c % g.chunk;
+  for (ptrdiff_t c = 0; c < g.filled; c++) {
+    uint16_t* dst = packed_at(g, c);
     const float* src = g.src + c / g.block * g.block_pitch + c % g.block;
     const float scale = g.scale && c < g.channels ? g.scale[c] : 1.0f;
     for (ptrdiff_t p = 0; p < g.pixels; p++)

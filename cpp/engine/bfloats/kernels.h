@@ -12,13 +12,13 @@ constexpr int kTileRows = 16;     // pixels of a tile
 constexpr int kTileColumns = 16;  // results of a pixel in a tile
 constexpr int kTilePairs = 16;    // of products that a tile adds up, at most
 
-// A row of pixels: channel c of pixel p becomes dst[c / chunk * chunk_pitch + p * chunk + c % chunk], rounded to the
-// nearest bfloat16, of ties the even one. NaN and infinities stay, denormal numbers become zero. Zeros follow the last
-// channel, up to the end of its chunk.
+// A row of pixels: channel c of pixel p, c counted from `first` on, becomes dst[c / chunk * chunk_pitch + p * chunk +
+// c % chunk], rounded to the nearest bfloat16, of ties the even one. NaN and infinities stay, denormal numbers become
+// zero. Zeros follow the last channel, up to `filled` of them in all.
 struct BfloatPackArgs {
   const float* src;
   ptrdiff_t block, block_pitch, pixel_pitch;  // channels of a block of samples; elements
-  ptrdiff_t channels, pixels;
+  ptrdiff_t first, channels, filled, pixels;
   const float* scale;  // of the channels; null: 1
   uint16_t* dst;
   ptrdiff_t chunk, chunk_pitch;
