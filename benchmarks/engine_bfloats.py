@@ -51,7 +51,7 @@ def measure(
 
 def unit() -> str:
     """Return what multiplies numbers of bfloat16 on this processor."""
-    return str(libraries.load("separable._core").matrix_units()[-1])
+    return str(libraries.load("separable._core").matrix_unit())
 
 
 def _row(network: Network, effort: Effort, only: tuple[str, ...]) -> Row:

@@ -14,6 +14,7 @@ from engine_bfloats import unit  # noqa: E402 (needs onnx)
 from engine_eight_bits import LayerNet, model_of  # noqa: E402
 
 import separable as sp  # noqa: E402
+from separable import _core  # noqa: E402
 from separable.engine.graph.reader import graph_of  # noqa: E402
 from separable.engine.graph.reference import evaluate  # noqa: E402
 from separable.engine.passes import simplified  # noqa: E402
@@ -94,7 +95,9 @@ def test_networks_lose_what_rounding_costs(unit: str, name: str) -> None:
     assert np.isclose(record.largest[output], np.abs(mine - theirs).max() / np.abs(theirs).max(), rtol=1e-3)
     assert 0 < record.error[output] < 4 * ROUNDING
     text = str(program)
-    assert f"bf16: {layers - depthwise} of {layers} convolutions and products" in text
+    how = {"amx": "by AMX", "avx512-bf16": "by AVX512-BF16", "vectors": "as float32"}[unit]
+    assert f"bf16: {layers - depthwise} of {layers} convolutions and products, multiplied {how}" in text
+    assert record.unit == unit
     said = re.search(r"error of (\S+) against float32 on 4 calibration inputs: ([\d.]+) %", text)
     assert said is not None
     assert np.isclose(float(said[2]), 100 * record.error[output], rtol=0.06)
@@ -107,7 +110,7 @@ def test_networks_lose_what_rounding_costs(unit: str, name: str) -> None:
 
 
 def test_graphs_of_bfloats_mean_what_runs(unit: str) -> None:
-    """A sum that differs in its last bit may round to the other neighbour, and change what follows as much."""
+    """A sum that differs in its last bit may round to the other neighbour, and so change what follows."""
     for make in (mobile_net, res_net):
         model, calls = make(), images(2)
         graph, _, _ = in_bfloats(simplified(graph_of(read_model(model))))
@@ -116,6 +119,30 @@ def test_graphs_of_bfloats_mean_what_runs(unit: str) -> None:
         meant, given = evaluate(graph, {"x": calls[0]})[name], program(calls[0])
         assert program.precision is not None
         assert apart(given, meant) < 1.5 * program.precision.error[name]
+
+
+def test_chains_give_the_bits_of_their_parts(unit: str) -> None:
+    """Maps that no cache holds are not stored between a depthwise convolution and the one behind it."""
+    x = np.random.default_rng(2).standard_normal((1, 3, 160, 160)).astype(np.float32)
+    net = LayerNet(8)
+    y = net.conv("x", 3, 16, 3, stride=2, act="Clip")
+    y = net.conv(y, 16, 16, 3, group=16, act="Clip")
+    y = net.conv(net.conv(y, 16, 40, 1), 40, 160, 1, act="Relu")
+    y = net.conv(net.conv(y, 160, 160, 5, group=160, stride=2, act="Relu"), 160, 30, 1)
+    model, caches = model_of(net.nodes, {"x": x}, net.constants, (y,), opset=17), _core.core_info()["caches"]
+    results, kinds = [], []
+    try:
+        for l2 in (1 << 19, 1 << 30):
+            _core.assume_caches(caches["l1d"], l2, caches["l3"])
+            for threads in (1, 2):
+                program = sp.engine.load(model, precision="bf16", calibration=x, threads=threads)
+                results.append(program(x))
+                kinds.append([step.kind for step in program.steps()])
+    finally:
+        _core.assume_caches(caches["l1d"], caches["l2"], caches["l3"])
+    assert any("depthwise 5 x 5 /2 > bf16 pointwise" in kind for kind in kinds[0])
+    assert not any(">" in kind for kind in kinds[-1])
+    assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
 def layer(op: str, x: np.ndarray, weights: np.ndarray, **attributes: Any) -> Any:

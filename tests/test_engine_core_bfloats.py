@@ -267,7 +267,9 @@ def test_slices_of_volumes(unit: str) -> None:
     assert np.allclose(got, expected + bias[:, None, None], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("names", ["expand filter project", "filter project", "filter project filter", "project filter"])
+@pytest.mark.parametrize(
+    "names", ["expand filter project", "filter project", "filter project filter", "project filter"]
+)
 @pytest.mark.parametrize("channels", [20, 72])
 def test_chains_of_depthwise_and_pointwise_convolutions(unit: str, names: str, channels: int) -> None:
     """What lies between is a ring of rows, or packed as it is made; bits are those of one after the other."""

@@ -152,15 +152,19 @@ std::vector<MatrixUnit> units() {
 
 std::atomic<const BfloatTable*> forced_unit{nullptr};
 
-}  // namespace
-
-const BfloatTable& bfloats() {
+MatrixUnit unit_in_use() {
   const std::vector<MatrixUnit> all = units();
   const BfloatTable* forced = forced_unit.load(std::memory_order_relaxed);
   for (const MatrixUnit& unit : all)
-    if (unit.table == forced) return *forced;
-  return *all.back().table;
+    if (unit.table == forced) return unit;
+  return all.back();
 }
+
+}  // namespace
+
+const BfloatTable& bfloats() { return *unit_in_use().table; }
+
+std::string matrix_unit() { return unit_in_use().name; }
 
 std::vector<std::string> matrix_units() {
   std::vector<std::string> names;

@@ -22,6 +22,7 @@ bool force(const std::string& name);      // "" returns to the best; false if no
 
 // Kernels of bfloat16, of the best matrix unit that the target in use and the processor have.
 const BfloatTable& bfloats();
+std::string matrix_unit();                        // its name
 std::vector<std::string> matrix_units();          // usable with the target in use, best last
 bool force_matrix_unit(const std::string& name);  // as `force`
 

@@ -65,6 +65,7 @@ void bind_machine(nb::module_& m) {
       },
       "target"_a.none());
   m.def("matrix_units", &matrix_units);
+  m.def("matrix_unit", &matrix_unit);
   m.def(
       "force_matrix_unit",
       [](nb::object name) {

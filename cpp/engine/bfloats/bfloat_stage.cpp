@@ -23,13 +23,14 @@ bool evenly(const Rows& rows, Range range) {
 
 BfloatStage::BfloatStage(const Geometry& g, const Ending& end, const Image& src, const Image& dst,
                          std::shared_ptr<const BfloatWeights> weights, bool whole)
-    : Stage(g, end, src, dst), weights_(std::move(weights)), whole_(whole) {
+    : Stage(g, end, src, dst), table_(bfloats()), weights_(std::move(weights)), whole_(whole) {
   plan();
 }
 
 BfloatStage::BfloatStage(const Ending& end, const Image& dst, std::shared_ptr<const BfloatWeights> weights,
                          std::unique_ptr<DepthwiseStage> filter)
     : Stage(filter->geometry(), end, filter->dst(), dst),
+      table_(bfloats()),
       weights_(std::move(weights)),
       filter_(std::move(filter)),
       whole_(true) {
@@ -131,9 +132,9 @@ void BfloatStage::pack(const StageCall& call, Range rows, Range columns) const {
   const bool plain = single_ && g.stride_y == 1 && g.stride_x == 1 && !g.top && !g.left;
   const bool inside = rows.to <= src_.height && src_.width == dst_.width && columns.count() == dst_.width;
   if (plain && inside && call.src.flat(rows, src_.width)) {
-    bfloats().pack({call.src.at + call.src.offset(rows.from), src_.block, call.src.block_pitch, call.src.pixel_pitch,
-                    0, src_.channels, weights_->chunks() * weights_->chunk(), rows.count() * src_.width, call.scale, packed,
-                    weights_->chunk(), chunk_pitch_});
+    table_.pack({call.src.at + call.src.offset(rows.from), src_.block, call.src.block_pitch, call.src.pixel_pitch, 0,
+                 src_.channels, weights_->chunks() * weights_->chunk(), rows.count() * src_.width, call.scale, packed,
+                 weights_->chunk(), chunk_pitch_});
     return;
   }
   const ptrdiff_t n = lines(rows.count()), pitch = lines(band_rows_), first = rows.from * g.stride_y - g.top;
@@ -154,9 +155,9 @@ void BfloatStage::pack_row(const StageCall& call, ptrdiff_t slice, ptrdiff_t y, 
   clear(to, before);
   clear(to + end * chunk, n - end);
   if (end == before) return;
-  bfloats().pack({call.src.at + slice + call.src.offset(y) + (x + before * step) * call.src.pixel_pitch, src_.block,
-                  call.src.block_pitch, step * call.src.pixel_pitch, 0, src_.channels, weights_->chunks() * chunk,
-                  end - before, call.scale, to + before * chunk, chunk, chunk_pitch_});
+  table_.pack({call.src.at + slice + call.src.offset(y) + (x + before * step) * call.src.pixel_pitch, src_.block,
+               call.src.block_pitch, step * call.src.pixel_pitch, 0, src_.channels, weights_->chunks() * chunk,
+               end - before, call.scale, to + before * chunk, chunk, chunk_pitch_});
 }
 
 // The filter's results, which lie in a strip of the L1 cache until they are packed.
@@ -172,8 +173,8 @@ void BfloatStage::pack_filtered(const StageCall& call, Range rows) const {
       filter_->run({call.src, to, nullptr, nullptr, nullptr, {y, y + 1}, {b, end}, nullptr, nullptr});
       const ptrdiff_t first = b * lanes, last = end == blocks;
       const ptrdiff_t channels = std::min(end * lanes, src_.channels) - first;
-      bfloats().pack({strip, lanes, block, lanes, first, channels, last ? w.chunks() * w.chunk() - first : channels,
-                      src_.width, nullptr, packed + (y - rows.from) * row_pitch_, w.chunk(), chunk_pitch_});
+      table_.pack({strip, lanes, block, lanes, first, channels, last ? w.chunks() * w.chunk() - first : channels,
+                   src_.width, nullptr, packed + (y - rows.from) * row_pitch_, w.chunk(), chunk_pitch_});
     }
 }
 
@@ -189,25 +190,25 @@ void BfloatStage::multiply(const StageCall& call, const std::vector<BfloatLine>&
   for (ptrdiff_t part = call.parts.from; part < call.parts.to; part++) {
     const BfloatWeights::Panel& p = w.panels()[size_t(part)];
     const ptrdiff_t block = p.first / lanes;
-    bfloats().product({reinterpret_cast<const uint16_t*>(call.scratch),
-                       steps_.data() + p.chunks.from * w.steps(),
-                       p.chunks.count() * w.steps(),
-                       (single_ ? 1 : geometry_.stride_x) * w.chunk(),
-                       w.pairs(),
-                       p.weights,
-                       p.bias,
-                       p.tiles(),
-                       call.dst.at + block * call.dst.block_pitch,
-                       call.dst.block_pitch,
-                       call.dst.pixel_pitch,
-                       p.columns,
-                       whole_,
-                       call.add ? call.add->at + block * call.add->block_pitch : nullptr,
-                       call.add ? call.add->block_pitch : 0,
-                       call.add ? call.add->pixel_pitch : 0,
-                       lines.data(),
-                       ptrdiff_t(lines.size()),
-                       end_});
+    table_.product({reinterpret_cast<const uint16_t*>(call.scratch),
+                    steps_.data() + p.chunks.from * w.steps(),
+                    p.chunks.count() * w.steps(),
+                    (single_ ? 1 : geometry_.stride_x) * w.chunk(),
+                    w.pairs(),
+                    p.weights,
+                    p.bias,
+                    p.tiles(),
+                    call.dst.at + block * call.dst.block_pitch,
+                    call.dst.block_pitch,
+                    call.dst.pixel_pitch,
+                    p.columns,
+                    whole_,
+                    call.add ? call.add->at + block * call.add->block_pitch : nullptr,
+                    call.add ? call.add->block_pitch : 0,
+                    call.add ? call.add->pixel_pitch : 0,
+                    lines.data(),
+                    ptrdiff_t(lines.size()),
+                    end_});
   }
 }
 

@@ -42,6 +42,7 @@ class BfloatStage final : public Stage {
   void clear(uint16_t* to, ptrdiff_t pixels) const;
   void multiply(const StageCall& call, const std::vector<BfloatLine>& lines) const;
 
+  const BfloatTable& table_;
   std::shared_ptr<const BfloatWeights> weights_;
   std::unique_ptr<DepthwiseStage> filter_;  // null: none
   bool whole_;

@@ -6,7 +6,7 @@
 //
 //   configure(rows, more, pairs)  the pixels of the first and of the second tile, and how many pairs are added up
 //   clear<T>()                    a tile of sums becomes zero
-//   load<T>(at, pitch)            a tile of samples or weights from rows `pitch` elements apart; read until the next one
+//   load<T>(at, pitch)            a tile of samples or weights from rows `pitch` elements apart, until the next one
 //   add_products<C, A, B>()       sums C += samples A * weights B
 //   store<T>(at)                  rows of 16 sums, 32 floats apart
 //

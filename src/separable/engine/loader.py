@@ -142,8 +142,8 @@ def _check_precision(precision: str, calibration: Any) -> None:
     if precision != "float32" and calibration is None:
         ranges = "from which the ranges of its levels are taken, and " if precision == "int8" else ""
         raise ValueError(
-            f"`precision={precision!r}` needs `calibration`: inputs of some calls, {ranges}on which its error "
-            "is measured."
+            f"`precision={precision!r}` needs `calibration`: inputs of some calls, {ranges}on which its "
+            "error is measured."
         )
 
 

@@ -75,11 +75,11 @@ def _check_precision(setting: NetworkSetting) -> None:
         is_int8 = setting.precision == "int8"
         what = "the ranges of its levels are taken" if is_int8 else "its error is known"
         raise files.FileError(
-            f"`--precision {setting.precision}` needs `--calibration`: files that are read as the inputs are, "
-            f"from which {what}."
+            f"`--precision {setting.precision}` needs `--calibration`: files that are read as the inputs "
+            f"are, from which {what}."
         )
     if setting.precision == "float32" and setting.calibration is not None:
-        raise files.FileError("`--calibration` belongs to `--precision int8` and `--precision bf16`.")
+        raise files.FileError("`--calibration` belongs to `--precision int8` or `bf16`.")
 
 
 def _loaded(model: Path, setting: NetworkSetting) -> tuple[Program, dict[str, tuple[int, ...]] | None]:

@@ -38,6 +38,9 @@ class PrecisionRecord:
     ranges : str
         How those were chosen: "all" of what was met, or with the "least error" of single numbers. "bf16" has
         none.
+    unit : str
+        What multiplies numbers of "bf16": "amx", "avx512-bf16", or "vectors" of float32 where the processor
+        has neither. "int8" has none.
     """
 
     precision: str
@@ -47,6 +50,7 @@ class PrecisionRecord:
     error: Mapping[str, float]
     largest: Mapping[str, float]
     ranges: str
+    unit: str = ""
 
 
 @dataclass(frozen=True)

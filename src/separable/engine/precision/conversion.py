@@ -12,6 +12,7 @@ from ...onnx.model.names import ModelError
 from ..graph.ir import Graph
 from ..network.compiled import CompiledNetwork
 from ..network.records import PrecisionRecord
+from ..program.lower import matrix_unit
 from .bfloats import in_bfloats
 from .eight_bits import apart, candidates, in_eight_bits, tensors
 from .ranges import ranges_of
@@ -64,7 +65,7 @@ def converted(
         wanted, given = (_results(one, calls, threads, fallback) for one in (graph, rounded))
         _check_finite(wanted)
         error, largest = _errors(wanted, given)
-        return rounded, PrecisionRecord("bf16", count, names, len(calls), error, largest, "")
+        return rounded, PrecisionRecord("bf16", count, names, len(calls), error, largest, "", matrix_unit())
     graph = apart(graph)
     chosen, others = candidates(graph)
     left = tuple(node.outputs[0] for node in others)

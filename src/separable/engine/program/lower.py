@@ -31,7 +31,16 @@ from .steps import (
 )
 from .weights import WeightStore
 
-__all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]
+__all__ = [
+    "NATIVE",
+    "Lowered",
+    "builder_lanes",
+    "lowered",
+    "matrix_unit",
+    "may_be_native",
+    "target",
+    "unsupported",
+]
 
 _Lower = Callable[[Builder, Node], None]
 
@@ -213,6 +222,11 @@ def _interleaved(builder: Builder, node: Node, first: Node, turned: Node, stride
 def target() -> str:
     """Return the instruction set in use: weights are packed, and steps chosen, for it."""
     return _core.target()
+
+
+def matrix_unit() -> str:
+    """Return what multiplies numbers of bfloat16 on this machine: "amx", "avx512-bf16" or "vectors"."""
+    return _core.matrix_unit()
 
 
 def builder_lanes() -> int:
