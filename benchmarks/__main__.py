@@ -20,6 +20,7 @@ from benchmarks import (
     convert_latency,
     convert_time,
     dask_arrays,
+    engine_bfloats,
     engine_converted,
     engine_kernels,
     engine_latency,
@@ -109,6 +110,7 @@ def benchmarks() -> dict[str, Benchmark]:
         engine_converted.NAME: lambda s: engine_converted.measure(
             s.run, s.quick, s.effort, s.peers, _progress
         ),
+        engine_bfloats.NAME: lambda s: engine_bfloats.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_kernels.NAME: lambda s: engine_kernels.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_real.NAME: lambda s: engine_real.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_volumes.NAME: lambda s: engine_volumes.measure(s.run, s.quick, s.effort, s.peers, _progress),

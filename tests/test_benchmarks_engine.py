@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    engine_bfloats,
     engine_converted,
     engine_latency,
     engine_networks,
@@ -188,6 +189,20 @@ def test_u_nets_of_volumes_are_measured() -> None:
     (row,) = record.rows
     assert "separable" in row.label
     assert all(cell.median > 0 and (cell.apart or 0) < engine_real.OFF for cell in row.cells)
+
+
+def test_bfloat16_is_measured_on_any_processor() -> None:
+    """Beside float32, with the error, and with what multiplied said; without a matrix unit that is open."""
+    record = engine_bfloats.measure("run", quick=True, effort=ONCE)
+    (row,) = record.rows
+    cells = {cell.column: cell for cell in row.cells}
+    assert {SEPARABLE, engine_bfloats.OURS, engine_peers.ONNX_RUNTIME} <= set(cells)
+    assert all(cell.median > 0 for cell in row.cells)
+    assert 0 < (cells[engine_bfloats.OURS].apart or 0) < 0.03
+    assert engine_bfloats.UNITS[engine_bfloats.unit()] in record.title
+    assert any(quantity.unit == "% of the largest output" for quantity in record.quantities)
+    stored = decode(encode(record))  # with six digits
+    assert decode(encode(stored)) == stored
 
 
 def test_verdicts_on_networks_of_packages() -> None:

@@ -163,17 +163,18 @@ def test_a_profile_fits(run: Run, monkeypatch: pytest.MonkeyPatch, columns: int)
     assert done.out.count(" %") >= 5
 
 
-def test_run_in_eight_bits_says_its_error(run: Run) -> None:
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_run_in_fewer_bits_says_its_error(run: Run, precision: str) -> None:
     """Several inputs of a file are several calibration calls where the model takes one at a time."""
     np.save("calls.npy", inputs(4))
-    code, out, _ = run("run vgg.onnx x.npy --precision int8 --calibration calls.npy")
+    code, out, _ = run(f"run vgg.onnx x.npy --precision {precision} --calibration calls.npy")
     assert code == 0
-    assert "int8:" in out
+    assert f"{precision}:" in out
     assert "against float32" in " ".join(out.split())
-    code, out, _ = run("run vgg.onnx x.npy -o y.npy --precision int8 --calibration calls.npy --json")
+    code, out, _ = run(f"run vgg.onnx x.npy -o y.npy --precision {precision} --calibration calls.npy --json")
     assert code == 0
     record = json.loads(out)["precision"]
-    assert record["precision"] == "int8"
+    assert record["precision"] == precision
     expected = sp.engine.load("vgg.onnx")(inputs(3))
     assert np.linalg.norm(np.load("y.npy") - expected) < 0.1 * np.linalg.norm(expected)
 
@@ -182,6 +183,7 @@ def test_run_in_eight_bits_says_its_error(run: Run) -> None:
     ("line", "said"),
     [
         ("run vgg.onnx x.npy --precision int8", "needs `--calibration`"),
+        ("run vgg.onnx x.npy --precision bf16", "needs `--calibration`"),
         ("run vgg.onnx x.npy --calibration x.npy", "belongs to `--precision int8`"),
         ("run vgg.onnx x.npy --precision int8 --calibration none.npy", "none.npy"),
         ("run vgg.onnx x.npy -o x2.npy --precision int4 --calibration x.npy", "int4"),

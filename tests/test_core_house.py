@@ -28,7 +28,8 @@ def sources() -> list[Path]:
 
 def included(file: Path) -> list[Path]:
     names = re.findall(r'^#include "(.*)"', file.read_text(encoding="utf-8"), re.MULTILINE)
-    return [CPP / name for name in names]
+    written = {f"base/{template.stem}" for template in (ROOT / "cmake").glob("*.h.in")}  # by CMake
+    return [CPP / name for name in names if name not in written]
 
 
 def reached(file: Path) -> Iterator[Path]:

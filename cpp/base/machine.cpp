@@ -26,6 +26,12 @@ SEP_TARGETS(SEP_DECLARE)
 #if SEP_WITH_V4VNNI
 extern const IntegerTable integers_v4vnni;
 #endif
+#if SEP_WITH_V4BF16
+extern const BfloatTable bfloats_v4bf16;
+#endif
+#if SEP_WITH_V4AMX
+extern const BfloatTable bfloats_v4amx;
+#endif
 
 namespace {
 
@@ -122,6 +128,56 @@ const IntegerTable& integers() {
   if (vnni && &target() == &target_v4) return integers_v4vnni;
 #endif
   return *target().integers;
+}
+
+namespace {
+
+struct MatrixUnit {
+  const char* name;
+  const BfloatTable* table;
+};
+
+std::vector<MatrixUnit> units() {
+  std::vector<MatrixUnit> out{{"vectors", target().bfloats}};
+#if SEP_WITH_V4BF16
+  static const bool bf16 = runs_v4bf16();
+  if (bf16 && &target() == &target_v4) out.push_back({"avx512-bf16", &bfloats_v4bf16});
+#endif
+#if SEP_WITH_V4AMX
+  static const bool amx = runs_v4amx();  // asks the system for the tiles, once
+  if (amx && &target() == &target_v4) out.push_back({"amx", &bfloats_v4amx});
+#endif
+  return out;
+}
+
+std::atomic<const BfloatTable*> forced_unit{nullptr};
+
+MatrixUnit unit_in_use() {
+  const std::vector<MatrixUnit> all = units();
+  const BfloatTable* forced = forced_unit.load(std::memory_order_relaxed);
+  for (const MatrixUnit& unit : all)
+    if (unit.table == forced) return unit;
+  return all.back();
+}
+
+}  // namespace
+
+const BfloatTable& bfloats() { return *unit_in_use().table; }
+
+std::string matrix_unit() { return unit_in_use().name; }
+
+std::vector<std::string> matrix_units() {
+  std::vector<std::string> names;
+  for (const MatrixUnit& unit : units()) names.push_back(unit.name);
+  return names;
+}
+
+bool force_matrix_unit(const std::string& name) {
+  const BfloatTable* pick = nullptr;
+  for (const MatrixUnit& unit : units())
+    if (name == unit.name) pick = unit.table;
+  if (pick || name.empty()) forced_unit = pick;
+  return pick || name.empty();
 }
 
 bool force(const std::string& name) {

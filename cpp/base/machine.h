@@ -20,6 +20,12 @@ const Target& target();                   // the one in use
 const IntegerTable& integers();           // kernels of whole numbers: of VNNI where the processor has it
 bool force(const std::string& name);      // "" returns to the best; false if not usable here
 
+// Kernels of bfloat16, of the best matrix unit that the target in use and the processor have.
+const BfloatTable& bfloats();
+std::string matrix_unit();                        // its name
+std::vector<std::string> matrix_units();          // usable with the target in use, best last
+bool force_matrix_unit(const std::string& name);  // as `force`
+
 double measure_fma();     // GFLOP/s of one core, float32
 double measure_stream();  // GB/s read + written by a non-temporal copy of 128 MiB on one core
 

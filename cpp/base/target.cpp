@@ -55,6 +55,7 @@ extern const LayerTable SEP_OF_TARGET(layers);
 extern const BlockTable SEP_OF_TARGET(blocks);
 extern const PlainTable SEP_OF_TARGET(plain);
 extern const IntegerTable SEP_OF_TARGET(integers);
+extern const BfloatTable SEP_OF_TARGET(bfloats);
 extern const Target SEP_OF_TARGET(target);
 const Target SEP_OF_TARGET(target) = {SEP_STRING(SEP_TARGET),
                                       kBytes,
@@ -68,5 +69,6 @@ const Target SEP_OF_TARGET(target) = {SEP_STRING(SEP_TARGET),
                                       stream_bytes,
                                       fence,
                                       fma_flops,
-                                      &SEP_OF_TARGET(integers)};
+                                      &SEP_OF_TARGET(integers),
+                                      &SEP_OF_TARGET(bfloats)};
 }  // namespace sep

@@ -14,6 +14,7 @@ struct LayerTable;
 struct BlockTable;
 struct PlainTable;
 struct IntegerTable;
+struct BfloatTable;
 
 struct Target {
   const char* name;
@@ -29,6 +30,7 @@ struct Target {
   void (*fence)();                      // a thread that streamed calls it before others may read
   double (*fma_flops)(int64_t rounds);  // runs that many rounds of independent float32 FMAs; returns the FLOPs done
   const IntegerTable* integers;
+  const BfloatTable* bfloats;
 };
 
 }  // namespace sep

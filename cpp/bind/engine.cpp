@@ -101,6 +101,7 @@ void bind_engine(nb::module_& m) {
       .def("memory_bytes", &BoundProgram::memory_bytes, "threads"_a)
       .def("threads_for", &BoundProgram::threads_for, "threads"_a)
       .def("__len__", &BoundProgram::steps);
+  bind_engine_bfloats(m);
   bind_engine_convolutions(m);
   bind_engine_integers(m);
   bind_engine_plain(m);

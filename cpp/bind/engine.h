@@ -39,6 +39,7 @@ class BoundProgram {
   Program program_;
 };
 
+void bind_engine_bfloats(nb::module_& m);
 void bind_engine_convolutions(nb::module_& m);
 void bind_engine_integers(nb::module_& m);
 void bind_engine_plain(nb::module_& m);

@@ -69,8 +69,10 @@ std::shared_ptr<DepthwiseWeights> depthwise_weights(FloatArray weights, MaybeBia
 StageSpec stage_of(std::shared_ptr<ConvWeights> conv, std::shared_ptr<DepthwiseWeights> depthwise,
                    const std::vector<ptrdiff_t>& shape, const std::vector<ptrdiff_t>& stride,
                    const std::vector<ptrdiff_t>& dilation, const std::vector<ptrdiff_t>& before, int act, float low,
-                   float high, bool add_last, ptrdiff_t depth, ptrdiff_t slice) {
-  if (bool(conv) == bool(depthwise)) throw nb::value_error("a stage is a convolution or a depthwise one");
+                   float high, bool add_last, ptrdiff_t depth, ptrdiff_t slice,
+                   std::shared_ptr<BfloatWeights> bfloats) {
+  if (int(bool(conv)) + int(bool(depthwise)) + int(bool(bfloats)) != 1)
+    throw nb::value_error("a stage is a convolution, of float32 or bfloat16, or a depthwise one");
   if (shape.size() != 3 || stride.size() != 2 || dilation.size() != 2 || before.size() != 2)
     throw nb::value_error("a stage has a shape (C, H, W) and two strides, dilations and paddings");
   for (const auto& list : {shape, stride, dilation})
@@ -78,22 +80,26 @@ StageSpec stage_of(std::shared_ptr<ConvWeights> conv, std::shared_ptr<DepthwiseW
       if (n < 1 || n >> 30) throw nb::value_error("a length of a stage lies out of range");
   for (ptrdiff_t n : before)
     if (n < 0 || n >> 30) throw nb::value_error("a padding lies out of range");
-  const ptrdiff_t rows = conv ? conv->shape().height : depthwise->height();
+  StageSpec spec{{stride[0], stride[1], dilation[0], dilation[1], before[0], before[1], depth, slice},
+                 {Activation(act), low, high, add_last},
+                 conv,
+                 depthwise,
+                 shape[0],
+                 shape[1],
+                 shape[2],
+                 bfloats};
+  const ptrdiff_t rows = spec.kernel_height();
   if (depth < 1 || rows % depth || slice < 0 || slice >> 40 || (depth > 1 && slice == 0))
     throw nb::value_error("a kernel's rows do not lie in so many slices");
   if (conv && conv->winograd() && depth > 1) throw nb::value_error("Winograd's convolution reads one slice");
   if (act < 0 || act > int(Activation::tanh)) throw nb::value_error("no such activation");
-  if ((conv ? conv->shape().c_out : depthwise->channels()) != shape[0])
+  if (bfloats && bfloats->joined() && dilation[1] != 1)
+    throw nb::value_error("weights were packed for taps that are neighbours");
+  if ((conv ? conv->shape().c_out : depthwise ? depthwise->channels() : bfloats->shape().c_out) != shape[0])
     throw nb::value_error("another number of channels");
-  if ((conv ? conv->lanes() : depthwise->lanes()) != target().blocks->lanes)
+  if (!bfloats && (conv ? conv->lanes() : depthwise->lanes()) != target().blocks->lanes)
     throw nb::value_error("weights were packed for another instruction set");
-  return {{stride[0], stride[1], dilation[0], dilation[1], before[0], before[1], depth, slice},
-          {Activation(act), low, high, add_last},
-          conv,
-          depthwise,
-          shape[0],
-          shape[1],
-          shape[2]};
+  return spec;
 }
 
 void check_image(const BoundProgram& program, const Image& image, const char* what, bool written) {
@@ -107,11 +113,11 @@ void check_stages(const ChainSpec& spec) {
   Image src = spec.src;
   for (size_t n = 0; n < spec.stages.size(); n++) {
     const StageSpec& s = spec.stages[n];
-    if ((s.conv ? s.conv->shape().c_in : s.depthwise->channels()) != src.channels)
+    if ((s.conv ? s.conv->shape().c_in : s.depthwise ? s.depthwise->channels() : s.bfloats->shape().c_in) !=
+        src.channels)
       throw nb::value_error("a stage reads another number of channels");
     const Geometry& g = s.geometry;
-    const ptrdiff_t height = (s.conv ? s.conv->shape().height : s.depthwise->height()) / g.depth;
-    const ptrdiff_t width = s.conv ? s.conv->shape().width : s.depthwise->width();
+    const ptrdiff_t height = s.kernel_height() / g.depth, width = s.kernel_width();
     const ptrdiff_t below = (s.height - 1) * g.stride_y + (height - 1) * g.dilation_y + 1 - g.top - src.height;
     const ptrdiff_t right = (s.width - 1) * g.stride_x + (width - 1) * g.dilation_x + 1 - g.left - src.width;
     const bool first = n == 0, blocked = src.block == lanes && src.pixel_pitch == lanes;
@@ -126,7 +132,7 @@ void check_stages(const ChainSpec& spec) {
     if (s.depthwise &&
         (!blocked || (first && (g.top > src.top || g.left > src.left || below > src.bottom || right > src.right))))
       throw nb::value_error("a depthwise convolution reads blocks with enough zeros around them");
-    if (s.conv && !first && (height > 1 || width > 1 || g.top || g.left || below > 0 || right > 0))
+    if (!s.depthwise && !first && (height > 1 || width > 1 || g.top || g.left || below > 0 || right > 0))
       throw nb::value_error("within a chain a convolution is pointwise");
     src = Image{};
     src.channels = s.channels, src.height = s.height, src.width = s.width, src.block = src.pixel_pitch = lanes;
@@ -158,7 +164,7 @@ void add_chain(BoundProgram& program, const Image& src, const Image& dst, const 
   check_image(program, dst, "dst", true);
   if (add) check_image(program, *add, "residual", false);
   if (scale) {
-    if (!stages[0].conv) throw nb::value_error("a scale belongs to a convolution");
+    if (stages[0].depthwise) throw nb::value_error("a scale belongs to a convolution");
     program.check(*spec.scale, 0, src.batch * round_up(src.channels, lanes) - 1, "scale", false);
   }
   if (!means) return program.add(std::make_unique<ChainStep>(spec));
@@ -195,7 +201,7 @@ void bind_engine_convolutions(nb::module_& m) {
       .def_prop_ro("nbytes", &DepthwiseWeights::bytes);
   nb::class_<StageSpec>(m, "Stage")
       .def(nb::new_(&stage_of), "conv"_a.none(), "depthwise"_a.none(), "shape"_a, "stride"_a, "dilation"_a, "before"_a,
-           "act"_a, "low"_a, "high"_a, "add_last"_a, "depth"_a = 1, "slice"_a = 0);
+           "act"_a, "low"_a, "high"_a, "add_last"_a, "depth"_a = 1, "slice"_a = 0, "bfloats"_a = nb::none());
   m.def("add_chain", &add_chain, "program"_a, "src"_a, "dst"_a, "stages"_a, "add"_a = nb::none(),
         "scale"_a = nb::none(), "means"_a = nb::none(), "sums"_a = nb::none());
 }

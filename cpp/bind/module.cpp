@@ -64,6 +64,15 @@ void bind_machine(nb::module_& m) {
           throw nb::value_error("force: this machine cannot run that target; see core_info()['targets']");
       },
       "target"_a.none());
+  m.def("matrix_units", &matrix_units);
+  m.def("matrix_unit", &matrix_unit);
+  m.def(
+      "force_matrix_unit",
+      [](nb::object name) {
+        if (!force_matrix_unit(name.is_none() ? "" : nb::cast<std::string>(name)))
+          throw nb::value_error("force_matrix_unit: the target in use has no such unit here; see matrix_units()");
+      },
+      "unit"_a.none());
   m.def(
       "assume_caches",
       [](size_t l1d, size_t l2, size_t l3) {

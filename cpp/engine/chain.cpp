@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/machine.h"
+#include "engine/bfloats/bfloat_stage.h"
 #include "engine/winograd/winograd.h"
 
 namespace sep {
@@ -21,6 +22,15 @@ Range share(ptrdiff_t n, ptrdiff_t piece, ptrdiff_t pieces) { return {n * piece 
 
 std::unique_ptr<Stage> stage_of(const StageSpec& s, const Image& src, const Image& dst, bool scaled) {
   if (s.conv && s.conv->winograd()) return std::make_unique<WinogradStage>(s.geometry, s.end, src, dst, s.conv);
+  if (s.filter) {
+    const StageSpec& f = *s.filter;
+    Image made;  // its results, of which some are there at a time
+    made.channels = f.channels, made.height = f.height, made.width = f.width;
+    made.block = made.pixel_pitch = target().blocks->lanes;
+    auto filter = std::make_unique<DepthwiseStage>(f.geometry, f.end, src, made, f.depthwise);
+    return std::make_unique<BfloatStage>(s.end, dst, s.bfloats, std::move(filter));
+  }
+  if (s.bfloats) return std::make_unique<BfloatStage>(s.geometry, s.end, src, dst, s.bfloats, s.whole);
   if (s.conv) return std::make_unique<ConvStage>(s.geometry, s.end, src, dst, s.conv, scaled);
   return std::make_unique<DepthwiseStage>(s.geometry, s.end, src, dst, s.depthwise);
 }
@@ -28,14 +38,34 @@ std::unique_ptr<Stage> stage_of(const StageSpec& s, const Image& src, const Imag
 }  // namespace
 
 ChainStep::ChainStep(const ChainSpec& spec) : spec_(spec) {
+  join_filters();
   plan_rings();
-  for (size_t i = 0; i < spec.stages.size(); i++) {
+  for (size_t i = 0; i < spec_.stages.size(); i++) {
     const Image& src = i == 0 ? spec.src : between_[i - 1];
-    const Image& dst = i + 1 == spec.stages.size() ? spec.dst : between_[i];
-    stages_.push_back(stage_of(spec.stages[i], src, dst, i == 0 && spec.scale));
+    const Image& dst = i + 1 == spec_.stages.size() ? spec.dst : between_[i];
+    stages_.push_back(stage_of(spec_.stages[i], src, dst, i == 0 && spec.scale));
     macs_ += stages_.back()->macs_a_row() * dst.height * dst.batch;
     stage_scratch_ = std::max(stage_scratch_, stages_.back()->scratch_bytes());
   }
+}
+
+// A depthwise convolution and the pointwise one of bfloat16 behind it become one stage.
+void ChainStep::join_filters() {
+  std::vector<StageSpec> joined;
+  for (const StageSpec& s : spec_.stages) {
+    const bool follows = s.bfloats && !joined.empty() && joined.back().depthwise;
+    const Geometry& g = s.geometry;
+    if (follows && s.bfloats->shape().height == 1 && s.bfloats->shape().width == 1 && g.stride_y == 1 &&
+        g.stride_x == 1 && !g.top && !g.left) {
+      StageSpec both = s;
+      both.filter = std::make_shared<StageSpec>(joined.back());
+      both.geometry = both.filter->geometry;
+      joined.back() = both;
+    } else {
+      joined.push_back(s);
+    }
+  }
+  spec_.stages = joined;
 }
 
 // How many rows are made at once, so that all rings fit their share of the cache, and where rings lie in scratch
@@ -50,7 +80,7 @@ void ChainStep::plan_rings() {
     image.block = image.pixel_pitch = lanes;
     image.left = next.geometry.left;
     const ptrdiff_t last = i + 2 == n ? spec_.dst.width : next.width;
-    const ptrdiff_t kernel = next.depthwise ? next.depthwise->width() : next.conv->shape().width;
+    const ptrdiff_t kernel = next.kernel_width();
     image.right = std::max<ptrdiff_t>(
         0, (last - 1) * next.geometry.stride_x + (kernel - 1) * next.geometry.dilation_x + 1 - image.left - s.width);
     image.row_pitch = (image.left + image.width + image.right) * lanes;
@@ -66,7 +96,7 @@ void ChainStep::plan_rings() {
     ptrdiff_t bytes = 0, rows = band_rows_;
     for (size_t i = between_.size(); i-- > 0;) {
       const StageSpec& next = spec_.stages[i + 1];
-      const ptrdiff_t kernel = next.depthwise ? next.depthwise->height() : next.conv->shape().height;
+      const ptrdiff_t kernel = next.kernel_height();
       rows = (rows - 1) * next.geometry.stride_y + (kernel - 1) * next.geometry.dilation_y + 1;
       slots_[i] = rows;
       between_[i].block_pitch = rows * between_[i].row_pitch;
@@ -89,14 +119,14 @@ Step::Fetched ChainStep::weights() const { return stages_[0]->weights(); }
 // Depthwise convolutions whose samples two neighbouring pieces both compute.
 ptrdiff_t ChainStep::recomputed() const {
   ptrdiff_t n = 0;
-  for (size_t i = 1; i < spec_.stages.size(); i++) n += bool(spec_.stages[i].depthwise);
+  for (size_t i = 1; i < spec_.stages.size(); i++) n += spec_.stages[i].depthwise || spec_.stages[i].filter;
   return n;
 }
 
 // Whether pieces are bands of rows, so that a thread finds in its cache what it made in the step before; else they
 // divide the channels, where rows are too few or weights so large that each thread should read its part only.
 bool ChainStep::by_rows(int threads) const {
-  if (stages_.size() > 1) return true;
+  if (chained()) return true;
   if (spec_.sums) return false;
   return spec_.dst.height >= kRowsAThread * threads &&
          double(stages_[0]->weight_bytes()) <= kSharedWeights * double(caches().l2);
@@ -116,7 +146,7 @@ ptrdiff_t ChainStep::pieces(int threads) const {
 // How the pieces of one image divide its rows and its channels.
 ChainStep::Cut ChainStep::cut(ptrdiff_t pieces) const {
   const ptrdiff_t parts = stages_.back()->parts(), rows = spec_.dst.height;
-  if (stages_.size() > 1) return {pieces, 1};
+  if (chained()) return {pieces, 1};
   if (spec_.sums) return {1, pieces};
   const bool whole = by_rows(1) && rows >= pieces * kRowsAThread / kBandsAThread;
   return whole || parts < std::min(pieces, rows) ? Cut{pieces, 1} : Cut{1, pieces};

@@ -7,17 +7,30 @@
 #include <optional>
 #include <vector>
 
+#include "engine/bfloats/bfloat_weights.h"
 #include "engine/stage.h"
 
 namespace sep {
 
-// One convolution: `conv` or `depthwise`.
+// One convolution: `conv`, `depthwise`, or `bfloats`.
 struct StageSpec {
   Geometry geometry;
   Ending end;
   std::shared_ptr<const ConvWeights> conv;
   std::shared_ptr<const DepthwiseWeights> depthwise;
   ptrdiff_t channels = 0, height = 0, width = 0;  // of its results
+  std::shared_ptr<const BfloatWeights> bfloats{};
+  bool whole = true;  // `bfloats`: results are written as whole blocks
+  std::shared_ptr<const StageSpec> filter{};  // `bfloats`: a depthwise convolution, whose results are packed at once
+
+  ptrdiff_t kernel_height() const {
+    if (filter) return filter->kernel_height();
+    return conv ? conv->shape().height : depthwise ? depthwise->height() : bfloats->shape().height;
+  }
+  ptrdiff_t kernel_width() const {
+    if (filter) return filter->kernel_width();
+    return conv ? conv->shape().width : depthwise ? depthwise->width() : bfloats->shape().width;
+  }
 };
 
 struct ChainSpec {
@@ -48,6 +61,8 @@ class ChainStep final : public Step {
   Cut cut(ptrdiff_t pieces) const;
   bool by_rows(int threads) const;
   ptrdiff_t recomputed() const;
+  bool chained() const { return stages_.size() > 1 || spec_.stages[0].filter; }
+  void join_filters();
   void plan_rings();
   void march(Band& b) const;
   void produce(Band& b, size_t stage, Range rows) const;

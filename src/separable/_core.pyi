@@ -241,6 +241,9 @@ def empty(shape: tuple[int, ...], dtype: str) -> _Array: ...
 def target() -> str: ...
 def core_info() -> dict[str, Any]: ...
 def force(target: str | None) -> None: ...
+def matrix_units() -> list[str]: ...
+def matrix_unit() -> str: ...
+def force_matrix_unit(unit: str | None) -> None: ...
 def assume_caches(l1d: int, l2: int, l3: int) -> None: ...
 def measure(what: str) -> float: ...
 
@@ -316,6 +319,14 @@ class DepthwiseWeights:
     def nbytes(self) -> int: ...
 
 @final
+class BfloatWeights:
+    """Weights (C_out, C_in/groups, H, W), rounded to bfloat16 and packed in tiles."""
+
+    def __init__(self, weights: _Floats, bias: _Floats | None, groups: int, joins: bool) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+
+@final
 class Stage:
     """One convolution of a chain: its weights, the shape (C, H, W) of its results, and what follows."""
 
@@ -333,6 +344,7 @@ class Stage:
         add_last: bool,
         depth: int = 1,
         slice: int = 0,
+        bfloats: BfloatWeights | None = None,
     ) -> None: ...
 
 def add_chain(
@@ -422,6 +434,18 @@ def add_full(
     dst: _Address,
     dst_row: int,
     after: _After | None = None,
+) -> None: ...
+def add_bfloat_full(
+    program: Program,
+    weights: BfloatWeights,
+    rows: int,
+    x: _Address,
+    x_strides: Sequence[int],
+    dst: _Address,
+    dst_row: int,
+    act: int,
+    low: float,
+    high: float,
 ) -> None: ...
 def add_recurrent(
     program: Program,

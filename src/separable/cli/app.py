@@ -468,7 +468,7 @@ def frontier(
 
 @app.command(
     help=_paragraphs(
-        "Run a whole ONNX model on files, in float32 on the CPU, or with --precision int8 in eight bits.",
+        "Run a whole ONNX model on files, in float32 on the CPU, or with --precision in fewer bits.",
         "Without -o the largest values of each sample are printed.",
         "Pictures are scaled to cover the model's input and cut at the centre.",
     ),
@@ -478,6 +478,7 @@ def frontier(
         "run model.onnx cat.jpg dog.jpg --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
         "run model.onnx x.npy --profile --html program.html",
         "run model.onnx x.npy --precision int8 --calibration samples.npy",
+        "run model.onnx x.npy --precision bf16 --calibration samples.npy",
     ),
 )
 @exits

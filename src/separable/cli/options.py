@@ -225,6 +225,7 @@ class Precision(str, Enum):
 
     float32 = "float32"
     int8 = "int8"
+    bf16 = "bf16"
 
 
 NetworkInputs: TypeAlias = Annotated[
@@ -247,14 +248,18 @@ EngineThreads: TypeAlias = Annotated[
 ]
 RunPrecision: TypeAlias = Annotated[
     Precision,
-    typer.Option("--precision", help="int8: convolutions of 8-bit numbers.", rich_help_panel=_RUN),
+    typer.Option(
+        "--precision",
+        help="Of convolutions: int8, 8-bit numbers; bf16, bfloat16 numbers.",
+        rich_help_panel=_RUN,
+    ),
 ]
 RunCalibration: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--calibration",
         metavar="IN",
-        help="For int8: inputs that ranges come from, and its error; may be repeated.",
+        help="For int8, bf16: inputs that the error, and ranges, come from; may be repeated.",
         rich_help_panel=_RUN,
     ),
 ]

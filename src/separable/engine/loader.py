@@ -25,10 +25,10 @@ __all__ = ["Profile", "Program", "UnsupportedOperationsError", "load"]
 
 Fallback = Literal["onnxruntime"]
 
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "int8", "bf16"]
 
 _FALLBACKS: Final = ("onnxruntime",)
-_PRECISIONS: Final = ("float32", "int8")
+_PRECISIONS: Final = ("float32", "int8", "bf16")
 
 
 def load(
@@ -41,7 +41,7 @@ def load(
     precision: Precision = "float32",
     calibration: Any = None,
 ) -> Program:
-    """Read a network and return it as a native program, which runs on the CPU in float32, or in eight bits.
+    """Read a network and return it as a native program, which runs on the CPU in float32, or in fewer bits.
 
     Parameters
     ----------
@@ -61,14 +61,16 @@ def load(
     plans : int, optional
         How many plans are kept, each of a shape of the inputs (and of the values that shapes or an `If`
         follow from): those used last, and no more than 1 GiB of them.
-    precision : {"float32", "int8"}, optional
+    precision : {"float32", "int8", "bf16"}, optional
         "int8": convolutions and products with constant weights are those of 8-bit numbers, weights with a
-        scale for each channel, samples with one for each tensor, sums exact in 32 bits. It is never chosen by
-        itself, and `print` states its error. A model that is quantised already runs as it is, whatever this
-        says: levels are levels.
+        scale for each channel, samples with one for each tensor, sums exact in 32 bits. "bf16": they multiply
+        numbers rounded to bfloat16, and add up in float32; depthwise convolutions stay float32. Neither is
+        chosen by itself, and `print` states its error. A model that is quantised already runs as it is,
+        whatever this says: levels are levels.
     calibration : array_like, mapping, or list of these, optional
-        For "int8": inputs of some calls, from which ranges are taken, and on which the error against float32
-        is measured: one call, or a list of calls. A few dozen that are like those to come will do.
+        For "int8" and "bf16": inputs of some calls, on which the error against float32 is measured, and from
+        which ranges of "int8" are taken: one call, or a list of calls. A few dozen that are like those to
+        come will do.
 
     Returns
     -------
@@ -83,7 +85,8 @@ def load(
         If it holds operations that the engine does not run. Where lengths are open that may show at the first
         call.
     TypeError, ValueError
-        If `path_or_model` is no model in order, `shapes` do not fit, or "int8" comes without `calibration`.
+        If `path_or_model` is no model in order, `shapes` do not fit, or "int8" or "bf16" come without
+        `calibration`.
 
     Examples
     --------
@@ -108,7 +111,7 @@ def load(
         graph = simplified(read)
         record = None
         if precision != "float32":
-            graph, record = converted(graph, calls_of(calibration), count)
+            graph, record = converted(graph, calls_of(calibration), count, precision, fallback is not None)
         program = Program(
             read,
             graph,
@@ -135,11 +138,12 @@ def _check_precision(precision: str, calibration: Any) -> None:
     if precision not in _PRECISIONS:
         raise ValueError(f"`precision={precision!r}`; expected one of {', '.join(map(repr, _PRECISIONS))}.")
     if precision == "float32" and calibration is not None:
-        raise ValueError("`calibration` belongs to precision='int8'; float32 takes none.")
+        raise ValueError("`calibration` belongs to precision='int8' and 'bf16'; float32 takes none.")
     if precision != "float32" and calibration is None:
+        ranges = "from which the ranges of its levels are taken, and " if precision == "int8" else ""
         raise ValueError(
-            f"`precision={precision!r}` needs `calibration`: inputs of some calls, from which the ranges of "
-            "its levels are taken, and on which its error is measured."
+            f"`precision={precision!r}` needs `calibration`: inputs of some calls, {ranges}on which its "
+            "error is measured."
         )
 
 

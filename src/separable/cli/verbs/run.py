@@ -30,7 +30,7 @@ class NetworkSetting:
     shapes: Sequence[str]
     threads: int | None
     fallback: Literal["onnxruntime"] | None
-    precision: Literal["float32", "int8"] = "float32"
+    precision: Literal["float32", "int8", "bf16"] = "float32"
     calibration: GivenFiles | None = None
 
 
@@ -71,13 +71,15 @@ def run(
 
 
 def _check_precision(setting: NetworkSetting) -> None:
-    if setting.precision == "int8" and setting.calibration is None:
+    if setting.precision != "float32" and setting.calibration is None:
+        is_int8 = setting.precision == "int8"
+        what = "the ranges of its levels are taken" if is_int8 else "its error is known"
         raise files.FileError(
-            "`--precision int8` needs `--calibration`: files that are read as the inputs are, from which the "
-            "ranges of its levels are taken."
+            f"`--precision {setting.precision}` needs `--calibration`: files that are read as the inputs "
+            f"are, from which {what}."
         )
-    if setting.precision != "int8" and setting.calibration is not None:
-        raise files.FileError("`--calibration` belongs to `--precision int8`.")
+    if setting.precision == "float32" and setting.calibration is not None:
+        raise files.FileError("`--calibration` belongs to `--precision int8` or `bf16`.")
 
 
 def _loaded(model: Path, setting: NetworkSetting) -> tuple[Program, dict[str, tuple[int, ...]] | None]:

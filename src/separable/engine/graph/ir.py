@@ -81,6 +81,8 @@ class Node:
     "hard_sigmoid", "clip" with `low` and `high`, "leaky_relu" with `alpha`) and `add` ("before" or
     "after" the activation). `scale` is (N, C, 1, ...): squeeze-excite. A second output is the mean of y over
     the spatial axes, (N, C, 1, ...).
+    "Conv", "ConvTranspose", "Gemm" and "MatMul" have the attribute `operands`, "bf16", where x and weights
+    are rounded to bfloat16 before they are multiplied; sums are float32.
     "QLinearConv" and "QLinearMatMul" have more inputs behind the bias, which is whole: a shift of floats that
     is added once sums are scaled, and a residual as levels with scale and zero. Without a scale of the result
     they make float32. "QLinearAdd" has the inputs of ONNX Runtime's: levels, scale and zero of both operands,

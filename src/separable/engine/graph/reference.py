@@ -22,7 +22,7 @@ from .shapes.table import named, with_attributes
 __all__ = ["evaluate", "run_node"]
 
 # Attributes that passes write for an activation, unless ONNX's operation has one of that name.
-_OURS: Final = ("activation", "add", "low", "high", "alpha")
+_OURS: Final = ("activation", "add", "low", "high", "alpha", "operands")
 
 
 def evaluate(
@@ -119,6 +119,8 @@ def _operation(node: Node, inputs: Sequence[Array | None], precision: np.dtype[A
     if node.op == "Conv":
         return _convolution(node, inputs)
     written = node.attributes
+    if _is_bfloat(node):
+        inputs = [*map(_rounded, inputs[:2]), *inputs[2:]]
     results = WINDOWS[node.op](node, inputs) if node.op in WINDOWS else _by_onnx(node, inputs, precision)
     if "activation" in written:
         results[0] = _activated(results[0], written)
@@ -168,10 +170,25 @@ def _in_precision(op: str, written: dict[str, Any], precision: np.dtype[Any]) ->
 # -- what passes write -------------------------------------------------------------------------------
 
 
+def _is_bfloat(node: Node) -> bool:
+    return bool(node.attributes.get("operands") == "bf16")
+
+
+def _rounded(x: Any) -> Array:
+    """Return the nearest numbers of bfloat16, of ties the even ones; denormal ones become zero."""
+    single = np.asarray(x, np.float32)
+    bits = single.view(np.uint32)
+    kept = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
+    numbers = np.where(np.abs(single) < np.finfo(np.float32).tiny, 0 * single, kept.view(np.float32))
+    return np.where(np.isnan(single), single, numbers).astype(np.asarray(x).dtype)
+
+
 def _convolution(node: Node, inputs: Sequence[Any]) -> list[Array]:
     x, weights, bias, residual, scale = [*inputs, None, None, None][:5]
     written = node.attributes
     x = x if scale is None else x * scale
+    if _is_bfloat(node):
+        x, weights = _rounded(x), _rounded(weights)
     y = WINDOWS["Conv"](node, (x, weights, bias))[0]
     if residual is not None and written.get("add", "before") == "before":
         y = y + residual

@@ -44,7 +44,8 @@ def taken_apart(graph: Graph, chosen: set[str]) -> Graph:
 def _is_ours(node: Node) -> bool:
     if node.op == "Conv" and (len(node.inputs) > 3 or len(node.outputs) > 1):
         return True
-    return "activation" in node.attributes and node.op not in ("GRU", "LSTM", "RNN")
+    written = node.attributes
+    return ("activation" in written or "operands" in written) and node.op not in ("GRU", "LSTM", "RNN")
 
 
 class _Apart:
@@ -73,6 +74,7 @@ class _Apart:
                 self.nodes.append(Node("Mul", (inputs[0], scale), (scaled,)))
                 inputs[0] = scaled
         kept = {key: value for key, value in written.items() if key not in _OURS or name == "none"}
+        kept.pop("operands", None)  # another runtime multiplies in float32
         own = out if not steps else self._tensor(f"{out}.alone", self.types[out])
         outputs = (own,) if node.op == "Conv" else (own, *node.outputs[1:])
         self.nodes.append(Node(node.op, tuple(inputs), outputs, kept))

@@ -24,19 +24,23 @@ class PrecisionRecord:
     Attributes
     ----------
     precision : str
-        "int8".
+        "int8" or "bf16".
     layers : int
         Convolutions and products that run in it.
     others : tuple of str
         Those that stayed float32, by the tensors that they make.
     inputs : int
-        Calls that the ranges come from, and that the error was measured on.
+        Calls that the error was measured on, and that ranges of "int8" come from.
     error : mapping of str to float
         Of each output: the root of the mean square of the difference, over that of the results in float32.
     largest : mapping of str to float
         Of each output: the largest difference, over the largest result in float32.
     ranges : str
-        How the ranges were chosen: "all" of what was met, or with the "least error" of single numbers.
+        How those were chosen: "all" of what was met, or with the "least error" of single numbers. "bf16" has
+        none.
+    unit : str
+        What multiplies numbers of "bf16": "amx", "avx512-bf16", or "vectors" of float32 where the processor
+        has neither. "int8" has none.
     """
 
     precision: str
@@ -46,6 +50,7 @@ class PrecisionRecord:
     error: Mapping[str, float]
     largest: Mapping[str, float]
     ranges: str
+    unit: str = ""
 
 
 @dataclass(frozen=True)

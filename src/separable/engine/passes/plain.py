@@ -269,7 +269,8 @@ def products(graph: Graph) -> Graph:
 
 
 def _applied(node: Node) -> dict[str, Any]:
-    return {name: node.attributes[name] for name in ("activation", "low", "high") if name in node.attributes}
+    kept = ("activation", "low", "high", "operands")
+    return {name: node.attributes[name] for name in kept if name in node.attributes}
 
 
 def _matmul(draft: Draft, node: Node, weights: Array) -> Node | None:

@@ -15,7 +15,7 @@ from .known import group_of, real_constant, shape_of
 
 __all__ = ["transposed"]
 
-_APPLIED: Final = ("activation", "low", "high", "alpha")
+_APPLIED: Final = ("activation", "low", "high", "alpha", "operands")
 _FULL: Final = frozenset({"kernel_shape", "strides", "dilations", "pads", "output_padding"})
 
 

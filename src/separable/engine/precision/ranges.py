@@ -70,7 +70,9 @@ class Range:
         return found
 
 
-def ranges_of(graph: Graph, names: Iterable[str], calls: Sequence[Any], threads: int) -> Mapping[str, Range]:
+def ranges_of(
+    graph: Graph, names: Iterable[str], calls: Sequence[Any], threads: int, fallback: bool = False
+) -> Mapping[str, Range]:
     """Return the ranges of some tensors of a network.
 
     Parameters
@@ -81,6 +83,8 @@ def ranges_of(graph: Graph, names: Iterable[str], calls: Sequence[Any], threads:
     calls : sequence
         Inputs, each as a program takes them.
     threads : int
+    fallback : bool, optional
+        Whether ONNX Runtime runs what the engine does not.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def ranges_of(graph: Graph, names: Iterable[str], calls: Sequence[Any], threads:
         return {}
     outputs = (*wanted, *(name for name in graph.outputs if name not in wanted))
     watched = graph.with_(outputs=outputs)
-    network = CompiledNetwork(watched, watched, threads=threads)
+    network = CompiledNetwork(watched, watched, threads=threads, fallback=fallback)
     found = {name: Range() for name in wanted}
     for step in ("meets", "counts_of"):  # the parts that are counted follow from all that was met
         for call in calls:

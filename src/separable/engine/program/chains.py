@@ -9,7 +9,7 @@ from typing import Final
 from ... import _core
 from ..graph.ir import Graph, Node
 
-__all__ = ["chains", "is_depthwise", "is_pointwise", "is_winograd"]
+__all__ = ["chains", "is_bfloat", "is_depthwise", "is_pointwise", "is_winograd"]
 
 # Of the L2 cache: what is larger than that between two convolutions stays there in rings of rows instead.
 _SHARE: Final = 0.35
@@ -31,6 +31,11 @@ def is_depthwise(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
     return int(node.attributes["group"]) == weights[0] > 1 and weights[1] == 1
 
 
+def is_bfloat(node: Node) -> bool:
+    """Whether the operands of a convolution or product are rounded to bfloat16."""
+    return node.attributes.get("operands") == "bf16"
+
+
 def is_pointwise(node: Node) -> bool:
     """Whether a convolution has one tap, a stride of 1 and no padding."""
     known = node.notes.get("pointwise")
@@ -47,7 +52,7 @@ def is_pointwise(node: Node) -> bool:
 def is_winograd(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
     """Whether Winograd's algorithm computes a convolution of blocks in less time than its sums take."""
     attributes, weights = node.attributes, shape(node.inputs[1])
-    if weights[-2:] != (3, 3) or len(weights) < 4 or _input(node, 4):
+    if weights[-2:] != (3, 3) or len(weights) < 4 or _input(node, 4) or is_bfloat(node):
         return False
     if {*attributes["strides"], *attributes["dilations"], attributes["group"]} != {1}:
         return False

@@ -14,7 +14,7 @@ from ..graph.ir import Graph, Node
 from ..graph.values import VALUES
 from .builder import Builder, UnsupportedError, around_of, deep_of
 from .carried import MOVES, CarriedAs, carried
-from .chains import chains
+from .chains import chains, is_bfloat
 from .memory import Buffer, Plain
 from .native_forms import FORMS
 from .operations import Operation
@@ -31,7 +31,16 @@ from .steps import (
 )
 from .weights import WeightStore
 
-__all__ = ["NATIVE", "Lowered", "builder_lanes", "lowered", "may_be_native", "target", "unsupported"]
+__all__ = [
+    "NATIVE",
+    "Lowered",
+    "builder_lanes",
+    "lowered",
+    "matrix_unit",
+    "may_be_native",
+    "target",
+    "unsupported",
+]
 
 _Lower = Callable[[Builder, Node], None]
 
@@ -40,11 +49,15 @@ def _conv(builder: Builder, node: Node) -> None:
     convolutions.conv(builder, (node,))
 
 
+def _matmul(builder: Builder, node: Node) -> None:
+    (convolutions.full if is_bfloat(node) else elements.matmul)(builder, node)
+
+
 # What has native steps, by ONNX's name.
 NATIVE: Final[Mapping[str, _Lower]] = {
     "Conv": _conv,
     "Gemm": convolutions.full,
-    "MatMul": elements.matmul,
+    "MatMul": _matmul,
     **dict.fromkeys(elements.BINARY, elements.binary),
     "Sum": elements.variadic,
     **dict.fromkeys((*elements.UNARY, "Clip", "Gelu", "Swish"), elements.unary),
@@ -210,6 +223,11 @@ def _interleaved(builder: Builder, node: Node, first: Node, turned: Node, stride
 def target() -> str:
     """Return the instruction set in use: weights are packed, and steps chosen, for it."""
     return _core.target()
+
+
+def matrix_unit() -> str:
+    """Return what multiplies numbers of bfloat16 on this machine: "amx", "avx512-bf16" or "vectors"."""
+    return _core.matrix_unit()
 
 
 def builder_lanes() -> int:

@@ -234,7 +234,7 @@ def _upright(rewrite: _Rewrite, node: Node) -> bool:
     low, before, end, behind = written["pads"]
     attributes = {
         **{name: tuple(written[name])[::-1] for name in ("kernel_shape", "strides", "dilations")},
-        **{name: written[name] for name in (*_APPLIED, "alpha", "group") if name in written},
+        **{name: written[name] for name in (*_APPLIED, "alpha", "group", "operands") if name in written},
         "pads": (before, low, behind, end),
     }
     line = (*made[:2], 1, made[2])

@@ -83,6 +83,25 @@ class WeightStore:
             lambda: _core.DepthwiseWeights(_floats(weights), _maybe(bias)),
         )
 
+    def bfloats(self, weights: Array, bias: Array | None, groups: int = 1, joins: bool = False) -> Any:
+        """Return the weights (C_out, C_in/groups, H, W) of a convolution whose operands are bfloat16.
+
+        Parameters
+        ----------
+        weights : ndarray
+            Or a matrix (inputs, outputs), perhaps transposed.
+        bias : ndarray or None
+        groups : int
+        joins : bool
+            Whether the taps of a row are neighbours: their dilation is 1.
+        """
+
+        def pack() -> Any:
+            kernel = weights.T[:, :, None, None] if weights.ndim == 2 else weights
+            return _core.BfloatWeights(_floats(kernel), _maybe(bias), groups, joins)
+
+        return self._get(("bfloats", groups, joins), (weights, bias), pack)
+
     def full(self, weights: Array, bias: Array | None, transposed: bool) -> Any:
         """Return the weights of a fully connected layer: (inputs, outputs), or transposed."""
         return self._get(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..._base.words.printable import printable
 from ..._base.words.quantities import by, in_bytes, plural
@@ -74,11 +74,16 @@ def facts_of(program: CompiledNetwork, plan: NetworkPlan) -> list[str]:
     ]
 
 
+# What multiplies numbers of bfloat16.
+_UNITS: Final = {"amx": "by AMX", "avx512-bf16": "by AVX512-BF16", "vectors": "as float32"}
+
+
 def precision_lines(record: PrecisionRecord) -> list[str]:
     """Return what runs in fewer bits, and the error of each output."""
     inputs = plural(record.inputs, "calibration input")
     count = record.layers + len(record.others)
-    lines = [f"{record.precision}: {record.layers} of {count} convolutions and products"]
+    unit = f", multiplied {_UNITS[record.unit]}" if record.unit else ""
+    lines = [f"{record.precision}: {record.layers} of {count} convolutions and products{unit}"]
     lines += [
         f"  error of {printable(name)} against float32 on {inputs}: {100 * error:.2g} % (root mean square), "
         f"at most {100 * record.largest[name]:.2g} % of the largest result"

@@ -13,7 +13,7 @@ from .... import _core
 from ...._base.types import Array
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
-from ..chains import is_depthwise, is_pointwise, is_winograd
+from ..chains import is_bfloat, is_depthwise, is_pointwise, is_winograd
 from ..memory import Blocked, Buffer, Plain
 from .volumes import image
 from .windows import global_pool
@@ -178,7 +178,9 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
             for node, layer in zip(nodes, layers, strict=True)
         ),
         notes=[note for layer in layers for note in layer.notes],
-        weights=sum(layer.own.nbytes for layer in layers),
+        weights=sum(
+            layer.own.nbytes // (1 + is_bfloat(node)) for node, layer in zip(nodes, layers, strict=True)
+        ),
     )
     if wants_means and not in_store:
         global_pool(builder, Node("GlobalAveragePool", last.outputs[:1], last.outputs[1:]))
@@ -245,30 +247,35 @@ def _stage(
     if layer.weights.ndim == 5:
         depth = 1 if winograd else layer.weights.shape[2]
         slice_ = node.attributes["dilations"][0] * src.pitches[0] if isinstance(src, Blocked) else 0
-    packed: tuple[Any, Any]
-    if layer.is_depthwise:
-        packed = None, _packed(builder, node, layer, ())
+    dense = depthwise = bfloats = None
+    if is_bfloat(node):
+        _, (_, between), _ = layer.two
+        bfloats = _packed(builder, node, layer, (between == 1,))
+    elif layer.is_depthwise:
+        depthwise = _packed(builder, node, layer, ())
     else:
         block = builder.lanes if src is None else _block(src)
         short = size[2] <= _SHORT_ROW and not layer.is_pointwise and not winograd
-        packed = _packed(builder, node, layer, (block, short, winograd)), None
-    arguments: tuple[Any, ...] = (*packed, size, *layer.two, *layer.ending, depth, slice_)
+        dense = _packed(builder, node, layer, (block, short, winograd))
+    arguments: tuple[Any, ...] = (dense, depthwise, size, *layer.two, *layer.ending, depth, slice_, bfloats)
     return lambda: _core.Stage(*arguments)
 
 
 def _packed(builder: Builder, node: Node, layer: _KnownConvolution, how: tuple[Any, ...]) -> Any:
-    """Return a layer's weights; `how` is empty for those of a depthwise one."""
+    """Return a layer's weights, packed as the store is told: `how` is all that it does not know of them."""
     store = builder.store
     packed = store.again(layer.packed.get(how))
     if packed is not None:
         return packed
-    weights = layer.weights
+    weights, group = layer.weights, int(node.attributes["group"])
     if weights.ndim == 5:
-        weights = _of_slices(builder, weights, bool(how) and how[2])
-    if how:
-        packed = store.conv(weights, layer.bias, int(node.attributes["group"]), *how)
-    else:
+        weights = _of_slices(builder, weights, how[2:] == (True,))
+    if is_bfloat(node):
+        packed = store.bfloats(weights, layer.bias, group, *how)
+    elif layer.is_depthwise:
         packed = store.depthwise(weights[:, 0], layer.bias)
+    else:
+        packed = store.conv(weights, layer.bias, group, *how)
     if weights is layer.weights:  # of slices only the store keeps what was packed
         layer.packed[how] = store.latest
     return packed
@@ -307,6 +314,8 @@ def _means(builder: Builder, node: Node) -> Blocked:
 
 def _kind(builder: Builder, node: Node) -> str:
     attributes = node.attributes
+    if is_bfloat(node):
+        return f"bf16 {_kind(builder, node.and_attributes(operands='float32'))}"
     kernel = " x ".join(str(length) for length in attributes["kernel_shape"])
     strides = sorted(set(attributes["strides"]))
     stride = f" /{'x'.join(map(str, strides))}" if strides != [1] else ""
@@ -349,8 +358,15 @@ def _is_full(builder: Builder, node: Node) -> bool:
 def _full_conv(builder: Builder, node: Node) -> None:
     weights = builder.constant(node.inputs[1])
     rows = builder.shape(node.inputs[0])[0]
-    packed = builder.store.full(weights.reshape(weights.shape[:2]), _bias(builder, node), True)
     x = builder.plain(node.inputs[0])
+    if is_bfloat(node):
+        held = builder.store.bfloats(weights.reshape(*weights.shape[:2], 1, 1), _bias(builder, node))
+        builder.row_result(
+            node.outputs[0],
+            lambda dst: _bfloat_full(builder, node, held, rows, (x, x.strides[:2]), (dst, dst.pitches[0])),
+        )
+        return
+    packed = builder.store.full(weights.reshape(weights.shape[:2]), _bias(builder, node), True)
     builder.row_result(
         node.outputs[0],
         lambda dst: _full(builder, node, packed, rows, (x, x.strides[:2]), (dst, dst.pitches[0])),
@@ -358,7 +374,7 @@ def _full_conv(builder: Builder, node: Node) -> None:
 
 
 def full(builder: Builder, node: Node) -> None:
-    """Append a fully connected layer: "Gemm" of a constant matrix."""
+    """Append a fully connected layer: "Gemm" of a constant matrix, or "MatMul" of one in bfloat16."""
     attributes = node.attributes
     weights, bias = builder.constant(node.inputs[1]), _bias(builder, node)
     alpha, beta = float(attributes.get("alpha", 1.0)), float(attributes.get("beta", 1.0))
@@ -373,10 +389,48 @@ def full(builder: Builder, node: Node) -> None:
             raise UnsupportedError(f"a bias of shape {bias.shape}")
         if beta != 1.0 or bias.shape != (columns,):  # else the packed weights are found by it again
             bias = np.broadcast_to((bias * np.float32(beta)).ravel(), (columns,))
-    packed = builder.store.full(weights, bias, transposed)
     x = builder.plain(node.inputs[0])
+    if is_bfloat(node):
+        held = builder.store.bfloats(weights.T if transposed else weights, bias)
+        if len(x.shape) != 2 or min(x.strides) < 0:
+            x = builder.plain(node.inputs[0], contiguous=True)
+        dst = builder.plain_result(node.outputs[0])
+        return _bfloat_full(
+            builder, node, held, math.prod(x.shape[:-1]), (x, x.strides[-2:]), (dst, dst.strides[-2])
+        )
+    packed = builder.store.full(weights, bias, transposed)
     dst = builder.plain_result(node.outputs[0])
     _full(builder, node, packed, x.shape[0], (x, x.strides), (dst, dst.strides[0]))
+
+
+def _bfloat_full(
+    builder: Builder,
+    node: Node,
+    packed: Any,
+    rows: int,
+    source: tuple[Plain, tuple[int, ...]],
+    target: tuple[Plain | Blocked, int],
+) -> None:
+    (x, strides), (dst, row) = source, target
+    act, low, high = ending(node)
+
+    def add(program: Any) -> None:
+        _core.add_bfloat_full(program, packed, rows, x.address, strides, dst.address, row, act, low, high)
+
+    inner, columns = (
+        builder.shape(node.inputs[0])[-1 if node.op != "Conv" else 1],
+        math.prod(dst.shape) // rows,
+    )
+    builder.add(
+        "bf16 fully connected",
+        node.outputs[0],
+        [x],
+        [dst],
+        add,
+        macs=rows * inner * columns,
+        notes=_notes(node),
+        weights=packed.nbytes,
+    )
 
 
 def _full(

@@ -1,0 +1,108 @@
+"""Whole networks in bfloat16: ours beside our float32 and OpenVINO, whose default that is where it pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks import engine_networks, engine_peers, libraries
+from benchmarks.engine_latency import GROUP, Progress, Running, can_be_built, loaded_in, restored
+from benchmarks.engine_networks import Floats, Network
+from benchmarks.engine_peers import Loaded, Runner
+from benchmarks.results import SEPARABLE, Cell, Quantity, Row, TableRecord
+from benchmarks.timing import Effort, interleave
+
+NAME: Final = "engine-bf16"
+OURS: Final = f"{SEPARABLE}, bf16"
+NETWORKS: Final = ("mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "efficientnet-b0", "resnet-50")
+QUICK: Final = "ds-cnn-s"
+CALLS: Final = 4  # inputs that the error is measured on
+UNITS: Final = {
+    "amx": "on AMX",
+    "avx512-bf16": "on AVX512-BF16",
+    "vectors": "open: this processor has neither AMX nor AVX512-BF16, products run in float32",
+}
+
+
+def measure(
+    run: str,
+    quick: bool = False,
+    effort: Effort | None = None,
+    only: tuple[str, ...] = (),
+    progress: Progress = lambda text: None,
+) -> TableRecord:
+    """Measure each network on one thread, all runtimes interleaved; print what multiplies, and errors.
+
+    Raises
+    ------
+    WrongResultError
+        If a runtime in float32 computes something else than ONNX Runtime.
+    """
+    rows: list[Row] = []
+    if can_be_built():
+        for name in (QUICK,) if quick else NETWORKS:
+            progress(f"{NAME}: {name}")
+            rows.append(_row(engine_networks.named(name), effort or Effort(), only))
+    title = f"Networks in bfloat16, one thread (least times; {UNITS[unit()]})"
+    return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, _figures(rows))
+
+
+def unit() -> str:
+    """Return what multiplies numbers of bfloat16 on this processor."""
+    return str(libraries.load("separable._core").matrix_unit())
+
+
+def _row(network: Network, effort: Effort, only: tuple[str, ...]) -> Row:
+    path, x = engine_networks.path(network), engine_networks.sample(network, 1)
+    with restored():
+        running, _ = loaded_in(_runners(only), path, x, 1)
+        interleave([one.watch for one in running], effort)
+        return Row(network.title, 1, [_cell(one) for one in running])
+
+
+def _runners(only: tuple[str, ...]) -> list[Runner]:
+    """Return ONNX Runtime, which others are compared with, ours in both precisions, and OpenVINO in both."""
+    names = (engine_peers.ONNX_RUNTIME, SEPARABLE, engine_peers.OPENVINO, engine_peers.OPENVINO_DEFAULT)
+    there = {runner.name: runner for runner in engine_peers.runners((*only, names[0]) if only else ())}
+    ours = Runner(OURS, ("separable.engine",), "separable", _load, float32=False)
+    chosen = [there[name] for name in names if name in there]
+    return [*chosen[:2], ours, *chosen[2:]]
+
+
+def _load(path: Path, x: Floats, threads: int) -> Loaded:
+    shape = (CALLS, *x.shape)
+    calls = list(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+    load: Any = libraries.load("separable.engine").load
+    program = load(path, threads=threads, precision="bf16", calibration=calls)
+    y = np.array(program(x))
+    return Loaded(lambda: program(x, out=y), lambda: y)
+
+
+def _cell(one: Running) -> Cell:
+    timing = one.watch.timing()
+    least = min(one.watch.samples)
+    return Cell(
+        one.runner.name, least, timing.low, timing.high, round(timing.cores, 2), one.difference or None
+    )
+
+
+def _figures(rows: list[Row]) -> list[Quantity]:
+    """Return for each network how many times as long OpenVINO's default takes, and the error of ours."""
+    figures = []
+    for row in rows:
+        cells = {cell.column: cell for cell in row.cells}
+        ours, theirs = cells.get(OURS), cells.get(engine_peers.OPENVINO_DEFAULT)
+        if ours is not None and theirs is not None:
+            ratio = theirs.median / ours.median
+            note = UNITS[unit()]
+            figures.append(
+                Quantity(f"OpenVINO as by default, {row.label}", ratio, ratio, ratio, "x ours", note=note)
+            )
+        if ours is not None and ours.apart is not None:
+            error = 100 * ours.apart
+            figures.append(
+                Quantity(f"error of ours, {row.label}", error, error, error, "% of the largest output")
+            )
+    return figures
