@@ -248,6 +248,32 @@ def test_runs_are_kept_for_each_machine(tmp_path: Path) -> None:
         store.load(file)
 
 
+def test_what_the_readme_says_of_real_networks_is_what_was_measured() -> None:
+    told = re.search(r"\| real network,.*?\n\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert told
+    told_rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in told[0].splitlines()[2:-1]]
+    numbers = store.load(RESULTS / "real-networks.json")["amd-epyc-25-1"].numbers
+    *converted, refused = told_rows
+    assert len(converted) == len(numbers["networks"])
+    for name, fewer, faster, lost in converted:
+        (rows,) = [
+            of["rows"] for key, of in numbers["networks"].items() if key.split()[0] == name.split(",")[0]
+        ]
+        dense = next(row for row in rows if row["kind"] == "dense")
+        ours = next(row for row in rows if row["kind"] == "fitted to data")
+        assert float(fewer.strip("x")) == pytest.approx(dense["macs"] / ours["macs"], abs=0.06)
+        ratios = [float(word.strip("* ")) for word in faster.split("/")]
+        measured = [dense["seconds"][where] / ours["seconds"][where] for where in ("engine", "ONNX Runtime")]
+        assert ratios == pytest.approx(measured, abs=0.06)
+        assert [float(word) for word in lost.split("±")] == pytest.approx(
+            [ours["lost"], ours["lost_half"]], abs=0.06
+        )
+    assert refused[0].startswith("MobileNetV2")
+    said = re.search(r"(\d+) s", refused[2])
+    assert said
+    assert float(said[1]) == pytest.approx(numbers["separable already"]["processor_seconds"], abs=1)
+
+
 def test_wrong_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["speed"]) == 2
     assert "nothing is named 'speed'; expected one of kernels" in capsys.readouterr().err
