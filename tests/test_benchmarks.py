@@ -88,7 +88,7 @@ def test_peaks_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert separable.core_info()["target"] == target
 
 
-@pytest.mark.parametrize("name", command.benchmarks())
+@pytest.mark.parametrize("name", [name for name in command.benchmarks() if name != convert_time.NAME])
 def test_runs_and_survives_storage(name: str, tmp_path: Path) -> None:
     only: tuple[str, ...] = ()
     if name == "import":
@@ -687,10 +687,13 @@ def test_blocks_are_rendered() -> None:
     assert f"{head} | difference | targets |" in page
 
 
-def test_a_conversion_is_timed_in_a_process_of_its_own() -> None:
+def test_a_conversion_is_timed_in_a_process_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("skimage")
     record = convert_time.measure("run", quick=True)
+    kept = store.EMPTY.merged("run", FACTS, record)
+    store.save(tmp_path, kept)
+    assert store.load(tmp_path, [convert_time.NAME]) == kept
     (quantity,) = record.quantities
     assert quantity.label == "four convolutions, 16 inputs"
     assert 0 < quantity.value < 600
