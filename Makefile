@@ -4,7 +4,7 @@
 PYTHON ?= python3
 FUZZ ?= 1500 0
 SPHINX_ARGS ?=
-PYTEST_ARGS ?= -n auto --maxprocesses 8
+PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist worksteal
 PYTHONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
