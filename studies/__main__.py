@@ -51,16 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _runs(names: Sequence[str], small: bool) -> Iterator[tuple[str, store.Run]]:
     """Yield what studies measure: those of times alone, then one of the others on each core."""
-    timed = [name for name in names if STUDIES[name].timed]
+    alone = [name for name in names if STUDIES[name].timed]
     others = [name for name in names if not STUDIES[name].timed]
-    for name in timed:
-        yield name, measured(name, small)
     processes = min(machine.usable_cores(), len(others))
-    if processes > 1:
+    if processes < 2:
+        alone, others = [*alone, *others], []
+    for name in alone:
+        yield name, measured(name, small)
+    if others:
         yield from measured_together(others, small, processes)
-    else:
-        for name in others:
-            yield name, measured(name, small)
 
 
 def _tell(study: Study, run: store.Run) -> None:

@@ -115,6 +115,27 @@ class LayerNet:
         return model_of(self.nodes, {"x": image}, self.constants, (y,), opset=17)
 
 
+def images(count: int, seed: int = 0) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(count)]
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def squeezed() -> Any:
+    """Return a block with squeeze-excite: a mean, a gate, and what the gate scales."""
+    net = LayerNet(6)
+    x = net.conv("x", 3, 16, 3, stride=2, act="Relu")
+    y = net.conv(x, 16, 16, 3, group=16, act="Relu")
+    gate = net.node("GlobalAveragePool", y)
+    gate = net.node("Sigmoid", net.conv(net.conv(gate, 16, 8, 1, act="Relu"), 8, 16, 1))
+    y = net.conv(net.node("Mul", y, gate), 16, 12, 1)
+    y = net.node("Mul", y, net.node("Sigmoid", y))
+    return model_of(net.nodes, {"x": images(1)[0]}, net.constants, (y,), opset=17)
+
+
 def quantised(model: Any, path: Path, form: str, **settings: Any) -> Path:
     """Return the file of a model that ONNX Runtime quantised."""
     pytest.importorskip("onnxruntime")
@@ -151,4 +172,4 @@ def quantised(model: Any, path: Path, form: str, **settings: Any) -> Path:
     return path
 
 
-__all__ = ["LayerNet", "int_conv", "model_of", "quantised", "rounded"]
+__all__ = ["LayerNet", "apart", "images", "int_conv", "model_of", "quantised", "rounded", "squeezed"]

@@ -11,7 +11,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 
 from engine_bfloats import unit  # noqa: E402 (needs onnx)
-from engine_eight_bits import LayerNet, model_of  # noqa: E402
+from engine_eight_bits import LayerNet, apart, images, model_of, squeezed  # noqa: E402
 
 import separable as sp  # noqa: E402
 from separable import _core  # noqa: E402
@@ -24,15 +24,6 @@ from separable.onnx.model.files import read_model  # noqa: E402
 __all__ = ["unit"]
 
 ROUNDING = 2.0**-9  # of one number to bfloat16, at most, over the number
-
-
-def images(count: int, seed: int = 0) -> list[np.ndarray]:
-    random = np.random.default_rng(seed)
-    return [random.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(count)]
-
-
-def apart(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
 def classified(net: LayerNet, x: str, channels: int) -> Any:
@@ -192,18 +183,6 @@ def test_layers_are_sums_of_rounded_numbers(unit: str, name: str) -> None:
     assert 0 < apart(program(x), sp.engine.load(model)(x)) < 2 * ROUNDING
     two = sp.engine.load(model, precision="bf16", calibration=x, threads=2)
     assert np.array_equal(program(x), two(x))
-
-
-def squeezed() -> Any:
-    """Return a block with squeeze-excite: a mean, a gate, and what the gate scales."""
-    net = LayerNet(6)
-    x = net.conv("x", 3, 16, 3, stride=2, act="Relu")
-    y = net.conv(x, 16, 16, 3, group=16, act="Relu")
-    gate = net.node("GlobalAveragePool", y)
-    gate = net.node("Sigmoid", net.conv(net.conv(gate, 16, 8, 1, act="Relu"), 8, 16, 1))
-    y = net.conv(net.node("Mul", y, gate), 16, 12, 1)
-    y = net.node("Mul", y, net.node("Sigmoid", y))
-    return model_of(net.nodes, {"x": images(1)[0]}, net.constants, (y,), opset=17)
 
 
 def test_scales_of_squeeze_excite_are_applied_as_samples_are_read(unit: str) -> None:

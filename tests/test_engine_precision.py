@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,9 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from engine_core import TARGETS  # noqa: E402 (needs onnx)
-from engine_eight_bits import LayerNet, model_of  # noqa: E402
+from engine_eight_bits import LayerNet, apart, images, model_of, squeezed  # noqa: E402 (needs onnx)
 
 import separable as sp  # noqa: E402
-from separable import _core  # noqa: E402
 from separable.engine.graph.reader import graph_of  # noqa: E402
 from separable.engine.graph.reference import evaluate  # noqa: E402
 from separable.engine.passes import simplified  # noqa: E402
@@ -25,25 +22,9 @@ from separable.engine.precision.ranges import Range, ranges_of  # noqa: E402
 from separable.onnx.model.files import read_model  # noqa: E402
 
 
-@pytest.fixture(params=TARGETS)
-def target(request: pytest.FixtureRequest) -> Iterator[str]:
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
-
-
 @pytest.fixture(scope="module")
 def network() -> Any:
     return LayerNet(3).network()
-
-
-def images(count: int, seed: int = 0) -> list[np.ndarray]:
-    random = np.random.default_rng(seed)
-    return [random.standard_normal((1, 3, 32, 32)).astype(np.float32) for _ in range(count)]
-
-
-def apart(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
 def test_programs_are_float32_unless_asked(network: Any) -> None:
@@ -96,18 +77,6 @@ def test_graphs_in_eight_bits_mean_what_runs(target: str, network: Any) -> None:
     (name,) = graph.outputs
     meant = evaluate(graph, {"x": calls[0]}, None)[name]
     assert np.abs(program(calls[0]) - meant).max() < 0.02 * np.abs(meant).max()
-
-
-def squeezed() -> Any:
-    """Return a block with squeeze-excite: a mean, a gate, and what the gate scales."""
-    net = LayerNet(6)
-    x = net.conv("x", 3, 16, 3, stride=2, act="Relu")
-    y = net.conv(x, 16, 16, 3, group=16, act="Relu")
-    gate = net.node("GlobalAveragePool", y)
-    gate = net.node("Sigmoid", net.conv(net.conv(gate, 16, 8, 1, act="Relu"), 8, 16, 1))
-    y = net.conv(net.node("Mul", y, gate), 16, 12, 1)
-    y = net.node("Mul", y, net.node("Sigmoid", y))
-    return model_of(net.nodes, {"x": images(1)[0]}, net.constants, (y,), opset=17)
 
 
 def test_means_and_scales_of_squeeze_excite_are_steps_of_their_own(target: str) -> None:

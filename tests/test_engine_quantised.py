@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from engine_core import TARGETS  # noqa: E402 (needs onnx)
-from engine_eight_bits import LayerNet, int_conv, model_of, quantised, rounded  # noqa: E402
+from engine_eight_bits import LayerNet, int_conv, model_of, quantised, rounded  # noqa: E402 (needs onnx)
 
 import separable as sp  # noqa: E402
 from separable import _core  # noqa: E402
@@ -25,13 +24,6 @@ from separable.engine.program.packed_integers import packed_integers  # noqa: E4
 from separable.onnx.model.files import read_model  # noqa: E402
 
 Array = np.ndarray
-
-
-@pytest.fixture(params=TARGETS)
-def target(request: pytest.FixtureRequest) -> Iterator[str]:
-    _core.force(request.param)
-    yield request.param
-    _core.force(None)
 
 
 def results(model: Any, feeds: Mapping[str, Array], threads: int = 1) -> list[Array]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._base.types import Array
 
-__all__ = ["Graph", "Node", "Shape", "TensorType", "free"]
+__all__ = ["Graph", "Node", "Shape", "TensorType", "free", "is_bfloat"]
 
 # Lengths of the axes: a number, or the name of an open length.
 Shape = tuple[int | str, ...]
@@ -21,6 +21,11 @@ _USUAL: Final[Mapping[str, object]] = {
     **dict.fromkeys(("pads", "output_padding", "allowzero", "ceil_mode", "count_include_pad"), 0),
 }
 _LONGEST: Final = 48  # characters of an attribute
+
+
+def is_bfloat(node: Node) -> bool:
+    """Return whether the operands of a convolution or product are rounded to bfloat16."""
+    return bool(node.attributes.get("operands") == "bf16")
 
 
 def free(name: str, taken: Container[str]) -> str:

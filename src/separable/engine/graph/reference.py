@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from ..._base.types import Array
 from ...onnx.model.names import ModelError, in_short
 from .elements import FLOAT_TYPES, is_float
-from .ir import Graph, Node, TensorType
+from .ir import Graph, Node, TensorType, is_bfloat
 from .reference_quantised import QUANTISED
 from .reference_windows import WINDOWS
 from .shapes.table import named, with_attributes
@@ -119,7 +119,7 @@ def _operation(node: Node, inputs: Sequence[Array | None], precision: np.dtype[A
     if node.op == "Conv":
         return _convolution(node, inputs)
     written = node.attributes
-    if _is_bfloat(node):
+    if is_bfloat(node):
         inputs = [*map(_rounded, inputs[:2]), *inputs[2:]]
     results = WINDOWS[node.op](node, inputs) if node.op in WINDOWS else _by_onnx(node, inputs, precision)
     if "activation" in written:
@@ -170,10 +170,6 @@ def _in_precision(op: str, written: dict[str, Any], precision: np.dtype[Any]) ->
 # -- what passes write -------------------------------------------------------------------------------
 
 
-def _is_bfloat(node: Node) -> bool:
-    return bool(node.attributes.get("operands") == "bf16")
-
-
 def _rounded(x: Any) -> Array:
     """Return the nearest numbers of bfloat16, of ties the even ones; denormal ones become zero."""
     single = np.asarray(x, np.float32)
@@ -187,7 +183,7 @@ def _convolution(node: Node, inputs: Sequence[Any]) -> list[Array]:
     x, weights, bias, residual, scale = [*inputs, None, None, None][:5]
     written = node.attributes
     x = x if scale is None else x * scale
-    if _is_bfloat(node):
+    if is_bfloat(node):
         x, weights = _rounded(x), _rounded(weights)
     y = WINDOWS["Conv"](node, (x, weights, bias))[0]
     if residual is not None and written.get("add", "before") == "before":

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from ... import _core
-from ..graph.ir import Graph, Node
+from ..graph.ir import Graph, Node, is_bfloat
 
-__all__ = ["chains", "is_bfloat", "is_depthwise", "is_pointwise", "is_winograd"]
+__all__ = ["chains", "is_depthwise", "is_pointwise", "is_winograd"]
 
 # Of the L2 cache: what is larger than that between two convolutions stays there in rings of rows instead.
 _SHARE: Final = 0.35
@@ -29,11 +29,6 @@ def is_depthwise(node: Node, shape: Callable[[str], tuple[int, ...]]) -> bool:
     """Whether a convolution filters each channel by itself, into one result."""
     weights = shape(node.inputs[1])
     return int(node.attributes["group"]) == weights[0] > 1 and weights[1] == 1
-
-
-def is_bfloat(node: Node) -> bool:
-    """Whether the operands of a convolution or product are rounded to bfloat16."""
-    return node.attributes.get("operands") == "bf16"
 
 
 def is_pointwise(node: Node) -> bool:

@@ -10,11 +10,11 @@ import numpy as np
 
 from ... import _core
 from ..._base.types import Array
-from ..graph.ir import Graph, Node
+from ..graph.ir import Graph, Node, is_bfloat
 from ..graph.values import VALUES
 from .builder import Builder, UnsupportedError, around_of, deep_of
 from .carried import MOVES, CarriedAs, carried
-from .chains import chains, is_bfloat
+from .chains import chains
 from .memory import Buffer, Plain
 from .native_forms import FORMS
 from .operations import Operation

@@ -11,9 +11,9 @@ import numpy as np
 
 from .... import _core
 from ...._base.types import Array
-from ...graph.ir import Node
+from ...graph.ir import Node, is_bfloat
 from ..builder import Builder, UnsupportedError
-from ..chains import is_bfloat, is_depthwise, is_pointwise, is_winograd
+from ..chains import is_depthwise, is_pointwise, is_winograd
 from ..memory import Blocked, Buffer, Plain
 from .volumes import image
 from .windows import global_pool
@@ -360,13 +360,9 @@ def _full_conv(builder: Builder, node: Node) -> None:
     rows = builder.shape(node.inputs[0])[0]
     x = builder.plain(node.inputs[0])
     if is_bfloat(node):
-        held = builder.store.bfloats(weights.reshape(*weights.shape[:2], 1, 1), _bias(builder, node))
-        builder.row_result(
-            node.outputs[0],
-            lambda dst: _bfloat_full(builder, node, held, rows, (x, x.strides[:2]), (dst, dst.pitches[0])),
-        )
-        return
-    packed = builder.store.full(weights.reshape(weights.shape[:2]), _bias(builder, node), True)
+        packed = builder.store.bfloats(weights.reshape(*weights.shape[:2], 1, 1), _bias(builder, node))
+    else:
+        packed = builder.store.full(weights.reshape(weights.shape[:2]), _bias(builder, node), True)
     builder.row_result(
         node.outputs[0],
         lambda dst: _full(builder, node, packed, rows, (x, x.strides[:2]), (dst, dst.pitches[0])),
@@ -391,46 +387,14 @@ def full(builder: Builder, node: Node) -> None:
             bias = np.broadcast_to((bias * np.float32(beta)).ravel(), (columns,))
     x = builder.plain(node.inputs[0])
     if is_bfloat(node):
-        held = builder.store.bfloats(weights.T if transposed else weights, bias)
+        packed = builder.store.bfloats(weights.T if transposed else weights, bias)
         if len(x.shape) != 2 or min(x.strides) < 0:
             x = builder.plain(node.inputs[0], contiguous=True)
-        dst = builder.plain_result(node.outputs[0])
-        return _bfloat_full(
-            builder, node, held, math.prod(x.shape[:-1]), (x, x.strides[-2:]), (dst, dst.strides[-2])
-        )
-    packed = builder.store.full(weights, bias, transposed)
+    else:
+        packed = builder.store.full(weights, bias, transposed)
     dst = builder.plain_result(node.outputs[0])
-    _full(builder, node, packed, x.shape[0], (x, x.strides), (dst, dst.strides[0]))
-
-
-def _bfloat_full(
-    builder: Builder,
-    node: Node,
-    packed: Any,
-    rows: int,
-    source: tuple[Plain, tuple[int, ...]],
-    target: tuple[Plain | Blocked, int],
-) -> None:
-    (x, strides), (dst, row) = source, target
-    act, low, high = ending(node)
-
-    def add(program: Any) -> None:
-        _core.add_bfloat_full(program, packed, rows, x.address, strides, dst.address, row, act, low, high)
-
-    inner, columns = (
-        builder.shape(node.inputs[0])[-1 if node.op != "Conv" else 1],
-        math.prod(dst.shape) // rows,
-    )
-    builder.add(
-        "bf16 fully connected",
-        node.outputs[0],
-        [x],
-        [dst],
-        add,
-        macs=rows * inner * columns,
-        notes=_notes(node),
-        weights=packed.nbytes,
-    )
+    rows = math.prod(x.shape[:-1])
+    _full(builder, node, packed, rows, (x, x.strides[-2:]), (dst, dst.strides[-2]))
 
 
 def _full(
@@ -442,18 +406,22 @@ def _full(
     target: tuple[Plain | Blocked, int],
 ) -> None:
     (x, strides), (dst, row) = source, target
-    after = named_ending(node)
+    step: Any = _core.add_full
+    end: tuple[Any, ...] = (named_ending(node),)
+    kind = "fully connected"
+    if is_bfloat(node):
+        step, kind, end = _core.add_bfloat_full, f"bf16 {kind}", ending(node)
 
     def add(program: Any) -> None:
-        _core.add_full(program, packed, rows, x.address, strides, dst.address, row, after)
+        step(program, packed, rows, x.address, strides, dst.address, row, *end)
 
     builder.add(
-        "fully connected",
+        kind,
         node.outputs[0],
         [x],
         [dst],
         add,
-        macs=rows * packed.inner * packed.columns,
+        macs=rows * builder.constant(node.inputs[1]).size,
         notes=_notes(node),
         weights=packed.nbytes,
     )
