@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..forms.layer import Replacement
 from ..forms.table import FORMS
 from .goal import COSTS, goal_of
-from .network import Network, Progress
+from .network import Network, NetworkTimes, Progress
 from .records import Conversion, ConversionReport, ConvertedLayer
 from .run import POSITIONS, ROUNDS, ConversionRun
 
@@ -31,6 +31,7 @@ def convert(
     threads: int | None = None,
     loss_of: Callable[[Mapping[int, Replacement]], float] | None = None,
     put_back: Callable[[Mapping[int, Replacement]], Mapping[int, str]] | None = None,
+    whole_ms: NetworkTimes | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Choose a form for each layer under a budget or a loss, and fit them one after the other.
@@ -68,6 +69,9 @@ def convert(
     put_back : callable, optional
         Returns layers that shall stay as they are after all, and why, given all in their new form: those
         that do not pay where they run. What stands behind them is fitted once more.
+    whole_ms : callable, optional
+        Returns milliseconds of the network as it is and with each of some sets of layers in their new form,
+        each as a whole, or None: asked before a budget of time is refused.
     progress : callable, optional
         Called with the steps done, those to do, and the present one.
 
@@ -135,6 +139,7 @@ def convert(
         threads=threads,
         loss_of=loss_of,
         put_back=put_back,
+        whole_ms=whole_ms,
         progress=progress,
     ) as run:
         done = run.reach(goal)

@@ -21,6 +21,7 @@ __all__ = [
     "DataParts",
     "LayerCall",
     "Network",
+    "NetworkTimes",
     "Outputs",
     "Progress",
     "is_slower",
@@ -42,6 +43,10 @@ _NOISE: Final = 0.01
 # The outputs of one part by name or place: the original's, and the changed network's; None where those were
 # not computed.
 Outputs: TypeAlias = tuple[Mapping[Hashable, Values], Mapping[Hashable, Values] | None]
+
+# Milliseconds of a network and of it with each of some sets of layers in their new form, all as wholes; None
+# where they are not known.
+NetworkTimes: TypeAlias = Callable[[Sequence[Mapping[int, Replacement]]], Sequence[float] | None]
 
 
 class Network(Protocol):

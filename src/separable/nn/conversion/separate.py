@@ -384,13 +384,16 @@ class TorchJob:
             threads=torch.get_num_threads(),
             loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
             put_back=partial(slow_layers, network) if clock.is_asked else None,
+            whole_ms=self._whole_milliseconds,
             progress=progress,
         )
 
     def whole_milliseconds(self, conversions: Sequence[Conversion]) -> list[float] | None:
         """Return times of the original and of each conversion, run in turn; None where that fails."""
-        models = [self.assembly.model(done.replacements) for done in conversions]
-        return self._clock.of([self.assembly.base, *models])
+        return self._whole_milliseconds([done.replacements for done in conversions])
+
+    def _whole_milliseconds(self, replaced: Sequence[Mapping[int, Replacement]]) -> list[float] | None:
+        return self._clock.of([self.assembly.base, *map(self.assembly.model, replaced)])
 
     def report(self, done: Conversion) -> ConversionReport:
         """Return all that is to be said of a conversion: its loss measured, all layers named."""

@@ -353,6 +353,7 @@ class OnnxJob:
             threads=self._threads,
             loss_of=None if judge is None else lambda replaced: network.score(judge, replaced).drop,
             put_back=self._put_back,
+            whole_ms=lambda replaced: network.whole_milliseconds(*replaced),
             progress=progress,
         )
 
