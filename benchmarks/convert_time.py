@@ -34,7 +34,9 @@ def measure(run: str, quick: bool, progress: Callable[[str], None] = lambda text
         took = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
         note = (
             f"{took['cpu']:.0f} s of processor time, peak {took['peak_mib']} MiB; one pass of the inputs "
-            f"takes {took['one_pass']:.1f} s; outputs change by {took['change']:.2g} of their variance"
+            f"takes {took['one_pass']:.1f} s; outputs change by {took['change']:.2g} of their variance; "
+            f"the time that was said to remain was {took['remaining'][0]:.2g} to {took['remaining'][1]:.2g} of "
+            f"what did, from a tenth to nine tenths of the way"
         )
         bound = None if quick else BOUNDS[name]
         seconds = took["seconds"]
@@ -81,6 +83,28 @@ def photographs(count: int, size: int) -> np.ndarray[Any, Any]:
     return (squares - 0.45) / 0.25
 
 
+class Remaining:
+    """Compares the time that is said to remain, by the steps done so far, with what did remain."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int, int]] = []
+        self._start = time.perf_counter()
+
+    def __call__(self, done: int, total: int, step: str) -> None:
+        """Note one report of progress."""
+        self._seen.append((time.perf_counter() - self._start, done, total))
+
+    def ratios(self) -> tuple[float, float]:
+        """Return the least and the largest ratio, from a tenth to nine tenths of the whole time."""
+        end = time.perf_counter() - self._start
+        ratios = [
+            now * (total - done) / max(done, 1) / (end - now)
+            for now, done, total in self._seen
+            if 0.1 * end <= now <= 0.9 * end
+        ]
+        return min(ratios, default=np.nan), max(ratios, default=np.nan)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Convert one network and print what that took as JSON."""
     import resource
@@ -96,8 +120,9 @@ def main(arguments: Sequence[str]) -> None:
         for batch in torch.split(x, 16):
             model(batch)
         one_pass = time.perf_counter() - start
+    remaining = Remaining()
     start, cpu = time.perf_counter(), time.process_time()
-    done = sp.nn.separate(model, x, BUDGET, by="macs", progress=False)
+    done = sp.nn.separate(model, x, BUDGET, by="macs", progress=remaining)
     print(
         json.dumps(
             {
@@ -106,6 +131,7 @@ def main(arguments: Sequence[str]) -> None:
                 "one_pass": one_pass,
                 "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
                 "change": done.report.output_change,
+                "remaining": remaining.ratios(),
             }
         )
     )

@@ -145,7 +145,7 @@ class ConversionEffort:
 
 
 class Steps:
-    """How far a conversion is, in steps of about equal time, of a total that is known before it begins.
+    """How far a conversion is, in steps of about equal time. The total falls by attempts that are not needed.
 
     A layer that takes as long as the mean of all is a step, one that takes longer so many more.
 
@@ -179,10 +179,13 @@ class Steps:
         self._done += self._steps[index]
 
     def leave_out(self, attempts: int) -> None:
-        """Count attempts that are not needed as made; below 0: that were made, and not planned."""
-        self._done += attempts * sum(self._steps)
+        """Take attempts that are not needed from the total: counted as made they would seem to take no time.
+
+        Below 0: add those that were made, and not planned.
+        """
+        self._total -= attempts * sum(self._steps)
 
     def end(self) -> None:
-        """Tell that all is done: attempts that would change nothing are left out."""
+        """Tell that all is done."""
         if self._progress is not None:
             self._progress(self._total, self._total, "done")

@@ -141,7 +141,7 @@ class ConversionRun:
         if tries and goal.rank is None:
             least = 1 if goal.max_loss is None else _FEW_ATTEMPTS  # one that loses too much gives nothing
             self._attempts = max(min(self._effort.attempts, 2 + tries), least)
-        self._made = 0
+        self._made, self._expected = 0, self._attempts  # attempts at the present goal, and those to come
         self._measured = False
         self._steps = Steps(self._effort.work, self._attempts * len(goals), progress)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
@@ -168,7 +168,7 @@ class ConversionRun:
         UnmetBudgetError
             If the cheapest forms leave more than its budget.
         """
-        self._made = 0
+        self._made, self._expected = 0, self._attempts
         with blas_alone():
             try:
                 best = self._reached(goal)
@@ -177,7 +177,7 @@ class ConversionRun:
                     best = self._without(best, reasons)
                 done = self._equalised(best.replaced) if self._equalise else best.replaced
             finally:
-                self._steps.leave_out(self._attempts - self._made)
+                self._steps.leave_out(self._expected - self._made)
                 self._forget()
         return Conversion(done, self._report(goal, best, reasons))
 
@@ -426,7 +426,11 @@ class ConversionRun:
 
     def _best(self, allowed: float) -> _Attempt:
         """Return the conversion that changes the outputs least, of some under a budget."""
-        best = self._attempt(self.curves.chosen(allowed))
+        picks = self.curves.chosen(allowed)
+        if math.fsum(pick.effect for pick in picks) < _ENOUGH:  # the first one will do
+            self._expected = 1
+            self._steps.leave_out(self._attempts - 1)
+        best = self._attempt(picks)
         tries = 1
         if best.change < _ENOUGH:
             return best

@@ -36,6 +36,10 @@ _Key: TypeAlias = tuple[bool, DataPart, int]
 # Timed runs, after one warm-up run, whose median is reported.
 _RUNS: Final = 15
 
+# Multiply-accumulates of a pass of all inputs, below which what nobody needs is zeros: what torch does without
+# numbers (the meta device) it reads half of its compiler for first, 1 to 3 s (measured).
+_CHEAP: Final = 2e11
+
 
 class TorchNetwork(CalibratedNetwork):
     """A model in inference mode, its batch norms folded, with the inputs that it is calibrated on.
@@ -474,6 +478,8 @@ class TorchNetwork(CalibratedNetwork):
     @cached_property
     def _blanks(self) -> bool:
         """Whether the model runs where outputs hold no numbers: what is made of those costs nothing."""
+        if sum(layer.macs for layer in self._layers) * self.fitted_inputs < _CHEAP:
+            return False
         call = self._one_input()
         run = ForwardPass({}, {}, set())
         run.blanked = True
