@@ -32,11 +32,12 @@ def measure(run: str, quick: bool, progress: Callable[[str], None] = lambda text
         progress(f"{NAME}: {name}, {inputs} inputs")
         child = [sys.executable, "-m", "benchmarks.convert_time", name, str(inputs)]
         took = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
+        least, most = took["remaining"]
         note = (
             f"{took['cpu']:.0f} s of processor time, peak {took['peak_mib']} MiB; one pass of the inputs "
             f"takes {took['one_pass']:.1f} s; outputs change by {took['change']:.2g} of their variance; "
-            f"the time that was said to remain was {took['remaining'][0]:.2g} to {took['remaining'][1]:.2g} of "
-            f"what did, from a tenth to nine tenths of the way"
+            f"the time that was said to remain was {least:.2g} to {most:.2g} of what did, from a tenth to "
+            f"nine tenths of the way"
         )
         bound = None if quick else BOUNDS[name]
         seconds = took["seconds"]

@@ -36,8 +36,8 @@ _Key: TypeAlias = tuple[bool, DataPart, int]
 # Timed runs, after one warm-up run, whose median is reported.
 _RUNS: Final = 15
 
-# Multiply-accumulates of a pass of all inputs, below which what nobody needs is zeros: what torch does without
-# numbers (the meta device) it reads half of its compiler for first, 1 to 3 s (measured).
+# Multiply-accumulates of a pass of all inputs, below which what nobody needs is zeros: before torch does
+# anything without numbers (on the meta device) it reads half of its compiler, 1 to 3 s (measured).
 _CHEAP: Final = 2e11
 
 
