@@ -50,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _runs(names: Sequence[str], small: bool) -> Iterator[tuple[str, store.Run]]:
-    """Yield what studies measure: those of times alone, then one of the others on each core."""
+    """Yield what studies measure: those of times alone, then one of the others on each core.
+
+    What took longest before comes first, so that no core is idle in the end.
+    """
     alone = [name for name in names if STUDIES[name].timed]
     others = [name for name in names if not STUDIES[name].timed]
     processes = min(machine.usable_cores(), len(others))
@@ -59,7 +62,13 @@ def _runs(names: Sequence[str], small: bool) -> Iterator[tuple[str, store.Run]]:
     for name in alone:
         yield name, measured(name, small)
     if others:
+        others.sort(key=lambda name: -_seconds_before(name))
         yield from measured_together(others, small, processes)
+
+
+def _seconds_before(name: str) -> float:
+    """Return how long a study took where it took longest."""
+    return max((run.seconds for run in store.load(RESULTS / f"{name}.json").values()), default=0.0)
 
 
 def _tell(study: Study, run: store.Run) -> None:

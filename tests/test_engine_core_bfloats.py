@@ -81,21 +81,22 @@ def result_of(
     return inside.reshape(shape[0], -1, *shape[2:])[:, : shape[1]]
 
 
-def check(conv: Conv, x: Array, got: Array, name: str, residual: Array | None = None) -> None:
-    """Compare with sums of bfloat16 in float64, and bit for bit with those in the order of the tiles."""
+def check(conv: Conv, x: Array, name: str, *results: Array, residual: Array | None = None) -> None:
+    """Compare each with sums of bfloat16 in float64, and bit for bit with those in the order of the tiles."""
     products = Products(conv, x)
     bias = conv.bias[:, None, None]
     exact, sizes = products.exact()
     added = 0 if residual is None else residual
-    if conv.act in ("none", "relu", "clip"):
-        allowed = (products.terms + 3) * HALF_ULP * (sizes + np.abs(bias) + np.abs(added))
-        expected = conv.end(exact + bias, None if residual is None else residual.astype(float))
-        assert (np.abs(got - expected) <= allowed + np.finfo(np.float32).tiny).all()
-    else:
-        assert np.allclose(got, conv.end(exact + bias, residual), rtol=2e-6, atol=2e-6)
+    allowed = (products.terms + 3) * HALF_ULP * (sizes + np.abs(bias) + np.abs(added))
+    expected = conv.end(exact + bias, None if residual is None else residual.astype(float))
+    for got in results:
+        if conv.act in ("none", "relu", "clip"):
+            assert (np.abs(got - expected) <= allowed + np.finfo(np.float32).tiny).all()
+        else:
+            assert np.allclose(got, expected, rtol=2e-6, atol=2e-6)
     if name in SAME_BITS and conv.act in ("none", "relu"):
         wanted = conv.end(products.sums() + bias, residual)
-        assert np.array_equal(got, wanted)
+        assert all(np.array_equal(got, wanted) for got in results)
 
 
 CHANNELS = [
@@ -119,8 +120,7 @@ def test_pointwise_of_all_counts_of_channels(unit: str, c_in: int, c_out: int) -
     for size in ((1, 1), (1, 5), (3, 1), (5, 7), (4, 9), (1, 33)):
         conv = random_conv(random, c_in, c_out)
         x = numbers(2, c_in, *size, seed=3)
-        for block in (lanes(), 1, c_in):
-            check(conv, x, result_of(conv, x, block), unit)
+        check(conv, x, unit, *(result_of(conv, x, block) for block in (lanes(), 1, c_in)))
 
 
 CASES = {
@@ -144,8 +144,7 @@ def test_kernels_of_several_taps(unit: str, case: str, c_in: int, c_out: int) ->
     conv = random_conv(np.random.default_rng(len(case)), c_in, c_out, kernel, act="relu", **more)
     for size in ((9, 8), (7, 19)):
         x = numbers(1, c_in, *size, seed=4)
-        for block in (lanes(), 1, c_in):
-            check(conv, x, result_of(conv, x, block), unit)
+        check(conv, x, unit, *(result_of(conv, x, block) for block in (lanes(), 1, c_in)))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +154,7 @@ def test_groups(unit: str, c_in: int, c_out: int, groups: int) -> None:
     for kernel, pads in (((1, 1), (0, 0, 0, 0)), ((3, 3), (1, 1, 1, 1))):
         conv = random_conv(np.random.default_rng(groups), c_in, c_out, kernel, groups=groups, pads=pads)
         x = numbers(1, c_in, 5, 6, seed=5)
-        check(conv, x, result_of(conv, x, lanes()), unit)
+        check(conv, x, unit, result_of(conv, x, lanes()))
 
 
 @pytest.mark.parametrize("act", ["none", "relu", "relu6", "clip", "silu", "hard_swish", "sigmoid"])
@@ -164,15 +163,22 @@ def test_endings_and_residuals(unit: str, act: str) -> None:
         conv = random_conv(np.random.default_rng(7), 24, 35, (1, 1), act=act, add_last=add_last)
         x = numbers(2, 24, 6, 7, seed=6)
         residual = numbers(2, 35, 6, 7, seed=7)
-        check(conv, x, result_of(conv, x, lanes()), unit)
-        check(conv, x, result_of(conv, x, lanes(), residual), unit, residual)
-        check(conv, x, result_of(conv, x, lanes(), residual, around=(1, 2, 0, 1)), unit, residual)
+        check(conv, x, unit, result_of(conv, x, lanes()))
+        inside = result_of(conv, x, lanes(), residual)
+        check(
+            conv,
+            x,
+            unit,
+            inside,
+            result_of(conv, x, lanes(), residual, around=(1, 2, 0, 1)),
+            residual=residual,
+        )
 
 
 def test_samples_are_scaled_before_they_are_rounded(unit: str) -> None:
     conv, x = random_conv(np.random.default_rng(8), 20, 33), numbers(2, 20, 4, 5, seed=8)
     scale = np.abs(numbers(2, 20, 1, 1, seed=9))
-    check(conv, x * scale, result_of(conv, x, lanes(), scale=scale), unit)
+    check(conv, x * scale, unit, result_of(conv, x, lanes(), scale=scale))
 
 
 def test_bands_of_rows_and_of_columns_give_the_same_bits(unit: str) -> None:
@@ -187,7 +193,7 @@ def test_bands_of_rows_and_of_columns_give_the_same_bits(unit: str) -> None:
             results.append((result_of(conv, x, lanes()), result_of(one, x, lanes(), around=(0, 1, 0, 1))))
     finally:
         _core.assume_caches(caches["l1d"], caches["l2"], caches["l3"])
-    check(conv, x, results[0][0], unit)
+    check(conv, x, unit, results[0][0])
     for got in results:
         assert np.array_equal(got[0], results[0][0])
         assert np.array_equal(got[1], results[0][1])
@@ -343,7 +349,7 @@ def test_products_with_a_matrix(unit: str, rows: int, inner: int, columns: int) 
 
             made = ran(add, [memory], rows * (columns + gap)).reshape(rows, -1)
             assert (made[:, columns:] == 7.0).all()
-            check(conv, maps, made[:, :columns].T.reshape(1, columns, rows, 1), unit)
+            check(conv, maps, unit, made[:, :columns].T.reshape(1, columns, rows, 1))
 
 
 def test_bad_settings_are_refused(unit: str) -> None:

@@ -109,12 +109,13 @@ def test_dimensions_from_1_to_5(target, shape, taps, mode):
 @pytest.mark.parametrize("count", [2, 3, 9, 16, 33])
 def test_lengths_around_the_vectors(target, count, mode):
     """From nothing to past three of the widest vectors, along rows and down columns."""
-    for length in range(50):
+    lengths = [*range(20), 23, 24, 25, 31, 32, 33, 47, 48, 49]
+    for length in lengths:
         check((3, length), (1, count), mode, methods=("separable",))
         check((length, 3), (count, 2), mode, methods=("separable",))
         if length % 3 == 0:
             check((3, length), (2, count), mode, methods=("direct",))
-    for width in range(1, 50):
+    for width in lengths[1:]:
         check((5, width), (count, 1), mode, methods=("separable",))
 
 

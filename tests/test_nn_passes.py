@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -120,19 +117,6 @@ def test_what_nobody_needs_is_not_computed_between_convolutions_either(
     assert not any(heard[2].blank)
     for old, new in zip(first[3], again, strict=True):
         assert all((a == b).all() for a, b in zip(old, new, strict=True))
-
-
-def test_a_small_conversion_does_not_read_torchs_compiler() -> None:
-    code = (
-        "import sys, torch, separable as sp\n"
-        "from torch import nn\n"
-        "layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)]\n"
-        "model, x = nn.Sequential(*layers).eval(), torch.randn(32, 3, 12, 12)\n"
-        "sp.nn.separate(model, x, 0.5, by='macs', progress=False)\n"
-        "print('torch._dynamo' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 class Floored(nn.Module):

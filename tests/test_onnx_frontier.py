@@ -64,9 +64,8 @@ def test_what_does_not_pay_is_left_out_with_its_reason(monkeypatch: pytest.Monke
     )
     done = frontier(models.vgg(width=16), inputs(), threads=1, progress=False)
     assert done.points == ()
-    reasons = {left.budget: left.reason for left in done.left_out}
-    assert reasons[0.75].startswith("as a whole it is slower (4 -> ")
-    assert "cheapest forms leave 0.4 of the time" in reasons[0.125]
+    reasons = {left.reason for left in done.left_out}
+    assert reasons == {"as a whole it is slower: the cheapest forms leave 2 of the time"}
     assert "it does not pay here" in str(done)
     by_macs = frontier(models.vgg(width=16), inputs(), [0.5], by="macs", threads=1, progress=False)
     assert by_macs.left_out[0].reason.startswith("every layer was put back")

@@ -14,9 +14,9 @@ import pytest
 from onnx_models import Array, Net
 
 import separable as sp
-from separable.conv.conversion.equalise import equalised
 from separable.conv.conversion.fit import Fitter
 from separable.conv.conversion.moments import Moments
+from separable.conv.forms.equalise import equalised
 from separable.conv.forms.layer import ConvLayer, Replacement
 
 # Layers of one to three axes, with what scales have to take care of.

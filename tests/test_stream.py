@@ -217,7 +217,7 @@ def peak(source: Path, target: Path, memory: str) -> tuple[int, int, int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
 @pytest.mark.parametrize("memory", ["150MiB", "400MiB"])
 def test_memory_is_kept_to(tmp_path: Path, memory: str) -> None:
-    shape = (600, 512, 512)
+    shape = (300, 512, 512)
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, shape)
     for n in range(0, shape[0], 50):
         x[n : n + 50] = np.random.default_rng(n).random((50, *shape[1:]), np.float32)

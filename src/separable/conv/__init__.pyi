@@ -12,7 +12,6 @@ from .algebra.terms import slice_spectrum as slice_spectrum
 from .algebra.witness import Witness as Witness
 from .algebra.witness import witness as witness
 from .conversion.convert import convert as convert
-from .conversion.equalise import equalised as equalised
 from .conversion.fit import fit as fit
 from .conversion.moments import Moments as Moments
 from .conversion.network import Network as Network
@@ -22,6 +21,7 @@ from .conversion.records import ConversionReport as ConversionReport
 from .conversion.records import ConvertedLayer as ConvertedLayer
 from .conversion.records import Option as Option
 from .forms.activation import Activation as Activation
+from .forms.equalise import equalised as equalised
 from .forms.layer import ConvLayer as ConvLayer
 from .forms.layer import Replacement as Replacement
 from .layers.fused import FusedConv as FusedConv

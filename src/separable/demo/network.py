@@ -17,7 +17,7 @@ import numpy as np
 from .. import conv, files, onnx
 from .._base.extras import extra
 from .._base.types import Array
-from ..conv.conversion.run import UnmetBudgetError
+from ..conv.conversion.allowance import UnmetBudgetError
 from .bundled import bundled
 from .stopwatch import medians
 

@@ -14,19 +14,20 @@ import numpy as np
 from ..._base.workers import Workers, blas_alone
 from ...arrays import arguments
 from ..forms.activation import activation_of
+from ..forms.equalise import equalised
 from ..forms.layer import ConvLayer, Replacement
-from ..forms.table import CHEAPER, FORMS, UNCHANGED, is_dense
+from ..forms.table import FORMS, UNCHANGED, is_dense
 from ..scores.loss import Values
+from .allowance import Allowance
 from .curves import Candidates, Curves
 from .effort import ConversionEffort, Steps
-from .equalise import equalised
 from .fit import Fitter
 from .goal import ConversionGoal, count
 from .moments import Moments
 from .network import Network, NetworkTimes, Progress, samples, visit
 from .records import Conversion, ConversionReport, ConvertedLayer, Option
 
-__all__ = ["ConversionRun", "UnmetBudgetError"]
+__all__ = ["ConversionRun"]
 
 # Output positions of each input that the moments are made from, and times that a choice is made anew.
 POSITIONS: Final = 256
@@ -65,20 +66,6 @@ _SAME: Final = 1e-6
 
 # Bytes of fitted layers that are remembered from one goal to the next.
 _REMEMBERED: Final = 1 << 28
-
-
-class UnmetBudgetError(ValueError):
-    """A budget that the cheapest forms of all layers do not meet.
-
-    Attributes
-    ----------
-    least : float
-        The fraction of the cost that these leave.
-    """
-
-    def __init__(self, message: str, least: float) -> None:
-        super().__init__(message)
-        self.least = least
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +120,6 @@ class ConversionRun:
         self._other = {"macs": other_macs, "params": other_params, "time": other_ms}[goal.by]
         self._loss_of, self._put_back, self._equalise = loss_of, put_back, equalise
         self._whole_ms = whole_ms if goal.by == "time" else None
-        self._timed_left: float | None = None
         self.network = network
         self.layers = tuple(network.layers)
         self._effort = ConversionEffort(self.layers, positions, getattr(network, "fitted_inputs", None))
@@ -180,20 +166,6 @@ class ConversionRun:
                 self._steps.leave_out(self._expected - self._made)
                 self._forget()
         return Conversion(done, self._report(goal, best, reasons))
-
-    def sketch(self, goal: ConversionGoal) -> Conversion:
-        """Return the forms that a budget is first tried with, not fitted: what takes as long as if they were.
-
-        Raises
-        ------
-        UnmetBudgetError
-            If the cheapest forms leave more than its budget.
-        """
-        assert goal.budget is not None
-        with blas_alone():
-            picks = self.curves.chosen(self._allowed(goal.budget))
-            replaced = self._outlines(picks)
-        return Conversion(replaced, self._report(goal, _Attempt(picks, replaced, math.nan), {}))
 
     def leave_out(self) -> None:
         """Say that a goal is not tried."""
@@ -274,46 +246,19 @@ class ConversionRun:
         if goal.max_loss is None:
             assert goal.budget is not None
             self.measure()
-            return self._best(self._allowed(goal.budget))
+            return self._best(self._allowance.under(goal.budget))
         refusal = self._refusal(goal.max_loss)
         return _Attempt(self._dense(), {}, 0.0, refusal) if refusal else self._cheapest(goal.max_loss)
 
-    def _allowed(self, budget: float) -> float:
-        """Return what the layers may cost together."""
-        if self._left > budget:
-            self._time_whole()
-        if self._left > budget:
-            least = math.ceil(1e4 * self._left) / 1e4
-            more = " or allow more forms." if len(self.curves.forms) < len(CHEAPER) else "."
-            raise UnmetBudgetError(
-                f"`budget={budget}` of the {self.curves.by} cannot be met: the cheapest forms leave {least}; "
-                f"raise the budget{more}",
-                least,
-            )
-        return max(budget * (self.curves.dense + self._other) - self._other, self.curves.least)
+    @cached_property
+    def _allowance(self) -> Allowance:
+        return Allowance(self.curves, self._other, None if self._whole_ms is None else self._time_left)
 
-    @property
-    def _left(self) -> float:
-        """The fraction of the whole cost that the cheapest forms of all layers leave."""
-        if self._timed_left is not None:
-            return self._timed_left
-        return (self.curves.least + self._other) / (self.curves.dense + self._other)
-
-    def _time_whole(self) -> None:
-        """Time the network with the cheapest forms as a whole, once: no budget is refused by a sum of layers.
-
-        What is left beside the layers is the small difference of large numbers: of a ResNet-18 of 1.2 ms
-        it was 0.06 ms in one run and 0.26 ms in the next (measured).
-        """
-        if self._whole_ms is None or self._timed_left is not None:
-            return
-        times = self._whole_ms([self._outlines(self.curves.chosen(self.curves.least))])
-        if times is None:
-            return
-        self._timed_left = times[1] / times[0]
-        if self._timed_left < 1:
-            rest = self._timed_left * self.curves.dense - self.curves.least
-            self._other = max(rest / (1 - self._timed_left), 0.0)
+    def _time_left(self, picks: Sequence[Option]) -> float | None:
+        """Return what is left of the network's time, as a whole, with some choices."""
+        assert self._whole_ms is not None
+        times = self._whole_ms([self._outlines(picks)])
+        return None if times is None else times[1] / times[0]
 
     def _outlines(self, picks: Sequence[Option]) -> dict[int, Replacement]:
         """Return the layers that change in their new form, not fitted."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from ..conversion.allowance import UnmetBudgetError
 from ..conversion.goal import COST_WORDS, ConversionGoal
 from ..conversion.network import Progress, is_slower
 from ..conversion.records import Conversion, ConversionReport
-from ..conversion.run import ConversionRun, UnmetBudgetError
+from ..conversion.run import ConversionRun
 from ..forms.table import is_dense
 from .records import LeftOut, dominated
 
@@ -112,13 +112,12 @@ def _converted(
 
     with subject.conversions(goals, tell) as run:
         run.measure()
-        slow = _slow(subject, run, goals)
         last, hopeless = _WORTH_IT, ""
         for goal in goals:
             budget = goal.budget or 1.0
             stage = f"budget={budget:g}: "
-            if reason := slow.get(budget, hopeless):
-                kept.left_out.append(LeftOut(budget, reason))
+            if hopeless:
+                kept.left_out.append(LeftOut(budget, hopeless))
                 run.leave_out()
                 continue
             try:
@@ -128,7 +127,8 @@ def _converted(
                 if by_default and done.report.output_change > _HOPELESS:
                     hopeless = f"not tried: with {budget:g} most of the outputs' variance is lost already"
             except UnmetBudgetError as error:
-                reason = f"the cheapest forms leave {error.least:g} of the {COST_WORDS[goal.by]}"
+                slower = "as a whole it is slower: " if error.least > 1 else ""
+                reason = f"{slower}the cheapest forms leave {error.least:g} of the {COST_WORDS[goal.by]}"
                 kept.left_out.append(LeftOut(budget, reason))
                 if by_default and error.least <= last:
                     stage = f"budget={error.least:g}: "
@@ -138,24 +138,6 @@ def _converted(
         original = run.unchanged(goals[0])
         run.end()
     return original, kept.tried, kept.left_out
-
-
-def _slow(subject: Convertible, run: ConversionRun, goals: Sequence[ConversionGoal]) -> dict[float, str]:
-    """Return the budgets whose networks are no faster as a whole, and the reason: before anything is fitted.
-
-    How long a network takes does not depend on its weights.
-    """
-    if goals[0].by != "time" or not subject.never_slower:
-        return {}
-    sketches: dict[float, Conversion] = {}
-    for goal in goals:
-        with suppress(UnmetBudgetError):
-            sketches[goal.budget or 1.0] = run.sketch(goal)
-    return {
-        budget: _SLOWER.format(*pair)
-        for budget, pair in zip(sketches, _times(subject, list(sketches.values()))[1], strict=True)
-        if pair is not None and is_slower(*pair)
-    }
 
 
 class _Tried:

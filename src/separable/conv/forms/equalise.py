@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._base.types import FloatArray
-from ..forms.layer import ConvLayer, Replacement
+from .layer import ConvLayer, Replacement
 
 __all__ = ["equalised"]
 
