@@ -19,6 +19,7 @@ from benchmarks import (
     engine_networks,
     engine_peers,
     engine_real,
+    engine_streams,
     engine_volumes,
     libraries,
     store,
@@ -189,6 +190,14 @@ def test_u_nets_of_volumes_are_measured() -> None:
     (row,) = record.rows
     assert "separable" in row.label
     assert all(cell.median > 0 and (cell.apart or 0) < engine_real.OFF for cell in row.cells)
+
+
+def test_a_sliding_window_is_measured_beside_whole_windows() -> None:
+    record = engine_streams.measure("run", quick=True, effort=ONCE)
+    (row,), (gain,) = record.rows, record.quantities
+    assert {SEPARABLE, engine_streams.WHOLE, engine_peers.ONNX_RUNTIME} <= {cell.column for cell in row.cells}
+    assert gain.value == pytest.approx(1 / row.over(SEPARABLE, engine_streams.WHOLE))
+    assert decode(encode(record)) == record
 
 
 def test_bfloat16_is_measured_on_any_processor() -> None:

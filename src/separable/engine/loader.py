@@ -14,14 +14,14 @@ from ..onnx.model.files import Stored, read_model
 from ..onnx.model.graph import GraphIndex
 from ..onnx.model.lengths import Hints, input_shapes
 from ..onnx.model.names import naming
-from ..report.programs import Profile, Program
+from ..report.programs import Profile, Program, Stream
 from .graph.reader import graph_of
 from .network.plan_cache import MOST_PLANS
 from .passes import simplified
 from .precision.conversion import calls_of, converted
 from .program.plan import UnsupportedOperationsError
 
-__all__ = ["Profile", "Program", "UnsupportedOperationsError", "load"]
+__all__ = ["Profile", "Program", "Stream", "UnsupportedOperationsError", "load"]
 
 Fallback = Literal["onnxruntime"]
 

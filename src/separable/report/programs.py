@@ -6,11 +6,14 @@ import os
 from typing import Any
 
 from .._base.extras import extra
+from ..engine.columns.plan import HopPlan
+from ..engine.columns.stream import ColumnStream
 from ..engine.network.compiled import CompiledNetwork
 from ..engine.network.records import ProfileRecord
 from .text.programs import profile_table, program_table
+from .text.streams import stream_table
 
-__all__ = ["Profile", "Program"]
+__all__ = ["Profile", "Program", "Stream"]
 
 
 class Profile(ProfileRecord):
@@ -47,6 +50,65 @@ class Profile(ProfileRecord):
 
     def __str__(self) -> str:
         return profile_table(self)
+
+
+class Stream(ColumnStream):
+    """A network that is given the new columns of a sliding window. `Program.stream` makes it.
+
+    Call `start` with the first window, then the stream with the new columns of each further one: it returns
+    what the program returns for the whole window. Layers of which each column depends on a few columns of the
+    input are computed where columns are new, and near the ends of the window, where they read padding;
+    whatever mixes all columns, such as a mean over time, is computed of the whole window.
+
+    Printing it shows how many columns of each layer a call computes.
+
+    Attributes
+    ----------
+    hop, window : int
+        Columns that are new with each call, and of a window.
+    axis : int
+        Of time, in the input.
+    frames_shape : tuple of int
+        Of what a call takes.
+    difference : float
+        The largest difference from whole windows, over the largest number of an output, in a few hops over
+        noise when the stream was made; 0.0 if all were the same bit for bit.
+    macs, window_macs : int
+        Multiply-adds of a call, and of the program for a whole window.
+    nbytes : int
+        Of the columns that are kept.
+    layers : tuple
+        The layers that are computed column by column: `op`, `name`, `columns` of a window, `new` ones, and
+        those near the `ends` that are computed for each window.
+
+    Notes
+    -----
+    A stream holds one window. Several threads may call it; calls take turns. `another` makes more streams of
+    the same program, which may run at once.
+
+    Examples
+    --------
+    >>> from importlib.resources import files
+    >>> import numpy as np
+    >>> import separable as sp
+    >>> path = files("separable") / "demo" / "textures.onnx"  # a small network that comes with the package
+    >>> program = sp.engine.load(str(path))
+    >>> stream = program.stream(hop=2, axis=3)  # of squares of 20 x 20, two columns at a time
+    >>> scores = stream.start(np.zeros((1, 1, 20, 20), np.float32))
+    >>> scores = stream(np.ones((1, 1, 20, 2), np.float32))
+    >>> stream.frames_shape, stream.window, stream.macs < stream.window_macs
+    ((1, 1, 20, 2), 20, True)
+    >>> print(stream)
+    textures: 2 new columns with each call, of a window of 20 along axis 3; squares is 1 x 1 x 20 x 20
+    ...
+    """
+
+    def __str__(self) -> str:
+        return stream_table(self)
+
+    def __repr__(self) -> str:
+        what = f"{self.hop} of {self.window} columns along axis {self.axis}"
+        return f"<Stream {self.network.name or 'network'}: {what}>"
 
 
 class Program(CompiledNetwork):
@@ -99,6 +161,47 @@ class Program(CompiledNetwork):
         With several threads a step's time includes the wait for the last of them.
         """
         return Profile(**vars(self.measured(x, repeat)))
+
+    def stream(self, hop: int, *, axis: int | None = None, window: int | None = None) -> Stream:
+        """Return what runs the network on a window that slides over a signal, computing only what is new.
+
+        Parameters
+        ----------
+        hop : int
+            Columns (samples, frames) that are new with each call. Layers whose stride along time does not
+            divide it are computed whole.
+        axis : int, optional
+            Of time, in the input. Default: the last one, if there is one spatial axis.
+        window : int, optional
+            Columns of a window, where the network takes any number.
+
+        Returns
+        -------
+        Stream
+            Call `start` with the first window, then the stream with `hop` new columns at a time.
+
+        Raises
+        ------
+        ValueError
+            If the hop divides no layer's stride or leaves nothing of the window, if the first layer mixes all
+            columns already, or if the network is in fewer bits, has several inputs, or runs in parts.
+
+        Examples
+        --------
+        >>> from importlib.resources import files
+        >>> import numpy as np
+        >>> import separable as sp
+        >>> path = files("separable") / "demo" / "textures.onnx"  # it comes with the package
+        >>> program = sp.engine.load(str(path))
+        >>> picture = np.random.default_rng(0).random((1, 1, 20, 24), np.float32)
+        >>> stream = program.stream(hop=2, axis=3)
+        >>> scores = stream.start(picture[..., :20])
+        >>> for end in (22, 24):
+        ...     scores = stream(picture[..., end - 2 : end])
+        >>> bool(np.allclose(scores, program(picture[..., -20:]), atol=1e-5))
+        True
+        """
+        return Stream(HopPlan(self, hop, axis, window))
 
     def to_html(self, path: str | os.PathLike[str], shapes: Any = None) -> None:
         """Write one HTML page that opens offline: steps, times, memory, and what each pass made of the graph.

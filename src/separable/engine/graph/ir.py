@@ -86,6 +86,8 @@ class Node:
     "hard_sigmoid", "clip" with `low` and `high`, "leaky_relu" with `alpha`) and `add` ("before" or
     "after" the activation). `scale` is (N, C, 1, ...): squeeze-excite. A second output is the mean of y over
     the spatial axes, (N, C, 1, ...).
+    A "Conv" that makes some columns of a larger tensor has the attribute `of_columns`, 1: of a single pixel
+    it sums up in the order in which it does of several.
     "Conv", "ConvTranspose", "Gemm" and "MatMul" have the attribute `operands`, "bf16", where x and weights
     are rounded to bfloat16 before they are multiplied; sums are float32.
     "QLinearConv" and "QLinearMatMul" have more inputs behind the bias, which is whole: a shift of floats that

@@ -20,6 +20,7 @@ from ..passes import PassMemory, trace
 from ..program.plan import UnsupportedOperationsError
 from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, lengths_of, shown
+from .parts import NativePart
 from .plan import NetworkPlan
 from .plan_cache import MOST_PLANS, PlanCache, Shapes, Values
 from .records import PrecisionRecord, ProfileRecord, StepRecord, step_records
@@ -116,6 +117,25 @@ class CompiledNetwork:
     def weights_bytes(self) -> int:
         """Bytes of the packed weights, which all plans share."""
         return self._store.nbytes
+
+    @property
+    def shapes_said(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the inputs, as they were said or assumed when it was loaded; none where nobody did."""
+        return MappingProxyType(dict(self._shapes or {}))
+
+    def part(self, graph: Graph) -> NativePart:
+        """Return a part of the network, or another way to compute it, as native steps with its weights.
+
+        Parameters
+        ----------
+        graph : Graph
+            Static and simplified.
+
+        Returns
+        -------
+        NativePart
+        """
+        return NativePart(graph, self._store)
 
     # -- running -----------------------------------------------------------------------------------------
 

@@ -51,9 +51,20 @@ def reshape(builder: Builder, node: Node) -> None:
 
 
 def transpose(builder: Builder, node: Node) -> None:
-    """Exchange axes: a view."""
-    source = builder.plain(node.inputs[0])
-    order = node.attributes.get("perm") or tuple(range(len(source.shape)))[::-1]
+    """Exchange axes: a view. What lies in blocks is written in the new order."""
+    name, shape = node.inputs[0], builder.shape(node.inputs[0])
+    order = node.attributes.get("perm") or tuple(range(len(shape)))[::-1]
+    blocked = next((held for held in builder.held(name) if isinstance(held, Blocked)), None)
+    if (
+        blocked is not None
+        and not blocked.is_row
+        and not any(isinstance(h, Plain) for h in builder.held(name))
+    ):
+        target = builder.plain_result(node.outputs[0])
+        strides = [target.strides[order.index(axis)] for axis in range(len(shape))]
+        builder.copy(name, blocked, Plain(target.buffer, shape, tuple(strides), target.offset))
+        return
+    source = builder.plain(name)
     builder.hold(
         node.outputs[0],
         Plain(
@@ -88,7 +99,7 @@ def concat(builder: Builder, node: Node) -> None:
         if all(size % builder.lanes == 0 for size in sizes[:-1]):
             builder.clear_around(out, builder.result(out))
             return _concat_blocks(builder, node)
-    if axis > 1 and len(builder.shape(out)) in (3, 4) and all(map(builder.is_blocked, node.inputs)):
+    if axis > 1 and len(builder.shape(out)) in (3, 4) and _some_blocked(builder, node.inputs):
         return _concat_maps(builder, node, axis)
     target = builder.plain_result(out)
     first = 0
@@ -108,6 +119,11 @@ def _mostly_blocked(builder: Builder, names: Sequence[str]) -> bool:
     return 2 * held >= sum(sizes) and not any(map(builder.is_constant, names))
 
 
+def _some_blocked(builder: Builder, names: Sequence[str]) -> bool:
+    """Whether what is put together lies in blocks, in part at least: whoever reads it wants blocks then."""
+    return any(map(builder.is_blocked, names)) and not any(map(builder.is_constant, names))
+
+
 def _concat_maps(builder: Builder, node: Node, axis: int) -> None:
     """Put maps beside or below each other, in blocks."""
     out = node.outputs[0]
@@ -116,8 +132,8 @@ def _concat_maps(builder: Builder, node: Node, axis: int) -> None:
     down = axis == 2 and len(builder.shape(out)) == 4
     first = 0
     for name in node.inputs:
-        source = builder.blocked(name)
-        rows, pixels = source.shape[2:]
+        source = builder.blocked(name) if builder.is_blocked(name) else builder.plain(name)
+        rows, pixels = builder.image_shape(name)[2:]
         builder.copy(name, source, target.box((first, 0) if down else (0, first), (rows, pixels)))
         first += rows if down else pixels
 

@@ -348,6 +348,7 @@ def _is_full(builder: Builder, node: Node) -> bool:
     spatial = (*builder.shape(node.inputs[0])[2:], *builder.shape(node.outputs[0])[2:])
     return (
         is_pointwise(node)
+        and not node.attributes.get("of_columns")
         and all(length == 1 for length in spatial)
         and not _input(node, 3)
         and not _input(node, 4)
