@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class _Net:
     def weights(self, *shape: int) -> str:
         from onnx import numpy_helper
 
-        values = self._random.standard_normal(shape) * (2 / max(np.prod(shape[1:]), 1)) ** 0.5
+        values = self._random.standard_normal(shape) * (2 / math.prod(shape[1:])) ** 0.5
         self._held.append(numpy_helper.from_array(values.astype(np.float32), f"w{len(self._held)}"))
         return f"w{len(self._held) - 1}"
 

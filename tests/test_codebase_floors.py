@@ -36,7 +36,7 @@ FLOORS = {
     "engine": [
         {"peers"},
         {"loader"},
-        {"precision"},
+        {"precision", "columns"},
         {"network", "times"},
         {"program"},
         {"passes"},

@@ -288,8 +288,8 @@ for (name, runtime), passes in results.items():
 
 # %%
 # The network alone, an answer of one second each. Nearly all of the second network slides. The first one pads
-# its layers of 25 columns, and in the last of them more than half lie near an end, where a window differs from
-# the sound that it was cut from.
+# its layers of 25 columns, and in the last of them half lie near an end, where a window differs from the
+# sound that it was cut from.
 
 inputs = {name: (pictures if "mel" in name else data).test_x[:1].numpy() for name in nets}
 

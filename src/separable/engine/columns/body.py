@@ -9,11 +9,11 @@ from ..graph.ir import Graph, Node
 from .extents import Extent, NotLocalError, Reach
 from .local import LocalRule, View, local_rule
 
-__all__ = ["Body", "LocalNode", "Need", "Stop", "body_of", "means_apart"]
+__all__ = ["BodyEnd", "LocalBody", "LocalNode", "Need", "body_of", "means_apart"]
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class BodyEnd:
     """Where the body ends.
 
     Attributes
@@ -73,7 +73,7 @@ class LocalNode:
 
 
 @dataclass(frozen=True, eq=False)
-class Body:
+class LocalBody:
     """A network as a window slides over its input.
 
     Attributes
@@ -90,7 +90,7 @@ class Body:
         All others.
     needs : mapping of str to Need
         Of the tensors of the body.
-    stops : list of Stop
+    stops : list of BodyEnd
     """
 
     view: View
@@ -99,7 +99,7 @@ class Body:
     nodes: list[LocalNode]
     head: list[Node]
     needs: Mapping[str, Need]
-    stops: list[Stop]
+    stops: list[BodyEnd]
 
     def known(self, name: str) -> int:
         """Return the end of those columns of a tensor that were computed before."""
@@ -120,11 +120,13 @@ def means_apart(graph: Graph) -> Graph:
 
 def _sums_in_store(graph: Graph, node: Node) -> bool:
     """Whether a convolution filters each channel by itself: such a one sums up in an order of its own."""
-    weights = graph.constants[node.inputs[1]].shape
-    return bool(int(node.attributes["group"]) == weights[0] > 1 and weights[1] == 1)
+    weights = graph.constants.get(node.inputs[1])
+    if weights is None:
+        return True
+    return bool(int(node.attributes["group"]) == weights.shape[0] > 1 and weights.shape[1] == 1)
 
 
-def body_of(graph: Graph, axis: int, hop: int) -> Body:
+def body_of(graph: Graph, axis: int, hop: int) -> LocalBody:
     """Divide a network.
 
     Parameters
@@ -137,7 +139,7 @@ def body_of(graph: Graph, axis: int, hop: int) -> Body:
 
     Returns
     -------
-    Body
+    LocalBody
     """
     (source,) = graph.inputs
     shape = graph.shapes()
@@ -145,7 +147,7 @@ def body_of(graph: Graph, axis: int, hop: int) -> Body:
     view = View(graph, shape, {source: Extent(axis, length, 1, 0, length)})
     nodes: list[LocalNode] = []
     head: list[Node] = []
-    stops: list[Stop] = []
+    stops: list[BodyEnd] = []
     for node in graph.nodes:
         if any(name and name not in view.extents and name not in graph.constants for name in node.inputs):
             head.append(node)
@@ -155,11 +157,11 @@ def body_of(graph: Graph, axis: int, hop: int) -> Body:
             view.extents.update(_extents(view, node, rule, hop))
             nodes.append(LocalNode(node, rule))
         except NotLocalError as error:
-            stops.append(Stop(node, str(error), error.args[1] if len(error.args) > 1 else 0))
+            stops.append(BodyEnd(node, str(error), error.stride))
             head.append(node)
     needs = _needs(view, source, hop, nodes, head)
     kept = [entry for entry in nodes if any(_wanted(needs.get(name)) for name in entry.node.outputs)]
-    return Body(view, source, hop, kept, head, needs, stops)
+    return LocalBody(view, source, hop, kept, head, needs, stops)
 
 
 def _extents(view: View, node: Node, rule: LocalRule, hop: int) -> dict[str, Extent]:
@@ -171,7 +173,7 @@ def _extents(view: View, node: Node, rule: LocalRule, hop: int) -> dict[str, Ext
         raise NotLocalError(f"its operands have strides of {' and '.join(map(str, sorted(strides)))} columns")
     (stride,) = strides
     if hop % stride:
-        raise StrideError(stride)
+        raise NotLocalError(f"the hop is no multiple of its stride, {stride}", stride)
     whole = Extent(
         rule.axis, length, stride, max(extent.low for extent in made), min(extent.high for extent in made)
     )
@@ -183,21 +185,11 @@ def _extents(view: View, node: Node, rule: LocalRule, hop: int) -> dict[str, Ext
     return dict.fromkeys(filter(None, node.outputs), whole)
 
 
-class StrideError(NotLocalError):
-    """The hop is no multiple of a stride."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__(f"the hop is no multiple of its stride, {stride}", stride)
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 def _needs(view: View, source: str, hop: int, nodes: list[LocalNode], head: list[Node]) -> dict[str, Need]:
     """Return what is needed of each tensor of the body, from the outputs back to the input."""
     needs: dict[str, Need] = {}
     wanted = {name for node in head for name in node.inputs} | set(view.graph.outputs)
-    for name in wanted & view.extents.keys():
+    for name in filter(wanted.__contains__, view.extents):
         extent = view.extents[name]
         need = needs[name] = Need(extent.low, extent.length, whole=True)
         need.keep(extent.low, extent.known(hop))

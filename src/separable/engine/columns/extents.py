@@ -8,7 +8,17 @@ __all__ = ["Extent", "NotLocalError", "Reach"]
 
 
 class NotLocalError(Exception):
-    """An operation does not make each column of its results from a few columns; the message says why."""
+    """An operation does not make each column of its results from a few columns; the message says why.
+
+    Attributes
+    ----------
+    stride : int
+        Of its results, in columns of the input, if that is why: the hop is no multiple of it; else 0.
+    """
+
+    def __init__(self, reason: str, stride: int = 0) -> None:
+        super().__init__(reason)
+        self.stride = stride
 
 
 @dataclass(frozen=True, slots=True)

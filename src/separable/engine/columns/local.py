@@ -135,6 +135,13 @@ def _pool(view: View, node: Node) -> LocalRule:
     return LocalRule(x.axis, {node.inputs[0]: _windowed(node, axis)})
 
 
+def _global_pool(view: View, node: Node) -> LocalRule:
+    x = view.extent(node)
+    if x.axis > 1:
+        raise _mixes(x.axis)
+    return LocalRule(x.axis, {node.inputs[0]: _SAME})
+
+
 def _window_axis(view: View, node: Node, x: Extent) -> int:
     rank = len(view.shape(node.inputs[0]))
     if x.axis < 2:
@@ -291,11 +298,12 @@ def _reshape(view: View, node: Node) -> LocalRule:
     raise NotLocalError("it joins the axis of time with another one")
 
 
-_MIXING: Final = frozenset(("GlobalAveragePool", "GlobalMaxPool", "Gemm", "LSTM", "GRU"))
+_MIXING: Final = frozenset(("Gemm", "LSTM", "GRU"))
 
 _RULES: Final[Mapping[str, _Rule]] = {
     "Conv": _conv,
     **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), _global_pool),
     "Pad": _pad,
     "Slice": _slice,
     **dict.fromkeys((*UNARY, *BINARY, "Clip", "Gelu", "Swish", "Sum"), _elements),

@@ -11,7 +11,7 @@ import numpy as np
 from ..._base.types import Array
 from ..graph.ir import Graph, Node, TensorType, free
 from ..graph.shapes.table import output_types
-from .body import Body, LocalNode, Need
+from .body import LocalBody, LocalNode, Need
 from .local import piece_of
 
 __all__ = ["Hop", "Kept", "hop_graph", "ring_order"]
@@ -63,12 +63,12 @@ def ring_order(axis: int, rank: int) -> tuple[int, ...]:
     return (axis, *rest, 1) if axis != 1 and rank > 1 else (axis, *rest)
 
 
-def hop_graph(body: Body) -> Hop:
+def hop_graph(body: LocalBody) -> Hop:
     """Return what a hop computes.
 
     Parameters
     ----------
-    body : Body
+    body : LocalBody
 
     Returns
     -------
@@ -99,7 +99,7 @@ def hop_graph(body: Body) -> Hop:
 class _Hop:
     """The graph of a hop while it is written."""
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: LocalBody) -> None:
         self._body, self._view = body, body.view
         graph = body.view.graph
         self.constants: dict[str, Array] = dict(graph.constants)

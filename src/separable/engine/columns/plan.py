@@ -15,7 +15,7 @@ from ..network.compiled import CompiledNetwork
 from ..network.parts import NativePart
 from ..network.plan import NetworkPlan
 from ..program.chains import is_winograd
-from .body import Body, Stop, body_of, means_apart
+from .body import BodyEnd, LocalBody, body_of, means_apart
 from .pieces import Hop, hop_graph
 
 __all__ = ["HopPlan", "LayerColumns"]
@@ -61,7 +61,7 @@ class HopPlan:
     whole : NetworkPlan
         Of a whole window.
     hop, axis, window : int
-    body : Body
+    body : LocalBody
     steps : Hop
     part, fill : NativePart
         What runs for a hop; and what computes all that is kept of a whole window.
@@ -133,7 +133,7 @@ class HopPlan:
         return any(node.op == "Conv" and is_winograd(node, shape) for node in graph.nodes)
 
     @property
-    def stops(self) -> tuple[Stop, ...]:
+    def stops(self) -> tuple[BodyEnd, ...]:
         """Where whole windows begin to be computed, and why."""
         return tuple(self.body.stops)
 
@@ -216,7 +216,7 @@ def _check_parts(plan: NetworkPlan) -> None:
         raise ValueError("an output of the program is a constant or an input; a stream gives computed ones.")
 
 
-def _no_body(body: Body, axis: int) -> str:
+def _no_body(body: LocalBody, axis: int) -> str:
     strides = [stop.stride for stop in body.stops if stop.stride]
     first = body.stops[0]
     node = f"`{first.node.outputs[0]}` ({first.node.op})"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..._base.types import Array
-from .body import Body
+from .body import LocalBody
 from .pieces import Hop, Kept, ring_order
 
 __all__ = ["Rings"]
@@ -58,7 +58,7 @@ class Rings:
 
     Parameters
     ----------
-    body : Body
+    body : LocalBody
     hop : Hop
 
     Attributes
@@ -66,7 +66,7 @@ class Rings:
     nbytes : int
     """
 
-    def __init__(self, body: Body, hop: Hop) -> None:
+    def __init__(self, body: LocalBody, hop: Hop) -> None:
         extents, shape = body.view.extents, body.view.shape
         source = extents[body.source]
         self._phases = max(1, min(_MOST_PHASES, -(-source.length // body.hop)))

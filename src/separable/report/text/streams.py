@@ -58,7 +58,7 @@ def _whole(stream: ColumnStream) -> list[str]:
         name = f"{printable(stop.node.outputs[0])} ({printable(stop.node.op)})"
         lines.append(f"whole from {name} on: {printable(stop.reason)}")
         if stop.stride:
-            lines[-1] += "; a multiple would let it be computed column by column, too"
+            lines[-1] += "; a multiple of it would let that layer slide too"
     ends = sum(layer.ends * stream.window // layer.columns for layer in stream.layers)
     total = sum(stream.window for _ in stream.layers)
     if stream.macs >= stream.window_macs:
