@@ -322,7 +322,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
+class _PieceCut:
     """What is known of some columns that are to be made.
 
     Attributes
@@ -371,10 +371,10 @@ def piece_of(
         With the operands and results of `node`, which the caller gives other names.
     """
     cut = _PIECES.get(node.op)
-    return node if cut is None else cut(view, node, _Cut(rule, count, ends, constant))
+    return node if cut is None else cut(view, node, _PieceCut(rule, count, ends, constant))
 
 
-def _window_piece(view: View, node: Node, cut: _Cut) -> Node:
+def _window_piece(view: View, node: Node, cut: _PieceCut) -> Node:
     axis = view.extents[node.inputs[0]].axis - 2
     pads = list(node.attributes["pads"])
     pads[axis], pads[axis + len(pads) // 2] = cut.ends
@@ -382,7 +382,7 @@ def _window_piece(view: View, node: Node, cut: _Cut) -> Node:
     return made.and_attributes(of_columns=1) if node.op == "Conv" else made
 
 
-def _pad_piece(view: View, node: Node, cut: _Cut) -> Node:
+def _pad_piece(view: View, node: Node, cut: _PieceCut) -> Node:
     low, high = _padded(view, node)
     low[cut.rule.axis], high[cut.rule.axis] = cut.ends
     if not any((*low, *high)):
@@ -392,28 +392,28 @@ def _pad_piece(view: View, node: Node, cut: _Cut) -> Node:
     return node.with_(inputs=(node.inputs[0], pads, *((value,) if value else ())))
 
 
-def _slice_piece(view: View, node: Node, cut: _Cut) -> Node:
+def _slice_piece(view: View, node: Node, cut: _PieceCut) -> Node:
     cuts = _sliced(view, node)
     if cut.rule.axis in cuts:
         cuts[cut.rule.axis] = (0, _END, cuts[cut.rule.axis][2])
     return _cut_along(node, cut, cuts)
 
 
-def _cut_along(node: Node, cut: _Cut, cuts: Mapping[int, tuple[int, int, int]]) -> Node:
+def _cut_along(node: Node, cut: _PieceCut, cuts: Mapping[int, tuple[int, int, int]]) -> Node:
     columns: Sequence[Sequence[int]] = [*zip(*cuts.values(), strict=True)]
     lists = (columns[0], columns[1], list(cuts), columns[2])
     names = [cut.constant(np.array(numbers, np.int64)) for numbers in lists]
     return node.with_(op="Slice", inputs=(node.inputs[0], *names), attributes={})
 
 
-def _reshape_piece(view: View, node: Node, cut: _Cut) -> Node:
+def _reshape_piece(view: View, node: Node, cut: _PieceCut) -> Node:
     shape = list(view.shape(node.outputs[0]))
     shape[cut.rule.axis] = cut.count
     name = cut.constant(np.array(shape, np.int64))
     return node.with_(op="Reshape", inputs=(node.inputs[0], name), attributes={})
 
 
-_PIECES: Final[Mapping[str, Callable[[View, Node, _Cut], Node]]] = {
+_PIECES: Final[Mapping[str, Callable[[View, Node, _PieceCut], Node]]] = {
     **dict.fromkeys(("Conv", "MaxPool", "AveragePool"), _window_piece),
     "Pad": _pad_piece,
     "Slice": _slice_piece,

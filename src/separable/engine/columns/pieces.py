@@ -14,7 +14,7 @@ from ..graph.shapes.table import output_types
 from .body import LocalBody, LocalNode, Need
 from .local import piece_of
 
-__all__ = ["Hop", "Kept", "hop_graph", "ring_order"]
+__all__ = ["HopGraph", "Kept", "hop_graph", "ring_order"]
 
 _FLOAT: Final = np.dtype(np.float32)
 _LEFT, _RIGHT = "left", "right"
@@ -38,7 +38,7 @@ class Kept:
 
 
 @dataclass(frozen=True, eq=False)
-class Hop:
+class HopGraph:
     """What one hop computes.
 
     Attributes
@@ -63,7 +63,7 @@ def ring_order(axis: int, rank: int) -> tuple[int, ...]:
     return (axis, *rest, 1) if axis != 1 and rank > 1 else (axis, *rest)
 
 
-def hop_graph(body: LocalBody) -> Hop:
+def hop_graph(body: LocalBody) -> HopGraph:
     """Return what a hop computes.
 
     Parameters
@@ -72,9 +72,9 @@ def hop_graph(body: LocalBody) -> Hop:
 
     Returns
     -------
-    Hop
+    HopGraph
     """
-    draft = _Hop(body)
+    draft = _HopDraft(body)
     for entry in body.nodes:
         draft.add_pieces(entry)
     for name, need in body.needs.items():
@@ -93,10 +93,10 @@ def hop_graph(body: LocalBody) -> Hop:
         {name: array for name, array in draft.constants.items() if name in used},
         draft.types,
     )
-    return Hop(graph, tuple(draft.reads), fresh)
+    return HopGraph(graph, tuple(draft.reads), fresh)
 
 
-class _Hop:
+class _HopDraft:
     """The graph of a hop while it is written."""
 
     def __init__(self, body: LocalBody) -> None:

@@ -16,7 +16,7 @@ from ..network.parts import NativePart
 from ..network.plan import NetworkPlan
 from ..program.chains import is_winograd
 from .body import BodyEnd, LocalBody, body_of, means_apart
-from .pieces import Hop, hop_graph
+from .pieces import HopGraph, hop_graph
 
 __all__ = ["HopPlan", "LayerColumns"]
 
@@ -62,7 +62,7 @@ class HopPlan:
         Of a whole window.
     hop, axis, window : int
     body : LocalBody
-    steps : Hop
+    steps : HopGraph
     part, fill : NativePart
         What runs for a hop; and what computes all that is kept of a whole window.
     """
@@ -88,7 +88,7 @@ class HopPlan:
         self.body = body_of(graph, self.axis, self.hop)
         if not self.body.nodes:
             raise ValueError(_no_body(self.body, self.axis))
-        self.steps: Hop = hop_graph(self.body)
+        self.steps: HopGraph = hop_graph(self.body)
         self.part: NativePart = network.part(self.steps.graph)
         wanted = dict.fromkeys((*graph.outputs, *self.steps.fresh))
         self.fill: NativePart = network.part(graph.with_(outputs=tuple(wanted)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._base.types import Array
 from .body import LocalBody
-from .pieces import Hop, Kept, ring_order
+from .pieces import HopGraph, Kept, ring_order
 
 __all__ = ["Rings"]
 
@@ -59,14 +59,14 @@ class Rings:
     Parameters
     ----------
     body : LocalBody
-    hop : Hop
+    hop : HopGraph
 
     Attributes
     ----------
     nbytes : int
     """
 
-    def __init__(self, body: LocalBody, hop: Hop) -> None:
+    def __init__(self, body: LocalBody, hop: HopGraph) -> None:
         extents, shape = body.view.extents, body.view.shape
         source = extents[body.source]
         self._phases = max(1, min(_MOST_PHASES, -(-source.length // body.hop)))
