@@ -113,8 +113,11 @@ def keyword_spotting(left: Left) -> None:
     assert set(left["factors"]) == {
         (name, runtime)
         for name in ("DS-CNN, log-mel", "1-D, samples")
-        for runtime in ("engine", "ONNX Runtime")
+        for runtime in ("engine", "ONNX Runtime", "stream")
     }
+    for name in ("DS-CNN, log-mel", "1-D, samples"):
+        streamed, whole = (left["results"][name, runtime][0][0] for runtime in ("stream", "engine"))
+        np.testing.assert_allclose(streamed, whole, atol=1e-5)
     # The ring gives in a stream what the whole second gives at once.
     frames = left["Ring"](49, 20)
     for frame in left["log_mel"](left["sound"][: left["RATE"]]):
