@@ -41,6 +41,7 @@ FLOORS = {
         {"program"},
         {"passes"},
         {"graph"},
+        {"recorded"},
     ],
     # Records lie below, in conv. `audits` and `conversions` are what users print and save.
     "report": [

@@ -27,6 +27,21 @@ class FloatMemory {
   Buffer buffer_;
 };
 
+// The places of buffers in an arena, and its elements behind them: sizes, and the steps of their use.
+nb::tuple places_in_arena(const std::vector<ptrdiff_t>& sizes, const std::vector<ptrdiff_t>& firsts,
+                          const std::vector<ptrdiff_t>& lasts) {
+  if (firsts.size() != sizes.size() || lasts.size() != sizes.size())
+    throw nb::value_error("places_in_arena: a size, a first and a last step for each buffer");
+  std::vector<Stretch> stretches;
+  ptrdiff_t total = 0;
+  for (size_t n = 0; n < sizes.size(); n++) {
+    if (sizes[n] < 0 || sizes[n] >> 48 || firsts[n] > lasts[n] || (total += sizes[n]) >> 56)
+      throw nb::value_error("places_in_arena: a buffer lies out of range");
+    stretches.push_back({sizes[n], firsts[n], lasts[n]});
+  }
+  return nb::tuple(nb::cast(sep::places_in_arena(stretches)));
+}
+
 }  // namespace
 
 BoundProgram::BoundProgram(ptrdiff_t arena, std::vector<ptrdiff_t> inputs, std::vector<ptrdiff_t> outputs,
@@ -101,6 +116,7 @@ void bind_engine(nb::module_& m) {
       .def("memory_bytes", &BoundProgram::memory_bytes, "threads"_a)
       .def("threads_for", &BoundProgram::threads_for, "threads"_a)
       .def("__len__", &BoundProgram::steps);
+  m.def("places_in_arena", &places_in_arena, "sizes"_a, "firsts"_a, "lasts"_a);
   bind_engine_bfloats(m);
   bind_engine_convolutions(m);
   bind_engine_integers(m);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <numeric>
+#include <utility>
 
 #include "base/pages.h"
 #include "base/pool.h"
@@ -36,6 +38,8 @@ class FlushedDenormals {
   FlushedDenormals() {}
 #endif
 };
+
+constexpr ptrdiff_t kLine = 16;  // elements of a cache line: buffers begin at one
 
 constexpr int kSpins = 1000;  // about 10 to 40 us before a thread that waits for the others blocks
 
@@ -232,6 +236,37 @@ void Program::run_images(float* const* inputs, float* const* outputs, const ptrd
   });
   const int64_t at_once = std::min<int64_t>(threads, images);
   for (size_t i = 0; nanoseconds && i < total.size(); i++) nanoseconds[i] = total[i] / at_once;
+}
+
+std::vector<ptrdiff_t> places_in_arena(const std::vector<Stretch>& stretches) {
+  std::vector<size_t> order(stretches.size());
+  std::iota(order.begin(), order.end(), size_t(0));
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return stretches[a].size > stretches[b].size; });
+  std::vector<ptrdiff_t> places(stretches.size() + 1, 0);
+  std::vector<size_t> placed;
+  std::vector<std::pair<ptrdiff_t, ptrdiff_t>> taken;
+  ptrdiff_t arena = 0;
+  for (size_t number : order) {
+    const Stretch& own = stretches[number];
+    const auto rounded = [](ptrdiff_t size) { return (size + kLine - 1) / kLine * kLine; };
+    taken.clear();
+    for (size_t other : placed)
+      if (stretches[other].first <= own.last && own.first <= stretches[other].last)
+        taken.emplace_back(places[other], places[other] + rounded(stretches[other].size));
+    std::sort(taken.begin(), taken.end());
+    const ptrdiff_t size = rounded(own.size);
+    ptrdiff_t at = 0;
+    for (const auto& [start, end] : taken) {
+      if (start - at >= size) break;
+      at = std::max(at, end);
+    }
+    places[number] = at;
+    placed.push_back(number);
+    arena = std::max(arena, at + size);
+  }
+  places.back() = arena;
+  return places;
 }
 
 }  // namespace sep

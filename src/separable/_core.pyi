@@ -268,6 +268,9 @@ class Program:
     def threads_for(self, threads: int) -> int: ...
     def __len__(self) -> int: ...
 
+def places_in_arena(sizes: Sequence[int], firsts: Sequence[int], lasts: Sequence[int]) -> tuple[int, ...]:
+    """Return where buffers lie that are in use from one step to another, and behind them the arena's size."""
+
 @final
 class Image:
     """Feature maps in blocks of channels: shape (N, C, H, W); around: top, left, bottom, right."""

@@ -14,6 +14,9 @@ from ..._base.types import Array
 from ...files.guard import human_bytes
 from ...onnx.model.names import ModelError
 from ...onnx.model.sizes import check_fits
+from ..recorded.arrays import TapeArray, of_elements, whole_numbers
+from ..recorded.numbers import TapeNumber
+from ..recorded.tape import applied
 from .ir import Graph, Node, TensorType, free
 from .shapes.operands import UnknownError
 from .shapes.table import KNOWN, named, output_types, with_attributes
@@ -46,6 +49,11 @@ _SMALL: Final = frozenset(
 )
 _FEW: Final = 64  # numbers
 _size: Final = attrgetter("size")
+
+# What does to each number alone what it does to those of an array: moves it, adds to it or multiplies it.
+_BY_NUMBER: Final = frozenset(
+    ("Add", "Sub", "Mul", "Gather", "Unsqueeze", "Squeeze", "Concat", "Slice", "Identity")
+)
 
 _LOOPS: Final = ("Loop", "Scan")
 _RANDOM: Final = ("Dropout",)
@@ -105,7 +113,7 @@ def _with_lengths(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
     named_lengths: dict[str, tuple[int, str]] = {}
     types = {}
     for name, declared in graph.inputs.items():
-        shape = tuple(int(length) for length in shapes[name]) if name in shapes else declared.shape
+        shape = tuple(map(_number, shapes[name])) if name in shapes else declared.shape
         fits = len(shape) == len(declared.shape) and all(
             isinstance(want, str) or want == got for want, got in zip(declared.shape, shape, strict=True)
         )
@@ -122,6 +130,10 @@ def _with_lengths(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
                     raise ModelError(f"length `{want}` is {first} in `{where}` and {got} in `{name}`.")
         types[name] = TensorType(declared.dtype, shape)
     return types
+
+
+def _number(length: Any) -> Any:
+    return length if type(length) is TapeNumber else int(length)
 
 
 def _kept(graph: Graph) -> tuple[list[Node], Mapping[str, TensorType]]:
@@ -208,7 +220,7 @@ class _StaticGraph:
             return made is not None
         first = given[0] if given else None
         if node.op == "Shape" and not node.attributes and first is not None and node.outputs[0]:
-            lengths = np.array(first.shape, np.int64)
+            lengths = whole_numbers(*first.shape)
             self.constants[node.outputs[0]] = lengths
             self.types[node.outputs[0]] = TensorType(lengths.dtype, lengths.shape)
             return True
@@ -220,7 +232,7 @@ class _StaticGraph:
             return False
         if folded[0] != [array.dtype for array in known]:
             return False
-        results = _folded(node, values)
+        results = _values(node, values)
         if [array.dtype for array in results] != folded[1]:
             return False
         for name, array in zip(node.outputs, results, strict=True):
@@ -244,7 +256,7 @@ class _StaticGraph:
                 "lengths."
             ) from error
         for kind in found:
-            if kind.shape and _shortest(kind) < 0:
+            if any(length < 0 for length in _lengths(kind)):
                 raise ModelError(f"{named(node)} would have shape {kind.shape}.")
         return found
 
@@ -274,9 +286,11 @@ class _StaticGraph:
 
     def _fold(self, node: Node, values: list[Array | None], types: tuple[TensorType, ...]) -> None:
         if node.op in _OF_TYPES:
-            shape = np.array(self.types[node.inputs[0]].shape, np.int64)
-            start, end = node.attributes.get("start", 0), node.attributes.get("end")
-            results = [shape[start:end] if node.op == "Shape" else np.array(shape.prod(), np.int64)]
+            shape: Any = self.types[node.inputs[0]].shape
+            if node.op == "Shape":
+                shape = shape[node.attributes.get("start", 0) : node.attributes.get("end")]
+            lengths = whole_numbers(*shape)
+            results = [lengths if node.op == "Shape" else applied(_product, lengths)]
         else:
             self.folded += sum(map(_bytes, types))
             if self.folded > _ANYWHERE:
@@ -420,26 +434,37 @@ def computed(node: Node, values: Sequence[Any]) -> list[Array]:
     """
     fold = VALUES.get(node.op)
     if fold is None or "activation" in node.attributes:
-        from .reference import run_node
-
-        return list(run_node(node, values))
-    with np.errstate(all="ignore"):
-        return _folded(node, values)
+        return list(applied(_run, node, *values))
+    return _values(node, values)
 
 
-def _folded(node: Node, values: Sequence[Any]) -> list[Array]:
+def _values(node: Node, values: Sequence[Any]) -> list[Array]:
+    """Return what a node of `VALUES` makes: of lengths on a tape number by number, as far as that goes."""
+    if node.op in _BY_NUMBER and TapeArray in map(type, values):
+        made = of_elements(lambda held: VALUES[node.op](node, held), values)
+        if made is not None:
+            return [made]
+    results: list[Array] = list(applied(_folded, node, *values))
+    return results
+
+
+def _run(node: Node, *values: Any) -> list[Array]:
+    from .reference import run_node
+
+    return list(run_node(node, values))
+
+
+def _folded(node: Node, *values: Any) -> list[Array]:
     try:
-        made = VALUES[node.op](node, values)
+        with np.errstate(all="ignore"):
+            made = VALUES[node.op](node, values)
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"{named(node)} cannot be computed: {type(error).__name__}: {error}") from error
     return made if isinstance(made, list) else [made]
 
 
-def _shortest(kind: TensorType) -> int:
-    try:
-        return min(kind.shape)  # type: ignore[return-value]
-    except TypeError:  # names of open lengths
-        return min(_lengths(kind))
+def _product(lengths: Array) -> Array:
+    return np.array(lengths.prod(), np.int64)
 
 
 def _lengths(kind: TensorType) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from ..program.weights import WeightStore
 from .arrays import Targets, feeds_of, lengths_of, shown
 from .plan import NetworkPlan
 from .plan_cache import MOST_PLANS, PlanCache, Shapes, Values
+from .recordings import Recordings
 from .records import PrecisionRecord, ProfileRecord, StepRecord, step_records
 
 __all__ = ["CompiledNetwork"]
@@ -74,6 +75,7 @@ class CompiledNetwork:
         self._deciding: dict[str, Array] = {}
         self._store = WeightStore()
         self._memory: PassMemory = {}
+        self._recordings = Recordings(graph, self._store, threads, self._memory, self._made, plans)
         self._plans = PlanCache(self._planned, self._store, plans)
         self._times: dict[NetworkPlan, Array] = {}
 
@@ -184,22 +186,31 @@ class CompiledNetwork:
         lengths_of(self._graph.inputs, given)
         shapes = dict(zip(self._graph.inputs, given, strict=True))
         settled = {name: np.frombuffer(data, kind).reshape(shape) for name, kind, shape, data in values}
+        if not values and not self._fallback:
+            plan = self._recordings.plan(given)
+            if plan is not None:
+                return plan
         try:
             with naming(self._source):
-                return NetworkPlan(
-                    self._graph,
-                    shapes,
-                    self._store,
-                    fallback=self._fallback,
-                    threads=self._threads,
-                    settled=settled,
-                    memory=self._memory,
-                )
+                return self._made(shapes, settled)
         except (FileError, ValueError) as error:
             if isinstance(error.__cause__, UnsupportedOperationsError):
                 model = "`path_or_model`" if self._source is None else f"`{os.fspath(self._source)}`"
                 raise error.__cause__.of(model) from None
             raise
+
+    def _made(
+        self, shapes: Mapping[str, tuple[int, ...]], settled: Mapping[str, Array] | None = None
+    ) -> NetworkPlan:
+        return NetworkPlan(
+            self._graph,
+            shapes,
+            self._store,
+            fallback=self._fallback,
+            threads=self._threads,
+            settled=settled,
+            memory=self._memory,
+        )
 
     def forget_shapes(self) -> None:
         """Plan for the shapes of the first call, not for those that were assumed."""

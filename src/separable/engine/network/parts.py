@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..program.carried import CarriedAs, carried
 from ..program.operations import Operation
 from ..program.plan import StaticPlan
 from ..program.weights import WeightStore
+from ..recorded.tape import Tape
 
 __all__ = ["EmptyPart", "NativePart", "PlanPart", "WholePart"]
 
@@ -59,13 +61,21 @@ class NativePart:
     store : WeightStore
     images : int, optional
         Of a batch, which are run one by one; the graph is that of one image.
+    tape : Tape, optional
+        Of the lengths, where it is noted how the program is made.
+
+    Attributes
+    ----------
+    native : Program
+        As the core has it.
     """
 
-    def __init__(self, graph: Graph, store: WeightStore, images: int = 1) -> None:
-        self._plan = StaticPlan(graph, None, store, images)
+    def __init__(self, graph: Graph, store: WeightStore, images: int = 1, tape: Tape | None = None) -> None:
+        plan = StaticPlan(graph, None, store, images, tape)
+        self.native, self._ends = plan.native, plan.ends
         self.inputs, self.outputs = tuple(graph.inputs), graph.outputs
-        self.operations: Sequence[Operation] = self._plan.operations
-        kinds = (*graph.inputs.values(), *self._plan.outputs.values())
+        self.operations: Sequence[Operation] = plan.operations
+        kinds = (*graph.inputs.values(), *plan.outputs.values())
         self._is_float = all(kind.dtype == np.float32 for kind in kinds)
         held = {} if self._is_float else carried(graph)
         self._whole = [held.get(name) is CarriedAs.whole for name in self.outputs]
@@ -92,17 +102,23 @@ class NativePart:
         self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int, nanoseconds: Array | None
     ) -> None:
         if nanoseconds is None:
-            self._plan.run(inputs, outputs, threads)
+            self.native.run(list(inputs), list(outputs), threads, None)
             return
-        ends = self._plan.ends
+        ends = self._ends
         steps = np.zeros(ends[-1] if ends else 0, np.int64)
-        self._plan.run(inputs, outputs, threads, steps)
+        self.native.run(list(inputs), list(outputs), threads, steps)
         for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
             nanoseconds[number] = steps[start:end].sum()
 
     def memory_bytes(self, threads: int) -> int:
         """Return the bytes of one call: the arena, and the scratch memory of every thread."""
-        return self._plan.memory_bytes(threads)
+        return int(self.native.memory_bytes(threads))
+
+    def of(self, native: Any) -> NativePart:
+        """Return the same for other lengths, with their program; nothing is told of its operations."""
+        part = copy(self)
+        part.native, part.operations = native, ()
+        return part
 
 
 class EmptyPart:

@@ -169,7 +169,9 @@ def whole_numbers(draft: Draft, node: Node, place: int, attribute: str = "") -> 
     if attribute and attribute in node.attributes:
         return tuple(int(value) for value in np.ravel(node.attributes[attribute]))
     values = draft.constant(node.inputs[place]) if len(node.inputs) > place else None
-    return None if values is None else tuple(int(value) for value in values.ravel())
+    if values is None:
+        return None
+    return tuple(values.ravel().tolist() if values.dtype.kind in "iu" else map(int, values.ravel()))
 
 
 def axes_of(draft: Draft, node: Node, rank: int) -> tuple[int, ...] | None:

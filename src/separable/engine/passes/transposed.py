@@ -66,9 +66,11 @@ def _phases(draft: Draft, node: Node) -> list[Node] | None:
         "group": groups,
         **{name: written[name] for name in _APPLIED if name in written},
     }
-    lengths = [int(n) + end.low + end.high - end.taps + 1 for n, end in zip(shape[2:], ends, strict=True)]
-    chain = _Chain(draft, node, (int(shape[0]), len(taps), *lengths))
-    chain.add("Conv", inputs, (int(shape[0]), len(taps), *lengths), attributes)
+    spatial: Any = shape[2:]
+    lengths = [n + end.low + end.high - end.taps + 1 for n, end in zip(spatial, ends, strict=True)]
+    made: Any = (shape[0], len(taps), *lengths)
+    chain = _Chain(draft, node, made)
+    chain.add("Conv", inputs, made, attributes)
     chain.interleave(ends, first=groups == 1)
     chain.cut(ends)
     return chain.finished()

@@ -11,11 +11,14 @@ import numpy as np
 from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node
+from ..recorded.numbers import larger
+from ..recorded.tape import applied
 from .carried import CarriedAs, carried
 from .chains import is_pointwise
 from .levels import SIGN, LevelNumbers, LevelTensor
 from .memory import Blocked, Buffer, Held, Plain
 from .operations import Operation
+from .steps.recorded import append_step
 from .weights import WeightStore
 
 __all__ = ["Builder", "UnsupportedError", "around_of", "deep_of"]
@@ -115,7 +118,7 @@ class Builder:
 
     def memory_of(self, array: Array) -> Buffer:
         """Return the memory of a constant array."""
-        array = np.ascontiguousarray(array, np.float32)
+        array = applied(_floats, array)
         buffer = Buffer(
             array.size, base=-1 - len(self.constants)
         )  # its number follows from those of the others
@@ -176,9 +179,9 @@ class Builder:
         target = Blocked.fresh(
             self.image_shape(name),
             lanes,
-            tuple(map(max, around, wanted)),  # type: ignore[arg-type]
+            tuple(map(larger, around, wanted)),
             len(self.shape(name)),
-            (max(deep[0], further[0]), max(deep[1], further[1])),
+            (larger(deep[0], further[0]), larger(deep[1], further[1])),
         )
         self.clear_around(name, target)
         self._fill(name, next(iter(self.held(name)), None), target)
@@ -309,8 +312,9 @@ class Builder:
         def emit(program: Any) -> None:
             for lengths, shift, strides, other_shift, other_strides in pairs:
                 at, to = source.address, target.address
-                _core.add_level_map(
+                append_step(
                     program,
+                    _core.add_level_map,
                     kind,
                     lengths,
                     (at[0], at[1] + shift // sizes[0]),
@@ -352,8 +356,9 @@ class Builder:
         def emit(program: Any) -> None:
             for lengths, shift, strides, other_shift, other_strides in pairs:
                 at, to = source.address, target.address
-                _core.add_copy(
+                append_step(
                     program,
+                    _core.add_copy,
                     lengths,
                     (at[0], at[1] + shift),
                     strides,
@@ -391,7 +396,9 @@ class Builder:
             for shift, rows, pixels in boxes:
                 if rows and pixels:
                     lengths = (count, target.blocks, rows, pixels * lanes)
-                    _core.add_fill(program, 0.0, lengths, (base, at + shift), (*target.pitches, 1))
+                    append_step(
+                        program, _core.add_fill, 0.0, lengths, (base, at + shift), (*target.pitches, 1)
+                    )
 
         self.add("zeros around", name, [], [target], emit)
 
@@ -411,9 +418,13 @@ class Builder:
                 if slices:
                     lengths = (slices, target.blocks, top + height + bottom, wide)
                     place = base, at + first * image + corner
-                    _core.add_fill(program, 0.0, lengths, place, (image, block, row, 1))
+                    append_step(program, _core.add_fill, 0.0, lengths, place, (image, block, row, 1))
 
         self.add("zeros around", name, [], [target], emit)
+
+
+def _floats(array: Array) -> Array:
+    return np.ascontiguousarray(array, np.float32)
 
 
 def _buffers(tensors: Sequence[Held | LevelTensor | Buffer]) -> list[Buffer]:
@@ -501,7 +512,7 @@ def _ends(node: Node, shapes: Callable[[str], tuple[int, ...]]) -> tuple[list[in
     size = shapes(node.inputs[0])[2:]
     out = shapes(node.outputs[0])[2:]
     high = [
-        max(0, (count - 1) * stride + reach - length)
+        larger(0, (count - 1) * stride + reach - length)
         for count, stride, reach, length in zip(out, strides, reaches, size, strict=True)
     ]
     return low, high

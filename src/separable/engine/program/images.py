@@ -34,10 +34,11 @@ def images_apart(graph: Graph) -> int:
     -------
     int
     """
-    lengths = {_shape(graph, name)[:1] for name in (*graph.inputs, *graph.outputs)}
-    if len(lengths) != 1 or not graph.inputs:
+    if not graph.inputs:
         return 1
-    (first,) = lengths
+    first, *others = [_shape(graph, name)[:1] for name in (*graph.inputs, *graph.outputs)]
+    if any(length != first for length in others):
+        return 1
     if not first or first[0] < 2 or any(name in graph.constants for name in graph.outputs):
         return 1
     count = first[0]
@@ -76,7 +77,7 @@ def apart(whole: Graph, make: Callable[[Mapping[str, tuple[int, ...]]], Graph]) 
 def _shape(graph: Graph, name: str) -> tuple[int, ...]:
     if name in graph.constants:
         return graph.constants[name].shape
-    return tuple(map(int, graph.types[name].shape))
+    return graph.types[name].shape  # type: ignore[return-value]  # numbers all
 
 
 def _is_apart(graph: Graph, node: Node, count: int) -> bool:

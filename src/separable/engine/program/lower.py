@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ from ... import _core
 from ..._base.types import Array
 from ..graph.ir import Graph, Node, is_bfloat
 from ..graph.values import VALUES
+from ..recorded.numbers import larger
 from .builder import Builder, UnsupportedError, around_of, deep_of
 from .carried import MOVES, CarriedAs, carried
 from .chains import chains
@@ -239,7 +241,7 @@ def _inputs(builder: Builder) -> list[Buffer]:
     buffers = []
     for number, name in enumerate(builder.graph.inputs):
         shape = builder.shape(name)
-        held = Plain.contiguous(Buffer(int(np.prod(shape)), base=1 + number), shape)
+        held = Plain.contiguous(Buffer(math.prod(shape), base=1 + number), shape)
         builder.hold(name, held)
         buffers.append(held.buffer)
     return buffers
@@ -251,7 +253,7 @@ def _outputs(builder: Builder) -> list[Buffer]:
     buffers = []
     for number, name in enumerate(builder.graph.outputs):
         shape = builder.shape(name)
-        target = Plain.contiguous(Buffer(int(np.prod(shape)), base=first + number), shape)
+        target = Plain.contiguous(Buffer(math.prod(shape), base=first + number), shape)
         buffers.append(target.buffer)
         held = builder.plain(name)
         if (
@@ -287,11 +289,11 @@ def _zeros_around(
         slices = deep_of(node, shape) if len(shape(node.outputs[0])) == 5 else (0, 0)
         if any(slices):
             known = deep.get(node.inputs[0], (0, 0))
-            deep[node.inputs[0]] = max(known[0], slices[0]), max(known[1], slices[1])
+            deep[node.inputs[0]] = larger(known[0], slices[0]), larger(known[1], slices[1])
         around = around_of(node, shape)
         if any(around):
             have = found.get(node.inputs[0], (0, 0, 0, 0))
-            found[node.inputs[0]] = tuple(map(max, have, around))  # type: ignore[assignment]
+            found[node.inputs[0]] = tuple(map(larger, have, around))
     return found, deep
 
 
@@ -315,7 +317,7 @@ def _concatenations(graph: Graph, lanes: int, phases: Collection[int]) -> dict[s
             continue
         if any(name in graph.constants for name in node.inputs):
             continue
-        sizes = [int(graph.types[name].shape[1]) for name in node.inputs]
+        sizes: list[Any] = [graph.types[name].shape[1] for name in node.inputs]
         fits = all(size % lanes == 0 for size in sizes[:-1]) and len(set(node.inputs)) == len(node.inputs)
         names = [_halved(producers, node.inputs, place) for place in range(len(node.inputs))]
         makers = [(producers.get(name), size) for name, size in zip(names, sizes, strict=True) if name]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import NamedTuple
+
+from ... import _core
+from ...onnx.model.sizes import check_fits
+from ..recorded.tape import applied
 
 __all__ = ["Blocked", "Buffer", "Held", "Plain", "assign", "rounded"]
-
-_LINE: Final = 16  # elements of a cache line: buffers begin at one
-
-_size: Final = attrgetter("size")
 
 
 def rounded(count: int, unit: int) -> int:
@@ -223,24 +221,27 @@ def assign(buffers: Iterable[Buffer]) -> int:
     Returns
     -------
     int
-        Elements of the arena. The largest buffers are placed first, each as low as it fits (as TensorFlow
-        Lite does, arXiv:2001.03288).
+        Elements of the arena.
+
+    Raises
+    ------
+    ModelError
+        If this machine cannot hold it.
     """
     placed = list({b: None for b in buffers if b.base == 0 and b.first is not None})
-    placed.sort(key=_size, reverse=True)  # of one size, in the order of their first steps
-    in_use: list[list[tuple[int, int]]] = [[] for _ in range(max((b.last for b in placed), default=-1) + 1)]
-    arena = 0
-    for buffer in placed:
-        steps = in_use[buffer.first : buffer.last + 1]
-        size = rounded(buffer.size, _LINE)
-        at = 0
-        for start, end in sorted(set(chain.from_iterable(steps))):
-            if start - at >= size:
-                break
-            at = max(at, end)
-        buffer.at = at
-        taken = at, at + size
-        for step in steps:
-            step.append(taken)
-        arena = max(arena, taken[1])
+    firsts, lasts = tuple([b.first for b in placed]), tuple([b.last for b in placed])
+    places: list[int]
+    arena: int
+    *places, arena = applied(_places, firsts, lasts, *[b.size for b in placed])
+    for buffer, place in zip(placed, places, strict=True):
+        buffer.at = place
     return arena
+
+
+def _places(firsts: tuple[int, ...], lasts: tuple[int, ...], *sizes: int) -> tuple[int, ...]:
+    """Return where buffers of some sizes lie, and behind them the elements of the arena."""
+    largest = max(sizes, default=0)
+    check_fits("the memory of a call, float32", (largest,), 4 * largest)
+    made = _core.places_in_arena(sizes, firsts, lasts)
+    check_fits("the memory of a call, float32", made[-1:], 4 * made[-1])
+    return made

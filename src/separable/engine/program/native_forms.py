@@ -10,6 +10,8 @@ import numpy as np
 
 from ..._base.types import Array
 from ..graph.ir import Graph, Node, TensorType, free
+from ..graph.shapes.operands import broadcast
+from ..recorded.arrays import whole_numbers
 
 __all__ = ["FORMS", "in_native_form"]
 
@@ -67,7 +69,7 @@ class _Rewrite:
 
     def integers(self, values: Sequence[int], near: str) -> str:
         """Return the name of a new constant of whole numbers."""
-        return self._constant(np.array(values, np.int64), near)
+        return self._constant(whole_numbers(*values), near)
 
     def _constant(self, array: Array, near: str) -> str:
         name = self._name(f"{near}/constant")
@@ -94,8 +96,8 @@ class _Rewrite:
     def pair(self, op: str, a: str, b: str, near: str) -> str:
         """Append an operation on two tensors with broadcasting."""
         one, other = self.shape(a), self.shape(b)
-        shape = one if other in ((), one[-1:], one) else np.broadcast_shapes(one, other)
-        return self.add(op, (a, b), shape, near)
+        shape = one if other in ((), one[-1:], one) else broadcast((one, other))
+        return self.add(op, (a, b), shape, near)  # type: ignore[arg-type]  # numbers all
 
     def one(self, op: str, x: str, near: str, **attributes: Any) -> str:
         """Append an operation on each element."""
@@ -332,7 +334,7 @@ def _matmul(rewrite: _Rewrite, node: Node) -> bool:
     for place, (name, shape) in enumerate(zip(names, wide, strict=True)):
         if rewrite.shape(name) != shape:
             names[place] = rewrite.add("Reshape", (name, rewrite.integers(shape, out)), shape, out)
-    batch = np.broadcast_shapes(wide[0][:-2], wide[1][:-2])
+    batch: Any = broadcast((wide[0][:-2], wide[1][:-2]))
     y = rewrite.add("MatMul", names, (*batch, wide[0][-2], wide[1][-1]), out)
     rewrite.add("Reshape", (y, rewrite.integers(rewrite.shape(out), out)), rewrite.shape(out), out)
     return rewrite.finish(node)

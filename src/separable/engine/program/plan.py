@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from ... import _core
 from ..._base.types import Array
 from ...onnx.model.names import ModelError
-from ...onnx.model.sizes import check_fits
 from ..graph.ir import Graph, Node, TensorType
 from ..graph.static import static
 from ..passes import simplified
+from ..recorded.tape import Tape
 from .images import apart
 from .lower import lowered
 from .memory import assign
 from .native_forms import in_native_form
 from .operations import Operation
+from .steps.recorded import new_program
 from .weights import WeightStore
 
 __all__ = ["StaticPlan", "UnsupportedOperationsError"]
@@ -85,6 +85,8 @@ class StaticPlan:
     store : WeightStore
     images : int, optional
         Of a batch, which are run one by one; a static graph is that of one image then.
+    tape : Tape, optional
+        Of the lengths, where it is noted how the program is made.
 
     Attributes
     ----------
@@ -95,6 +97,8 @@ class StaticPlan:
     images : int
         That are run one by one.
     inputs, outputs : mapping of str to TensorType
+    native : Program
+        As the core has it.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class StaticPlan:
         shapes: Mapping[str, tuple[int, ...]] | None,
         store: WeightStore,
         images: int = 1,
+        tape: Tape | None = None,
     ) -> None:
         self.graph = _static(graph, shapes)
         self.inputs = dict(self.graph.inputs)
@@ -119,20 +124,18 @@ class StaticPlan:
         buffers = [
             buffer for operation in lower.operations for buffer in (*operation.reads, *operation.writes)
         ]
-        self.arena = assign(buffers)
-        check_fits("the memory of a call, float32", (self.arena,), 4 * self.arena)
         sizes = [[buffer.size for buffer in side] for side in (lower.inputs, lower.outputs)]
-        self._native = _core.Program(self.arena, sizes[0], sizes[1], self.images)
+        self.native = new_program(tape, assign(buffers), sizes, self.images)
         for buffer, array in lower.constants:
-            buffer.base = self._native.constant(array)
+            buffer.base = self.native.constant(array)
         self.ends: list[int] = []  # of each operation: the native steps up to there
         for operation in lower.operations:
             try:
-                operation.add(self._native)
+                operation.add(self.native)
             except (TypeError, ValueError) as error:  # lengths that no step takes
                 node = next(node for node in self.graph.nodes if operation.label in node.outputs)
                 raise UnsupportedOperationsError([(node, f"{node.op}: {error}")]) from error
-            self.ends.append(len(self._native))
+            self.ends.append(len(self.native))
 
     def _type(self, name: str) -> TensorType:
         if name in self.graph.constants:
@@ -142,13 +145,13 @@ class StaticPlan:
 
     def memory_bytes(self, threads: int) -> int:
         """Return the bytes of one call: the arena, and the scratch memory of every thread."""
-        return int(self._native.memory_bytes(threads))
+        return int(self.native.memory_bytes(threads))
 
     def run(
         self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int, nanoseconds: Any = None
     ) -> None:
         """Run all steps: arrays are float32, C-contiguous and of the plan's shapes."""
-        self._native.run(list(inputs), list(outputs), threads, nanoseconds)
+        self.native.run(list(inputs), list(outputs), threads, nanoseconds)
 
     def empty(self) -> list[Array]:
         """Return new arrays for the outputs."""

@@ -44,6 +44,13 @@ class WeightStore:
         asked, self._asked = frozenset(self._asked), set()
         return asked
 
+    def ask(self, keys: Collection[tuple[object, ...]]) -> bool:
+        """Ask for what was asked for before, by its keys; return whether all of it is kept."""
+        kept = all(key in self._packed or key in self._made for key in keys)
+        if kept:
+            self._asked.update(keys)
+        return kept
+
     def keep(self, keys: Collection[tuple[object, ...]]) -> None:
         """Forget all packed weights but these."""
         self._packed = {key: held for key, held in self._packed.items() if key in keys}
@@ -69,6 +76,7 @@ class WeightStore:
         winograd: bool = False,
     ) -> Any:
         """Return the weights (C_out, C_in/groups, H, W) of a convolution of samples in blocks of channels."""
+        groups, block = int(groups), int(block)
         return self._get(
             ("conv", groups, block, short_rows, winograd),
             (weights, bias),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from ...recorded.tape import applied
 from ..elements import DTYPES
 from .operands import (
     Kind,
@@ -30,7 +31,7 @@ _INT64: Final = np.dtype(np.int64)
 
 def _reshape(given: Operands) -> list[Kind]:
     old, wanted = given.shape(), given.integers(1)
-    if min(wanted, default=0) < -1 or wanted.count(-1) > 1:
+    if any(length < -1 for length in wanted) or wanted.count(-1) > 1:
         raise ShapeError(f"lengths {wanted}; expected numbers, at most one of them -1")
     new: list[Length] = []
     for axis, length in enumerate(wanted):
@@ -159,10 +160,14 @@ def _slice(given: Operands) -> list[Kind]:
         axis = axis_of(axis, len(shape))
         length = shape[axis]
         if isinstance(length, int):
-            new[axis] = len(range(*sliced(start, end, step).indices(length)))
+            new[axis] = applied(_cut, start, end, step, length)
         elif not (start == 0 and step == 1 and end >= 2**31 - 1):
             new[axis] = None
     return [(given.dtype(), tuple(new))]
+
+
+def _cut(start: int, end: int, step: int, length: int) -> int:
+    return len(range(*sliced(start, end, step).indices(length)))
 
 
 def sliced(start: int, end: int, step: int) -> slice:
@@ -189,10 +194,10 @@ def _resize(given: Operands) -> list[Kind]:
     axes = [axis_of(axis, len(shape)) for axis in axes]
     new: list[Length] = list(shape)
     if given.has(3):
-        sizes = [float(size) for size in given.integers(3)]
+        sizes: list[Any] = list(given.integers(3))
         factors = None
     else:
-        factors = [float(factor) for factor in given.value(2)]
+        factors = given.value(2).ravel().tolist()
         sizes = factors
     if len(sizes) != len(axes):
         raise ShapeError(f"{len(sizes)} scales or sizes for {len(axes)} axes of shape {shape}")
@@ -209,7 +214,7 @@ def _resize(given: Operands) -> list[Kind]:
     for number, axis in enumerate(axes):
         length = shape[axis]
         if factors is None:
-            new[axis] = int(sizes[number])
+            new[axis] = sizes[number]
         elif isinstance(length, int):
             part = 1.0 if roi is None else roi[number + len(axes)] - roi[number]
             new[axis] = math.floor(length * part * factors[number])
@@ -301,16 +306,19 @@ def _size(_: Operands) -> list[Kind]:
 def _constant_of_shape(given: Operands) -> list[Kind]:
     value = given.attribute("value")
     lengths = given.integers(0)
-    if min(lengths, default=0) < 0:
+    if any(length < 0 for length in lengths):
         raise ShapeError(f"lengths {lengths}; expected none below 0")
     return [(np.dtype(np.float32) if value is None else value.dtype, tuple(lengths))]
 
 
 def _range(given: Operands) -> list[Kind]:
-    start, limit, delta = (given.value(number).item() for number in range(3))
+    return [(given.dtype(), (applied(_steps, *(given.value(number).item() for number in range(3))),))]
+
+
+def _steps(start: float, limit: float, delta: float) -> int:
     if not delta or not all(math.isfinite(value) for value in (start, limit, delta)):
         raise ShapeError(f"a range from {start} to {limit} in steps of {delta}")
-    return [(given.dtype(), (max(math.ceil((limit - start) / delta), 0),))]
+    return max(math.ceil((limit - start) / delta), 0)
 
 
 def _one_hot(given: Operands) -> list[Kind]:

@@ -85,7 +85,9 @@ class Operands(NamedTuple):
 
     def integers(self, number: int) -> list[int]:
         """Return the values of an input as a list of int."""
-        return [int(value) for value in self.value(number).ravel()]
+        values = self.value(number).ravel()
+        whole: list[int] = values.tolist() if values.dtype.kind in "iu" else [int(value) for value in values]
+        return whole
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute, or what stands for it where it is not written."""
@@ -118,16 +120,19 @@ def broadcast(shapes: Sequence[Sequence[Length]]) -> Lengths:
 
 
 def _together(lengths: Sequence[Length], shapes: Sequence[Sequence[Length]]) -> Length:
-    several = {length for length in lengths if length != 1}
-    numbers = {length for length in several if isinstance(length, int)}
+    several: list[Length] = []
+    for length in lengths:
+        if length != 1 and length not in several:
+            several.append(length)
+    numbers = [length for length in several if isinstance(length, int)]
     if len(numbers) > 1:
         shown = " and ".join(str(tuple(shape)) for shape in shapes)
         raise ShapeError(f"shapes {shown} do not broadcast")
     if numbers:
-        return numbers.pop()  # an open length must be that one, or 1
+        return numbers[0]  # an open length must be that one, or 1
     if not several:
         return 1
-    return several.pop() if len(several) == 1 else None
+    return several[0] if len(several) == 1 else None
 
 
 def product(lengths: Sequence[Length]) -> Length:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ...recorded.numbers import larger
 from ..ir import Node
 from .operands import Kind, Length, Lengths, Operands, ShapeError, one_dtype
 
@@ -134,7 +135,8 @@ def _auto_pads(written: dict[str, Any], lengths: Lengths) -> None:
 
 def _same_total(length: Length, stride: int, reach: int) -> int | None:
     if isinstance(length, int):
-        return max((-(-length // stride) - 1) * stride + reach - length, 0)
+        total: int = larger((-(-length // stride) - 1) * stride + reach - length, 0)
+        return total
     return reach - 1 if stride == 1 else None
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import mul
 from typing import Any
 
 import numpy as np
 
 from .... import _core
+from ...._base.types import Array
 from ...graph.ir import Graph, Node
+from ...recorded.tape import applied
 from ..builder import Builder, UnsupportedError
 from ..memory import Blocked, Plain
+from .recorded import append_step
 
 __all__ = [
     "concat",
@@ -198,7 +202,7 @@ def pad(builder: Builder, node: Node) -> None:
     name, out = node.inputs[0], node.outputs[0]
     shape = builder.shape(name)
     rank = len(shape)
-    pads = [int(length) for length in builder.constant(node.inputs[1]).ravel()]
+    pads = builder.constant(node.inputs[1]).ravel().tolist()
     if len(node.inputs) > 3 and node.inputs[3]:
         axes = [int(axis) % rank for axis in builder.constant(node.inputs[3]).ravel()]
         low = {axis: pads[i] for i, axis in enumerate(axes)}
@@ -219,7 +223,9 @@ def _pad_constant(builder: Builder, name: str, out: str, low: list[int], value: 
         out,
         [],
         [target],
-        lambda program: _core.add_fill(program, value, target.shape, target.address, target.strides),
+        lambda program: append_step(
+            program, _core.add_fill, value, target.shape, target.address, target.strides
+        ),
     )
     kept, source_at, target_at = [], source.offset, target.offset
     for axis, (before, after) in enumerate(zip(source.shape, target.shape, strict=True)):
@@ -250,7 +256,7 @@ def _pad_sources(
     if mode not in kinds or min([*low.values(), *high.values()]) < 0:
         raise UnsupportedError(f"mode {mode!r}")
     for number, axis in enumerate(axes):
-        index = np.pad(np.arange(source.shape[axis]), (low.get(axis, 0), high.get(axis, 0)), mode=kinds[mode])  # type: ignore[call-overload]
+        index = applied(_continued, source.shape[axis], low.get(axis, 0), high.get(axis, 0), kinds[mode])
         made_shape = list(source.shape)
         made_shape[axis] = index.size
         made = builder.plain_result(out) if number == len(axes) - 1 else builder.scratch(tuple(made_shape))
@@ -260,13 +266,17 @@ def _pad_sources(
         builder.hold(out, source)
 
 
+def _continued(length: int, before: int, behind: int, mode: str) -> Array:
+    return np.pad(np.arange(length), (before, behind), mode=mode)  # type: ignore[call-overload,no-any-return]
+
+
 def _taken(builder: Builder, out: str, source: Plain, made: Plain, axis: int, index: Any) -> None:
-    table = np.ascontiguousarray(index[:, None], np.int64)
-    ones = np.ones((index.size, 1), np.float32)
+    table, ones = applied(_whole_samples, index)
 
     def add(program: Any) -> None:
-        _core.add_line_weights(
+        append_step(
             program,
+            _core.add_line_weights,
             source.shape,
             axis,
             table,
@@ -280,13 +290,17 @@ def _taken(builder: Builder, out: str, source: Plain, made: Plain, axis: int, in
     builder.add("pad", out, [source], [made], add)
 
 
+def _whole_samples(index: Array) -> tuple[Array, Array]:
+    return np.ascontiguousarray(index[:, None], np.int64), np.ones((index.size, 1), np.float32)
+
+
 def gather(builder: Builder, node: Node) -> None:
     """Take elements along an axis by known numbers."""
     name, out = node.inputs[0], node.outputs[0]
     index = builder.constant(node.inputs[1])
     source = builder.plain(name)
     axis = int(node.attributes.get("axis", 0)) % len(source.shape)
-    chosen = np.where(index < 0, index + source.shape[axis], index).astype(np.int64)
+    chosen = applied(_from_front, index, source.shape[axis])
     if chosen.ndim == 0:
         keep = [number for number in range(len(source.shape)) if number != axis]
         builder.hold(
@@ -295,13 +309,18 @@ def gather(builder: Builder, node: Node) -> None:
                 source.buffer,
                 tuple(source.shape[number] for number in keep),
                 tuple(source.strides[number] for number in keep),
-                source.offset + int(chosen) * source.strides[axis],
+                source.offset + chosen.item() * source.strides[axis],
             ),
         )
         return
     target = builder.plain_result(out)
     flat = (*source.shape[:axis], chosen.size, *source.shape[axis + 1 :])
     _taken(builder, out, source, Plain.contiguous(target.buffer, flat), axis, chosen.ravel())
+
+
+def _from_front(index: Array, length: int) -> Array:
+    """Return the places along an axis, those from its end counted from its front."""
+    return np.where(index < 0, index + length, index).astype(np.int64)
 
 
 def depth_to_space(builder: Builder, node: Node) -> None:
@@ -342,9 +361,8 @@ def interleavings(graph: Graph) -> dict[int, tuple[Node, Node, tuple[int, ...]]]
         between = (first.outputs[0], turned.outputs[0])
         if any(len(readers[name]) > 1 or name in graph.outputs for name in between):
             continue
-        whole, apart = (
-            tuple(int(length) for length in graph.types[name].shape) for name in (node.outputs[0], between[0])
-        )
+        whole: Any = graph.types[node.outputs[0]].shape
+        apart: Any = graph.types[between[0]].shape
         rank = len(whole) - 2
         pairs = tuple(place for axis in range(rank) for place in (2 + rank + axis, 1 + axis))
         if len(apart) != 2 + 2 * rank or tuple(turned.attributes.get("perm", ())) != (0, 1 + rank, *pairs):
@@ -367,14 +385,16 @@ def interleave(builder: Builder, name: str, out: str, strides: tuple[int, ...]) 
     to = (target.pitches[0], target.pitches[2], target.lanes)
     wide = (steps[0] * to[0], target.pitches[1], steps[1] * to[1], steps[2] * to[2], 1)
     parts = [
-        (source.channels(number * channels, channels), sum(map(int.__mul__, phase, to)))
+        (source.channels(number * channels, channels), sum(map(mul, phase, to)))
         for number, phase in enumerate(np.ndindex(*steps))
     ]
 
     def add(program: Any) -> None:
         base, at = target.address
         for part, shift in parts:
-            _core.add_copy(program, part.lengths, part.address, part.strides, (base, at + shift), wide)
+            append_step(
+                program, _core.add_copy, part.lengths, part.address, part.strides, (base, at + shift), wide
+            )
 
     builder.add("phases", out, [source], [target], add)
     return True

@@ -15,6 +15,7 @@ from ...graph.ir import Node, is_bfloat
 from ..builder import Builder, UnsupportedError
 from ..chains import is_depthwise, is_pointwise, is_winograd
 from ..memory import Blocked, Buffer, Plain
+from .recorded import append_step, core_value
 from .volumes import image
 from .windows import global_pool
 
@@ -155,12 +156,13 @@ def conv(builder: Builder, nodes: tuple[Node, ...]) -> None:
     sums = _sums(dst) if in_store and len(nodes) > 1 else None
 
     def add(program: Any) -> None:
-        _core.add_chain(
+        append_step(
             program,
-            _read(src, first, dst.shape[0], winograd) if dst.rank == 5 else _image(src),
-            _image(dst),
-            [stage() for stage in stages],
-            None if residual is None else _image(residual),
+            _core.add_chain,
+            _read(program, src, first, dst.shape[0], winograd) if dst.rank == 5 else _image(program, src),
+            _image(program, dst),
+            [core_value(program, _core.Stage, *stage) for stage in stages],
+            None if residual is None else _image(program, residual),
             None if scale is None else scale.address,
             None if means is None else means.address,
             None if sums is None else (sums.base, sums.at),
@@ -193,7 +195,7 @@ def _in_tiles(builder: Builder, src: Blocked | Plain) -> bool:
     return src.shape[1] % src.lanes == 0 and src.pitches[0] == src.blocks * src.pitches[1]
 
 
-def _read(src: Blocked | Plain, node: Node, slices: int, winograd: bool) -> Any:
+def _read(program: Any, src: Blocked | Plain, node: Node, slices: int, winograd: bool) -> Any:
     """Return the slices of a volume that results begin to read at, as images of the core."""
     assert isinstance(src, Blocked)
     taps, stride, before = (int(node.attributes[name][0]) for name in ("kernel_shape", "strides", "pads"))
@@ -201,19 +203,21 @@ def _read(src: Blocked | Plain, node: Node, slices: int, winograd: bool) -> Any:
     channels = src.shape[1] * (taps if winograd else 1)
     pitches = (stride * src.pitches[0], *src.pitches[1:], src.lanes)
     place = base, at - before * src.pitches[0]
-    return _core.Image(*place, (slices, channels, *src.shape[2:]), src.lanes, pitches, src.around)
+    return core_value(
+        program, _core.Image, *place, (slices, channels, *src.shape[2:]), src.lanes, pitches, src.around
+    )
 
 
-def _image(held: Blocked | Plain) -> Any:
+def _image(program: Any, held: Blocked | Plain) -> Any:
     """Return feature maps as the core takes them; those of a plain array are read in its own layout."""
     if isinstance(held, Blocked):
-        return image(held)
+        return image(program, held)
     strides = held.strides
     height, row = (held.shape[2], strides[2]) if len(held.shape) == 4 else (1, 0)
     shape = (held.shape[0], held.shape[1], height, held.shape[-1])
     pixel = _block(held) if shape[3] == 1 and _block(held) > 1 else strides[-1]
     pitches = (strides[0], strides[1], row, pixel)
-    return _core.Image(*held.address, shape, _block(held), pitches, (0, 0, 0, 0))
+    return core_value(program, _core.Image, *held.address, shape, _block(held), pitches, (0, 0, 0, 0))
 
 
 def _block(held: Blocked | Plain) -> int:
@@ -241,7 +245,7 @@ def _source(builder: Builder, node: Node, layer: _KnownConvolution) -> Blocked |
 def _stage(
     builder: Builder, node: Node, layer: _KnownConvolution, src: Blocked | Plain | None, winograd: bool
 ) -> Any:
-    """Return a function that makes the core's stage; its weights are packed now."""
+    """Return what the core's stage is made of; its weights are packed now."""
     size = builder.image_shape(node.outputs[0])[1:]
     depth, slice_ = 1, 0
     if layer.weights.ndim == 5:
@@ -257,8 +261,7 @@ def _stage(
         block = builder.lanes if src is None else _block(src)
         short = size[2] <= _SHORT_ROW and not layer.is_pointwise and not winograd
         dense = _packed(builder, node, layer, (block, short, winograd))
-    arguments: tuple[Any, ...] = (dense, depthwise, size, *layer.two, *layer.ending, depth, slice_, bfloats)
-    return lambda: _core.Stage(*arguments)
+    return (dense, depthwise, size, *layer.two, *layer.ending, depth, slice_, bfloats)
 
 
 def _packed(builder: Builder, node: Node, layer: _KnownConvolution, how: tuple[Any, ...]) -> Any:
@@ -413,7 +416,7 @@ def _full(
         step, kind, end = _core.add_bfloat_full, f"bf16 {kind}", ending(node)
 
     def add(program: Any) -> None:
-        step(program, packed, rows, x.address, strides, dst.address, row, *end)
+        append_step(program, step, packed, rows, x.address, strides, dst.address, row, *end)
 
     builder.add(
         kind,

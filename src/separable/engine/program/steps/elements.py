@@ -11,9 +11,11 @@ import numpy as np
 from .... import _core
 from ...._base.types import Array
 from ...graph.ir import Node
+from ...recorded.tape import applied
 from ..builder import Builder, UnsupportedError
 from ..memory import Blocked, Held, Plain
 from .convolutions import named_ending
+from .recorded import append_step
 
 __all__ = [
     "BINARY",
@@ -121,8 +123,9 @@ def _elementwise(
 
     def add(program: Any) -> None:
         other = None if b is None else b.address
-        _core.add_elementwise(
-            program, operation, lengths,
+        append_step(
+            program,
+            _core.add_elementwise, operation, lengths,
             a.address, a_strides, other, b_strides, target.address, target.strides,
             ending,
         )  # fmt: skip
@@ -269,25 +272,26 @@ def _constant_operand(builder: Builder, array: Array, whole: tuple[int, ...]) ->
     """Return a constant laid out in blocks, as far as it is not the same everywhere."""
     if array.size == 1:
         return Plain.contiguous(builder.memory_of(array), (1,)), (0, 0, 0, 0, 0)
-    lanes = builder.lanes
-    if array.ndim == 3:
-        array = array[:, :, None, :]
-    elif array.ndim == 5:
-        array, whole = array[0].transpose(1, 0, 2, 3), whole[1:]
-        whole = (whole[1], whole[0], *whole[2:])
-    channels = array.shape[1]
-    if channels == 1 and whole[1] > 1:
-        array = np.broadcast_to(array, (array.shape[0], whole[1], *array.shape[2:]))
-        channels = whole[1]
-    blocks = -(-channels // lanes)
-    padded = np.zeros((array.shape[0], blocks * lanes, *array.shape[2:]), np.float32)
-    padded[:, :channels] = array
-    laid = padded.reshape(array.shape[0], blocks, lanes, *array.shape[2:]).transpose(0, 1, 3, 4, 2)
+    laid = applied(_laid, array, builder.lanes, whole[1])
     held = Plain.contiguous(builder.memory_of(laid), laid.shape)
     return held, tuple(
         0 if length == 1 and axis not in (1, 4) else stride
         for axis, (length, stride) in enumerate(zip(held.shape, held.strides, strict=True))
     )
+
+
+def _laid(array: Array, lanes: int, channels: int) -> Array:
+    """Return a constant in blocks of channels: of as many as it has, or all alike."""
+    if array.ndim == 3:
+        array = array[:, :, None, :]
+    elif array.ndim == 5:
+        array = array[0].transpose(1, 0, 2, 3)
+    if array.shape[1] != channels:
+        array = np.broadcast_to(array, (array.shape[0], channels, *array.shape[2:]))
+    blocks = -(-channels // lanes)
+    padded = np.zeros((array.shape[0], blocks * lanes, *array.shape[2:]), np.float32)
+    padded[:, :channels] = array
+    return padded.reshape(array.shape[0], blocks, lanes, *array.shape[2:]).transpose(0, 1, 3, 4, 2)
 
 
 # -- along axes --------------------------------------------------------------------------------------
@@ -301,8 +305,16 @@ def softmax(builder: Builder, node: Node) -> None:
     log = node.op == "LogSoftmax"
 
     def add(program: Any) -> None:
-        _core.add_softmax(
-            program, source.shape, axis, source.address, source.strides, target.address, target.strides, log
+        append_step(
+            program,
+            _core.add_softmax,
+            source.shape,
+            axis,
+            source.address,
+            source.strides,
+            target.address,
+            target.strides,
+            log,
         )
 
     builder.add(node.op.lower(), node.outputs[0], [source], [target], add)
@@ -325,8 +337,9 @@ def reduction(builder: Builder, node: Node) -> None:
     strides = Plain.contiguous(target.buffer, kept).strides
 
     def add(program: Any) -> None:
-        _core.add_reduce(
+        append_step(
             program,
+            _core.add_reduce,
             REDUCTIONS[node.op],
             source.shape,
             chosen,
@@ -353,8 +366,9 @@ def matmul(builder: Builder, node: Node) -> None:
     ending = named_ending(node)
 
     def add(program: Any) -> None:
-        _core.add_matmul(
+        append_step(
             program,
+            _core.add_matmul,
             batch,
             rows,
             inner,

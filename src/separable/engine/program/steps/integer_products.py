@@ -18,6 +18,7 @@ from ..memory import Blocked, Buffer, Held, Plain
 from ..packed_integers import PackedIntegers
 from .convolutions import ending
 from .quantised import is_signed, numbers_of, padded_inputs
+from .recorded import append_step
 
 __all__ = ["conv", "conv_integer", "matmul", "matmul_integer"]
 
@@ -239,8 +240,9 @@ def _step(builder: Builder, node: Node, sums: _ByteSums, results: _ByteResults) 
     act, target, residual, packed = ending(node), results.target, sums.residual, sums.packed
 
     def emit(program: Any) -> None:
-        _core.add_integer_conv(
+        append_step(
             program,
+            _core.add_integer_conv,
             packed.weights,
             sums.source.address,
             sums.images,

@@ -12,6 +12,7 @@ from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
 from ..memory import Blocked, Plain
 from .elements import everywhere, on_each
+from .recorded import append_step
 
 __all__ = ["cast", "compare", "connect", "negate", "position", "where"]
 
@@ -108,7 +109,9 @@ def position(builder: Builder, node: Node) -> None:
 
     def add(program: Any) -> None:
         at, to = source.address, target.address
-        _core.add_reduce(program, node.op.lower(), source.shape, [axis], at, source.strides, to, strides)
+        append_step(
+            program, _core.add_reduce, node.op.lower(), source.shape, [axis], at, source.strides, to, strides
+        )
 
     builder.add(node.op.lower(), node.outputs[0], [source], [target], add)
 

@@ -13,6 +13,7 @@ from ..builder import Builder, UnsupportedError
 from ..levels import SIGN, LevelNumbers, LevelTensor
 from ..memory import Blocked, Buffer, Held, Plain
 from .elements import everywhere, on_each
+from .recorded import append_step
 
 __all__ = [
     "BYTES",
@@ -108,7 +109,9 @@ def dynamic_quantize(builder: Builder, node: Node) -> None:
     made = [builder.plain_result(name) for name in (scale, zero)]
 
     def emit(program: Any) -> None:
-        _core.add_level_range(program, ends[0].address, ends[1].address, made[0].address, made[1].address)
+        append_step(
+            program, _core.add_level_range, ends[0].address, ends[1].address, made[0].address, made[1].address
+        )
 
     builder.add("range of levels", scale, ends, made, emit)
     target = _place(builder, out)
@@ -127,7 +130,17 @@ def _reduced(
 
     def emit(program: Any) -> None:
         strides = (0,) * len(lengths)
-        _core.add_reduce(program, name, lengths, axes, source.address, source.strides, end.address, strides)
+        append_step(
+            program,
+            _core.add_reduce,
+            name,
+            lengths,
+            axes,
+            source.address,
+            source.strides,
+            end.address,
+            strides,
+        )
 
     builder.add(f"reduce {name}", out, [source], [end], emit)
 
@@ -199,8 +212,14 @@ def add(builder: Builder, node: Node) -> None:
     size = 4 * target.buffer.size
 
     def emit(program: Any) -> None:
-        _core.add_levels(
-            program, size, sides[0].address, sides[1].address, target.address, *(one.at for one in numbers)
+        append_step(
+            program,
+            _core.add_levels,
+            size,
+            sides[0].address,
+            sides[1].address,
+            target.address,
+            *(one.at for one in numbers),
         )
 
     reads = [held for one in numbers for held in one.reads]

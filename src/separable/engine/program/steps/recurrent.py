@@ -12,6 +12,7 @@ from ...._base.types import Array
 from ...graph.ir import Node
 from ..builder import Builder, UnsupportedError
 from ..memory import Buffer, Plain
+from .recorded import append_step
 
 __all__ = ["recurrent"]
 
@@ -81,8 +82,14 @@ def recurrent(builder: Builder, node: Node) -> None:
     kind = "gru_before" if _resets_before(node) else node.op.lower()
 
     def add(program: Any) -> None:
-        _core.add_recurrent(
-            program, kind, times, count, width, [direction.told() for direction in directions]
+        append_step(
+            program,
+            _core.add_recurrent,
+            kind,
+            times,
+            count,
+            width,
+            [direction.told() for direction in directions],
         )
 
     builder.add(
@@ -139,7 +146,9 @@ def _of_input(builder: Builder, node: Node, number: int, label: str) -> tuple[Pl
     made = builder.scratch((times, count, gates))
 
     def add(program: Any) -> None:
-        _core.add_full(program, packed, times * count, x.address, x.strides, made.address, gates, None)
+        append_step(
+            program, _core.add_full, packed, times * count, x.address, x.strides, made.address, gates, None
+        )
 
     macs = times * count * length * gates
     builder.add("fully connected", label, [x], [made], add, macs=macs, weights=packed.nbytes)

@@ -8,6 +8,7 @@ from .... import _core
 from ...graph.ir import Graph, Node, TensorType, free
 from ..builder import Builder, UnsupportedError
 from ..memory import Blocked, Plain
+from .recorded import append_step, core_value
 
 __all__ = ["global_pool", "image", "one_by_one", "pool"]
 
@@ -16,9 +17,11 @@ _OF_MAPS: Final = frozenset(
 )
 
 
-def image(held: Blocked) -> Any:
+def image(program: Any, held: Blocked) -> Any:
     """Return feature maps as the core takes them."""
-    return _core.Image(*held.address, held.shape, held.lanes, (*held.pitches, held.lanes), held.around)
+    return core_value(
+        program, _core.Image, *held.address, held.shape, held.lanes, (*held.pitches, held.lanes), held.around
+    )
 
 
 # -- several of them ---------------------------------------------------------------------------------
@@ -86,7 +89,9 @@ def pool(builder: Builder, node: Node) -> None:
     def within(program: Any) -> None:
         around = (*pads[1:3], *high[1:])
         ways = kernel[1:], stride[1:], dilation[1:], around
-        _core.add_pool(program, kind, image(source), image(made), *ways, counted)
+        append_step(
+            program, _core.add_pool, kind, image(program, source), image(program, made), *ways, counted
+        )
 
     builder.add(label, out, [source], [made], within)
     if flat:
@@ -94,17 +99,19 @@ def pool(builder: Builder, node: Node) -> None:
 
     def across(program: Any) -> None:
         ways = (kernel[0], 1), (stride[0], 1), (dilation[0], 1), (pads[0], 0, high[0], 0)
-        _core.add_pool(program, kind, _rows(between), _rows(target), *ways, counted)
+        append_step(
+            program, _core.add_pool, kind, _rows(program, between), _rows(program, target), *ways, counted
+        )
 
     builder.add(f"{kind} pool of {kernel[0]} slices", out, [between], [target], across)
 
 
-def _rows(held: Blocked) -> Any:
+def _rows(program: Any, held: Blocked) -> Any:
     """Return a volume turned: its rows are images, whose rows are slices."""
     count, channels, height, width = held.shape
     slice_, block, row = held.pitches
     shape, pitches = (height, channels, count, width), (row, block, slice_, held.lanes)
-    return _core.Image(*held.address, shape, held.lanes, pitches, (0, 0, 0, 0))
+    return core_value(program, _core.Image, *held.address, shape, held.lanes, pitches, (0, 0, 0, 0))
 
 
 def global_pool(builder: Builder, node: Node, source: Blocked, reduction: str) -> None:
@@ -113,7 +120,7 @@ def global_pool(builder: Builder, node: Node, source: Blocked, reduction: str) -
     parts = builder.scratch((count, wide))
 
     def of_slices(program: Any) -> None:
-        _core.add_mean(program, image(source), parts.address, (wide, 1), reduction)
+        append_step(program, _core.add_mean, image(program, source), parts.address, (wide, 1), reduction)
 
     builder.add(f"{reduction} of slices", node.outputs[0], [source], [parts], of_slices)
 
@@ -122,8 +129,16 @@ def global_pool(builder: Builder, node: Node, source: Blocked, reduction: str) -
 
         def add(program: Any) -> None:
             lengths, to = (count, channels), Plain.contiguous(target.buffer, (1, channels)).strides
-            _core.add_reduce(
-                program, reduction, lengths, [0], parts.address, parts.strides, target.address, to
+            append_step(
+                program,
+                _core.add_reduce,
+                reduction,
+                lengths,
+                [0],
+                parts.address,
+                parts.strides,
+                target.address,
+                to,
             )
 
         builder.add(f"{reduction} of maps", node.outputs[0], [parts], [target], add)

@@ -9,9 +9,11 @@ import numpy as np
 from .... import _core
 from ...._base.types import Array
 from ...graph.ir import Node
+from ...recorded.tape import applied
 from ..builder import Builder, UnsupportedError
 from ..memory import Blocked
 from . import volumes
+from .recorded import append_step
 from .volumes import image
 
 __all__ = ["global_pool", "pool", "resize"]
@@ -40,7 +42,18 @@ def pool(builder: Builder, node: Node) -> None:
     counted = bool(attributes.get("count_include_pad", 0))
 
     def add(program: Any) -> None:
-        _core.add_pool(program, kind, image(source), image(target), kernel, stride, dilation, around, counted)
+        append_step(
+            program,
+            _core.add_pool,
+            kind,
+            image(program, source),
+            image(program, target),
+            kernel,
+            stride,
+            dilation,
+            around,
+            counted,
+        )
 
     label = f"{kind} pool {' x '.join(map(str, attributes['kernel_shape']))}"
     builder.add(label, node.outputs[0], [source], [target], add)
@@ -55,7 +68,14 @@ def global_pool(builder: Builder, node: Node) -> None:
 
     def write(target: Blocked) -> None:
         def add(program: Any) -> None:
-            _core.add_mean(program, image(source), target.address, (target.pitches[0], 1), reduction)
+            append_step(
+                program,
+                _core.add_mean,
+                image(program, source),
+                target.address,
+                (target.pitches[0], 1),
+                reduction,
+            )
 
         builder.add(f"{reduction} of maps", node.outputs[0], [source], [target], add)
 
@@ -84,7 +104,7 @@ def resize(builder: Builder, node: Node) -> None:
         shape[axis] = after[axis]
         last = number == len(steps) - 1
         made = target if last else Blocked.fresh(tuple(shape), builder.lanes, rank=source.rank)  # type: ignore[arg-type]
-        index, weights = _taps(node, before[axis], after[axis], scales[axis])
+        index, weights = applied(_taps, node, before[axis], after[axis], scales[axis])
         _along(builder, out, source, made, axis, index, weights)
         source = made
 
@@ -93,8 +113,9 @@ def _along(
     builder: Builder, out: str, source: Blocked, made: Blocked, axis: int, index: Array, weights: Array
 ) -> None:
     def add(program: Any) -> None:
-        _core.add_line_weights(
+        append_step(
             program,
+            _core.add_line_weights,
             source.lengths,
             axis,
             index,
@@ -114,7 +135,7 @@ def _scales(
     given = node.inputs[2] if len(node.inputs) > 2 else ""
     rank = len(builder.shape(node.inputs[0]))
     if given and builder.constant(given).size == rank:
-        factors = [float(factor) for factor in builder.constant(given).ravel()]
+        factors = builder.constant(given).ravel().tolist()
         if rank == 5:
             return factors[2], factors[1], factors[3], factors[4]
         return tuple(factors if rank == 4 else (*factors[:2], 1.0, factors[2]))
