@@ -15,7 +15,9 @@ import pytest
 from benchmarks import (
     engine_bfloats,
     engine_converted,
+    engine_files,
     engine_latency,
+    engine_lengths,
     engine_networks,
     engine_peers,
     engine_real,
@@ -182,6 +184,29 @@ def test_networks_of_packages_are_measured_where_they_have_been_downloaded() -> 
         assert columns[:2] == [SEPARABLE, engine_peers.ONNX_RUNTIME]
         assert all(cell.median > 0 and (cell.apart or 0) < 2 * engine_real.OFF for cell in row.cells)
     assert decode(encode(record)) == record
+
+
+def test_new_lengths_are_measured_where_networks_have_been_downloaded() -> None:
+    record = engine_lengths.measure("run", quick=True)
+    here = [lengths for lengths in engine_lengths.LENGTHS if engine_files.named(lengths.network).is_here()]
+    assert len(record.quantities) == len(here)
+    for quantity in record.quantities:
+        assert 0 < quantity.value <= quantity.low <= quantity.high
+        assert quantity.bound == engine_lengths.MOST
+        assert "of 8 lengths" in quantity.note
+    assert decode(encode(record)) == decode(encode(decode(encode(record))))
+
+
+def test_lengths_differ_from_call_to_call() -> None:
+    for lengths in engine_lengths.LENGTHS:
+        (name, first), *_ = engine_files.named(lengths.network).cases[0].items()
+        shapes = [given[name] for given in lengths.shapes(40)]
+        assert len(set(shapes)) == len(shapes) > 20
+        for axis, length in enumerate(first):
+            own = {shape[axis] for shape in shapes}
+            assert own <= (
+                set(range(lengths.low, lengths.high, lengths.step)) if axis in lengths.axes else {length}
+            )
 
 
 def test_u_nets_of_volumes_are_measured() -> None:
