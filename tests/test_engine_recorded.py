@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ from separable.engine.program import lower
 from separable.engine.program.steps.recorded import RecordedProgram, append_step, core_value, new_program
 from separable.engine.program.weights import WeightStore
 from separable.engine.recorded.arrays import TapeArray, of_elements, whole_numbers
+from separable.engine.recorded.collection import no_collection
 from separable.engine.recorded.numbers import TapeNumber, larger
 from separable.engine.recorded.tape import DifferentError, Tape, applied
 
@@ -421,3 +423,21 @@ def _parts(value: Any) -> list[Any]:
         except TypeError:
             inner = [getattr(value, name) for name in getattr(value, "__slots__", ())]
     return [value, *(part for one in inner for part in _parts(one))]
+
+
+# -- garbage -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_afterwards_as_before(enabled: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with no_collection():
+            assert not gc.isenabled()
+        assert gc.isenabled() == enabled
+        with pytest.raises(ZeroDivisionError), no_collection():
+            1 // 0
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()

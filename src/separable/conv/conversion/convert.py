@@ -71,7 +71,8 @@ def convert(
         that do not pay where they run. What stands behind them is fitted once more.
     whole_ms : callable, optional
         Returns milliseconds of the network as it is and with each of some sets of layers in their new form,
-        each as a whole, or None: asked before a budget of time is refused.
+        each as a whole, or None where it cannot tell. A budget of time is kept to by these; without it by the
+        sum of the layers' times.
     progress : callable, optional
         Called with the steps done, those to do, and the present one.
 

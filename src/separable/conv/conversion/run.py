@@ -89,10 +89,8 @@ class ConversionRun:
     network : Network
     goals : sequence of ConversionGoal
         Of one cost, and the same forms.
-    other_macs, other_params, other_ms, positions, rounds, equalise, threads, loss_of, put_back, whole_ms
-        As in `convert`.
-    progress
-        As in `convert`.
+    other_macs, other_params, other_ms, positions, rounds, equalise, threads : as in `convert`
+    loss_of, put_back, whole_ms, progress : as in `convert`
     """
 
     def __init__(

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..._base.types import Array
 from ..graph.ir import Node, Shape
+from ..graph.shapes.operands import integers_of
 from .draft import Draft
 
 __all__ = [
@@ -169,9 +170,7 @@ def whole_numbers(draft: Draft, node: Node, place: int, attribute: str = "") -> 
     if attribute and attribute in node.attributes:
         return tuple(int(value) for value in np.ravel(node.attributes[attribute]))
     values = draft.constant(node.inputs[place]) if len(node.inputs) > place else None
-    if values is None:
-        return None
-    return tuple(values.ravel().tolist() if values.dtype.kind in "iu" else map(int, values.ravel()))
+    return None if values is None else tuple(integers_of(values))
 
 
 def axes_of(draft: Draft, node: Node, rank: int) -> tuple[int, ...] | None:

@@ -43,32 +43,22 @@ def _operand(value: object) -> Any:
     return value.item() if isinstance(value, (np.integer, np.floating)) else None
 
 
-def _left(function: _Binary) -> Any:
-    nothing = _NOTHING.get(function, _NEITHER.get(function))
+def _arithmetic(function: _Binary) -> tuple[Any, Any]:
+    """Return the methods for a number on the left of an operand, and on its right."""
+    neither = _NEITHER.get(function)
 
-    def method(self: TapeNumber, other: object) -> Any:
-        operand = _operand(other)
-        if operand is None:
-            return NotImplemented
-        if type(operand) is int and operand == nothing:
-            return self
-        return self.tape.of_two(function, self, operand)
+    def of_two(nothing: int | None, is_left: bool) -> Any:
+        def method(self: TapeNumber, other: object) -> Any:
+            operand = _operand(other)
+            if operand is None:
+                return NotImplemented
+            if type(operand) is int and operand == nothing:
+                return self
+            return self.tape.of_two(function, *((self, operand) if is_left else (operand, self)))
 
-    return method
+        return method
 
-
-def _right(function: _Binary) -> Any:
-    nothing = _NEITHER.get(function)
-
-    def method(self: TapeNumber, other: object) -> Any:
-        operand = _operand(other)
-        if operand is None:
-            return NotImplemented
-        if type(operand) is int and operand == nothing:
-            return self
-        return self.tape.of_two(function, operand, self)
-
-    return method
+    return of_two(_NOTHING.get(function, neither), True), of_two(neither, False)
 
 
 def _asked(function: _Binary) -> Any:
@@ -111,12 +101,12 @@ class TapeNumber:
     def __class__(self) -> type:  # who asks if a length is a number, or the name of an open one, is told
         return int if type(self.value) is int else float
 
-    __add__, __radd__ = _left(operator.add), _right(operator.add)
-    __sub__, __rsub__ = _left(operator.sub), _right(operator.sub)
-    __mul__, __rmul__ = _left(operator.mul), _right(operator.mul)
-    __floordiv__, __rfloordiv__ = _left(operator.floordiv), _right(operator.floordiv)
-    __mod__, __rmod__ = _left(operator.mod), _right(operator.mod)
-    __truediv__, __rtruediv__ = _left(operator.truediv), _right(operator.truediv)
+    __add__, __radd__ = _arithmetic(operator.add)
+    __sub__, __rsub__ = _arithmetic(operator.sub)
+    __mul__, __rmul__ = _arithmetic(operator.mul)
+    __floordiv__, __rfloordiv__ = _arithmetic(operator.floordiv)
+    __mod__, __rmod__ = _arithmetic(operator.mod)
+    __truediv__, __rtruediv__ = _arithmetic(operator.truediv)
     __neg__, __abs__ = _of_one(operator.neg), _of_one(operator.abs)
     __floor__, __ceil__ = _of_one(math.floor), _of_one(math.ceil)
     __eq__, __ne__ = _asked(operator.eq), _asked(operator.ne)

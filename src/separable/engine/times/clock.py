@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from ...conv.audits.machine import copy_speed, fma_peak
+from ..recorded.collection import no_collection
 
 __all__ = ["REST", "Samples", "interleaved"]
 
@@ -77,7 +77,8 @@ def interleaved(
     repeats = {key: min(_MOST, math.ceil(_ROUND / max(slowest[alike(key)], 1e-9))) for key in calls}
     seconds: dict[K, list[float]] = {key: [] for key in calls}
     peak, copy = 0.0, copy_speed()
-    with _no_collection():
+    gc.collect()
+    with no_collection():
         for number in range(rounds):
             progress(number, rounds)
             peak = max(peak, fma_peak())
@@ -101,15 +102,3 @@ def _timed(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

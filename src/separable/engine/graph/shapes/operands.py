@@ -20,6 +20,7 @@ __all__ = [
     "UnknownError",
     "axis_of",
     "broadcast",
+    "integers_of",
     "one_dtype",
     "plus",
     "product",
@@ -85,9 +86,7 @@ class Operands(NamedTuple):
 
     def integers(self, number: int) -> list[int]:
         """Return the values of an input as a list of int."""
-        values = self.value(number).ravel()
-        whole: list[int] = values.tolist() if values.dtype.kind in "iu" else [int(value) for value in values]
-        return whole
+        return integers_of(self.value(number))
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute, or what stands for it where it is not written."""
@@ -107,6 +106,13 @@ def one_dtype(types: Sequence[TensorType | None]) -> np.dtype[Any]:
     if len(dtypes) != 1:
         raise ShapeError(f"inputs of types {', '.join(sorted(map(str, dtypes)))}; expected one type")
     return dtypes.pop()
+
+
+def integers_of(array: Array) -> list[int]:
+    """Return the values of an array as a list of int; numbers on a tape stay there."""
+    values = array.ravel()
+    whole: list[int] = values.tolist() if values.dtype.kind in "iu" else [int(value) for value in values]
+    return whole
 
 
 def broadcast(shapes: Sequence[Sequence[Length]]) -> Lengths:
