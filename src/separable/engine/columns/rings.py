@@ -11,9 +11,14 @@ from ..._base.types import Array
 from .body import LocalBody
 from .pieces import HopGraph, Kept, ring_order
 
-__all__ = ["Rings"]
+__all__ = ["Rings", "columns_of"]
 
 _MOST_PHASES = 64  # hops after which what is kept moves to the front of its memory, at most
+
+
+def columns_of(array: Array, axis: int, first: int, end: int) -> Array:
+    """Return some columns along an axis, as a view."""
+    return array[(slice(None),) * axis + (slice(first, end),)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class _Ring:
     def view(self, phase: int, first: int, end: int) -> Array:
         """Return columns of the window, once so many hops were made."""
         shift = phase * self.fresh - self.first
-        return self.array[(slice(None),) * self.axis + (slice(first + shift, end + shift),)]
+        return columns_of(self.array, self.axis, first + shift, end + shift)
 
     def new(self, phase: int) -> Array:
         """Return the place of the columns that a hop adds."""
@@ -122,12 +127,9 @@ class Rings:
         """
         self._phase = 0
         fresh, length = self._input.fresh, self._input.high
-        before = (slice(None),) * self._input.axis
-        self._input.view(0, 0, length - fresh)[...] = window[(*before, slice(fresh, length))]
+        self._input.view(0, 0, length - fresh)[...] = columns_of(window, self._input.axis, fresh, length)
         for name, ring in self._inner.items():
-            columns = tensors(name)[
-                (slice(None),) * self._axes[name] + (slice(ring.first + ring.fresh, ring.high),)
-            ]
+            columns = columns_of(tensors(name), self._axes[name], ring.first + ring.fresh, ring.high)
             ring.view(0, ring.first, ring.high - ring.fresh)[...] = columns.transpose(self._orders[name])
 
     def enter(self, frames: Array) -> tuple[list[Array], list[Array]]:

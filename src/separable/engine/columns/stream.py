@@ -12,7 +12,7 @@ from ..graph.ir import TensorType
 from ..network.arrays import Targets, feeds_of, shown
 from ..network.compiled import CompiledNetwork
 from .plan import HopPlan, LayerColumns
-from .rings import Rings
+from .rings import Rings, columns_of
 
 __all__ = ["ColumnStream"]
 
@@ -153,7 +153,7 @@ class ColumnStream:
         self.start(window)
         for _ in range(_CHECKED):
             frames = random.standard_normal(plan.frames).astype(np.float32)
-            kept = window[(slice(None),) * axis + (slice(plan.hop, None),)]
+            kept = columns_of(window, axis, plan.hop, plan.window)
             window = np.concatenate([kept, frames], axis)
             worst = max(worst, _apart(self(frames), plan.network(window)))
         self.reset()
