@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from separable.conv import ConvLayer
-from separable.conv.conversion.effort import ConversionEffort, Steps, unknowns
+from separable.conv.conversion.effort import ConversionEffort, Steps, about, unknowns
 from separable.conv.conversion.moments import bytes_of_sums
 
 
@@ -57,17 +57,31 @@ def test_an_excerpt_is_bounded() -> None:
         )
 
 
-def test_steps_are_of_about_equal_work_and_their_total_is_known() -> None:
+def test_steps_are_of_about_equal_work_and_their_total_follows_what_is_expected() -> None:
     told: list[tuple[int, int, str]] = []
-    steps = Steps([1.0, 1.0, 10.0], 2, lambda *seen: told.append(seen))
+    steps = Steps([1.0, 1.0, 10.0], [8, 8, 8], lambda *seen: told.append(seen))
+    steps.expect(about(1, 4))
     steps.measures()
-    for _ in range(2):  # one attempt fewer than at most
+    for inputs in (4, 4, 4):  # one batch more than was thought
         for index, one in enumerate(LARGE[:3]):
-            steps.say("fitting", one)
-            steps.did(index)
+            steps.say("measuring", one)
+            steps.did_pass(index, inputs)
+    for index in range(3):
+        steps.did(index)
+    steps.expect(1)
+    for index, one in enumerate(LARGE[:3]):
+        steps.say("fitting", one)
+        steps.did(index)
+    steps.expect(0)
     steps.end()
     done, total, _ = zip(*told, strict=True)
-    assert len(set(total)) == 1
-    assert done[0] == 0
-    assert done[-1] == total[0]
-    assert done[3] - done[2] >= 2 * (done[2] - done[1])
+    assert (done[0], total[0]) == (0, 36)  # measured, and two attempts
+    assert done[8] == 6  # half of measuring
+    assert set(total[9:]) == {24}  # measured, and one attempt
+    assert done[9:] == (12, 13, 14, 24)
+
+
+def test_what_is_expected_is_wrong_by_the_same_factor_either_way() -> None:
+    assert about(1, 4) == 2
+    assert about(3, 3) == 3
+    assert about(0, 0) == 0

@@ -77,7 +77,7 @@ def test_several_goals_of_one_run_are_what_each_is_alone():
                 np.testing.assert_array_equal(conv.weights, other.weights)
     done, totals, _ = zip(*steps, strict=True)
     assert list(done) == sorted(done)
-    assert list(totals) == sorted(totals, reverse=True)  # attempts that are not needed are no steps
+    assert all(step < total for step, total in zip(done[:-1], totals[:-1], strict=True))
     assert steps[-1][:2] == (totals[-1], totals[-1])
 
 

@@ -15,12 +15,15 @@ from ..forms.layer import ConvLayer
 from .moments import bytes_of_sums
 from .network import Progress
 
-__all__ = ["ConversionEffort", "Steps", "unknowns"]
+__all__ = ["ConversionEffort", "Steps", "about", "unknowns"]
 
 # Patches per unknown of a least-squares problem that a fit asks for, where a network has that many; and that
 # forms and ranks are compared on.
 _PATCHES: Final = 20
 _PATCHES_MEASURED: Final = 6
+
+# Inputs where their number is not known.
+_INPUTS: Final = 256
 
 # Positions of an input that are looked at in any case.
 _FEW_POSITIONS: Final = 32
@@ -42,6 +45,12 @@ _PROBE_INPUTS: Final = 4
 _ATTEMPTS: Final = 1.5e12
 _MOST_ATTEMPTS: Final = 6
 _ROUNDS: Final = 9
+
+# Steps of progress of a layer, of all in the mean.
+_STEPS_A_LAYER: Final = 4
+
+# Share of measuring a layer that the pass over the inputs takes, about.
+_PASS: Final = 0.5
 
 # Bytes of the sums over patches of the layers that are measured in one pass.
 _SUMS: Final = 1 << 29
@@ -87,6 +96,13 @@ class ConversionEffort:
         layer = self._layers[index]
         return min(self._positions, math.prod(layer.out_sizes)) * layer.calls
 
+    def seen(self) -> list[int]:
+        """Return how many inputs each layer sees where its forms and ranks are compared, of all calls."""
+        most = self._available or _INPUTS
+        return [
+            min(self.measured_inputs(index), most) * layer.calls for index, layer in enumerate(self._layers)
+        ]
+
     def measured_positions(self, index: int) -> int:
         """Return the same for its forms and ranks to be compared: many inputs tell more than many places."""
         inputs = min(self.measured_inputs(index), self._available or math.inf)
@@ -125,7 +141,7 @@ class ConversionEffort:
 
     def _work_of(self, index: int) -> float:
         layer, size = self._layers[index], unknowns(self._layers[index])
-        inputs = min(self.inputs(index), self._available or 256)
+        inputs = min(self.inputs(index), self._available or _INPUTS)
         patches = inputs * self.positions(index)
         solving = 3 * size**3 + 4 * size**2 * layer.c_out // layer.groups
         return inputs * layer.macs + layer.groups * (patches * size**2 / 2 + solving)
@@ -145,25 +161,33 @@ class ConversionEffort:
 
 
 class Steps:
-    """How far a conversion is, in steps of about equal time. The total falls by attempts that are not needed.
+    """How far a conversion is, in steps of about equal time.
 
-    A layer that takes as long as the mean of all is a step, one that takes longer so many more.
+    A layer that takes as long as the mean of all is four steps, one that takes longer so many more. How many
+    attempts there will be is not known before the last one: `expect` says what is known so far, and the total
+    follows.
 
     Parameters
     ----------
     work : sequence of float
         About what it takes to measure a layer, or to fit it, of each.
-    attempts : int
-        Times that all layers are fitted, at most.
+    inputs : sequence of int
+        How many inputs each sees in a pass, about.
     progress : callable or None
         Is told the steps done, those to do, and the present one.
     """
 
-    def __init__(self, work: Sequence[float], attempts: int, progress: Progress | None) -> None:
-        unit = sum(work) / max(len(work), 1)
+    def __init__(self, work: Sequence[float], inputs: Sequence[int], progress: Progress | None) -> None:
+        unit = sum(work) / max(_STEPS_A_LAYER * len(work), 1)
         self._steps = [max(1, round(one / unit)) for one in work]
-        self._attempts, self._progress = attempts, progress
-        self._done, self._total = 0, attempts * sum(self._steps)
+        self._progress = progress
+        self._inputs = inputs
+        self._begun: dict[int, float] = {}  # shares of layers that are counted already
+        self._done = self._total = 0.0
+
+    def expect(self, attempts: float) -> None:
+        """Say in how many attempts, from here on, all layers are fitted."""
+        self._total = self._done + attempts * sum(self._steps)
 
     def measures(self) -> None:
         """Count that all layers are measured first."""
@@ -172,20 +196,27 @@ class Steps:
     def say(self, what: str, layer: ConvLayer) -> None:
         """Tell what is done next."""
         if self._progress is not None:
-            self._progress(self._done, self._total, f"{what} {layer.name}")
+            done = int(self._done)
+            self._progress(done, max(math.ceil(self._total), done + 1), f"{what} {layer.name}")
 
     def did(self, index: int) -> None:
         """Count a layer that was measured or fitted."""
-        self._done += self._steps[index]
+        self._done += self._steps[index] * (1 - self._begun.pop(index, 0.0))
 
-    def leave_out(self, attempts: int) -> None:
-        """Take attempts that are not needed from the total: counted as made they would seem to take no time.
-
-        Below 0: add those that were made, and not planned.
-        """
-        self._total -= attempts * sum(self._steps)
+    def did_pass(self, index: int, inputs: int) -> None:
+        """Count that a layer saw so many inputs in a pass, which is half of measuring it."""
+        before = self._begun.get(index, 0.0)
+        now = min(before + _PASS * inputs / self._inputs[index], _PASS)
+        self._begun[index] = now
+        self._done += self._steps[index] * (now - before)
 
     def end(self) -> None:
         """Tell that all is done."""
         if self._progress is not None:
-            self._progress(self._total, self._total, "done")
+            total = math.ceil(self._total)
+            self._progress(total, total, "done")
+
+
+def about(least: int, most: int) -> float:
+    """Return what is wrong by the same factor for the least and the most attempts: their geometric mean."""
+    return math.sqrt(least * most)

@@ -20,7 +20,7 @@ from ..forms.table import FORMS, UNCHANGED, is_dense
 from ..scores.loss import Values
 from .allowance import Allowance
 from .curves import Candidates, Curves
-from .effort import ConversionEffort, Steps
+from .effort import ConversionEffort, Steps, about
 from .fit import Fitter
 from .goal import ConversionGoal, count
 from .moments import Moments
@@ -125,9 +125,10 @@ class ConversionRun:
         if tries and goal.rank is None:
             least = 1 if goal.max_loss is None else _FEW_ATTEMPTS  # one that loses too much gives nothing
             self._attempts = max(min(self._effort.attempts, 2 + tries), least)
-        self._made, self._expected = 0, self._attempts  # attempts at the present goal, and those to come
         self._measured = False
-        self._steps = Steps(self._effort.work, self._attempts * len(goals), progress)
+        self._goals = len(goals)  # not reached yet
+        self._steps = Steps(self._effort.work, self._effort.seen(), progress)
+        self._expect(0, 0)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
         self._known: dict[tuple[tuple[str, int], ...], Replacement | None] = {}
         self._patches: dict[int, int] = {}
@@ -152,7 +153,8 @@ class ConversionRun:
         UnmetBudgetError
             If the cheapest forms leave more than its budget.
         """
-        self._made, self._expected = 0, self._attempts
+        self._goals -= 1
+        self._expect(1, self._attempts)
         with blas_alone():
             try:
                 best = self._reached(goal)
@@ -161,13 +163,14 @@ class ConversionRun:
                     best = self._without(best, reasons)
                 done = self._equalised(best.replaced) if self._equalise else best.replaced
             finally:
-                self._steps.leave_out(self._expected - self._made)
+                self._expect(0, 0)
                 self._forget()
         return Conversion(done, self._report(goal, best, reasons))
 
     def leave_out(self) -> None:
         """Say that a goal is not tried."""
-        self._steps.leave_out(self._attempts)
+        self._goals -= 1
+        self._expect(0, 0)
 
     def unchanged(self, goal: ConversionGoal) -> Conversion:
         """Return what leaves every layer as it is."""
@@ -176,6 +179,10 @@ class ConversionRun:
     def end(self) -> None:
         """Say that nothing is left to do."""
         self._steps.end()
+
+    def _expect(self, least: int, most: int) -> None:
+        """Say how many attempts are still made at the present goal."""
+        self._steps.expect(about(least, most) + self._goals * about(1, self._attempts))
 
     def _forget(self) -> None:
         """Forget layers that were fitted first, until what is remembered is small enough."""
@@ -229,12 +236,17 @@ class ConversionRun:
         wanted = {index: self._effort.measured_inputs(index) for index in moments}
         if wanted:
             self._steps.say("measuring", self.layers[block[0]])
-            visit(self.network, wanted, partial(_add, moments))
+            visit(self.network, wanted, partial(self._add, moments))
         for index in block:
             self._steps.say("measuring", self.layers[index])
             if index in moments:
                 self.curves.measure(index, cheaper[index], moments.pop(index))
             self._steps.did(index)
+
+    def _add(self, moments: Mapping[int, Moments], index: int, sample: tuple[Values, ...]) -> None:
+        self._steps.say("measuring", self.layers[index])
+        moments[index].add(*sample)
+        self._steps.did_pass(index, len(sample[0]))
 
     def _reached(self, goal: ConversionGoal) -> _Attempt:
         if goal.rank is not None:
@@ -276,7 +288,9 @@ class ConversionRun:
         best, aim = _Attempt(self._dense(), {}, 0.0), max_loss
         seen: list[list[Option]] = []
         low, high = self.curves.least, self.curves.dense
-        for _ in range(min(self._attempts, _SEARCHES)):
+        most = min(self._attempts, _SEARCHES)
+        for tries in range(most):
+            self._expect(1, most - tries)
             allowed = self.curves.cost_of(aim)
             if not low <= allowed < high * (1 - _FINE):
                 near = allowed >= high * (1 - _FINE) and high == self.curves.dense and self._loss_of is None
@@ -370,9 +384,8 @@ class ConversionRun:
     def _best(self, allowed: float) -> _Attempt:
         """Return the conversion that changes the outputs least, of some under a budget."""
         picks = self.curves.chosen(allowed)
-        if math.fsum(pick.effect for pick in picks) < _ENOUGH:  # the first one will do
-            self._expected = 1
-            self._steps.leave_out(self._attempts - 1)
+        will_do = math.fsum(pick.effect for pick in picks) < _ENOUGH
+        self._expect(1, 1 if will_do else self._attempts)
         best = self._attempt(picks)
         tries = 1
         if best.change < _ENOUGH:
@@ -380,10 +393,12 @@ class ConversionRun:
         even = self.curves.even(allowed) if self._attempts > _FEW_ATTEMPTS else None
         seen, trust = [best.picks, even], 0
         if even is not None and even != best.picks:
+            self._expect(2, self._attempts - tries)
             best, tries = min(best, self._attempt(even), key=lambda tried: tried.change), tries + 1
         while tries < self._attempts and best.change >= _ENOUGH:
             effects = self._effects(best)
             picks = self.curves.informed(allowed, best.picks, effects, _TRUST[trust])
+            self._expect(1, self._attempts - tries)
             attempt = best if picks in seen else self._attempt(picks)
             seen.append(picks)
             tries += 1
@@ -419,7 +434,6 @@ class ConversionRun:
 
     def _fitted(self, picks: Sequence[Option]) -> dict[int, Replacement]:
         """Fit each layer to what it reads behind those before it."""
-        self._made += 1
         replaced: dict[int, Replacement] = {}
         ways = [(pick.form, pick.rank) for pick in picks]
         for index, layer in enumerate(self.layers):
@@ -554,10 +568,6 @@ def _activation_of(layer: ConvLayer) -> str:
     if known is not None:
         return known.name
     return f"none: {layer.read_by}" if layer.read_by else ""
-
-
-def _add(moments: Mapping[int, Moments], index: int, sample: tuple[Values, ...]) -> None:
-    moments[index].add(*sample)
 
 
 def _same(new: Values, old: Values) -> bool:
