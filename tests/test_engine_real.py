@@ -171,6 +171,24 @@ def test_recurrent_layers_of_other_kinds_are_named_and_fall_back(said: str) -> N
     np.testing.assert_allclose(sp.engine.load(model, fallback="onnxruntime")(feeds), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+@pytest.mark.parametrize("wrong", ["W", "R", "B", "initial_h", "hidden_size", "direction"])
+def test_weights_of_a_recurrent_layer_that_do_not_fit_are_named(op: str, wrong: str) -> None:
+    net = Net()
+    gates = 4 * (4 if op == "LSTM" else 3)
+    shapes = {"W": [1, gates, 6], "R": [1, gates, 4], "B": [1, 2 * gates], "initial_h": [1, 2, 4]}
+    if wrong in shapes:
+        shapes[wrong] = [*shapes[wrong][:-1], shapes[wrong][-1] + 1]
+    more = {"hidden_size": 5 if wrong == "hidden_size" else 4}
+    more |= {"direction": "bidirectional"} if wrong == "direction" else {}
+    w, r, b, h = (net.constant(numbers(*shape)) for shape in shapes.values())
+    y = net.node(op, net.input("x", [5, 2, 6]), w, r, b, "", h, **more)
+    said = f"`{wrong}` of shape" if wrong in shapes else "of shape"
+    for fallback in (None, "onnxruntime"):
+        with pytest.raises(ValueError, match=said):
+            sp.engine.load(net.model(y), fallback=fallback)
+
+
 # -- truth values and whole numbers -------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .operands import Kind, Length, Lengths, Operands, ShapeError, axis_of, broadcast, one_dtype
 
-__all__ = ["RULES"]
+__all__ = ["GATES", "RULES"]
 
 
 def _gemm(given: Operands) -> list[Kind]:
@@ -25,7 +25,7 @@ def _gemm(given: Operands) -> list[Kind]:
 
 
 def _check_inner(one: Length, other: Length, given: Operands) -> None:
-    if isinstance(one, int) and isinstance(other, int) and one != other:
+    if _differ(one, other):
         raise ShapeError(f"matrices of shapes {given.shape()} and {given.shape(1)} do not meet")
 
 
@@ -46,14 +46,40 @@ def _recurrent(given: Operands) -> list[Kind]:
     x, weights = given.shape(), given.shape(2)
     if len(x) != 3 or len(given.shape(1)) != 3 or len(weights) != 3:
         raise ShapeError(f"inputs of shapes {x}, {given.shape(1)} and {weights}; expected three axes each")
-    _check_inner(x[2], given.shape(1)[2], given)
-    directions, width = weights[0], given.attribute("hidden_size", weights[2])
+    directions = 2 if given.attribute("direction", "forward") == "bidirectional" else 1
+    width = given.attribute("hidden_size", weights[2])
     if given.attribute("layout", 0):
         all_times: Lengths = (x[0], x[1], directions, width)
         end: Lengths = (x[0], directions, width)
     else:
         all_times, end = (x[0], directions, x[1], width), (directions, x[1], width)
+    if isinstance(width, int):
+        _check_recurrent(given, directions, width, end)
     return [(given.dtype(), all_times), (given.dtype(), end), (given.dtype(), end)]
+
+
+def _check_recurrent(given: Operands, directions: int, width: int, end: Lengths) -> None:
+    """Check the shapes of weights, biases, states and peepholes against the input and the width."""
+    gates = GATES[given.node.op] * width
+    expected = {
+        "W": (directions, gates, given.shape()[2]),
+        "R": (directions, gates, width),
+        "B": (directions, 2 * gates),
+        "initial_h": end,
+        "initial_c": end,
+        "P": (directions, 3 * width),
+    }
+    for name, shape in expected.items():
+        number = _RECURRENT.index(name)
+        if not given.has(number):
+            continue
+        got = given.shape(number)
+        if len(got) != len(shape) or any(map(_differ, got, shape)):
+            raise ShapeError(f"`{name}` of shape {got} for inputs of shape {given.shape()}; expected {shape}")
+
+
+def _differ(one: Length, other: Length) -> bool:
+    return isinstance(one, int) and isinstance(other, int) and one != other
 
 
 def _reduction(given: Operands) -> list[Kind]:
@@ -73,6 +99,9 @@ def _position(given: Operands) -> list[Kind]:
     kept = (1,) if given.attribute("keepdims", 1) else ()
     return [(np.dtype(np.int64), (*shape[:axis], *kept, *shape[axis + 1 :]))]
 
+
+GATES: Final = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_RECURRENT: Final = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 _REDUCTIONS: Final = """
     ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp

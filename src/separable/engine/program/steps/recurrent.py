@@ -10,13 +10,13 @@ import numpy as np
 from .... import _core
 from ...._base.types import Array
 from ...graph.ir import Node
+from ...graph.shapes.reductions import GATES
 from ..builder import Builder, UnsupportedError
 from ..memory import Buffer, Plain
 from .recorded import append_step
 
 __all__ = ["recurrent"]
 
-_GATES: Final = {"LSTM": 4, "GRU": 3}
 _DEFAULT: Final = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh")}
 _DIRECTIONS: Final = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
@@ -98,7 +98,7 @@ def recurrent(builder: Builder, node: Node) -> None:
         [held for direction in directions for held in direction.reads],
         list({held.buffer: held for direction in directions for held in direction.writes}.values()),
         add,
-        macs=len(directions) * times * count * _GATES[node.op] * width * width,
+        macs=len(directions) * times * count * GATES[node.op] * width * width,
         weights=sum(packed.nbytes for direction in directions for packed in direction.weights),
     )
 
@@ -128,7 +128,7 @@ def _of_input(builder: Builder, node: Node, number: int, label: str) -> tuple[Pl
     times, count, length = builder.shape(node.inputs[0])
     weights, own = (builder.constant(node.inputs[place])[number] for place in (1, 2))
     gates = weights.shape[0]
-    width = gates // _GATES[node.op]
+    width = gates // GATES[node.op]
     store = builder.store
     bias: Array | None = None
     later: Array | None = None
