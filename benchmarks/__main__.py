@@ -21,6 +21,7 @@ from benchmarks import (
     convert_time,
     dask_arrays,
     engine_bfloats,
+    engine_bytes,
     engine_converted,
     engine_kernels,
     engine_latency,
@@ -113,6 +114,7 @@ def benchmarks() -> dict[str, Benchmark]:
             s.run, s.quick, s.effort, s.peers, _progress
         ),
         engine_bfloats.NAME: lambda s: engine_bfloats.measure(s.run, s.quick, s.effort, s.peers, _progress),
+        engine_bytes.NAME: lambda s: engine_bytes.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_kernels.NAME: lambda s: engine_kernels.measure(s.run, s.quick, s.effort, s.peers, _progress),
         engine_lengths.NAME: lambda s: engine_lengths.measure(s.run, s.quick, _progress),
         engine_real.NAME: lambda s: engine_real.measure(s.run, s.quick, s.effort, s.peers, _progress),

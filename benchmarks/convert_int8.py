@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
 import statistics
 import tempfile
 import warnings
@@ -17,6 +15,7 @@ import numpy.typing as npt
 
 import separable as sp
 from benchmarks import libraries
+from benchmarks.quantiser import quantise
 from benchmarks.results import Quantity, QuantityRecord
 
 NETWORKS = (("digits", "vgg"), ("digits", "residual"), ("textures", "vgg"))
@@ -127,44 +126,11 @@ def quantised(
     yield f"{label}, float32", Result(_accuracy(wanted, classes), 0.0)
     for per_channel in (False, True):
         small = path.with_name("int8.onnx")
-        _quantise(path, small, inputs, per_channel)
+        quantise(path, small, inputs, per_channel=per_channel)
         got = _run(small, x)
         error = float(np.square(got - wanted).mean() / np.square(wanted - wanted.mean(axis=0)).mean())
         how = "channel" if per_channel else "tensor"
         yield f"{label}, int8, weights per {how}", Result(_accuracy(got, classes), error)
-
-
-class _Reader:
-    """Batches for the quantiser, by the name of the model's input."""
-
-    def __init__(self, name: str, x: Array) -> None:
-        self._batches = iter([{name: x[start : start + BATCH]} for start in range(0, len(x), BATCH)])
-
-    def get_next(self) -> dict[str, Array] | None:
-        """Return the next batch; None at the end."""
-        return next(self._batches, None)
-
-
-def _quantise(path: Path, target: Path, inputs: Array, per_channel: bool) -> None:
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)  # it asks for what is done already
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            quantization = importlib.import_module("onnxruntime.quantization")
-            shapes = importlib.import_module("onnxruntime.quantization.shape_inference")
-            ready = path.with_name("ready.onnx")
-            shapes.quant_pre_process(path, ready, skip_symbolic_shape=True)
-            name = _session(ready).get_inputs()[0].name
-            quantization.quantize_static(
-                ready,
-                target,
-                _Reader(name, inputs),
-                quant_format=quantization.QuantFormat.QDQ,
-                per_channel=per_channel,
-            )
-    finally:
-        logging.root.setLevel(level)
 
 
 def _session(path: Path) -> Any:

@@ -8,11 +8,11 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks import engine_networks, engine_peers, libraries
-from benchmarks.engine_latency import GROUP, Progress, Running, can_be_built, loaded_in, restored
-from benchmarks.engine_networks import Floats, Network
+from benchmarks.engine_latency import GROUP, Progress, can_be_built, row_of
+from benchmarks.engine_networks import Floats
 from benchmarks.engine_peers import Loaded, Runner
-from benchmarks.results import SEPARABLE, Cell, Quantity, Row, TableRecord
-from benchmarks.timing import Effort, interleave
+from benchmarks.results import SEPARABLE, Quantity, Row, TableRecord
+from benchmarks.timing import Effort
 
 NAME: Final = "engine-bf16"
 OURS: Final = f"{SEPARABLE}, bf16"
@@ -44,7 +44,7 @@ def measure(
     if can_be_built():
         for name in (QUICK,) if quick else NETWORKS:
             progress(f"{NAME}: {name}")
-            rows.append(_row(engine_networks.named(name), effort or Effort(), only))
+            rows.append(row_of(engine_networks.named(name), _runners(only), effort or Effort()))
     title = f"Networks in bfloat16, one thread (least times; {UNITS[unit()]})"
     return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, _figures(rows))
 
@@ -52,14 +52,6 @@ def measure(
 def unit() -> str:
     """Return what multiplies numbers of bfloat16 on this processor."""
     return str(libraries.load("separable._core").matrix_unit())
-
-
-def _row(network: Network, effort: Effort, only: tuple[str, ...]) -> Row:
-    path, x = engine_networks.path(network), engine_networks.sample(network, 1)
-    with restored():
-        running, _ = loaded_in(_runners(only), path, x, 1)
-        interleave([one.watch for one in running], effort)
-        return Row(network.title, 1, [_cell(one) for one in running])
 
 
 def _runners(only: tuple[str, ...]) -> list[Runner]:
@@ -78,14 +70,6 @@ def _load(path: Path, x: Floats, threads: int) -> Loaded:
     program = load(path, threads=threads, precision="bf16", calibration=calls)
     y = np.array(program(x))
     return Loaded(lambda: program(x, out=y), lambda: y)
-
-
-def _cell(one: Running) -> Cell:
-    timing = one.watch.timing()
-    least = min(one.watch.samples)
-    return Cell(
-        one.runner.name, least, timing.low, timing.high, round(timing.cores, 2), one.difference or None
-    )
 
 
 def _figures(rows: list[Row]) -> list[Quantity]:

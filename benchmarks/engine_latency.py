@@ -217,6 +217,26 @@ def loaded_in(
     return running, failed
 
 
+def row_of(network: Network, runners: Sequence[Runner], effort: Effort) -> Row:
+    """Return the least times of one input on one thread, all runtimes interleaved, and how far each is off.
+
+    The first runner's output is what the others' are compared with.
+    """
+    path, x = engine_networks.path(network), engine_networks.sample(network, 1)
+    with restored():
+        running, _ = loaded_in(runners, path, x, 1)
+        interleave([one.watch for one in running], effort)
+        return Row(network.title, 1, [_least(one) for one in running])
+
+
+def _least(one: Running) -> Cell:
+    timing = one.watch.timing()
+    least = min(one.watch.samples)
+    return Cell(
+        one.runner.name, least, timing.low, timing.high, round(timing.cores, 2), one.difference or None
+    )
+
+
 def _difference(network: str, runner: Runner, y: Floats, reference: Floats) -> float:
     if y.shape != reference.shape:
         raise WrongResultError(f"{network}: {runner.name} returns {y.shape}, not {reference.shape}")

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import (
     engine_bfloats,
+    engine_bytes,
     engine_converted,
     engine_files,
     engine_latency,
@@ -238,6 +239,22 @@ def test_bfloat16_is_measured_on_any_processor() -> None:
     assert 0 < (cells[engine_bfloats.OURS].apart or 0) < 0.03
     assert engine_bfloats.UNITS[engine_bfloats.unit()] in record.title
     assert any(quantity.unit == "% of the largest output" for quantity in record.quantities)
+    stored = decode(encode(record))  # with six digits
+    assert decode(encode(stored)) == stored
+
+
+def test_eight_bits_are_measured_beside_the_file_that_onnx_runtime_quantised() -> None:
+    record = engine_bytes.measure("run", quick=True, effort=ONCE)
+    (row,) = record.rows
+    cells = {cell.column: cell for cell in row.cells}
+    eight = {engine_bytes.OURS, engine_bytes.OURS_QDQ, f"{engine_peers.ONNX_RUNTIME}, QDQ"}
+    assert {SEPARABLE, engine_peers.ONNX_RUNTIME} | eight <= set(cells)
+    assert all(cell.median > 0 for cell in row.cells)
+    assert all(0 < (cells[name].apart or 0) < 0.3 for name in eight)
+    over, *_ = record.quantities
+    ratio = row.over(f"{engine_peers.ONNX_RUNTIME}, QDQ", engine_bytes.OURS_QDQ)
+    assert ratio is not None
+    assert over.value == pytest.approx(1 / ratio)
     stored = decode(encode(record))  # with six digits
     assert decode(encode(stored)) == stored
 
