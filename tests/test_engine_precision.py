@@ -191,3 +191,21 @@ def test_pieces(network: Any) -> None:
         assert np.maximum(pairs, 0).sum(2).max(initial=0) <= 128
         assert np.minimum(pairs, 0).sum(2).min(initial=0) >= -128
     assert next(iter(calls_of(images(1)[0]))).shape == (1, 3, 32, 32)
+
+
+@pytest.mark.usefixtures("target")
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_sizes_that_vary_have_the_bits_of_programs_made_for_them(precision: str) -> None:
+    """Plans made again from recordings pack samples and levels as plans made step by step do."""
+    model = LayerNet().network()
+    for dim, name in zip(model.graph.input[0].type.tensor_type.shape.dim, "N.HW", strict=True):
+        if name != ".":
+            dim.dim_param = name
+    calibration = images(4)
+    program = sp.engine.load(model, precision=precision, calibration=calibration, threads=1)
+    random = np.random.default_rng(3)
+    for batch, height, width in ((1, 32, 32), (1, 40, 36), (2, 40, 44), (1, 56, 24), (3, 30, 50), (1, 64, 72)):
+        x = random.standard_normal((batch, 3, height, width)).astype(np.float32)
+        fresh = sp.engine.load(model, precision=precision, calibration=calibration, threads=1)
+        np.testing.assert_array_equal(program(x), fresh(x))
+    assert program._recordings.used >= 1
