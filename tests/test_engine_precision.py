@@ -204,8 +204,9 @@ def test_sizes_that_vary_have_the_bits_of_programs_made_for_them(precision: str)
     calibration = images(4)
     program = sp.engine.load(model, precision=precision, calibration=calibration, threads=1)
     random = np.random.default_rng(3)
-    for batch, height, width in ((1, 32, 32), (1, 40, 36), (2, 40, 44), (1, 56, 24), (3, 30, 50), (1, 64, 72)):
-        x = random.standard_normal((batch, 3, height, width)).astype(np.float32)
+    sizes = ((1, 32, 32), (1, 40, 36), (2, 40, 44), (1, 56, 24), (3, 30, 50), (1, 64, 72))
+    for batch, *lengths in sizes:
+        x = random.standard_normal((batch, 3, *lengths)).astype(np.float32)
         fresh = sp.engine.load(model, precision=precision, calibration=calibration, threads=1)
         np.testing.assert_array_equal(program(x), fresh(x))
     assert program._recordings.used >= 1
