@@ -259,6 +259,16 @@ def test_eight_bits_are_measured_beside_the_file_that_onnx_runtime_quantised() -
     assert decode(encode(stored)) == stored
 
 
+def test_what_openvino_cannot_read_is_left_out_and_no_other() -> None:
+    def fails(*_: object) -> Any:
+        raise RuntimeError("unsupported")
+
+    assert engine_real._loaded(engine_peers.OPENVINO, fails, Path("x.onnx"), {}) is None
+    for name in (SEPARABLE, engine_peers.ONNX_RUNTIME):
+        with pytest.raises(RuntimeError, match="unsupported"):
+            engine_real._loaded(name, fails, Path("x.onnx"), {})
+
+
 def test_verdicts_on_networks_of_packages() -> None:
     def row(label: str, *seconds: float) -> Row:
         columns = (SEPARABLE, engine_peers.ONNX_RUNTIME, engine_peers.OPENVINO)
