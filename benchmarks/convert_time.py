@@ -70,11 +70,11 @@ def network(name: str) -> tuple[Any, int]:
     return model.eval(), size
 
 
-def photographs(count: int, size: int) -> np.ndarray[Any, Any]:
+def photographs(count: int, size: int, seed: int = 0) -> np.ndarray[Any, Any]:
     """Return squares cut at random from the pictures that scikit-image brings, float32, about -2 to 2."""
     from skimage import data
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     photos = [np.atleast_3d(getattr(data, name)())[..., :3] / np.float32(255) for name in PHOTOS]
     squares = np.empty((count, 3, size, size), np.float32)
     for square in squares:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from benchmarks import engine_networks, engine_peers, libraries
+from benchmarks.convert_time import photographs
 from benchmarks.engine_latency import GROUP, Progress, can_be_built, row_of
-from benchmarks.engine_networks import Floats
+from benchmarks.engine_networks import Floats, Network
 from benchmarks.engine_peers import Loaded, Runner
 from benchmarks.results import SEPARABLE, Quantity, Row, TableRecord
 from benchmarks.timing import Effort
@@ -18,7 +20,10 @@ NAME: Final = "engine-bf16"
 OURS: Final = f"{SEPARABLE}, bf16"
 NETWORKS: Final = ("mobilenet-v1", "mobilenet-v2", "mobilenet-v3", "efficientnet-b0", "resnet-50")
 QUICK: Final = "ds-cnn-s"
+QUICK_INPUTS: Final = 20
+BATCH: Final = 100  # photographs that are cut at a time
 CALLS: Final = 4  # inputs that the error is measured on
+PHOTOGRAPHS: Final = 1000  # on which classes are compared
 UNITS: Final = {
     "amx": "on AMX",
     "avx512-bf16": "on AVX512-BF16",
@@ -41,12 +46,41 @@ def measure(
         If a runtime in float32 computes something else than ONNX Runtime.
     """
     rows: list[Row] = []
+    agreed: list[Quantity] = []
     if can_be_built():
         for name in (QUICK,) if quick else NETWORKS:
             progress(f"{NAME}: {name}")
-            rows.append(row_of(engine_networks.named(name), _runners(only), effort or Effort()))
+            network = engine_networks.named(name)
+            rows.append(row_of(network, _runners(only), effort or Effort()))
+            agreed.append(same_class(network, "bf16", QUICK_INPUTS if quick else PHOTOGRAPHS))
     title = f"Networks in bfloat16, one thread (least times; {UNITS[unit()]})"
-    return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, _figures(rows))
+    return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, [*_figures(rows), *agreed])
+
+
+def same_class(network: Network, precision: str, count: int) -> Quantity:
+    """Return on how many of some inputs the class is that of float32: photographs where it reads pictures."""
+    path = engine_networks.path(network)
+    load: Any = libraries.load("separable.engine").load
+    exact = load(path, threads=1)
+    calibration = list(_inputs(network, CALLS, seed=count))
+    program = load(path, threads=1, precision=precision, calibration=calibration)
+    same = sum(int(exact(x).argmax() == program(x).argmax()) for x in _inputs(network, count))
+    value = 100 * same / count
+    return Quantity(
+        f"same class as float32, {precision}, {network.title}", value, value, value, f"% of {count} inputs"
+    )
+
+
+def _inputs(network: Network, count: int, seed: int = 0) -> Iterator[Floats]:
+    """Yield inputs, a batch of one each."""
+    pictures = network.shape[0] == 3 and libraries.load("skimage") is not None
+    for start in range(0, count, BATCH):
+        size = min(count - start, BATCH)
+        if pictures:
+            yield from photographs(size, network.shape[1], seed=seed + start)[:, np.newaxis]
+        else:
+            rng = np.random.default_rng(seed + start)
+            yield from rng.standard_normal((size, 1, *network.shape)).astype(np.float32)
 
 
 def unit() -> str:
@@ -64,8 +98,7 @@ def _runners(only: tuple[str, ...]) -> list[Runner]:
 
 
 def _load(path: Path, x: Floats, threads: int) -> Loaded:
-    shape = (CALLS, *x.shape)
-    calls = list(np.random.default_rng(1).standard_normal(shape).astype(np.float32))
+    calls = list(np.random.default_rng(1).standard_normal((CALLS, *x.shape)).astype(np.float32))
     load: Any = libraries.load("separable.engine").load
     program = load(path, threads=threads, precision="bf16", calibration=calls)
     y = np.array(program(x))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks import engine_bfloats, engine_networks, engine_peers, libraries, machine
+from benchmarks.engine_bfloats import PHOTOGRAPHS, QUICK_INPUTS, same_class
 from benchmarks.engine_latency import GROUP, Progress, can_be_built, row_of
 from benchmarks.engine_networks import Floats
 from benchmarks.engine_peers import Loaded, Runner
@@ -44,12 +45,16 @@ def measure(
         If a runtime in float32 computes something else than ONNX Runtime.
     """
     rows: list[Row] = []
+    agreed: list[Quantity] = []
     if can_be_built():
         for name in (QUICK,) if quick else NETWORKS:
             progress(f"{NAME}: {name}")
-            rows.append(row_of(engine_networks.named(name), _runners(only), effort or Effort()))
+            network = engine_networks.named(name)
+            rows.append(row_of(network, _runners(only), effort or Effort()))
+            agreed.append(same_class(network, "int8", QUICK_INPUTS if quick else PHOTOGRAPHS))
     title = "Networks in eight bits, one thread (least times; QDQ: files that ONNX Runtime quantised)"
-    return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, _figures(rows, quick))
+    figures = [*_figures(rows, quick), *agreed]
+    return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, figures)
 
 
 def _runners(only: tuple[str, ...]) -> list[Runner]:

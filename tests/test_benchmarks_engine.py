@@ -239,6 +239,9 @@ def test_bfloat16_is_measured_on_any_processor() -> None:
     assert 0 < (cells[engine_bfloats.OURS].apart or 0) < 0.03
     assert engine_bfloats.UNITS[engine_bfloats.unit()] in record.title
     assert any(quantity.unit == "% of the largest output" for quantity in record.quantities)
+    (agreed,) = [one for one in record.quantities if one.label.startswith("same class")]
+    assert agreed.unit == "% of 20 inputs"
+    assert agreed.value > 80
     stored = decode(encode(record))  # with six digits
     assert decode(encode(stored)) == stored
 
@@ -252,6 +255,7 @@ def test_eight_bits_are_measured_beside_the_file_that_onnx_runtime_quantised() -
     assert all(cell.median > 0 for cell in row.cells)
     assert all(0 < (cells[name].apart or 0) < 0.3 for name in eight)
     over, *_ = record.quantities
+    assert record.quantities[-1].label.startswith("same class as float32, int8")
     ratio = row.over(f"{engine_peers.ONNX_RUNTIME}, QDQ", engine_bytes.OURS_QDQ)
     assert ratio is not None
     assert over.value == pytest.approx(1 / ratio)

@@ -34,10 +34,11 @@ POSITIONS: Final = 256
 ROUNDS: Final = 4
 
 # Inputs from which equalisation takes the ranges of channels: at least, at most, and in between as many as
-# take so many multiply-accumulates.
+# have so many positions, or take so many multiply-accumulates.
 _INPUTS: Final = 8
 _INPUTS_MOST: Final = 128
-_EQUALISED: Final = 1e9
+_EQUALISED_POSITIONS: Final = 8192
+_EQUALISED: Final = 1e8
 
 # Attempts of which none is spent on what is nowhere worse than one rank for all: of a large network that is
 # seldom the best (YOLOv8n: 0.139 for 0.074).
@@ -461,7 +462,7 @@ class ConversionRun:
         scaled: dict[int, Replacement] = {}
         for index, new in sorted(replaced.items()):
             if len(new.convs) > 1:
-                inputs = max(_INPUTS, min(_INPUTS_MOST, int(_EQUALISED / self.layers[index].macs)))
+                inputs = _inputs_equalised(self.layers[index])
                 seen = [x for x, *_ in samples(self.network, index, dict(scaled), inputs)]
                 alike = np.concatenate([x for x in seen if x.shape[1:] == seen[0].shape[1:]])
                 new = equalised(new, alike[:: -(-len(alike) // inputs)])
@@ -552,6 +553,12 @@ class ConversionRun:
         if refusal:
             return refusal
         return "no form is cheaper" if len(options) == 1 else "its error is worth more than what a form saves"
+
+
+def _inputs_equalised(layer: ConvLayer) -> int:
+    """Return how many inputs tell the ranges of channels between the convolutions that a layer becomes."""
+    enough = max(_EQUALISED_POSITIONS / math.prod(layer.out_sizes), _EQUALISED / layer.macs)
+    return max(_INPUTS, min(_INPUTS_MOST, math.ceil(enough)))
 
 
 def _bytes(new: Replacement | None) -> int:
