@@ -257,6 +257,20 @@ def test_every_dependency_is_pinned() -> None:
     }
 
 
+def test_the_site_is_built_with_what_its_reference_imports() -> None:
+    """A page of the reference that is named as an extra is of a module that needs it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+
+    def brought(extra: str) -> set[str]:
+        own = [re.fullmatch(r"separable\[(.*)\]", item) for item in extras[extra]]
+        inner = [name for match in own if match for name in match[1].split(",")]
+        return {extra}.union(*map(brought, inner))
+
+    pages = {page.stem for page in (ROOT / "docs" / "reference").glob("*.md")}
+    assert pages & set(extras) <= brought("docs")
+
+
 def test_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert separable.__version__ == project["project"]["version"]
