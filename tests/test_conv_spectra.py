@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 
-from separable.conv.algebra import spectra
+from separable.conv.algebra import descent, spectra
 from separable.conv.algebra.cholesky import Cholesky
-from separable.conv.algebra.descent import Quadratic, _reached, descend_reduction
+from separable.conv.algebra.descent import Quadratic, _reached, descend_reduction, whitened_filters
 from separable.conv.forms.table import CHEAPER, FORMS
 from tests.conv_layers import layer_of
 
@@ -88,3 +90,30 @@ def test_steps_that_are_too_far_for_single_precision_are_not_taken():
     # What overflows fails in some of LAPACK's kernels; in others it comes to no weights at all.
     far = _reached(problem, np.full((4, 32), 1e30, np.float32))
     assert far is None or far.loss >= problem.energy * (1 - 1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "sweeps"), [(np.float32, 1), (np.float64, 30)])
+def test_descent_ends_where_gains_are_roundings(monkeypatch, dtype, sweeps):
+    """A layer of 64 channels and 65 taps went on for minutes, for differences of its energy's last bits."""
+    rng = np.random.default_rng(5)
+    patches = rng.standard_normal((900, 12 * 65)).astype(dtype)
+    gram = patches.T @ patches
+    weights = rng.standard_normal((12 * 65, 8)).astype(dtype)
+    pull = gram @ weights
+    problem = Quadratic(gram, pull, np.sum(weights * pull, axis=0, dtype=np.float64), 65)
+    made = []
+
+    def moved(state, ranks, channels, terms, damping):
+        made.append(damping)
+        # Of the energy, a twentieth of a rounding in single precision: many roundings in double precision.
+        better = copy(state)
+        better.loss = state.loss - 5e-9 * problem.energy
+        return better, damping
+
+    monkeypatch.setattr(descent, "_moved", moved)
+    ranks = [15] * 12
+    filters = whitened_filters(problem, ranks)
+    descent.descend_inputs(problem, ranks, filters, 30, 0.0)
+    blocks = len(descent._blocks(ranks, 65))
+    assert blocks > 10
+    assert len(made) == sweeps * blocks

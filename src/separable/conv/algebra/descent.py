@@ -59,6 +59,9 @@ _EASIER: Final = 0.25
 _HARDER: Final = 10.0
 _STUCK: Final = 1e6
 
+# Roundings of the energy that a sweep has to gain, at least; one for each block of a long one.
+_ROUNDINGS: Final = 5
+
 
 @dataclass(frozen=True, eq=False)
 class Quadratic:
@@ -320,11 +323,13 @@ def descend_inputs(
     state = _Mixed(problem, owner, orthonormal_terms(filters, ranks, problem.own))
     blocks = _blocks(ranks, problem.taps)
     damping = [_DAMPING] * len(blocks)
+    # Gains are differences of losses that are as uncertain as what they are the small rest of.
+    rounding = max(_ROUNDINGS, len(blocks)) * np.finfo(problem.gram.dtype).eps * problem.energy
     for _ in range(sweeps):
         before = state.loss
         for number, (channels, terms) in enumerate(blocks):
             state, damping[number] = _moved(state, ranks, channels, terms, damping[number])
-        if before - state.loss <= tolerance * max(before, 0.0) + 1e-15 * problem.energy:
+        if before - state.loss <= tolerance * max(before, 0.0) + rounding:
             break
     return state.filters, state.mixing, state.loss
 
