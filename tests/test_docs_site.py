@@ -116,6 +116,12 @@ def run(script: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         pyplot.close("all")
 
 
+def test_the_page_of_results_names_all_tables() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"benchmarks/results/([\w-]+)\.md\)", text))
+    assert named == {page.stem for page in (ROOT / "benchmarks" / "results").glob("*.md")}
+
+
 def test_there_are_two_tutorials() -> None:
     assert [script.stem for script in TUTORIALS] == ["filter_images", "shrink_a_network"]
 
