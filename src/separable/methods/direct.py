@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,10 +19,12 @@ from ..kernel.value import ErrorBounds, SeparableKernel
 from .method import Ask, Runnable, Setting, Settled, Way, Weights
 
 # Maximum rows and columns of the array of ones on which a mean is tested (the order of the sums is that on
-# larger arrays), and the maximum number of corrections.
+# larger arrays), and how often a correction is doubled until it suffices, and halved between one that does and
+# one that does not: sums of rounded weights do not follow a common factor evenly.
 _TRIED_ROWS: Final = 16
 _TRIED_COLUMNS: Final = 64
-_TRIALS: Final = 6
+_DOUBLINGS: Final = 12
+_HALVINGS: Final = 4
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -109,22 +111,34 @@ class DirectForm(Runnable):
         exact = np.asarray(self.dense, np.float64)
         if not is_mean(exact):
             return Settled(self, 1.0, error)
+        over = self._above_ones(setting)
+        if over(exact) <= 0:
+            return Settled(self, 1.0, error)
+        near, far = 0.0, over(exact)
+        for _ in range(_DOUBLINGS):
+            if over(exact * (1 - far)) <= 0:
+                break
+            near, far = far, 2 * far
+        for _ in range(_HALVINGS):  # as near to the weights as it goes; all weights change in the same ratio
+            middle = (near + far) / 2
+            near, far = (near, middle) if over(exact * (1 - middle)) <= 0 else (middle, far)
+        weights = exact * (1 - far)
+        return Settled(DirectForm(weights), 1.0, rounding.moved(error, exact, weights))
+
+    def _above_ones(self, setting: Setting) -> Callable[[Array], float]:
+        """Return what tells by how much weights map samples of 1 to more than 1."""
         leading = [min(n, _TRIED_ROWS) for n in setting.shape[:-1]]
         trial = setting._replace(shape=(*leading, min(setting.shape[-1], _TRIED_COLUMNS)), cval=1.0)
         name = setting.computed.name
         ones = np.ones(trial.real_shape, name)
-        weights = exact
-        for _ in range(_TRIALS):
+
+        def over(weights: Array) -> float:
             filtered = np.empty_like(ones)
             tried = DirectForm(weights).flipped() if setting.flip else DirectForm(weights)
             tried.job(trial, trial.real_shape, name, 1.0).run(ones, filtered, 1)
-            over = float(filtered.max()) - 1
-            if over <= 0:
-                break
-            weights = weights * (1 - over)
-        if weights is exact:
-            return Settled(self, 1.0, error)
-        return Settled(DirectForm(weights), 1.0, rounding.moved(error, exact, weights))
+            return float(filtered.max()) - 1
+
+        return over
 
 
 class DirectMethod:

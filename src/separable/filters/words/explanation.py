@@ -117,7 +117,8 @@ def _candidate(ask: Ask, method: str, named: bool, threads: int) -> tuple[float,
     choice = METHODS[method].offer(ask) if named else considered(ask, method)
     if isinstance(choice, Refusal):
         return math.inf, Candidate(method, choice.reason)
-    setting, form = ask.setting, choice.kernel
+    setting = ask.setting
+    form, _, error = choice.kernel.settled(ask.kernel, setting, choice.error)  # as it would run
     jobs = () if setting.samples == 0 else prepare(form, setting)
     scratch = max((job.scratch_bytes(threads) for job in jobs), default=0)
     measure = weighed(choice)
@@ -125,7 +126,7 @@ def _candidate(ask: Ask, method: str, named: bool, threads: int) -> tuple[float,
         method,
         "",
         choice.cost.seconds(threads),
-        form.error_in(setting.computed, setting.axes, choice.error),
+        form.error_in(setting.computed, setting.axes, error),
         choice.terms,
         choice.macs,
         scratch,
