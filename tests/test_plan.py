@@ -83,6 +83,27 @@ def test_the_direct_form_of_an_inexact_kernel_keeps_its_error():
     assert sp.plan(kernel, (20, 30), tol=0.125, method="separable").error == error
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_mean_of_any_size_maps_ones_to_no_more_than_one(dtype):
+    """Images in [0, 1] stay there; a disk of 317 equal weights was corrected in vain, six times."""
+    for radius in np.arange(1, 14, 0.5):
+        disk = sp.families.disk(radius)
+        for weights in (disk, disk / disk.sum()):
+            ones = sp.correlate(np.ones((40, 70), dtype), weights, method="direct")
+            assert ones.max() <= 1, radius
+            # Sums of equal numbers in a row are rounded in one direction.
+            assert ones.min() >= 1 - np.count_nonzero(disk) * np.finfo(dtype).eps, radius
+
+
+def test_explain_tells_the_errors_that_plans_have():
+    for weights in (sp.families.disk(10), BINOMIAL / BINOMIAL.sum(), NOISE):
+        for dtype in ("u1", "f4", "f8"):
+            for candidate in sp.plan(weights, (300, 300), dtype).explain().candidates:
+                if candidate.error is not None:
+                    plan = sp.plan(weights, (300, 300), dtype, method=candidate.method)
+                    assert candidate.error == plan.error, (candidate.method, dtype)
+
+
 def test_print_reads_like_a_plan():
     p = sp.plan(BINOMIAL, (20, 30), mode=("wrap", "nearest"), method="separable", threads=1)
     lines = str(p).splitlines()

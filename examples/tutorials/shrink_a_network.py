@@ -86,9 +86,10 @@ print(f"accuracy on pictures that it has not seen: {accuracy(net):.1%}")
 print(sp.nn.audit(net, (1, 1, 24, 24)))
 
 # %%
-# The forms: ``dw-pw`` is depthwise then pointwise, with 1, 2, 3 kernels for each channel; ``pw-dw`` the other
-# way round; ``spatial`` a column, then a row; ``low-rank`` dense with fewer channels, then pointwise. The
-# weights are far from each of them: nothing asked this network to be separable.
+# The forms: ``dw-pw`` is depthwise then pointwise, with 1 to 4 kernels for each channel (no figure where
+# fewer are exact already); ``pw-dw`` the other way round; ``spatial`` a column, then a row; ``low-rank``
+# dense with fewer channels, then pointwise. The weights are far from each of them: nothing asked this network
+# to be separable.
 
 # %%
 # Convert it
@@ -173,9 +174,12 @@ print(program.program)
 #
 # The result is a plain module: it trains, saves and exports. As an ONNX file it runs anywhere::
 #
-#     torch.onnx.export(small, (one,), "small.onnx", dynamo=True, external_data=False)
+#     torch.onnx.export(
+#         small, (one,), "small.onnx", dynamo=True, external_data=False, dynamic_shapes=[{0: "pictures"}]
+#     )
 #
-# and here with ``sp.engine.load("small.onnx")`` or ``separable run small.onnx inputs.npy``. A network that
+# (without ``dynamic_shapes`` the file takes one picture at a time) and here with
+# ``sp.engine.load("small.onnx")`` or ``separable run small.onnx inputs.npy``. A network that
 # you have as a file only is converted by ``sp.onnx.separate`` or ``separable separate``.
 #
 # Not every network gains: go on with `when it does not pay <../theory/when-it-does-not-pay.html>`_, with

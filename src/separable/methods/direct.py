@@ -18,9 +18,9 @@ from ..kernel.means import is_mean
 from ..kernel.value import ErrorBounds, SeparableKernel
 from .method import Ask, Runnable, Setting, Settled, Way, Weights
 
-# Maximum rows and columns of the array of ones on which a mean is tested (the order of the sums is that on
-# larger arrays), and how often a correction is doubled until it suffices, and halved between one that does and
-# one that does not: sums of rounded weights do not follow a common factor evenly.
+# Maximum rows and columns of the array of ones on which a mean is tested: the order of the sums is that on
+# larger arrays. How often a correction is doubled until it suffices, and then halved between one that does
+# and one that does not: sums of rounded weights do not follow a common factor evenly.
 _TRIED_ROWS: Final = 16
 _TRIED_COLUMNS: Final = 64
 _DOUBLINGS: Final = 12
