@@ -112,9 +112,9 @@ class DirectForm(Runnable):
         if not is_mean(exact):
             return Settled(self, 1.0, error)
         over = self._above_ones(setting)
-        if over(exact) <= 0:
-            return Settled(self, 1.0, error)
         near, far = 0.0, over(exact)
+        if far <= 0:
+            return Settled(self, 1.0, error)
         for _ in range(_DOUBLINGS):
             if over(exact * (1 - far)) <= 0:
                 break
