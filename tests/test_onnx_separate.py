@@ -213,7 +213,8 @@ def test_where_nothing_pays_the_original_comes_back(monkeypatch: pytest.MonkeyPa
 def test_by_latency_in_the_runtime() -> None:
     """Real clocks: whatever they say, the result is a model in order that is no slower by their word."""
     model = models.vgg(width=32)
-    result = sp.onnx.separate(model, image(16, 3, 12, 12), 0.9, "latency", forms=["dw-pw"], threads=1)
+    x = image(16, 3, 12, 12)
+    result = sp.onnx.separate(model, x, by="latency", max_loss=0.5, forms=["dw-pw"], threads=1)
     models.check(result.model)
     assert result.milliseconds_before is not None
     assert result.milliseconds_after is not None
@@ -306,8 +307,10 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import numpy as np
 import separable as sp
+x = np.ones((4, 3, 12, 12), np.float32)
 a = sp.onnx.audit({str(path)!r})
-r = sp.onnx.separate({str(path)!r}, np.ones((4, 3, 12, 12), np.float32), 0.9, threads=1, never_slower=False)
+r = sp.onnx.separate({str(path)!r}, x, 0.9, by="macs", threads=1, never_slower=False)
+timed = sp.onnx.separate({str(path)!r}, x, threads=1)
 print(a.macs, r.report.macs_before)
 """
     done = subprocess.run(
