@@ -5,24 +5,24 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from benchmarks import engine_bfloats, engine_networks, engine_peers, libraries, machine
-from benchmarks.engine_bfloats import PHOTOGRAPHS, QUICK_INPUTS, same_class
-from benchmarks.engine_latency import GROUP, Progress, can_be_built, row_of
+from benchmarks import engine_peers, machine
+from benchmarks.engine_latency import GROUP, Progress
 from benchmarks.engine_networks import Floats
-from benchmarks.engine_peers import Loaded, Runner
+from benchmarks.engine_peers import Runner
+from benchmarks.engine_precisions import NETWORKS, beside_ours, calibration, compared, ours_in
 from benchmarks.quantiser import quantise
 from benchmarks.results import SEPARABLE, Quantity, Row, TableRecord
 from benchmarks.timing import Effort
 
 NAME: Final = "engine-int8"
-OURS: Final = f"{SEPARABLE}, int8"
+PRECISION: Final = "int8"
+OURS: Final = f"{SEPARABLE}, {PRECISION}"
 OURS_QDQ: Final = f"{SEPARABLE}, QDQ"
-NETWORKS: Final = (*engine_bfloats.NETWORKS, "resnet-18")
-QUICK: Final = "ds-cnn-s"
+ALL: Final = (*NETWORKS, "resnet-18")
 CALLS: Final = 8  # inputs that scales come from
 ASKED: Final = 1.0  # times as long as ONNX Runtime at most
 
@@ -44,14 +44,7 @@ def measure(
     WrongResultError
         If a runtime in float32 computes something else than ONNX Runtime.
     """
-    rows: list[Row] = []
-    agreed: list[Quantity] = []
-    if can_be_built():
-        for name in (QUICK,) if quick else NETWORKS:
-            progress(f"{NAME}: {name}")
-            network = engine_networks.named(name)
-            rows.append(row_of(network, _runners(only), effort or Effort()))
-            agreed.append(same_class(network, "int8", QUICK_INPUTS if quick else PHOTOGRAPHS))
+    rows, agreed = compared(NAME, PRECISION, ALL, _runners(only), quick, effort, progress)
     title = "Networks in eight bits, one thread (least times; QDQ: files that ONNX Runtime quantised)"
     figures = [*_figures(rows, quick), *agreed]
     return TableRecord(NAME, GROUP, title, run, quick, "network", SEPARABLE, rows, figures)
@@ -59,15 +52,12 @@ def measure(
 
 def _runners(only: tuple[str, ...]) -> list[Runner]:
     """Return ONNX Runtime in float32, which others are compared with, ours, and all of them in eight bits."""
-    names = (engine_peers.ONNX_RUNTIME, SEPARABLE, engine_peers.OPENVINO_DEFAULT)
-    there = {runner.name: runner for runner in engine_peers.runners((*only, names[0]) if only else ())}
-    chosen = [there[name] for name in names if name in there]
+    chosen = beside_ours(only, engine_peers.OPENVINO_DEFAULT)
     quantised = [
         dataclasses.replace(runner, name=_qdq(runner.name), load=_of_file(runner), float32=False)
         for runner in chosen
     ]
-    ours = Runner(OURS, ("separable.engine",), "separable", _load, float32=False)
-    return [*chosen[:2], ours, *quantised]
+    return [*chosen[:2], ours_in(PRECISION, CALLS), *quantised]
 
 
 def _qdq(name: str) -> str:
@@ -87,21 +77,10 @@ def _quantised(path: Path, x: Floats) -> Path:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             given, made = Path(folder) / path.name, Path(folder) / target.name
             given.write_bytes(path.read_bytes())
-            inputs = np.concatenate(_calibration(x))
+            inputs = np.concatenate(calibration(x, CALLS))
             quantise(given, made, inputs, per_channel=True, reduce_range=not vnni, batch=1)
             made.replace(target)
     return target
-
-
-def _calibration(x: Floats) -> list[Floats]:
-    return list(np.random.default_rng(1).standard_normal((CALLS, *x.shape)).astype(np.float32))
-
-
-def _load(path: Path, x: Floats, threads: int) -> Loaded:
-    load: Any = libraries.load("separable.engine").load
-    program = load(path, threads=threads, precision="int8", calibration=_calibration(x))
-    y = np.array(program(x))
-    return Loaded(lambda: program(x, out=y), lambda: y)
 
 
 def _figures(rows: list[Row], quick: bool) -> list[Quantity]:

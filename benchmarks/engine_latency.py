@@ -226,15 +226,15 @@ def row_of(network: Network, runners: Sequence[Runner], effort: Effort) -> Row:
     with restored():
         running, _ = loaded_in(runners, path, x, 1)
         interleave([one.watch for one in running], effort)
-        return Row(network.title, 1, [_least(one) for one in running])
+        return Row(
+            network.title, 1, [least_cell(one.runner.name, one.watch, one.difference) for one in running]
+        )
 
 
-def _least(one: Running) -> Cell:
-    timing = one.watch.timing()
-    least = min(one.watch.samples)
-    return Cell(
-        one.runner.name, least, timing.low, timing.high, round(timing.cores, 2), one.difference or None
-    )
+def least_cell(name: str, watch: Stopwatch, apart: float = 0.0) -> Cell:
+    """Return the least time that a watch has seen, with how far the result is off (0: not told)."""
+    timing = watch.timing()
+    return Cell(name, min(watch.samples), timing.low, timing.high, round(timing.cores, 2), apart or None)
 
 
 def _difference(network: str, runner: Runner, y: Floats, reference: Floats) -> float:

@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks import engine_files, engine_peers, libraries
 from benchmarks.engine_files import Array
-from benchmarks.engine_latency import GROUP, REST_SECONDS, Progress, restored
+from benchmarks.engine_latency import GROUP, REST_SECONDS, Progress, least_cell, restored
 from benchmarks.filters import WrongResultError
-from benchmarks.results import SEPARABLE, Cell, Quantity, Row, TableRecord
+from benchmarks.results import SEPARABLE, Quantity, Row, TableRecord
 from benchmarks.timing import Effort, Stopwatch, interleave
 
 NAME: Final = "engine-real"
@@ -107,11 +107,7 @@ def row(network: Measured, case: int, effort: Effort, loads: dict[str, Load]) ->
                 f"{network.title}: ours is {apart[SEPARABLE]:.1e} of the largest output away from theirs"
             )
         interleave(list(watches.values()), effort)
-    cells = []
-    for name, watch in watches.items():
-        timing = watch.timing()
-        cores = round(timing.cores, 2)
-        cells.append(Cell(name, min(watch.samples), timing.low, timing.high, cores, apart[name] or None))
+    cells = [least_cell(name, watch, apart[name]) for name, watch in watches.items()]
     shapes = ", ".join(" x ".join(map(str, array.shape)) for array in feeds.values() if array.ndim)
     return Row(f"{network.title}, {shapes}", 1, cells)
 

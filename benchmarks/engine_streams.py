@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks import engine_networks, engine_real, libraries
 from benchmarks.engine_files import Array
-from benchmarks.engine_latency import GROUP, REST_SECONDS, Progress, restored
+from benchmarks.engine_latency import GROUP, REST_SECONDS, Progress, least_cell, restored
 from benchmarks.filters import WrongResultError
-from benchmarks.results import SEPARABLE, Cell, Quantity, Row, TableRecord
+from benchmarks.results import SEPARABLE, Quantity, Row, TableRecord
 from benchmarks.timing import Effort, Stopwatch, interleave
 
 NAME: Final = "engine-stream"
@@ -207,11 +207,7 @@ def _row(network: SlidingNetwork, effort: Effort, only: tuple[str, ...]) -> tupl
         if not apart <= allowed:
             raise WrongResultError(f"{network.title}: ours is {apart:.1e} of the largest output away")
         interleave(list(watches.values()), effort)
-    cells = []
-    for name, watch in watches.items():
-        timing = watch.timing()
-        cores = round(timing.cores, 2)
-        cells.append(Cell(name, min(watch.samples), timing.low, timing.high, cores, None))
+    cells = [least_cell(name, watch) for name, watch in watches.items()]
     return Row(network.title, 1, cells), stream.macs / stream.window_macs
 
 
