@@ -127,8 +127,8 @@ class Network(Protocol):
 class Progress(Protocol):
     """What is told how far a conversion is: called with the steps done, those to do, and the present one.
 
-    How often all layers are fitted shows on the way, so those to do are what is expected at the time: they may
-    rise and fall. The last call has them all done.
+    How often all layers are fitted shows on the way, so those to do are what is expected at the time: they
+    may rise and fall. The last call has them all done.
 
     Examples
     --------
