@@ -15,6 +15,7 @@ import numpy as np
 import separable as sp
 from benchmarks import engine_networks, libraries
 from benchmarks.results import Quantity, QuantityRecord
+from separable.report.progress import Pace
 
 NAME = "convert-time"
 BUDGET = 0.25  # of the MACs
@@ -85,23 +86,26 @@ def photographs(count: int, size: int, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 class Remaining:
-    """Compares the time that is said to remain, by the steps done so far, with what did remain."""
+    """Compares the time that is said to remain, as a bar says it, with what did remain."""
 
     def __init__(self) -> None:
-        self._seen: list[tuple[float, int, int]] = []
+        self._seen: list[tuple[float, float | None]] = []
+        self._pace = Pace()
         self._start = time.perf_counter()
 
     def __call__(self, done: int, total: int, step: str) -> None:
         """Note one report of progress."""
-        self._seen.append((time.perf_counter() - self._start, done, total))
+        now = time.perf_counter() - self._start
+        self._pace.note(now, done, total)
+        self._seen.append((now, self._pace.remaining))
 
     def ratios(self) -> tuple[float, float]:
         """Return the least and the largest ratio, from a tenth to nine tenths of the whole time."""
         end = time.perf_counter() - self._start
         ratios = [
-            now * (total - done) / max(done, 1) / (end - now)
-            for now, done, total in self._seen
-            if 0.1 * end <= now <= 0.9 * end
+            said / (end - now)
+            for now, said in self._seen
+            if 0.1 * end <= now <= 0.9 * end and said is not None
         ]
         return min(ratios, default=np.nan), max(ratios, default=np.nan)
 

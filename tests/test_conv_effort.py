@@ -57,11 +57,9 @@ def test_an_excerpt_is_bounded() -> None:
         )
 
 
-def test_steps_are_of_about_equal_work_and_their_total_follows_what_is_expected() -> None:
+def test_steps_are_a_share_of_what_is_expected_and_their_total_stays() -> None:
     told: list[tuple[int, int, str]] = []
-    steps = Steps([1.0, 1.0, 10.0], [8, 8, 8], lambda *seen: told.append(seen))
-    steps.expect(about(1, 4))
-    steps.measures()
+    steps = Steps([1.0, 1.0, 10.0], [8, 8, 8], 1 + about(1, 4), lambda *seen: told.append(seen))
     for inputs in (4, 4, 4):  # one batch more than was thought
         for index, one in enumerate(LARGE[:3]):
             steps.say("measuring", one)
@@ -75,10 +73,22 @@ def test_steps_are_of_about_equal_work_and_their_total_follows_what_is_expected(
     steps.expect(0)
     steps.end()
     done, total, _ = zip(*told, strict=True)
-    assert (done[0], total[0]) == (0, 36)  # measured, and two attempts
-    assert done[8] == 6  # half of measuring
-    assert set(total[9:]) == {24}  # measured, and one attempt
-    assert done[9:] == (12, 13, 14, 24)
+    assert set(total) == {36}  # measured, and two attempts, of twelve steps each
+    assert done[:9] == (0, 0, 0, 2, 3, 3, 5, 5, 5)  # half of measuring
+    assert done[9:] == (11, 18, 20, 36)  # measured, and one attempt
+
+
+def test_steps_wait_where_more_is_left_than_was_thought() -> None:
+    told: list[tuple[int, int, str]] = []
+    steps = Steps([1.0], [8], 2, lambda *seen: told.append(seen))
+    for rounds in (4, 3, 2, 1, 0, 0):  # the last one was not expected at all
+        steps.did(0)
+        steps.expect(rounds)
+        steps.say("fitting", LARGE[0])
+    steps.end()
+    done, total, _ = zip(*told, strict=True)
+    assert set(total) == {8}
+    assert done == (3, 3, 4, 6, 7, 7, 8)
 
 
 def test_what_is_expected_is_wrong_by_the_same_factor_either_way() -> None:

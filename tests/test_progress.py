@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from separable.report.progress import shown
+from separable.report.progress import Pace, shown
 
 Capture = pytest.CaptureFixture[str]
 
@@ -73,3 +73,34 @@ def test_no_time_where_it_is_not_known(capsys: Capture, monkeypatch: pytest.Monk
     assert "-:--" not in seen
     assert "None" not in seen
     assert re.search(r"0/6 +measuring conv0", seen)
+
+
+def test_the_time_that_remains_is_that_of_the_steps_so_far() -> None:
+    pace = Pace()
+    assert pace.remaining is None
+    for now, done, total, remaining in (
+        (100.0, 0, 6, None),
+        (102.0, 2, 6, 4.0),
+        (103.0, 2, 6, 6.0),
+        (103.0, 3, 9, None),  # another kind of step
+        (106.0, 4, 9, 15.0),
+        (107.0, 0, 9, None),  # from the beginning
+        (109.0, 8, 9, 0.25),
+        (110.0, 0, 0, None),  # nobody knows how many
+    ):
+        pace.note(now, done, total)
+        assert pace.remaining == remaining
+
+
+def test_a_bar_tells_the_time_that_remains(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    now = 0.0
+    monkeypatch.setattr("separable.report.progress.time.monotonic", lambda: now)
+    with shown(True) as show:
+        show(0, 6, "measuring conv0")
+        now = 200.0
+        show(2, 6, "measuring conv2")
+    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert re.search(r"2/6 0:06:40 measuring conv2", seen)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from .._base.words.printable import printable
@@ -15,11 +16,31 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
-__all__ = ["shown"]
+__all__ = ["Pace", "shown"]
 
 _WIDTH: Final = 30
 _EVERY: Final = 0.1  # seconds between two pictures
 _SILENCE: Final = 2.0  # seconds before a run that nobody asked about says what it does in a log
+
+
+class Pace:
+    """Tells the time that remains, by how long the steps done so far took."""
+
+    def __init__(self) -> None:
+        self._start, self._began = 0.0, 0
+        self._now, self._done, self._total = 0.0, 0, 0
+
+    def note(self, now: float, done: int, total: int) -> None:
+        """Take note of the steps done and those in all, at a time in seconds from any point on."""
+        if total != self._total or done < self._began:  # another kind of step, that takes its own time
+            self._start, self._began = now, done
+        self._now, self._done, self._total = now, done, total
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds from the latest note on; None if they are not known."""
+        steps = self._done - self._began
+        return (self._now - self._start) * (self._total - self._done) / steps if steps > 0 else None
 
 
 @contextmanager
@@ -70,7 +91,7 @@ def shown(wanted: bool | Progress | None) -> Iterator[Progress]:
         return
     columns = (
         rich.BarColumn(),
-        *_counts(),
+        *_counts(pace := Pace()),
         rich.TextColumn("{task.description}", markup=False),
     )
     with rich.Progress(*columns, console=console, transient=True) as bar:
@@ -79,23 +100,25 @@ def shown(wanted: bool | Progress | None) -> Iterator[Progress]:
         def show(done: int, total: int, step: str) -> None:
             if not total:
                 bar.tasks[0].total = None  # which `update` takes for no news
+            pace.note(time.monotonic(), done, total)
             bar.update(task, completed=done, total=total or None, description=printable(step))
 
         yield show
 
 
-def _counts() -> list[ProgressColumn]:
+def _counts(pace: Pace) -> list[ProgressColumn]:
     """Return columns with the steps and the time that remains, each empty as long as nobody knows."""
-    from rich.progress import ProgressColumn, TimeRemainingColumn
+    from rich.progress import ProgressColumn
     from rich.text import Text
 
     class Steps(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text() if task.total is None else Text(f"{task.completed:.0f}/{task.total:.0f}")
 
-    class Remaining(TimeRemainingColumn):
+    class Remaining(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text() if task.time_remaining is None else super().render(task)
+            left = pace.remaining
+            return Text("" if left is None else str(timedelta(seconds=round(left))), "progress.remaining")
 
     return [Steps(), Remaining()]
 
@@ -122,18 +145,16 @@ def _silent(done: int, total: int, step: str) -> None:
 
 
 def _plain() -> Iterator[Progress]:
-    start = last = time.monotonic()
-    began, steps = 0, 0
+    pace, last = Pace(), time.monotonic()
 
     def show(done: int, total: int, step: str) -> None:
-        nonlocal start, last, began, steps
+        nonlocal last
         now = time.monotonic()
-        if total != steps or done < began:  # another kind of step, that takes its own time
-            start, began, steps = now, done, total
+        pace.note(now, done, total)
         if now - last < _EVERY and done < total:
             return
         last = now
-        left = f"{(now - start) * (total - done) / (done - began):.0f} s left" if done > began else ""
+        left = "" if pace.remaining is None else f"{pace.remaining:.0f} s left"
         filled = _WIDTH * done // max(total, 1)
         line = f"{'#' * filled}{'-' * (_WIDTH - filled)} {done}/{total} {left} {printable(step)}"
         sys.stderr.write(f"\r\x1b[K{line[:100]}")

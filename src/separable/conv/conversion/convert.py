@@ -74,7 +74,7 @@ def convert(
         each as a whole, or None where it cannot tell. A budget of time is kept to by these; without it by the
         sum of the layers' times.
     progress : callable, optional
-        Called with the steps done, those to do, and the present one.
+        Called with the steps done, those in all, and the present one.
 
     Returns
     -------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,14 +17,13 @@ from ..forms.layer import ConvLayer
 from ..forms.table import BASELINE, FORMS, UNCHANGED, is_dense
 from .fit import Fitter
 from .moments import Moments
-from .network import Network, output_change
+from .network import Network, milliseconds_of, output_change
 from .records import Option
 
 __all__ = ["Candidates", "Curves", "can_win"]
 
 # By form: ranks, ascending, and their costs.
 Candidates: TypeAlias = dict[str, list[tuple[int, float]]]
-_Tried: TypeAlias = tuple[str, int, float, float]  # form, rank, cost, error
 
 # Descent never leaves less than this fraction of a closed form's error: the least seen on layers of trained
 # networks and on random ones is 0.2.
@@ -56,6 +55,16 @@ _BUDGETS: Final = 12
 
 # A layer's effect among converted ones may change by this factor, either way, relative to the other layers'.
 _TRUST: Final = 8.0
+
+
+class _Tried(NamedTuple):
+    """What a form and a rank of a layer cost, and their error: after descent, and of the closed form."""
+
+    form: str
+    rank: int
+    cost: float
+    error: float
+    closed: float
 
 
 class Curves:
@@ -107,7 +116,15 @@ class Curves:
         """Return by form the ranks and costs of a layer that are less than its own."""
         if index in self.small:
             return {}
-        return self._below(index, {form: self._costs(index, FORMS[form]) for form in self.forms})
+        layer = self._network.layers[index]
+        ranks = {form: self._ranks(layer, FORMS[form]) for form in self.forms}
+        if self.by == "time":
+            return self._below(index, self._milliseconds(index, ranks))
+        costs = {
+            form: [(rank, self._counted(FORMS[form], layer, rank)) for rank in some]
+            for form, some in ranks.items()
+        }
+        return self._below(index, costs)
 
     def rated(self) -> list[Candidates]:
         """Return the same of all layers, by the time that forms take at the highest rate of any, or more."""
@@ -142,37 +159,65 @@ class Curves:
             The effect on the outputs that is not worth timing.
         """
         dense, *others = self.options[index]
-        of_form: dict[str, dict[int, Option]] = {}
+        options: dict[str, dict[int, Option]] = {}
         for option in others:
             if option.effect <= most:
-                of_form.setdefault(option.form, {})[option.rank] = option
-        self.options[index] = [dense]
-        for form, options in of_form.items():
-            timed = self._milliseconds(index, FORMS[form], list(options))
-            self.options[index] += [
-                replace(options[rank], cost=cost) for rank, cost in timed if cost < dense.cost
-            ]
+                options.setdefault(option.form, {})[option.rank] = option
+        timed = self._milliseconds(index, {form: list(some) for form, some in options.items()})
+        self.options[index] = [
+            dense,
+            *(
+                replace(options[form][rank], cost=cost)
+                for form, costs in timed.items()
+                for rank, cost in costs
+                if cost < dense.cost
+            ),
+        ]
 
     def forget(self) -> None:
         """Forget all options but the layers as they are: those that are known by their rate alone."""
         self.options = [options[:1] for options in self.options]
 
-    def _costs(self, index: int, form: LayerForm) -> list[tuple[int, float]]:
-        """Return what the ranks of a layer's form cost."""
-        layer = self._network.layers[index]
-        ranks = self._ranks(layer, form)
-        if self.by != "time":
-            return [(rank, self._counted(form, layer, rank)) for rank in ranks]
-        return self._milliseconds(index, form, ranks)
+    def _milliseconds(
+        self, index: int, ranks: Mapping[str, Sequence[int]]
+    ) -> dict[str, list[tuple[int, float]]]:
+        """Return the times of ranks of forms: of three of each measured, between these in step with the work.
 
-    def _milliseconds(self, index: int, form: LayerForm, ranks: Sequence[int]) -> list[tuple[int, float]]:
+        None are returned of a form whose least rank takes longer than the layer as it is. Ranks ascend.
+        """
+        known: dict[str, dict[int, float]] = {form: {0: math.inf} for form, some in ranks.items() if some}
+        self._time(index, ranks, [(form, 0) for form in known], known)
+        dense = self.options[index][0].cost
+        known = {form: times for form, times in known.items() if times[0] < dense}
+        others = [
+            (form, place)
+            for form in known
+            for place in dict.fromkeys((len(ranks[form]) - 1, len(ranks[form]) // 2))
+            if place
+        ]
+        self._time(index, ranks, others, known)
+        return {form: self._between(index, FORMS[form], ranks[form], times) for form, times in known.items()}
+
+    def _time(
+        self,
+        index: int,
+        ranks: Mapping[str, Sequence[int]],
+        wanted: Sequence[tuple[str, int]],
+        known: Mapping[str, dict[int, float]],
+    ) -> None:
+        """Note the times of some places among the ranks of forms."""
         layer = self._network.layers[index]
-        return _timed(
-            ranks,
-            [form.cost(layer, rank).macs for rank in ranks],
-            lambda rank: self._network.milliseconds(index, form.outline(layer, rank)),
-            self.options[index][0].cost,
-        )
+        outlines = [FORMS[form].outline(layer, ranks[form][place]) for form, place in wanted]
+        for (form, place), time in zip(wanted, milliseconds_of(self._network, index, outlines), strict=True):
+            known[form][place] = time
+
+    def _between(
+        self, index: int, form: LayerForm, ranks: Sequence[int], known: Mapping[int, float]
+    ) -> list[tuple[int, float]]:
+        work = [form.cost(self._network.layers[index], rank).macs for rank in ranks]
+        places = sorted(known)
+        times = np.interp(work, [work[place] for place in places], [known[place] for place in places])
+        return list(zip(ranks, times.tolist(), strict=True))
 
     def _counted(self, form: LayerForm, layer: ConvLayer, rank: int) -> float:
         cost = form.cost(layer, rank)
@@ -184,7 +229,7 @@ class Curves:
         tried = self._tried(fitter, cheaper)
         weight = self._weight(index, fitter, tried)
         self.options[index] += [
-            Option(form, rank, cost, error, error * weight(error)) for form, rank, cost, error in tried
+            Option(one.form, one.rank, one.cost, one.error, one.error * weight(one.error)) for one in tried
         ]
 
     def _tried(self, fitter: Fitter, cheaper: Candidates) -> list[_Tried]:
@@ -197,7 +242,7 @@ class Curves:
         closed = {form: fitter.closed_errors(form, ranks[form]) for form in cheaper}
         tried: dict[str, list[_Tried]] = {}
         for form in sorted(cheaper, key=lambda form: (not FORMS[form].settled, form != BASELINE)):
-            best = [one for others in tried.values() for one in others]
+            best = [(one.cost, one.error) for others in tried.values() for one in others]
             if not can_win(cheaper[form], closed[form], best):
                 self.excluded += len(closed[form])
                 errors = closed[form]
@@ -205,7 +250,8 @@ class Curves:
                 self.fitted += len(closed[form])
                 errors = fitter.errors(form, ranks[form], closed[form])
             tried[form] = [
-                (form, rank, cost, error) for (rank, cost), error in zip(cheaper[form], errors, strict=True)
+                _Tried(form, rank, cost, error, bound)
+                for (rank, cost), error, bound in zip(cheaper[form], errors, closed[form], strict=True)
             ]
         return [one for form in cheaper for one in tried[form]]
 
@@ -225,14 +271,15 @@ class Curves:
 
     def _weight(self, index: int, fitter: Fitter, tried: Sequence[_Tried]) -> Callable[[float], float]:
         """Return how much an error of a layer changes the network's outputs, as one or two forms show."""
-        by_error = sorted(tried, key=lambda candidate: candidate[3])
+        by_error = sorted(tried, key=lambda candidate: candidate.error)
         known: list[tuple[float, float]] = []
         many = self._network.layers[index].groups > _MANY_GROUPS
         sweeps = 0 if many or fitter.is_large else _SWEEPS  # the closed form tells as much
         probed = [by_error[len(by_error) // 2], by_error[-1]]
         # Of many layers each is tried out once: how its effect bends with the error matters less.
-        for form, rank, _, error in probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]:
-            probe = fitter.replacement(form, rank, sweeps=sweeps, rounds=0)
+        for one in probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]:
+            probe = fitter.replacement(one.form, one.rank, sweeps=sweeps, rounds=0)
+            error = one.error if sweeps else one.closed
             change = output_change(self._network, {index: probe}, self._probes)
             # By the errors that all candidates are compared by: where data are few, those that are left on
             # them are smaller.
@@ -370,7 +417,9 @@ def _small(costs: Sequence[float]) -> frozenset[int]:
     return frozenset(order[np.cumsum(np.array(costs)[order]) <= _NEXT_TO_NOTHING * sum(costs)].tolist())
 
 
-def can_win(pairs: Sequence[tuple[int, float]], errors: Sequence[float], best: Sequence[_Tried]) -> bool:
+def can_win(
+    pairs: Sequence[tuple[int, float]], errors: Sequence[float], best: Sequence[tuple[float, float]]
+) -> bool:
     """Return whether a form may err less than others somewhere, at no more cost, by bounds on its errors.
 
     Parameters
@@ -378,11 +427,11 @@ def can_win(pairs: Sequence[tuple[int, float]], errors: Sequence[float], best: S
     pairs : sequence of (rank, cost)
     errors : sequence of float
         Of the closed forms.
-    best : sequence of (form, rank, cost, error)
-        What is known of others.
+    best : sequence of (cost, error)
+        Of others.
     """
     return any(
-        not any(other[2] <= cost and other[3] <= _LEFT * error for other in best)
+        not any(price <= cost and left <= _LEFT * error for price, left in best)
         for (_, cost), error in zip(pairs, errors, strict=True)
     )
 
@@ -402,34 +451,6 @@ def _ranks_timed(most: int) -> list[int]:
     wide = most // 16
     multiples = {16 * round(wide ** (n / _RANKS_TIMED)) for n in range(_RANKS_TIMED + 1)} if wide else set()
     return sorted(multiples | {rank for rank in (4, 8) if rank <= most}) or list(range(1, most + 1))
-
-
-def _timed(
-    ranks: Sequence[int], work: Sequence[int], timed: Callable[[int], float], dense: float
-) -> list[tuple[int, float]]:
-    """Return the milliseconds of ranks: of three measured, between these in step with the work.
-
-    None are returned of a form whose least rank takes longer than the layer as it is.
-
-    Parameters
-    ----------
-    ranks : sequence of int
-        Ascending.
-    work : sequence of int
-        Their multiply-accumulates.
-    timed : callable
-        Measures one.
-    dense : float
-        Milliseconds of the layer as it is.
-    """
-    known: dict[int, float] = {}
-    for place in dict.fromkeys((0, len(ranks) - 1, len(ranks) // 2)):
-        if not ranks or (known and known[0] >= dense):
-            return []
-        known[place] = timed(ranks[place])
-    places = sorted(known)
-    times = np.interp(work, [work[place] for place in places], [known[place] for place in places])
-    return list(zip(ranks, times.tolist(), strict=True))
 
 
 def _allocated(curves: Sequence[Sequence[Option]], allowed: float) -> list[Option]:

@@ -220,8 +220,11 @@ class Fitter:
             return self._finished(form, rank, layer.weights, layer.bias)
         problems = self._trusted
         rectified = bool(rounds) and self._excerpt is not None
-        first = self._first_sweeps(form, rank, sweeps, rectified)
-        fits = [self._solved(problem, form, rank, None, first) for problem in problems]
+        if sweeps or rectified:
+            first = self._first_sweeps(form, rank, sweeps, rectified)
+            fits = [self._solved(problem, form, rank, None, first) for problem in problems]
+        else:
+            fits = [self._closed(problem, form, rank) for problem in problems]
         fits = self._no_worse_than_blind(form, rank, fits)
         mean_y = self._seen.y
         if rectified:
@@ -340,6 +343,12 @@ class Fitter:
         if rank == form.full_rank(self.layer):
             return problem.optimum, None
         return form.solve(self.layer, problem, rank, start, min(sweeps, self._affordable(form, rank)))
+
+    def _closed(self, problem: Quadratic, form: LayerForm, rank: Rank) -> Solution:
+        """Return the same without any descent: of outputs that are fitted apart, not even a turn for each."""
+        if rank == form.full_rank(self.layer):
+            return problem.optimum, None
+        return form.closed(self.layer, problem, rank), None
 
     def _affordable(self, form: LayerForm, rank: Rank) -> int:
         """Return how many sweeps are not too much work."""

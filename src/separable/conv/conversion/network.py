@@ -125,10 +125,10 @@ class Network(Protocol):
 
 
 class Progress(Protocol):
-    """What is told how far a conversion is: called with the steps done, those to do, and the present one.
+    """What is told how far a conversion is: called with the steps done, those in all, and the present one.
 
-    How often all layers are fitted shows on the way, so those to do are what is expected at the time: they
-    may rise and fall. The last call has them all done.
+    The steps in all stay the same. How often all layers are fitted shows on the way: steps that turn out not
+    to be needed are skipped, and where more are needed than was expected, the present one takes longer.
 
     Examples
     --------
@@ -154,6 +154,13 @@ def samples(
     if isinstance(network, CalibratedNetwork):
         return network.samples(index, replaced, inputs)
     return network.samples(index, replaced)
+
+
+def milliseconds_of(network: Network, index: int, replacements: Sequence[Replacement]) -> list[float]:
+    """Return :meth:`Network.milliseconds` of several forms of a layer, run in turn where the network can."""
+    if isinstance(network, CalibratedNetwork):
+        return network.milliseconds_of(index, replacements)
+    return [network.milliseconds(index, replacement) for replacement in replacements]
 
 
 def visit(
@@ -467,6 +474,10 @@ class CalibratedNetwork(ABC):
         self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
     ) -> Iterator[Outputs]:
         """Yield the outputs on each part: those with `replaced` only where the loss is measured."""
+
+    def milliseconds_of(self, index: int, replacements: Sequence[Replacement]) -> list[float]:
+        """Return what :meth:`milliseconds` does of several forms of a layer."""
+        return [self.milliseconds(index, replacement) for replacement in replacements]
 
     def saved_milliseconds(self, index: int, new: Replacement) -> float:
         """Return by how much less time a layer takes in its new form."""

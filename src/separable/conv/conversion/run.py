@@ -14,7 +14,7 @@ import numpy as np
 from ..._base.workers import Workers, blas_alone
 from ...arrays import arguments
 from ..forms.activation import activation_of
-from ..forms.equalise import equalised
+from ..forms.equalise import EqualisedOn
 from ..forms.layer import ConvLayer, Replacement
 from ..forms.table import FORMS, UNCHANGED, is_dense
 from ..scores.loss import Values
@@ -32,13 +32,6 @@ __all__ = ["ConversionRun"]
 # Output positions of each input that the moments are made from, and times that a choice is made anew.
 POSITIONS: Final = 256
 ROUNDS: Final = 4
-
-# Inputs from which equalisation takes the ranges of channels: at least, at most, and in between as many as
-# have so many positions, or take so many multiply-accumulates.
-_INPUTS: Final = 8
-_INPUTS_MOST: Final = 128
-_EQUALISED_POSITIONS: Final = 8192
-_EQUALISED: Final = 1e8
 
 # Attempts of which none is spent on what is nowhere worse than one rank for all: of a large network that is
 # seldom the best (YOLOv8n: 0.139 for 0.074).
@@ -128,8 +121,9 @@ class ConversionRun:
             self._attempts = max(min(self._effort.attempts, 2 + tries), least)
         self._measured = False
         self._goals = len(goals)  # not reached yet
-        self._steps = Steps(self._effort.work, self._effort.seen(), progress)
-        self._expect(0, 0)
+        # Rounds over all layers before anything is fitted: measured, and timed.
+        self._first = 0 if goal.rank is not None else 1 if goal.by != "time" else 2
+        self._steps = Steps(self._effort.work, self._effort.seen(), self._ahead, progress)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
         self._known: dict[tuple[tuple[str, int], ...], Replacement | None] = {}
         self._patches: dict[int, int] = {}
@@ -162,11 +156,10 @@ class ConversionRun:
                 reasons = {} if self._put_back is None else dict(self._put_back(best.replaced))
                 if reasons:
                     best = self._without(best, reasons)
-                done = self._equalised(best.replaced) if self._equalise else best.replaced
             finally:
                 self._expect(0, 0)
                 self._forget()
-        return Conversion(done, self._report(goal, best, reasons))
+        return Conversion(best.replaced, self._report(goal, best, reasons))
 
     def leave_out(self) -> None:
         """Say that a goal is not tried."""
@@ -183,7 +176,12 @@ class ConversionRun:
 
     def _expect(self, least: int, most: int) -> None:
         """Say how many attempts are still made at the present goal."""
-        self._steps.expect(about(least, most) + self._goals * about(1, self._attempts))
+        self._steps.expect(about(least, most) + self._ahead)
+
+    @property
+    def _ahead(self) -> float:
+        """How often all layers are measured, timed or fitted apart from the present goal."""
+        return self._goals * about(1, self._attempts) + (0 if self._measured else self._first)
 
     def _forget(self) -> None:
         """Forget layers that were fitted first, until what is remembered is small enough."""
@@ -203,7 +201,6 @@ class ConversionRun:
     def _measure_all(self, cheaper: Sequence[Candidates]) -> None:
         self._measured = True
         with blas_alone():
-            self._steps.measures()
             for block in self._effort.blocks():
                 self._measure(block, cheaper)
 
@@ -214,6 +211,7 @@ class ConversionRun:
         for index in self._timing():
             self.curves.begin(index)
             costs.append(self.curves.cheaper(index))
+            self._timed(index)
         return costs
 
     def _timing(self) -> Iterator[int]:
@@ -222,6 +220,10 @@ class ConversionRun:
             if self.curves.by == "time":  # the others are counted in no time
                 self._steps.say("timing", layer)
             yield index
+
+    def _timed(self, index: int) -> None:
+        if self.curves.by == "time":
+            self._steps.did(index)
 
     @property
     def _worth(self) -> float:
@@ -347,6 +349,7 @@ class ConversionRun:
             return refusal
         for index in self._timing():
             self.curves.price(index, _HOPELESS * max_loss)
+            self._timed(index)
         return ""
 
     def _least_cost(self, least: float) -> str:
@@ -419,6 +422,7 @@ class ConversionRun:
         """Return by how much the outputs would change less if each layer by itself were put back."""
         effects: dict[int, float] = {}
         for index in attempt.replaced if math.isfinite(attempt.change) else ():
+            self._steps.say("comparing", self.layers[index])
             rest = {other: new for other, new in attempt.replaced.items() if other != index}
             gain = attempt.change - self.network.output_change(rest)
             # Layers behind it were fitted to make up for its error: putting it back may even be worse.
@@ -427,11 +431,14 @@ class ConversionRun:
 
     def _exact(self, picks: Sequence[Option]) -> dict[int, Replacement]:
         """Write each layer as it is in its form."""
-        return {
-            index: Fitter(layer).replacement(pick.form, pick.rank)
-            for index, (layer, pick) in enumerate(zip(self.layers, picks, strict=True))
-            if not is_dense(pick.form)
-        }
+        replaced: dict[int, Replacement] = {}
+        for index, (layer, pick) in enumerate(zip(self.layers, picks, strict=True)):
+            if not is_dense(pick.form):
+                seen = EqualisedOn(layer)
+                for x, *_ in samples(self.network, index, replaced, seen.inputs) if self._equalise else ():
+                    seen.add(x)
+                replaced[index] = seen.equalised(Fitter(layer).replacement(pick.form, pick.rank))
+        return replaced
 
     def _fitted(self, picks: Sequence[Option]) -> dict[int, Replacement]:
         """Fit each layer to what it reads behind those before it."""
@@ -453,29 +460,26 @@ class ConversionRun:
         layer = self.layers[index]
         if is_dense(pick.form) and (not replaced or layer.bias is None or index in self.curves.small):
             return None
-        fitter = Fitter(layer, self._moments(index, replaced), workers=self._workers)
-        new = fitter.replacement(pick.form, max(pick.rank, 1))
-        return None if is_dense(pick.form) and _same(new.convs[0].weights, layer.weights) else new
+        moments, seen = self._moments(index, replaced, self._equalise and not is_dense(pick.form))
+        new = Fitter(layer, moments, workers=self._workers).replacement(pick.form, max(pick.rank, 1))
+        if is_dense(pick.form):
+            return None if _same(new.convs[0].weights, layer.weights) else new
+        return seen.equalised(new)
 
-    def _equalised(self, replaced: Mapping[int, Replacement]) -> dict[int, Replacement]:
-        """Return the same functions, the channels between their convolutions scaled for eight bits."""
-        scaled: dict[int, Replacement] = {}
-        for index, new in sorted(replaced.items()):
-            if len(new.convs) > 1:
-                inputs = _inputs_equalised(self.layers[index])
-                seen = [x for x, *_ in samples(self.network, index, dict(scaled), inputs)]
-                alike = np.concatenate([x for x in seen if x.shape[1:] == seen[0].shape[1:]])
-                new = equalised(new, alike[:: -(-len(alike) // inputs)])
-            scaled[index] = new
-        return scaled
-
-    def _moments(self, index: int, replaced: Mapping[int, Replacement]) -> Moments:
+    def _moments(
+        self, index: int, replaced: Mapping[int, Replacement], equalise: bool
+    ) -> tuple[Moments, EqualisedOn]:
+        """Return the moments of what a layer reads now, and some of it if its form will be equalised."""
         keep = self._effort.excerpt(index) if replaced else 0
+        inputs = self._effort.inputs(index)
         moments = self._empty(index, self._effort.positions(index), keep)
-        for x, y, *floor in samples(self.network, index, replaced, self._effort.inputs(index)):
+        seen = EqualisedOn(self.layers[index])
+        for x, y, *floor in samples(self.network, index, replaced, inputs):
             moments.add(x, y, *floor)
+            if equalise:
+                seen.add(x, min(inputs, self._effort.available))
         self._patches[index] = moments.count
-        return moments
+        return moments, seen
 
     def _empty(self, index: int, positions: int, keep: int = 0) -> Moments:
         layer = self.layers[index]
@@ -553,12 +557,6 @@ class ConversionRun:
         if refusal:
             return refusal
         return "no form is cheaper" if len(options) == 1 else "its error is worth more than what a form saves"
-
-
-def _inputs_equalised(layer: ConvLayer) -> int:
-    """Return how many inputs tell the ranges of channels between the convolutions that a layer becomes."""
-    enough = max(_EQUALISED_POSITIONS / math.prod(layer.out_sizes), _EQUALISED / layer.macs)
-    return max(_INPUTS, min(_INPUTS_MOST, math.ceil(enough)))
 
 
 def _bytes(new: Replacement | None) -> int:

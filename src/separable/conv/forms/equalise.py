@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..._base.types import FloatArray
 from .layer import ConvLayer, Replacement
 
-__all__ = ["equalised"]
+__all__ = ["EqualisedOn", "equalised"]
 
 # Steps of eight bits: activations from the least to the largest value, weights about zero.
 _ACTIVATION_STEPS: Final = 255
@@ -29,6 +29,13 @@ _GAIN: Final = 1e-5
 
 # Logarithm of the largest scale: float16 has to hold the scaled values.
 _LIMIT: Final = math.log(64)
+
+# Inputs from which equalisation takes the ranges of channels: at least, at most, and in between as many as
+# have so many positions, or take so many multiply-accumulates.
+_FEWEST: Final = 8
+_MOST: Final = 128
+_POSITIONS: Final = 8192
+_MACS: Final = 1e8
 
 
 def equalised(replacement: Replacement, inputs: npt.ArrayLike) -> Replacement:
@@ -185,3 +192,34 @@ def _peak(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     total = powers.sum(axis=-1, keepdims=True)
     shares = powers / np.where(top > 0, total, 1.0)
     return (top * total ** (1 / _POWER))[..., 0], shares
+
+
+class EqualisedOn:
+    """Some of what a layer reads: how far the channels reach between the convolutions that it becomes.
+
+    Parameters
+    ----------
+    layer : ConvLayer
+
+    Attributes
+    ----------
+    inputs : int
+        How many are enough.
+    """
+
+    def __init__(self, layer: ConvLayer) -> None:
+        enough = max(_POSITIONS / math.prod(layer.out_sizes), _MACS / layer.macs)
+        self.inputs = max(_FEWEST, min(_MOST, math.ceil(enough)))
+        self._kept: list[npt.NDArray[Any]] = []
+        self._seen = 0
+
+    def add(self, x: npt.NDArray[Any], expected: int | None = None) -> None:
+        """Keep some inputs of a batch, spread over all that are expected; the same, however they are cut."""
+        step = -(-(expected or self.inputs) // self.inputs)
+        if not self._kept or x.shape[1:] == self._kept[0].shape[1:]:  # others cannot stand in one array
+            self._kept.append(np.array(x[-self._seen % step :: step]))
+        self._seen += len(x)
+
+    def equalised(self, new: Replacement) -> Replacement:
+        """Return what :func:`equalised` does; what is there if nothing was added."""
+        return equalised(new, np.concatenate(self._kept)) if self._kept else new

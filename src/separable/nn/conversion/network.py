@@ -36,6 +36,9 @@ _Key: TypeAlias = tuple[bool, DataPart, int]
 # Timed runs, after one warm-up run, whose median is reported.
 _RUNS: Final = 15
 
+# Inputs that tell which outputs change with the convolutions, and whether they are whole numbers.
+_FEW_INPUTS: Final = 8
+
 # Multiply-accumulates of a pass of all inputs, below which what nobody needs is zeros: before torch does
 # anything without numbers (on the meta device) it reads half of its compiler, 1 to 3 s (measured).
 _CHEAP: Final = 2e11
@@ -236,7 +239,7 @@ class TorchNetwork(CalibratedNetwork):
     def _demands(self) -> Demands | None:
         """What depends on what; None where that cannot be found out."""
         outputs: dict[int, Tensor] = {}
-        call, whole_numbers = self._one_input(), self._whole_numbers
+        call, whole_numbers = self._inputs(1), self._whole_numbers
 
         def run(
             source: int | None, read: Callable[[int, Tensor], None], added: Callable[[int, Tensor], None]
@@ -263,9 +266,10 @@ class TorchNetwork(CalibratedNetwork):
 
         return find_demands(run, len(self._order))
 
-    def _one_input(self) -> Call:
+    def _inputs(self, most: int) -> Call:
+        """Return a few inputs, or the first batch where the model does not run on less."""
         call = self._calibration.first
-        return _rows_of(call, (0,)) if self._is_divisible(call) else call
+        return _rows_of(call, range(min(most, inputs_of(call)))) if self._is_divisible(call) else call
 
     def _keep(self, parts: Sequence[DataPart], *places: int) -> None:
         """Of some parts remember from now on what passes from these places on still need."""
@@ -480,7 +484,7 @@ class TorchNetwork(CalibratedNetwork):
         """Whether the model runs where outputs hold no numbers: what is made of those costs nothing."""
         if sum(layer.macs for layer in self._layers) * self.fitted_inputs < _CHEAP:
             return False
-        call = self._one_input()
+        call = self._inputs(1)
         run = ForwardPass({}, {}, set())
         run.blanked = True
 
@@ -496,7 +500,7 @@ class TorchNetwork(CalibratedNetwork):
     @cached_property
     def _whole_numbers(self) -> bool:
         """Whether some outputs hold whole numbers or truth values, cast to floating point perhaps."""
-        arguments, options = self._calibration.first
+        arguments, options = self._inputs(_FEW_INPUTS)
         with torch.no_grad():
             judged = outcomes(lambda: self._model(*arguments, **options), True)
         return any(name.startswith(CHOSEN_BY) or not y.is_floating_point() for name, y in judged.items())
@@ -504,7 +508,7 @@ class TorchNetwork(CalibratedNetwork):
     @cached_property
     def _judged_outputs(self) -> tuple[str, ...]:
         """The names of what changes with the convolutions: of floating-point numbers, if these give half."""
-        first = self._calibration.first
+        first = self._inputs(_FEW_INPUTS)
         plain = self._outputs(first, {}, None)
         try:
             halved = self._outputs(first, {}, None, halved=True)

@@ -172,7 +172,7 @@ def separate(
     progress : bool or callable, optional
         Show a bar on stderr, with the time that remains where that is known. Where that is no terminal, a
         line for each stage: by default once the run has taken two seconds, with True from the first on;
-        with False nothing. A callable is told the steps done, those to do, and the present one instead.
+        with False nothing. A callable is told the steps done, those in all, and the present one instead.
 
     Returns
     -------

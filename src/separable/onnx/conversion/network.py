@@ -33,8 +33,8 @@ __all__ = ["OnnxNetwork"]
 Values: TypeAlias = Mapping[str, Array]
 Sample: TypeAlias = tuple[Array, ...]
 
-# Seconds that a part of the model is timed in two forms, in turn.
-_PART_SECONDS: Final = 0.06
+# Seconds that a part of the model is timed in each form, and the machine's pace twice, all in turn.
+_RUN_SECONDS: Final = 0.015
 
 # Seconds for each of several whole models, in turn.
 _WHOLE_SECONDS: Final = 0.15
@@ -332,33 +332,50 @@ class OnnxNetwork(CalibratedNetwork):
         -------
         float
         """
+        if replacement is not None:
+            return self.milliseconds_of(index, [replacement])[0]
+        layer = self._layers[index]
+        return self._milliseconds_alone(layer, self._groups[index][0]) * layer.calls
+
+    def milliseconds_of(self, index: int, replacements: Sequence[Replacement]) -> list[float]:
+        """Return the same of several forms of a layer, run in turn: what it is compared with runs once."""
         layer, node = self._layers[index], self._groups[index][0]
         dense = self._milliseconds_alone(layer, node)
-        if replacement is None:
-            return dense * layer.calls
-        if dense >= _LONG:
-            return self._milliseconds_alone(layer, node, replacement) * layer.calls
+        if not replacements or dense >= _LONG:
+            return [self._milliseconds_alone(layer, node, new) * layer.calls for new in replacements]
+        whole, ratios = self._timed_within(index, replacements)
+        # By their ratio, in which a moment when all was slow does not show as it does in their difference.
+        return [
+            max(dense + whole * (ratio - 1), _LEAST * min(new.macs / layer.macs, 1.0) * dense) * layer.calls
+            for new, ratio in zip(replacements, ratios, strict=True)
+        ]
+
+    def _timed_within(self, index: int, replacements: Sequence[Replacement]) -> tuple[float, list[float]]:
+        """Return the time of the part of the model around a layer, and by what its forms multiply it."""
         if self._timed is None or self._timed[0] != index:  # the forms of a layer are timed in a row
-            inputs, ends = around(self._graph, node)
+            inputs, ends = around(self._graph, self._groups[index][0])
             self._timed = index, ends, self._seen(inputs)
         _, outputs, seen = self._timed
         lengths = lengths_among(self._graph, seen)
-        parts = [
-            holding(giving(stored, outputs, seen), lengths)
-            for stored in (self._stored, self.converted({index: replacement}))
-        ]
         feeds = {name: values for name, values in seen.items() if name not in lengths}
-        before, after = (signature(part, feeds) for part in parts)
-        if before not in self._parts_times:
-            (self._parts_times[before],) = self._clock.at_one_pace(parts[:1], feeds, _PART_SECONDS)
-        if (before, after) not in self._ratios:
-            now, then = self._clock.at_one_pace(parts, feeds, _PART_SECONDS)
-            self._ratios[before, after] = then / now if now else 1.0  # too short for the clock
-            self._parts_times[before] = min(self._parts_times[before], now)
-        # By their ratio, in which a moment when all was slow does not show as it does in their difference.
-        more = self._parts_times[before] * (self._ratios[before, after] - 1)
-        least = _LEAST * min(replacement.macs / layer.macs, 1.0) * dense
-        return max(dense + more, least) * layer.calls
+
+        def part(stored: Stored) -> Stored:
+            return holding(giving(stored, outputs, seen), lengths)
+
+        before = part(self._stored)
+        key = signature(before, feeds)
+        parts = [part(self.converted({index: new})) for new in replacements]
+        keys = [(key, signature(after, feeds)) for after in parts]
+        unknown = {pair: after for pair, after in zip(keys, parts, strict=True) if pair not in self._ratios}
+        if key not in self._parts_times:
+            (self._parts_times[key],) = self._clock.at_one_pace([before], feeds, _RUN_SECONDS * 3)
+        if unknown:
+            models = [before, *unknown.values()]
+            now, *then = self._clock.at_one_pace(models, feeds, _RUN_SECONDS * (2 + len(models)))
+            for pair, milliseconds in zip(unknown, then, strict=True):
+                self._ratios[pair] = milliseconds / now if now else 1.0  # too short for the clock
+            self._parts_times[key] = min(self._parts_times[key], now)
+        return self._parts_times[key], [self._ratios[pair] for pair in keys]
 
     def _milliseconds_alone(self, layer: ConvLayer, node: ConvNode, new: Replacement | None = None) -> float:
         form = Replacement(UNCHANGED, 0, (layer,), 0.0) if new is None else new
