@@ -285,7 +285,7 @@ def test_factorizations_of_a_layer_do_not_grow_with_the_ranks(monkeypatch):
             for sample in network.samples(index, {}):
                 moments.add(*sample)
             made.clear()
-            curves.measure(index, cheaper, moments)
+            curves.weigh(index, curves.compared(index, cheaper, moments))
         counts.append((len(made), len(curves.options[1])))
     (few, short), (many, long) = counts
     assert long >= 2 * short

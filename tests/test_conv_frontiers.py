@@ -64,8 +64,8 @@ def test_several_goals_of_one_run_are_what_each_is_alone():
     goals = [goal_of(budget, **BUDGET) for budget in (0.6, 0.3)]
     measured = []
     with ConversionRun(net, goals, rounds=1, threads=1, progress=lambda *step: steps.append(step)) as run:
-        measure = run.curves.measure
-        run.curves.measure = lambda *given: (measured.append(given[0]), measure(*given))
+        weigh = run.curves.weigh
+        run.curves.weigh = lambda *given: (measured.append(given[0]), weigh(*given))
         together = [run.reach(goal) for goal in goals]
         run.end()
     assert measured == [0, 1, 2, 3]  # each layer once

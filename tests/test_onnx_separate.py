@@ -16,6 +16,7 @@ from onnx.onnx_ml_pb2 import ModelProto
 from onnx_models import Array, Net
 
 import separable as sp
+from separable.conv.conversion.network import CalibratedNetwork
 from separable.conv.forms.layer import Replacement
 from separable.files.guard import FileError
 from separable.onnx.conversion.network import OnnxNetwork
@@ -177,6 +178,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, layers: dict[str, float]) -> list[set
         return before, before + sum(one(self, i, each) - 1.0 for i, each in replaced.items())
 
     monkeypatch.setattr(OnnxNetwork, "milliseconds", one)
+    monkeypatch.setattr(OnnxNetwork, "milliseconds_of", CalibratedNetwork.milliseconds_of)
     monkeypatch.setattr(OnnxNetwork, "whole_milliseconds", both)
     return timed
 

@@ -22,6 +22,8 @@ def test_results_come_in_order(threads: int) -> None:
 
     assert workers.map(square, range(20)) == [n * n for n in range(20)]
     assert len(seen) <= threads
+    nested = workers.map(lambda n: workers.map(square, range(n)), [3, 4])
+    assert nested == [[0, 1, 4], [0, 1, 4, 9]]
     workers.close()
     with pytest.raises(ZeroDivisionError):
         Workers().map(lambda n: 1 // n, [0])

@@ -1,4 +1,4 @@
-"""Threads for linear algebra: a few of ours side by side, each with BLAS that works alone.
+"""Threads and memory for linear algebra: a few threads side by side, each with BLAS that works alone.
 
 BLAS splits every product and every factorization over threads that spin while they wait for each other. For
 matrices of a few hundred rows that gains nothing, and where the cores have other work to do it costs many
@@ -9,6 +9,7 @@ process. Independent problems side by side wait for nobody.
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-__all__ = ["Workers", "blas_alone"]
+__all__ = ["Workers", "blas_alone", "return_memory"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -36,6 +37,7 @@ _LIBRARIES: Final = ("openblas", "mkl_rt", "libblis")
 _MAPS: Final = Path("/proc/self/maps")
 
 _lock = threading.Lock()
+_local = threading.local()  # `inside`: whether a thread is one of a pool
 _inside = 0
 _before: list[tuple[Any, int]] = []
 
@@ -86,6 +88,21 @@ def blas_alone() -> Iterator[None]:
                     setter(threads)
 
 
+def _begin() -> None:
+    _local.inside = True
+
+
+def return_memory() -> None:
+    """Return memory that nobody uses to the system, where the C library is glibc.
+
+    Arrays of up to 32 MiB come from heaps, which shrink from their end alone: after passes of a network
+    through torch they held 400 to 700 MiB of nothing (measured, ResNet-18 at 224 x 224).
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
+
+
 class Workers:
     """So many threads that independent problems are dealt out to.
 
@@ -97,19 +114,20 @@ class Workers:
 
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads, initializer=_begin) if threads > 1 else None
 
     def map(self, solve: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-        """Return the results in order; they do not depend on how many threads there are.
+        """Return the results in order; they do not depend on how many threads there are."""
+        return list(self.each(solve, items))
 
-        `solve` must not call `map` itself: its thread would wait for itself.
-        """
+    def each(self, solve: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+        """Yield the same, as they come. What is dealt out already is not dealt out any further."""
         listed = list(items)
-        if self._pool is None or len(listed) < 2:
-            return [solve(item) for item in listed]
-        return list(self._pool.map(solve, listed))
+        if self._pool is None or len(listed) < 2 or getattr(_local, "inside", False):
+            return map(solve, listed)
+        return self._pool.map(solve, listed)
 
     def close(self) -> None:
         """End the threads."""
         if self._pool is not None:
-            self._pool.shutdown()
+            self._pool.shutdown(cancel_futures=True)

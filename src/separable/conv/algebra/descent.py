@@ -152,7 +152,8 @@ class Quadratic:
         return self._bases[length]
 
     def loss(self, weights: RealArray) -> float:
-        """Return the error of weights of shape ``(I*K, O)``."""
+        """Return the error of weights of shape ``(I*K, O)``, which are rounded to the precision of `gram`."""
+        weights = weights.astype(self.gram.dtype, copy=False)  # or `gram` would be copied as the wider type
         return self.energy + float(np.sum(weights * (self.gram @ weights - 2 * self.pull), dtype=np.float64))
 
     def aimed(self, pull: RealArray, energies: RealArray) -> Quadratic:

@@ -13,14 +13,14 @@ from ..._base.workers import Workers
 from ..algebra.allocate import Choice, allocate
 from ..forms.dense import DENSE
 from ..forms.form import LayerForm
-from ..forms.layer import ConvLayer
+from ..forms.layer import ConvLayer, Replacement
 from ..forms.table import BASELINE, FORMS, UNCHANGED, is_dense
 from .fit import Fitter
 from .moments import Moments
 from .network import Network, milliseconds_of, output_change
 from .records import Option
 
-__all__ = ["Candidates", "Curves", "can_win"]
+__all__ = ["Candidates", "Compared", "Curves", "can_win"]
 
 # By form: ranks, ascending, and their costs.
 Candidates: TypeAlias = dict[str, list[tuple[int, float]]]
@@ -35,12 +35,6 @@ _RANKS_TIMED: Final = 8
 
 # Forms compute at no more than so many times the rate of the layer, as it is, that computes fastest.
 _FASTER: Final = 1.25
-
-# Sweeps of descent where only the effect of an error on the network is measured.
-_SWEEPS: Final = 3
-
-# Groups of a layer from which on the closed form has to tell: descent goes through them one by one.
-_MANY_GROUPS: Final = 32
 
 # Layers of a network of which every single one matters; and the fraction of the MACs of all others that do
 # not.
@@ -67,6 +61,21 @@ class _Tried(NamedTuple):
     closed: float
 
 
+class Compared(NamedTuple):
+    """The candidates of a layer, and some closed forms of it to be tried out in the network.
+
+    Attributes
+    ----------
+    tried : list of _Tried
+    probes : list of (float, Replacement)
+        With their errors as candidates are compared by: where data are few, those that are left on them are
+        smaller.
+    """
+
+    tried: list[_Tried]
+    probes: list[tuple[float, Replacement]]
+
+
 class Curves:
     """For each layer all ways to write it that may pay off, and choices among them.
 
@@ -85,9 +94,6 @@ class Curves:
     small : frozenset of int
         Layers that stay as they are because they are a hundredth of the MACs all together; none of a network
         of few layers.
-    fitted, excluded : int
-        Candidates that were fitted to know how much descent gains on their form, and those that were not
-        because their bounds exclude them.
     """
 
     def __init__(
@@ -96,7 +102,6 @@ class Curves:
         self.by = by
         self.forms = [form for form in forms if not is_dense(form)]
         self.options: list[list[Option]] = []
-        self.fitted = self.excluded = 0
         self.small = _small([layer.macs for layer in network.layers])
         self._network, self._probes = network, probes
         self._workers = workers or Workers()
@@ -223,13 +228,25 @@ class Curves:
         cost = form.cost(layer, rank)
         return float({"macs": cost.macs, "params": cost.params}[self.by])
 
-    def measure(self, index: int, cheaper: Candidates, moments: Moments) -> None:
-        """Find what the cheaper ways to write a layer do, given the moments of what it reads."""
-        fitter = Fitter(self._network.layers[index], moments, workers=self._workers)
+    def compared(self, index: int, cheaper: Candidates, moments: Moments) -> Compared:
+        """Return the errors of the cheaper ways to write a layer, given the moments of what it reads.
+
+        Layers may be compared in any order, and at the same time.
+        """
+        fitter = Fitter(self._network.layers[index], moments, workers=self._workers, last=True)
         tried = self._tried(fitter, cheaper)
-        weight = self._weight(index, fitter, tried)
+        by_error = sorted(tried, key=lambda candidate: candidate.error)
+        probed = [by_error[len(by_error) // 2], by_error[-1]]
+        # Of many layers each is tried out once: how its effect bends with the error matters less.
+        probed = probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]
+        return Compared(tried, [(one.closed, fitter.closed(one.form, one.rank)) for one in probed])
+
+    def weigh(self, index: int, compared: Compared) -> None:
+        """Find what the errors of a layer do to the network, and note all its options."""
+        weight = self._weight(index, compared.probes)
         self.options[index] += [
-            Option(one.form, one.rank, one.cost, one.error, one.error * weight(one.error)) for one in tried
+            Option(one.form, one.rank, one.cost, one.error, one.error * weight(one.error))
+            for one in compared.tried
         ]
 
     def _tried(self, fitter: Fitter, cheaper: Candidates) -> list[_Tried]:
@@ -244,10 +261,8 @@ class Curves:
         for form in sorted(cheaper, key=lambda form: (not FORMS[form].settled, form != BASELINE)):
             best = [(one.cost, one.error) for others in tried.values() for one in others]
             if not can_win(cheaper[form], closed[form], best):
-                self.excluded += len(closed[form])
                 errors = closed[form]
             else:
-                self.fitted += len(closed[form])
                 errors = fitter.errors(form, ranks[form], closed[form])
             tried[form] = [
                 _Tried(form, rank, cost, error, bound)
@@ -269,20 +284,11 @@ class Curves:
         ranks = {max(1, round(most ** (n / _RANKS))) for n in range(1, _RANKS + 1)}
         return sorted(ranks if form.multiplies else {min(_even(rank), most) for rank in ranks})
 
-    def _weight(self, index: int, fitter: Fitter, tried: Sequence[_Tried]) -> Callable[[float], float]:
+    def _weight(self, index: int, probes: Sequence[tuple[float, Replacement]]) -> Callable[[float], float]:
         """Return how much an error of a layer changes the network's outputs, as one or two forms show."""
-        by_error = sorted(tried, key=lambda candidate: candidate.error)
         known: list[tuple[float, float]] = []
-        many = self._network.layers[index].groups > _MANY_GROUPS
-        sweeps = 0 if many or fitter.is_large else _SWEEPS  # the closed form tells as much
-        probed = [by_error[len(by_error) // 2], by_error[-1]]
-        # Of many layers each is tried out once: how its effect bends with the error matters less.
-        for one in probed[: 2 if len(self._network.layers) <= _FEW_LAYERS else 1]:
-            probe = fitter.replacement(one.form, one.rank, sweeps=sweeps, rounds=0)
-            error = one.error if sweeps else one.closed
+        for error, probe in probes:
             change = output_change(self._network, {index: probe}, self._probes)
-            # By the errors that all candidates are compared by: where data are few, those that are left on
-            # them are smaller.
             if error > 0 and change > 0 and math.isfinite(change):
                 known.append((math.log(error), math.log(change / error)))
         known.sort()

@@ -58,6 +58,11 @@ _PASS: Final = 0.5
 # Bytes of the sums over patches of the layers that are measured in one pass.
 _SUMS: Final = 1 << 29
 
+# Bytes of a fit beside which there is no other; and matrices of the size of a layer's sums that a fit holds
+# at a time, about (measured: 4,608 unknowns).
+_FITS: Final = 1 << 29
+_MATRICES: Final = 6
+
 
 def unknowns(layer: ConvLayer) -> int:
     """Return the entries of a patch of one group: the rows of a least-squares problem."""
@@ -155,6 +160,10 @@ class ConversionEffort:
         patches = inputs * self.positions(index)
         solving = 3 * size**3 + 4 * size**2 * layer.c_out // layer.groups
         return inputs * layer.macs + layer.groups * (patches * size**2 / 2 + solving)
+
+    def fills_memory(self, index: int, share: float = 1.0) -> bool:
+        """Return whether a fit of a layer takes all the memory that there is for one, or a share of it."""
+        return bytes_of_sums(unknowns(self._layers[index])) * _MATRICES > share * _FITS
 
     def blocks(self) -> list[list[int]]:
         """Return the layers in runs that can be measured in one pass: their sums fit into memory."""

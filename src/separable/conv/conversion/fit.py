@@ -137,6 +137,8 @@ class Fitter:
         As for :func:`fit`.
     workers : Workers, optional
         Threads for what is independent.
+    last : bool, optional
+        Whether nobody needs the moments afterwards: their memory is free as soon as they are read.
 
     Raises
     ------
@@ -151,6 +153,7 @@ class Fitter:
         *,
         ridge: float = _RIDGE,
         workers: Workers | None = None,
+        last: bool = False,
     ) -> None:
         if not 0.0 < ridge < math.inf:
             raise ValueError(
@@ -172,12 +175,14 @@ class Fitter:
                     f"`moments` are those of layer {moments.layer.name!r} with weights "
                     f"{moments.layer.weights.shape}; expected {wanted}, as {layer.name!r} has."
                 )
-            self._excerpt = moments.excerpt
-            self._seen = moments.total.means
-            self._variance = float(self._seen.variance_y.sum())
+            self._excerpt = moments.take_excerpt() if last else moments.excerpt
             taps = layer.taps
             self._fraction = shrinkage(moments.halves, taps, self._flat, ridge, self._workers)
-            self._problems = problems_of(moments.total, taps)
+            total = moments.take_total() if last else moments.total
+            self._seen = total.means
+            self._variance = float(self._seen.variance_y.sum())
+            self._problems = problems_of(total, taps)
+            del total
             self._trusted = [
                 regularised(problem, flat, self._fraction, ridge)
                 for problem, flat in zip(self._problems, self._flat, strict=True)
@@ -220,16 +225,35 @@ class Fitter:
             return self._finished(form, rank, layer.weights, layer.bias)
         problems = self._trusted
         rectified = bool(rounds) and self._excerpt is not None
-        if sweeps or rectified:
-            first = self._first_sweeps(form, rank, sweeps, rectified)
-            fits = [self._solved(problem, form, rank, None, first) for problem in problems]
-        else:
-            fits = [self._closed(problem, form, rank) for problem in problems]
+        first = self._first_sweeps(form, rank, sweeps, rectified)
+        fits = [self._solved(problem, form, rank, None, first) for problem in problems]
         fits = self._no_worse_than_blind(form, rank, fits)
         mean_y = self._seen.y
         if rectified:
             fits, mean_y = self._rectified(form, rank, problems, fits, rounds)
-        weights = self._dense([flat for flat, _ in fits])
+        return self._of_matrices(form, rank, [flat for flat, _ in fits], mean_y)
+
+    def closed(self, form: str, rank: int) -> Replacement:
+        """Return the layer in the closed form that :meth:`closed_errors` is of: without any descent.
+
+        What an error of a layer does to a network shows on it, long before a fit ends.
+        """
+        asked = form_of(form)
+        if not self._problems:
+            return self.replacement(form, rank)
+        full = rank == asked.full_rank(self.layer)
+        flats = [
+            problem.optimum if full else asked.closed(self.layer, problem, rank) for problem in self._trusted
+        ]
+        new = self._of_matrices(asked, rank, flats, self._seen.y)
+        return new if self.layer is self._whole else of_inputs(new, self._whole)
+
+    def _of_matrices(
+        self, form: LayerForm, rank: Rank, flats: Sequence[RealArray], mean_y: FloatArray
+    ) -> Replacement:
+        """Return the layer of weights (I*K, O) of each group, its outputs' mean as wanted."""
+        layer = self.layer
+        weights = self._dense(flats)
         carried = weights.reshape(layer.groups, layer.c_out // layer.groups, -1)
         means = self._seen.x.reshape(layer.groups, -1)
         bias = mean_y - (carried @ means[:, :, np.newaxis]).reshape(-1)
@@ -343,12 +367,6 @@ class Fitter:
         if rank == form.full_rank(self.layer):
             return problem.optimum, None
         return form.solve(self.layer, problem, rank, start, min(sweeps, self._affordable(form, rank)))
-
-    def _closed(self, problem: Quadratic, form: LayerForm, rank: Rank) -> Solution:
-        """Return the same without any descent: of outputs that are fitted apart, not even a turn for each."""
-        if rank == form.full_rank(self.layer):
-            return problem.optimum, None
-        return form.closed(self.layer, problem, rank), None
 
     def _affordable(self, form: LayerForm, rank: Rank) -> int:
         """Return how many sweeps are not too much work."""

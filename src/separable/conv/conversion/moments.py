@@ -352,6 +352,18 @@ class Moments:
         """Patches added."""
         return sum(half.count for half in self._halves)
 
+    def take_excerpt(self) -> Excerpt | None:
+        """Return :attr:`excerpt`, and forget it."""
+        excerpt, self._kept = self.excerpt, {}
+        return excerpt
+
+    def take_total(self) -> MomentSums:
+        """Return :attr:`total`, and forget it and the halves: of 4,608 unknowns they take 250 MiB."""
+        total = self.total
+        self._halves = (MomentSums(self.fitted), MomentSums(self.fitted))
+        del self.total
+        return total
+
     @property
     def halves(self) -> tuple[MomentSums, MomentSums]:
         """The sums over every other sample, and over the rest."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -409,8 +409,9 @@ class CalibratedNetwork(ABC):
     def _loss(self, replaced: Mapping[int, Replacement], inputs: int | None = None) -> Loss:
         if not replaced:
             return Loss(0.0)
-        parts = self._judged(inputs)
-        return self.change_among(self.outputs_with(replaced, parts), parts)
+        measured = self._parts.some(self._parts.measured, inputs)
+        parts = self._judged(measured)
+        return self.change_among(self.outputs_with(replaced, parts, frozenset(measured)), parts)
 
     def change_among(self, batches: Iterable[Outputs], parts: Sequence[DataPart]) -> Loss:
         """Return the loss of outputs that are already there, part by part."""
@@ -443,9 +444,8 @@ class CalibratedNetwork(ABC):
     def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
         """Yield all outputs of the batches that are scored, as `Judge` takes them."""
 
-    def _judged(self, inputs: int | None = None) -> list[DataPart]:
-        """Return the parts that so many held-out inputs are in, and those that the variance is of as well."""
-        measured = self._parts.some(self._parts.measured, inputs)
+    def _judged(self, measured: Sequence[DataPart]) -> list[DataPart]:
+        """Return some parts that the change is measured on, and those that the variance is of as well."""
         others = [part for part in self._spread if part not in measured]
         return sorted([*measured, *others], key=lambda part: part.number)
 
@@ -471,9 +471,9 @@ class CalibratedNetwork(ABC):
 
     @abstractmethod
     def outputs_with(
-        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart], measured: Set[DataPart]
     ) -> Iterator[Outputs]:
-        """Yield the outputs on each part: those with `replaced` only where the loss is measured."""
+        """Yield the outputs on each part: those with `replaced` only on those that are measured."""
 
     def milliseconds_of(self, index: int, replacements: Sequence[Replacement]) -> list[float]:
         """Return what :meth:`milliseconds` does of several forms of a layer."""

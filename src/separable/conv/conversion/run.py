@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from ..._base.workers import Workers, blas_alone
+from ..._base.workers import Workers, blas_alone, return_memory
 from ...arrays import arguments
 from ..forms.activation import activation_of
 from ..forms.equalise import EqualisedOn
@@ -57,6 +57,9 @@ _ENOUGH: Final = 1e-3
 
 # Weights that change by less than this fraction are left as they are.
 _SAME: Final = 1e-6
+
+# Share of the memory that there is for a fit from which on what is free is returned before its parts.
+_MUCH: Final = 0.25
 
 # Bytes of fitted layers that are remembered from one goal to the next.
 _REMEMBERED: Final = 1 << 28
@@ -240,11 +243,21 @@ class ConversionRun:
         if wanted:
             self._steps.say("measuring", self.layers[block[0]])
             visit(self.network, wanted, partial(self._add, moments))
+        large = any(map(self._effort.fills_memory, wanted))
+        if large:
+            return_memory()
+        compared = {}
+        forms = (map if large else self._workers.each)(
+            lambda index: self.curves.compared(index, cheaper[index], moments.pop(index)), wanted
+        )
         for index in block:
             self._steps.say("measuring", self.layers[index])
-            if index in moments:
-                self.curves.measure(index, cheaper[index], moments.pop(index))
+            if index in wanted:
+                compared[index] = next(forms)
             self._steps.did(index)
+        for index, known in compared.items():  # when all threads are free for the network
+            self._steps.say("measuring", self.layers[index])
+            self.curves.weigh(index, known)
 
     def _add(self, moments: Mapping[int, Moments], index: int, sample: tuple[Values, ...]) -> None:
         self._steps.say("measuring", self.layers[index])
@@ -460,8 +473,14 @@ class ConversionRun:
         layer = self.layers[index]
         if is_dense(pick.form) and (not replaced or layer.bias is None or index in self.curves.small):
             return None
+        fills = self._effort.fills_memory(index, _MUCH)
+        if fills:
+            return_memory()
         moments, seen = self._moments(index, replaced, self._equalise and not is_dense(pick.form))
-        new = Fitter(layer, moments, workers=self._workers).replacement(pick.form, max(pick.rank, 1))
+        if fills:
+            return_memory()
+        fitter = Fitter(layer, moments, workers=self._workers, last=True)
+        new = fitter.replacement(pick.form, max(pick.rank, 1))
         if is_dense(pick.form):
             return None if _same(new.convs[0].weights, layer.weights) else new
         return seen.equalised(new)

@@ -365,7 +365,7 @@ class TorchNetwork(CalibratedNetwork):
     # -- what a change does --------------------------------------------------------------------------
 
     def outputs_with(
-        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart], measured: Set[DataPart]
     ) -> Iterator[Outputs]:
         """Yield the outputs on each part: the original's, and those with some layers in their new form.
 
@@ -376,6 +376,8 @@ class TorchNetwork(CalibratedNetwork):
         ----------
         replaced : mapping of int to Replacement
         parts : sequence of DataPart
+        measured : set of DataPart
+            Those that the loss is measured on.
 
         Yields
         ------
@@ -384,7 +386,7 @@ class TorchNetwork(CalibratedNetwork):
         """
         first = min((self._first[index] for index in replaced), default=0)
         self._keep(self._parts.measured, first)
-        return self._compared(parts, lambda part, call: self._outputs(call, replaced, part))
+        return self._compared(parts, measured, lambda part, call: self._outputs(call, replaced, part))
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -394,9 +396,10 @@ class TorchNetwork(CalibratedNetwork):
     @torch.no_grad()
     def loss_of(self, model: nn.Module) -> Loss:
         """Return the change of the outputs with another model in place of the network."""
-        parts = self._judged()
+        parts = self._judged(self._parts.measured)
         changed = self._compared(
             parts,
+            frozenset(self._parts.measured),
             lambda _, call: outcomes(lambda: model(*call[0], **call[1]), self._whole_numbers),
         )
         return self.change_among(changed, parts)
@@ -439,7 +442,10 @@ class TorchNetwork(CalibratedNetwork):
             yield inputs, rows, old, new
 
     def _compared(
-        self, parts: Sequence[DataPart], changed: Callable[[DataPart, Call], dict[str, Tensor]]
+        self,
+        parts: Sequence[DataPart],
+        measured: Set[DataPart],
+        changed: Callable[[DataPart, Call], dict[str, Tensor]],
     ) -> Iterator[Outputs]:
         for part, call in self._read(parts):
             answer = self._answer(part, call)
@@ -447,7 +453,7 @@ class TorchNetwork(CalibratedNetwork):
                 name: _numbers(answer[name]) for name in self._judged_outputs if name in answer
             }
             after: dict[Hashable, Seen] | None = None
-            if self._parts.measures(part):
+            if part in measured:
                 made = changed(part, call)
                 # What another model does not give has no shape to be compared.
                 after = {name: _numbers(made[str(name)]) if name in made else np.empty(0) for name in before}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -249,7 +249,7 @@ class OnnxNetwork(CalibratedNetwork):
         return {self._groups[index][0].node: new for index, new in replaced.items()}
 
     def outputs_with(
-        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart]
+        self, replaced: Mapping[int, Replacement], parts: Sequence[DataPart], measured: Set[DataPart]
     ) -> Iterator[Outputs]:
         """Yield the outputs on each part: the original's, and those with some layers in their new form.
 
@@ -259,6 +259,8 @@ class OnnxNetwork(CalibratedNetwork):
         ----------
         replaced : mapping of int to Replacement
         parts : sequence of DataPart
+        measured : set of DataPart
+            Those that the loss is measured on.
 
         Yields
         ------
@@ -272,12 +274,13 @@ class OnnxNetwork(CalibratedNetwork):
             (walk for walk in self._walked if any(walk.stands(part, places) for part in parts)),
             self._walked[0],
         )
-        measured = [part for part in parts if self._parts.measures(part)]
-        changed = walk.outputs(converted, names, self._read(measured), places)
+        changed = walk.outputs(
+            converted, names, self._read([part for part in parts if part in measured]), places
+        )
         originals = self._original_outputs(names, parts)
         for part, old in zip(sorted(parts, key=lambda part: part.number), originals, strict=True):
             before: dict[Hashable, Array] = {name: np.asarray(old[name]) for name in names}
-            now = next(changed) if self._parts.measures(part) else None
+            now = next(changed) if part in measured else None
             yield before, None if now is None else {name: np.asarray(now[name]) for name in names}
 
     def answers(self, replaced: Mapping[int, Replacement]) -> Iterator[Answers]:
