@@ -256,7 +256,8 @@ class Curves:
         even if descent left but a small part of their errors, is not fitted.
         """
         ranks = {form: [rank for rank, _ in pairs] for form, pairs in cheaper.items()}
-        closed = {form: fitter.closed_errors(form, ranks[form]) for form in cheaper}
+        errors_of = self._workers.map(lambda form: fitter.closed_errors(form, ranks[form]), cheaper)
+        closed = dict(zip(cheaper, errors_of, strict=True))
         tried: dict[str, list[_Tried]] = {}
         for form in sorted(cheaper, key=lambda form: (not FORMS[form].settled, form != BASELINE)):
             best = [(one.cost, one.error) for others in tried.values() for one in others]
