@@ -51,7 +51,7 @@ _BUDGETS: Final = 12
 _TRUST: Final = 8.0
 
 
-class _Tried(NamedTuple):
+class _LayerChoice(NamedTuple):
     """What a form and a rank of a layer cost, and their error: after descent, and of the closed form."""
 
     form: str
@@ -66,13 +66,13 @@ class Compared(NamedTuple):
 
     Attributes
     ----------
-    tried : list of _Tried
+    tried : list of _LayerChoice
     probes : list of (float, Replacement)
         With their errors as candidates are compared by: where data are few, those that are left on them are
         smaller.
     """
 
-    tried: list[_Tried]
+    tried: list[_LayerChoice]
     probes: list[tuple[float, Replacement]]
 
 
@@ -249,7 +249,7 @@ class Curves:
             for one in compared.tried
         ]
 
-    def _tried(self, fitter: Fitter, cheaper: Candidates) -> list[_Tried]:
+    def _tried(self, fitter: Fitter, cheaper: Candidates) -> list[_LayerChoice]:
         """Return the error of each candidate: of the closed form, less what descent gains where it matters.
 
         Forms come the best first. One whose candidates would all be beaten by another's that cost no more,
@@ -258,7 +258,7 @@ class Curves:
         ranks = {form: [rank for rank, _ in pairs] for form, pairs in cheaper.items()}
         errors_of = self._workers.map(lambda form: fitter.closed_errors(form, ranks[form]), cheaper)
         closed = dict(zip(cheaper, errors_of, strict=True))
-        tried: dict[str, list[_Tried]] = {}
+        tried: dict[str, list[_LayerChoice]] = {}
         for form in sorted(cheaper, key=lambda form: (not FORMS[form].settled, form != BASELINE)):
             best = [(one.cost, one.error) for others in tried.values() for one in others]
             if not can_win(cheaper[form], closed[form], best):
@@ -266,7 +266,7 @@ class Curves:
             else:
                 errors = fitter.errors(form, ranks[form], closed[form])
             tried[form] = [
-                _Tried(form, rank, cost, error, bound)
+                _LayerChoice(form, rank, cost, error, bound)
                 for (rank, cost), error, bound in zip(cheaper[form], errors, closed[form], strict=True)
             ]
         return [one for form in cheaper for one in tried[form]]

@@ -25,6 +25,7 @@ __all__ = [
     "Outputs",
     "Progress",
     "is_slower",
+    "milliseconds_of",
     "output_change",
     "samples",
     "visit",
