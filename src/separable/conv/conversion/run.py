@@ -20,7 +20,7 @@ from ..forms.table import FORMS, UNCHANGED, is_dense
 from ..scores.loss import Values
 from .allowance import Allowance
 from .curves import Candidates, Curves
-from .effort import ConversionEffort, Steps, about
+from .effort import MEASURING, TIMING, ConversionEffort, Steps, about
 from .fit import Fitter
 from .goal import ConversionGoal, count
 from .moments import Moments
@@ -124,8 +124,8 @@ class ConversionRun:
             self._attempts = max(min(self._effort.attempts, 2 + tries), least)
         self._measured = False
         self._goals = len(goals)  # not reached yet
-        # Rounds over all layers before anything is fitted: measured, and timed.
-        self._first = 0 if goal.rank is not None else 1 if goal.by != "time" else 2
+        # What all layers take before anything is fitted, for one of fitting them all.
+        self._first = MEASURING + (TIMING if goal.by == "time" else 0) if goal.rank is None else 0
         self._steps = Steps(self._effort.work, self._effort.seen(), self._ahead, progress)
         # Layers fitted so far, by the choices up to them: attempts that begin alike share those.
         self._known: dict[tuple[tuple[str, int], ...], Replacement | None] = {}
@@ -183,7 +183,7 @@ class ConversionRun:
 
     @property
     def _ahead(self) -> float:
-        """How often all layers are measured, timed or fitted apart from the present goal."""
+        """How often all layers are fitted for other goals, and what comes before that."""
         return self._goals * about(1, self._attempts) + (0 if self._measured else self._first)
 
     def _forget(self) -> None:
@@ -226,7 +226,7 @@ class ConversionRun:
 
     def _timed(self, index: int) -> None:
         if self.curves.by == "time":
-            self._steps.did(index)
+            self._steps.did(index, TIMING)
 
     @property
     def _worth(self) -> float:
@@ -254,7 +254,7 @@ class ConversionRun:
             self._steps.say("measuring", self.layers[index])
             if index in wanted:
                 compared[index] = next(forms)
-            self._steps.did(index)
+            self._steps.did(index, MEASURING)
         for index, known in compared.items():  # when all threads are free for the network
             self._steps.say("measuring", self.layers[index])
             self.curves.weigh(index, known)
