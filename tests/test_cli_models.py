@@ -560,7 +560,8 @@ def test_signals_leave_nothing_behind(
 
 def test_a_bar_on_a_terminal_and_lines_elsewhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     stages = [line.split(",")[0] for line in run(f"{SEPARATE} -o small.onnx").err.splitlines()]
-    assert list(dict.fromkeys(stages)) == ["reading", "measuring", "fitting", "comparing", "writing"]  # a line for each
+    shown = ["reading", "measuring", "fitting", "comparing", "writing"]
+    assert list(dict.fromkeys(stages)) == shown  # a line for each
     assert len(stages) < 12
     monkeypatch.setenv("FORCE_COLOR", "1")
     seen = run(f"{SEPARATE} -o small.onnx")
