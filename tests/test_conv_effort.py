@@ -48,6 +48,14 @@ def test_large_networks_see_as_many_patches_as_there_are_unknowns_to_tell() -> N
     assert all(size <= 1 << 29 for size in sums)
 
 
+def test_there_is_one_attempt_or_several() -> None:
+    counts = [
+        ConversionEffort([layer(c, s)] * 8, 256, 256).attempts for c in (8, 32, 64, 96) for s in (8, 32, 96)
+    ]
+    assert {1, 6} <= set(counts)
+    assert 2 not in counts
+
+
 def test_an_excerpt_is_bounded() -> None:
     effort = ConversionEffort(LARGE, 256, 256)
     for index, one in enumerate(LARGE):

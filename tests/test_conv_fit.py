@@ -542,3 +542,32 @@ def test_channels_that_few_inputs_wake_are_not_fitted_to_those() -> None:
         for form, rank in (("spatial", 12), ("dw-pw", 1))
     }
     assert max(errors.values()) < 1, errors
+
+
+@pytest.mark.parametrize(("form", "rank"), [("dw-pw", 2), ("pw-dw", 2), ("spatial", 4), ("low-rank", 4)])
+def test_a_closed_form_errs_as_is_said_and_takes_no_turn(form, rank, monkeypatch):
+    rng = np.random.default_rng(0)
+    layer = layer_of(rng, (16, 12, 3, 3), (9, 9))
+    x = inputs_of(rng, layer, 60)
+    fitter = Fitter(layer, moments_of(layer, x))
+    descended = fitter.replacement(form, rank).error
+    monkeypatch.setattr("separable.conv.algebra.descent._moved", None)  # what a sweep would call
+    monkeypatch.setattr("separable.conv.algebra.descent._alternated", None)
+    new = fitter.closed(form, rank)
+    assert (new.form, new.rank) == (form, rank)
+    assert new.error == pytest.approx(fitter.closed_errors(form, [rank])[0], rel=0.02)
+    assert new.error == pytest.approx(error_of(new, x, layer(x)), rel=1e-6)
+    assert new.error >= descended * (1 - 1e-9)
+
+
+def test_moments_that_serve_one_fit_alone_are_free_afterwards():
+    rng = np.random.default_rng(0)
+    layer = ConvLayer("c", rng.standard_normal((8, 64, 3, 3)), padding=((1, 1), (1, 1)), sizes=(6, 6))
+    x = inputs_of(rng, layer, 30)
+    kept, taken = (moments_of(layer, x, keep=1 << 20) for _ in range(2))
+    fits = [
+        Fitter(layer, moments, last=moments is taken).replacement("dw-pw", 2) for moments in (kept, taken)
+    ]
+    assert (kept.count, taken.count, taken.excerpt) == (30 * 36, 0, None)
+    for one, other in zip(fits[0].convs, fits[1].convs, strict=True):
+        np.testing.assert_array_equal(one.weights, other.weights)

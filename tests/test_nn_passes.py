@@ -75,7 +75,7 @@ def test_a_walk_computes_each_convolution_about_once(memory: int, monkeypatch: p
 
 def test_losses_run_on_what_is_held_out_alone() -> None:
     model, x = built("resnet")
-    x = x.repeat(8, 1, 1, 1)
+    x = x.repeat(128 // len(x), 1, 1, 1)
     network, seen, _ = network_of(model, x)
     rows = []
     seen.convs[0].module.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
@@ -84,6 +84,10 @@ def test_losses_run_on_what_is_held_out_alone() -> None:
     rows.clear()
     network.output_change(replaced)
     assert sum(rows) <= network.held_out
+    whole = sum(rows)
+    rows.clear()
+    network.output_change({1: fit(network.layers[1], None, "dw-pw", 2)}, 1)
+    assert 0 < sum(rows) < whole  # and on no more of that than is asked for
 
 
 class Heard(nn.Module):

@@ -16,7 +16,7 @@ from onnx_models import Array, Net
 import separable as sp
 from separable.conv.conversion.fit import Fitter
 from separable.conv.conversion.moments import Moments
-from separable.conv.forms.equalise import equalised
+from separable.conv.forms.equalise import EqualisedOn, equalised
 from separable.conv.forms.layer import ConvLayer, Replacement
 
 # Layers of one to three axes, with what scales have to take care of.
@@ -170,3 +170,20 @@ def test_a_conversion_is_equalised_unless_asked_otherwise() -> None:
     assert {name.rpartition("/")[0] for name in moved} == {"conv0", "conv1", "conv2"}
     got, wanted = (models.run(each.model, {"image": x})[0] for each in results)
     assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+def test_what_ranges_come_from_does_not_depend_on_batches() -> None:
+    layer = layer_of("2-D")
+    x = seen(layer, 400).astype(np.float32)
+    found = []
+    for cut in (1, 7, 64, 400):
+        ranges = EqualisedOn(layer)
+        for start in range(0, len(x), cut):
+            ranges.add(x[start : start + cut], len(x))
+        found.append(ranges.equalised(fitted(layer, "dw-pw")))
+    assert EqualisedOn(layer).inputs < len(x)
+    for new in found[1:]:
+        for one, other in zip(new.convs, found[0].convs, strict=True):
+            np.testing.assert_array_equal(one.weights, other.weights)
+    plain = fitted(layer, "dw-pw")
+    assert EqualisedOn(layer).equalised(plain) is plain  # it has seen nothing

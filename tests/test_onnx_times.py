@@ -154,6 +154,20 @@ def test_by_time_is_the_default_and_the_loss_is_kept_to(clock: CountingClock) ->
     assert stricter.milliseconds_after >= report.milliseconds_after
 
 
+def test_forms_of_a_layer_are_timed_in_turn_against_one_run_of_it(
+    clock: CountingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    plain = clock.at_one_pace
+    monkeypatch.setattr(
+        clock, "at_one_pace", lambda parts, *rest: (runs.append(len(parts)), plain(parts, *rest))[1]
+    )
+    report = sp.onnx.separate(models.vgg(width=24), images(48), 0.9, threads=1).report
+    # Each layer by itself, with the least rank of each of four forms, and with the others of what is faster.
+    assert max(runs) == 5
+    assert len(runs) <= 3 * len(report.layers)
+
+
 def test_a_budget_of_time_is_of_the_whole_model(clock: CountingClock) -> None:
     model = models.vgg(width=16)
     with pytest.raises(

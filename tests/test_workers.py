@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from separable._base.workers import Workers, _controls, blas_alone
+from separable._base.workers import Workers, _controls, blas_alone, return_memory
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -42,3 +42,9 @@ def test_blas_works_alone_inside_and_as_before_outside() -> None:
         assert [int(get()) for get, _ in controls] == [1] * len(controls)
         assert (matrix @ matrix)[0, 0] == 300
     assert [int(get()) for get, _ in controls] == before
+
+
+def test_memory_can_be_returned_at_any_time() -> None:
+    held = np.ones(1000)
+    return_memory()
+    assert held.sum() == 1000
