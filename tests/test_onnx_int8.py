@@ -187,3 +187,20 @@ def test_what_ranges_come_from_does_not_depend_on_batches() -> None:
             np.testing.assert_array_equal(one.weights, other.weights)
     plain = fitted(layer, "dw-pw")
     assert EqualisedOn(layer).equalised(plain) is plain  # it has seen nothing
+
+
+def test_ranges_come_from_windows_of_large_inputs() -> None:
+    layer = replace(layer_of("2-D"), sizes=(200, 90))
+    places = np.broadcast_to(np.arange(200.0 * 90).reshape(200, 90), (8, 6, 200, 90))
+    ranges = EqualisedOn(layer)
+    ranges.add(places)
+    windows = np.stack(ranges._kept)
+    assert windows.shape == (8, 6, 64, 64)
+    assert len(set(windows[:, 0, 0, 0])) == 8  # each at another place
+    x, plain = seen(layer, 8), fitted(layer_of("2-D"), "dw-pw")
+    ranges = EqualisedOn(layer)
+    ranges.add(x)
+    reach = [
+        np.abs(new.convs[0](x)).max(axis=(0, 2, 3)) for new in (equalised(plain, x), ranges.equalised(plain))
+    ]
+    np.testing.assert_allclose(reach[1] / reach[0], np.mean(reach[1] / reach[0]), rtol=0.2)

@@ -37,6 +37,11 @@ _MOST: Final = 128
 _POSITIONS: Final = 8192
 _MACS: Final = 1e8
 
+# Positions of one input, at most; and the golden section, by which the places of such windows are spread.
+# Eight whole inputs of 240 x 240 took 6 s and 600 MiB for a layer of 64 channels (VGG16, measured).
+_WINDOW: Final = 4096
+_TURN: Final = 0.6180339887
+
 
 def equalised(replacement: Replacement, inputs: npt.ArrayLike) -> Replacement:
     """Return the same function with the channels between its convolutions scaled for eight bits.
@@ -216,10 +221,22 @@ class EqualisedOn:
     def add(self, x: npt.NDArray[Any], expected: int | None = None) -> None:
         """Keep some inputs of a batch, spread over all that are expected; the same, however they are cut."""
         step = -(-(expected or self.inputs) // self.inputs)
-        if not self._kept or x.shape[1:] == self._kept[0].shape[1:]:  # others cannot stand in one array
-            self._kept.append(np.array(x[-self._seen % step :: step]))
+        for row in range(-self._seen % step, len(x), step):
+            window = _window(x[row], self._seen + row)
+            if not self._kept or window.shape == self._kept[0].shape:  # others cannot stand in one array
+                self._kept.append(window)
         self._seen += len(x)
 
     def equalised(self, new: Replacement) -> Replacement:
         """Return what :func:`equalised` does; what is there if nothing was added."""
-        return equalised(new, np.concatenate(self._kept)) if self._kept else new
+        return equalised(new, np.stack(self._kept)) if self._kept else new
+
+
+def _window(x: npt.NDArray[Any], number: int) -> npt.NDArray[Any]:
+    """Return a copy of a part of one input, of which each number has another place."""
+    length = round(_WINDOW ** (1 / (x.ndim - 1)))
+    cuts = []
+    for axis, size in enumerate(x.shape[1:], 1):
+        start = int((number * _TURN * axis) % 1.0 * max(size - length + 1, 1))
+        cuts.append(slice(start, start + length))
+    return np.array(x[(slice(None), *cuts)])
