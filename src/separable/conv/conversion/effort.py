@@ -230,6 +230,10 @@ class Steps:
         """Count a layer that was fitted, or as much work as so much of that."""
         self._count(self._steps[index] * (share - self._begun.pop(index, 0.0)))
 
+    def timed(self) -> None:
+        """Count a layer whose forms were timed, which takes about as long for small ones as for large."""
+        self._count(TIMING * sum(self._steps) / len(self._steps))
+
     def did_pass(self, index: int, inputs: int) -> None:
         """Count that a layer saw so many inputs in a pass, which is a part of measuring it."""
         before = self._begun.get(index, 0.0)

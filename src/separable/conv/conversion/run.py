@@ -214,7 +214,7 @@ class ConversionRun:
         for index in self._timing():
             self.curves.begin(index)
             costs.append(self.curves.cheaper(index))
-            self._timed(index)
+            self._timed()
         return costs
 
     def _timing(self) -> Iterator[int]:
@@ -224,9 +224,9 @@ class ConversionRun:
                 self._steps.say("timing", layer)
             yield index
 
-    def _timed(self, index: int) -> None:
+    def _timed(self) -> None:
         if self.curves.by == "time":
-            self._steps.did(index, TIMING)
+            self._steps.timed()
 
     @property
     def _worth(self) -> float:
@@ -362,7 +362,7 @@ class ConversionRun:
             return refusal
         for index in self._timing():
             self.curves.price(index, _HOPELESS * max_loss)
-            self._timed(index)
+            self._timed()
         return ""
 
     def _least_cost(self, least: float) -> str:
