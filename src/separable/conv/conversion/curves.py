@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
 
@@ -190,31 +190,27 @@ class Curves:
 
         None are returned of a form whose least rank takes longer than the layer as it is. Ranks ascend.
         """
-        known: dict[str, dict[int, float]] = {form: {0: math.inf} for form, some in ranks.items() if some}
-        self._time(index, ranks, [(form, 0) for form in known], known)
+        least = self._timed(index, ranks, {form: [0] for form, some in ranks.items() if some})
         dense = self.options[index][0].cost
-        known = {form: times for form, times in known.items() if times[0] < dense}
-        others = [
-            (form, place)
-            for form in known
-            for place in dict.fromkeys((len(ranks[form]) - 1, len(ranks[form]) // 2))
-            if place
-        ]
-        self._time(index, ranks, others, known)
-        return {form: self._between(index, FORMS[form], ranks[form], times) for form, times in known.items()}
+        faster = [form for form, times in least.items() if times[0] < dense]
+        places = {form: {len(ranks[form]) - 1, len(ranks[form]) // 2} - {0} for form in faster}
+        others = self._timed(index, ranks, places)
+        return {
+            form: self._between(index, FORMS[form], ranks[form], least[form] | others[form])
+            for form in faster
+        }
 
-    def _time(
-        self,
-        index: int,
-        ranks: Mapping[str, Sequence[int]],
-        wanted: Sequence[tuple[str, int]],
-        known: Mapping[str, dict[int, float]],
-    ) -> None:
-        """Note the times of some places among the ranks of forms."""
+    def _timed(
+        self, index: int, ranks: Mapping[str, Sequence[int]], places: Mapping[str, Iterable[int]]
+    ) -> dict[str, dict[int, float]]:
+        """Return the times of forms at some places among their ranks, by form and place."""
         layer = self._network.layers[index]
+        wanted = [(form, place) for form, some in places.items() for place in some]
         outlines = [FORMS[form].outline(layer, ranks[form][place]) for form, place in wanted]
+        times: dict[str, dict[int, float]] = {form: {} for form in places}
         for (form, place), time in zip(wanted, milliseconds_of(self._network, index, outlines), strict=True):
-            known[form][place] = time
+            times[form][place] = time
+        return times
 
     def _between(
         self, index: int, form: LayerForm, ranks: Sequence[int], known: Mapping[int, float]

@@ -115,9 +115,9 @@ class ConversionEffort:
 
     def seen(self) -> list[int]:
         """Return how many inputs each layer sees where its forms and ranks are compared, of all calls."""
-        most = self.available
         return [
-            min(self.measured_inputs(index), most) * layer.calls for index, layer in enumerate(self._layers)
+            min(self.measured_inputs(index), self.available) * layer.calls
+            for index, layer in enumerate(self._layers)
         ]
 
     def measured_positions(self, index: int) -> int:

@@ -447,10 +447,11 @@ class ConversionRun:
         replaced: dict[int, Replacement] = {}
         for index, (layer, pick) in enumerate(zip(self.layers, picks, strict=True)):
             if not is_dense(pick.form):
-                seen = EqualisedOn(layer)
-                for x, *_ in samples(self.network, index, replaced, seen.inputs) if self._equalise else ():
-                    seen.add(x)
-                replaced[index] = seen.equalised(Fitter(layer).replacement(pick.form, pick.rank))
+                new, seen = Fitter(layer).replacement(pick.form, pick.rank), EqualisedOn(layer)
+                if self._equalise and len(new.convs) > 1:
+                    for x, *_ in samples(self.network, index, replaced, seen.inputs):
+                        seen.add(x)
+                replaced[index] = seen.equalised(new)
         return replaced
 
     def _fitted(self, picks: Sequence[Option]) -> dict[int, Replacement]:
