@@ -23,6 +23,17 @@ def steps(show: Any) -> None:
     show(0, 0, "writing")
 
 
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def plain(capsys: Capture) -> str:
+    """Return what was shown, without colours and moves of the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+
+
 def test_one_line_a_stage_where_nobody_looks(capsys: Capture) -> None:
     with shown(True) as show:
         steps(show)
@@ -63,13 +74,11 @@ def test_a_long_run_says_what_it_does_in_a_log(capsys: Capture, monkeypatch: pyt
 
 
 def test_no_time_where_it_is_not_known(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("rich")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
+    on_a_terminal(monkeypatch)
     with shown(True) as show:
         show(0, 0, "reading")
         show(0, 6, "measuring conv0")
-    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    seen = plain(capsys)
     assert "-:--" not in seen
     assert "None" not in seen
     assert re.search(r"0/6 +measuring conv0", seen)
@@ -93,14 +102,12 @@ def test_the_time_that_remains_is_that_of_the_steps_so_far() -> None:
 
 
 def test_a_bar_tells_the_time_that_remains(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("rich")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "100")
+    on_a_terminal(monkeypatch)
     now = 0.0
     monkeypatch.setattr("separable.report.progress.time.monotonic", lambda: now)
     with shown(True) as show:
         show(0, 6, "measuring conv0")
         now = 200.0
         show(2, 6, "measuring conv2")
-    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    seen = plain(capsys)
     assert re.search(r"2/6 0:06:40 measuring conv2", seen)
